@@ -1,0 +1,77 @@
+"""The first code of each child process: take on limits and sandbox, then run a module.
+
+`python -m millpond.kernel.child` is started by `kernel.process` with a JSON specification on the descriptor named in
+`MILLPOND_CHILD_FD`. The child lives no longer than its parent: the kernel kills it (Linux), or it sees its standard
+input close.
+"""
+
+import ctypes
+import json
+import os
+import platform
+import resource
+import runpy
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from millpond.kernel import sandbox
+
+_PR_SET_PDEATHSIG = 1
+_READY_FD: list[int] = []  # filled once in main(): the descriptor on which report_ready() answers the parent
+
+
+def report_ready(message: dict[str, Any]) -> None:
+    """Tell the parent, once, that this process works; the parent's `wait_ready` returns the message."""
+    if _READY_FD:
+        descriptor = _READY_FD.pop()
+        os.write(descriptor, json.dumps(message).encode() + b"\n")
+        os.close(descriptor)
+
+
+def main() -> None:
+    """Read the specification, confine this process and run its module as `__main__`."""
+    with os.fdopen(int(os.environ.pop("MILLPOND_CHILD_FD"))) as stream:
+        spec = json.load(stream)
+    _die_with_parent(spec["parent_pid"])
+    _READY_FD.append(spec["ready_fd"])
+    os.set_inheritable(spec["ready_fd"], False)
+    _limit(spec)
+    if spec["sandbox"]:
+        confined = sandbox.restrict(readable=map(Path, spec["readable"]), writable=map(Path, spec["writable"]))
+        if not confined:
+            print("millpond: this kernel has no Landlock; the process is not confined to its files", file=sys.stderr)
+    sys.argv = [spec["module"], *spec["args"]]
+    # the module that runs must find *this* module under its real name, or its report_ready() would be another one
+    sys.modules["millpond.kernel.child"] = sys.modules["__main__"]
+    runpy.run_module(spec["module"], run_name="__main__", alter_sys=True)
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+    threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
+
+
+def _watch_lifeline() -> None:
+    while os.read(0, 4096):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def _limit(spec: dict[str, Any]) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536, hard))
+    if spec["memory_bytes"]:
+        resource.setrlimit(resource.RLIMIT_DATA, (spec["memory_bytes"], spec["memory_bytes"]))
+    if spec["nice"]:
+        os.nice(spec["nice"])
+
+
+if __name__ == "__main__":
+    main()

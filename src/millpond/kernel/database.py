@@ -1,0 +1,121 @@
+"""The metadata database: SQLite (WAL) by default, PostgreSQL to scale; SQLAlchemy Core, short transactions.
+
+`read()` and `write()` each give one transaction that is committed when the block ends and rolled back when it raises.
+A write on SQLite begins IMMEDIATE, so that read-then-write cannot lose updates; on PostgreSQL a read-then-write takes
+`FOR UPDATE` or is one `UPDATE ... RETURNING`. No network, file or engine I/O belongs inside a write transaction.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Engine, MetaData, create_engine, event, types
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect, make_url
+
+from millpond.kernel.errors import InvalidArgument
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""Every room's tables; each name starts with its room (`catalog_tables`), because MLflow's tables live beside them."""
+
+Json = types.JSON().with_variant(postgresql.JSONB(), "postgresql")
+"""A JSON document: JSONB on PostgreSQL, text on SQLite."""
+
+BigId = BigInteger().with_variant(types.Integer(), "sqlite")
+"""A 64-bit number that the database may assign (SQLite assigns only to INTEGER PRIMARY KEY)."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_SQLITE_BUSY_TIMEOUT_MS = 30_000
+
+
+class UtcDateTime(types.TypeDecorator[datetime]):
+    """An aware UTC datetime, stored as microseconds since 1970 so that both databases keep it exactly."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Microseconds for the database."""
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """The datetime of a stored value."""
+        return None if value is None else _EPOCH + int(value) * _MICROSECOND
+
+
+class Database:
+    """One engine, two ways in. `url` is `sqlite:///path` or `postgresql://user@host/name`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = driver_url(url)
+        self.is_sqlite = self.url.startswith("sqlite")
+        self.engine: Engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may write, committed when the block ends."""
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.execution_options(millpond_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def driver_url(url: str) -> str:
+    """The URL with the driver that we install: psycopg 3 for every spelling of PostgreSQL."""
+    parsed = make_url(url)
+    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    elif parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        raise InvalidArgument(f"Database '{parsed.drivername}' is not supported; use sqlite:///PATH or postgresql://...")
+    return parsed.render_as_string(hide_password=False)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file of an SQLite URL, or None for PostgreSQL."""
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=20, max_overflow=40)
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.isolation_level = None  # transactions are begun by _begin, not guessed by the driver
+        cursor = dbapi_connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # acknowledged means on disk, also after a power cut
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("millpond_begin", "BEGIN"))
+
+    return engine
+
+
+def _postgres_engine(url: str) -> Engine:
+    return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)

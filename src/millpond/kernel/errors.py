@@ -1,0 +1,73 @@
+"""The one hierarchy of errors that domain and services raise; `kernel.http` maps it to each wire dialect."""
+
+from typing import ClassVar
+
+
+class MillpondError(Exception):
+    """An error that a user may read: the message says what, which one, and what to do."""
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidArgument(MillpondError):
+    """The request itself is wrong and will stay wrong."""
+
+    code = "INVALID_PARAMETER_VALUE"
+
+
+class NotFound(MillpondError):
+    """No such object, or none that this principal may see."""
+
+    code = "RESOURCE_DOES_NOT_EXIST"
+
+
+class AlreadyExists(MillpondError):
+    """The name is taken."""
+
+    code = "RESOURCE_ALREADY_EXISTS"
+
+
+class Unauthenticated(MillpondError):
+    """No credential, or one that is wrong, expired or revoked."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(MillpondError):
+    """The principal may see the object but not do this to it."""
+
+    code = "PERMISSION_DENIED"
+
+
+class Conflict(MillpondError):
+    """Somebody else changed the object at the same time; reading again and retrying may help."""
+
+    code = "ABORTED"
+
+
+class FailedPrecondition(MillpondError):
+    """The object is in a state in which this cannot be done."""
+
+    code = "INVALID_STATE"
+
+
+class ResourceExhausted(MillpondError):
+    """A limit (disk, memory, queue, quota) is reached."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
+class NotImplementedHere(MillpondError):
+    """A known operation that Millpond does not have: named, never faked."""
+
+    code = "NOT_IMPLEMENTED"
+
+
+class Unavailable(MillpondError):
+    """The part that would answer is starting, stopping or unreachable; a retry may succeed."""
+
+    code = "TEMPORARILY_UNAVAILABLE"

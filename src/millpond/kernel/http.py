@@ -1,0 +1,131 @@
+"""HTTP edges: one error shape for each wire dialect, and the mapping from our error codes to HTTP.
+
+Sources: the Databricks SDK reads `error_code` first and then the status (`databricks/sdk/errors/platform.py`); MLflow's
+client reads `error_code` and expects 400 for a duplicate; SCIM errors follow RFC 7644, section 3.12; OAuth errors
+RFC 6749, section 5.2.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from millpond.kernel.errors import InvalidArgument, MillpondError, Unauthenticated
+from millpond.kernel.logs import get_logger
+
+log = get_logger(__name__)
+
+STATUS_OF_CODE: Mapping[str, int] = {
+    "INVALID_PARAMETER_VALUE": 400,
+    "BAD_REQUEST": 400,
+    "RESOURCE_DOES_NOT_EXIST": 404,
+    "ENDPOINT_NOT_FOUND": 404,
+    "RESOURCE_ALREADY_EXISTS": 409,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "ABORTED": 409,
+    "INVALID_STATE": 400,
+    "RESOURCE_EXHAUSTED": 429,
+    "NOT_IMPLEMENTED": 501,
+    "TEMPORARILY_UNAVAILABLE": 503,
+    "INTERNAL_ERROR": 500,
+}
+
+_MLFLOW_STATUS = {**STATUS_OF_CODE, "RESOURCE_ALREADY_EXISTS": 400}
+_CODE_OF_STATUS = {404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
+
+
+class Dialect(Enum):
+    """Whose client is asking, so whose error shape it reads."""
+
+    DATABRICKS = "databricks"
+    MLFLOW = "mlflow"
+    SCIM = "scim"
+    OAUTH = "oauth"
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect of a request path."""
+    if re.match(r"/(ajax-)?api/[23]\.0/mlflow", path):
+        return Dialect.MLFLOW
+    if "/scim/v2/" in path:
+        return Dialect.SCIM
+    return Dialect.OAUTH if path.startswith("/oidc/") else Dialect.DATABRICKS
+
+
+def error_response(code: str, message: str, dialect: Dialect, *, status: int | None = None) -> Response:
+    """The answer that a client of the dialect turns into its own exception."""
+    status = status or (_MLFLOW_STATUS if dialect is Dialect.MLFLOW else STATUS_OF_CODE).get(code, 500)
+    headers = {"WWW-Authenticate": 'Bearer realm="millpond"'} if status == 401 else None
+    return JSONResponse(_body(code, message, dialect, status), status_code=status, headers=headers)
+
+
+def _body(code: str, message: str, dialect: Dialect, status: int) -> dict[str, Any]:
+    match dialect:
+        case Dialect.SCIM:
+            body: dict[str, Any] = {
+                "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],
+                "detail": message,
+                "status": str(status),
+            }
+            return body | ({"scimType": "uniqueness"} if code == "RESOURCE_ALREADY_EXISTS" else {})
+        case Dialect.OAUTH:
+            return {"error": "invalid_client" if status == 401 else "invalid_request", "error_description": message}
+        case Dialect.MLFLOW:
+            return {"error_code": code, "message": message}
+        case Dialect.DATABRICKS:
+            return {"error_code": code, "message": message, "details": []}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Turn every exception of a handler into the error shape of the request's dialect."""
+
+    @app.exception_handler(MillpondError)
+    async def _ours(request: Request, error: MillpondError) -> Response:
+        return error_response(error.code, error.message, dialect_of(request.url.path))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        problems = [f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in error.errors()]
+        message = "The request is not valid: " + "; ".join(problems)
+        return error_response("INVALID_PARAMETER_VALUE", message, dialect_of(request.url.path))
+
+    @app.exception_handler(HTTPException)
+    async def _framework(request: Request, error: HTTPException) -> Response:
+        code = _CODE_OF_STATUS.get(error.status_code, "BAD_REQUEST" if error.status_code < 500 else "INTERNAL_ERROR")
+        message = f"No API at {request.method} {request.url.path}." if error.status_code == 404 else str(error.detail)
+        return error_response(code, message, dialect_of(request.url.path), status=error.status_code)
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        log.error("request failed", path=request.url.path, method=request.method, exc_info=error)
+        message = "The server failed on this request; its log has the details."
+        return error_response("INTERNAL_ERROR", message, dialect_of(request.url.path))
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object of a request body; an empty body is an empty object.
+
+    Raises InvalidArgument for anything else.
+    """
+    raw = await request.body()
+    if not raw:
+        return {}
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgument(f"The request body is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise InvalidArgument("The request body must be a JSON object.")
+    return value
+
+
+def unauthenticated(path: str, message: str) -> Response:
+    """The 401 of a dialect."""
+    return error_response(Unauthenticated.code, message, dialect_of(path))

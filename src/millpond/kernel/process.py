@@ -1,0 +1,172 @@
+"""Child processes: started with limits and a scrubbed environment, never outliving their parent.
+
+Everything that runs a user's code (engine, models, later tasks) and our own server processes start here.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from millpond.kernel.errors import Unavailable
+
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
+              "REQUESTS_CA_BUNDLE", "MILLPOND_TREE")  # fmt: skip
+_LOG_TAIL_BYTES = 4000
+
+# The kernel kills a child when the *thread* that started it ends (PR_SET_PDEATHSIG), so one thread that lives as long
+# as this process starts them all.
+_spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildSpec:
+    """What to run, and what it may have."""
+
+    module: str
+    """Module that runs as `__main__`."""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to the scrubbed environment; nothing else of ours reaches the child."""
+    log_path: Path | None = None
+    """Where stdout and stderr are appended; None shares ours."""
+    memory_bytes: int | None = None
+    """Limit of the data segment (private writable memory); None for none."""
+    sandbox: bool = False
+    """Confine file access (Landlock) to system libraries, the interpreter, `readable` and `writable`."""
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+    cwd: Path | None = None
+    pass_fds: tuple[int, ...] = ()
+    nice: int = 0
+    python: str = sys.executable
+    inherit_env: bool = False
+    """Give our whole environment; only for our own server processes."""
+
+
+class Child:
+    """A running child; `kill()` ends it and whatever it started."""
+
+    def __init__(self, spec: ChildSpec, process: subprocess.Popen[bytes], ready_fd: int) -> None:
+        self.spec = spec
+        self.process = process
+        self._ready_fd: int | None = ready_fd
+
+    @property
+    def pid(self) -> int:
+        """Process id, also the id of its process group."""
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def wait_ready(self, timeout_s: float) -> dict[str, Any]:
+        """The message of the child's `report_ready`. Blocks.
+
+        Raises Unavailable with the end of its log when it dies first, or does not report in time (it is killed then).
+        """
+        if self._ready_fd is None:
+            raise RuntimeError("wait_ready was already called")
+        descriptor, self._ready_fd = self._ready_fd, None
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            deadline = time.monotonic() + timeout_s
+            data = b""
+            while not data.endswith(b"\n"):
+                readable, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+                chunk = stream.read(65536) if readable else None
+                if chunk is None:
+                    self.kill()
+                    raise Unavailable(f"{self.spec.module} was not ready within {timeout_s:g} s.{self.log_tail()}")
+                if chunk == b"":
+                    code = self.process.wait()
+                    raise Unavailable(f"{self.spec.module} ended with code {code} before it was ready.{self.log_tail()}")
+                data += chunk
+        message: dict[str, Any] = json.loads(data)
+        return message
+
+    def terminate(self, grace_s: float) -> None:
+        """Ask it to end (SIGTERM), wait up to `grace_s` seconds, then kill it and what it started. Blocks."""
+        if self.running:
+            self.process.terminate()
+            try:
+                self.process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                pass
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and its process group now, and reap it."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        self.process.wait()
+        for closable in (self.process.stdin, self.process.stdout):
+            if closable is not None:
+                closable.close()
+        if self._ready_fd is not None:
+            os.close(self._ready_fd)
+            self._ready_fd = None
+
+    def log_tail(self) -> str:
+        """The end of its log as a text to add to an error; empty when it has none."""
+        if self.spec.log_path is None or not self.spec.log_path.exists():
+            return ""
+        with self.spec.log_path.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            return "\n" + stream.read().decode(errors="replace")
+
+
+def spawn(spec: ChildSpec) -> Child:
+    """Start a child; returns at once. Use `wait_ready` to know that it works."""
+    return _spawner.submit(_spawn, spec).result()
+
+
+def _spawn(spec: ChildSpec) -> Child:
+    ready_read, ready_write = os.pipe()
+    spec_read, spec_write = os.pipe()
+    env = dict(os.environ) if spec.inherit_env else {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    env |= {**spec.env, "MILLPOND_CHILD_FD": str(spec_read)}
+    output = spec.log_path.open("ab") if spec.log_path else None
+    try:
+        process = subprocess.Popen(
+            [spec.python, "-m", "millpond.kernel.child"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=env,
+            cwd=spec.cwd,
+            pass_fds=(ready_write, spec_read, *spec.pass_fds),
+            start_new_session=True,
+        )
+        os.write(spec_write, json.dumps(_message(spec, ready_write)).encode())
+    finally:
+        for descriptor in (ready_write, spec_read, spec_write):
+            os.close(descriptor)
+        if output:
+            output.close()
+    return Child(spec, process, ready_read)
+
+
+def _message(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
+    return {
+        "parent_pid": os.getpid(),
+        "ready_fd": ready_fd,
+        "module": spec.module,
+        "args": list(spec.args),
+        "memory_bytes": spec.memory_bytes,
+        "sandbox": spec.sandbox,
+        "readable": [str(path) for path in spec.readable],
+        "writable": [str(path) for path in spec.writable],
+        "nice": spec.nice,
+    }

@@ -1,0 +1,129 @@
+"""Settings: a flag, then a `MILLPOND_*` variable, then `millpond.toml`, then the default. Unknown keys are errors.
+
+Built once in each process and passed down as the values that a part needs.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from millpond.kernel.errors import InvalidArgument
+
+DEFAULT_DATA_DIR = Path("millpond-data")
+
+
+class EngineSettings(BaseModel):
+    """The query engine behind the Spark Connect gateway."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    remote: str | None = Field(default=None, description="A Spark Connect address (sc://host:port) instead of Sail.")
+    idle_timeout_s: float = Field(default=900, gt=0, description="A user's engine process stops after this long unused.")
+    memory_limit_bytes: int | None = Field(default=None, gt=0, description="Address space of one engine process.")
+
+
+class ServingSettings(BaseModel):
+    """The processes that serve models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory_limit_bytes: int = Field(default=4 << 30, gt=0, description="Data segment of one model's process.")
+    start_timeout_s: float = Field(default=120, gt=0, description="A model must load within this time.")
+    request_timeout_s: float = Field(default=60, gt=0, description="A prediction must answer within this time.")
+
+
+class S3Settings(BaseModel):
+    """Access to an object store for `s3://` roots."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    access_key_id: str | None = None
+    secret_access_key: str | None = Field(default=None, repr=False)
+    allow_http: bool = False
+
+
+class Settings(BaseSettings):
+    """Everything that a user may choose about one Millpond."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MILLPOND_", env_nested_delimiter="__", frozen=True, extra="forbid", toml_file="millpond.toml"
+    )
+
+    data_dir: Path = Field(default=DEFAULT_DATA_DIR, description="All state lives below this directory.")
+    host: str = Field(default="127.0.0.1", description="Address that the API, the UI and Spark Connect listen on.")
+    port: int = Field(default=8484, ge=0, le=65535, description="Port of the API and the UI.")
+    spark_port: int = Field(default=15002, ge=0, le=65535, description="Port of Spark Connect.")
+    public_url: str | None = Field(default=None, description="Address under which browsers and clients reach the API.")
+    database_url: str | None = Field(default=None, repr=False, description="postgresql://...; default SQLite.")
+    storage_root: str | None = Field(default=None, description="Root of managed data: a path or s3://bucket/prefix.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    engine: EngineSettings = EngineSettings()
+    serving: ServingSettings = ServingSettings()
+    s3: S3Settings = S3Settings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def effective_database_url(self) -> str:
+        """The database URL, or that of the SQLite file in the data directory."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'millpond.db'}"
+
+    @property
+    def effective_storage_root(self) -> str:
+        """Where managed tables and volumes live, as a URL without a trailing slash."""
+        if self.storage_root is None:
+            return (self.data_dir / "tables").as_uri()
+        return self.storage_root.rstrip("/") if "://" in self.storage_root else Path(self.storage_root).resolve().as_uri()
+
+    @property
+    def base_url(self) -> str:
+        """The address that clients use, without a trailing slash."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
+        return f"http://{host}:{self.port}"
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from the flags that were given (None means not given) and the sources below them.
+
+    Raises InvalidArgument that names each wrong key.
+    """
+    _reject_unknown_variables()
+    try:
+        settings = Settings(**{key: value for key, value in flags.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise InvalidArgument("Settings are wrong: " + "; ".join(lines)) from error
+    return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().resolve()})
+
+
+def _reject_unknown_variables() -> None:
+    known = {f"MILLPOND_{name.upper()}" for name in Settings.model_fields} | RESERVED_VARIABLES
+    for variable in os.environ:
+        if variable.startswith("MILLPOND_") and variable.split("__")[0] not in known:
+            raise InvalidArgument(f"Unknown environment variable {variable}; `millpond doctor` lists the known ones.")
+
+
+RESERVED_VARIABLES = frozenset({"MILLPOND_TREE", "MILLPOND_TEST_DATABASE_URL", "MILLPOND_SECRET_KEY"})
+"""Variables that are ours but no settings: the mark of a process tree, the tests' database, the signing key."""
