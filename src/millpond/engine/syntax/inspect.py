@@ -1,0 +1,155 @@
+"""Grammar of DESCRIBE and SHOW."""
+
+from millpond.engine.syntax.columns import table_ref
+from millpond.engine.syntax.cursor import Cursor
+from millpond.engine.syntax.model import (
+    Command,
+    DescribeDetail,
+    DescribeHistory,
+    DescribeObject,
+    DescribeTable,
+    Name,
+    Show,
+    ShowColumns,
+    ShowCreateTable,
+    ShowCurrentSchema,
+    ShowPartitions,
+    ShowTableProperties,
+    TableRef,
+)
+
+_QUERIES = ("QUERY", "SELECT", "WITH", "VALUES", "FROM", "FUNCTION", "INSERT")
+_LISTS = {
+    "CATALOGS": "CATALOGS",
+    "SCHEMAS": "SCHEMAS",
+    "DATABASES": "SCHEMAS",
+    "NAMESPACES": "SCHEMAS",
+    "TABLES": "TABLES",
+    "VIEWS": "VIEWS",
+    "VOLUMES": "VOLUMES",
+    "USERS": "USERS",
+    "GROUPS": "GROUPS",
+    "FUNCTIONS": "FUNCTIONS",
+}
+_SCOPE_PARTS = {"SCHEMAS": 1, "TABLES": 2, "VIEWS": 2, "VOLUMES": 2, "FUNCTIONS": 2}
+
+
+def describe(cursor: Cursor) -> Command | None:
+    """`DESCRIBE ...`; None where it describes a query or a function, which is the engine's."""
+    cursor.expect_any("DESCRIBE", "DESC")
+    if cursor.sees("HISTORY") and _more(cursor):
+        cursor.take()
+        ref = table_ref(cursor)
+        return DescribeHistory(table=ref, limit=cursor.integer() if cursor.accept("LIMIT") else None)
+    if cursor.sees("DETAIL") and _more(cursor):
+        cursor.take()
+        return DescribeDetail(table=table_ref(cursor))
+    for word, kind in (("CATALOG", "CATALOG"), ("SCHEMA", "SCHEMA"), ("DATABASE", "SCHEMA"), ("VOLUME", "VOLUME")):
+        if cursor.sees(word) and _more(cursor):
+            cursor.take()
+            return _object(cursor, kind)
+    if cursor.sees_any(*_QUERIES) and _more(cursor):
+        return None
+    return _table(cursor)
+
+
+def _more(cursor: Cursor) -> bool:
+    """Whether a name follows the next word, so that this word is a keyword and not the table's name."""
+    following = cursor.word(1)
+    return following is not None and following.text not in (".", ";")
+
+
+def _object(cursor: Cursor, kind: str) -> Command:
+    extended = cursor.sees("EXTENDED") and _more(cursor) and cursor.accept("EXTENDED")
+    name = cursor.name(at_most={"CATALOG": 1, "SCHEMA": 2, "VOLUME": 3}[kind])
+    return DescribeObject(kind=kind, name=name, extended=extended)
+
+
+def _table(cursor: Cursor) -> Command:
+    if cursor.sees("TABLE") and _more(cursor):
+        cursor.take()
+    extended = False
+    if cursor.sees_any("EXTENDED", "FORMATTED") and _more(cursor):
+        cursor.take()
+        extended = True
+    ref = table_ref(cursor)
+    as_json = cursor.accept("AS", "JSON")
+    if as_json or cursor.at_end():
+        return DescribeTable(table=ref, extended=extended, as_json=as_json)
+    column: Name = cursor.name(at_most=64)
+    return DescribeTable(table=ref, extended=extended, column=column)
+
+
+def show(cursor: Cursor) -> Command | None:
+    """`SHOW ...`; None for what is not the catalog's."""
+    cursor.expect("SHOW")
+    for word, what in _LISTS.items():
+        if cursor.accept(word):
+            return _listing(cursor, what)
+    if cursor.sees("ALL", "FUNCTIONS") or cursor.sees("USER", "FUNCTIONS"):
+        cursor.take()
+        cursor.take()
+        return _listing(cursor, "FUNCTIONS")
+    if cursor.accept("COLUMNS"):
+        return _columns(cursor)
+    if cursor.accept("TBLPROPERTIES"):
+        ref = table_ref(cursor)
+        return ShowTableProperties(table=ref, key=_property_key(cursor))
+    if cursor.accept("PARTITIONS"):
+        ref = table_ref(cursor)
+        return ShowPartitions(table=ref, where=_partition_spec(cursor))
+    if cursor.accept("CREATE", "TABLE") or cursor.accept("CREATE", "VIEW"):
+        return ShowCreateTable(table=table_ref(cursor))
+    if cursor.accept("CURRENT"):
+        cursor.expect_any("SCHEMA", "DATABASE", "NAMESPACE")
+        return ShowCurrentSchema()
+    return None
+
+
+def _listing(cursor: Cursor, what: str) -> Command:
+    scope: Name = ()
+    parts = _SCOPE_PARTS.get(what)
+    if parts is not None and cursor.accept_any("FROM", "IN"):
+        cursor.accept_any("SCHEMA", "DATABASE", "CATALOG") if _more(cursor) else None
+        scope = cursor.name(at_most=parts)
+    liked = cursor.accept("LIKE")
+    pattern = cursor.string() if liked or cursor.sees_string() else None
+    if what == "FUNCTIONS" and pattern is None and not cursor.at_end():
+        pattern = cursor.name()[-1]
+    return Show(what=what, scope=scope, pattern=pattern)
+
+
+def _columns(cursor: Cursor) -> Command:
+    cursor.expect_any("IN", "FROM")
+    ref = table_ref(cursor)
+    if cursor.accept_any("IN", "FROM"):
+        schema = cursor.name(at_most=2)
+        ref = TableRef(name=(*schema, ref.name[-1])) if ref.name else cursor.fail("a path has no schema")
+    return ShowColumns(table=ref)
+
+
+def _property_key(cursor: Cursor) -> str | None:
+    if not cursor.accept("("):
+        return None
+    key = cursor.string() if cursor.sees_string() else ".".join(cursor.name(at_most=64))
+    cursor.expect(")")
+    return key
+
+
+def _partition_spec(cursor: Cursor) -> dict[str, str | None]:
+    if not cursor.accept("PARTITION"):
+        return {}
+    return dict(cursor.in_parentheses(_partition_value))
+
+
+def _partition_value(cursor: Cursor) -> tuple[str, str | None]:
+    column = cursor.identifier()
+    cursor.expect("=")
+    if cursor.accept("NULL"):
+        return column, None
+    for literal in ("DATE", "TIMESTAMP"):
+        cursor.accept(literal)
+    if cursor.sees_string():
+        return column, cursor.string()
+    sign = "-" if cursor.accept("-") else ""
+    return column, sign + cursor.take().text
