@@ -97,13 +97,16 @@ class IdentityService:
             if not store.delete_token(connection, token_id, None if principal.is_admin else principal.id):
                 raise NotFound(f"Token '{token_id}' does not exist.")
 
-    def bootstrap(self, name: str, password: str | None = None) -> IssuedToken | None:
-        """Make the first administrator, with a token, when there is no account yet; None when there is one."""
-        secret = new_secret()
+    def bootstrap(self, name: str, *, password: str, secret: str) -> bool:
+        """Make the first administrator with this password and access token, if there is no account yet.
+
+        The caller keeps both in a file *before* the call, so that a crash in between loses nothing. False when there
+        is an account.
+        """
         now = utc_now()
         with self._database.write() as connection:
             if store.count_accounts(connection):
-                return None
+                return False
             account = store.insert_account(
                 connection,
                 kind=PrincipalKind.USER,
@@ -114,9 +117,8 @@ class IdentityService:
                 external_id=None,
                 created_at=now,
             )
-            if password:
-                store.set_password_hash(connection, account.id, hash_password(password))
-            token = store.insert_token(
+            store.set_password_hash(connection, account.id, hash_password(password))
+            store.insert_token(
                 connection,
                 token_id=new_id(),
                 principal_id=account.id,
@@ -126,7 +128,7 @@ class IdentityService:
                 created_at=now,
                 expires_at=None,
             )
-        return IssuedToken(token=token, secret=secret)
+        return True
 
     def _by_signature(self, credential: str) -> Principal:
         principal_id = self._signer.subject(credential)

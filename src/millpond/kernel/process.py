@@ -20,7 +20,7 @@ from millpond.kernel.errors import Unavailable
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
               "REQUESTS_CA_BUNDLE", "MILLPOND_TREE")  # fmt: skip
-_LOG_TAIL_BYTES = 4000
+_LOG_TAIL_BYTES = 2000
 
 # The kernel kills a child when the *thread* that started it ends (PR_SET_PDEATHSIG), so one thread that lives as long
 # as this process starts them all.

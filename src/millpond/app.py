@@ -1,0 +1,119 @@
+"""The composition root: builds the rooms, joins them and returns the ASGI application. The only place that knows all."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import text
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from millpond.home import Home, make_credentials
+from millpond.identity.credentials import Signer, load_signing_key, new_secret
+from millpond.identity.middleware import AuthMiddleware
+from millpond.identity.service import IdentityService
+from millpond.kernel import metrics
+from millpond.kernel.database import Database
+from millpond.kernel.errors import NotImplementedHere
+from millpond.kernel.http import install_error_handlers
+from millpond.kernel.migrations import ensure_schema
+from millpond.kernel.settings import Settings
+
+FIRST_ADMINISTRATOR = "admin@millpond.local"
+
+
+def build_app(settings: Settings) -> ASGIApp:
+    """Everything that answers HTTP, behind the one door."""
+    home = Home(settings.data_dir)
+    database = Database(settings.effective_database_url)
+    ensure_schema(database)
+    identity = IdentityService(database, Signer(load_signing_key(home.root)))
+    bootstrap(home, identity)
+
+    app = FastAPI(title="Millpond", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    install_error_handlers(app)
+    app.include_router(_health_router(database))
+    app.include_router(_unknown_api_router())
+    return _Measured(AuthMiddleware(app, identity=identity))
+
+
+def bootstrap(home: Home, identity: IdentityService) -> None:
+    """Make the first administrator; its credentials are in a file before they count."""
+    credentials = make_credentials(home, FIRST_ADMINISTRATOR, new_secret())
+    identity.bootstrap(credentials.user, password=credentials.password, secret=credentials.token)
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def _health_router(database: Database) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/health/live")
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @router.get("/health")
+    @router.get("/health/ready")
+    def ready() -> Response:
+        checks = {"database": _database_state(database)}
+        ok = all(state == "ok" for state in checks.values())
+        body = {"status": "ready" if ok else "not ready", "checks": checks}
+        return JSONResponse(body, status_code=200 if ok else 503)
+
+    @router.get("/metrics")
+    def prometheus() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _database_state(database: Database) -> str:
+    try:
+        with database.read() as connection:
+            connection.execute(text("SELECT 1"))
+    except Exception as error:  # health is a boundary: whatever is wrong is the answer
+        return f"failed: {type(error).__name__}"
+    return "ok"
+
+
+def _unknown_api_router() -> APIRouter:
+    """What no room answers is named, with 501, and never a fake success."""
+    router = APIRouter()
+
+    @router.api_route("/api/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
+    def unknown(request: Request) -> None:
+        raise NotImplementedHere(f"Millpond does not implement {request.method} {request.url.path}.")
+
+    return router
+
+
+class _Measured:
+    """Counts and times each HTTP request by its route's template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 500
+
+        async def record_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, record_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
+            metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(time.perf_counter() - began)

@@ -1,0 +1,1 @@
+"""The `millpond` command: one file for each group of commands; `main.py` imports them only when they are called."""

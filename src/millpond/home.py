@@ -1,0 +1,111 @@
+"""The data directory: where each thing lives in it, and what a running server writes there for others to find.
+
+Standard library only, because the supervisor is.
+"""
+
+import json
+import os
+import secrets
+import stat
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths below one data directory."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """Locks, sockets, metrics: only of use while the server runs."""
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One file for each process."""
+        return self.root / "logs"
+
+    @property
+    def credentials_file(self) -> Path:
+        """The first administrator's name, password and token (mode 0600)."""
+        return self.root / "credentials.json"
+
+    @property
+    def state_file(self) -> Path:
+        """Where the running server says how to reach it."""
+        return self.run / "server.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the supervisor as long as it lives."""
+        return self.run / "supervisor.lock"
+
+    def prepare(self) -> None:
+        """Make the directories; what is below is for this user alone (mode 0700)."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for directory in (self.run, self.logs, self.run / "metrics"):
+            directory.mkdir(exist_ok=True, mode=0o700)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerState:
+    """How to reach a running server."""
+
+    pid: int
+    url: str
+    spark_host: str
+    spark_port: int
+    started_ms: int
+    version: str
+
+    def save(self, home: Home) -> None:
+        """Write it where `load_state` finds it."""
+        write_private(home.state_file, json.dumps(asdict(self)))
+
+
+def load_state(home: Home) -> ServerState | None:
+    """The state that the last supervisor wrote; None when there is none. It may have died since."""
+    try:
+        return ServerState(**json.loads(home.state_file.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """The first administrator."""
+
+    user: str
+    password: str
+    token: str
+
+
+def load_credentials(home: Home) -> Credentials | None:
+    """The first administrator's credentials; None before the first start."""
+    try:
+        return Credentials(**json.loads(home.credentials_file.read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def make_credentials(home: Home, user: str, token: str) -> Credentials:
+    """The credentials in the file, or new ones written to it."""
+    existing = load_credentials(home)
+    if existing:
+        return existing
+    credentials = Credentials(user=user, password=secrets.token_urlsafe(12), token=token)
+    write_private(home.credentials_file, json.dumps(asdict(credentials), indent=2) + "\n")
+    return credentials
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file with a text in one step, readable by this user alone, on disk when this returns."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)

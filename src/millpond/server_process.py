@@ -1,0 +1,53 @@
+"""The server process: HTTP API, UI, embedded MLflow and the processes that serve models, on one event loop.
+
+`python -m millpond.server_process FD` is started by the supervisor, which holds the listening socket FD, so that a
+restart refuses no connection.
+"""
+
+import gc
+import socket
+import sys
+
+import uvicorn
+
+from millpond.kernel.child import report_ready
+from millpond.kernel.logs import configure_logs
+from millpond.kernel.settings import load_settings
+
+_DRAIN_S = 20
+
+
+class _Server(uvicorn.Server):
+    """Tells the supervisor when it answers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            report_ready({})
+
+
+def main() -> None:
+    """Build the application and serve it until SIGTERM; then finish what runs."""
+    gc.disable()  # imports make garbage collection run for nothing: half a second of the start
+    settings = load_settings()
+    configure_logs(settings.log_level, process="server")
+    from millpond.app import build_app  # after the logs are set up, and with collection off
+
+    app = build_app(settings)
+    gc.enable()
+    gc.freeze()
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_keep_alive=75,
+        ws="websockets-sansio",
+        server_header=False,
+    )
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        _Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()
