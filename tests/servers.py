@@ -1,11 +1,13 @@
 """A real Millpond for the tests, started with `millpond up` as a user starts it."""
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,11 +34,15 @@ class Server:
         """What the supervisor wrote about itself."""
         return json.loads((self.data_dir / "run" / "server.json").read_text())
 
-    def call(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> tuple[int, Any]:
-        """Status and JSON body of one HTTP call with a token (the administrator's; "" for none)."""
+    def call(
+        self, method: str, path: str, body: Any = None, *, token: str | None = None, basic: str | None = None
+    ) -> tuple[int, Any]:
+        """Status and JSON body of one HTTP call with a token (the administrator's; "" for none) or NAME:PASSWORD."""
         request = urllib.request.Request(self.url + path, method=method)
         token = self.token if token is None else token
-        if token:
+        if basic:
+            request.add_header("Authorization", "Basic " + base64.b64encode(basic.encode()).decode())
+        elif token:
             request.add_header("Authorization", f"Bearer {token}")
         data = None
         if body is not None:
@@ -54,9 +60,9 @@ class Server:
 
     def new_user(self, name: str) -> str:
         """A new user who is no administrator; returns a token of theirs."""
-        status, user = self.call("POST", "/api/2.0/preview/scim/v2/Users", {"userName": name})
+        status, user = self.call("POST", "/api/2.0/preview/scim/v2/Users", {"userName": name, "password": "initial-1"})
         assert status == 201, user
-        status, issued = self.call("POST", "/api/millpond/users/token", {"user_name": name})
+        status, issued = self.call("POST", "/api/2.0/token/create", {"comment": "test"}, basic=f"{name}:initial-1")
         assert status == 200, issued
         return issued["token_value"]
 
