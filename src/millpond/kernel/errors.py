@@ -61,6 +61,12 @@ class ResourceExhausted(MillpondError):
     code = "RESOURCE_EXHAUSTED"
 
 
+class DeadlineExceeded(MillpondError):
+    """The part that should answer did not do so in time."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
 class NotImplementedHere(MillpondError):
     """A known operation that Millpond does not have: named, never faked."""
 

@@ -34,10 +34,16 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "RESOURCE_EXHAUSTED": 429,
     "NOT_IMPLEMENTED": 501,
     "TEMPORARILY_UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
     "INTERNAL_ERROR": 500,
 }
 
 _MLFLOW_STATUS = {**STATUS_OF_CODE, "RESOURCE_ALREADY_EXISTS": 400}
+_HEADERS_OF_STATUS = {
+    401: {"WWW-Authenticate": 'Bearer realm="millpond"'},
+    429: {"Retry-After": "1"},  # the SDK retries these two by itself, so they are never the answer of a lasting state
+    503: {"Retry-After": "1"},
+}
 _CODE_OF_STATUS = {404: "ENDPOINT_NOT_FOUND", 405: "BAD_REQUEST", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
 
 
@@ -62,8 +68,7 @@ def dialect_of(path: str) -> Dialect:
 def error_response(code: str, message: str, dialect: Dialect, *, status: int | None = None) -> Response:
     """The answer that a client of the dialect turns into its own exception."""
     status = status or (_MLFLOW_STATUS if dialect is Dialect.MLFLOW else STATUS_OF_CODE).get(code, 500)
-    headers = {"WWW-Authenticate": 'Bearer realm="millpond"'} if status == 401 else None
-    return JSONResponse(_body(code, message, dialect, status), status_code=status, headers=headers)
+    return JSONResponse(_body(code, message, dialect, status), status_code=status, headers=_HEADERS_OF_STATUS.get(status))
 
 
 def _body(code: str, message: str, dialect: Dialect, status: int) -> dict[str, Any]:
