@@ -129,7 +129,8 @@ class Supervisor:
         state = ServerState(
             pid=os.getpid(),
             url=plan.public_url or f"http://{host}:{plan.port}",
-            spark_host=host,
+            # PySpark sends a token over a plaintext channel to the name "localhost" only
+            spark_host="localhost" if host == "127.0.0.1" else host,
             spark_port=plan.spark_port,
             started_ms=time.time_ns() // 1_000_000,
             version=__version__,

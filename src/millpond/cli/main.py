@@ -53,3 +53,7 @@ def main() -> None:
     except MillpondError as error:
         click.echo(f"millpond: {error.message}", err=True)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
