@@ -1,0 +1,202 @@
+"""Catalogs, schemas, tables, volumes, functions and models: the nouns of the catalog."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from millpond.catalog.names import ObjectName, SchemaName
+from millpond.identity.access import Securable
+
+__all__ = [
+    "MAIN",
+    "SYSTEM_CATALOG",
+    "SYSTEM_OWNER",
+    "Catalog",
+    "Column",
+    "Function",
+    "Model",
+    "ObjectName",
+    "Schema",
+    "SchemaName",
+    "StagedTable",
+    "Table",
+    "TableConstraint",
+    "TableType",
+    "Volume",
+    "VolumeType",
+]
+
+MAIN = "main"
+SYSTEM_CATALOG = "system"
+BUILT_IN_CATALOGS = frozenset({MAIN, SYSTEM_CATALOG})
+SYSTEM_OWNER = "System user"
+"""Owner of what exists from the start; nobody signs in under this name."""
+
+
+class TableType(StrEnum):
+    """Who keeps a table's files: we (MANAGED), the user (EXTERNAL), nobody (VIEW)."""
+
+    MANAGED = "MANAGED"
+    EXTERNAL = "EXTERNAL"
+    VIEW = "VIEW"
+
+
+class VolumeType(StrEnum):
+    """Who keeps a volume's files."""
+
+    MANAGED = "MANAGED"
+    EXTERNAL = "EXTERNAL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    type_text: str
+    """SQL, as in `decimal(10,2)`."""
+    type_json: str
+    """Spark's JSON of the type alone, as in `"long"` with its quotes, or of a struct."""
+    nullable: bool = True
+    comment: str | None = None
+    position: int
+    partition_index: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    id: str
+    owner: str
+    comment: str | None
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    updated_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog(_Described):
+    """The first level of names."""
+
+    name: str
+    properties: Mapping[str, str]
+    storage_root: str | None
+    """Where its managed data goes instead of the server's storage root."""
+
+    @property
+    def securable(self) -> Securable:
+        """This catalog under permission."""
+        return Securable(kind="catalog", name=self.name, owners=(self.owner,), public=self.name in BUILT_IN_CATALOGS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema(_Described):
+    """The second level of names."""
+
+    name: SchemaName
+    catalog_id: str
+    catalog_owner: str
+    properties: Mapping[str, str]
+    storage_root: str | None
+
+    @property
+    def securable(self) -> Securable:
+        """This schema under permission."""
+        public = self.name.catalog == SYSTEM_CATALOG or self.name == SchemaName(MAIN, "default")
+        owners = (self.owner, self.catalog_owner)
+        return Securable(kind="schema", name=str(self.name), owners=owners, public=public)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InSchema(_Described):
+    name: ObjectName
+    schema_id: str
+    schema_owner: str
+    catalog_owner: str
+
+    def _securable(self, kind: str) -> Securable:
+        public = self.name.catalog == SYSTEM_CATALOG
+        owners = (self.owner, self.schema_owner, self.catalog_owner)
+        return Securable(kind=kind, name=str(self.name), owners=owners, public=public)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConstraint:
+    """A declared, not enforced, primary or foreign key."""
+
+    name: str
+    columns: tuple[str, ...]
+    parent_table: str | None = None
+    """Full name of the table a foreign key points to; None makes it a primary key."""
+    parent_columns: tuple[str, ...] = ()
+    rely: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(_InSchema):
+    """A Delta (or other) table, or a view."""
+
+    table_type: TableType
+    data_source_format: str
+    """DELTA, PARQUET, CSV, JSON, ...; empty for a view."""
+    storage_location: str
+    """`file:///...` or `s3://...` without a trailing slash; empty for a view."""
+    columns: tuple[Column, ...]
+    properties: Mapping[str, str]
+    view_definition: str | None
+    constraints: tuple[TableConstraint, ...] = ()
+
+    @property
+    def securable(self) -> Securable:
+        """This table under permission."""
+        return self._securable("table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedTable:
+    """A place for a table that does not exist yet; nothing of it is visible."""
+
+    id: str
+    name: ObjectName
+    storage_location: str
+    managed: bool
+    """Whether the location is ours, made for this table, and removed if the table is never registered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume(_InSchema):
+    """A directory of files."""
+
+    volume_type: VolumeType
+    storage_location: str
+
+    @property
+    def securable(self) -> Securable:
+        """This volume under permission."""
+        return self._securable("volume")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function(_InSchema):
+    """A user-defined function; what its callers see, and its body."""
+
+    properties: Mapping[str, str]
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    """The rest of the REST object as it was given: parameters, types, routine body and language."""
+
+    @property
+    def securable(self) -> Securable:
+        """This function under permission."""
+        return self._securable("function")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(_InSchema):
+    """The catalog's side of a registered model; versions, aliases and tags are the tracking room's."""
+
+    @property
+    def securable(self) -> Securable:
+        """This model under permission."""
+        return self._securable("model")

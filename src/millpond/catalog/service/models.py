@@ -1,0 +1,93 @@
+"""The catalog's side of registered models, kept by the tracking room in its own transactions."""
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from millpond.catalog.domain import Model, ObjectName, SchemaName
+from millpond.catalog.service.base import clean_comment, new_values, races, touched
+from millpond.catalog.service.tables import Tables
+from millpond.catalog.store import objects
+from millpond.catalog.store.rows import model_of
+from millpond.catalog.store.schema import models
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.paging import Page
+
+
+class Models(Tables):
+    """Rows of models. Methods that take a Connection are part of the caller's write transaction on this database."""
+
+    def get_model(self, principal: Principal, name: ObjectName) -> Model:
+        """The model with a name. Raises NotFound."""
+        with self.database.read() as connection:
+            return self.model_in(connection, principal, name, act=Act.SEE)
+
+    def list_models(
+        self,
+        principal: Principal,
+        schema: SchemaName,
+        *,
+        max_results: int | None = None,
+        page_token: str | None = None,
+    ) -> Page[Model]:
+        """Models of a schema that the principal may see, by name. Raises NotFound for the schema."""
+        return self._list_in_schema(principal, schema, models, model_of, max_results=max_results, page_token=page_token)
+
+    def model_in(self, connection: Connection, principal: Principal, name: ObjectName, *, act: Act) -> Model:
+        """The model with a name, to which the principal may do `act`. Raises NotFound, PermissionDenied."""
+        model = self.find_model_in(connection, name)
+        if model is None:
+            raise NotFound(f"Model '{name}' does not exist.")
+        require(principal, act, model.securable)
+        return model
+
+    def find_model_in(self, connection: Connection, name: ObjectName) -> Model | None:
+        """The model with a name, without a check of rights, or None."""
+        row = objects.find_row(connection, models, name)
+        return None if row is None else model_of(row)
+
+    def create_model_in(
+        self, connection: Connection, principal: Principal, name: ObjectName, *, comment: str | None = None
+    ) -> Model:
+        """A new row. Raises NotFound for the schema, AlreadyExists, PermissionDenied."""
+        schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
+        taken, gone = f"Model '{name}' already exists.", f"Schema '{name.schema_name}' does not exist."
+        with races(taken, gone):
+            values = new_values(principal, name.name, comment) | {"schema_id": schema.id}
+            objects.insert_row(connection, models, values)
+        return self.model_in(connection, principal, name, act=Act.SEE)
+
+    def update_model_in(
+        self,
+        connection: Connection,
+        principal: Principal,
+        name: ObjectName,
+        *,
+        new_name: ObjectName | None = None,
+        comment: str | None = None,
+        owner: str | None = None,
+    ) -> Model:
+        """The row after a change of what is not None. Raises NotFound, AlreadyExists, PermissionDenied."""
+        model = self.model_in(connection, principal, name, act=Act.MANAGE)
+        values: dict[str, Any] = {}
+        if comment is not None:
+            values["comment"] = clean_comment(comment)
+        if owner is not None:
+            values["owner"] = self._new_owner(owner)
+        if new_name is not None and new_name != name:
+            if new_name.catalog != name.catalog:
+                raise InvalidArgument(f"Model '{name}' cannot move to catalog '{new_name.catalog}'.")
+            values["name"] = new_name.name
+            values["schema_id"] = self._schema_for(connection, principal, new_name, Act.CREATE_IN).id
+        target = new_name or name
+        with races(f"Model '{target}' already exists.", f"Schema '{target.schema_name}' does not exist."):
+            objects.update_row(connection, models, model.id, touched(principal, values))
+        return self.model_in(connection, principal, target, act=Act.SEE)
+
+    def delete_model_in(self, connection: Connection, principal: Principal, name: ObjectName) -> Model:
+        """Remove the row and return what it was. Raises NotFound, PermissionDenied."""
+        model = self.model_in(connection, principal, name, act=Act.MANAGE)
+        objects.delete_row(connection, models, model.id)
+        return model

@@ -1,0 +1,107 @@
+"""Which paths somebody may touch: only those of tables and volumes that they may reach."""
+
+import os
+
+from sqlalchemy import Connection
+
+from millpond.catalog import locations
+from millpond.catalog.domain import Table, Volume
+from millpond.catalog.locations import VolumePath
+from millpond.catalog.service.containers import Containers
+from millpond.catalog.store import objects
+from millpond.catalog.store.rows import table_of, volume_of
+from millpond.catalog.store.schema import tables, volumes
+from millpond.identity.access import Act, allows, require
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
+
+
+class Paths(Containers):
+    """Checks of paths."""
+
+    def check_path(self, principal: Principal, url: str, *, write: bool) -> str:
+        """The physical location of a path, a URL or a `/Volumes/...` path that the principal may read (or write).
+
+        A path is within a table or volume that one may read or write, or anywhere outside the server's directories for
+        an administrator. Patterns (`*.csv`) are checked by the directory that they cannot leave.
+        Raises InvalidArgument for what is no path, PermissionDenied for all that one may not reach, NotFound for a
+        volume that one may not see.
+        """
+        named = locations.find_volume_path(url)
+        if named is not None:
+            return self.resolve_volume_path(principal, named, write=write)
+        location = locations.canonical(url)
+        fixed = locations.without_glob(location)
+        container = self._container_of(fixed)
+        act = Act.WRITE if write else Act.READ
+        if container is not None:
+            if not allows(principal, act, container.securable):
+                raise _out_of_reach(principal, url)
+            _refuse_links(fixed, below=container.storage_location)
+        elif not principal.is_admin or self._leads_to_private(fixed):
+            raise _out_of_reach(principal, url)
+        return location
+
+    def resolve_volume_path(self, principal: Principal, path: VolumePath, *, write: bool) -> str:
+        """The physical location of a path in a volume that the principal may read (or write).
+
+        Raises NotFound, PermissionDenied.
+        """
+        with self.database.read() as connection:
+            volume = self._volume(connection, path)
+        require(principal, Act.WRITE if write else Act.READ, volume.securable)
+        location = locations.join(volume.storage_location, *path.parts)
+        _refuse_links(locations.without_glob(location), below=volume.storage_location)
+        return location
+
+    def _volume(self, connection: Connection, path: VolumePath) -> Volume:
+        row = objects.find_row(connection, volumes, path.volume)
+        if row is None:
+            raise NotFound(f"Volume '{path.volume}' does not exist.")
+        return volume_of(row)
+
+    def _container_of(self, location: str) -> Table | Volume | None:
+        """The table or volume that a location lies in; the innermost where several do."""
+        ancestors = locations.with_ancestors(location)
+        found: list[Table | Volume] = []
+        with self.database.read() as connection:
+            found.extend(table_of(row) for row in objects.rows_with_locations(connection, tables, ancestors))
+            found.extend(volume_of(row) for row in objects.rows_with_locations(connection, volumes, ancestors))
+        return max(found, key=lambda item: len(item.storage_location), default=None)
+
+    def _external_place(self, principal: Principal, location: str) -> str:
+        """A location that a new external table or volume may have."""
+        place = locations.canonical(location)
+        if locations.without_glob(place) != place:
+            raise InvalidArgument(f"The location '{location[:200]}' holds a pattern character; name one directory.")
+        if not principal.is_admin or self._leads_to_private(place):
+            raise _out_of_reach(principal, location)
+        return place
+
+    def _leads_to_private(self, location: str) -> bool:
+        """Whether a location, with its symbolic links followed, touches a place that is only the server's."""
+        if self._is_private(location):
+            return True
+        if not locations.is_local(location):
+            return False
+        real = os.path.realpath(locations.local_path(location))
+        return self._is_private(locations.canonical(real))
+
+
+def _refuse_links(location: str, *, below: str) -> None:
+    """Refuse a local path that a symbolic link below the container leads elsewhere."""
+    if not locations.is_local(location):
+        return
+    path, root = locations.local_path(location), locations.local_path(below)
+    expected = os.path.join(os.path.realpath(root), path.relative_to(root))
+    if os.path.realpath(path) != os.path.normpath(expected):
+        raise PermissionDenied(
+            f"The path '{path.relative_to(root)}' goes through a symbolic link, which is not followed."
+        )
+
+
+def _out_of_reach(principal: Principal, url: str) -> PermissionDenied:
+    return PermissionDenied(
+        f"{principal.name} may not reach the path '{url[:200]}'; use a table's name, or a file of a volume "
+        "(/Volumes/catalog/schema/volume/...)."
+    )

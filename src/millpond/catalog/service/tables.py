@@ -1,0 +1,302 @@
+"""Tables and views."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from millpond.catalog import locations
+from millpond.catalog.domain import Column, ObjectName, SchemaName, StagedTable, Table, TableConstraint, TableType
+from millpond.catalog.names import check_text
+from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.paths import Paths
+from millpond.catalog.store import housekeeping, objects
+from millpond.catalog.store.rows import columns_json, constraints_json, table_of
+from millpond.catalog.store.schema import tables
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.clock import utc_now
+from millpond.kernel.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
+from millpond.kernel.ids import new_id
+from millpond.kernel.paging import Page
+
+FORMATS = frozenset({"DELTA", "PARQUET", "CSV", "JSON", "AVRO", "ORC", "TEXT"})
+
+
+class Tables(Paths):
+    """What one can do with tables: stage, register, read, change, drop."""
+
+    def get_table(self, principal: Principal, name: ObjectName) -> Table:
+        """The table with a name. Raises NotFound."""
+        with self.database.read() as connection:
+            table = self._table(connection, name)
+        require(principal, Act.SEE, table.securable)
+        return table
+
+    def find_table(self, principal: Principal, name: ObjectName) -> Table | None:
+        """The table with a name that the principal may see, or None."""
+        try:
+            return self.get_table(principal, name)
+        except NotFound:
+            return None
+
+    def list_tables(
+        self,
+        principal: Principal,
+        schema: SchemaName,
+        *,
+        max_results: int | None = None,
+        page_token: str | None = None,
+    ) -> Page[Table]:
+        """Tables and views of a schema that the principal may see, by name. Raises NotFound for the schema."""
+        return self._list_in_schema(principal, schema, tables, table_of, max_results=max_results, page_token=page_token)
+
+    def stage_table(self, principal: Principal, name: ObjectName, location: str | None = None) -> StagedTable:
+        """A place for a new table: of our choice (managed), or `location` (external). Nothing is visible yet.
+
+        Raises NotFound for the schema, AlreadyExists, PermissionDenied, InvalidArgument for the location.
+        """
+        staged_id = new_id()
+        place = self._external_place(principal, location) if location is not None else None
+        with self.database.write() as connection:
+            schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
+            self._refuse_taken(connection, principal, name)
+            managed = place is None
+            if place is None:
+                place = locations.join(self._root_for(connection, schema), "delta", staged_id)
+            elif housekeeping.location_in_use(connection, place):
+                raise InvalidArgument(f"The location '{place}' overlaps that of another table or volume.")
+            ours = place if managed else ""
+            housekeeping.insert_staged(
+                connection, staged_id=staged_id, location=ours, created_at=utc_now(), by=principal.name
+            )
+        return StagedTable(id=staged_id, name=name, storage_location=place, managed=managed)
+
+    def register_table(
+        self,
+        principal: Principal,
+        staged: StagedTable,
+        columns: Sequence[Column],
+        table_type: TableType,
+        data_source_format: str = "DELTA",
+        comment: str | None = None,
+        properties: Mapping[str, str] | None = None,
+        view_definition: str | None = None,
+    ) -> Table:
+        """Make a staged table visible, all at once.
+
+        Raises AlreadyExists when the name was taken meanwhile, FailedPrecondition when the staging has expired.
+        """
+        _check_kind(staged, table_type, data_source_format, view_definition)
+        is_view = table_type is TableType.VIEW
+        values = new_values(principal, staged.name.name, comment) | {
+            "id": staged.id,
+            "table_type": TableType(table_type).value,
+            "data_source_format": "" if is_view else data_source_format.upper(),
+            "storage_location": "" if is_view else staged.storage_location,
+            "columns": columns_json(check_columns(columns)),
+            "properties": clean_properties(properties),
+            "view_definition": None if view_definition is None else check_text(view_definition, "The view"),
+            "constraints": [],
+        }
+        taken, gone = f"Table '{staged.name}' already exists.", f"Schema '{staged.name.schema_name}' does not exist."
+        with races(taken, gone), self.database.write() as connection:
+            schema = self._schema_for(connection, principal, staged.name, Act.CREATE_IN)
+            if not housekeeping.take_staged(connection, staged.id):
+                raise FailedPrecondition(f"The staging of table '{staged.name}' has expired; create it again.")
+            if not (is_view or staged.managed) and housekeeping.location_in_use(connection, staged.storage_location):
+                raise AlreadyExists(f"The location '{staged.storage_location}' was taken by another table or volume.")
+            objects.insert_row(connection, tables, values | {"schema_id": schema.id})
+            return self._table(connection, staged.name)
+
+    def record_columns(
+        self,
+        principal: Principal,
+        table: Table,
+        columns: Sequence[Column],
+        properties: Mapping[str, str] | None = None,
+    ) -> Table:
+        """The table with the columns that its Delta log has now, and its properties where given."""
+        values: dict[str, Any] = {"columns": columns_json(check_columns(columns))}
+        if properties is not None:
+            values["properties"] = clean_properties(properties)
+        with self.database.write() as connection:
+            current = self._table_by_id(connection, table)
+            require(principal, Act.WRITE, current.securable)
+            objects.update_row(connection, tables, table.id, touched(principal, values))
+            return self._table_by_id(connection, table)
+
+    def refresh_table(
+        self, principal: Principal, table: Table, read_columns: Callable[[Table], Sequence[Column]]
+    ) -> Table:
+        """The table with the columns that `read_columns` finds in its log, which outside writers may have changed.
+
+        Reading it is enough of a right: the rows here only follow the truth. The log is read outside any transaction.
+        """
+        require(principal, Act.SEE, table.securable)
+        columns = check_columns(read_columns(table))
+        if columns == table.columns:
+            return table
+        with self.database.write() as connection:
+            values = {"columns": columns_json(columns), "updated_at": utc_now()}
+            objects.update_row(connection, tables, table.id, values)
+            return self._table_by_id(connection, table)
+
+    def replace_view(
+        self,
+        principal: Principal,
+        name: ObjectName,
+        *,
+        view_definition: str,
+        columns: Sequence[Column],
+        comment: str | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> Table:
+        """The view with a new definition (CREATE OR REPLACE VIEW). Raises NotFound, InvalidArgument for a table."""
+        values = {
+            "view_definition": check_text(view_definition, "The view"),
+            "columns": columns_json(check_columns(columns)),
+            "comment": comment,
+            "properties": clean_properties(properties),
+        }
+
+        def change(table: Table) -> Mapping[str, Any]:
+            if table.table_type is not TableType.VIEW:
+                raise InvalidArgument(f"'{table.name}' is a table, not a view.")
+            return values
+
+        return self._change_table(principal, name, change)
+
+    def update_table(
+        self,
+        principal: Principal,
+        name: ObjectName,
+        *,
+        owner: str | None = None,
+        comment: str | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> Table:
+        """The table after a change of what is not None. Raises NotFound, InvalidArgument, PermissionDenied."""
+        values = self._changes(comment=comment, owner=owner, properties=properties)
+        return self._change_table(principal, name, lambda _table: values)
+
+    def rename_table(self, principal: Principal, name: ObjectName, new_name: ObjectName) -> Table:
+        """The table under another name, also in another schema of its catalog; its files stay where they are.
+
+        Raises NotFound, AlreadyExists, InvalidArgument, PermissionDenied.
+        """
+        if new_name.catalog != name.catalog:
+            raise InvalidArgument(
+                f"Table '{name}' cannot move to catalog '{new_name.catalog}'; rename within a catalog."
+            )
+        taken, gone = f"Table '{new_name}' already exists.", f"Schema '{new_name.schema_name}' does not exist."
+        with races(taken, gone), self.database.write() as connection:
+            table = self._table(connection, name, lock=True)
+            require(principal, Act.MANAGE, table.securable)
+            schema_id = table.schema_id
+            if new_name.schema_name != name.schema_name:
+                schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_IN).id
+            values = touched(principal, {"name": new_name.name, "schema_id": schema_id})
+            objects.update_row(connection, tables, table.id, values)
+            return self._table(connection, new_name)
+
+    def drop_table(self, principal: Principal, name: ObjectName) -> Table:
+        """Remove a table or view and return what it was; a managed table's files go later, an external one's stay.
+
+        Raises NotFound, PermissionDenied.
+        """
+        with self.database.write() as connection:
+            table = self._table(connection, name, lock=True)
+            require(principal, Act.MANAGE, table.securable)
+            objects.delete_row(connection, tables, table.id)
+            if table.table_type is TableType.MANAGED:
+                self._purge_later(connection, table.storage_location, f"table {name}")
+        return table
+
+    def abandon_table(self, principal: Principal, staged: StagedTable) -> None:
+        """Give up a staged table: its files go, its name was never taken. Harmless when repeated or registered."""
+        with self.database.write() as connection:
+            if housekeeping.take_staged(connection, staged.id) and staged.managed:
+                self._purge_now(connection, staged.storage_location, f"abandoned table {staged.name}")
+
+    def add_constraint(self, principal: Principal, name: ObjectName, constraint: TableConstraint) -> Table:
+        """The table with one more declared key. Raises NotFound, AlreadyExists, InvalidArgument."""
+
+        def change(table: Table) -> dict[str, Any]:
+            _check_constraint(table, constraint)
+            return {"constraints": constraints_json((*table.constraints, constraint))}
+
+        return self._change_table(principal, name, change)
+
+    def drop_constraint(self, principal: Principal, name: ObjectName, constraint: str) -> Table:
+        """The table without a declared key. Raises NotFound."""
+
+        def change(table: Table) -> dict[str, Any]:
+            kept = [item for item in table.constraints if item.name != constraint.lower()]
+            if len(kept) == len(table.constraints):
+                raise NotFound(f"Constraint '{constraint}' of table '{name}' does not exist.")
+            return {"constraints": constraints_json(kept)}
+
+        return self._change_table(principal, name, change)
+
+    def _change_table(
+        self, principal: Principal, name: ObjectName, change: Callable[[Table], Mapping[str, Any]]
+    ) -> Table:
+        with self.database.write() as connection:
+            table = self._table(connection, name, lock=True)
+            require(principal, Act.MANAGE, table.securable)
+            objects.update_row(connection, tables, table.id, touched(principal, change(table)))
+            return self._table(connection, name)
+
+    def _table(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Table:
+        row = objects.find_row(connection, tables, name, lock=lock)
+        if row is None:
+            raise NotFound(f"Table '{name}' does not exist.")
+        return table_of(row)
+
+    def _table_by_id(self, connection: Connection, table: Table) -> Table:
+        row = objects.find_row_by_id(connection, tables, table.id)
+        if row is None:
+            raise Conflict(f"Table '{table.name}' was dropped meanwhile.")
+        return table_of(row)
+
+    def _refuse_taken(self, connection: Connection, principal: Principal, name: ObjectName) -> None:
+        if objects.find_row(connection, tables, name) is not None:
+            raise AlreadyExists(f"Table '{name}' already exists.")
+
+
+def check_columns(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Columns with positions in order. Raises InvalidArgument for names that repeat or cannot be stored."""
+    seen: set[str] = set()
+    for column in columns:
+        if not column.name or column.name.lower() in seen:
+            raise InvalidArgument(f"Column '{column.name}' is there twice (names are compared without regard to case).")
+        for text in (column.name, column.type_text, column.type_json, column.comment or ""):
+            check_text(text, f"Column '{column.name[:80]!r}'")
+        seen.add(column.name.lower())
+    return tuple(replace(column, position=position) for position, column in enumerate(columns))
+
+
+def _check_kind(staged: StagedTable, table_type: TableType, data_source_format: str, view: str | None) -> None:
+    if (table_type is TableType.VIEW) != (view is not None):
+        raise InvalidArgument(f"'{staged.name}': a view needs a definition, and a table has none.")
+    if table_type is TableType.VIEW:
+        return
+    if data_source_format.upper() not in FORMATS:
+        raise InvalidArgument(f"Format '{data_source_format}' is not known; one of {', '.join(sorted(FORMATS))}.")
+    if (table_type is TableType.MANAGED) != staged.managed:
+        raise InvalidArgument(f"Table '{staged.name}' was staged {'without' if staged.managed else 'with'} a location.")
+    if staged.managed and data_source_format.upper() != "DELTA":
+        raise InvalidArgument(f"Managed table '{staged.name}' must be DELTA, not {data_source_format}.")
+
+
+def _check_constraint(table: Table, constraint: TableConstraint) -> None:
+    if any(item.name == constraint.name for item in table.constraints):
+        raise AlreadyExists(f"Constraint '{constraint.name}' of table '{table.name}' already exists.")
+    if constraint.parent_table is None and any(item.parent_table is None for item in table.constraints):
+        raise AlreadyExists(f"Table '{table.name}' already has a primary key.")
+    known = {column.name.lower() for column in table.columns}
+    for column in constraint.columns:
+        if column.lower() not in known:
+            raise InvalidArgument(f"Column '{column}' of constraint '{constraint.name}' is not in '{table.name}'.")

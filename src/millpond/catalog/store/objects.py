@@ -1,0 +1,83 @@
+"""SQL that tables, volumes, functions and models share: find, list, insert, update and delete in a schema."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, delete, insert, select, update
+
+from millpond.catalog.names import ObjectName
+from millpond.catalog.store.containers import described
+from millpond.catalog.store.schema import catalogs, functions, models, schemas, tables, volumes
+
+
+def in_schema(row: Any) -> dict[str, Any]:
+    """The fields that every object in a schema has, from a row of `select_objects`."""
+    return {
+        **described(row),
+        "name": ObjectName(row.catalog_name, row.schema_name, row.name),
+        "schema_id": row.schema_id,
+        "schema_owner": row.schema_owner,
+        "catalog_owner": row.catalog_owner,
+    }
+
+
+def find_row(connection: Connection, table: Table, name: ObjectName, *, lock: bool = False) -> Any | None:
+    """The row of the object with a name; with `lock`, held against changes until the transaction ends."""
+    query = select_objects(table).where(
+        catalogs.c.name == name.catalog, schemas.c.name == name.schema, table.c.name == name.name
+    )
+    return connection.execute(query.with_for_update(of=table) if lock else query).first()
+
+
+def find_row_by_id(connection: Connection, table: Table, object_id: str) -> Any | None:
+    """The row of the object with an id."""
+    return connection.execute(select_objects(table).where(table.c.id == object_id)).first()
+
+
+def list_rows(connection: Connection, table: Table, schema_id: str, after: str | None, limit: int) -> Sequence[Any]:
+    """Rows of a schema's objects in the order of their names."""
+    query = select_objects(table).where(table.c.schema_id == schema_id).order_by(table.c.name).limit(limit)
+    if after is not None:
+        query = query.where(table.c.name > after)
+    return connection.execute(query).all()
+
+
+def rows_with_locations(connection: Connection, table: Table, locations: Sequence[str]) -> Sequence[Any]:
+    """Rows whose storage location is one of these."""
+    return connection.execute(select_objects(table).where(table.c.storage_location.in_(locations))).all()
+
+
+def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+    """Add an object; IntegrityError when the name is taken or the schema gone."""
+    connection.execute(insert(table).values(**values))
+
+
+def update_row(connection: Connection, table: Table, object_id: str, values: Mapping[str, Any]) -> bool:
+    """Change an object; whether it still exists. IntegrityError when a new name is taken."""
+    return connection.execute(update(table).where(table.c.id == object_id).values(**values)).rowcount == 1
+
+
+def delete_row(connection: Connection, table: Table, object_id: str) -> bool:
+    """Remove an object; whether it was there."""
+    return connection.execute(delete(table).where(table.c.id == object_id)).rowcount == 1
+
+
+def select_objects(table: Table) -> Select[Any]:
+    """Objects with the names and owners of their containers."""
+    return (
+        select(
+            table,
+            schemas.c.name.label("schema_name"),
+            schemas.c.owner.label("schema_owner"),
+            catalogs.c.name.label("catalog_name"),
+            catalogs.c.owner.label("catalog_owner"),
+        )
+        .join(schemas, schemas.c.id == table.c.schema_id)
+        .join(catalogs, catalogs.c.id == schemas.c.catalog_id)
+    )
+
+
+def delete_rows_in(connection: Connection, schema_id: str) -> None:
+    """Remove every object of a schema."""
+    for table in (tables, volumes, functions, models):
+        connection.execute(delete(table).where(table.c.schema_id == schema_id))

@@ -1,0 +1,52 @@
+"""Between rows and the domain: tables, volumes, functions and models."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from millpond.catalog.domain import Column, Function, Model, Table, TableConstraint, TableType, Volume, VolumeType
+from millpond.catalog.store.objects import in_schema
+
+
+def table_of(row: Any) -> Table:
+    """The table of a row."""
+    return Table(
+        **in_schema(row),
+        table_type=TableType(row.table_type),
+        data_source_format=row.data_source_format,
+        storage_location=row.storage_location,
+        columns=tuple(Column(**column) for column in row.columns),
+        properties=row.properties,
+        view_definition=row.view_definition,
+        constraints=tuple(_constraint_of(item) for item in row.constraints),
+    )
+
+
+def columns_json(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """Columns as they are stored."""
+    return [asdict(column) for column in columns]
+
+
+def constraints_json(constraints: Sequence[TableConstraint]) -> list[dict[str, Any]]:
+    """Constraints as they are stored."""
+    return [asdict(item) for item in constraints]
+
+
+def volume_of(row: Any) -> Volume:
+    """The volume of a row."""
+    return Volume(**in_schema(row), volume_type=VolumeType(row.volume_type), storage_location=row.storage_location)
+
+
+def function_of(row: Any) -> Function:
+    """The function of a row."""
+    return Function(**in_schema(row), properties=row.properties, definition=row.definition)
+
+
+def model_of(row: Any) -> Model:
+    """The model of a row."""
+    return Model(**in_schema(row))
+
+
+def _constraint_of(item: dict[str, Any]) -> TableConstraint:
+    tuples = {"columns": tuple(item["columns"]), "parent_columns": tuple(item["parent_columns"])}
+    return TableConstraint(**{**item, **tuples})
