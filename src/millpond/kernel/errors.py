@@ -61,6 +61,10 @@ class ResourceExhausted(MillpondError):
     code = "RESOURCE_EXHAUSTED"
 
 
+class StorageFull(ResourceExhausted):
+    """There is no room left for data. Answered as 507, since clients retry 429 for minutes and room does not come so."""
+
+
 class DeadlineExceeded(MillpondError):
     """The part that should answer did not do so in time."""
 

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from millpond.kernel.errors import InvalidArgument, MillpondError, Unauthenticated
+from millpond.kernel.errors import InvalidArgument, MillpondError, StorageFull, Unauthenticated
 from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
@@ -93,7 +93,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(MillpondError)
     async def _ours(request: Request, error: MillpondError) -> Response:
-        return error_response(error.code, error.message, dialect_of(request.url.path))
+        status = 507 if isinstance(error, StorageFull) else None
+        return error_response(error.code, error.message, dialect_of(request.url.path), status=status)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
