@@ -1,0 +1,227 @@
+"""Changing a table's schema, properties and constraints: each function is one commit, retried when it loses a race."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from millpond.engine.delta import properties as known_properties
+from millpond.engine.delta.log import commit_metadata
+from millpond.engine.delta.rewrite import rewrite
+from millpond.engine.delta.schema import CONSTRAINT_PREFIX, SchemaPlan, TableState, columns_in, find
+from millpond.engine.delta.table import (
+    Author,
+    Storage,
+    commit,
+    fields,
+    open_for_write,
+    partition_columns,
+    until_no_conflict,
+)
+from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, column_not_found, quoted
+
+CLUSTERING = "millpond.clusteringColumns"
+
+
+def state_of(table: DeltaTable) -> TableState:
+    metadata = table.metadata()
+    return TableState(
+        fields=tuple(fields(table)),
+        partition_columns=tuple(partition_columns(table)),
+        configuration=dict(metadata.configuration),
+        description=metadata.description,
+        has_rows=bool(table.file_uris()),
+    )
+
+
+def change(storage: Storage, author: Author, plan: Callable[[TableState], SchemaPlan | None]) -> None:
+    """Plan a change on the newest version and commit it; plan and commit again when somebody was faster."""
+
+    def attempt() -> None:
+        table = open_for_write(storage)
+        planned = plan(state_of(table))
+        if planned is None:
+            return
+        if planned.not_null is not None:
+            _refuse_nulls(table, planned.not_null)
+        if planned.shape is not None:
+            rewrite(table, author, planned)
+        else:
+            commit_metadata(table, storage, author, planned)
+
+    until_no_conflict(attempt)
+
+
+def _refuse_nulls(table: DeltaTable, column: str) -> None:
+    batches = pa.RecordBatchReader.from_stream(table.scan(columns=[column]))
+    if any(batch.column(0).null_count for batch in batches):
+        raise ExecutionError(
+            "DELTA_NOT_NULL_COLUMN_VIOLATION",
+            f"Column {quoted((column,))} holds NULL in some rows. Fill them first, then SET NOT NULL.",
+            sql_state="23502",
+        )
+
+
+# -- properties ---------------------------------------------------------------------------------------------------
+
+
+def set_properties(storage: Storage, author: Author, properties: Mapping[str, str]) -> None:
+    """SET TBLPROPERTIES; `comment` is the table's description, as on Spark."""
+    wanted = known_properties.checked({key: value for key, value in properties.items() if key != "comment"})
+    table = open_for_write(storage)
+    if wanted:
+        commit(
+            table,
+            author,
+            lambda noted: table.alter.set_table_properties(wanted, raise_if_not_exists=False, commit_properties=noted),
+        )
+    if "comment" in properties:
+        set_description(storage, author, properties["comment"])
+
+
+def unset_properties(storage: Storage, author: Author, keys: Sequence[str], *, if_exists: bool) -> None:
+    """UNSET TBLPROPERTIES. Raises: `AnalysisError` for a key that is not set, unless `if_exists`."""
+
+    def plan(state: TableState) -> SchemaPlan | None:
+        missing = [key for key in keys if key not in state.configuration and key != "comment"]
+        if missing and not if_exists:
+            raise AnalysisError(
+                "UNSET_NONEXISTENT_PROPERTIES",
+                f"Attempted to unset non-existent properties {missing} in the table.",
+                sql_state="42K0J",
+                parameters={"properties": ", ".join(missing)},
+            )
+        if any(key.startswith(CONSTRAINT_PREFIX) for key in keys):
+            raise AnalysisError("DELTA_ADD_CONSTRAINTS", "Use ALTER TABLE DROP CONSTRAINT.", sql_state="0A000")
+        kept = {key: value for key, value in state.configuration.items() if key not in keys}
+        description = None if "comment" in keys else state.description
+        if kept == dict(state.configuration) and description == state.description:
+            return None
+        return SchemaPlan(
+            operation="UNSET TBLPROPERTIES",
+            parameters={"properties": json.dumps(list(keys), ensure_ascii=False), "ifExists": json.dumps(if_exists)},
+            state=replace(state, configuration=kept, description=description),
+        )
+
+    change(storage, author, plan)
+
+
+def set_description(storage: Storage, author: Author, text: str | None) -> None:
+    """COMMENT ON TABLE; None is no comment."""
+    table = open_for_write(storage)
+    commit(table, author, lambda noted: table.alter.set_table_description(text or "", commit_properties=noted))
+
+
+def cluster_by(storage: Storage, author: Author, columns: Sequence[str]) -> None:
+    """CLUSTER BY: noted as a property; OPTIMIZE without ZORDER then orders by these columns."""
+
+    def plan(state: TableState) -> SchemaPlan | None:
+        found = clustering_columns(columns, state)
+        configuration = {key: value for key, value in state.configuration.items() if key != CLUSTERING}
+        if found:
+            configuration[CLUSTERING] = json.dumps(found, ensure_ascii=False)
+        if configuration == dict(state.configuration):
+            return None
+        old = state.configuration.get(CLUSTERING, "[]")
+        return SchemaPlan(
+            operation="CLUSTER BY",
+            parameters={"oldClusteringColumns": old, "newClusteringColumns": json.dumps(found, ensure_ascii=False)},
+            state=replace(state, configuration=configuration),
+        )
+
+    change(storage, author, plan)
+
+
+def clustering_columns(columns: Sequence[str], state: TableState) -> list[str]:
+    """The columns' names as the schema writes them, at most four as on Databricks."""
+    if state.partition_columns and columns:
+        raise AnalysisError(
+            "DELTA_CLUSTER_BY_WITH_PARTITIONED_BY",
+            "Clustering and partitioning cannot both be specified. Drop PARTITIONED BY or CLUSTER BY.",
+            sql_state="42613",
+        )
+    if len(columns) > 4:
+        raise AnalysisError(
+            "DELTA_CLUSTER_BY_INVALID_NUM_COLUMNS",
+            f"CLUSTER BY supports at most 4 columns, but {len(columns)} were given.",
+            sql_state="54000",
+        )
+    found = []
+    for column in columns:
+        field = find(state.fields, column)
+        if field is None:
+            raise column_not_found(column, tuple(one["name"] for one in state.fields))
+        found.append(field["name"])
+    return found
+
+
+# -- constraints --------------------------------------------------------------------------------------------------
+
+
+def add_check(storage: Storage, author: Author, name: str, expression: str) -> None:
+    """ADD CONSTRAINT ... CHECK. Raises: errors that name the constraint when it exists or a row violates it."""
+    table = open_for_write(storage)
+    state = state_of(table)
+    existing = _constraint_key(state, name)
+    if existing is not None:
+        raise AnalysisError(
+            "DELTA_CONSTRAINT_ALREADY_EXISTS",
+            f"Constraint {name!r} already exists: {state.configuration[existing]}. Delete the old constraint first.",
+            sql_state="42710",
+            parameters={"constraintName": name, "oldConstraint": state.configuration[existing]},
+        )
+    check_expression(expression, state)
+    try:
+        commit(table, author, lambda noted: table.alter.add_constraint({name: expression}, commit_properties=noted))
+    except SparkError as error:
+        if error.error_class != "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES":
+            raise
+        raise ExecutionError(
+            "DELTA_NEW_CHECK_CONSTRAINT_VIOLATION",
+            f"Rows in the table violate the new CHECK constraint {name} ({expression}). Correct them first.",
+            sql_state="23512",
+            parameters={"checkConstraint": expression},
+        ) from error
+
+
+def check_expression(expression: str, state: TableState) -> None:
+    """Refuse an expression that cannot be read, or that reads a column that the table has not."""
+    columns = columns_in(expression)
+    if columns is None:
+        raise AnalysisError(
+            "DELTA_INVALID_CHECK_CONSTRAINT",
+            f"The CHECK expression cannot be read: {expression}.",
+            sql_state="42621",
+        )
+    for column in sorted(columns):
+        if find(state.fields, column) is None:
+            raise column_not_found(column, tuple(one["name"] for one in state.fields))
+
+
+def drop_check(storage: Storage, author: Author, name: str, *, if_exists: bool) -> bool:
+    """DROP CONSTRAINT; whether there was one."""
+    table = open_for_write(storage)
+    key = _constraint_key(state_of(table), name)
+    if key is None:
+        if if_exists:
+            return False
+        raise AnalysisError(
+            "DELTA_CONSTRAINT_DOES_NOT_EXIST",
+            f"Cannot drop nonexistent constraint {name}. To avoid this error, give IF EXISTS.",
+            sql_state="42704",
+            parameters={"constraintName": name},
+        )
+    real = key.removeprefix(CONSTRAINT_PREFIX)
+    commit(table, author, lambda noted: table.alter.drop_constraint(real, commit_properties=noted))
+    return True
+
+
+def has_check(storage: Storage, name: str) -> bool:
+    return _constraint_key(state_of(open_for_write(storage)), name) is not None
+
+
+def _constraint_key(state: TableState, name: str) -> str | None:
+    wanted = (CONSTRAINT_PREFIX + name).lower()
+    return next((key for key in state.configuration if key.lower() == wanted), None)

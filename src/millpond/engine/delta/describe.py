@@ -1,0 +1,124 @@
+"""DESCRIBE HISTORY and DESCRIBE DETAIL of a table, as values."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from millpond.engine.delta.alter import CLUSTERING
+from millpond.engine.delta.table import (
+    MARK,
+    OPERATION,
+    PARAMETERS,
+    Storage,
+    delta_errors,
+    open_table,
+    partition_columns,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """One row of DESCRIBE DETAIL; times in milliseconds since 1970."""
+
+    id: str
+    name: str | None
+    description: str | None
+    location: str
+    created_ms: int | None
+    modified_ms: int | None
+    partition_columns: list[str]
+    clustering_columns: list[str]
+    files: int
+    size_bytes: int
+    properties: dict[str, str]
+    reader_version: int
+    writer_version: int
+    features: list[str]
+
+
+def history(storage: Storage, limit: int | None = None) -> list[dict[str, Any]]:
+    """Commits, newest first, with Delta's names; maps hold text only."""
+    table = open_table(storage)
+    with delta_errors(storage.url):
+        return [_entry(raw) for raw in table.history(limit)] if limit != 0 else []
+
+
+def _entry(raw: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "version": raw["version"],
+        "timestamp": raw.get("timestamp"),
+        "userId": raw.get("userId"),
+        "userName": raw.get("userName"),
+        "operation": raw.get(OPERATION) or raw.get("operation"),
+        "operationParameters": _texts(raw.get(PARAMETERS, raw.get("operationParameters")) or {}),
+        "readVersion": raw.get("readVersion"),
+        "isolationLevel": raw.get("isolationLevel"),
+        "isBlindAppend": raw.get("isBlindAppend"),
+        "operationMetrics": _texts(_spark_metrics(raw)),
+        "userMetadata": raw.get("userMetadata"),
+        "engineInfo": raw.get("engineInfo"),
+        MARK: raw.get(MARK),
+    }
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in values.items()
+    }
+
+
+_WRITE_METRICS = {"num_added_files": "numFiles", "num_added_rows": "numOutputRows"}
+
+
+def _spark_metrics(raw: dict[str, Any]) -> dict[str, Any]:
+    """delta-rs writes `num_added_rows` where Delta on Spark writes `numOutputRows`; other engines' names stay."""
+    metrics: dict[str, Any] = raw.get("operationMetrics") or {}
+    special = _WRITE_METRICS if raw.get("operation") == "WRITE" else {}
+    return {special.get(key) or _camel(key): value for key, value in metrics.items()}
+
+
+def _camel(key: str) -> str:
+    first, *others = key.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def detail(storage: Storage) -> Detail:
+    table = open_table(storage)
+    metadata = table.metadata()
+    protocol = table.protocol()
+    with delta_errors(storage.url):
+        sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+        newest = table.history(1)
+    return Detail(
+        id=str(metadata.id),
+        name=metadata.name,
+        description=metadata.description or None,
+        location=storage.url,
+        created_ms=metadata.created_time,
+        modified_ms=newest[0].get("timestamp") if newest else None,
+        partition_columns=partition_columns(table),
+        clustering_columns=json.loads(metadata.configuration.get(CLUSTERING, "[]")),
+        files=len(sizes),
+        size_bytes=sum(sizes),
+        properties={key: value for key, value in metadata.configuration.items() if key != CLUSTERING},
+        reader_version=protocol.min_reader_version,
+        writer_version=protocol.min_writer_version,
+        features=_features(table),
+    )
+
+
+_BY_WRITER_VERSION = ((2, "appendOnly"), (2, "invariants"), (3, "checkConstraints"))
+_BY_WRITER_VERSION_4 = ("changeDataFeed", "generatedColumns")
+
+
+def _features(table: DeltaTable) -> list[str]:
+    """Named features, or those that the old version numbers imply. Source: Delta protocol, "Valid Feature Names"."""
+    protocol = table.protocol()
+    named = {*(protocol.writer_features or []), *(protocol.reader_features or [])}
+    if protocol.min_writer_version < 7:
+        named |= {feature for version, feature in _BY_WRITER_VERSION if protocol.min_writer_version >= version}
+        named |= set(_BY_WRITER_VERSION_4) if protocol.min_writer_version >= 4 else set()
+    return sorted(named)

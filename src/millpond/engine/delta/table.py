@@ -1,0 +1,196 @@
+"""Opening a Delta table and committing to it."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import (
+    CommitFailedError,
+    DeltaError,
+    DeltaProtocolError,
+    SchemaMismatchError,
+    TableNotFoundError,
+)
+
+from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, UnsupportedError
+from millpond.engine.types import Field
+from millpond.kernel.ids import new_id
+
+T = TypeVar("T")
+
+MARK = "millpond.commit"
+OPERATION = "millpond.operation"
+PARAMETERS = "millpond.operationParameters"
+MAX_ATTEMPTS = 10
+"""How often a write that lost a race starts again before the user hears of it."""
+
+KNOWN_FEATURES = frozenset(
+    {"appendOnly", "invariants", "checkConstraints", "generatedColumns", "changeDataFeed", "timestampNtz"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Where a table is, and how to reach it."""
+
+    url: str
+    """`file:///...` or `s3://...`."""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Author:
+    """Who commits."""
+
+    id: str
+    name: str
+
+
+class CommitConflict(ExecutionError):
+    """Another writer was faster; the caller may start again from the new version."""
+
+    code = "ABORTED"
+
+
+def open_table(storage: Storage, *, version: int | None = None) -> DeltaTable:
+    """The table at its newest (or the given) version; reads the log only."""
+    with delta_errors(storage.url):
+        return DeltaTable(storage.url, version=version, storage_options=dict(storage.options))
+
+
+def open_for_write(storage: Storage) -> DeltaTable:
+    """The table, after making sure that we understand every feature it uses."""
+    table = open_table(storage)
+    refuse_unknown_features(table, storage.url)
+    return table
+
+
+def refuse_unknown_features(table: DeltaTable, where: str) -> None:
+    """Raises `UnsupportedError` naming the features of the table that we would damage or misread."""
+    protocol = table.protocol()
+    named = {*(protocol.reader_features or []), *(protocol.writer_features or [])}
+    unknown = named - KNOWN_FEATURES
+    configuration = table.metadata().configuration
+    if configuration.get("delta.columnMapping.mode", "none") != "none":
+        unknown.add("columnMapping")
+    if unknown:
+        raise unknown_features(sorted(unknown), where)
+
+
+def unknown_features(features: list[str], where: str) -> UnsupportedError:
+    listed = ", ".join(features)
+    return UnsupportedError(
+        "DELTA_UNSUPPORTED_FEATURES_FOR_READ",
+        f"Unsupported Delta table feature: table {where} requires the feature(s) {listed}, which this engine does not "
+        "have. Use an engine that has them, or rewrite the table without them (CREATE TABLE ... AS SELECT there).",
+        sql_state="56038",
+        parameters={"tableNameOrPath": where, "unsupported": listed},
+    )
+
+
+def fields(table: DeltaTable) -> list[Field]:
+    """The table's columns as Delta writes them."""
+    schema: dict[str, list[Field]] = json.loads(table.schema().to_json())
+    return schema["fields"]
+
+
+def partition_columns(table: DeltaTable) -> list[str]:
+    return list(table.metadata().partition_columns)
+
+
+def commit(
+    table: DeltaTable,
+    author: Author,
+    write: Callable[[CommitProperties], T],
+    *,
+    operation: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    exact: bool = False,
+) -> T | None:
+    """Run one delta-rs write under the author's name.
+
+    delta-rs can report an error for a commit that is in the log: then this returns None, as the work is done.
+    `operation` and `parameters` are what DESCRIBE HISTORY shows instead of delta-rs' own. `exact` forbids delta-rs to
+    put the commit on top of others that came in between; the caller retries on `CommitConflict`.
+    """
+    mark = new_id()
+    noted: dict[str, Any] = {"userId": author.id, "userName": author.name, MARK: mark}
+    if operation is not None:
+        noted[OPERATION] = operation
+    if parameters is not None:
+        noted[PARAMETERS] = dict(parameters)
+    properties = CommitProperties(custom_metadata=noted, max_commit_retries=0 if exact else None)
+    before = table.version()
+    try:
+        with delta_errors(table.table_uri):
+            return write(properties)
+    except SparkError:
+        if _landed(table, mark, before):
+            return None
+        raise
+
+
+def _landed(table: DeltaTable, mark: str, before: int) -> bool:
+    """Whether a commit with this mark came into the log after version `before`; moves `table` to the newest version."""
+    table.update_incremental()
+    newer = table.version() - before
+    return newer > 0 and any(entry.get(MARK) == mark for entry in table.history(newer))
+
+
+def until_no_conflict(attempt: Callable[[], T]) -> T:
+    """Run `attempt`, which opens the table anew each time, until it does not lose a race."""
+    for _ in range(MAX_ATTEMPTS - 1):
+        try:
+            return attempt()
+        except CommitConflict:
+            continue
+    return attempt()
+
+
+@contextmanager
+def delta_errors(where: str) -> Iterator[None]:
+    """Turn delta-rs' exceptions into errors that Spark users know."""
+    try:
+        yield
+    except TableNotFoundError as error:
+        raise AnalysisError(
+            "DELTA_TABLE_NOT_FOUND",
+            f"There is no Delta table at {where}.",
+            sql_state="42P01",
+            parameters={"tableName": where},
+        ) from error
+    except CommitFailedError as error:
+        raise _commit_error(str(error), where) from error
+    except SchemaMismatchError as error:
+        raise AnalysisError("DELTA_SCHEMA_MISMATCH", str(error), sql_state="42KDG") from error
+    except (DeltaError, DeltaProtocolError) as error:
+        raise _delta_error(str(error), where) from error
+    except (OSError, ValueError) as error:
+        raise ExecutionError("DELTA_IO_ERROR", f"Table {where}: {error}.", sql_state="58030") from error
+
+
+def _commit_error(text: str, where: str) -> SparkError:
+    if "nsupported table features" in text:
+        return unknown_features([text.split("[", 1)[-1].rstrip("].")], where)
+    return CommitConflict(
+        "DELTA_CONCURRENT_WRITE",
+        f"A concurrent transaction changed table {where} since this one read it ({text}). Try the operation again.",
+        sql_state="2D521",
+        parameters={"tableName": where},
+    )
+
+
+def _delta_error(text: str, where: str) -> SparkError:
+    quoted = text.split("Feature '", 1)
+    if len(quoted) == 2 and "is not supported" in text:
+        return unknown_features([quoted[1].split("'", 1)[0]], where)
+    if "catalog-managed" in text:
+        return unknown_features(["catalogManaged"], where)
+    if "conflict" in text.lower() or "concurrent" in text.lower():
+        return _commit_error(text, where)
+    if "failed validation check" in text:
+        return ExecutionError("DELTA_VIOLATE_CONSTRAINT_WITH_VALUES", text, sql_state="23001")
+    return ExecutionError("DELTA_OPERATION_FAILED", f"Table {where}: {text}.", sql_state="XXKDA")
