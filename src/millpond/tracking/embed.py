@@ -1,0 +1,221 @@
+"""The embedded MLflow as one ASGI application: API, artifact doors and MLflow's own pages under `/ml/`.
+
+MLflow is imported in a thread while the rest of the server already answers; requests to MLflow wait for it. It must be
+mounted last, at `/`, inside the middleware that authenticates.
+"""
+
+import asyncio
+import importlib.util
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from millpond.identity.domain import Principal
+from millpond.identity.middleware import current_principal
+from millpond.kernel.database import Database
+from millpond.kernel.errors import Unavailable
+from millpond.kernel.http import Dialect, error_response
+from millpond.kernel.logs import get_logger
+from millpond.kernel.settings import S3Settings
+from millpond.tracking.bridge import WsgiBridge
+from millpond.tracking.catalog_models import CatalogModels
+from millpond.tracking.loading import load_mlflow
+from millpond.tracking.mlflow_schema import ensure_mlflow_schema
+
+if TYPE_CHECKING:
+    from millpond.tracking.artifacts import ArtifactDoors
+    from millpond.tracking.stores.registry import OwnedRegistryStore
+    from millpond.tracking.stores.tracking import OwnedTrackingStore
+
+log = get_logger(__name__)
+
+UI_PREFIX = "/ml"
+_OWN_SCHEME = "millpond"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """MLflow's two stores, limited to the current principal at each call."""
+
+    tracking: "OwnedTrackingStore"
+    registry: "OwnedRegistryStore"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    stores: Stores
+    doors: "ArtifactDoors"
+    handlers: WsgiBridge
+
+
+class MlflowApp:
+    """An ASGI application. Call `start` once, in the event loop that will serve."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        catalog: CatalogModels,
+        artifact_root: str,
+        s3: S3Settings | None = None,
+        principal: Callable[[], Principal] = current_principal,
+    ) -> None:
+        self._database = mlflow_database(database)
+        self._catalog = catalog
+        self._artifact_root = artifact_root
+        self._s3 = s3 or S3Settings()
+        self._principal = principal
+        self._done = asyncio.Event()
+        self._loaded: _Loaded | None = None
+        self._failure: BaseException | None = None
+        self._pages = _Pages()
+
+    def start(self) -> None:
+        """Begin to load MLflow in a thread."""
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._load, args=(loop,), name="load-mlflow", daemon=True).start()
+
+    async def ready(self) -> Stores:
+        """Wait until MLflow is loaded. Raises Unavailable when it could not be."""
+        return (await self._wait()).stores
+
+    @property
+    def stores(self) -> Stores:
+        """The stores. Raises Unavailable while MLflow is not loaded."""
+        if self._loaded is None:
+            raise Unavailable("MLflow is still being loaded; try again in a moment.")
+        return self._loaded.stores
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if (page := self._pages.find(scope)) is not None:
+            await page(scope, receive, send)
+            return
+        try:
+            loaded = await self._wait()
+        except Unavailable as error:
+            await error_response(error.code, error.message, Dialect.MLFLOW)(scope, receive, send)
+            return
+        inner = _without_prefix(scope)
+        if (door := loaded.doors.door(inner)) is not None:
+            await loaded.doors.answer(door, inner, receive, send)
+        else:
+            await loaded.handlers(inner, receive, send)
+
+    async def _wait(self) -> _Loaded:
+        await self._done.wait()
+        if self._loaded is None:
+            raise Unavailable(f"MLflow could not be loaded: {self._failure}. See the server's log.")
+        return self._loaded
+
+    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            load_mlflow()
+            ensure_mlflow_schema(self._database)
+            self._loaded = _build(self._database, self._catalog, self._artifact_root, self._s3, self._principal)
+        except BaseException as error:  # the boundary of this thread: requests tell the failure
+            self._failure = error
+            log.error("MLflow could not be loaded", exc_info=error)
+        loop.call_soon_threadsafe(self._done.set)
+
+
+def mlflow_database(database: Database) -> Database:
+    """An engine of its own for MLflow on the same database: its queries need functions that ours do not."""
+    own = Database(database.url)
+    if own.is_sqlite:
+        from millpond.tracking.sqlite_functions import install
+
+        install(own.engine)
+    return own
+
+
+def _build(
+    database: Database,
+    catalog: CatalogModels,
+    artifact_root: str,
+    s3: S3Settings,
+    principal: Callable[[], Principal],
+) -> _Loaded:
+    from mlflow.server import handlers
+    from mlflow.tracking._model_registry import utils as registry_utils
+    from mlflow.tracking._tracking_service import utils as tracking_utils
+
+    from millpond.tracking.artifacts import ArtifactDoors
+    from millpond.tracking.mlflow_routes import flask_app
+    from millpond.tracking.stores.registry import OwnedRegistryStore
+    from millpond.tracking.stores.tracking import OwnedTrackingStore
+
+    stores = Stores(
+        tracking=OwnedTrackingStore(database, principal),
+        registry=OwnedRegistryStore(database, principal, catalog),
+    )
+    files, handlers._artifact_repo = _artifact_files(artifact_root, s3)
+    handlers._tracking_store, handlers._model_registry_store = stores.tracking, stores.registry
+    # where MLflow's own code makes a client inside the server, that client reaches the same guarded stores
+    tracking_utils._tracking_store_registry.register(_OWN_SCHEME, lambda *_args, **_values: stores.tracking)
+    registry_utils._get_store_registry().register(_OWN_SCHEME, lambda *_args, **_values: stores.registry)
+    tracking_utils.set_tracking_uri(f"{_OWN_SCHEME}://server")
+    registry_utils.set_registry_uri(f"{_OWN_SCHEME}://server")
+    doors = ArtifactDoors(files, stores.tracking, stores.registry)
+    return _Loaded(stores=stores, doors=doors, handlers=WsgiBridge(flask_app()))
+
+
+def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:
+    """Our files and MLflow's repository (which lists artifacts for its handlers) on the same root."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    from millpond.tracking.artifact_files import LocalFiles, RepositoryFiles
+
+    if not root.startswith("s3://"):
+        path = Path(root)
+        path.mkdir(parents=True, exist_ok=True)
+        return LocalFiles(path), LocalArtifactRepository(path.resolve().as_uri())
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+    from millpond.tracking.s3 import s3_environment
+
+    s3_environment(s3)
+    repository = S3ArtifactRepository(root, access_key_id=s3.access_key_id, secret_access_key=s3.secret_access_key)
+    return RepositoryFiles(repository), repository
+
+
+def _without_prefix(scope: Scope) -> Scope:
+    path = scope["path"]
+    if not path.startswith(f"{UI_PREFIX}/"):
+        return scope
+    return {**scope, "path": path.removeprefix(UI_PREFIX), "raw_path": None}
+
+
+class _Pages:
+    """MLflow's official pages, from its wheel; they ask for everything relative to their own address."""
+
+    def __init__(self) -> None:
+        spec = importlib.util.find_spec("mlflow")
+        assert spec is not None
+        assert spec.origin is not None
+        self._root = (Path(spec.origin).parent / "server" / "js" / "build").resolve()
+
+    def find(self, scope: Scope) -> Response | None:
+        """The page or file for a request, None when it asks for something else."""
+        path = scope["path"]
+        if scope["method"] not in {"GET", "HEAD"} or not path.startswith(UI_PREFIX):
+            return None
+        if path == UI_PREFIX:
+            return RedirectResponse(f"{UI_PREFIX}/")
+        if path == f"{UI_PREFIX}/":
+            return FileResponse(self._root / "index.html", headers={"Cache-Control": "no-cache"})
+        prefix = f"{UI_PREFIX}/static-files/"
+        if not path.startswith(prefix):
+            return None
+        file = (self._root / path.removeprefix(prefix)).resolve()
+        if not file.is_relative_to(self._root) or not file.is_file():
+            return Response("not found", status_code=404)
+        return FileResponse(file, headers={"Cache-Control": "public, max-age=2419200"})

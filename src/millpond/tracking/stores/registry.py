@@ -1,0 +1,169 @@
+"""MLflow's registry store with owners, and its three-level models as objects of the catalog.
+
+The rows of MLflow and of the catalog are written by one transaction: SQLAlchemy tells us of each registered model that
+is inserted, renamed or deleted, on the connection that does it.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlflow.store.model_registry.abstract_store import AbstractStore
+from mlflow.store.model_registry.dbmodels.models import (
+    SqlModelVersion,
+    SqlModelVersionTag,
+    SqlRegisteredModel,
+    SqlRegisteredModelAlias,
+    SqlRegisteredModelTag,
+)
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import Connection, event, inspect, or_
+from sqlalchemy.orm import with_loader_criteria
+
+from millpond.identity.access import WORKSPACE, Act, require, require_admin
+from millpond.identity.domain import Principal
+from millpond.kernel.database import Database
+from millpond.kernel.errors import InvalidArgument
+from millpond.tracking import store
+from millpond.tracking.catalog_models import CatalogModels
+from millpond.tracking.domain import ARTIFACT_SCHEME, Owned, canonical_model_name, check_model_source, is_three_level
+from millpond.tracking.stores.session import SessionMaker, mlflow_errors
+
+_NAMED = (SqlRegisteredModel, SqlModelVersion, SqlRegisteredModelTag, SqlModelVersionTag, SqlRegisteredModelAlias)
+
+_METHODS_BY_NAME = (
+    "create_registered_model", "update_registered_model", "delete_registered_model", "get_registered_model",
+    "get_latest_versions", "set_registered_model_tag", "delete_registered_model_tag", "create_model_version",
+    "update_model_version", "transition_model_version_stage", "delete_model_version", "get_model_version",
+    "get_model_version_download_uri", "set_model_version_tag", "delete_model_version_tag",
+    "set_registered_model_alias", "delete_registered_model_alias", "get_model_version_by_alias",
+)  # fmt: skip
+
+
+class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no types
+    """MLflow's SQL store on our engine, limited to what the current principal may reach."""
+
+    def __init__(self, database: Database, principal: Callable[[], Principal], catalog: CatalogModels) -> None:
+        AbstractStore.__init__(self)  # not the SQL store's own: it would make an engine and run migrations
+        self.db_uri = database.url
+        self.db_type = "sqlite" if database.is_sqlite else "postgresql"
+        self.engine = database.engine
+        self.read_engine = None
+        self._principal = principal
+        self._catalog = catalog
+        self.ManagedSessionMaker = SessionMaker(database.engine, self._criteria)
+        self._listen()
+
+    def _criteria(self, writes: bool) -> Sequence[Any]:
+        principal = self._principal()
+        if principal.is_admin:
+            return ()
+        owned = store.owned_ids(Owned.MODEL, principal)
+        in_catalog = self._catalog.names(principal, Act.WRITE if writes else Act.READ)
+        return [
+            with_loader_criteria(model, or_(model.name.in_(owned), model.name.in_(in_catalog)), include_aliases=True)
+            for model in _NAMED
+        ]
+
+    # One transaction with the catalog
+
+    def _listen(self) -> None:
+        event.listen(SqlRegisteredModel, "after_insert", self._inserted)
+        event.listen(SqlRegisteredModel, "after_update", self._updated)
+        event.listen(SqlRegisteredModel, "after_delete", self._deleted)
+        event.listen(SqlModelVersion, "before_insert", self._stamp_version)
+
+    def _inserted(self, _mapper: Any, connection: Connection, model: Any) -> None:
+        principal = self._principal()
+        if is_three_level(model.name):
+            self._catalog.create(connection, principal, model.name, model.description)
+            return
+        require(principal, Act.CREATE_IN, WORKSPACE)
+        store.record_owner(connection, Owned.MODEL, model.name, principal.name)
+
+    def _updated(self, _mapper: Any, connection: Connection, model: Any) -> None:
+        attributes = inspect(model).attrs
+        new = model.name
+        old = attributes.name.history.deleted[0] if attributes.name.history.deleted else new
+        if is_three_level(old) != is_three_level(new):
+            raise InvalidArgument(f"Model '{old}' cannot become '{new}': only the catalog's models have three levels.")
+        if not is_three_level(old):
+            if old != new:
+                store.rename_owned(connection, Owned.MODEL, old, new)
+        elif old != new or attributes.description.history.has_changes():
+            comment = model.description or ""
+            self._catalog.update(connection, self._principal(), old, new_name=new, comment=comment)
+
+    def _deleted(self, _mapper: Any, connection: Connection, model: Any) -> None:
+        if is_three_level(model.name):
+            self._catalog.delete(connection, self._principal(), model.name)
+        else:
+            store.forget_owner(connection, Owned.MODEL, model.name)
+
+    def _stamp_version(self, _mapper: Any, _connection: Connection, version: Any) -> None:
+        version.user_id = self._principal().name
+
+    # Names and sources
+
+    def rename_registered_model(self, name: str, new_name: str) -> Any:
+        """Rename a model; a three-level one may move to another schema."""
+        with mlflow_errors():
+            names = canonical_model_name(name), canonical_model_name(new_name)
+        return super().rename_registered_model(*names)
+
+    def create_model_version(self, name: str, source: str, *args: Any, **values: Any) -> Any:
+        """Create the next version of a model from artifacts that this server keeps."""
+        with mlflow_errors():
+            check_model_source(source)
+        return super().create_model_version(name, source, *args, **values)
+
+    def may_read_artifact(self, path: str) -> bool:
+        """Whether an artifact belongs to a version of a model that the principal may read."""
+        parts = path.split("/")
+        places = [f"{ARTIFACT_SCHEME}:/{'/'.join(parts[: end + 1])}" for end in range(1, len(parts))]
+        with self.ManagedSessionMaker() as session:
+            query = session.query(SqlModelVersion.name).filter(SqlModelVersion.storage_location.in_(places))
+            return query.first() is not None
+
+    # Webhooks call out to any address in the server's name: only administrators set them up
+
+    def create_webhook(self, *args: Any, **values: Any) -> Any:
+        """Create a webhook, as an administrator."""
+        return self._as_admin(super().create_webhook, *args, **values)
+
+    def get_webhook(self, *args: Any, **values: Any) -> Any:
+        """Read a webhook, as an administrator."""
+        return self._as_admin(super().get_webhook, *args, **values)
+
+    def list_webhooks(self, *args: Any, **values: Any) -> Any:
+        """List webhooks, as an administrator."""
+        return self._as_admin(super().list_webhooks, *args, **values)
+
+    def update_webhook(self, *args: Any, **values: Any) -> Any:
+        """Change a webhook, as an administrator."""
+        return self._as_admin(super().update_webhook, *args, **values)
+
+    def delete_webhook(self, *args: Any, **values: Any) -> Any:
+        """Delete a webhook, as an administrator."""
+        return self._as_admin(super().delete_webhook, *args, **values)
+
+    def _as_admin(self, method: Callable[..., Any], *args: Any, **values: Any) -> Any:
+        with mlflow_errors():
+            require_admin(self._principal(), "manage webhooks")
+        return method(*args, **values)
+
+
+def _by_canonical_name(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The catalog knows names without regard to case, and keeps them in lower case."""
+
+    @functools.wraps(method)
+    def wrapper(self: Any, name: str, *args: Any, **values: Any) -> Any:
+        with mlflow_errors():
+            canonical = canonical_model_name(name)
+        return method(self, canonical, *args, **values)
+
+    return wrapper
+
+
+for _method in _METHODS_BY_NAME:
+    setattr(OwnedRegistryStore, _method, _by_canonical_name(getattr(OwnedRegistryStore, _method)))
