@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 
-from millpond.catalog.domain import Model, ObjectName, SchemaName
+from millpond.catalog.domain import SYSTEM_CATALOG, Model, ObjectName, SchemaName
 from millpond.catalog.service.base import clean_comment, new_values, races, touched
 from millpond.catalog.service.tables import Tables
 from millpond.catalog.store import objects
@@ -47,6 +47,15 @@ class Models(Tables):
         """The model with a name, without a check of rights, or None."""
         row = objects.find_row(connection, models, name)
         return None if row is None else model_of(row)
+
+    def model_names(self, principal: Principal, act: Act) -> Select[tuple[str]]:
+        """Full names of the models to which a principal may do `act`, for use inside a query: `access.allows` as SQL.
+
+        Not for administrators, who may do all.
+        """
+        reads = act in {Act.SEE, Act.READ, Act.USE}
+        names = (principal.name, *principal.groups)
+        return objects.select_full_names(models, names, SYSTEM_CATALOG if reads else None)
 
     def create_model_in(
         self, connection: Connection, principal: Principal, name: ObjectName, *, comment: str | None = None

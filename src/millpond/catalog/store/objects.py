@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, delete, insert, select, update
+from sqlalchemy import Connection, Select, Table, delete, insert, or_, select, update
 
 from millpond.catalog.names import ObjectName
 from millpond.catalog.store.containers import described
@@ -75,6 +75,17 @@ def select_objects(table: Table) -> Select[Any]:
         .join(schemas, schemas.c.id == table.c.schema_id)
         .join(catalogs, catalogs.c.id == schemas.c.catalog_id)
     )
+
+
+def select_full_names(table: Table, owners: Sequence[str], public_catalog: str | None) -> Select[tuple[str]]:
+    """Full names of the objects that one of `owners` owns, itself or through a container, or that lie in a catalog."""
+    reach = or_(*(owned.c.owner.in_(owners) for owned in (table, schemas, catalogs)))
+    if public_catalog is not None:
+        reach = or_(reach, catalogs.c.name == public_catalog)
+    full_name = catalogs.c.name + "." + schemas.c.name + "." + table.c.name
+    joined = select(full_name.label("full_name")).select_from(table)
+    joined = joined.join(schemas, schemas.c.id == table.c.schema_id).join(catalogs, catalogs.c.id == schemas.c.catalog_id)
+    return joined.where(reach)
 
 
 def delete_rows_in(connection: Connection, schema_id: str) -> None:
