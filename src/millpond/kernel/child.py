@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from millpond.kernel import sandbox
+from millpond.kernel import network, sandbox
 
 _PR_SET_PDEATHSIG = 1
 _READY_FD: list[int] = []  # filled once in main(): the descriptor on which report_ready() answers the parent
@@ -35,6 +35,8 @@ def main() -> None:
     """Read the specification, confine this process and run its module as `__main__`."""
     with os.fdopen(int(os.environ.pop("MILLPOND_CHILD_FD"))) as stream:
         spec = json.load(stream)
+    # first, while there is one thread, and before the death signal, which a change of credentials clears
+    in_own_network = spec["own_network"] and network.isolate()
     _die_with_parent(spec["parent_pid"])
     _READY_FD.append(spec["ready_fd"])
     os.set_inheritable(spec["ready_fd"], False)
@@ -43,7 +45,7 @@ def main() -> None:
         confined = sandbox.restrict(readable=map(Path, spec["readable"]), writable=map(Path, spec["writable"]))
         if not confined:
             print("millpond: this kernel has no Landlock; the process is not confined to its files", file=sys.stderr)
-    sys.argv = [spec["module"], *spec["args"]]
+    sys.argv = [spec["module"], *spec["args"], *(["--own-network"] if in_own_network else [])]
     # the module that runs must find *this* module under its real name, or its report_ready() would be another one
     sys.modules["millpond.kernel.child"] = sys.modules["__main__"]
     runpy.run_module(spec["module"], run_name="__main__", alter_sys=True)

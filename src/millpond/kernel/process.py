@@ -3,6 +3,7 @@
 Everything that runs a user's code (engine, models, later tasks) and our own server processes start here.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -44,6 +45,8 @@ class ChildSpec:
     """Confine file access (Landlock) to system libraries, the interpreter, `readable` and `writable`."""
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    own_network: bool = False
+    """Give it a network of its own, where the system allows that; the module then sees `--own-network` as last argument."""
     cwd: Path | None = None
     pass_fds: tuple[int, ...] = ()
     nice: int = 0
@@ -89,7 +92,9 @@ class Child:
                     raise Unavailable(f"{self.spec.module} was not ready within {timeout_s:g} s.{self.log_tail()}")
                 if chunk == b"":
                     code = self.process.wait()
-                    raise Unavailable(f"{self.spec.module} ended with code {code} before it was ready.{self.log_tail()}")
+                    raise Unavailable(
+                        f"{self.spec.module} ended with code {code} before it was ready.{self.log_tail()}"
+                    )
                 data += chunk
         message: dict[str, Any] = json.loads(data)
         return message
@@ -98,18 +103,14 @@ class Child:
         """Ask it to end (SIGTERM), wait up to `grace_s` seconds, then kill it and what it started. Blocks."""
         if self.running:
             self.process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
 
     def kill(self) -> None:
         """End it and its process group now, and reap it."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self.process.wait()
         for closable in (self.process.stdin, self.process.stdout):
             if closable is not None:
@@ -135,7 +136,9 @@ def spawn(spec: ChildSpec) -> Child:
 def _spawn(spec: ChildSpec) -> Child:
     ready_read, ready_write = os.pipe()
     spec_read, spec_write = os.pipe()
-    env = dict(os.environ) if spec.inherit_env else {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    env = (
+        dict(os.environ) if spec.inherit_env else {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    )
     env |= {**spec.env, "MILLPOND_CHILD_FD": str(spec_read)}
     output = spec.log_path.open("ab") if spec.log_path else None
     try:
@@ -169,4 +172,5 @@ def _message(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
         "readable": [str(path) for path in spec.readable],
         "writable": [str(path) for path in spec.writable],
         "nice": spec.nice,
+        "own_network": spec.own_network,
     }
