@@ -1,12 +1,14 @@
 """The one place of permission rules. Every service calls `require` next to each act.
 
 Today's rule is small: an administrator may do all; the owner of an object, or of one of its containers, may do all to
-it; everybody signed in may see what is public to the workspace and make top-level objects of their own.
+it (a group that owns it stands for its members); everybody signed in may see what is public to the workspace and make
+top-level objects of their own.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
+from millpond.identity import acts
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import NotFound, PermissionDenied
 
@@ -45,7 +47,7 @@ class Securable:
 
 def allows(principal: Principal, act: Act, securable: Securable) -> bool:
     """Whether the principal may do this."""
-    if principal.is_admin or principal.name in securable.owners:
+    if principal.is_admin or principal.name in securable.owners or not principal.groups.isdisjoint(securable.owners):
         return True
     if act in {Act.SEE, Act.READ, Act.USE}:
         return securable.public or securable.open_to_all
@@ -56,11 +58,11 @@ def require(principal: Principal, act: Act, securable: Securable) -> None:
     """Pass, or raise: NotFound for what the principal may not even see, else PermissionDenied."""
     if allows(principal, act, securable):
         return
+    acts.denied(principal, act.value, securable.kind, securable.name)
     if not allows(principal, Act.SEE, securable):
         raise NotFound(f"{securable.kind.capitalize()} '{securable.name}' does not exist.")
     raise PermissionDenied(
-        f"{principal.name} may not {act.value} {securable.kind} '{securable.name}'; "
-        "ask its owner or an administrator."
+        f"{principal.name} may not {act.value} {securable.kind} '{securable.name}'; ask its owner or an administrator."
     )
 
 
@@ -71,4 +73,5 @@ WORKSPACE = Securable(kind="workspace", name="workspace", owners=(), open_to_all
 def require_admin(principal: Principal, what: str) -> None:
     """Pass for an administrator, else raise PermissionDenied naming what was asked."""
     if not principal.is_admin:
+        acts.denied(principal, what, "workspace", "workspace")
         raise PermissionDenied(f"Only an administrator may {what}; you are signed in as {principal.name}.")

@@ -1,6 +1,8 @@
 """Secrets and how they are kept: random tokens by SHA-256, passwords by scrypt, short-lived tokens signed (JWT).
 
-A token of 256 random bits needs no slow hash; a password does (OWASP Password Storage Cheat Sheet: scrypt N=2^17, r=8).
+A token of 256 random bits needs no slow hash; a password does. The cost of scrypt (N=2^15, r=8, p=3) is one of the
+equals of the OWASP Password Storage Cheat Sheet: a quarter of a second and 32 MiB. Hashes carry their cost, so that it
+can be raised.
 """
 
 import base64
@@ -8,17 +10,27 @@ import hashlib
 import hmac
 import os
 import secrets
-from datetime import datetime, timedelta
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jwt
 
-from millpond.kernel.errors import Unauthenticated
+from millpond.kernel.errors import InvalidArgument, Unauthenticated
 
 TOKEN_PREFIX = "dapi"  # noqa: S105 - a prefix, not a secret; clients and secret scanners know it
-_SCRYPT = {"n": 1 << 17, "r": 8, "p": 1, "maxmem": 256 << 20}
+CLIENT_SECRET_PREFIX = "dose"  # noqa: S105 - the same for the secrets of service principals
+MAX_PASSWORD_LENGTH = 1024
+_MIN_PASSWORD_LENGTH = 8
+_MIN_KEY_LENGTH = 16
+_COST = {"n": 1 << 15, "r": 8, "p": 3}
+_MAX_MEMORY = 256 << 20
 _ALGORITHM = "HS256"
 _ISSUER = "millpond"
+
+NOBODYS_HASH = "scrypt$32768$8$3$AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+"""Compared with when there is no such user, so that the answer takes as long; no password has this hash."""
 
 
 def new_secret(prefix: str = TOKEN_PREFIX) -> str:
@@ -27,22 +39,48 @@ def new_secret(prefix: str = TOKEN_PREFIX) -> str:
 
 
 def hash_secret(secret: str) -> bytes:
-    """What the database keeps of a random token."""
-    return hashlib.sha256(secret.encode()).digest()
+    """What the database keeps of a random token.
+
+    It is found by this hash: what the time of that search tells is about the hash, not the token.
+    """
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def hash_password(password: str) -> str:
-    """What the database keeps of a password: salt and scrypt hash."""
+    """What the database keeps of a password: cost, salt and scrypt hash.
+
+    Raises InvalidArgument for a password that is too short or too long.
+    """
+    if not _MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        raise InvalidArgument(f"A password has {_MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters.")
     salt = os.urandom(16)
-    digest = hashlib.scrypt(password.encode(), salt=salt, dklen=32, **_SCRYPT)
-    return "$".join(["scrypt", base64.b64encode(salt).decode(), base64.b64encode(digest).decode()])
+    digest = _scrypt(password, salt, **_COST)
+    cost = "$".join(map(str, _COST.values()))
+    return f"scrypt${cost}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def password_matches(password: str, stored: str) -> bool:
     """Whether the password is the one that was hashed; takes the same time either way."""
-    _, salt, digest = stored.split("$")
-    found = hashlib.scrypt(password.encode(), salt=base64.b64decode(salt), dklen=32, **_SCRYPT)
+    _, n, r, p, salt, digest = stored.split("$")
+    found = _scrypt(password[: MAX_PASSWORD_LENGTH + 1], base64.b64decode(salt), n=int(n), r=int(r), p=int(p))
     return hmac.compare_digest(found, base64.b64decode(digest))
+
+
+def _scrypt(password: str, salt: bytes, *, n: int, r: int, p: int) -> bytes:
+    raw = password.encode("utf-8", "surrogatepass")
+    return hashlib.scrypt(raw, salt=salt, dklen=32, n=n, r=r, p=p, maxmem=_MAX_MEMORY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What a short-lived signed token says."""
+
+    principal_id: str
+    expires_at: datetime
+    credential_id: str | None = None
+    """The credential that it was got with: it ends when that one is revoked or expires."""
+    paths: tuple[str, ...] | None = None
+    """The URL paths that it is good for, with all below them; None is good for every path and protocol."""
 
 
 class Signer:
@@ -51,31 +89,46 @@ class Signer:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def sign(self, principal_id: str, *, now: datetime, ttl_s: float) -> str:
-        """A token for a principal that expires after `ttl_s` seconds."""
-        claims = {"iss": _ISSUER, "sub": principal_id, "iat": now, "exp": now + timedelta(seconds=ttl_s)}
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+    def sign(self, claims: Claims, *, now: datetime) -> str:
+        """A token that says this."""
+        body = {"iss": _ISSUER, "sub": claims.principal_id, "iat": now, "exp": claims.expires_at}
+        if claims.credential_id is not None:
+            body["cid"] = claims.credential_id
+        if claims.paths is not None:
+            body["paths"] = list(claims.paths)
+        return jwt.encode(body, self._key, algorithm=_ALGORITHM)
 
-    def subject(self, token: str) -> str:
-        """The principal id of a valid token.
+    def read(self, token: str) -> Claims:
+        """What a valid token says.
 
         Raises Unauthenticated when it is expired, altered or not ours.
         """
         try:
-            claims = jwt.decode(
-                token, self._key, algorithms=[_ALGORITHM], issuer=_ISSUER, options={"require": ["sub", "exp"]}
+            body = jwt.decode(
+                token,
+                self._key,
+                algorithms=[_ALGORITHM],
+                issuer=_ISSUER,
+                options={"require": ["sub", "exp", "iat", "iss"]},
             )
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The access token has expired; get a new one.") from error
-        except jwt.InvalidTokenError as error:
+        except (jwt.InvalidTokenError, ValueError) as error:
             raise Unauthenticated("The access token is not valid.") from error
-        return str(claims["sub"])
+        return Claims(
+            principal_id=str(body["sub"]),
+            expires_at=datetime.fromtimestamp(body["exp"], tz=UTC),
+            credential_id=body.get("cid"),
+            paths=tuple(body["paths"]) if "paths" in body else None,
+        )
 
 
 def load_signing_key(data_dir: Path) -> bytes:
     """The key of `MILLPOND_SECRET_KEY`, or of `<data>/secret.key`, which is made at the first start (mode 0600)."""
     configured = os.environ.get("MILLPOND_SECRET_KEY")
     if configured:
+        if len(configured) < _MIN_KEY_LENGTH:
+            raise InvalidArgument(f"MILLPOND_SECRET_KEY is shorter than {_MIN_KEY_LENGTH} characters; make it random.")
         return hashlib.sha256(configured.encode()).digest()
     path = data_dir / "secret.key"
     if not path.exists():
@@ -90,8 +143,6 @@ def _write_key(path: Path) -> None:
         stream.write(secrets.token_hex(32))
         stream.flush()
         os.fsync(stream.fileno())
-    try:
-        os.link(draft, path)  # fails when another process was first: then its key counts
-    except FileExistsError:
-        pass
+    with suppress(FileExistsError):  # another process was first: then its key counts
+        os.link(draft, path)
     draft.unlink()

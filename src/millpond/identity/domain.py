@@ -1,15 +1,34 @@
-"""Principals, and what they are told apart by."""
+"""Principals, their groups and credentials, and the rules for their names."""
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from millpond.kernel.errors import InvalidArgument
+
+ADMINS = "admins"
+"""The built-in group whose members, direct or through a group, are administrators."""
+USERS = "users"
+"""The built-in group of everybody; nobody can be added or removed."""
+BUILT_IN_GROUPS = frozenset({ADMINS, USERS})
+
+_RESERVED_NAMES = frozenset({"system", ".", ".."})
+_MAX_NAME = 255
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, invisible, surrogate, unassigned
+
 
 class PrincipalKind(Enum):
-    """People sign in; service principals are programs."""
+    """People sign in; service principals are programs; groups only hold others and rights."""
 
     USER = "user"
     SERVICE_PRINCIPAL = "service_principal"
+    GROUP = "group"
+
+    @property
+    def words(self) -> str:
+        """The kind in a message."""
+        return self.value.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,33 +40,85 @@ class Principal:
     """User name (an e-mail address, as a rule), or a service principal's application id."""
     kind: PrincipalKind
     is_admin: bool
+    groups: frozenset[str] = frozenset()
+    """Names of all its groups, direct or through another group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What a directory records about a principal and Millpond only keeps."""
+
+    given_name: str | None = None
+    family_name: str | None = None
+    emails: tuple[str, ...] = ()
+    entitlements: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A principal with all that an administrator sees of it."""
+    """A user, service principal or group, as the database has it."""
 
     id: str
     name: str
     kind: PrincipalKind
     display_name: str
-    is_admin: bool
     active: bool
     external_id: str | None
+    profile: Profile
     created_at: datetime
 
     @property
-    def principal(self) -> Principal:
-        """This account as the one who asks."""
-        return Principal(id=self.id, name=self.name, kind=self.kind, is_admin=self.is_admin)
+    def is_built_in(self) -> bool:
+        """Whether this is a group that always exists."""
+        return self.kind is PrincipalKind.GROUP and self.name in BUILT_IN_GROUPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Related:
+    """A member of a group, or a group of a member."""
+
+    id: str
+    name: str
+    display_name: str
+    kind: PrincipalKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An account with its direct groups and, for a group, its direct members."""
+
+    account: Account
+    groups: tuple[Related, ...] = ()
+    members: tuple[Related, ...] = ()
+    reduced: bool = False
+    """Only names and id may be shown: the asker is neither an administrator nor this account."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What an account shall be; the ids are those of principals."""
+
+    name: str
+    display_name: str
+    active: bool = True
+    external_id: str | None = None
+    profile: Profile = Profile()
+    member_ids: frozenset[str] = frozenset()
+    group_ids: frozenset[str] | None = None
+    """The direct groups; None leaves them as they are."""
+    password: str | None = None
+    """A new password; None leaves the old one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A personal access token without its secret."""
+    """A credential without its secret."""
 
     id: str
     principal_id: str
+    created_by: str
+    """Name of whoever made it: its holder, or an administrator on behalf of a service principal."""
     comment: str
     created_at: datetime
     expires_at: datetime | None
@@ -55,7 +126,7 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedToken:
-    """A token just made; the only time that its secret is seen."""
+    """A credential just made; the only time that its secret is seen."""
 
     token: Token
     secret: str
@@ -63,3 +134,37 @@ class IssuedToken:
 
 SYSTEM = Principal(id="0", name="system", kind=PrincipalKind.SERVICE_PRINCIPAL, is_admin=True)
 """The server itself, for its own background work. It has no credential, so nobody can sign in as it."""
+
+
+def name_key(name: str) -> str:
+    """The form in which names are compared: without regard to case, width and composition of characters."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def checked_name(name: str, kind: PrincipalKind) -> str:
+    """The name of a new principal.
+
+    Raises InvalidArgument for one that is empty, too long, reserved, or looks like what it is not.
+    """
+    text = checked_text(name, f"name of a {kind.words}")
+    if not text or text != text.strip() or len(name_key(text)) > _MAX_NAME:
+        raise InvalidArgument(
+            f"A {kind.words}'s name has 1 to {_MAX_NAME} characters and no space at its ends; this is {name[:80]!r}."
+        )
+    if name_key(text) in _RESERVED_NAMES:
+        raise InvalidArgument(f"The name '{text}' is reserved; choose another.")
+    if kind is not PrincipalKind.GROUP and ("/" in text or "\\" in text):
+        raise InvalidArgument(f"The name '{text}' has a slash; it will name folders, so leave slashes out.")
+    return text
+
+
+def checked_text(value: str, what: str, limit: int = _MAX_NAME) -> str:
+    """A text to store.
+
+    Raises InvalidArgument when it is too long or has control, invisible or unassigned characters.
+    """
+    if len(value) > limit:
+        raise InvalidArgument(f"The {what} has {len(value)} characters; at most {limit} are allowed.")
+    if any(unicodedata.category(character) in _HIDDEN_CATEGORIES for character in value):
+        raise InvalidArgument(f"The {what} has control or invisible characters; remove them.")
+    return value

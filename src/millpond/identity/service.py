@@ -1,156 +1,335 @@
-"""Signing in: from a credential to a principal, and the credentials that one can make and revoke."""
+"""Signing in: from a credential to a principal, and the credentials that one makes and revokes for oneself."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
-from millpond.identity import store
-from millpond.identity.credentials import TOKEN_PREFIX, Signer, hash_password, hash_secret, new_secret, password_matches
-from millpond.identity.domain import SYSTEM, IssuedToken, Principal, PrincipalKind, Token
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from millpond.identity import acts
+from millpond.identity.attempts import AttemptLimiter, CheckingSlots, RememberedPasswords
+from millpond.identity.credentials import (
+    MAX_PASSWORD_LENGTH,
+    NOBODYS_HASH,
+    TOKEN_PREFIX,
+    Claims,
+    Signer,
+    hash_password,
+    hash_secret,
+    new_secret,
+    password_matches,
+)
+from millpond.identity.domain import (
+    ADMINS,
+    SYSTEM,
+    Draft,
+    IssuedToken,
+    Principal,
+    PrincipalKind,
+    Token,
+    checked_name,
+    checked_text,
+)
+from millpond.identity.store import accounts, groups, tokens
+from millpond.identity.store.tokens import CredentialKind, Held
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument, NotFound, Unauthenticated
-from millpond.kernel.ids import new_id
+from millpond.kernel.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 
 SESSION_PREFIX = "mps-"
 SESSION_TTL = timedelta(days=7)
-# Compared with when there is no such user, so that the answer takes as long; no password has this hash.
-_NOBODYS_HASH = "scrypt$AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+MAX_LIFETIME = timedelta(days=36_500)
+MAX_TOKENS = 600
+"""Personal access tokens of one principal. Source: the quota of the Databricks token API."""
+MAX_COMMENT = 1000
+_KEPT_AFTER_EXPIRY = timedelta(days=30)
 
 
 class IdentityService:
-    """Authentication and credentials. Accounts and groups are in `directory.py`."""
+    """Authentication and one's own credentials. Accounts and groups are in `directory.py`, others' tokens in
+    `custody.py`, OAuth in `oauth.py`."""
 
     def __init__(self, database: Database, signer: Signer) -> None:
         self._database = database
         self._signer = signer
+        self._attempts = AttemptLimiter()
+        self._remembered = RememberedPasswords()
+        self._slots = CheckingSlots()
 
-    def authenticate(self, credential: str) -> Principal:
+    def authenticate(self, credential: str, *, path: str | None = None) -> Principal:
         """The active principal of a personal access token or a short-lived signed token.
 
-        Raises Unauthenticated.
+        `path` is that of the HTTP request; a token that is good for some paths only is refused elsewhere.
+        Raises Unauthenticated, and PermissionDenied for such a token.
         """
         if not credential.startswith(TOKEN_PREFIX):
-            return self._by_signature(credential)
-        with self._database.read() as connection:
-            account = store.find_by_credential(connection, hash_secret(credential), ["personal"], utc_now())
-        if account is None:
-            raise Unauthenticated("The access token is wrong, expired or revoked.")
-        return account.principal
+            return self._by_signature(self._signer.read(credential), path)
+        return self._by_secret(credential, CredentialKind.PERSONAL, "The access token is wrong, expired or revoked.")
 
     def authenticate_session(self, secret: str) -> Principal:
         """The active principal of a browser session.
 
         Raises Unauthenticated.
         """
-        with self._database.read() as connection:
-            account = store.find_by_credential(connection, hash_secret(secret), ["session"], utc_now())
-        if account is None:
-            raise Unauthenticated("The session has ended; sign in again.")
-        return account.principal
+        return self._by_secret(secret, CredentialKind.SESSION, "The session has ended; sign in again.")
 
-    def authenticate_password(self, name: str, password: str) -> Principal:
-        """The active user with this name and password.
+    def authenticate_password(self, name: str, password: str, *, address: str = "") -> Principal:
+        """The active user with this name and password; `address` is where the attempt comes from.
 
-        Raises Unauthenticated, the same for an unknown name as for a wrong password.
+        Raises Unauthenticated, the same for an unknown name as for a wrong password, and ResourceExhausted after
+        too many failures.
         """
         with self._database.read() as connection:
-            account = store.find_account_by_name(connection, name)
-            stored = store.find_password_hash(connection, account.id) if account and account.active else None
-        matches = password_matches(password, stored or _NOBODYS_HASH)
-        if account is None or stored is None or not matches:
+            account = accounts.find_by_name(connection, name)
+            stored = accounts.password_hash(connection, account.id) if account and account.active else None
+            principal = groups.principal_of(connection, account) if account else None
+        if stored is None or not self._remembered.knows(password, stored):
+            self._check_password(name, password, stored, address)
+        if principal is None:
             raise Unauthenticated("User name or password is wrong.")
-        return account.principal
+        return principal
 
     def mint(self, principal: Principal, ttl_s: float) -> str:
         """A signed token with which a part of this server acts as the principal for a short time."""
-        return self._signer.sign(principal.id, now=utc_now(), ttl_s=ttl_s)
+        now = utc_now()
+        return self._signer.sign(Claims(principal_id=principal.id, expires_at=now + timedelta(seconds=ttl_s)), now=now)
+
+    def sign_in(
+        self, *, user_name: str | None = None, password: str | None = None, token: str | None = None, address: str = ""
+    ) -> tuple[Principal, str]:
+        """Open a browser session by password or by personal access token; returns the secret for the cookie.
+
+        A session opened with a token ends when the token does. Raises Unauthenticated and ResourceExhausted.
+        """
+        if token:
+            with self._database.read() as connection:
+                held = tokens.find_held(connection, hash_secret(token.strip()), [CredentialKind.PERSONAL], utc_now())
+                principal = groups.principal_of(connection, held.account) if held else None
+            if held is None or principal is None:
+                raise Unauthenticated("The access token is wrong, expired or revoked.")
+            return principal, self._open_session(principal, held.token)
+        principal = self.authenticate_password(user_name or "", password or "", address=address)
+        return principal, self._open_session(principal, None)
 
     def open_session(self, principal: Principal) -> str:
-        """A new browser session; returns the secret for the cookie."""
-        secret = new_secret(SESSION_PREFIX)
-        self._issue(principal.id, secret, kind="session", comment="browser", lifetime=SESSION_TTL)
-        return secret
+        """A new browser session of somebody who has shown who they are; returns the secret for the cookie."""
+        return self._open_session(principal, None)
 
     def close_session(self, secret: str) -> None:
         """End a browser session; harmless when it has ended."""
         with self._database.write() as connection:
-            store.delete_credential(connection, hash_secret(secret))
+            tokens.remove_by_hash(connection, hash_secret(secret))
 
-    def create_token(self, principal: Principal, *, comment: str = "", lifetime: timedelta | None = None) -> IssuedToken:
-        """A new personal access token of the principal's own; None never expires."""
-        if lifetime is not None and lifetime <= timedelta(0):
-            raise InvalidArgument("lifetime_seconds must be positive, or absent for a token that does not expire.")
+    def create_token(
+        self, principal: Principal, *, comment: str = "", lifetime: timedelta | None = None
+    ) -> IssuedToken:
+        """A new personal access token of the principal's own; None never expires.
+
+        Raises InvalidArgument, and FailedPrecondition when the principal has too many.
+        """
         secret = new_secret()
-        token = self._issue(principal.id, secret, kind="personal", comment=comment, lifetime=lifetime)
+        with self._database.write() as connection:
+            token = issue_personal(connection, principal.id, principal, secret, comment, lifetime)
         return IssuedToken(token=token, secret=secret)
 
     def list_tokens(self, principal: Principal) -> tuple[Token, ...]:
-        """The principal's own personal access tokens."""
+        """The principal's own personal access tokens that have not expired."""
         with self._database.read() as connection:
-            return store.list_tokens(connection, principal.id, "personal")
+            return tokens.listed(connection, CredentialKind.PERSONAL, utc_now(), principal_id=principal.id)
 
     def revoke_token(self, principal: Principal, token_id: str) -> None:
         """Revoke a personal access token: one's own, or any for an administrator.
 
         Raises NotFound.
         """
+        owner = None if principal.is_admin else principal.id
         with self._database.write() as connection:
-            if not store.delete_token(connection, token_id, None if principal.is_admin else principal.id):
+            if not tokens.remove(connection, token_id, CredentialKind.PERSONAL, owner):
+                acts.denied(principal, "revoke", "token", token_id)
                 raise NotFound(f"Token '{token_id}' does not exist.")
+            acts.changed(connection, principal.name, "revoke", "token", token_id)
+
+    def comment_token(self, principal: Principal, token_id: str, comment: str) -> Token:
+        """Change the comment of a personal access token: one's own, or any for an administrator.
+
+        Raises NotFound.
+        """
+        owner = None if principal.is_admin else principal.id
+        with self._database.write() as connection:
+            if tokens.find(connection, token_id, CredentialKind.PERSONAL, owner) is None:
+                raise NotFound(f"Token '{token_id}' does not exist.")
+            tokens.set_comment(connection, token_id, checked_text(comment, "comment", MAX_COMMENT))
+            token = tokens.find(connection, token_id, CredentialKind.PERSONAL)
+        if token is None:
+            raise NotFound(f"Token '{token_id}' does not exist.")
+        return token
+
+    def change_password(self, principal: Principal, *, current: str, new: str, address: str = "") -> None:
+        """Replace one's own password and end one's browser sessions.
+
+        Raises PermissionDenied when the current password is wrong, InvalidArgument when the new one will not do.
+        """
+        try:
+            self.authenticate_password(principal.name, current, address=address)
+        except Unauthenticated as error:
+            acts.denied(principal, "change password", "user", principal.name)
+            raise PermissionDenied("The current password is wrong.") from error
+        hashed = hash_password(new)
+        with self._database.write() as connection:
+            accounts.set_password_hash(connection, principal.id, hashed)
+            tokens.remove_sessions(connection, principal.id)
+            acts.changed(connection, principal.name, "change password", "user", principal.name)
 
     def bootstrap(self, name: str, *, password: str, secret: str) -> bool:
-        """Make the first administrator with this password and access token, if there is no account yet.
+        """Make the first administrator with this password and access token, if there is no user yet.
 
         The caller keeps both in a file *before* the call, so that a crash in between loses nothing. False when there
-        is an account.
+        is a user.
         """
-        now = utc_now()
-        with self._database.write() as connection:
-            if store.count_accounts(connection):
+        draft = Draft(name=checked_name(name, PrincipalKind.USER), display_name=name.split("@")[0])
+        with self._database.read() as connection:
+            if accounts.has_users(connection):
                 return False
-            account = store.insert_account(
-                connection,
-                kind=PrincipalKind.USER,
-                name=name,
-                display_name=name.split("@")[0],
-                is_admin=True,
-                active=True,
-                external_id=None,
-                created_at=now,
-            )
-            store.set_password_hash(connection, account.id, hash_password(password))
-            store.insert_token(
-                connection,
-                token_id=new_id(),
-                principal_id=account.id,
-                secret_hash=hash_secret(secret),
-                kind="personal",
-                comment="first administrator",
-                created_at=now,
-                expires_at=None,
-            )
+        password_hash, now = hash_password(password), utc_now()
+        with self._database.write() as connection:
+            groups.lock(connection)
+            if accounts.has_users(connection):
+                return False
+            account = accounts.add(connection, PrincipalKind.USER, draft, now)
+            groups.join(connection, groups.group_named(connection, ADMINS).id, [account.id])
+            accounts.set_password_hash(connection, account.id, password_hash)
+            add_credential(connection, account.id, secret, CredentialKind.PERSONAL, now, comment="first administrator")
+            acts.changed(connection, SYSTEM.name, "create", "user", account.name, administrator=True)
         return True
 
-    def _by_signature(self, credential: str) -> Principal:
-        principal_id = self._signer.subject(credential)
-        if principal_id == SYSTEM.id:
+    def purge_expired(self) -> int:
+        """Remove sessions and tokens that expired long ago; how many there were."""
+        with self._database.write() as connection:
+            return tokens.remove_expired(connection, utc_now() - _KEPT_AFTER_EXPIRY)
+
+    def _by_secret(self, secret: str, kind: CredentialKind, refusal: str) -> Principal:
+        with self._database.read() as connection:
+            held = tokens.find_held(connection, hash_secret(secret), [kind], utc_now())
+            if held is None:
+                raise Unauthenticated(refusal)
+            return groups.principal_of(connection, held.account)
+
+    def _by_signature(self, claims: Claims, path: str | None) -> Principal:
+        if claims.paths is not None and not _is_within(path, claims.paths):
+            raise PermissionDenied(f"This access token is good for {', '.join(claims.paths)} only.")
+        if claims.principal_id == SYSTEM.id:
             return SYSTEM
         with self._database.read() as connection:
-            account = store.find_account(connection, principal_id)
-        if account is None or not account.active:
-            raise Unauthenticated("The account of this access token does not exist or is not active.")
-        return account.principal
+            account = accounts.find(connection, claims.principal_id)
+            if account is None or not account.active:
+                raise Unauthenticated("The account of this access token does not exist or is not active.")
+            if claims.credential_id is not None and not _still_held(connection, claims):
+                raise Unauthenticated("The secret behind this access token has been deleted or has expired.")
+            return groups.principal_of(connection, account)
 
-    def _issue(self, principal_id: str, secret: str, *, kind: str, comment: str, lifetime: timedelta | None) -> Token:
-        now = utc_now()
+    def _check_password(self, name: str, password: str, stored: str | None, address: str) -> None:
+        self._attempts.check(name, address)
+        with self._slots.slot():
+            matches = password_matches(password, stored or NOBODYS_HASH)
+        if stored is None or not matches or len(password) > MAX_PASSWORD_LENGTH:
+            self._attempts.failed(name, address)
+            acts.denied(None, "sign in", "user", name[:100])
+            raise Unauthenticated("User name or password is wrong.")
+        self._attempts.succeeded(name, address)
+        self._remembered.remember(password, stored)
+
+    def _open_session(self, principal: Principal, parent: Token | None) -> str:
+        secret, now = new_secret(SESSION_PREFIX), utc_now()
+        ends = now + SESSION_TTL
+        if parent is not None and parent.expires_at is not None:
+            ends = min(ends, parent.expires_at)
+        parent_id = parent.id if parent else None
         with self._database.write() as connection:
-            return store.insert_token(
-                connection,
-                token_id=new_id(),
-                principal_id=principal_id,
-                secret_hash=hash_secret(secret),
-                kind=kind,
-                comment=comment,
-                created_at=now,
-                expires_at=now + lifetime if lifetime else None,
+            tokens.remove_expired(connection, now - _KEPT_AFTER_EXPIRY)
+            add_credential(
+                connection, principal.id, secret, CredentialKind.SESSION, now, expires_at=ends, parent_id=parent_id
             )
+            acts.changed(connection, principal.name, "sign in", principal.kind.words, principal.name)
+        return secret
 
+
+def issue_personal(
+    connection: Connection, holder_id: str, maker: Principal, secret: str, comment: str, lifetime: timedelta | None
+) -> Token:
+    """Add a personal access token, with the checks that all of them undergo."""
+    now = utc_now()
+    expires_at = expiry(now, lifetime)
+    comment = checked_text(comment, "comment", MAX_COMMENT)
+    if tokens.count(connection, holder_id, CredentialKind.PERSONAL) >= MAX_TOKENS:
+        raise FailedPrecondition(f"There are {MAX_TOKENS} access tokens already; delete some first.")
+    token = add_credential(
+        connection,
+        holder_id,
+        secret,
+        CredentialKind.PERSONAL,
+        now,
+        comment=comment,
+        expires_at=expires_at,
+        created_by=maker.name,
+    )
+    acts.changed(connection, maker.name, "create", "token", token.id, holder_id=holder_id)
+    return token
+
+
+def add_credential(
+    connection: Connection,
+    holder_id: str,
+    secret: str,
+    kind: CredentialKind,
+    now: datetime,
+    *,
+    comment: str = "",
+    expires_at: datetime | None = None,
+    parent_id: str | None = None,
+    created_by: str = "",
+) -> Token:
+    """Add a credential of a holder who may have been deleted a moment ago: then raises Unauthenticated."""
+    try:
+        return tokens.add(
+            connection,
+            principal_id=holder_id,
+            created_by=created_by,
+            secret_hash=hash_secret(secret),
+            kind=kind,
+            comment=comment,
+            created_at=now,
+            expires_at=expires_at,
+            parent_id=parent_id,
+        )
+    except IntegrityError as error:
+        raise Unauthenticated("The account or its access token has just been deleted.") from error
+
+
+def expiry(now: datetime, lifetime: timedelta | None) -> datetime | None:
+    """When a credential of this lifetime expires; None is never.
+
+    Raises InvalidArgument for a lifetime that is not positive or longer than a century.
+    """
+    if lifetime is None:
+        return None
+    if not timedelta(0) < lifetime <= MAX_LIFETIME:
+        raise InvalidArgument(
+            f"The lifetime is {lifetime.total_seconds():.0f} s; give 1 to {MAX_LIFETIME.total_seconds():.0f}, "
+            "or none for a token that does not expire."
+        )
+    return now + lifetime
+
+
+def _still_held(connection: Connection, claims: Claims) -> bool:
+    held: Held | None = tokens.find_held_by_id(connection, claims.credential_id or "", utc_now())
+    return held is not None and held.account.id == claims.principal_id
+
+
+def _is_within(path: str | None, allowed: Sequence[str]) -> bool:
+    return path is not None and any(path == root or path.startswith(root + "/") for root in allowed)

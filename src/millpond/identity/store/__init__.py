@@ -1,0 +1,1 @@
+"""The tables of identity and all their SQL: `accounts` (users, service principals, groups), `groups`, `tokens`."""

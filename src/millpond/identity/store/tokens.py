@@ -1,0 +1,176 @@
+"""Credentials, kept by the hash of their secret."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+
+from millpond.identity.domain import Account, Token
+from millpond.identity.store.accounts import account_of
+from millpond.identity.store.tables import principals, tokens
+from millpond.kernel.ids import new_id
+
+_MAX_LISTED = 10_000
+
+
+class CredentialKind(Enum):
+    """What a credential is for."""
+
+    PERSONAL = "personal"
+    SESSION = "session"
+    CLIENT_SECRET = "client_secret"  # noqa: S105 - a kind, not a secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A valid credential and the active account that holds it."""
+
+    account: Account
+    token: Token
+
+
+def token_of(row: Any) -> Token:
+    """The token of a row of `tokens`."""
+    return Token(
+        id=row.id,
+        principal_id=str(row.principal_id),
+        created_by=row.created_by,
+        comment=row.comment,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )
+
+
+def find_held(
+    connection: Connection, secret_hash: bytes, kinds: Sequence[CredentialKind], now: datetime
+) -> Held | None:
+    """The unexpired credential with this hash, if its holder is active."""
+    kind_names = [kind.value for kind in kinds]
+    return _held(connection, now, tokens.c.secret_hash == secret_hash, tokens.c.kind.in_(kind_names))
+
+
+def find_held_by_id(connection: Connection, token_id: str, now: datetime) -> Held | None:
+    """The unexpired credential with this id, if its holder is active."""
+    return _held(connection, now, tokens.c.id == token_id)
+
+
+def _held(connection: Connection, now: datetime, *which: ColumnElement[bool]) -> Held | None:
+    columns = [column.label(f"token_{column.name}") for column in tokens.c]
+    query = select(principals, *columns).join(tokens, tokens.c.principal_id == principals.c.id)
+    row = connection.execute(query.where(*which, principals.c.active, _unexpired(now))).first()
+    if row is None:
+        return None
+    token = Token(
+        id=row.token_id,
+        principal_id=str(row.token_principal_id),
+        created_by=row.token_created_by,
+        comment=row.token_comment,
+        created_at=row.token_created_at,
+        expires_at=row.token_expires_at,
+    )
+    return Held(account=account_of(row), token=token)
+
+
+def add(
+    connection: Connection,
+    *,
+    principal_id: str,
+    created_by: str,
+    secret_hash: bytes,
+    kind: CredentialKind,
+    comment: str,
+    created_at: datetime,
+    expires_at: datetime | None,
+    parent_id: str | None = None,
+) -> Token:
+    """Add a credential.
+
+    Raises sqlalchemy's IntegrityError when its holder or parent has just been deleted.
+    """
+    values = {
+        "id": new_id(),
+        "principal_id": int(principal_id),
+        "parent_id": parent_id,
+        "created_by": created_by,
+        "secret_hash": secret_hash,
+        "kind": kind.value,
+        "comment": comment,
+        "created_at": created_at,
+        "expires_at": expires_at,
+    }
+    return token_of(connection.execute(insert(tokens).values(values).returning(tokens)).one())
+
+
+def count(connection: Connection, principal_id: str, kind: CredentialKind) -> int:
+    """How many credentials of a kind a principal holds, expired ones included."""
+    query = select(func.count()).where(tokens.c.principal_id == int(principal_id), tokens.c.kind == kind.value)
+    return connection.execute(query).scalar_one()
+
+
+def listed(
+    connection: Connection,
+    kind: CredentialKind,
+    now: datetime,
+    *,
+    principal_id: str | None = None,
+    created_by: str | None = None,
+) -> tuple[Token, ...]:
+    """The unexpired credentials of a kind (of one holder or maker, where given), oldest first."""
+    query = select(tokens).where(tokens.c.kind == kind.value, _unexpired(now)).order_by(tokens.c.id).limit(_MAX_LISTED)
+    if principal_id is not None:
+        query = query.where(tokens.c.principal_id == int(principal_id))
+    if created_by is not None:
+        query = query.where(tokens.c.created_by == created_by)
+    return tuple(token_of(row) for row in connection.execute(query))
+
+
+def find(connection: Connection, token_id: str, kind: CredentialKind, principal_id: str | None = None) -> Token | None:
+    """The credential with an id (of this holder, where given)."""
+    row = connection.execute(select(tokens).where(*_which(token_id, kind, principal_id))).first()
+    return token_of(row) if row else None
+
+
+def hash_of(connection: Connection, token_id: str) -> bytes:
+    """The hash of a credential's secret."""
+    return bytes(connection.execute(select(tokens.c.secret_hash).where(tokens.c.id == token_id)).scalar_one())
+
+
+def set_comment(connection: Connection, token_id: str, comment: str) -> None:
+    """Replace the comment of a credential."""
+    connection.execute(update(tokens).where(tokens.c.id == token_id).values(comment=comment))
+
+
+def remove(connection: Connection, token_id: str, kind: CredentialKind, principal_id: str | None = None) -> bool:
+    """Remove a credential (of this holder, where given) and the sessions opened with it; whether there was one."""
+    return connection.execute(delete(tokens).where(*_which(token_id, kind, principal_id))).rowcount == 1
+
+
+def remove_by_hash(connection: Connection, secret_hash: bytes) -> None:
+    """Remove the credential with this hash, if there is one."""
+    connection.execute(delete(tokens).where(tokens.c.secret_hash == secret_hash))
+
+
+def remove_sessions(connection: Connection, principal_id: str) -> None:
+    """End every browser session of a principal."""
+    connection.execute(
+        delete(tokens).where(tokens.c.principal_id == int(principal_id), tokens.c.kind == CredentialKind.SESSION.value)
+    )
+
+
+def remove_expired(connection: Connection, before: datetime) -> int:
+    """Remove credentials that expired before a moment; how many there were."""
+    return connection.execute(delete(tokens).where(tokens.c.expires_at < before)).rowcount
+
+
+def _unexpired(now: datetime) -> ColumnElement[bool]:
+    return or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now)
+
+
+def _which(token_id: str, kind: CredentialKind, principal_id: str | None) -> list[ColumnElement[bool]]:
+    clauses: list[ColumnElement[bool]] = [tokens.c.id == token_id.replace("\0", ""), tokens.c.kind == kind.value]
+    if principal_id is not None:
+        clauses.append(tokens.c.principal_id == int(principal_id))
+    return clauses
