@@ -84,7 +84,8 @@ def select_full_names(table: Table, owners: Sequence[str], public_catalog: str |
         reach = or_(reach, catalogs.c.name == public_catalog)
     full_name = catalogs.c.name + "." + schemas.c.name + "." + table.c.name
     joined = select(full_name.label("full_name")).select_from(table)
-    joined = joined.join(schemas, schemas.c.id == table.c.schema_id).join(catalogs, catalogs.c.id == schemas.c.catalog_id)
+    joined = joined.join(schemas, schemas.c.id == table.c.schema_id)
+    joined = joined.join(catalogs, catalogs.c.id == schemas.c.catalog_id)
     return joined.where(reach)
 
 
