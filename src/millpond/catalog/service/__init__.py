@@ -1,10 +1,29 @@
 """`CatalogService`: everything that one can do with the catalog. Its parts are the modules beside this one."""
 
+from collections.abc import Callable
+
 from millpond.catalog.service.base import ModelHooks
-from millpond.catalog.service.models import Models
+from millpond.catalog.service.functions import Functions
+from millpond.catalog.storage import ConfiguredStorages
+from millpond.kernel.database import Database
+from millpond.kernel.settings import Settings
 
-__all__ = ["CatalogService", "ModelHooks"]
+__all__ = ["CatalogService", "ModelHooks", "open_catalog"]
 
 
-class CatalogService(Models):
+class CatalogService(Functions):
     """What one can do with catalogs, schemas, tables, volumes, functions and models, each checked for permission."""
+
+
+def open_catalog(database: Database, settings: Settings, find_owner: Callable[[str], str | None]) -> CatalogService:
+    """The catalog of a Millpond, as each of its processes opens it.
+
+    `find_owner` gives the exact name of an existing principal for a name in any case, or None.
+    """
+    return CatalogService(
+        database,
+        storages=ConfiguredStorages(settings.s3),
+        storage_root=settings.effective_storage_root,
+        private_locations=[str(settings.data_dir.resolve())],
+        find_owner=find_owner,
+    )

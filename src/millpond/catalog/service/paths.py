@@ -5,7 +5,7 @@ import os
 from sqlalchemy import Connection
 
 from millpond.catalog import locations
-from millpond.catalog.domain import Table, Volume
+from millpond.catalog.domain import ObjectName, Table, Volume
 from millpond.catalog.locations import VolumePath
 from millpond.catalog.service.containers import Containers
 from millpond.catalog.store import objects
@@ -48,16 +48,16 @@ class Paths(Containers):
         Raises NotFound, PermissionDenied.
         """
         with self.database.read() as connection:
-            volume = self._volume(connection, path)
+            volume = self._volume(connection, path.volume)
         require(principal, Act.WRITE if write else Act.READ, volume.securable)
         location = locations.join(volume.storage_location, *path.parts)
         _refuse_links(locations.without_glob(location), below=volume.storage_location)
         return location
 
-    def _volume(self, connection: Connection, path: VolumePath) -> Volume:
-        row = objects.find_row(connection, volumes, path.volume)
+    def _volume(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Volume:
+        row = objects.find_row(connection, volumes, name, lock=lock)
         if row is None:
-            raise NotFound(f"Volume '{path.volume}' does not exist.")
+            raise NotFound(f"Volume '{name}' does not exist.")
         return volume_of(row)
 
     def _container_of(self, location: str) -> Table | Volume | None:

@@ -34,6 +34,16 @@ class Tables(Paths):
         require(principal, Act.SEE, table.securable)
         return table
 
+    def get_table_by_id(self, principal: Principal, table_id: str) -> Table:
+        """The table with an id. Raises NotFound."""
+        with self.database.read() as connection:
+            row = objects.find_row_by_id(connection, tables, table_id)
+        if row is None:
+            raise NotFound(f"Table '{table_id}' does not exist.")
+        table = table_of(row)
+        require(principal, Act.SEE, table.securable)
+        return table
+
     def find_table(self, principal: Principal, name: ObjectName) -> Table | None:
         """The table with a name that the principal may see, or None."""
         try:

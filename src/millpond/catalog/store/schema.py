@@ -1,6 +1,6 @@
 """The tables of the catalog, as SQLAlchemy sees them."""
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
 
 from millpond.kernel.database import Json, UtcDateTime, metadata
 
@@ -104,9 +104,8 @@ uploads = Table(
     "catalog_uploads",
     metadata,
     Column("id", String(36), primary_key=True),
-    Column("root", Text, nullable=False),  # location of the volume (or other root)
-    Column("path", Text, nullable=False),  # below the root
-    Column("overwrite", String(5), nullable=False),
+    Column("path", Text, nullable=False),  # as the client wrote it, resolved again at each step
+    Column("overwrite", Boolean, nullable=False),
     Column("store_token", Text, nullable=False),  # what the storage needs to find its parts again
     Column("created_by", String(_NAME), nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),

@@ -116,9 +116,8 @@ def _create_housekeeping() -> None:
     op.create_table(
         "catalog_uploads",
         sa.Column("id", sa.String(36), nullable=False),
-        sa.Column("root", sa.Text(), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
-        sa.Column("overwrite", sa.String(5), nullable=False),
+        sa.Column("overwrite", sa.Boolean(), nullable=False),
         sa.Column("store_token", sa.Text(), nullable=False),
         sa.Column("created_by", sa.String(255), nullable=False),
         sa.Column("expires_at", UtcDateTime(), nullable=False),

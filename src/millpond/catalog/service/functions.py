@@ -1,0 +1,99 @@
+"""Functions: what their callers see of them. They run in the engine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from millpond.catalog.domain import Function, ObjectName, SchemaName
+from millpond.catalog.names import check_text
+from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.volumes import Volumes
+from millpond.catalog.store import objects
+from millpond.catalog.store.rows import function_of
+from millpond.catalog.store.schema import functions
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.paging import Page
+
+_MAX_DEFINITION_LENGTH = 1 << 20
+
+
+class Functions(Volumes):
+    """What one can do with functions."""
+
+    def create_function(
+        self,
+        principal: Principal,
+        name: ObjectName,
+        *,
+        definition: Mapping[str, Any],
+        comment: str | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> Function:
+        """A new function. Raises NotFound for the schema, AlreadyExists, InvalidArgument, PermissionDenied."""
+        _check_definition(definition)
+        values = new_values(principal, name.name, comment)
+        values |= {"definition": dict(definition), "properties": clean_properties(properties)}
+        taken, gone = f"Function '{name}' already exists.", f"Schema '{name.schema_name}' does not exist."
+        with races(taken, gone), self.database.write() as connection:
+            schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
+            objects.insert_row(connection, functions, values | {"schema_id": schema.id})
+            return self._function(connection, name)
+
+    def get_function(self, principal: Principal, name: ObjectName) -> Function:
+        """The function with a name. Raises NotFound."""
+        with self.database.read() as connection:
+            function = self._function(connection, name)
+        require(principal, Act.SEE, function.securable)
+        return function
+
+    def list_functions(
+        self,
+        principal: Principal,
+        schema: SchemaName,
+        *,
+        max_results: int | None = None,
+        page_token: str | None = None,
+    ) -> Page[Function]:
+        """Functions of a schema that the principal may see, by name. Raises NotFound for the schema."""
+        return self._list_in_schema(
+            principal, schema, functions, function_of, max_results=max_results, page_token=page_token
+        )
+
+    def update_function(self, principal: Principal, name: ObjectName, *, owner: str | None = None) -> Function:
+        """The function with another owner. Raises NotFound, InvalidArgument, PermissionDenied."""
+        values = self._changes(comment=None, owner=owner, properties=None)
+        with self.database.write() as connection:
+            function = self._function(connection, name, lock=True)
+            require(principal, Act.MANAGE, function.securable)
+            objects.update_row(connection, functions, function.id, touched(principal, values))
+            return self._function(connection, name)
+
+    def drop_function(self, principal: Principal, name: ObjectName) -> None:
+        """Remove a function. Raises NotFound, PermissionDenied."""
+        with self.database.write() as connection:
+            function = self._function(connection, name, lock=True)
+            require(principal, Act.MANAGE, function.securable)
+            objects.delete_row(connection, functions, function.id)
+
+    def _function(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Function:
+        row = objects.find_row(connection, functions, name, lock=lock)
+        if row is None:
+            raise NotFound(f"Function '{name}' does not exist.")
+        return function_of(row)
+
+
+def _check_definition(value: Any) -> int:
+    """The length of all text in it. Raises InvalidArgument for what the databases cannot keep."""
+    length = 0
+    if isinstance(value, str):
+        length = len(check_text(value, "The function's definition"))
+    elif isinstance(value, Mapping):
+        length = sum(_check_definition(key) + _check_definition(item) for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        length = sum(_check_definition(item) for item in value)
+    if length > _MAX_DEFINITION_LENGTH:
+        raise InvalidArgument(f"The function's definition has {length} characters; at most {_MAX_DEFINITION_LENGTH}.")
+    return length
