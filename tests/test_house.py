@@ -23,7 +23,9 @@ def test_the_tree_passes(command: list[str]) -> None:
 
 def test_no_file_holds_two_nouns() -> None:
     """A source file past 500 lines is to be split."""
-    long = {str(path.relative_to(ROOT)): count for path in (ROOT / "src").rglob("*.py") if (count := _lines(path)) > 500}
+    long = {
+        str(path.relative_to(ROOT)): count for path in (ROOT / "src").rglob("*.py") if (count := _lines(path)) > 500
+    }
     assert not long
 
 

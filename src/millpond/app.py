@@ -1,4 +1,4 @@
-"""The composition root: builds the rooms, joins them and returns the ASGI application. The only place that knows all."""
+"""The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
 import time
 from collections.abc import AsyncIterator

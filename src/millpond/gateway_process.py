@@ -7,6 +7,7 @@ def main() -> None:
     """Serve Spark Connect until SIGTERM."""
     report_ready({})
     import signal
+
     signal.sigwait({signal.SIGTERM})
 
 

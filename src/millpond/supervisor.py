@@ -4,6 +4,7 @@
 only: it stays small (about 15 MB), and nothing that a user sends reaches it.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -14,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,7 +193,7 @@ def banner(home: Home, state: ServerState) -> str:
 
 
 def end_tree(home: Home, *, spare: int) -> None:
-    """Kill what an earlier tree on this data directory left behind (it was killed itself), and wait until it is gone."""
+    """Kill what an earlier tree on this data directory left when it was killed itself; wait until it is gone."""
     if platform.system() != "Linux":
         return
     mark = f"MILLPOND_TREE={home.root}".encode()
@@ -203,14 +203,16 @@ def end_tree(home: Home, *, spare: int) -> None:
 
 def _kill_and_wait(pids: list[int]) -> None:
     for pid in pids:
-        _ignore_missing(lambda pid=pid: os.kill(pid, signal.SIGKILL))
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 def _alive(pid: int) -> bool:
-    _ignore_missing(lambda: os.waitpid(pid, os.WNOHANG))
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # if it is ours, its end is noted here
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -245,13 +247,6 @@ def _parent_of(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
-
-
-def _ignore_missing(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except (ProcessLookupError, ChildProcessError, PermissionError):
-        pass
 
 
 def _take_lock(home: Home) -> TextIO:
@@ -321,7 +316,9 @@ def _plan_from_environment() -> Plan:
 
 def _log(home: Home, message: str) -> None:
     with (home.logs / "supervisor.log").open("a") as stream:
-        stream.write(json.dumps({"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": message}) + "\n")
+        stream.write(
+            json.dumps({"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": message}) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Finding:
 @click.command()
 @data_dir_option
 def doctor(data_dir: Path) -> None:
-    """Check ports, disk, versions, database and engine, and say how to mend what is wrong; exit code 1 if anything is."""
+    """Check ports, disk, versions, database and engine; say how to mend what is wrong (exit code 1)."""
     settings = load_settings(data_dir=data_dir)
     healthy = True
     for finding in examine(settings):
@@ -77,7 +77,9 @@ def _packages(_settings: Settings) -> Finding:
         if not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} is {found}, not {requirement.specifier}")
     detail = "; ".join(wrong) or "all required packages are there"
-    return Finding(name="packages", ok=not wrong, detail=detail, mend="pip install --upgrade --force-reinstall millpond")
+    return Finding(
+        name="packages", ok=not wrong, detail=detail, mend="pip install --upgrade --force-reinstall millpond"
+    )
 
 
 def _data_dir(settings: Settings) -> Finding:
@@ -168,7 +170,9 @@ def _sandbox(_settings: Settings) -> Finding:
     from millpond.kernel.sandbox import landlock_abi
 
     abi = landlock_abi()
-    detail = f"Landlock ABI {abi}: user code is confined to its files" if abi else (
-        "no Landlock in this kernel: user code can read what this account can read"
+    detail = (
+        f"Landlock ABI {abi}: user code is confined to its files"
+        if abi
+        else ("no Landlock in this kernel: user code can read what this account can read")
     )
     return Finding(name="sandbox", ok=True, detail=detail)

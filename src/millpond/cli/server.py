@@ -1,5 +1,6 @@
 """Starting, stopping and watching the server."""
 
+import contextlib
 import json
 import os
 import signal
@@ -88,19 +89,15 @@ def status(data_dir: Path) -> None:
 @data_dir_option
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
 @click.option("-n", "--lines", default=200, show_default=True, help="How many of the last lines.")
-@click.option(
-    "--process", type=click.Choice(["server", "gateway", "supervisor"]), default="server", show_default=True
-)
+@click.option("--process", type=click.Choice(["server", "gateway", "supervisor"]), default="server", show_default=True)
 def logs(data_dir: Path, follow: bool, lines: int, process: str) -> None:
     """Print the end of a process's log."""
     path = Home(data_dir.expanduser().resolve()).logs / f"{process}.log"
     if not path.exists():
         raise Unavailable(f"There is no log at {path}; was a server started on this data directory?")
     tail = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(path)]
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         subprocess.run(tail, check=False)
-    except KeyboardInterrupt:
-        pass
 
 
 def running_state(home: Home) -> ServerState | None:

@@ -87,7 +87,9 @@ def driver_url(url: str) -> str:
     if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
     elif parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        raise InvalidArgument(f"Database '{parsed.drivername}' is not supported; use sqlite:///PATH or postgresql://...")
+        raise InvalidArgument(
+            f"Database '{parsed.drivername}' is not supported; use sqlite:///PATH or postgresql://..."
+        )
     return parsed.render_as_string(hide_password=False)
 
 

@@ -68,7 +68,9 @@ def dialect_of(path: str) -> Dialect:
 def error_response(code: str, message: str, dialect: Dialect, *, status: int | None = None) -> Response:
     """The answer that a client of the dialect turns into its own exception."""
     status = status or (_MLFLOW_STATUS if dialect is Dialect.MLFLOW else STATUS_OF_CODE).get(code, 500)
-    return JSONResponse(_body(code, message, dialect, status), status_code=status, headers=_HEADERS_OF_STATUS.get(status))
+    return JSONResponse(
+        _body(code, message, dialect, status), status_code=status, headers=_HEADERS_OF_STATUS.get(status)
+    )
 
 
 def _body(code: str, message: str, dialect: Dialect, status: int) -> dict[str, Any]:
@@ -98,7 +100,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        problems = [f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in error.errors()]
+        problems = [
+            f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in error.errors()
+        ]
         message = "The request is not valid: " + "; ".join(problems)
         return error_response("INVALID_PARAMETER_VALUE", message, dialect_of(request.url.path))
 

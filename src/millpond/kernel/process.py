@@ -92,6 +92,7 @@ class Child:
                     raise Unavailable(f"{self.spec.module} was not ready within {timeout_s:g} s.{self.log_tail()}")
                 if chunk == b"":
                     code = self.process.wait()
+                    self.kill()
                     raise Unavailable(
                         f"{self.spec.module} ended with code {code} before it was ready.{self.log_tail()}"
                     )

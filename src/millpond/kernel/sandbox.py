@@ -16,18 +16,22 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULE_PATH_BENEATH = 1
 _CREATE_RULESET_VERSION = 1
 _PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
 
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
-_FILE_RIGHTS = _EXECUTE | 1 << 1 | _READ_FILE | 1 << 14 | 1 << 15  # those that make sense on a file: + write, truncate, ioctl
+_FILE_RIGHTS = (
+    _EXECUTE | 1 << 1 | _READ_FILE | 1 << 14 | 1 << 15
+)  # those that make sense on a file: + write, truncate, ioctl
 _HIGHEST_RIGHT_OF_ABI = {1: 12, 2: 13, 3: 14, 4: 14}  # from ABI 5 on: 15
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 0b11  # ABI 6
 
 _SYSTEM_FILES = (
     "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc", "/sys", "/dev",
-    "/etc/ssl", "/etc/ca-certificates", "/etc/localtime", "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf",
-    "/etc/hosts", "/etc/resolv.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/ld.so.cache", "/etc/mime.types", "/etc/alternatives",
-    "/etc/fonts", "/etc/services", "/etc/protocols",
+    *(f"/etc/{name}" for name in (
+        "ssl", "ca-certificates", "localtime", "timezone", "passwd", "group", "nsswitch.conf", "hosts", "resolv.conf",
+        "host.conf", "gai.conf", "ld.so.cache", "mime.types", "alternatives", "fonts", "services", "protocols",
+    )),
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm")  # noqa: S108
 
@@ -36,7 +40,7 @@ def landlock_abi() -> int:
     """The kernel's Landlock version; 0 where there is none."""
     if platform.system() != "Linux":
         return 0
-    return max(0, _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION))
+    return max(0, int(_libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _CREATE_RULESET_VERSION)))
 
 
 def python_paths() -> tuple[Path, ...]:
@@ -65,6 +69,7 @@ def restrict(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
+    _drop_capabilities(libc)
     return True
 
 
@@ -79,6 +84,12 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
         _check(libc.syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0))
     finally:
         os.close(descriptor)
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Root without capabilities: else it could read other processes' memory through /proc, past Landlock."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _check(libc.capset(header, bytes(24)))
 
 
 def _libc() -> ctypes.CDLL:

@@ -26,7 +26,9 @@ class EngineSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     remote: str | None = Field(default=None, description="A Spark Connect address (sc://host:port) instead of Sail.")
-    idle_timeout_s: float = Field(default=900, gt=0, description="A user's engine process stops after this long unused.")
+    idle_timeout_s: float = Field(
+        default=900, gt=0, description="A user's engine process stops after this long unused."
+    )
     memory_limit_bytes: int | None = Field(default=None, gt=0, description="Address space of one engine process.")
 
 
@@ -93,7 +95,9 @@ class Settings(BaseSettings):
         """Where managed tables and volumes live, as a URL without a trailing slash."""
         if self.storage_root is None:
             return (self.data_dir / "tables").as_uri()
-        return self.storage_root.rstrip("/") if "://" in self.storage_root else Path(self.storage_root).resolve().as_uri()
+        return (
+            self.storage_root.rstrip("/") if "://" in self.storage_root else Path(self.storage_root).resolve().as_uri()
+        )
 
     @property
     def base_url(self) -> str:

@@ -63,7 +63,9 @@ def _upgrade(database: Database) -> None:
     scripts = ScriptDirectory.from_config(config)
     with (
         database.write() as connection,
-        EnvironmentContext(config, scripts, fn=lambda revision, _context: scripts._upgrade_revs(head(), revision)) as env,
+        EnvironmentContext(
+            config, scripts, fn=lambda revision, _context: scripts._upgrade_revs(head(), revision)
+        ) as env,
     ):
         env.configure(connection=connection, target_metadata=metadata, version_table=VERSION_TABLE)
         env.run_migrations()
