@@ -8,6 +8,7 @@ from millpond.catalog import locations
 from millpond.catalog.domain import ObjectName, Table, Volume
 from millpond.catalog.locations import VolumePath
 from millpond.catalog.service.containers import Containers
+from millpond.catalog.storage.port import HOUSEKEEPING
 from millpond.catalog.store import objects
 from millpond.catalog.store.rows import table_of, volume_of
 from millpond.catalog.store.schema import tables, volumes
@@ -47,6 +48,8 @@ class Paths(Containers):
 
         Raises NotFound, PermissionDenied.
         """
+        if path.parts[:1] == (HOUSEKEEPING,):
+            raise InvalidArgument(f"'{HOUSEKEEPING}' at the root of a volume is the server's; choose another name.")
         with self.database.read() as connection:
             volume = self._volume(connection, path.volume)
         require(principal, Act.WRITE if write else Act.READ, volume.securable)

@@ -47,7 +47,8 @@ class Volumes(Models):
             root = place or locations.join(self._root_for(connection, schema), "volumes", volume_id)
             objects.insert_row(connection, volumes, values | {"schema_id": schema.id, "storage_location": root})
             created = self._volume(connection, name)
-        self.storages.tree(created.storage_location, shown=f"volume {name}").make_directory(())
+        if place is None:
+            self.storages.tree(root, shown=f"volume {name}").make_directory(())
         return created
 
     def get_volume(self, principal: Principal, name: ObjectName) -> Volume:

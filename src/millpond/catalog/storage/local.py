@@ -55,8 +55,10 @@ class LocalTree:
             raise InvalidArgument(f"'{self._shown}' is a directory; name a file in it.")
         return LocalWriter(self, self._housekeeping() / new_id(), parts)
 
-    def list(self, parts: Parts, *, token: str | None, limit: int) -> Listing:
+    def list_directory(self, parts: Parts, *, token: str | None, limit: int) -> Listing:
         """See `FileTree`."""
+        if not parts and not self._root.exists():
+            return Listing(entries=(), next_token=None)  # a volume to which nobody has written
         with self._directory(parts) as directory, os.scandir(directory) as found:
             names = (e.name for e in found if (token is None or e.name > token) and not _hidden(parts, e.name))
             chosen = heapq.nsmallest(limit + 1, names)

@@ -70,7 +70,7 @@ class FileTree(Protocol):
     def writer(self, parts: Parts) -> Writer:
         """A new file; its directories are made when it is committed."""
 
-    def list(self, parts: Parts, *, token: str | None, limit: int) -> Listing:
+    def list_directory(self, parts: Parts, *, token: str | None, limit: int) -> Listing:
         """Names in a directory, in a fixed order."""
 
     def make_directory(self, parts: Parts) -> None:

@@ -81,7 +81,7 @@ class S3Tree:
             raise InvalidArgument(f"'{self._shown}' is a directory; name a file in it.")
         return S3Writer(self, parts)
 
-    def list(self, parts: Parts, *, token: str | None, limit: int) -> Listing:
+    def list_directory(self, parts: Parts, *, token: str | None, limit: int) -> Listing:
         """See `FileTree`."""
         prefix = self._directory_key(parts)
         query: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix, "Delimiter": "/", "MaxKeys": limit}
@@ -298,7 +298,7 @@ class S3PartWriter:
         self._parts = parts
         self._token = token
         self._number = number
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - closed by abort
 
     def write(self, data: bytes) -> None:
         """See `Writer`."""
