@@ -10,17 +10,26 @@ from deltalake import DeltaTable
 from millpond.engine.delta import properties as known_properties
 from millpond.engine.delta.log import commit_metadata
 from millpond.engine.delta.rewrite import rewrite
-from millpond.engine.delta.schema import CONSTRAINT_PREFIX, SchemaPlan, TableState, columns_in, find
+from millpond.engine.delta.schema import (
+    CONSTRAINT_PREFIX,
+    SchemaPlan,
+    TableState,
+    constraint_key,
+    find,
+    plan_add_check,
+    plan_drop_check,
+)
 from millpond.engine.delta.table import (
     Author,
     Storage,
     commit,
+    delta_errors,
     fields,
     open_for_write,
     partition_columns,
     until_no_conflict,
 )
-from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, column_not_found, quoted
+from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, column_not_found
 
 CLUSTERING = "millpond.clusteringColumns"
 
@@ -44,8 +53,8 @@ def change(storage: Storage, author: Author, plan: Callable[[TableState], Schema
         planned = plan(state_of(table))
         if planned is None:
             return
-        if planned.not_null is not None:
-            _refuse_nulls(table, planned.not_null)
+        if planned.must_hold is not None:
+            _refuse_violations(table, planned)
         if planned.shape is not None:
             rewrite(table, author, planned)
         else:
@@ -54,14 +63,32 @@ def change(storage: Storage, author: Author, plan: Callable[[TableState], Schema
     until_no_conflict(attempt)
 
 
-def _refuse_nulls(table: DeltaTable, column: str) -> None:
-    batches = pa.RecordBatchReader.from_stream(table.scan(columns=[column]))
-    if any(batch.column(0).null_count for batch in batches):
+def _refuse_violations(table: DeltaTable, plan: SchemaPlan) -> None:
+    """Raises: `ExecutionError` if a row violates `plan.must_hold`, or if delta-rs cannot evaluate it."""
+    try:
+        with delta_errors(table.table_uri):
+            batches = pa.RecordBatchReader.from_stream(table.scan(predicate=f"NOT ({plan.must_hold})"))
+            violated = any(batch.num_rows for batch in batches)
+    except SparkError as error:
+        raise AnalysisError(
+            "DELTA_INVALID_CHECK_CONSTRAINT",
+            f"The expression {plan.must_hold} cannot be evaluated as a condition on each row: {error.message}",
+            sql_state="42621",
+        ) from error
+    if not violated:
+        return
+    if plan.operation != "ADD CONSTRAINT":
         raise ExecutionError(
             "DELTA_NOT_NULL_COLUMN_VIOLATION",
-            f"Column {quoted((column,))} holds NULL in some rows. Fill them first, then SET NOT NULL.",
+            f"Some rows violate {plan.must_hold}. Fill these first, then set NOT NULL.",
             sql_state="23502",
         )
+    raise ExecutionError(
+        "DELTA_NEW_CHECK_CONSTRAINT_VIOLATION",
+        f"Some rows in the table violate the new CHECK constraint ({plan.must_hold}). Correct them first.",
+        sql_state="23512",
+        parameters={"checkConstraint": str(plan.must_hold)},
+    )
 
 
 # -- properties ---------------------------------------------------------------------------------------------------
@@ -162,49 +189,12 @@ def clustering_columns(columns: Sequence[str], state: TableState) -> list[str]:
 
 def add_check(storage: Storage, author: Author, name: str, expression: str) -> None:
     """ADD CONSTRAINT ... CHECK. Raises: errors that name the constraint when it exists or a row violates it."""
-    table = open_for_write(storage)
-    state = state_of(table)
-    existing = _constraint_key(state, name)
-    if existing is not None:
-        raise AnalysisError(
-            "DELTA_CONSTRAINT_ALREADY_EXISTS",
-            f"Constraint {name!r} already exists: {state.configuration[existing]}. Delete the old constraint first.",
-            sql_state="42710",
-            parameters={"constraintName": name, "oldConstraint": state.configuration[existing]},
-        )
-    check_expression(expression, state)
-    try:
-        commit(table, author, lambda noted: table.alter.add_constraint({name: expression}, commit_properties=noted))
-    except SparkError as error:
-        if error.error_class != "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES":
-            raise
-        raise ExecutionError(
-            "DELTA_NEW_CHECK_CONSTRAINT_VIOLATION",
-            f"Rows in the table violate the new CHECK constraint {name} ({expression}). Correct them first.",
-            sql_state="23512",
-            parameters={"checkConstraint": expression},
-        ) from error
-
-
-def check_expression(expression: str, state: TableState) -> None:
-    """Refuse an expression that cannot be read, or that reads a column that the table has not."""
-    columns = columns_in(expression)
-    if columns is None:
-        raise AnalysisError(
-            "DELTA_INVALID_CHECK_CONSTRAINT",
-            f"The CHECK expression cannot be read: {expression}.",
-            sql_state="42621",
-        )
-    for column in sorted(columns):
-        if find(state.fields, column) is None:
-            raise column_not_found(column, tuple(one["name"] for one in state.fields))
+    change(storage, author, lambda state: plan_add_check(state, name, expression))
 
 
 def drop_check(storage: Storage, author: Author, name: str, *, if_exists: bool) -> bool:
     """DROP CONSTRAINT; whether there was one."""
-    table = open_for_write(storage)
-    key = _constraint_key(state_of(table), name)
-    if key is None:
+    if constraint_key(state_of(open_for_write(storage)), name) is None:
         if if_exists:
             return False
         raise AnalysisError(
@@ -213,15 +203,5 @@ def drop_check(storage: Storage, author: Author, name: str, *, if_exists: bool) 
             sql_state="42704",
             parameters={"constraintName": name},
         )
-    real = key.removeprefix(CONSTRAINT_PREFIX)
-    commit(table, author, lambda noted: table.alter.drop_constraint(real, commit_properties=noted))
+    change(storage, author, lambda state: plan_drop_check(state, name))
     return True
-
-
-def has_check(storage: Storage, name: str) -> bool:
-    return _constraint_key(state_of(open_for_write(storage)), name) is not None
-
-
-def _constraint_key(state: TableState, name: str) -> str | None:
-    wanted = (CONSTRAINT_PREFIX + name).lower()
-    return next((key for key in state.configuration if key.lower() == wanted), None)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 
 from millpond import __version__
 from millpond.engine.delta.schema import SchemaPlan
-from millpond.engine.delta.table import MARK, Author, CommitConflict, Storage
+from millpond.engine.delta.table import MARK, Author, CommitConflict, Storage, delta_errors
 from millpond.engine.errors import unsupported
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.ids import new_id
@@ -26,7 +26,12 @@ def commit_metadata(table: DeltaTable, storage: Storage, author: Author, plan: S
     Raises: `CommitConflict` when that version exists by now; `UnsupportedError` off local storage.
     """
     log = _local_log(storage, plan.operation)
-    actions = [{"commitInfo": _commit_info(table, author, plan)}, {"metaData": _metadata(table, plan)}]
+    metadata = _metadata(table, plan)
+    _refuse_unreadable(metadata["schemaString"])
+    actions = [{"commitInfo": _commit_info(table, author, plan)}, {"metaData": metadata}]
+    protocol = _protocol(table, plan)
+    if protocol is not None:
+        actions.append({"protocol": protocol})
     text = "".join(json.dumps(action, ensure_ascii=False) + "\n" for action in actions)
     _put_if_absent(log, table.version() + 1, text)
 
@@ -63,6 +68,30 @@ def _sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _refuse_unreadable(schema: str) -> None:
+    """A schema that delta-rs cannot read would make the table unreadable for good: fail before writing it."""
+    with delta_errors("the new schema"):
+        Schema.from_json(schema)
+
+
+def _protocol(table: DeltaTable, plan: SchemaPlan) -> dict[str, Any] | None:
+    """The protocol action that the plan needs, None if the table's own will do."""
+    current = table.protocol()
+    if current.min_writer_version >= 7:
+        features = set(current.writer_features or [])
+        if plan.writer_version < 3 or "checkConstraints" in features:
+            return None
+        return {
+            "minReaderVersion": current.min_reader_version,
+            "minWriterVersion": current.min_writer_version,
+            "readerFeatures": sorted(current.reader_features or []),
+            "writerFeatures": sorted(features | {"checkConstraints"}),
+        }
+    if current.min_writer_version >= plan.writer_version:
+        return None
+    return {"minReaderVersion": current.min_reader_version, "minWriterVersion": plan.writer_version}
 
 
 def _commit_info(table: DeltaTable, author: Author, plan: SchemaPlan) -> dict[str, Any]:

@@ -10,11 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import sqlglot
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
-
 from millpond.engine.errors import AnalysisError, column_not_found, quoted
+from millpond.engine.syntax.expressions import canonical, columns_in
 from millpond.engine.syntax.model import (
     AddColumns,
     AlterColumn,
@@ -58,8 +55,10 @@ class SchemaPlan:
     parameters: Mapping[str, str]
     state: TableState
     shape: tuple[Shape, ...] | None = None
-    not_null: str | None = None
-    """A column that must hold no NULL when the plan is committed."""
+    must_hold: str | None = None
+    """A condition that no row may violate when the plan is committed, in the stored form of a CHECK."""
+    writer_version: int = 2
+    """The least writer version that keeps the new state; 3 for CHECK constraints."""
 
 
 # -- finding ------------------------------------------------------------------------------------------------------
@@ -89,15 +88,6 @@ def resolve(fields: Sequence[Field], path: Name) -> tuple[Field, ...]:
 def _inner(kind: DeltaType) -> Sequence[Field]:
     inner: Sequence[Field] = kind["fields"] if isinstance(kind, dict) and kind["type"] == "struct" else ()
     return inner
-
-
-def columns_in(expression: str) -> set[str] | None:
-    """Lower-case names of the columns that an SQL expression reads; None if it cannot be read."""
-    try:
-        tree = sqlglot.parse_one(expression, dialect="databricks")
-    except SqlglotError:
-        return None
-    return {(column.parts[0].name).lower() for column in tree.find_all(exp.Column)}
 
 
 # -- planning -----------------------------------------------------------------------------------------------------
@@ -194,7 +184,7 @@ def plan_alter_column(state: TableState, action: AlterColumn) -> SchemaPlan | No
     fields = list(copy.deepcopy(state.fields))
     field = resolve(fields, action.path)[-1]
     shape = None
-    not_null = None
+    must_hold = None
     if action.type is not None:
         if field["type"] == action.type and field["metadata"].get(SIZED_TEXT) == action.varchar:
             return None
@@ -206,7 +196,7 @@ def plan_alter_column(state: TableState, action: AlterColumn) -> SchemaPlan | No
     elif action.set_not_null:
         if len(action.path) > 1:
             raise _change_refused(action.path, "NOT NULL can be set on columns, not on fields inside them")
-        not_null = field["name"]
+        must_hold = quoted((field["name"],)) + " IS NOT NULL"
         field["nullable"] = False
     elif action.drop_not_null:
         field["nullable"] = True
@@ -217,7 +207,7 @@ def plan_alter_column(state: TableState, action: AlterColumn) -> SchemaPlan | No
         parameters={"column": json.dumps(field, ensure_ascii=False)},
         state=replace(state, fields=tuple(fields)),
         shape=shape,
-        not_null=not_null,
+        must_hold=must_hold,
     )
 
 
@@ -246,6 +236,42 @@ def plan_column_comment(state: TableState, path: Name, comment: str | None) -> S
         field["metadata"][COMMENT] = comment
     parameters = {"column": json.dumps(field, ensure_ascii=False)}
     return SchemaPlan(operation="CHANGE COLUMN", parameters=parameters, state=replace(state, fields=tuple(fields)))
+
+
+def plan_add_check(state: TableState, name: str, expression: str) -> SchemaPlan:
+    """ADD CONSTRAINT ... CHECK: every row must satisfy it when it is committed."""
+    existing = constraint_key(state, name)
+    if existing is not None:
+        raise AnalysisError(
+            "DELTA_CONSTRAINT_ALREADY_EXISTS",
+            f"Constraint {name!r} already exists: {state.configuration[existing]}. Delete the old constraint first.",
+            sql_state="42710",
+            parameters={"constraintName": name, "oldConstraint": state.configuration[existing]},
+        )
+    stored = canonical(expression, [field["name"] for field in state.fields])
+    return SchemaPlan(
+        operation="ADD CONSTRAINT",
+        parameters={"name": name, "expr": stored},
+        state=replace(state, configuration={**state.configuration, CONSTRAINT_PREFIX + name: stored}),
+        must_hold=stored,
+        writer_version=3,
+    )
+
+
+def plan_drop_check(state: TableState, name: str) -> SchemaPlan | None:
+    """DROP CONSTRAINT; None when there is none of that name."""
+    key = constraint_key(state, name)
+    if key is None:
+        return None
+    kept = {other: expression for other, expression in state.configuration.items() if other != key}
+    parameters = {"name": name, "expr": state.configuration[key]}
+    return SchemaPlan(operation="DROP CONSTRAINT", parameters=parameters, state=replace(state, configuration=kept))
+
+
+def constraint_key(state: TableState, name: str) -> str | None:
+    """The property that holds the constraint of that name, whatever its case."""
+    wanted = (CONSTRAINT_PREFIX + name).lower()
+    return next((key for key in state.configuration if key.lower() == wanted), None)
 
 
 # -- types --------------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def delta_errors(where: str) -> Iterator[None]:
     except SchemaMismatchError as error:
         raise AnalysisError("DELTA_SCHEMA_MISMATCH", str(error), sql_state="42KDG") from error
     except (DeltaError, DeltaProtocolError) as error:
-        raise _delta_error(str(error), where) from error
+        raise _delta_error(str(error).split("\n   0: ", 1)[0], where) from error
     except (OSError, ValueError) as error:
         raise ExecutionError("DELTA_IO_ERROR", f"Table {where}: {error}.", sql_state="58030") from error
 

@@ -45,6 +45,15 @@ class Word:
         """An unquoted word: the only form in which a keyword may stand."""
         return self.kind == TokenType.VAR
 
+    @property
+    def is_name(self) -> bool:
+        """A word or a backticked identifier."""
+        return self.kind in _WORDS
+
+    @property
+    def is_string(self) -> bool:
+        return self.kind in _STRINGS
+
 
 class Cursor:
     """Reads the tokens of `sql` from left to right; every failure is a `ParseError` at the offending token."""

@@ -1,0 +1,606 @@
+"""Delta operations on real tables on disk, through delta-rs and commits of our own."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from millpond.engine.delta import alter, describe, maintain
+from millpond.engine.delta import schema as plans
+from millpond.engine.delta.log import commit_metadata
+from millpond.engine.delta.table import (
+    MARK,
+    Author,
+    CommitConflict,
+    Storage,
+    commit,
+    fields,
+    open_for_write,
+    open_table,
+)
+from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, UnsupportedError
+from millpond.engine.syntax.columns import column_type
+from millpond.engine.syntax.cursor import Cursor
+from millpond.engine.syntax.model import (
+    AddColumns,
+    AlterColumn,
+    AsOf,
+    ColumnSpec,
+    DeltaType,
+    DropColumns,
+    RenameColumn,
+)
+from millpond.engine.types import Field
+
+ANN = Author(id="u-1", name="ann@example.com")
+
+
+def delta_type(sql: str) -> DeltaType:
+    return column_type(Cursor(sql))[0]
+
+
+def field(name: str, sql_type: str, *, nullable: bool = True, **metadata: str) -> Field:
+    return {"name": name, "type": delta_type(sql_type), "nullable": nullable, "metadata": metadata}
+
+
+Make = Callable[..., Storage]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Creates a table with the given fields and rows; each row list is one file."""
+
+    def make(*wanted: Field, rows: list[list[dict[str, Any]]] = [], **options: Any) -> Storage:  # noqa: B006
+        storage = Storage(url=(tmp_path / f"t{len(list(tmp_path.iterdir()))}").as_uri())
+        schema = Schema.from_json(json.dumps({"type": "struct", "fields": list(wanted)}))
+        options.setdefault("raise_if_key_not_exists", False)
+        table = DeltaTable.create(storage.url, schema, **options)
+        for some in rows:
+            write_deltalake(
+                table, pa.Table.from_pylist(some, schema=pa.schema(table.schema().to_arrow())), mode="append"
+            )
+        return storage
+
+    return make
+
+
+def rows_of(storage: Storage) -> list[dict[str, Any]]:
+    rows = pa.table(open_table(storage).scan().read_all()).to_pylist()
+    return sorted(rows, key=lambda row: str(row.get("id")))
+
+
+def names_of(storage: Storage) -> list[str]:
+    return [one["name"] for one in fields(open_table(storage))]
+
+
+def newest(storage: Storage) -> dict[str, Any]:
+    return describe.history(storage, 1)[0]
+
+
+def path_of(storage: Storage) -> Path:
+    return Path(storage.url.removeprefix("file://"))
+
+
+# -- commits ------------------------------------------------------------------------------------------------------
+
+
+def test_each_commit_names_its_author(make: Make) -> None:
+    storage = make(field("id", "bigint"))
+    alter.set_properties(storage, ANN, {"owner.team": "risk"})
+    entry = newest(storage)
+    assert (entry["userName"], entry["userId"]) == ("ann@example.com", "u-1")
+    assert entry["operation"] == "SET TBLPROPERTIES"
+
+
+def test_an_error_after_the_commit_landed_is_no_error(make: Make) -> None:
+    storage = make(field("id", "bigint"))
+    table = open_for_write(storage)
+
+    def lands_and_fails(noted: CommitProperties) -> None:
+        table.alter.set_table_properties({"a": "b"}, raise_if_not_exists=False, commit_properties=noted)
+        raise DeltaError("the answer of the object store was lost")
+
+    assert commit(table, ANN, lands_and_fails) is None
+    assert open_table(storage).metadata().configuration == {"a": "b"}
+    assert len(describe.history(storage)) == 2
+
+
+def test_an_error_without_a_commit_is_an_error(make: Make) -> None:
+    table = open_for_write(make(field("id", "bigint")))
+
+    def fails(noted: CommitProperties) -> None:
+        raise DeltaError("no space left on device")
+
+    with pytest.raises(ExecutionError, match="no space left"):
+        commit(table, ANN, fails)
+
+
+def test_a_missing_table_and_an_unknown_feature_are_errors_that_say_so(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="DELTA_TABLE_NOT_FOUND"):
+        open_table(Storage(url=(tmp_path / "none").as_uri()))
+    for feature in ("deletionVectors", "columnMapping", "typeWidening", "fooBar"):
+        log = tmp_path / feature / "_delta_log"
+        log.mkdir(parents=True)
+        schema = json.dumps({"type": "struct", "fields": [field("a", "bigint")]})
+        protocol = {
+            "minReaderVersion": 3,
+            "minWriterVersion": 7,
+            "readerFeatures": [feature],
+            "writerFeatures": [feature],
+        }
+        metadata = {
+            "id": "x",
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": schema,
+            "partitionColumns": [],
+            "configuration": {},
+            "createdTime": 1,
+        }
+        (log / f"{0:020d}.json").write_text(
+            json.dumps({"protocol": protocol}) + "\n" + json.dumps({"metaData": metadata})
+        )
+        with pytest.raises(UnsupportedError, match=feature):
+            open_for_write(Storage(url=(tmp_path / feature).as_uri()))
+
+
+# -- schema changes -----------------------------------------------------------------------------------------------
+
+
+def test_added_columns_keep_their_place_type_and_comment(make: Make) -> None:
+    storage = make(field("id", "bigint"), field("s", "struct<a:int>"), rows=[[{"id": 1, "s": {"a": 5}}]])
+    action = AddColumns(
+        columns=(
+            ColumnSpec(path=("first",), type="date", first=True),
+            ColumnSpec(path=("mid",), type="string", comment="in between", after="ID"),
+            ColumnSpec(path=("s", "b"), type="double"),
+        )
+    )
+    alter.change(storage, ANN, lambda state: plans.plan_add_columns(state, action))
+    assert names_of(storage) == ["first", "id", "mid", "s"]
+    assert fields(open_table(storage))[2]["metadata"] == {"comment": "in between"}
+    assert rows_of(storage) == [{"first": None, "id": 1, "mid": None, "s": {"a": 5, "b": None}}]
+    entry = newest(storage)
+    assert (entry["operation"], entry["userName"], entry["readVersion"]) == ("ADD COLUMNS", "ann@example.com", 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "error_class"),
+    [
+        (ColumnSpec(path=("ID",), type="string"), "FIELD_ALREADY_EXISTS"),
+        (ColumnSpec(path=("x",), type="string", nullable=False), "DELTA_ADD_COLUMN_NOT_NULL"),
+        (ColumnSpec(path=("x",), type="string", after="nope"), "UNRESOLVED_COLUMN.WITH_SUGGESTION"),
+        (ColumnSpec(path=("id", "x"), type="string"), "UNRESOLVED_COLUMN.WITH_SUGGESTION"),
+        (
+            ColumnSpec(path=("x",), type="string", default="1"),
+            "WRONG_COLUMN_DEFAULTS_FOR_DELTA_ALTER_TABLE_ADD_COLUMN_NOT_SUPPORTED",
+        ),
+    ],
+)
+def test_a_column_that_cannot_be_added_is_refused(make: Make, column: ColumnSpec, error_class: str) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}]])
+    with pytest.raises(AnalysisError) as caught:
+        alter.change(storage, ANN, lambda state: plans.plan_add_columns(state, AddColumns(columns=(column,))))
+    assert caught.value.error_class == error_class
+    assert open_table(storage).version() == 1
+
+
+def test_renaming_a_column_keeps_rows_partitions_properties_and_constraints(make: Make) -> None:
+    storage = make(
+        field("id", "bigint", nullable=False, comment="key"),
+        field("day", "date"),
+        field("tags", "array<struct<k:string,v:map<string,decimal(10,2)>>>"),
+        field("d", "int", CURRENT_DEFAULT="7"),
+        rows=[
+            [{"id": 1, "day": None, "tags": [{"k": "x", "v": []}], "d": 1}],
+            [{"id": 2, "day": None, "tags": None, "d": 2}],
+        ],
+        partition_by=["day"],
+        configuration={"team": "risk"},
+        description="facts",
+    )
+    alter.add_check(storage, ANN, "positive", "id > 0")
+    before = rows_of(storage)
+    for old, new in (("tags", "näme `x`.y"), ("DAY", "at")):
+        action = RenameColumn(path=(old,), new_name=new)
+        alter.change(storage, ANN, lambda state, action=action: plans.plan_rename_column(state, action))
+    assert names_of(storage) == ["id", "at", "näme `x`.y", "d"]
+    assert rows_of(storage) == [
+        {"id": row["id"], "at": row["day"], "näme `x`.y": row["tags"], "d": row["d"]} for row in before
+    ]
+    table = open_table(storage)
+    assert table.metadata().partition_columns == ["at"]
+    assert table.metadata().configuration == {"team": "risk", "delta.constraints.positive": "id > 0"}
+    assert table.metadata().description == "facts"
+    first, *_, last = fields(table)
+    assert (first["nullable"], first["metadata"], last["metadata"]) == (
+        False,
+        {"comment": "key"},
+        {"CURRENT_DEFAULT": "7"},
+    )
+    assert table.protocol().min_reader_version == 1
+    assert table.protocol().min_writer_version <= 4
+    entry = newest(storage)
+    assert entry["operation"] == "RENAME COLUMN"
+    assert entry["operationParameters"] == {"oldColumnPath": "DAY", "newColumnPath": "at"}
+
+
+def test_a_field_inside_a_struct_can_be_renamed_and_dropped(make: Make) -> None:
+    storage = make(
+        field("id", "bigint"),
+        field("s", "struct<a:int COMMENT 'x',b:struct<c:string,d:string NOT NULL>>"),
+        rows=[[{"id": 1, "s": {"a": 1, "b": {"c": "c", "d": "d"}}}, {"id": 2, "s": None}]],
+    )
+    action = RenameColumn(path=("s", "b", "c"), new_name="z")
+    alter.change(storage, ANN, lambda state: plans.plan_rename_column(state, action))
+    assert rows_of(storage) == [{"id": 1, "s": {"a": 1, "b": {"z": "c", "d": "d"}}}, {"id": 2, "s": None}]
+    kept = fields(open_table(storage))[1]["type"]["fields"]
+    assert kept[0]["metadata"] == {"comment": "x"}
+    assert kept[1]["type"]["fields"][1]["nullable"] is False
+    drop = DropColumns(paths=(("s", "a"), ("s", "b", "d")))
+    alter.change(storage, ANN, lambda state: plans.plan_drop_columns(state, drop))
+    assert rows_of(storage) == [{"id": 1, "s": {"b": {"z": "c"}}}, {"id": 2, "s": None}]
+
+
+def test_a_dropped_column_does_not_come_back_with_its_old_values(make: Make) -> None:
+    storage = make(field("id", "bigint"), field("secret", "string"), rows=[[{"id": 1, "secret": "old"}]])
+    drop = DropColumns(paths=(("secret",), ("nope",)), if_exists=True)
+    alter.change(storage, ANN, lambda state: plans.plan_drop_columns(state, drop))
+    add = AddColumns(columns=(ColumnSpec(path=("secret",), type="string"),))
+    alter.change(storage, ANN, lambda state: plans.plan_add_columns(state, add))
+    assert rows_of(storage) == [{"id": 1, "secret": None}]
+
+
+@pytest.mark.parametrize(
+    ("column", "error_class"),
+    [
+        ("id", "DELTA_CONSTRAINT_DEPENDENT_COLUMN_CHANGE"),
+        ("base", "DELTA_GENERATED_COLUMNS_DEPENDENT_COLUMN_CHANGE"),
+        ("part", "DELTA_UNSUPPORTED_DROP_PARTITION_COLUMN"),
+        ("nope", "UNRESOLVED_COLUMN.WITH_SUGGESTION"),
+    ],
+)
+def test_columns_that_others_need_cannot_be_dropped(make: Make, column: str, error_class: str) -> None:
+    storage = make(
+        field("id", "bigint"),
+        field("base", "int"),
+        field("part", "int"),
+        {**field("gen", "int"), "metadata": {"delta.generationExpression": "base + 1"}},
+        partition_by=["part"],
+    )
+    alter.add_check(storage, ANN, "c", "ID > 0")
+    with pytest.raises(AnalysisError) as caught:
+        alter.change(storage, ANN, lambda state: plans.plan_drop_columns(state, DropColumns(paths=((column,),))))
+    assert caught.value.error_class == error_class
+
+
+def test_the_last_column_cannot_be_dropped(make: Make) -> None:
+    storage = make(field("id", "bigint"), field("x", "int"))
+    drop = DropColumns(paths=(("id",), ("x",)))
+    with pytest.raises(AnalysisError, match="DELTA_DROP_COLUMN_ON_SINGLE_FIELD_SCHEMA"):
+        alter.change(storage, ANN, lambda state: plans.plan_drop_columns(state, drop))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value", "expected"),
+    [
+        ("int", "bigint", 5, 5),
+        ("tinyint", "int", 5, 5),
+        ("float", "double", 0.5, 0.5),
+        ("int", "double", 5, 5.0),
+        ("decimal(10,2)", "decimal(12,3)", 1, 1),
+    ],
+)
+def test_a_type_widens(make: Make, old: str, new: str, value: Any, expected: Any) -> None:
+    storage = make(field("id", "bigint"), field("x", old, comment="c"), rows=[[{"id": 1, "x": value}]])
+    action = AlterColumn(path=("x",), type=delta_type(new))
+    alter.change(storage, ANN, lambda state: plans.plan_alter_column(state, action))
+    assert rows_of(storage) == [{"id": 1, "x": expected}]
+    assert fields(open_table(storage))[1] == field("x", new, comment="c")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("bigint", "int"), ("string", "int"), ("decimal(10,2)", "decimal(10,3)"), ("int", "string")]
+)
+def test_a_type_does_not_narrow(make: Make, old: str, new: str) -> None:
+    storage = make(field("x", old))
+    action = AlterColumn(path=("x",), type=delta_type(new))
+    with pytest.raises(AnalysisError, match="DELTA_UNSUPPORTED_ALTER_TABLE_CHANGE_COL_OP"):
+        alter.change(storage, ANN, lambda state: plans.plan_alter_column(state, action))
+
+
+def test_not_null_needs_rows_without_null_and_is_kept_by_writers(make: Make) -> None:
+    storage = make(field("id", "bigint"), field("x", "int"), rows=[[{"id": 1, "x": None}]])
+    for column in ("id", "x"):
+        action = AlterColumn(path=(column,), set_not_null=True)
+        if column == "x":
+            with pytest.raises(ExecutionError, match="DELTA_NOT_NULL_COLUMN_VIOLATION"):
+                alter.change(storage, ANN, lambda state, action=action: plans.plan_alter_column(state, action))
+        else:
+            alter.change(storage, ANN, lambda state, action=action: plans.plan_alter_column(state, action))
+    with pytest.raises(DeltaError):
+        write_deltalake(
+            open_table(storage),
+            pa.table({"id": pa.array([None], pa.int64()), "x": pa.array([1], pa.int32())}),
+            mode="append",
+        )
+    drop = AlterColumn(path=("id",), drop_not_null=True)
+    alter.change(storage, ANN, lambda state: plans.plan_alter_column(state, drop))
+    write_deltalake(
+        open_table(storage),
+        pa.table({"id": pa.array([None], pa.int64()), "x": pa.array([1], pa.int32())}),
+        mode="append",
+    )
+
+
+def test_comments_defaults_and_order_change_in_the_log_only(make: Make) -> None:
+    storage = make(field("a", "int"), field("b", "int"), rows=[[{"a": 1, "b": 2}]])
+    files = set(path_of(storage).glob("*.parquet"))
+    for action in (
+        AlterColumn(path=("a",), comment="the a"),
+        AlterColumn(path=("b",), default="1 + 1"),
+        AlterColumn(path=("b",), first=True),
+    ):
+        alter.change(storage, ANN, lambda state, action=action: plans.plan_alter_column(state, action))
+    assert fields(open_table(storage)) == [
+        field("b", "int", CURRENT_DEFAULT="1 + 1"),
+        field("a", "int", comment="the a"),
+    ]
+    alter.change(storage, ANN, lambda state: plans.plan_column_comment(state, ("a",), None))
+    assert fields(open_table(storage))[1] == field("a", "int")
+    assert rows_of(storage) == [{"b": 2, "a": 1}]
+    assert set(path_of(storage).glob("*.parquet")) == files
+
+
+def test_an_append_during_a_rewrite_is_not_lost(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = make(field("id", "bigint"), field("x", "int"), rows=[[{"id": 1, "x": 1}]])
+    interrupted = []
+    real = alter.rewrite
+
+    def appended_meanwhile(table: DeltaTable, author: Author, plan: plans.SchemaPlan) -> None:
+        if not interrupted:
+            interrupted.append(True)
+            other = open_table(storage)
+            write_deltalake(other, pa.table({"id": [2], "x": pa.array([2], pa.int32())}), mode="append")
+        real(table, author, plan)
+
+    monkeypatch.setattr(alter, "rewrite", appended_meanwhile)
+    action = RenameColumn(path=("x",), new_name="y")
+    alter.change(storage, ANN, lambda state: plans.plan_rename_column(state, action))
+    assert rows_of(storage) == [{"id": 1, "y": 1}, {"id": 2, "y": 2}]
+
+
+def test_two_metadata_commits_of_one_version_conflict(make: Make) -> None:
+    storage = make(field("id", "bigint"))
+    table = open_for_write(storage)
+    plan = plans.plan_column_comment(alter.state_of(table), ("id",), "x")
+    commit_metadata(table, storage, ANN, plan)
+    with pytest.raises(CommitConflict):
+        commit_metadata(table, storage, ANN, plan)
+    assert not list((path_of(storage) / "_delta_log").glob(".*"))
+
+
+def test_concurrent_alterations_and_appends_all_take_effect(make: Make) -> None:
+    storage = make(field("id", "bigint"), field("x", "int"), rows=[[{"id": 0, "x": 0}]])
+    failures: list[BaseException] = []
+
+    def comment(number: int) -> None:
+        def plan(state: plans.TableState) -> plans.SchemaPlan:
+            column = AddColumns(columns=(ColumnSpec(path=(f"c{number}",), type="integer"),))
+            return plans.plan_add_columns(state, column)
+
+        alter.change(storage, ANN, plan)
+
+    def append(number: int) -> None:
+        row = pa.table({"id": [number], "x": pa.array([number], pa.int32())})
+        write_deltalake(open_table(storage), row, mode="append", schema_mode="merge")
+
+    def guarded(work: Callable[[int], None], number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(comment, n)) for n in range(4)]
+    threads += [threading.Thread(target=guarded, args=(append, n)) for n in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [str(one) for one in failures if "Metadata changed" not in str(one)] == []
+    assert set(names_of(storage)) == {"id", "x", "c0", "c1", "c2", "c3"}
+    assert len(rows_of(storage)) == 5 - len(failures)
+
+
+# -- properties and constraints -----------------------------------------------------------------------------------
+
+
+def test_properties_are_set_and_unset(make: Make) -> None:
+    storage = make(field("id", "bigint"))
+    alter.set_properties(
+        storage, ANN, {"a": "1", "delta.appendOnly": "true", "comment": "c", "delta.minWriterVersion": "4"}
+    )
+    table = open_table(storage)
+    assert table.metadata().configuration == {"a": "1", "delta.appendOnly": "true"}
+    assert table.metadata().description == "c"
+    with pytest.raises(AnalysisError, match="UNSET_NONEXISTENT_PROPERTIES"):
+        alter.unset_properties(storage, ANN, ["a", "nope"], if_exists=False)
+    alter.unset_properties(storage, ANN, ["a", "nope"], if_exists=True)
+    assert open_table(storage).metadata().configuration == {"delta.appendOnly": "true"}
+    assert newest(storage)["operation"] == "UNSET TBLPROPERTIES"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error_class"),
+    [
+        ("delta.enableDeletionVectors", "true", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
+        ("delta.columnMapping.mode", "name", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
+        ("delta.minReaderVersion", "2", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
+        ("delta.feature.deletionVectors", "supported", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
+        ("delta.appendOnly", "maybe", "DELTA_INVALID_PROPERTY_VALUE"),
+        ("delta.logRetentionDuration", "soon", "DELTA_INVALID_PROPERTY_VALUE"),
+        ("delta.fooBar", "1", "DELTA_UNKNOWN_CONFIGURATION"),
+    ],
+)
+def test_properties_that_would_break_the_table_are_refused(make: Make, key: str, value: str, error_class: str) -> None:
+    storage = make(field("id", "bigint"))
+    with pytest.raises(SparkError) as caught:
+        alter.set_properties(storage, ANN, {key: value})
+    assert caught.value.error_class == error_class
+    assert open_table(storage).protocol().min_writer_version == 2
+
+
+def test_check_constraints_come_and_go(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}]])
+    with pytest.raises(ExecutionError, match="DELTA_NEW_CHECK_CONSTRAINT_VIOLATION"):
+        alter.add_check(storage, ANN, "big", "id > 5")
+    with pytest.raises(AnalysisError, match="UNRESOLVED_COLUMN"):
+        alter.add_check(storage, ANN, "c", "nope > 5")
+    with pytest.raises(AnalysisError, match="DELTA_INVALID_CHECK_CONSTRAINT"):
+        alter.add_check(storage, ANN, "c", "id > > 5")
+    alter.add_check(storage, ANN, "positive", "id > 0")
+    with pytest.raises(AnalysisError, match="DELTA_CONSTRAINT_ALREADY_EXISTS"):
+        alter.add_check(storage, ANN, "POSITIVE", "id > 1")
+    with pytest.raises(DeltaError):
+        write_deltalake(open_table(storage), pa.table({"id": [-1]}), mode="append")
+    assert alter.drop_check(storage, ANN, "Positive", if_exists=False)
+    assert not alter.drop_check(storage, ANN, "positive", if_exists=True)
+    with pytest.raises(AnalysisError, match="DELTA_CONSTRAINT_DOES_NOT_EXIST"):
+        alter.drop_check(storage, ANN, "positive", if_exists=False)
+
+
+# -- maintenance --------------------------------------------------------------------------------------------------
+
+
+def test_optimize_compacts_what_the_predicate_names(make: Make) -> None:
+    rows = [[{"id": n, "p": n % 3}] for n in range(9)]
+    storage = make(field("id", "bigint"), field("p", "int"), rows=rows, partition_by=["p"])
+    metrics = maintain.optimize(storage, ANN, where="p >= 1 AND p <> 2", zorder_by=())
+    assert (metrics["numFilesRemoved"], metrics["numFilesAdded"]) == (3, 1)
+    assert newest(storage)["operation"] == "OPTIMIZE"
+    assert newest(storage)["operationParameters"]["predicate"] == '["p >= 1 AND p <> 2"]'
+    metrics = maintain.optimize(storage, ANN, where=None, zorder_by=())
+    assert (metrics["numFilesRemoved"], metrics["numFilesAdded"]) == (6, 2)
+    assert maintain.optimize(storage, ANN, where=None, zorder_by=())["numFilesAdded"] == 0
+    assert len(rows_of(storage)) == 9
+
+
+def test_optimize_orders_by_zorder_or_clustering_columns(make: Make) -> None:
+    storage = make(field("id", "bigint"), field("p", "int"), rows=[[{"id": n, "p": 1}] for n in (3, 1, 2)])
+    maintain.optimize(storage, ANN, where=None, zorder_by=("ID",))
+    assert newest(storage)["operationParameters"]["zOrderBy"] == '["id"]'
+    alter.cluster_by(storage, ANN, ("P",))
+    assert describe.detail(storage).clustering_columns == ["p"]
+    maintain.optimize(storage, ANN, where=None, zorder_by=())
+    assert newest(storage)["operationParameters"]["clusterBy"] == '["p"]'
+
+
+@pytest.mark.parametrize(
+    ("where", "zorder_by", "error_class"),
+    [
+        ("id = 1", (), "DELTA_NON_PARTITION_COLUMN_REFERENCE"),
+        ("nope = 1", (), "UNRESOLVED_COLUMN.WITH_SUGGESTION"),
+        ("p = 1 OR p = 2", (), "UNSUPPORTED_FEATURE"),
+        ("p > (", (), "PARSE_SYNTAX_ERROR"),
+        (None, ("p",), "DELTA_ZORDERING_ON_PARTITION_COLUMN"),
+        (None, ("nope",), "DELTA_ZORDERING_COLUMN_DOES_NOT_EXIST"),
+    ],
+)
+def test_optimize_refuses_what_it_cannot_do(
+    make: Make, where: str | None, zorder_by: tuple[str, ...], error_class: str
+) -> None:
+    storage = make(field("id", "bigint"), field("p", "int"), partition_by=["p"])
+    with pytest.raises(SparkError) as caught:
+        maintain.optimize(storage, ANN, where=where, zorder_by=zorder_by)
+    assert caught.value.error_class == error_class
+
+
+def vacuum(storage: Storage, **options: Any) -> list[str]:
+    asked = {"retain_hours": None, "dry_run": False, "lite": False, "check_retention": True, **options}
+    return maintain.vacuum(storage, ANN, **asked)
+
+
+def test_vacuum_keeps_what_the_retention_covers(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}], [{"id": 2}]])
+    maintain.optimize(storage, ANN, where=None, zorder_by=())
+    assert vacuum(storage) == []
+    with pytest.raises(AnalysisError, match="DELTA_VACUUM_RETENTION_PERIOD_TOO_SHORT"):
+        vacuum(storage, retain_hours=1)
+    version = open_table(storage).version()
+    assert len(vacuum(storage, retain_hours=0, check_retention=False, dry_run=True)) == 2
+    assert open_table(storage).version() == version
+    assert len(vacuum(storage, retain_hours=0, check_retention=False)) == 2
+    assert len(list(path_of(storage).glob("*.parquet"))) == 1
+    assert [one["operation"] for one in describe.history(storage, 2)] == ["VACUUM END", "VACUUM START"]
+
+
+def test_full_vacuum_finds_files_of_no_commit_and_spares_young_and_hidden_ones(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}]])
+    for name in ("orphan.parquet", "young.parquet", "_hidden.parquet"):
+        (path_of(storage) / name).write_text("x")
+    a_month_ago = time.time() - 30 * 86400
+    for name in ("orphan.parquet", "_hidden.parquet"):
+        os.utime(path_of(storage) / name, (a_month_ago, a_month_ago))
+    assert vacuum(storage, lite=True) == []
+    assert vacuum(storage) == ["orphan.parquet"]
+
+
+def test_restore_brings_back_rows_and_schema(make: Make) -> None:
+    storage = make(field("id", "bigint"), field("x", "int"), rows=[[{"id": 1, "x": 1}], [{"id": 2, "x": 2}]])
+    alter.change(storage, ANN, lambda state: plans.plan_drop_columns(state, DropColumns(paths=(("x",),))))
+    done = maintain.restore(storage, ANN, AsOf(version=1))
+    assert (done.files, done.removed_files, done.restored_files) == (1, 1 + 0, 1)
+    assert done.table_size == done.restored_size > 0
+    assert rows_of(storage) == [{"id": 1, "x": 1}]
+    with pytest.raises(AnalysisError, match="DELTA_CANNOT_RESTORE_TABLE_VERSION"):
+        maintain.restore(storage, ANN, AsOf(version=99))
+    with pytest.raises(AnalysisError, match="DELTA_CANNOT_RESTORE_TIMESTAMP_EARLIER"):
+        maintain.restore(storage, ANN, AsOf(timestamp="1999-01-01"))
+    with pytest.raises(AnalysisError, match="DELTA_CANNOT_RESTORE_TIMESTAMP_GREATER"):
+        maintain.restore(storage, ANN, AsOf(timestamp="2999-01-01 10:00:00"))
+    with pytest.raises(AnalysisError, match="DELTA_TIMESTAMP_INVALID"):
+        maintain.restore(storage, ANN, AsOf(timestamp="yesterday"))
+
+
+def test_restore_to_a_moment_takes_the_version_of_that_moment(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}], [{"id": 2}]])
+    at = describe.history(storage)[0]["timestamp"]
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at // 1000)) + f".{at % 1000:03d}+00:00"
+    assert maintain.version_at(open_table(storage), AsOf(timestamp=moment)) == 2
+
+
+def test_truncate_is_one_commit(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}], [{"id": 2}]])
+    maintain.truncate(storage, ANN)
+    assert rows_of(storage) == []
+    assert newest(storage)["operation"] == "TRUNCATE"
+
+
+# -- history and detail -------------------------------------------------------------------------------------------
+
+
+def test_history_has_sparks_names_and_texts(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}, {"id": 2}]])
+    write, create = describe.history(storage)
+    assert (write["version"], write["operation"]) == (1, "WRITE")
+    assert write["operationMetrics"]["numOutputRows"] == "2"
+    assert write["operationMetrics"]["numFiles"] == "1"
+    assert create["operation"] == "CREATE TABLE"
+    assert describe.history(storage, 0) == []
+    assert write[MARK] is None
+
+
+def test_detail_counts_files_and_names_features(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}], [{"id": 2}]], configuration={"a": "b"}, description="d")
+    found = describe.detail(storage)
+    sizes = [file.stat().st_size for file in path_of(storage).glob("*.parquet")]
+    assert (found.files, found.size_bytes) == (2, sum(sizes))
+    assert (found.description, found.properties) == ("d", {"a": "b"})
+    assert (found.reader_version, found.writer_version, found.features) == (1, 2, ["appendOnly", "invariants"])
