@@ -28,6 +28,7 @@ from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
 
 if TYPE_CHECKING:
+    from millpond.tracking.artifact_files import ArtifactFiles
     from millpond.tracking.artifacts import ArtifactDoors
     from millpond.tracking.stores.registry import OwnedRegistryStore
     from millpond.tracking.stores.tracking import OwnedTrackingStore
@@ -49,6 +50,7 @@ class Stores:
 @dataclass(frozen=True, kw_only=True)
 class _Loaded:
     stores: Stores
+    files: "ArtifactFiles"
     doors: "ArtifactDoors"
     handlers: WsgiBridge
 
@@ -90,6 +92,13 @@ class MlflowApp:
         if self._loaded is None:
             raise Unavailable("MLflow is still being loaded; try again in a moment.")
         return self._loaded.stores
+
+    @property
+    def files(self) -> "ArtifactFiles":
+        """The artifacts. Raises Unavailable while MLflow is not loaded."""
+        if self._loaded is None:
+            raise Unavailable("MLflow is still being loaded; try again in a moment.")
+        return self._loaded.files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -165,7 +174,7 @@ def _build(
     tracking_utils.set_tracking_uri(f"{_OWN_SCHEME}://server")
     registry_utils.set_registry_uri(f"{_OWN_SCHEME}://server")
     doors = ArtifactDoors(files, stores.tracking, stores.registry)
-    return _Loaded(stores=stores, doors=doors, handlers=WsgiBridge(flask_app()))
+    return _Loaded(stores=stores, files=files, doors=doors, handlers=WsgiBridge(flask_app()))
 
 
 def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.logs import get_logger
+from millpond.tracking.databricks_routes import databricks_routes
 from millpond.tracking.stores.session import to_mlflow_error
 
 log = get_logger(__name__)
@@ -56,6 +57,7 @@ _MORE_ROUTES: tuple[tuple[str, Callable[..., Any], list[str]], ...] = (
 def flask_app() -> Flask:
     """The application with the served routes."""
     app = Flask("millpond.tracking.mlflow", static_folder=None)
+    app.register_blueprint(databricks_routes())
     for path, handler, methods in served_routes():
         app.add_url_rule(path, f"{handler.__name__} {path} {methods[0]}", handler, methods=methods)
     app.before_request(_refuse_malformed_json)

@@ -1,5 +1,6 @@
 """The catalog's side of registered models, kept by the tracking room in its own transactions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select
@@ -56,6 +57,14 @@ class Models(Tables):
         reads = act in {Act.SEE, Act.READ, Act.USE}
         names = (principal.name, *principal.groups)
         return objects.select_full_names(models, names, SYSTEM_CATALOG if reads else None)
+
+    def find_model_names(
+        self, connection: Connection, principal: Principal, *, catalog: str | None, after: str | None, limit: int
+    ) -> Sequence[str]:
+        """Full names, in their order, of the models that a principal may see: of one catalog or of all."""
+        owners = None if principal.is_admin else (principal.name, *principal.groups)
+        query = objects.select_full_names(models, owners, SYSTEM_CATALOG)
+        return objects.page_of_full_names(connection, query, catalog=catalog, after=after, limit=limit)
 
     def create_model_in(
         self, connection: Connection, principal: Principal, name: ObjectName, *, comment: str | None = None

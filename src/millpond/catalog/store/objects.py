@@ -77,16 +77,32 @@ def select_objects(table: Table) -> Select[Any]:
     )
 
 
-def select_full_names(table: Table, owners: Sequence[str], public_catalog: str | None) -> Select[tuple[str]]:
-    """Full names of the objects that one of `owners` owns, itself or through a container, or that lie in a catalog."""
-    reach = or_(*(owned.c.owner.in_(owners) for owned in (table, schemas, catalogs)))
-    if public_catalog is not None:
-        reach = or_(reach, catalogs.c.name == public_catalog)
+def select_full_names(table: Table, owners: Sequence[str] | None, public_catalog: str | None) -> Select[tuple[str]]:
+    """Full names of the objects that one of `owners` owns, itself or through a container, or that lie in a catalog.
+
+    All objects when `owners` is None.
+    """
     full_name = catalogs.c.name + "." + schemas.c.name + "." + table.c.name
-    joined = select(full_name.label("full_name")).select_from(table)
-    joined = joined.join(schemas, schemas.c.id == table.c.schema_id)
-    joined = joined.join(catalogs, catalogs.c.id == schemas.c.catalog_id)
-    return joined.where(reach)
+    query = select(full_name.label("full_name")).select_from(table)
+    query = query.join(schemas, schemas.c.id == table.c.schema_id)
+    query = query.join(catalogs, catalogs.c.id == schemas.c.catalog_id)
+    if owners is None:
+        return query
+    reach = or_(*(owned.c.owner.in_(owners) for owned in (table, schemas, catalogs)))
+    return query.where(reach if public_catalog is None else or_(reach, catalogs.c.name == public_catalog))
+
+
+def page_of_full_names(
+    connection: Connection, names: Select[tuple[str]], *, catalog: str | None, after: str | None, limit: int
+) -> Sequence[str]:
+    """Names that `select_full_names` selects, in their order, after one of them."""
+    if catalog is not None:
+        names = names.where(catalogs.c.name == catalog)
+    found = names.subquery()
+    query = select(found.c.full_name).order_by(found.c.full_name).limit(limit)
+    if after is not None:
+        query = query.where(found.c.full_name > after)
+    return connection.execute(query).scalars().all()
 
 
 def delete_rows_in(connection: Connection, schema_id: str) -> None:

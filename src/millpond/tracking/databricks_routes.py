@@ -1,0 +1,85 @@
+"""Calls of Databricks' workspace model registry that MLflow's own API lacks, as the Databricks SDK makes them.
+
+Source: the Databricks SDK, `service/ml.py`. Import only after `loading.load_mlflow`.
+"""
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+from mlflow.entities import ViewType
+from mlflow.server import handlers
+from mlflow.utils.proto_json_utils import message_to_json
+from orjson import dumps, loads
+
+from millpond.kernel.errors import InvalidArgument
+
+
+def databricks_routes() -> Blueprint:
+    """The routes, on MLflow's stores."""
+    routes = Blueprint("databricks", __name__, url_prefix="/api/2.0/mlflow")
+    routes.add_url_rule("/databricks/registered-models/get", view_func=_get_model, methods=["GET"])
+    routes.add_url_rule("/databricks/model-versions/transition-stage", view_func=_transition_stage, methods=["POST"])
+    routes.add_url_rule("/registered-models/list", view_func=_list_models, methods=["GET"])
+    routes.add_url_rule("/experiments/list", view_func=_list_experiments, methods=["GET"])
+    return routes
+
+
+def _get_model() -> Response:
+    model = handlers._get_model_registry_store().get_registered_model(_required(request.args, "name"))
+    body = _json(model.to_proto()) | {"id": model.name, "permission_level": "CAN_MANAGE"}
+    return _answer({"registered_model_databricks": body})
+
+
+def _transition_stage() -> Response:
+    body = loads(request.get_data())
+    version = handlers._get_model_registry_store().transition_model_version_stage(
+        name=_required(body, "name"),
+        version=_required(body, "version"),
+        stage=_required(body, "stage"),
+        archive_existing_versions=bool(body.get("archive_existing_versions", False)),
+    )
+    return _answer({"model_version_databricks": _json(version.to_proto()) | {"permission_level": "CAN_MANAGE"}})
+
+
+def _list_models() -> Response:
+    found = handlers._get_model_registry_store().search_registered_models(
+        max_results=_count(100), page_token=request.args.get("page_token") or None
+    )
+    return _answer({"registered_models": [_json(model.to_proto()) for model in found]} | _token(found))
+
+
+def _list_experiments() -> Response:
+    views = {"ACTIVE_ONLY": ViewType.ACTIVE_ONLY, "DELETED_ONLY": ViewType.DELETED_ONLY, "ALL": ViewType.ALL}
+    view = request.args.get("view_type", "ACTIVE_ONLY")
+    if view not in views:
+        raise InvalidArgument(f"view_type '{view}' is not one of {', '.join(views)}.")
+    found = handlers._get_tracking_store().search_experiments(
+        view_type=views[view], max_results=_count(1000), page_token=request.args.get("page_token") or None
+    )
+    return _answer({"experiments": [_json(experiment.to_proto()) for experiment in found]} | _token(found))
+
+
+def _required(values: Any, name: str) -> str:
+    value = values.get(name) if isinstance(values, dict) or hasattr(values, "getlist") else None
+    if not isinstance(value, str) or not value:
+        raise InvalidArgument(f"Missing value for required parameter '{name}'.")
+    return value
+
+
+def _count(default: int) -> int:
+    raw = request.args.get("max_results") or str(default)
+    if not raw.isdigit():
+        raise InvalidArgument(f"max_results '{raw[:20]}' is not a number.")
+    return min(int(raw) or default, 1000)
+
+
+def _json(message: Any) -> dict[str, Any]:
+    return dict(loads(message_to_json(message)))
+
+
+def _token(page: Any) -> dict[str, str]:
+    return {"next_page_token": page.token} if page.token else {}
+
+
+def _answer(body: dict[str, Any]) -> Response:
+    return Response(dumps(body), mimetype="application/json")

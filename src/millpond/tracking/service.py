@@ -1,0 +1,216 @@
+"""What one can do with the catalog's registered models beyond MLflow's own API: the model's two halves as one.
+
+The catalog knows owner and comment, MLflow knows versions, aliases and tags. Each method acts as the principal.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from millpond.catalog.domain import Model, ObjectName, SchemaName
+from millpond.catalog.service import CatalogService
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.identity.middleware import acting_as
+from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.paging import Page, cut_page, decode_token, page_size
+from millpond.tracking.translation import millpond_errors
+
+if TYPE_CHECKING:
+    from millpond.tracking.embed import Stores
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogModel:
+    """A registered model of the catalog with its aliases."""
+
+    model: Model
+    aliases: tuple[tuple[str, int], ...]
+    """Alias and version number, by alias."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """One version of a registered model of the catalog."""
+
+    name: ObjectName
+    version: int
+    comment: str
+    status: str
+    """As Unity Catalog has it: PENDING_REGISTRATION, FAILED_REGISTRATION or READY."""
+    source: str
+    storage_location: str
+    run_id: str
+    created_by: str
+    created_ms: int
+    updated_ms: int
+    aliases: tuple[str, ...]
+
+
+class ModelService:
+    """Registered models with three-level names."""
+
+    def __init__(self, catalog: CatalogService, stores: Callable[[], "Stores"]) -> None:
+        self._catalog = catalog
+        self._stores = stores
+
+    def create(self, principal: Principal, name: ObjectName, *, comment: str | None = None) -> CatalogModel:
+        """A new model without versions. Raises NotFound for the schema, AlreadyExists, PermissionDenied."""
+        with self._acting(principal) as registry:
+            registry.create_registered_model(str(name), description=comment)
+        return self.get(principal, name)
+
+    def get(self, principal: Principal, name: ObjectName) -> CatalogModel:
+        """The model with a name. Raises NotFound."""
+        model = self._catalog.get_model(principal, name)
+        return self._with_aliases(principal, [model])[0]
+
+    def list(
+        self, principal: Principal, schema: SchemaName, *, max_results: int | None, page_token: str | None
+    ) -> Page[CatalogModel]:
+        """Models of a schema by name. Raises NotFound for the schema."""
+        page = self._catalog.list_models(principal, schema, max_results=max_results, page_token=page_token)
+        return Page(items=tuple(self._with_aliases(principal, list(page.items))), next_page_token=page.next_page_token)
+
+    def list_everywhere(
+        self, principal: Principal, *, catalog: str | None, max_results: int | None, page_token: str | None
+    ) -> Page[CatalogModel]:
+        """Models of a catalog, or of all, by full name."""
+        size = page_size(max_results)
+        names = self._names_after(principal, catalog, decode_token(page_token), size + 1)
+        page = cut_page(names, size, str)
+        models = [self._catalog.get_model(principal, name) for name in page.items]
+        return Page(items=tuple(self._with_aliases(principal, models)), next_page_token=page.next_page_token)
+
+    def update(
+        self,
+        principal: Principal,
+        name: ObjectName,
+        *,
+        new_name: str | None = None,
+        comment: str | None = None,
+        owner: str | None = None,
+    ) -> CatalogModel:
+        """Change what is not None. Raises NotFound, AlreadyExists, PermissionDenied."""
+        if owner is not None:
+            with self._catalog.database.write() as connection:
+                self._catalog.update_model_in(connection, principal, name, owner=owner)
+        if comment is not None:
+            with self._acting(principal) as registry:
+                registry.update_registered_model(str(name), description=comment)
+        if new_name is not None and new_name.lower() != name.name:
+            target = ObjectName(name.catalog, name.schema, new_name)
+            with self._acting(principal) as registry:
+                registry.rename_registered_model(str(name), str(target))
+            name = target
+        return self.get(principal, name)
+
+    def delete(self, principal: Principal, name: ObjectName) -> None:
+        """Delete a model with all its versions. Raises NotFound, PermissionDenied."""
+        self._require(principal, Act.MANAGE, name)
+        with self._acting(principal) as registry:
+            registry.delete_registered_model(str(name))
+
+    def get_version(self, principal: Principal, name: ObjectName, version: int) -> ModelVersion:
+        """One version. Raises NotFound."""
+        self._require(principal, Act.READ, name)
+        with self._acting(principal) as registry:
+            return _version_of(name, registry.get_model_version(str(name), str(version)), self._location(name, version))
+
+    def get_version_by_alias(self, principal: Principal, name: ObjectName, alias: str) -> ModelVersion:
+        """The version that an alias points to. Raises NotFound."""
+        self._require(principal, Act.READ, name)
+        try:
+            with self._acting(principal) as registry:
+                found = registry.get_model_version_by_alias(str(name), alias)
+                return _version_of(name, found, self._location(name, found.version))
+        except InvalidArgument as error:  # MLflow's code for an alias that is not there
+            raise NotFound(f"Alias '{alias}' of model '{name}' does not exist.") from error
+
+    def list_versions(
+        self, principal: Principal, name: ObjectName, *, max_results: int | None, page_token: str | None
+    ) -> Page[ModelVersion]:
+        """Versions of a model, newest first."""
+        self._require(principal, Act.READ, name)
+        quoted = str(name).replace("'", "\\'")
+        with self._acting(principal) as registry:
+            found = registry.search_model_versions(
+                f"name = '{quoted}'",
+                max_results=page_size(max_results),
+                order_by=["version_number DESC"],
+                page_token=page_token or None,
+            )
+            aliases = registry.get_registered_model(str(name)).aliases
+            items = tuple(_version_of(name, item, item.source, aliases) for item in found)
+        return Page(items=items, next_page_token=found.token or None)
+
+    def update_version(self, principal: Principal, name: ObjectName, version: int, *, comment: str) -> ModelVersion:
+        """Change a version's comment. Raises NotFound, PermissionDenied."""
+        self._require(principal, Act.WRITE, name)
+        with self._acting(principal) as registry:
+            registry.update_model_version(str(name), str(version), description=comment)
+        return self.get_version(principal, name, version)
+
+    def delete_version(self, principal: Principal, name: ObjectName, version: int) -> None:
+        """Delete a version. Raises NotFound, PermissionDenied."""
+        self._require(principal, Act.WRITE, name)
+        with self._acting(principal) as registry:
+            registry.delete_model_version(str(name), str(version))
+
+    def set_alias(self, principal: Principal, name: ObjectName, alias: str, version: int) -> None:
+        """Point an alias to a version. Raises NotFound, InvalidArgument, PermissionDenied."""
+        self._require(principal, Act.WRITE, name)
+        with self._acting(principal) as registry:
+            registry.set_registered_model_alias(str(name), alias, str(version))
+
+    def delete_alias(self, principal: Principal, name: ObjectName, alias: str) -> None:
+        """Remove an alias, if it is there. Raises NotFound for the model, PermissionDenied."""
+        self._require(principal, Act.WRITE, name)
+        with self._acting(principal) as registry:
+            registry.delete_registered_model_alias(str(name), alias)
+
+    @contextmanager
+    def _acting(self, principal: Principal) -> Iterator[Any]:
+        with acting_as(principal), millpond_errors():
+            yield self._stores().registry
+
+    def _require(self, principal: Principal, act: Act, name: ObjectName) -> None:
+        require(principal, act, self._catalog.get_model(principal, name).securable)
+
+    def _location(self, name: ObjectName, version: int | str) -> str:
+        return str(self._stores().registry.get_model_version_download_uri(str(name), str(version)))
+
+    def _names_after(
+        self, principal: Principal, catalog: str | None, after: str | None, limit: int
+    ) -> Sequence[ObjectName]:
+        with self._catalog.database.read() as connection:
+            found = self._catalog.find_model_names(connection, principal, catalog=catalog, after=after, limit=limit)
+        return [ObjectName.of_full_name(name) for name in found]
+
+    def _with_aliases(self, principal: Principal, models: Sequence[Model]) -> Sequence[CatalogModel]:
+        aliases: dict[str, tuple[tuple[str, int], ...]] = {}
+        with self._acting(principal) as registry:
+            for model in models:
+                found = registry.get_registered_model(str(model.name)).aliases
+                aliases[str(model.name)] = tuple(sorted((alias, int(number)) for alias, number in found.items()))
+        return [CatalogModel(model=model, aliases=aliases[str(model.name)]) for model in models]
+
+
+def _version_of(name: ObjectName, found: Any, location: str, aliases: dict[str, str] | None = None) -> ModelVersion:
+    own = (
+        found.aliases if aliases is None else [a for a, number in aliases.items() if str(number) == str(found.version)]
+    )
+    return ModelVersion(
+        name=name,
+        version=int(found.version),
+        comment=found.description or "",
+        status=found.status,
+        source=found.source or "",
+        storage_location=location,
+        run_id=found.run_id or "",
+        created_by=found.user_id or "",
+        created_ms=found.creation_timestamp,
+        updated_ms=found.last_updated_timestamp or found.creation_timestamp,
+        aliases=tuple(sorted(own or ())),
+    )

@@ -1,0 +1,97 @@
+"""Unity Catalog's JSON of registered models and versions.
+
+Source: the Databricks SDK, `service/catalog.py` (RegisteredModelInfo, ModelVersionInfo, RegisteredModelAlias).
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from millpond.kernel.clock import epoch_ms
+from millpond.tracking.service import CatalogModel, ModelVersion
+
+
+class _Body(BaseModel):
+    """Clients send fields that we keep elsewhere (owner of a new model, timestamps): they are not errors."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class CreateModelBody(_Body):
+    """Create a registered model."""
+
+    name: str
+    catalog_name: str
+    schema_name: str
+    comment: str | None = None
+
+
+class UpdateModelBody(_Body):
+    """Change a registered model."""
+
+    new_name: str | None = None
+    comment: str | None = None
+    owner: str | None = None
+
+
+class UpdateVersionBody(_Body):
+    """Change a version."""
+
+    comment: str | None = None
+
+
+class SetAliasBody(_Body):
+    """Point an alias to a version."""
+
+    version_num: int
+
+
+def model_json(found: CatalogModel) -> dict[str, Any]:
+    """RegisteredModelInfo."""
+    model = found.model
+    return {
+        "full_name": str(model.name),
+        "name": model.name.name,
+        "catalog_name": model.name.catalog,
+        "schema_name": model.name.schema,
+        "id": model.id,
+        "owner": model.owner,
+        "comment": model.comment or "",
+        "created_at": epoch_ms(model.created_at),
+        "created_by": model.created_by,
+        "updated_at": epoch_ms(model.updated_at),
+        "updated_by": model.updated_by,
+        "aliases": [alias_json(model.name, alias, number) for alias, number in found.aliases],
+    }
+
+
+def alias_json(name: Any, alias: str, version: int) -> dict[str, Any]:
+    """RegisteredModelAlias."""
+    return {
+        "alias_name": alias,
+        "version_num": version,
+        "catalog_name": name.catalog,
+        "schema_name": name.schema,
+        "model_name": name.name,
+    }
+
+
+def version_json(found: ModelVersion) -> dict[str, Any]:
+    """ModelVersionInfo."""
+    return {
+        "catalog_name": found.name.catalog,
+        "schema_name": found.name.schema,
+        "model_name": found.name.name,
+        "version": found.version,
+        "id": f"{found.name}/{found.version}",
+        "comment": found.comment,
+        "status": found.status,
+        "source": found.source,
+        "storage_location": found.storage_location,
+        "run_id": found.run_id,
+        "created_at": found.created_ms,
+        "created_by": found.created_by,
+        "updated_at": found.updated_ms,
+        "updated_by": found.created_by,
+        "aliases": [alias_json(found.name, alias, found.version) for alias in found.aliases],
+    }
