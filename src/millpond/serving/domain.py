@@ -1,0 +1,302 @@
+"""Endpoints, configurations and served entities, and the pure rules about them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from millpond.identity.access import Securable
+from millpond.kernel.errors import InvalidArgument
+
+MAX_ENTITIES = 10
+_ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_REFERENCE = re.compile(r"\{\{\s*secrets/")
+
+
+class Deployment(Enum):
+    """How a served entity is doing; the values are the SDK's ServedModelStateDeployment."""
+
+    CREATING = "DEPLOYMENT_CREATING"
+    READY = "DEPLOYMENT_READY"
+    RECOVERING = "DEPLOYMENT_RECOVERING"
+    """It was ready, its process ended, and another one is being started."""
+    FAILED = "DEPLOYMENT_FAILED"
+    ABORTED = "DEPLOYMENT_ABORTED"
+    """Stopped before it was ready, because another entity of its configuration failed."""
+
+
+class Update(Enum):
+    """How the pending configuration is doing; the values are the SDK's EndpointStateConfigUpdate."""
+
+    NOT_UPDATING = "NOT_UPDATING"
+    IN_PROGRESS = "IN_PROGRESS"
+    FAILED = "UPDATE_FAILED"
+
+
+class WorkloadSize(Enum):
+    """How many requests one worker answers at a time. Source: databricks-sdk, ServedEntityInput.workload_size."""
+
+    SMALL = "Small"
+    MEDIUM = "Medium"
+    LARGE = "Large"
+
+    @property
+    def concurrency(self) -> int:
+        """The lower bound of the size's range of provisioned concurrency."""
+        return {"Small": 4, "Medium": 8, "Large": 16}[self.value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A registered model version, resolved: what is served stays the same when names move."""
+
+    name: str
+    version: str
+    source: str
+    """Where its files are, as the model source understands it."""
+
+    @property
+    def key(self) -> str:
+        """Names the version's directory in the cache: another model of the same name and number has another key."""
+        return hashlib.sha256("\0".join((self.name, self.version, self.source)).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntityState:
+    """How a served entity is doing, and why."""
+
+    deployment: Deployment
+    message: str = ""
+    build_log: str = ""
+
+
+CREATING = EntityState(deployment=Deployment.CREATING, message="Waiting for a worker.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedEntity:
+    """A model version and how to run it."""
+
+    name: str
+    model: ModelVersion
+    workload_size: WorkloadSize = WorkloadSize.SMALL
+    scale_to_zero: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    creator: str
+    created_at: datetime
+    state: EntityState = CREATING
+
+    @property
+    def worker_key(self) -> str:
+        """The same for two entities that one worker can serve: a new configuration keeps running what it shares."""
+        needs = [self.model.key, sorted(self.environment.items()), self.workload_size.value]
+        return hashlib.sha256(json.dumps(needs).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """The share of an endpoint's traffic that one served entity gets."""
+
+    entity: str
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What an endpoint serves."""
+
+    version: int
+    entities: tuple[ServedEntity, ...]
+    routes: tuple[Route, ...]
+    created_at: datetime
+
+    def entity(self, name: str) -> ServedEntity | None:
+        """The served entity with a name."""
+        return next((entity for entity in self.entities if entity.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A named address for predictions."""
+
+    id: str
+    name: str
+    creator: str
+    description: str
+    created_at: datetime
+    updated_at: datetime
+    tags: Mapping[str, str]
+    route_optimized: bool
+    active: Config | None
+    pending: Config | None
+    """The configuration being brought up, or the last one that failed."""
+    update: Update
+
+    @property
+    def ready(self) -> bool:
+        """Whether every served entity of the active configuration answers."""
+        return self.active is not None and all(
+            entity.state.deployment is Deployment.READY for entity in self.active.entities
+        )
+
+    @property
+    def upcoming(self) -> Config | None:
+        """The configuration being brought up, if there is one."""
+        return self.pending if self.update is Update.IN_PROGRESS else None
+
+    @property
+    def securable(self) -> Securable:
+        """This endpoint as the permission rule sees it."""
+        return endpoint_securable(self.name, self.creator)
+
+
+def endpoint_securable(name: str, owner: str | None) -> Securable:
+    """An endpoint as the permission rule sees it; without an owner, one that does not exist."""
+    return Securable(kind="endpoint", name=name, owners=(owner,) if owner else ())
+
+
+# Checks of what a client asks for
+
+
+def check_endpoint_name(name: str) -> str:
+    """The name. Raises InvalidArgument."""
+    if not _ENDPOINT_NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"Endpoint name '{name[:80]}' is not valid: use up to 63 letters, digits, dashes and underscores, "
+            "beginning with a letter or digit."
+        )
+    return name
+
+
+def default_entity_name(model_name: str, version: str) -> str:
+    """The name of a served entity that was given none: the model's last name and its version."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', model_name.rsplit('.', 1)[-1])}-{version}"
+
+
+def check_entities(entities: Sequence[ServedEntity]) -> tuple[ServedEntity, ...]:
+    """The served entities of a configuration. Raises InvalidArgument naming what is wrong."""
+    if not 1 <= len(entities) <= MAX_ENTITIES:
+        raise InvalidArgument(f"A configuration has 1 to {MAX_ENTITIES} served entities; this one has {len(entities)}.")
+    names = [entity.name for entity in entities]
+    for name in names:
+        if not _ENTITY_NAME.fullmatch(name):
+            raise InvalidArgument(
+                f"Served entity name '{name[:80]}' is not valid: use letters, digits, dashes and underscores."
+            )
+        if names.count(name) > 1:
+            raise InvalidArgument(f"Two served entities are named '{name}'; give each a name of its own.")
+    return tuple(entities)
+
+
+def check_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables for a worker. Raises InvalidArgument naming the wrong one."""
+    for name, value in variables.items():
+        if not _VARIABLE_NAME.fullmatch(name) or name.startswith("MILLPOND_") or "\0" in value:
+            raise InvalidArgument(f"environment_vars: '{name[:80]}' is no name; use letters, digits and underscores.")
+        if _SECRET_REFERENCE.search(value):
+            raise InvalidArgument(
+                f"environment_vars: {name} refers to a secret, and this Millpond has no secret scopes yet."
+            )
+    return dict(variables)
+
+
+def check_routes(routes: Sequence[Route], entities: Sequence[ServedEntity]) -> tuple[Route, ...]:
+    """The routes of a configuration; none given means that its only entity gets all.
+
+    Raises InvalidArgument unless each names an entity, once, and the shares add up to 100.
+    """
+    names = [entity.name for entity in entities]
+    if not routes:
+        if len(names) > 1:
+            raise InvalidArgument("traffic_config is needed to divide the traffic among several served entities.")
+        return (Route(entity=names[0], percent=100),)
+    for route in routes:
+        if route.entity not in names:
+            raise InvalidArgument(
+                f"traffic_config: no served entity is named '{route.entity[:80]}'; there are {', '.join(names)}."
+            )
+        if not 0 <= route.percent <= 100:
+            raise InvalidArgument(f"traffic_config: {route.percent} % for '{route.entity}' is not within 0 and 100.")
+    if len({route.entity for route in routes}) < len(routes):
+        raise InvalidArgument("traffic_config names a served entity twice.")
+    if sum(route.percent for route in routes) != 100:
+        raise InvalidArgument(f"traffic_config: the shares add up to {sum(r.percent for r in routes)} %, not to 100.")
+    return tuple(routes)
+
+
+def choose(routes: Sequence[Route], point: float) -> str:
+    """The entity whose share of the traffic holds a point (0 <= point < 100)."""
+    reached = 0
+    for route in routes:
+        reached += route.percent
+        if point < reached:
+            return route.entity
+    raise ValueError(f"{point} is not within 0 and 100, or the routes do not add up")
+
+
+# What to do next
+
+
+class Outcome(Enum):
+    """What becomes of the configuration being brought up."""
+
+    UNDECIDED = "undecided"
+    PROMOTE = "promote"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The next steps for one endpoint, decided from what is desired and what runs."""
+
+    start: tuple[ServedEntity, ...]
+    """Entities for which no worker runs."""
+    outcome: Outcome
+    keep: frozenset[str]
+    """Keys of the workers that are still wanted when the outcome is written; all others are drained and stopped."""
+    states: Mapping[tuple[int, str], EntityState]
+    """States to write, by configuration version and entity name; only those that changed."""
+
+
+def plan(endpoint: Endpoint, running: Mapping[str, EntityState]) -> Plan:
+    """Decide the next steps from the desired endpoint and the states of its workers by key."""
+    upcoming = endpoint.upcoming
+    configs = [config for config in (endpoint.active, upcoming) if config is not None]
+    wanted = {entity.worker_key: entity for config in configs for entity in config.entities}
+    outcome = _outcome(upcoming, running)
+    survivor = upcoming if outcome is Outcome.PROMOTE else endpoint.active
+    kept = [survivor, upcoming] if outcome is Outcome.UNDECIDED else [survivor]
+    states = {
+        (config.version, entity.name): state
+        for config in configs
+        for entity in config.entities
+        if (state := _state(config is upcoming and outcome is Outcome.FAIL, running.get(entity.worker_key)))
+        and state != entity.state
+    }
+    return Plan(
+        start=tuple(entity for key, entity in wanted.items() if key not in running),
+        outcome=outcome,
+        keep=frozenset(entity.worker_key for config in kept if config for entity in config.entities),
+        states=states,
+    )
+
+
+def _outcome(upcoming: Config | None, running: Mapping[str, EntityState]) -> Outcome:
+    if upcoming is None:
+        return Outcome.UNDECIDED
+    deployments = [running[e.worker_key].deployment if e.worker_key in running else None for e in upcoming.entities]
+    if Deployment.FAILED in deployments:
+        return Outcome.FAIL
+    return Outcome.PROMOTE if set(deployments) == {Deployment.READY} else Outcome.UNDECIDED
+
+
+def _state(failing: bool, state: EntityState | None) -> EntityState | None:
+    if not failing or (state is not None and state.deployment is Deployment.FAILED):
+        return state
+    message = "Stopped, because another served entity of this configuration failed."
+    return EntityState(deployment=Deployment.ABORTED, message=message, build_log=state.build_log if state else "")

@@ -1,0 +1,106 @@
+"""From a served entity to a running worker: its model's files, its directories, its limits."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from millpond.kernel.errors import MillpondError
+from millpond.kernel.ids import new_id
+from millpond.kernel.logs import get_logger
+from millpond.kernel.settings import ServingSettings
+from millpond.serving.domain import ModelVersion, ServedEntity
+from millpond.serving.models import ModelCache
+from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpec, start_worker
+
+MAX_LOG_BYTES = 8 << 20
+_KEPT_LOG_BYTES = 1 << 20
+_LOADS_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
+
+log = get_logger(__name__)
+
+
+class Launcher:
+    """Starts workers; the one place that knows where their files are."""
+
+    def __init__(self, *, data_dir: Path, models: ModelCache, settings: ServingSettings, executor: Executor) -> None:
+        self._scratch = data_dir / "run" / "serving"
+        self._logs = data_dir / "logs" / "serving"
+        self._models = models
+        self._settings = settings
+        self._executor = executor
+        self._gate = asyncio.Semaphore(_LOADS_AT_ONCE)
+
+    def clean(self) -> None:
+        """Remove what workers of an earlier server left. Blocks."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def log_path(self, endpoint_id: str, entity: ServedEntity) -> Path:
+        """Where a served entity's workers write their output."""
+        return self._logs / endpoint_id / f"{entity.worker_key}.log"
+
+    def launch_for(self, endpoint_id: str, entity: ServedEntity) -> Callable[[], Awaitable[WorkerProcess]]:
+        """A function that starts one worker for the entity, as often as it is called."""
+
+        async def launch() -> WorkerProcess:
+            async with self._gate:
+                return await self._launch(endpoint_id, entity)
+
+        return launch
+
+    async def release(self, model: ModelVersion) -> None:
+        """Say that a pool has ended, which held its model's files."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._models.release, model)
+
+    async def hold(self, model: ModelVersion) -> Path:
+        """The model's files, fetched where needed, until `release`. Raises LoadFailed."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._models.hold, model)
+        except MillpondError as error:
+            raise LoadFailed(f"The model's files could not be fetched: {error.message}") from error
+        except Exception as error:  # an artifact store may raise anything; its owner reads what
+            log.error("fetching a model failed", model=model.name, version=model.version, exc_info=error)
+            text = f"The model's files could not be fetched: {type(error).__name__}; the server's log says more."
+            raise LoadFailed(text) from error
+
+    def forget_logs(self, endpoint_id: str) -> None:
+        """Delete a deleted endpoint's logs. Blocks."""
+        shutil.rmtree(self._logs / endpoint_id, ignore_errors=True)
+
+    def bound_logs(self) -> None:
+        """Shorten each log that has grown too long to its end. Blocks."""
+        for path in self._logs.glob("*/*.log"):
+            if path.stat().st_size > MAX_LOG_BYTES:
+                _keep_end(path)
+
+    async def _launch(self, endpoint_id: str, entity: ServedEntity) -> WorkerProcess:
+        model_dir = await self.hold(entity.model)
+        try:
+            spec = WorkerSpec(
+                model_dir=model_dir,
+                scratch_dir=self._scratch / new_id(),
+                log_path=self.log_path(endpoint_id, entity),
+                environment=entity.environment,
+                threads=entity.workload_size.concurrency,
+                memory_bytes=self._settings.memory_limit_bytes,
+                start_timeout_s=self._settings.start_timeout_s,
+            )
+            worker = await start_worker(spec, self._executor)
+        except BaseException:
+            await asyncio.shield(self.release(entity.model))
+            raise
+        worker.ended.add_done_callback(lambda _: self._models.release(entity.model))
+        return worker
+
+
+def _keep_end(path: Path) -> None:
+    """Workers append, so the file is cut in place: what they write next follows what is kept."""
+    with path.open("rb") as stream:
+        stream.seek(-_KEPT_LOG_BYTES, os.SEEK_END)
+        end = stream.read()
+    with path.open("r+b") as stream:
+        stream.truncate(0)
+    with path.open("ab") as stream:
+        stream.write(b"[earlier output was dropped]\n" + end)

@@ -1,0 +1,315 @@
+"""What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from millpond.identity.access import WORKSPACE, Act, allows, require
+from millpond.identity.domain import Principal
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, MillpondError, NotFound, Unavailable
+from millpond.kernel.ids import new_id
+from millpond.kernel.logs import mask_secrets
+from millpond.serving import metrics, store
+from millpond.serving.domain import (
+    CREATING,
+    Config,
+    Endpoint,
+    Route,
+    ServedEntity,
+    Update,
+    WorkloadSize,
+    check_endpoint_name,
+    check_entities,
+    check_environment,
+    check_routes,
+    choose,
+    endpoint_securable,
+)
+from millpond.serving.models import ModelCache
+from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
+from millpond.serving.ports import FeatureLookup, ModelSource
+from millpond.serving.runtime import LiveEndpoint, ServingRuntime
+from millpond.serving.worker_process import Answer
+
+_LOG_TAIL_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntityRequest:
+    """A served entity as a client asks for it."""
+
+    name: str
+    model: str
+    version: str
+    workload_size: WorkloadSize = WorkloadSize.SMALL
+    scale_to_zero: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """An answer, and who gave it."""
+
+    served_model: str
+    answer: Answer
+
+
+class ServingService:
+    """Endpoints, for users. All but `invoke` blocks; `runtime` makes happen what is written here."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        source: ModelSource,
+        models: ModelCache,
+        runtime: ServingRuntime,
+        features: FeatureLookup,
+        request_timeout_s: float,
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._models = models
+        self._runtime = runtime
+        self._features = features
+        self._request_timeout_s = request_timeout_s
+
+    # Looking
+
+    def get_endpoint(self, principal: Principal, name: str) -> Endpoint:
+        """An endpoint. Raises NotFound."""
+        return self._get(principal, name, Act.SEE)
+
+    def list_endpoints(self, principal: Principal) -> tuple[Endpoint, ...]:
+        """The endpoints that the principal may see, by name."""
+        with self._database.read() as connection:
+            found = store.list_endpoints(connection)
+        return tuple(endpoint for endpoint in found if allows(principal, Act.SEE, endpoint.securable))
+
+    def read_logs(self, principal: Principal, name: str, served_model: str) -> str:
+        """The end of what a served model has printed. Raises NotFound."""
+        endpoint = self._get(principal, name, Act.MANAGE)
+        return mask_secrets(_tail(self._runtime.launcher.log_path(endpoint.id, _entity(endpoint, served_model))))
+
+    def read_build_log(self, principal: Principal, name: str, served_model: str) -> str:
+        """How a served model's environment was checked and the model loaded. Raises NotFound."""
+        state = _entity(self._get(principal, name, Act.MANAGE), served_model).state
+        return f"{state.build_log}{state.deployment.value}\n{state.message}".rstrip() + "\n"
+
+    def export_metrics(self, principal: Principal, name: str) -> bytes:
+        """The endpoint's metrics in Prometheus's text format. Raises NotFound."""
+        return metrics.render_endpoint(self._get(principal, name, Act.SEE).name)
+
+    def describe_inputs(self, principal: Principal, name: str) -> dict[str, ModelInput]:
+        """What each served model takes, by its name; without those whose files are not here yet. Raises NotFound."""
+        endpoint = self._get(principal, name, Act.SEE)
+        config = endpoint.active or endpoint.pending
+        found = [(entity.name, self._models.find(entity.model)) for entity in (config.entities if config else ())]
+        return {entity: read_model_input(path) for entity, path in found if path is not None}
+
+    def describe_api(self, principal: Principal, name: str, base_url: str) -> dict[str, object]:
+        """The OpenAPI document of the endpoint's invocations. Raises NotFound."""
+        return openapi_document(name, base_url, self.describe_inputs(principal, name))
+
+    # Changing
+
+    def create_endpoint(
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        entities: Sequence[EntityRequest],
+        routes: Sequence[Route] | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        route_optimized: bool = False,
+    ) -> Endpoint:
+        """Make an endpoint and begin to bring it up.
+
+        Raises InvalidArgument, AlreadyExists, NotFound (a model version that is not there or not the principal's to
+        read).
+        """
+        require(principal, Act.CREATE_IN, WORKSPACE)
+        check_endpoint_name(name)
+        now = utc_now()
+        served = self._resolve(principal, entities)
+        config = Config(version=1, entities=served, routes=check_routes(routes or (), served), created_at=now)
+        endpoint = Endpoint(
+            id=new_id(),
+            name=name,
+            creator=principal.name,
+            description=description,
+            created_at=now,
+            updated_at=now,
+            tags=tags or {},
+            route_optimized=route_optimized,
+            active=None,
+            pending=config,
+            update=Update.IN_PROGRESS,
+        )
+        with self._database.write() as connection:
+            store.insert_endpoint(connection, endpoint)
+        self._runtime.notify(endpoint.id)
+        return endpoint
+
+    def update_config(
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        entities: Sequence[EntityRequest] | None,
+        routes: Sequence[Route] | None,
+    ) -> Endpoint:
+        """Begin to bring up another configuration; what is left out stays as it is now.
+
+        Raises NotFound, InvalidArgument, Conflict while an update is under way.
+        """
+        before = self._get(principal, name, Act.MANAGE)
+        served = None if entities is None else self._resolve(principal, entities)
+        with self._database.write() as connection:
+            endpoint = self._lock(connection, principal, before.name)
+            if endpoint.update is Update.IN_PROGRESS:
+                raise Conflict(f"Endpoint '{name}' is being updated; wait until that update has ended.")
+            version = store.next_version(connection, endpoint.id)
+            config = _next_config(endpoint, version, served, routes)
+            store.replace_pending(connection, endpoint.id, config, now=config.created_at)
+            changed = self._lock(connection, principal, name)
+        self._runtime.notify(changed.id)
+        return changed
+
+    def patch_tags(
+        self, principal: Principal, name: str, *, add: Mapping[str, str], delete: Sequence[str]
+    ) -> Endpoint:
+        """Set tags and remove tags. Raises NotFound."""
+        with self._database.write() as connection:
+            endpoint = self._lock(connection, principal, name)
+            tags = {key: value for key, value in endpoint.tags.items() if key not in delete} | dict(add)
+            store.write_tags(connection, endpoint.id, tags, now=utc_now())
+            return self._lock(connection, principal, name)
+
+    def delete_endpoint(self, principal: Principal, name: str) -> None:
+        """Delete an endpoint; requests that it has accepted are still answered. Raises NotFound."""
+        with self._database.write() as connection:
+            endpoint = self._lock(connection, principal, name)
+            store.delete_endpoint(connection, endpoint.id)
+        self._runtime.withdraw(endpoint.name, endpoint.id)
+        self._runtime.notify(endpoint.id)
+
+    # Predicting
+
+    async def invoke(
+        self, principal: Principal, name: str, *, content_type: str, body: bytes, served_model: str | None = None
+    ) -> Prediction:
+        """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
+
+        Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.predict` raises. A refusal by the model
+        is an answer.
+        """
+        live = self._runtime.find(name)
+        if live is None:
+            await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
+            raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
+        require(principal, Act.USE, endpoint_securable(live.name, live.creator))
+        entity = _route(live, served_model)
+        began = time.perf_counter()
+        status = "500"
+        try:
+            body = await self._features.complete(entity, content_type, body)
+            pool = live.pools[entity.name]
+            answer = await pool.predict(content_type, body, timeout_s=self._request_timeout_s)
+            status = str(answer.status)
+        except MillpondError as error:
+            status = error.code
+            raise
+        finally:
+            metrics.REQUESTS.labels(live.name, entity.name, status).inc()
+            metrics.SECONDS.labels(live.name, entity.name).observe(time.perf_counter() - began)
+        return Prediction(served_model=entity.name, answer=answer)
+
+    def _explain_silence(self, principal: Principal, name: str) -> None:
+        """Raise what tells why an endpoint does not answer; returns when it is about to."""
+        endpoint = self._get(principal, name, Act.USE)
+        if endpoint.update is Update.FAILED and endpoint.active is None:
+            raise FailedPrecondition(
+                f"Endpoint '{name}' has no configuration that works; the state of its served models says why."
+            )
+        if endpoint.active is None:
+            raise Unavailable(f"Endpoint '{name}' is still being created; wait until it is ready.")
+
+    # Parts
+
+    def _get(self, principal: Principal, name: str, act: Act) -> Endpoint:
+        with self._database.read() as connection:
+            endpoint = store.find_endpoint(connection, name=name)
+        return _checked(principal, act, name, endpoint)
+
+    def _lock(self, connection: Connection, principal: Principal, name: str) -> Endpoint:
+        return _checked(principal, Act.MANAGE, name, store.lock_endpoint(connection, name=name))
+
+    def _resolve(self, principal: Principal, requests: Sequence[EntityRequest]) -> tuple[ServedEntity, ...]:
+        now = utc_now()
+        return check_entities([
+            ServedEntity(
+                name=request.name,
+                model=self._source.find_version(principal, request.model, request.version),
+                workload_size=request.workload_size,
+                scale_to_zero=request.scale_to_zero,
+                environment=check_environment(request.environment),
+                creator=principal.name,
+                created_at=now,
+            )
+            for request in requests
+        ])  # fmt: skip
+
+
+def _checked(principal: Principal, act: Act, name: str, endpoint: Endpoint | None) -> Endpoint:
+    """The endpoint, if it exists and the principal may; the same NotFound for what is not there and not theirs."""
+    if endpoint is None:
+        raise NotFound(f"Endpoint '{name[:80]}' does not exist.")
+    require(principal, act, endpoint.securable)
+    return endpoint
+
+
+def _next_config(
+    endpoint: Endpoint, version: int, served: tuple[ServedEntity, ...] | None, routes: Sequence[Route] | None
+) -> Config:
+    base = endpoint.active or endpoint.pending
+    if served is None:
+        if base is None or routes is None:
+            raise InvalidArgument("The update is empty: give served_entities, traffic_config or both.")
+        served = tuple(replace(entity, state=CREATING) for entity in base.entities)
+    elif routes is None and len(served) > 1 and base is not None:
+        routes = base.routes
+    return Config(version=version, entities=served, routes=check_routes(routes or (), served), created_at=utc_now())
+
+
+def _route(live: LiveEndpoint, served_model: str | None) -> ServedEntity:
+    name = served_model or choose(live.config.routes, random.random() * 100)  # noqa: S311 - a split, not a secret
+    entity = live.config.entity(name)
+    if entity is None:
+        raise NotFound(f"Endpoint '{live.name}' has no served model '{name[:80]}'.")
+    return entity
+
+
+def _entity(endpoint: Endpoint, name: str) -> ServedEntity:
+    """The served entity of the pending configuration, else of the active one."""
+    for config in (endpoint.pending, endpoint.active):
+        entity = config.entity(name) if config else None
+        if entity:
+            return entity
+    raise NotFound(f"Endpoint '{endpoint.name}' has no served model '{name[:80]}'.")
+
+
+def _tail(path: Path) -> str:
+    if not path.exists():
+        return ""
+    with path.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, 2) - _LOG_TAIL_BYTES))
+        return stream.read().decode(errors="replace")

@@ -1,0 +1,254 @@
+"""The JSON of the Databricks serving-endpoints API.
+
+Source: databricks-sdk 0.156, `databricks/sdk/service/serving.py`. What a client may ask for and Millpond does not have
+is refused by name; fields that we do not know are passed over.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from millpond.identity.access import Act, allows
+from millpond.identity.domain import Principal
+from millpond.kernel.clock import epoch_ms
+from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.domain import Config, Endpoint, Route, ServedEntity, Update, WorkloadSize, default_entity_name
+from millpond.serving.service import EntityRequest
+
+# Requests
+
+
+class Tag(BaseModel):
+    """EndpointTag."""
+
+    key: str = Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")
+    value: str = Field(default="", max_length=1000, pattern=r"^[^\x00]*$")
+
+
+class _Workload(BaseModel):
+    name: str | None = None
+    workload_size: WorkloadSize = WorkloadSize.SMALL
+    workload_type: str = "CPU"
+    scale_to_zero_enabled: bool = False
+    environment_vars: dict[str, str] = {}
+    external_model: Any = None
+    instance_profile_arn: Any = None
+    max_provisioned_concurrency: int | None = None
+    min_provisioned_concurrency: int | None = None
+    max_provisioned_throughput: int | None = None
+    min_provisioned_throughput: int | None = None
+    provisioned_model_units: int | None = None
+
+    def request(self, model: str, version: str) -> EntityRequest:
+        """What the service is asked to serve. Raises NotImplementedHere, InvalidArgument."""
+        _refuse(self, "external_model", "instance_profile_arn", "max_provisioned_concurrency",
+                "min_provisioned_concurrency", "max_provisioned_throughput", "min_provisioned_throughput",
+                "provisioned_model_units")  # fmt: skip
+        if self.workload_type != "CPU":
+            raise NotImplementedHere(f"workload_type {self.workload_type} is not available here; use CPU.")
+        return EntityRequest(
+            name=self.name or default_entity_name(model, version),
+            model=model,
+            version=version,
+            workload_size=self.workload_size,
+            scale_to_zero=self.scale_to_zero_enabled,
+            environment=self.environment_vars,
+        )
+
+
+class ServedEntityInput(_Workload):
+    """A model version to serve."""
+
+    entity_name: str | None = None
+    entity_version: str | None = None
+
+    def as_request(self) -> EntityRequest:
+        """What the service is asked to serve."""
+        if not self.external_model and (not self.entity_name or not self.entity_version):
+            raise InvalidArgument("A served entity needs entity_name and entity_version.")
+        return self.request(self.entity_name or "", self.entity_version or "")
+
+
+class ServedModelInput(_Workload):
+    """The same in the older words."""
+
+    model_name: str
+    model_version: str
+
+    def as_request(self) -> EntityRequest:
+        """What the service is asked to serve."""
+        return self.request(self.model_name, self.model_version)
+
+
+class RouteInput(BaseModel):
+    """Route."""
+
+    traffic_percentage: int
+    served_entity_name: str | None = None
+    served_model_name: str | None = None
+
+    def as_route(self) -> Route:
+        """The route. Raises InvalidArgument when it names no entity."""
+        name = self.served_entity_name or self.served_model_name
+        if not name:
+            raise InvalidArgument("traffic_config: a route needs served_entity_name or served_model_name.")
+        return Route(entity=name, percent=self.traffic_percentage)
+
+
+class TrafficInput(BaseModel):
+    """TrafficConfig."""
+
+    routes: list[RouteInput] = []
+
+
+class ConfigInput(BaseModel):
+    """EndpointCoreConfigInput, and the body of update_config."""
+
+    served_entities: list[ServedEntityInput] | None = None
+    served_models: list[ServedModelInput] | None = None
+    traffic_config: TrafficInput | None = None
+    auto_capture_config: Any = None
+
+    def entities(self) -> list[EntityRequest] | None:
+        """The entities asked for; None when the request has none. Raises InvalidArgument, NotImplementedHere."""
+        _refuse(self, "auto_capture_config")
+        if self.served_entities is not None and self.served_models is not None:
+            raise InvalidArgument("Give served_entities or the older served_models, not both.")
+        if self.served_entities is None and self.served_models is None:
+            return None
+        return [entity.as_request() for entity in (self.served_entities or self.served_models or [])]
+
+    def routes(self) -> list[Route] | None:
+        """The routes asked for; None when the request has none."""
+        return None if self.traffic_config is None else [route.as_route() for route in self.traffic_config.routes]
+
+
+class CreateInput(BaseModel):
+    """The body of create."""
+
+    name: str
+    config: ConfigInput | None = None
+    description: str = Field(default="", max_length=10_000, pattern=r"^[^\x00]*$")
+    tags: list[Tag] = []
+    route_optimized: bool = False
+    ai_gateway: Any = None
+    budget_policy_id: Any = None
+    email_notifications: Any = None
+    rate_limits: Any = None
+    telemetry_config: Any = None
+
+    def check(self) -> ConfigInput:
+        """The configuration. Raises InvalidArgument without one, NotImplementedHere for what Millpond does not have."""
+        _refuse(self, "ai_gateway", "budget_policy_id", "email_notifications", "rate_limits", "telemetry_config")
+        if self.config is None:
+            raise InvalidArgument("config is missing: say what the endpoint serves in config.served_entities.")
+        return self.config
+
+
+class TagsInput(BaseModel):
+    """The body of patch."""
+
+    add_tags: list[Tag] = []
+    delete_tags: list[str] = []
+
+
+def _refuse(body: BaseModel, *names: str) -> None:
+    for name in names:
+        if getattr(body, name):
+            raise NotImplementedHere(f"{name} is not supported by this Millpond; leave it out.")
+
+
+# Answers
+
+
+def summary(endpoint: Endpoint) -> dict[str, Any]:
+    """ServingEndpoint, as in a list."""
+    found = _common(endpoint)
+    if endpoint.active:
+        entities = endpoint.active.entities
+        found["config"] = {
+            "served_entities": [_entity_spec(entity, "entity") for entity in entities],
+            "served_models": [_entity_spec(entity, "model") for entity in entities],
+        }
+    return found
+
+
+def detailed(endpoint: Endpoint, principal: Principal, base_url: str) -> dict[str, Any]:
+    """ServingEndpointDetailed."""
+    may_manage = allows(principal, Act.MANAGE, endpoint.securable)
+    found = _common(endpoint) | {
+        "route_optimized": endpoint.route_optimized,
+        "permission_level": "CAN_MANAGE" if may_manage else "CAN_QUERY",
+        "data_plane_info": {"query_info": _query_info(endpoint, base_url)},
+    }
+    if endpoint.active:
+        found["config"] = _config(endpoint.active)
+    if endpoint.pending:
+        found["pending_config"] = _config(endpoint.pending) | {"start_time": epoch_ms(endpoint.pending.created_at)}
+    return found
+
+
+def tags(endpoint: Endpoint) -> list[dict[str, str]]:
+    """EndpointTag of each tag."""
+    return [{"key": key, "value": value} for key, value in sorted(endpoint.tags.items())]
+
+
+def _common(endpoint: Endpoint) -> dict[str, Any]:
+    update: Literal["NOT_UPDATING", "IN_PROGRESS", "UPDATE_FAILED"] = Update(endpoint.update).value
+    return {
+        "id": endpoint.id,
+        "name": endpoint.name,
+        "creator": endpoint.creator,
+        "description": endpoint.description,
+        "creation_timestamp": epoch_ms(endpoint.created_at),
+        "last_updated_timestamp": epoch_ms(endpoint.updated_at),
+        "state": {"ready": "READY" if endpoint.ready else "NOT_READY", "config_update": update},
+        "tags": tags(endpoint),
+    }
+
+
+def _query_info(endpoint: Endpoint, base_url: str) -> dict[str, str]:
+    url = f"{base_url}/serving-endpoints/{endpoint.name}/invocations"
+    details = f'[{{"type":"serving_endpoint","object_type":"serving-endpoints","object_path":"/serving-endpoints/{endpoint.id}","actions":["query_inference_endpoint"]}}]'  # noqa: E501 - RFC 9396 authorization details, one string
+    return {"endpoint_url": url, "authorization_details": details}
+
+
+def _config(config: Config) -> dict[str, Any]:
+    return {
+        "config_version": config.version,
+        "served_entities": [_entity(entity, "entity") for entity in config.entities],
+        "served_models": [_entity(entity, "model") for entity in config.entities],
+        "traffic_config": {"routes": [_route(route) for route in config.routes]},
+    }
+
+
+def _route(route: Route) -> dict[str, Any]:
+    return {
+        "served_entity_name": route.entity,
+        "served_model_name": route.entity,
+        "traffic_percentage": route.percent,
+    }
+
+
+def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
+    return _entity_spec(entity, prefix) | {
+        "workload_size": entity.workload_size.value,
+        "workload_type": "CPU",
+        "scale_to_zero_enabled": entity.scale_to_zero,
+        "environment_vars": dict(entity.environment),
+        "creator": entity.creator,
+        "creation_timestamp": epoch_ms(entity.created_at),
+        "state": {
+            "deployment": entity.state.deployment.value,
+            "deployment_state_message": entity.state.message,
+        },
+    }
+
+
+def _entity_spec(entity: ServedEntity, prefix: str) -> dict[str, Any]:
+    """`prefix` is entity, or model in the older words."""
+    return {
+        "name": entity.name,
+        f"{prefix}_name": entity.model.name,
+        f"{prefix}_version": entity.model.version,
+    }

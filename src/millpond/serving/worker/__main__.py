@@ -1,0 +1,98 @@
+"""`python -m millpond.serving.worker FD`: load a model, say so, then answer requests from the socket FD.
+
+The process has been confined by `millpond.kernel.child` before this module runs. The user's environment variables
+come in the first frame and not in the process's environment, because some of them (PYTHONPATH, LD_PRELOAD) would run
+code before the confinement.
+"""
+
+import faulthandler
+import os
+import queue
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from millpond.serving.frames import Frame, Kind, encode, read_frame
+from millpond.serving.worker.environment import check_environment
+from millpond.serving.worker.redaction import Redaction
+
+_MAX_REQUEST_BYTES = 1 << 32  # the server has its own, smaller limit; this only stops nonsense
+_OUT_OF_MEMORY_EXIT = 70
+
+
+class Channel:
+    """The socket, written by several threads."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def receive(self) -> Frame:
+        """The next frame; ends the process when the server has gone."""
+        frame = read_frame(self._connection, max_body_bytes=_MAX_REQUEST_BYTES)
+        if frame is None:
+            os._exit(0)
+        return frame
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame; ends the process when the server has gone."""
+        try:
+            with self._lock:
+                self._connection.sendall(encode(frame))
+                self._connection.sendall(frame.body)
+        except OSError:
+            os._exit(0)
+
+
+def main() -> None:
+    """Load, then answer until the server closes the socket."""
+    faulthandler.enable()
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    order = channel.receive().header
+    scorer = _load(channel, order)
+    requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+    for number in range(order["threads"]):
+        arguments = (channel, scorer, requests)
+        threading.Thread(target=_answer, args=arguments, name=f"predict-{number}", daemon=True).start()
+    while True:
+        requests.put(channel.receive())
+
+
+def _load(channel: Channel, order: dict[str, Any]) -> Any:
+    model_dir = Path(order["model_dir"])
+    redaction = Redaction(model_dir)
+    os.environ.update(order["environment"])
+    environment = check_environment(model_dir)
+    build_log = environment.build_log
+    try:
+        from millpond.serving.worker.scoring import Scorer  # here, because it imports mlflow: two seconds
+
+        scorer = Scorer(model_dir, redaction, max_answer_bytes=order["max_answer_bytes"])
+        trial = scorer.try_example(model_dir)
+    except BaseException as error:  # the model's code may raise anything
+        traceback.print_exc()
+        message = environment.explain(error) + redaction.clean("".join(traceback.format_exception(error)))
+        header = {"message": message, "build_log": f"{build_log}Loading failed.\n"}
+        channel.send(Frame(kind=Kind.FAILED, header=header))
+        os._exit(1)
+    header = {"build_log": build_log + trial, "notes": environment.notes}
+    channel.send(Frame(kind=Kind.READY, header=header))
+    return scorer
+
+
+def _answer(channel: Channel, scorer: Any, requests: "queue.SimpleQueue[Frame]") -> None:
+    while True:
+        request = requests.get()
+        answer = scorer.answer(request.header.get("content_type", ""), request.body)
+        channel.send(
+            Frame(kind=Kind.ANSWER, request_id=request.request_id, header=answer.header, body=answer.body)
+        )
+        if answer.out_of_memory:
+            os._exit(_OUT_OF_MEMORY_EXIT)  # what the model has hoarded is given back only so
+
+
+if __name__ == "__main__":
+    main()

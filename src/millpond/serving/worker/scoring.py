@@ -1,0 +1,198 @@
+"""From a request's bytes to an answer's bytes, by MLflow's scoring protocol.
+
+Parsing and encoding are MLflow's own functions (`mlflow.pyfunc.scoring_server`), so that a model answers here exactly
+as behind `mlflow models serve`; a contract test compares the two. What differs on purpose: errors are short and show
+no path, a generator is refused by name, and the answer's size is bounded.
+"""
+
+import gc
+import inspect
+import io
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from millpond.serving.worker.redaction import Redaction
+
+# MLflow looks for these only to offer them on its client side; a model that needs one imports it itself, later.
+_NOT_NEEDED = frozenset({"polars", "pyspark", "litellm", "aiohttp", "matplotlib", "torch"})
+_JSON = "application/json"
+_MAX_MESSAGE = 4000
+
+
+class _Absent:
+    """A finder to which some packages are not installed."""
+
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Refuse what is not needed."""
+        if name in _NOT_NEEDED:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        return None
+
+
+@contextmanager
+def _lean_import() -> Iterator[None]:
+    finder = _Absent()
+    sys.meta_path.insert(0, finder)
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        gc.enable()
+
+
+with _lean_import():
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import scoring_server
+    from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What goes back: a header for the server and the bytes for the client."""
+
+    header: dict[str, Any]
+    body: bytes
+    out_of_memory: bool = False
+
+
+class Refusal(Exception):
+    """A request that cannot be answered, in words for its sender."""
+
+    def __init__(self, message: str, *, code: str, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class Scorer:
+    """A loaded model and its signature."""
+
+    def __init__(self, model_dir: Path, redaction: Redaction, *, max_answer_bytes: int) -> None:
+        self._redaction = redaction
+        self._max_answer_bytes = max_answer_bytes
+        self._model = mlflow.pyfunc.load_model(str(model_dir), suppress_warnings=True)
+        self._schema = self._model.metadata.get_input_schema()
+        self._takes_params = "params" in inspect.signature(self._model.predict).parameters
+        gc.collect()
+        gc.freeze()  # the model and its libraries stay: no collection needs to look at them
+
+    def try_example(self, model_dir: Path) -> str:
+        """Predict the model's own example, where it has one: the first real request finds everything warm.
+
+        Returns a line for the build log; an example that fails does not make the model unfit.
+        """
+        example = model_dir / "serving_input_example.json"
+        if not example.exists():
+            return "The model has no input example to try.\n"
+        answer = self.answer(_JSON, example.read_bytes())
+        if answer.header["status"] == 200:
+            return "The model answered its own input example.\n"
+        return f"The model did not answer its own input example: {answer.header['message']}\n"
+
+    def answer(self, content_type: str, body: bytes) -> Answer:
+        """Answer one request; never raises."""
+        try:
+            data, params, wrapped = self._decode(content_type, body)
+            result = self._encode(self._predict(data, params), wrapped=wrapped)
+        except Refusal as refusal:
+            return self._refuse(str(refusal), refusal.code, refusal.status)
+        except MlflowException as error:
+            return self._refuse(_short(error.message), error.error_code, error.get_http_status_code())
+        except MemoryError:
+            answer = self._refuse("The model ran out of memory.", "INTERNAL_ERROR", 500)
+            return Answer(header=answer.header, body=b"", out_of_memory=True)
+        return Answer(header={"status": 200, "content_type": _JSON}, body=result)
+
+    def _decode(self, content_type: str, body: bytes) -> tuple[Any, Any, bool]:
+        """The model's input, its params, and whether the prediction is wrapped in `predictions`."""
+        kind, _, parameters = content_type.partition(";")
+        kind = kind.strip().lower() or _JSON
+        charset = parameters.partition("=")[2].strip().strip('"').lower() or "utf-8"
+        try:
+            if charset not in {"utf-8", "utf8"}:
+                raise Refusal(f"Only UTF-8 is understood, not '{charset}'.", code="INVALID_PARAMETER_VALUE", status=400)
+            if kind == _JSON:
+                parsed = scoring_server._parse_json_data(body, self._model.metadata, self._schema)
+                return parsed.data, parsed.params, not parsed.is_unified_llm_input
+            if kind == scoring_server.CONTENT_TYPE_CSV:
+                return scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=self._schema), None, True
+            if kind == scoring_server.CONTENT_TYPE_PARQUET:
+                return scoring_server.parse_parquet_input(io.BytesIO(body)), None, True
+        except (MlflowException, MemoryError, Refusal):
+            raise
+        except Exception as error:  # MLflow's parsers raise much for what is only bad input
+            raise Refusal(f"The input cannot be read: {error}", code="BAD_REQUEST", status=400) from error
+        known = ", ".join(scoring_server.CONTENT_TYPES)
+        raise Refusal(
+            f"Content-Type '{kind[:80]}' is not understood; send one of {known}.",
+            code="INVALID_PARAMETER_VALUE",
+            status=400,
+        )
+
+    def _predict(self, data: Any, params: Any) -> Any:
+        try:
+            result = self._model.predict(data, params=params) if self._takes_params else self._model.predict(data)
+        except (MlflowException, MemoryError):
+            raise
+        except BaseException as error:  # the model's code may raise anything, SystemExit included
+            traceback.print_exc()
+            raise Refusal(
+                "Encountered an unexpected error while evaluating the model. Verify that the input is compatible with "
+                f"the model for inference. Error: '{type(error).__name__}: {error}'",
+                code="BAD_REQUEST",
+                status=400,
+            ) from error
+        if isinstance(result, Iterator):
+            raise Refusal(
+                f"The model returned a {type(result).__name__}; streamed answers are not supported here. "
+                "Return a DataFrame, Series, array, list or dict.",
+                code="NOT_IMPLEMENTED",
+                status=501,
+            )
+        return result
+
+    def _encode(self, result: Any, *, wrapped: bool) -> bytes:
+        try:
+            plain = _get_jsonable_obj(result, pandas_orient="records")
+            # dumps, not MLflow's dump: the same text from the fast encoder
+            text = json.dumps({"predictions": plain} if wrapped else plain, cls=NumpyEncoder).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise Refusal(
+                f"The model returned a {type(result).__name__} that cannot be written as JSON: {error}. "
+                "Return a DataFrame, Series, array, list or dict of plain values.",
+                code="INTERNAL_ERROR",
+                status=500,
+            ) from error
+        if len(text) > self._max_answer_bytes:
+            raise Refusal(
+                f"The answer has {len(text)} bytes; at most {self._max_answer_bytes} are sent. Ask for fewer rows.",
+                code="INTERNAL_ERROR",
+                status=500,
+            )
+        return text
+
+    def _refuse(self, message: str, code: str, status: int) -> Answer:
+        message = self._redaction.clean(message)
+        if len(message) > _MAX_MESSAGE:
+            message = message[:_MAX_MESSAGE] + " ..."
+        print(f"answered {status} {code}: {message}", file=sys.stderr)
+        return Answer(header={"status": status, "error_code": code, "message": message}, body=b"")
+
+
+def _short(message: str) -> str:
+    """MLflow puts the whole payload before what is wrong with it."""
+    if message.startswith("Failed to enforce schema of data") and " Error: " in message:
+        return f"The input does not match the model's signature. {message.rsplit(' Error: ', 1)[1]}"
+    return message

@@ -1,0 +1,311 @@
+"""The server's side of one worker: start it, give it a model, pass it requests, end it."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from millpond.kernel.metrics import SERVING_WORKERS
+from millpond.kernel.process import Child, ChildSpec, spawn
+from millpond.serving.frames import (
+    HEAD_BYTES,
+    BrokenFrame,
+    Frame,
+    Kind,
+    decode_head,
+    decode_header,
+    encode,
+)
+
+MAX_ANSWER_BYTES = 64 << 20
+_MAX_MESSAGE = 8000
+_MODULE = "millpond.serving.worker"
+
+
+class LoadFailed(Exception):
+    """The model is not there to answer; the message is for its owner."""
+
+    def __init__(self, message: str, *, build_log: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.build_log = build_log
+
+
+class WorkerLost(Exception):
+    """The worker ended while it was answering."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model said to one request."""
+
+    status: int
+    content_type: str
+    body: bytes
+    error_code: str | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """What a worker needs to start."""
+
+    model_dir: Path
+    scratch_dir: Path
+    """Its own temporary, working and home directory, made for it and deleted after it."""
+    log_path: Path
+    environment: Mapping[str, str]
+    threads: int
+    memory_bytes: int
+    start_timeout_s: float
+
+
+@dataclass(kw_only=True)
+class _Flow:
+    """The socket and what was asked over it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    answers: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
+    numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+
+class WorkerProcess:
+    """One child process with a loaded model. Made by `start_worker`."""
+
+    def __init__(self, spec: WorkerSpec, child: Child, flow: _Flow, executor: Executor, loaded: Frame) -> None:
+        self._spec = spec
+        self._child = child
+        self._flow = flow
+        self._executor = executor
+        self.build_log = str(loaded.header.get("build_log", ""))
+        self.notes = str(loaded.header.get("notes", ""))
+        self.on_free: Callable[[], None] = lambda: None
+        """Called when a thread of the worker has become free."""
+        self.busy = 0
+        """Requests that it has, answered in time or not."""
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """How it ended, when it has."""
+        SERVING_WORKERS.inc()
+        self._listening = asyncio.create_task(self._listen())
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._child.pid
+
+    @property
+    def free(self) -> bool:
+        """Whether a thread of the worker waits for a request."""
+        return self.busy < self._spec.threads and not self.ended.done()
+
+    @property
+    def awaited(self) -> int:
+        """Requests that it has and somebody waits for."""
+        return self.busy - sum(answer.done() for answer in self._flow.answers.values())
+
+    async def drained(self) -> None:
+        """Return when nobody waits for an answer any more."""
+        while pending := [answer for answer in self._flow.answers.values() if not answer.done()]:
+            await asyncio.wait(pending)
+
+    def take(self) -> None:
+        """Reserve a thread for a request; `give_back` or `predict` frees it."""
+        self.busy += 1
+
+    def give_back(self) -> None:
+        """Free a reserved thread that was not used."""
+        self.busy -= 1
+        self.on_free()
+
+    async def predict(self, content_type: str, body: bytes) -> Answer:
+        """The model's answer; a thread has been reserved with `take`.
+
+        A cancelled call leaves the thread busy until the worker has answered. Raises WorkerLost.
+        """
+        if self.ended.done():
+            raise WorkerLost(self.ended.result())
+        number = next(self._flow.numbers) & 0xFFFFFFFF
+        answer = self._flow.answers[number] = asyncio.get_running_loop().create_future()
+        header = {"content_type": content_type[:200]}
+        frame = Frame(kind=Kind.PREDICT, request_id=number, header=header, body=body)
+        self._flow.writer.writelines((encode(frame), body))
+        result: Answer = await answer
+        return result
+
+    async def stop(self) -> None:
+        """End the process and all that it started, now."""
+        if not self._listening.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+        await self._listening  # it sees the socket close, and reaps
+
+    async def _listen(self) -> None:
+        reason = ""
+        try:
+            while True:
+                self._deliver(await _read(self._flow.reader))
+        except (BrokenFrame, KeyError, ValueError) as error:
+            reason = f"it did not keep to the protocol ({error})"
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        SERVING_WORKERS.dec()
+        self._flow.writer.close()
+        code = await asyncio.get_running_loop().run_in_executor(self._executor, _reap, self._child, self._spec)
+        self.ended.set_result(_describe_end(code, reason))
+        for answer in self._flow.answers.values():
+            if not answer.done():
+                answer.set_exception(WorkerLost(self.ended.result()))
+        self._flow.answers.clear()
+        self.on_free()
+
+    def _deliver(self, frame: Frame) -> None:
+        if frame.kind is not Kind.ANSWER:
+            raise BrokenFrame(f"unexpected {frame.kind.name}")
+        future = self._flow.answers.pop(frame.request_id)
+        self.busy -= 1
+        if not future.done():
+            future.set_result(_answer(frame))
+        self.on_free()
+
+
+async def start_worker(spec: WorkerSpec, executor: Executor) -> WorkerProcess:
+    """A worker with its model loaded. Raises LoadFailed."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    spawning = loop.run_in_executor(executor, _spawn, spec, theirs)
+    try:
+        child = await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        ours.close()
+        await loop.run_in_executor(executor, _reap, await spawning, spec)
+        raise
+    finally:
+        theirs.close()
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    flow = _Flow(reader=reader, writer=writer)
+    try:
+        loaded = await _load(spec, flow, child, executor)
+    except BaseException:
+        writer.close()
+        await asyncio.shield(loop.run_in_executor(executor, _reap, child, spec))
+        raise
+    return WorkerProcess(spec, child, flow, executor, loaded)
+
+
+async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor) -> Frame:
+    order = {
+        "model_dir": str(spec.model_dir),
+        "environment": dict(spec.environment),
+        "threads": spec.threads,
+        "max_answer_bytes": MAX_ANSWER_BYTES,
+    }
+    flow.writer.write(encode(Frame(kind=Kind.LOAD, header=order)))
+    try:
+        async with asyncio.timeout(spec.start_timeout_s):
+            frame = await _read(flow.reader)
+    except TimeoutError as error:
+        raise LoadFailed(f"The model did not load within {spec.start_timeout_s:g} s.") from error
+    except BrokenFrame as error:
+        raise LoadFailed(f"The worker did not keep to the protocol while loading ({error}).") from error
+    except (asyncio.IncompleteReadError, OSError) as error:
+        code = await asyncio.get_running_loop().run_in_executor(executor, _reap, child, spec)
+        raise LoadFailed(f"While loading the model, {_describe_end(code, '')}.{_last_lines(spec.log_path)}") from error
+    if frame.kind is Kind.FAILED:
+        message = str(frame.header.get("message", ""))
+        raise LoadFailed(_ends(message), build_log=str(frame.header.get("build_log", "")))
+    if frame.kind is not Kind.READY:
+        raise LoadFailed(f"The worker did not keep to the protocol while loading ({frame.kind.name}).")
+    return frame
+
+
+async def _read(reader: asyncio.StreamReader) -> Frame:
+    head = decode_head(await reader.readexactly(HEAD_BYTES), max_body_bytes=MAX_ANSWER_BYTES)
+    header = decode_header(await reader.readexactly(head.header_bytes))
+    body = await reader.readexactly(head.body_bytes)
+    return Frame(kind=head.kind, request_id=head.request_id, header=header, body=body)
+
+
+def _answer(frame: Frame) -> Answer:
+    """The worker is not trusted: only these fields pass, as these types."""
+    status = int(frame.header["status"])
+    return Answer(
+        status=status if 200 <= status <= 599 else 500,
+        content_type="application/json",
+        body=frame.body,
+        error_code=None if status == 200 else str(frame.header["error_code"])[:100],
+        message=str(frame.header.get("message", "")),
+    )
+
+
+def _spawn(spec: WorkerSpec, theirs: socket.socket) -> Child:
+    spec.scratch_dir.mkdir(parents=True, mode=0o700)
+    spec.log_path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = str(spec.scratch_dir)
+    env = {
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "MPLCONFIGDIR": scratch,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",  # several requests run at once; each with all cores would only get in the others' way
+        "OPENBLAS_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "_MLFLOW_IS_IN_SERVING_ENVIRONMENT": "true",
+    }
+    return spawn(
+        ChildSpec(
+            module=_MODULE,
+            args=(str(theirs.fileno()),),
+            env=env,
+            log_path=spec.log_path,
+            memory_bytes=spec.memory_bytes,
+            sandbox=True,
+            readable=(spec.model_dir,),
+            writable=(spec.scratch_dir,),
+            cwd=spec.scratch_dir,
+            pass_fds=(theirs.fileno(),),
+        )
+    )
+
+
+def _reap(child: Child, spec: WorkerSpec) -> int:
+    """Let a child that closed its socket end, end it if it does not, and clean up. Returns its exit code. Blocks."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.process.wait(1.0)
+    child.kill()
+    shutil.rmtree(spec.scratch_dir, ignore_errors=True)
+    return child.process.returncode
+
+
+def _describe_end(code: int, reason: str) -> str:
+    if code == -9 and not reason:
+        return "the model's process was killed (signal 9), as happens when the machine runs out of memory"
+    if code < 0:
+        return f"the model's process was killed by signal {-code}" + (f"; {reason}" if reason else "")
+    return f"the model's process ended with code {code}"
+
+
+def _last_lines(log_path: Path) -> str:
+    if not log_path.exists():
+        return ""
+    with log_path.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 2000))
+        text = stream.read().decode(errors="replace").replace("\0", "")
+    return f" The end of its log:\n{text}"
+
+
+def _ends(text: str) -> str:
+    """The text, or the beginning and the end of one that is too long."""
+    if len(text) <= _MAX_MESSAGE:
+        return text
+    return f"{text[:1000]}\n...\n{text[-(_MAX_MESSAGE - 1000):]}"
