@@ -1,0 +1,86 @@
+"""Puts the pages onto the server's application."""
+
+from collections.abc import Mapping
+
+import nicegui
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from nicegui import Client, app as pages_app, core, ui
+from nicegui.page import page as nicegui_page
+from starlette.routing import Match, Mount
+from starlette.types import Scope
+
+from millpond.kernel.errors import NotFound
+from millpond.kernel.http import dialect_of, error_response
+from millpond.ui import assets, preferences, sign_in
+from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, tables, volumes
+from millpond.ui.services import Services
+from millpond.ui.shell import draw_error, frame
+from millpond.ui.theme import FAVICON
+from millpond.ui.visit import Page, add_page
+
+_MODULES = (home, catalog, tables, volumes, experiments, models, serving, search, connect)
+
+
+def install(app: FastAPI, services: Services, *, public_url: str | None = None) -> None:
+    """Serve the pages, the sign-in page and their files; once in a process, and before what answers every path.
+
+    NiceGUI keeps one application in a process: it is mounted so that it takes only addresses of pages.
+    """
+    own = assets.load_assets()
+    app.include_router(assets.router(own))
+    app.include_router(sign_in.router(services.identity, own, public_url=public_url))
+    app.include_router(preferences.router(services.preferences))
+    ui.add_head_html(own.head, shared=True)
+    for module in _MODULES:
+        for page in module.PAGES:
+            add_page(page, services, frame, draw_error)
+    add_page(_NO_PAGE, services, frame, draw_error)
+    ui.run_with(
+        app,
+        title="Millpond",
+        favicon=FAVICON,
+        tailwind=False,
+        binding_refresh_interval=None,
+        reconnect_timeout=20,
+        show_welcome_message=False,
+    )
+    mounted = app.router.routes.pop()
+    assert isinstance(mounted, Mount)
+    app.router.routes.append(_Pages("/", app=mounted.app))
+
+
+def _load_nothing(visit: object) -> None:
+    raise NotFound("No page has this address.")
+
+
+_NO_PAGE: Page[None] = Page(
+    path="/{rest:path}", section="", load=_load_nothing, draw=lambda _visit, _data: None, title=lambda _visit, _data: ""
+)
+
+_PAGE_ROOTS = frozenset(
+    {"", "catalog", "experiments", "models", "serving", "search", "connect", "_nicegui", "_nicegui_ws", "favicon.ico"}
+)
+_API_ROOTS = frozenset(
+    {"api", "ajax-api", "ml", "oidc", "health", "metrics", "serving-endpoints", "graphql", "get-artifact", "model-versions",
+     "static", "static-files", "v1", ".well-known", "Volumes"}
+)  # fmt: skip
+
+
+class _Pages(Mount):
+    """Takes the addresses of pages, and any other that a browser shows and no API answers; all else passes on."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Mapping[str, object]]:
+        """Whether this request is for a page."""
+        if scope["type"] not in {"http", "websocket"}:
+            return Match.NONE, {}
+        root = scope["path"].lstrip("/").partition("/")[0]
+        if root in _PAGE_ROOTS or (root not in _API_ROOTS and _wants_html(scope)):
+            return super().matches(scope)
+        return Match.NONE, {}
+
+
+def _wants_html(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
+        return False
+    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])

@@ -1,0 +1,107 @@
+"""What a model says of itself: its signature and its example, from the files that MLflow wrote beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import MillpondError
+from millpond.ui.ports import ModelFiles
+
+_MAX_MLMODEL_BYTES = 1 << 20
+_MAX_EXAMPLE_BYTES = 64 << 10
+_PLACEHOLDERS: Mapping[str, Any] = {
+    "integer": 0, "long": 0, "float": 0.0, "double": 0.0, "boolean": False, "string": "", "datetime": "2026-01-01T00:00:00",
+    "binary": "",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One input, output or parameter of a model."""
+
+    name: str
+    type: str
+    required: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What pages show of a model's files."""
+
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    params: tuple[Field, ...]
+    flavors: tuple[str, ...]
+    mlflow_version: str
+    example: str | None
+    """A request body, as JSON text."""
+
+
+def read_card(files: ModelFiles, principal: Principal, name: str, version: str) -> ModelCard:
+    """The card of a version. Raises NotFound when its files are gone, and what reading them raises."""
+    import yaml  # here, because only pages of models need it
+
+    raw = files.read(principal, name, version, "MLmodel", max_bytes=_MAX_MLMODEL_BYTES)
+    described = yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    described = described if isinstance(described, dict) else {}
+    signature = described.get("signature") or {}
+    inputs = _fields(signature.get("inputs"))
+    return ModelCard(
+        inputs=inputs,
+        outputs=_fields(signature.get("outputs")),
+        params=_fields(signature.get("params")),
+        flavors=tuple(str(flavor) for flavor in described.get("flavors") or ()),
+        mlflow_version=str(described.get("mlflow_version") or ""),
+        example=_example(files, principal, name, version, described, inputs),
+    )
+
+
+def _fields(text: Any) -> tuple[Field, ...]:
+    """The fields of one part of a signature, which MLmodel keeps as JSON in a string."""
+    try:
+        items = json.loads(text) if isinstance(text, str) else []
+    except ValueError:
+        return ()
+    return tuple(
+        Field(name=str(item.get("name") or ""), type=_type(item), required=bool(item.get("required", True)))
+        for item in items
+        if isinstance(item, dict)
+    )
+
+
+def _type(item: Mapping[str, Any]) -> str:
+    if item.get("type") == "tensor":
+        spec = item.get("tensor-spec") or {}
+        return f"tensor {spec.get('dtype', '')} {tuple(spec.get('shape') or ())}"
+    if item.get("type") == "array":
+        return f"array of {_type(item.get('items') or {})}"
+    return str(item.get("type") or item.get("dtype") or "any")
+
+
+def _example(
+    files: ModelFiles, principal: Principal, name: str, version: str, described: Mapping[str, Any], inputs: tuple[Field, ...]
+) -> str | None:
+    """The model's own serving example; without one, a row made from its columns."""
+    info = described.get("saved_input_example_info")
+    path = info.get("serving_input_path") if isinstance(info, dict) else None
+    if isinstance(path, str):
+        try:
+            stored = json.loads(files.read(principal, name, version, path, max_bytes=_MAX_EXAMPLE_BYTES))
+        except (MillpondError, ValueError):
+            stored = None  # an example that is gone or too large to show: the columns still make one
+        if stored is not None:
+            return json.dumps(as_records(stored), indent=2, ensure_ascii=False)
+    if inputs and all(field.name and not field.type.startswith("tensor") for field in inputs):
+        row = {field.name: _PLACEHOLDERS.get(field.type) for field in inputs}
+        return json.dumps({"dataframe_records": [row]}, indent=2, ensure_ascii=False)
+    return None
+
+
+def as_records(body: Any, *, rows: int = 2) -> Any:
+    """A `dataframe_split` request as `dataframe_records` with its first rows: what people edit most easily."""
+    split = body.get("dataframe_split") if isinstance(body, dict) else None
+    if not isinstance(split, dict) or not {"columns", "data"} <= split.keys():
+        return body
+    return {"dataframe_records": [dict(zip(split["columns"], row, strict=False)) for row in split["data"][:rows]]}

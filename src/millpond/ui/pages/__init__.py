@@ -1,0 +1,1 @@
+"""The pages; file names mirror rooms. Each module has `PAGES`."""

@@ -1,0 +1,346 @@
+"""A table or view: its columns, some of its rows, its history and its details."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Any
+
+from nicegui import ui
+
+from millpond.catalog.domain import ObjectName, Table, TableType
+from millpond.identity.access import Act, allows
+from millpond.kernel.clock import epoch_ms
+from millpond.ui import urls
+from millpond.ui.catalog_tree import Path, load_tree
+from millpond.ui.elements import (
+    Cell,
+    Crumb,
+    DataTable,
+    Tab,
+    TableColumn,
+    card,
+    code_block,
+    el,
+    empty_state,
+    facts,
+    filter_form,
+    notice,
+    page_header,
+    pager,
+    skeleton,
+    tabs,
+)
+from millpond.ui.formats import size_text
+from millpond.ui.pages.catalog import beside_tree
+from millpond.ui.ports import Commit, Detail
+from millpond.ui.visit import Outcome, Page, Visit, later
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLE_ROWS = 200
+HISTORY_ROWS = 200
+_COLUMNS_PER_PAGE = 200
+_LONGEST_CELL = 2_000
+_MAX_SAFE_INTEGER = 2**53 - 1  # larger ones lose digits in a browser
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    tree: list[dict[str, object]]
+    table: Table
+    may_manage: bool
+
+
+def _load(visit: Visit) -> _Data:
+    name = ObjectName(visit.path["catalog"], visit.path["schema"], visit.path["name"])
+    table = visit.services.catalog.get_table(visit.principal, name)
+    path = Path(catalog=table.name.catalog, schema=table.name.schema, kind="table", name=table.name.name)
+    may_manage = allows(visit.principal, Act.MANAGE, table.securable)
+    return _Data(tree=load_tree(visit.services, visit.principal, path), table=table, may_manage=may_manage)
+
+
+def _draw(visit: Visit, data: _Data) -> None:
+    table = data.table
+    view = table.table_type is TableType.VIEW
+    crumbs = [
+        Crumb(label="Catalog", href=urls.CATALOG),
+        Crumb(label=table.name.catalog, href=urls.catalog_url(table.name.catalog)),
+        Crumb(label=table.name.schema, href=urls.schema_url(table.name.schema_name)),
+    ]
+    with beside_tree(visit, data.tree):
+        kind = "View" if view else f"{table.table_type.value.capitalize()} · {table.data_source_format.capitalize()}"
+        symbol = "table_view" if view else "table"
+        page_header(table.name.name, symbol=symbol, crumbs=crumbs, kind=kind, subtitle=table.comment)
+        keys = [("schema", "Schema"), ("sample", "Sample data"), ("history", "History"), ("details", "Details")]
+        active = visit.query.get("tab", "schema")
+        items = [
+            Tab(key=key, label=label, href=visit.link(tab=None if key == "schema" else key, q=None, page=None))
+            for key, label in keys
+            if not (view and key == "history")
+        ]
+        tabs(items, active, label="Table")
+        draw = {"sample": _draw_sample, "history": _draw_history, "details": _draw_details}.get(active, _draw_columns)
+        draw(visit, data)
+
+
+# Columns
+
+
+def _draw_columns(visit: Visit, data: _Data) -> None:
+    wanted = visit.query.get("q", "").casefold()
+    matching = [
+        column
+        for column in data.table.columns
+        if wanted in column.name.casefold() or wanted in (column.comment or "").casefold()
+    ]
+    first = _number(visit.query.get("page"))
+    shown = matching[first : first + _COLUMNS_PER_PAGE]
+    with el("div", cls="mp-toolbar"):
+        filter_form(label="Filter columns", value=visit.query.get("q", ""))
+        el("span", f"{len(matching):,} of {len(data.table.columns):,} columns" if wanted else f"{len(matching):,} columns",
+           cls="mp-note")  # fmt: skip
+    keys = {name for constraint in data.table.constraints if not constraint.parent_table for name in constraint.columns}
+    rows = [
+        [
+            Cell(text=str(column.position + 1)),
+            Cell(
+                text=column.name,
+                code=True,
+                badges=(
+                    *((("primary key", "accent"),) if column.name in keys else ()),
+                    *((("partition", "info"),) if column.partition_index is not None else ()),
+                    *((("not null", "plain"),) if not column.nullable else ()),
+                ),
+            ),
+            Cell(text=column.type_text, code=True),
+            column.comment or "",
+        ]
+        for column in shown
+    ]
+    columns = (
+        TableColumn(label="#", numeric=True),
+        TableColumn(label="Column"),
+        TableColumn(label="Type"),
+        TableColumn(label="Comment", grow=True),
+    )
+    DataTable(label="Columns", columns=columns, rows=rows)
+    following = first + _COLUMNS_PER_PAGE
+    pager(
+        next_href=visit.link(page=str(following)) if following < len(matching) else None,
+        first_href=visit.link(page=None) if first else None,
+        text=f"Columns {first + 1:,} to {first + len(shown):,}",
+    )
+
+
+# Rows
+
+
+def _draw_sample(visit: Visit, data: _Data) -> None:
+    name = data.table.name
+    place = el("div")
+    with place:
+        skeleton(10)
+    later(
+        visit,
+        lambda principal: _rows(visit.services.tables.preview(principal, name, limit=SAMPLE_ROWS)),
+        lambda outcome: _fill_sample(name, outcome),
+        into=place,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: list[dict[str, Any]]
+
+
+def _rows(table: "pa.Table") -> _Rows:
+    import pyarrow as pa
+
+    columns = [[_plain(value) for value in column.to_pylist()] for column in table.columns]
+    return _Rows(
+        names=tuple(table.column_names),
+        types=tuple(str(field.type) for field in table.schema),
+        numeric=tuple(pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in table.schema),
+        # AG Grid evaluates keys that begin with a colon and splits them at dots: users' names never become keys
+        rows=[{f"c{index}": column[row] for index, column in enumerate(columns)} for row in range(table.num_rows)],
+    )
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    """A value as the grid shows it: numbers and truth as they are, everything else as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= _MAX_SAFE_INTEGER else str(value)
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    if isinstance(value, str):
+        return value[:_LONGEST_CELL]
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat(" ") if isinstance(value, datetime) else value.isoformat()
+    if isinstance(value, bytes):
+        return f"0x{value[:64].hex()}{'…' if len(value) > 64 else ''}"
+    if isinstance(value, (list, dict, tuple)):
+        return json.dumps(value, default=str, ensure_ascii=False)[:_LONGEST_CELL]
+    return str(value)[:_LONGEST_CELL]
+
+
+def _fill_sample(name: ObjectName, outcome: Outcome[_Rows]) -> None:
+    sample = outcome.value
+    if sample is None:
+        notice(outcome.error, "bad", role="alert")
+        return
+    if not sample.rows:
+        empty_state(
+            "This table has no rows",
+            "Its columns exist, and nothing has been written to it.",
+            symbol="table_rows",
+            code=f'df.writeTo("{name}").append()',
+            code_title="PySpark",
+        )
+        return
+    definitions = [
+        {
+            "field": f"c{index}",
+            "headerName": column,
+            "headerTooltip": sample.types[index],
+            "type": "rightAligned" if sample.numeric[index] else None,
+            "cellDataType": False,
+        }
+        for index, column in enumerate(sample.names)
+    ]
+    with el("div", cls="mp-toolbar"):
+        more = len(sample.rows) >= SAMPLE_ROWS
+        el("span", f"The first {len(sample.rows):,} rows" if more else f"All {len(sample.rows):,} rows", cls="mp-note")
+    ui.aggrid(
+        {
+            "columnDefs": definitions,
+            "rowData": sample.rows,
+            "defaultColDef": {"sortable": True, "resizable": True, "filter": False, "minWidth": 90, "maxWidth": 420},
+            "autoSizeStrategy": {"type": "fitCellContents"},
+            "rowHeight": 34,
+            "headerHeight": 38,
+            "suppressFieldDotNotation": True,
+            "enableCellTextSelection": True,
+            "suppressColumnVirtualisation": False,
+        },
+        auto_size_columns=False,
+    ).classes("mp-grid")
+
+
+# History
+
+
+def _draw_history(visit: Visit, data: _Data) -> None:
+    name = data.table.name
+    place = el("div")
+    with place:
+        skeleton(6)
+    later(
+        visit,
+        lambda principal: visit.services.tables.history(principal, name, limit=HISTORY_ROWS),
+        lambda outcome: _fill_history(name, outcome),
+        into=place,
+    )
+
+
+def _fill_history(name: ObjectName, outcome: Outcome[Sequence[Commit]]) -> None:
+    if outcome.value is None:
+        notice(outcome.error, "bad", role="alert")
+        return
+    rows = [
+        [
+            Cell(text=str(commit.version)),
+            Cell(time_ms=commit.timestamp_ms),
+            commit.user,
+            Cell(text=commit.operation, note=_pairs(commit.parameters)),
+            Cell(text=_pairs(commit.metrics)),
+        ]
+        for commit in outcome.value
+    ]
+    columns = (
+        TableColumn(label="Version", numeric=True),
+        TableColumn(label="When"),
+        TableColumn(label="Who"),
+        TableColumn(label="Operation", grow=True),
+        TableColumn(label="Metrics", optional=True),
+    )
+    with el("div", cls="mp-stack"):
+        DataTable(label="History", columns=columns, rows=rows)
+        if outcome.value:
+            version = outcome.value[-1].version
+            code_block(f'spark.sql("SELECT * FROM {name} VERSION AS OF {version}")', title="Read an earlier version")
+
+
+def _pairs(values: Any) -> str:
+    shown = [f"{key}: {value}" for key, value in dict(values).items() if value not in (None, "", [], {}, "[]", "{}")]
+    return "\n".join(line[:300] for line in shown[:12])
+
+
+# Details
+
+
+def _draw_details(visit: Visit, data: _Data) -> None:
+    table = data.table
+    if table.view_definition:
+        code_block(table.view_definition, title="View definition").style("margin-bottom: 20px")
+    with el("div", cls="mp-grid-cards"):
+        with card("About"):
+            facts(
+                [
+                    ("Full name", Cell(text=str(table.name), code=True)),
+                    ("Owner", table.owner),
+                    ("Type", table.table_type.value.capitalize()),
+                    ("Format", table.data_source_format),
+                    ("Created", Cell(time_ms=epoch_ms(table.created_at))),
+                    ("Created by", table.created_by),
+                    ("Changed", Cell(time_ms=epoch_ms(table.updated_at))),
+                    ("Changed by", table.updated_by),
+                    ("Location", Cell(text=table.storage_location, code=True) if data.may_manage else None),
+                ]
+            )
+        if table.table_type is not TableType.VIEW:
+            with card("Storage"):
+                place = el("div")
+                with place:
+                    skeleton(4)
+                later(visit, lambda p: visit.services.tables.detail(p, table.name), _fill_detail, into=place)
+    if table.properties:
+        with card("Properties").style("margin-top: 16px"):
+            facts([(key, Cell(text=value, code=True)) for key, value in sorted(table.properties.items())])
+
+
+def _fill_detail(outcome: Outcome[Detail]) -> None:
+    detail = outcome.value
+    if detail is None:
+        notice(outcome.error, "bad", role="alert")
+        return
+    facts(
+        [
+            ("Version", str(detail.version)),
+            ("Size", size_text(detail.size_bytes)),
+            ("Files", f"{detail.files:,}"),
+            ("Partitioned by", ", ".join(detail.partition_columns) or "not partitioned"),
+            ("Delta protocol", f"reader {detail.reader_version}, writer {detail.writer_version}"),
+        ]
+    )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() and len(text) < 9 else 0
+
+
+PAGES = (
+    Page(
+        path="/catalog/{catalog}/{schema}/tables/{name}",
+        section="catalog",
+        load=_load,
+        draw=_draw,
+        title=lambda _visit, data: str(data.table.name),
+    ),
+)

@@ -1,0 +1,88 @@
+"""Addresses of pages: the one place that knows how they are written."""
+
+from urllib.parse import quote
+
+from millpond.catalog.domain import ObjectName, SchemaName
+
+HOME = "/"
+CATALOG = "/catalog"
+EXPERIMENTS = "/experiments"
+MODELS = "/models"
+SERVING = "/serving"
+
+
+def catalog_url(catalog: str) -> str:
+    """A catalog's page."""
+    return f"{CATALOG}/{_part(catalog)}"
+
+
+def schema_url(name: SchemaName) -> str:
+    """A schema's page."""
+    return f"{catalog_url(name.catalog)}/{_part(name.schema)}"
+
+
+def object_url(kind: str, name: ObjectName, tab: str | None = None) -> str:
+    """The page of a table, volume, function or model of the catalog; `kind` is one of those words."""
+    if kind == "model":
+        return model_url(str(name))
+    base = f"{schema_url(name.schema_name)}/{kind}s/{_part(name.name)}"
+    return f"{base}?tab={tab}" if tab else base
+
+
+def files_url(volume: ObjectName, path: str) -> str:
+    """A directory of a volume, by its path within the volume."""
+    base = object_url("volume", volume)
+    return f"{base}?path={quote(path, safe='/')}" if path else base
+
+
+def files_api_url(volume: ObjectName, path: str) -> str:
+    """Where the Files API reads and writes a file of a volume."""
+    full = f"/Volumes/{volume.catalog}/{volume.schema}/{volume.name}/{path}"
+    return "/api/2.0/fs/files" + quote(full, safe="/")
+
+
+def experiment_url(experiment_id: str) -> str:
+    """An experiment's page."""
+    return f"{EXPERIMENTS}/{_part(experiment_id)}"
+
+
+def model_url(name: str, version: str | None = None) -> str:
+    """A registered model's page, at one of its versions."""
+    base = f"{MODELS}/{_part(name)}"
+    return f"{base}?version={_part(version)}" if version else base
+
+
+def endpoint_url(name: str) -> str:
+    """A serving endpoint's page."""
+    return f"{SERVING}/{_part(name)}"
+
+
+def found_url(kind: str, full_name: str) -> str:
+    """The page of a catalog object of any kind by its dotted name."""
+    if kind == "catalog":
+        return catalog_url(full_name)
+    if kind == "schema":
+        return schema_url(SchemaName.of_full_name(full_name))
+    return object_url(kind, ObjectName.of_full_name(full_name))
+
+
+def search_url(text: str) -> str:
+    """What is found for a text."""
+    return f"/search?q={_part(text)}"
+
+
+# MLflow's own pages, served below /ml by the tracking room
+
+
+def mlflow_experiment_url(experiment_id: str) -> str:
+    """An experiment in MLflow's pages."""
+    return f"/ml/#/experiments/{_part(experiment_id)}"
+
+
+def mlflow_run_url(experiment_id: str, run_id: str) -> str:
+    """A run in MLflow's pages."""
+    return f"{mlflow_experiment_url(experiment_id)}/runs/{_part(run_id)}"
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
