@@ -2,36 +2,57 @@
 
 A pure ASGI middleware, so that streams (artifacts, files, events) pass through untouched. It takes a Bearer token, a
 Basic password or token, or the browser's session cookie, and puts the principal where `current_principal` finds it.
+`guarded` puts the whole door around an application.
 """
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from urllib.parse import quote
 
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from millpond.identity import acts
 from millpond.identity.domain import Principal
+from millpond.identity.limits import BodyLimit
+from millpond.identity.origin import is_foreign
+from millpond.identity.page_headers import PageHeaders
 from millpond.identity.service import IdentityService
-from millpond.kernel.errors import PermissionDenied, Unauthenticated
-from millpond.kernel.http import dialect_of, error_response, unauthenticated
+from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH, SIGN_OUT_PATH
+from millpond.kernel.errors import MillpondError, PermissionDenied, Unauthenticated, Unavailable
+from millpond.kernel.http import dialect_of, error_response
+from millpond.kernel.logs import get_logger
 
-SESSION_COOKIE = "millpond_session"
-SIGN_IN_PATH = "/sign-in"
+log = get_logger(__name__)
+
+__all__ = [
+    "PUBLIC_PATHS",
+    "SESSION_COOKIE",
+    "SIGN_IN_PATH",
+    "AuthMiddleware",
+    "acting_as",
+    "client_address",
+    "current_principal",
+    "guarded",
+]
 
 PUBLIC_PATHS = frozenset({
     "/health", "/health/live", "/health/ready", SIGN_IN_PATH, "/favicon.ico",
+    "/static/millpond.css", "/static/millpond.js",  # the looks of the sign-in page
     "/.well-known/databricks-config", "/oidc/.well-known/oauth-authorization-server",
     "/oidc/.well-known/openid-configuration", "/oidc/v1/token",
 })  # fmt: skip
-PUBLIC_PREFIXES = ("/_nicegui/", "/static/")  # scripts and styles of the sign-in page; no data
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Compared with the decoded path, whole: nothing below them is public, nor any other spelling of them."""
+_RECHECK_S = 15
+_POLICY_VIOLATION = 1008
 
 _principal: ContextVar[Principal | None] = ContextVar("millpond_principal", default=None)
 
@@ -54,12 +75,23 @@ def acting_as(principal: Principal) -> Iterator[None]:
         _principal.reset(reset)
 
 
+def client_address(connection: HTTPConnection) -> str:
+    """Where a request comes from; empty when the server cannot tell."""
+    return connection.client.host if connection.client else ""
+
+
+def guarded(app: ASGIApp, *, identity: IdentityService, public_url: str | None = None) -> ASGIApp:
+    """The application behind the whole door: authentication, bounded bodies, and headers that protect its pages."""
+    return PageHeaders(BodyLimit(AuthMiddleware(app, identity=identity, public_url=public_url), PUBLIC_PATHS))
+
+
 class AuthMiddleware:
     """Authenticates HTTP requests and websockets before anything else sees them."""
 
-    def __init__(self, app: ASGIApp, *, identity: IdentityService) -> None:
+    def __init__(self, app: ASGIApp, *, identity: IdentityService, public_url: str | None = None) -> None:
         self._app = app
         self._identity = identity
+        self._public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through with its principal, or answer 401, 403 or the way to the sign-in page."""
@@ -67,17 +99,23 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
+        principal = None
         try:
-            principal = await run_in_threadpool(self._authenticate, connection)
-            _refuse_foreign_origin(scope, connection)
-        except Unauthenticated as error:
-            principal = None
-            if not _is_public(scope["path"]):
-                await _refuse(scope, receive, send, connection, error)
-                return
-        except PermissionDenied as error:
-            await error_response(error.code, error.message, dialect_of(scope["path"]))(scope, receive, send)
+            if is_foreign(connection, public_url=self._public_url, cookie=SESSION_COOKIE):
+                raise PermissionDenied("The request comes from a page of another site.")
+            if scope["path"] not in PUBLIC_PATHS:
+                principal = await run_in_threadpool(self._authenticate, connection)
+        except OperationalError as error:
+            unreachable = Unavailable("The database cannot be reached; try again.")
+            log.error("no database at the door", exc_info=error)
+            await _refuse(scope, receive, send, connection, unreachable)
             return
+        except MillpondError as error:
+            acts.denied(None, scope.get("method", "websocket"), "path", scope["path"])
+            await _refuse(scope, receive, send, connection, error)
+            return
+        if scope["type"] == "websocket":
+            receive = self._rechecking(connection, receive)
         reset = _principal.set(principal)
         try:
             await self._app(scope, receive, send)
@@ -87,58 +125,67 @@ class AuthMiddleware:
     def _authenticate(self, connection: HTTPConnection) -> Principal:
         header = connection.headers.get("authorization")
         if header:
-            return self._by_header(header)
+            return self._by_header(header, connection)
         cookie = connection.cookies.get(SESSION_COOKIE)
         if cookie:
             return self._identity.authenticate_session(cookie)
         raise Unauthenticated("No credential was given; send an access token as 'Authorization: Bearer TOKEN'.")
 
-    def _by_header(self, header: str) -> Principal:
+    def _by_header(self, header: str, connection: HTTPConnection) -> Principal:
         scheme, _, value = header.partition(" ")
-        if scheme.lower() == "bearer":
-            return self._identity.authenticate(value.strip())
-        if scheme.lower() == "basic":
-            name, password = _decode_basic(value)
+        by_token = partial(self._identity.authenticate, path=connection.scope["path"])
+        if scheme.casefold() == "bearer":
+            return by_token(value.strip())
+        if scheme.casefold() == "basic":
+            name, password = _decode_basic(value.strip())
             if name == "token":  # the Databricks way to send a token to tools that only know Basic
-                return self._identity.authenticate(password)
-            return self._identity.authenticate_password(name, password)
+                return by_token(password)
+            return self._identity.authenticate_password(name, password, address=client_address(connection))
         raise Unauthenticated(f"Authorization scheme '{scheme[:20]}' is not supported; use Bearer.")
+
+    def _rechecking(self, connection: HTTPConnection, receive: Receive) -> Receive:
+        """Ends a websocket when its credential does: a page that stays open must not outlive its session."""
+        checked = time.monotonic()
+
+        async def receive_and_check() -> Message:
+            nonlocal checked
+            message = await receive()
+            if message["type"] != "websocket.receive" or time.monotonic() - checked < _RECHECK_S:
+                return message
+            try:
+                await run_in_threadpool(self._authenticate, connection)
+            except Unauthenticated:
+                return {"type": "websocket.disconnect", "code": _POLICY_VIOLATION, "reason": "the session has ended"}
+            checked = time.monotonic()
+            return message
+
+        return receive_and_check
 
 
 def _decode_basic(value: str) -> tuple[str, str]:
     try:
         name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+    except (binascii.Error, ValueError) as error:
         raise Unauthenticated("The Basic credential is not base64 of NAME:PASSWORD.") from error
     return name, password
 
 
-def _is_public(path: str) -> bool:
-    return path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES)
-
-
-def _refuse_foreign_origin(scope: Scope, connection: HTTPConnection) -> None:
-    """A page of another site must not act with our cookie (CSRF); clients with a header are not browsers' forms."""
-    unsafe = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
-    if not unsafe or "authorization" in connection.headers:
-        return
-    origin = connection.headers.get("origin")
-    if origin and origin.partition("://")[2] != _host(connection.headers):
-        raise PermissionDenied("The request comes from another site.")
-
-
-def _host(headers: Mapping[str, str] | Headers) -> str:
-    return headers.get("x-forwarded-host") or headers.get("host") or ""
-
-
-async def _refuse(
-    scope: Scope, receive: Receive, send: Send, connection: HTTPConnection, error: Unauthenticated
-) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, connection: HTTPConnection, error: MillpondError) -> None:
     if scope["type"] == "websocket":
         await receive()
-        await send({"type": "websocket.close", "code": 1008, "reason": "sign in first"})
-    elif scope["method"] == "GET" and "text/html" in connection.headers.get("accept", ""):
-        target = scope["path"] + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
-        await RedirectResponse(f"{SIGN_IN_PATH}?next={quote(target)}", status_code=303)(scope, receive, send)
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": "sign in first"})
+    elif isinstance(error, Unauthenticated) and _is_page(scope, connection):
+        raw = scope.get("raw_path") or scope["path"].encode()
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        target = "/" if scope["path"] == SIGN_OUT_PATH else (raw + query).decode("latin-1")
+        await RedirectResponse(f"{SIGN_IN_PATH}?next={quote(target, safe='')}", status_code=303)(scope, receive, send)
     else:
-        await unauthenticated(scope["path"], error.message)(scope, receive, send)
+        response = error_response(error.code, error.message, dialect_of(scope["path"]))
+        await response(scope, receive, send)
+
+
+def _is_page(scope: Scope, connection: HTTPConnection) -> bool:
+    """Whether a browser shows the answer as a page, and its user can sign in."""
+    if "authorization" in connection.headers or "text/html" not in connection.headers.get("accept", ""):
+        return False
+    return scope["method"] in {"GET", "HEAD"} or scope["path"] == SIGN_OUT_PATH

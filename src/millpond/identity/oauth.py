@@ -78,7 +78,7 @@ class OAuthService:
             raise OAuthError("invalid_request", "assume_group is not supported.")
         now = utc_now()
         with self._database.read() as connection:
-            held = tokens.find_held(connection, hash_secret(secret), [CredentialKind.CLIENT_SECRET], now)
+            held = tokens.find_held(connection, hash_secret(secret), CredentialKind.CLIENT_SECRET, now)
         if (
             held is None
             or held.account.kind is not PrincipalKind.SERVICE_PRINCIPAL

@@ -109,7 +109,7 @@ class IdentityService:
         """
         if token:
             with self._database.read() as connection:
-                held = tokens.find_held(connection, hash_secret(token.strip()), [CredentialKind.PERSONAL], utc_now())
+                held = tokens.find_held(connection, hash_secret(token.strip()), CredentialKind.PERSONAL, utc_now())
                 principal = groups.principal_of(connection, held.account) if held else None
             if held is None or principal is None:
                 raise Unauthenticated("The access token is wrong, expired or revoked.")
@@ -215,7 +215,7 @@ class IdentityService:
 
     def _by_secret(self, secret: str, kind: CredentialKind, refusal: str) -> Principal:
         with self._database.read() as connection:
-            held = tokens.find_held(connection, hash_secret(secret), [kind], utc_now())
+            held = tokens.find_held(connection, hash_secret(secret), kind, utc_now())
             if held is None:
                 raise Unauthenticated(refusal)
             return groups.principal_of(connection, held.account)

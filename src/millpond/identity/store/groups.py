@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Select, delete, insert, literal, select
+from sqlalchemy import Connection, Select, bindparam, delete, insert, literal, select
 
 from millpond.identity.domain import ADMINS, USERS, Account, Principal, PrincipalKind, Related
 from millpond.identity.store.tables import memberships, principals
@@ -19,14 +19,17 @@ def lock(connection: Connection) -> None:
 
 def principal_of(connection: Connection, account: Account) -> Principal:
     """The account as the one who asks: with all its groups, and an administrator when `admins` is among them."""
-    groups = frozenset({USERS, *connection.execute(_names_above(int(account.id))).scalars()})
+    groups = frozenset({USERS, *connection.execute(_NAMES_ABOVE, {"member": int(account.id)}).scalars()})
     return Principal(id=account.id, name=account.name, kind=account.kind, is_admin=ADMINS in groups, groups=groups)
 
 
-def _names_above(member_id: int) -> Select[tuple[str]]:
-    above = select(memberships.c.group_id).where(memberships.c.member_id == member_id).cte(recursive=True)
+def _names_above() -> Select[tuple[str]]:
+    above = select(memberships.c.group_id).where(memberships.c.member_id == bindparam("member")).cte(recursive=True)
     above = above.union(select(memberships.c.group_id).join(above, memberships.c.member_id == above.c.group_id))
     return select(principals.c.name).join(above, principals.c.id == above.c.group_id)
+
+
+_NAMES_ABOVE = _names_above()  # built once: every request runs it
 
 
 def contains(connection: Connection, outer_id: str, inner_id: str) -> bool:

@@ -1,16 +1,28 @@
 """Credentials, kept by the hash of their secret."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from millpond.identity.domain import Account, Token
 from millpond.identity.store.accounts import account_of
 from millpond.identity.store.tables import principals, tokens
+from millpond.kernel.database import UtcDateTime
 from millpond.kernel.ids import new_id
 
 _MAX_LISTED = 10_000
@@ -44,28 +56,23 @@ def token_of(row: Any) -> Token:
     )
 
 
-def find_held(
-    connection: Connection, secret_hash: bytes, kinds: Sequence[CredentialKind], now: datetime
-) -> Held | None:
-    """The unexpired credential with this hash, if its holder is active."""
-    kind_names = [kind.value for kind in kinds]
-    return _held(connection, now, tokens.c.secret_hash == secret_hash, tokens.c.kind.in_(kind_names))
+def find_held(connection: Connection, secret_hash: bytes, kind: CredentialKind, now: datetime) -> Held | None:
+    """The unexpired credential of a kind with this hash, if its holder is active."""
+    values = {"secret_hash": secret_hash, "kind": kind.value, "now": now}
+    return _held_of(connection.execute(_HELD_BY_HASH, values).first())
 
 
 def find_held_by_id(connection: Connection, token_id: str, now: datetime) -> Held | None:
     """The unexpired credential with this id, if its holder is active."""
-    return _held(connection, now, tokens.c.id == token_id)
+    return _held_of(connection.execute(_HELD_BY_ID, {"token_id": token_id, "now": now}).first())
 
 
-def _held(connection: Connection, now: datetime, *which: ColumnElement[bool]) -> Held | None:
-    columns = [column.label(f"token_{column.name}") for column in tokens.c]
-    query = select(principals, *columns).join(tokens, tokens.c.principal_id == principals.c.id)
-    row = connection.execute(query.where(*which, principals.c.active, _unexpired(now))).first()
+def _held_of(row: Any) -> Held | None:
     if row is None:
         return None
     token = Token(
         id=row.token_id,
-        principal_id=str(row.token_principal_id),
+        principal_id=str(row.id),
         created_by=row.token_created_by,
         comment=row.token_comment,
         created_at=row.token_created_at,
@@ -165,7 +172,7 @@ def remove_expired(connection: Connection, before: datetime) -> int:
     return connection.execute(delete(tokens).where(tokens.c.expires_at < before)).rowcount
 
 
-def _unexpired(now: datetime) -> ColumnElement[bool]:
+def _unexpired(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     return or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now)
 
 
@@ -174,3 +181,14 @@ def _which(token_id: str, kind: CredentialKind, principal_id: str | None) -> lis
     if principal_id is not None:
         clauses.append(tokens.c.principal_id == int(principal_id))
     return clauses
+
+
+def _held(*which: ColumnElement[bool]) -> Select[Any]:
+    columns = [column.label(f"token_{column.name}") for column in tokens.c]
+    query = select(principals, *columns).join(tokens, tokens.c.principal_id == principals.c.id)
+    return query.where(*which, principals.c.active, _unexpired(bindparam("now", type_=UtcDateTime)))
+
+
+# built once: every request runs one of them
+_HELD_BY_HASH = _held(tokens.c.secret_hash == bindparam("secret_hash"), tokens.c.kind == bindparam("kind"))
+_HELD_BY_ID = _held(tokens.c.id == bindparam("token_id"))
