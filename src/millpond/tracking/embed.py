@@ -1,7 +1,7 @@
 """The embedded MLflow as one ASGI application: API, artifact doors and MLflow's own pages under `/ml/`.
 
-MLflow is imported in a thread while the rest of the server already answers; requests to MLflow wait for it. It must be
-mounted last, at `/`, inside the middleware that authenticates.
+MLflow is imported in a thread while the rest of the server already answers; requests to MLflow wait for it. It must
+stand inside the middleware that authenticates.
 """
 
 import asyncio
@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from millpond.catalog.service import CatalogService
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Unavailable
 from millpond.kernel.http import Dialect, error_response
 from millpond.kernel.logs import get_logger
-from millpond.kernel.settings import S3Settings
+from millpond.kernel.settings import S3Settings, Settings
 from millpond.tracking.bridge import WsgiBridge
-from millpond.tracking.catalog_models import CatalogModels
+from millpond.tracking.catalog_models import CatalogModels, MlflowRows
 from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 UI_PREFIX = "/ml"
+_SERVED_PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/", f"{UI_PREFIX}/")
+_SERVED_PATHS = frozenset({UI_PREFIX, "/graphql", "/get-artifact", "/model-versions/get-artifact", "/v1/traces"})
 _OWN_SCHEME = "millpond"
 
 
@@ -53,6 +57,25 @@ class _Loaded:
     files: "ArtifactFiles"
     doors: "ArtifactDoors"
     handlers: WsgiBridge
+    spans: ASGIApp
+
+
+class MlflowRoute(BaseRoute):
+    """Routes MLflow's paths to it, wherever it stands among an application's routes."""
+
+    path = "/mlflow"
+
+    def __init__(self, app: "MlflowApp") -> None:
+        self._app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Full for MLflow's paths, with this route for the metrics."""
+        served = scope["type"] == "http" and self._app.serves(scope["path"])
+        return (Match.FULL, {"route": self}) if served else (Match.NONE, {})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        await self._app(scope, receive, send)
 
 
 class MlflowApp:
@@ -87,6 +110,13 @@ class MlflowApp:
         return (await self._wait()).stores
 
     @property
+    def state(self) -> str:
+        """`ok`, `loading`, or what went wrong."""
+        if self._failure is not None:
+            return f"failed: {self._failure}"
+        return "loading" if self._loaded is None else "ok"
+
+    @property
     def stores(self) -> Stores:
         """The stores. Raises Unavailable while MLflow is not loaded."""
         if self._loaded is None:
@@ -99,6 +129,10 @@ class MlflowApp:
         if self._loaded is None:
             raise Unavailable("MLflow is still being loaded; try again in a moment.")
         return self._loaded.files
+
+    def serves(self, path: str) -> bool:
+        """Whether a request path is one of MLflow's."""
+        return path.startswith(_SERVED_PREFIXES) or path in _SERVED_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -116,6 +150,8 @@ class MlflowApp:
         inner = _without_prefix(scope)
         if (door := loaded.doors.door(inner)) is not None:
             await loaded.doors.answer(door, inner, receive, send)
+        elif inner["path"] == "/v1/traces":
+            await loaded.spans(inner, receive, send)
         else:
             await loaded.handlers(inner, receive, send)
 
@@ -174,7 +210,27 @@ def _build(
     tracking_utils.set_tracking_uri(f"{_OWN_SCHEME}://server")
     registry_utils.set_registry_uri(f"{_OWN_SCHEME}://server")
     doors = ArtifactDoors(files, stores.tracking, stores.registry)
-    return _Loaded(stores=stores, files=files, doors=doors, handlers=WsgiBridge(flask_app()))
+    return _Loaded(stores=stores, files=files, doors=doors, handlers=WsgiBridge(flask_app()), spans=_span_receiver())
+
+
+def _span_receiver() -> ASGIApp:
+    """MLflow's OTLP endpoint, to which its clients send the spans of traces."""
+    from fastapi import FastAPI
+    from mlflow.server.otel_api import otel_router
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(otel_router)
+    return app
+
+
+def open_mlflow(database: Database, settings: Settings, catalog: CatalogService) -> MlflowApp:
+    """The embedded MLflow of a Millpond, on its catalog."""
+    catalog.on_models(MlflowRows())
+    root = settings.storage_root or ""
+    artifact_root = (
+        f"{root.rstrip('/')}/artifacts" if root.startswith("s3://") else str(settings.data_dir / "artifacts")
+    )
+    return MlflowApp(database=database, catalog=CatalogModels(catalog), artifact_root=artifact_root, s3=settings.s3)
 
 
 def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:
