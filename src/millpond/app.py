@@ -1,8 +1,8 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -10,8 +10,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from millpond.catalog.service import open_catalog
 from millpond.home import Home, make_credentials
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
+from millpond.identity.directory import DirectoryService
 from millpond.identity.middleware import AuthMiddleware
 from millpond.identity.service import IdentityService
 from millpond.kernel import metrics
@@ -20,6 +22,9 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.kernel.http import install_error_handlers
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
+from millpond.tracking.routes import model_router
+from millpond.tracking.service import ModelService
 
 FIRST_ADMINISTRATOR = "admin@millpond.local"
 
@@ -31,10 +36,15 @@ def build_app(settings: Settings) -> ASGIApp:
     ensure_schema(database)
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
     bootstrap(home, identity)
+    directory = DirectoryService(database)
+    catalog = open_catalog(database, settings, _exact_name(directory))
+    mlflow = open_mlflow(database, settings, catalog)
 
-    app = FastAPI(title="Millpond", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
+    app = FastAPI(title="Millpond", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(mlflow))
     install_error_handlers(app)
-    app.include_router(_health_router(database))
+    app.include_router(_health_router(database, mlflow))
+    app.include_router(model_router(ModelService(catalog, lambda: mlflow.stores)))
+    app.router.routes.append(MlflowRoute(mlflow))
     app.include_router(_unknown_api_router())
     return _Measured(AuthMiddleware(app, identity=identity))
 
@@ -45,12 +55,24 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
     identity.bootstrap(credentials.user, password=credentials.password, secret=credentials.token)
 
 
-@asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    yield
+def _exact_name(directory: DirectoryService) -> Callable[[str], str | None]:
+    def find(name: str) -> str | None:
+        account = directory.find_principal(name)
+        return account.name if account else None
+
+    return find
 
 
-def _health_router(database: Database) -> APIRouter:
+def _lifespan(mlflow: MlflowApp) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def run(_app: FastAPI) -> AsyncIterator[None]:
+        mlflow.start()  # loads in the background; its requests wait for it
+        yield
+
+    return run
+
+
+def _health_router(database: Database, mlflow: MlflowApp) -> APIRouter:
     router = APIRouter()
 
     @router.get("/health/live")
@@ -60,7 +82,7 @@ def _health_router(database: Database) -> APIRouter:
     @router.get("/health")
     @router.get("/health/ready")
     def ready() -> Response:
-        checks = {"database": _database_state(database)}
+        checks = {"database": _database_state(database), "mlflow": mlflow.state}
         ok = all(state == "ok" for state in checks.values())
         body = {"status": "ready" if ok else "not ready", "checks": checks}
         return JSONResponse(body, status_code=200 if ok else 503)
