@@ -65,15 +65,16 @@ def dialect_of(path: str) -> Dialect:
     return Dialect.OAUTH if path.startswith("/oidc/") else Dialect.DATABRICKS
 
 
-def error_response(code: str, message: str, dialect: Dialect, *, status: int | None = None) -> Response:
+def error_response(
+    code: str, message: str, dialect: Dialect, *, status: int | None = None, scim_type: str | None = None
+) -> Response:
     """The answer that a client of the dialect turns into its own exception."""
     status = status or (_MLFLOW_STATUS if dialect is Dialect.MLFLOW else STATUS_OF_CODE).get(code, 500)
-    return JSONResponse(
-        _body(code, message, dialect, status), status_code=status, headers=_HEADERS_OF_STATUS.get(status)
-    )
+    body = _body(code, message, dialect, status, scim_type)
+    return JSONResponse(body, status_code=status, headers=_HEADERS_OF_STATUS.get(status))
 
 
-def _body(code: str, message: str, dialect: Dialect, status: int) -> dict[str, Any]:
+def _body(code: str, message: str, dialect: Dialect, status: int, scim_type: str | None) -> dict[str, Any]:
     match dialect:
         case Dialect.SCIM:
             body: dict[str, Any] = {
@@ -81,7 +82,9 @@ def _body(code: str, message: str, dialect: Dialect, status: int) -> dict[str, A
                 "detail": message,
                 "status": str(status),
             }
-            return body | ({"scimType": "uniqueness"} if code == "RESOURCE_ALREADY_EXISTS" else {})
+            # always there: the Databricks SDK writes it before the message, and "None" where it is absent
+            kind = {400: "invalidValue", 409: "uniqueness"}.get(status, "")
+            return body | {"scimType": scim_type or kind}
         case Dialect.OAUTH:
             return {"error": "invalid_client" if status == 401 else "invalid_request", "error_description": message}
         case Dialect.MLFLOW:
@@ -96,7 +99,10 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(MillpondError)
     async def _ours(request: Request, error: MillpondError) -> Response:
         status = 507 if isinstance(error, StorageFull) else None
-        return error_response(error.code, error.message, dialect_of(request.url.path), status=status)
+        scim_type = getattr(error, "scim_type", None)  # what RFC 7644 calls it, where its class knows
+        return error_response(
+            error.code, error.message, dialect_of(request.url.path), status=status, scim_type=scim_type
+        )
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:

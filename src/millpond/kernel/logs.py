@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 _SECRETS = re.compile(
-    r"(dapi[0-9a-f]{8})[0-9a-f]{20,}|(?i:(bearer|basic) )[A-Za-z0-9._~+/=-]{8,}|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9._-]+"
+    r"((?:dapi|dose|mps-)[0-9a-f]{8})[0-9a-f]{20,}|(?i:(bearer|basic) )[A-Za-z0-9._~+/=-]{8,}"
+    r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9._-]+"
 )
 
 
