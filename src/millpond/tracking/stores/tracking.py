@@ -4,9 +4,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlflow.entities import ExperimentTag, RunTag
+from mlflow.entities import ExperimentTag, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT
 from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.store.tracking.dbmodels.models import (
     SqlExperiment,
@@ -109,6 +110,10 @@ class OwnedTrackingStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         if lifecycle_stage is not None:
             query = query.filter(SqlExperiment.lifecycle_stage == lifecycle_stage)
         return [row[0] for row in query.all()]
+
+    def search_experiments(self, view_type: str = ViewType.ACTIVE_ONLY, max_results: int = 0, **values: Any) -> Any:
+        """Search; without a number of results, as the Databricks SDK asks, up to a page."""
+        return super().search_experiments(view_type, max_results or SEARCH_MAX_RESULTS_DEFAULT, **values)
 
     # Whose name stands on it
 
