@@ -131,6 +131,8 @@ class TableConstraint:
     parent_table: str | None = None
     """Full name of the table a foreign key points to; None makes it a primary key."""
     parent_columns: tuple[str, ...] = ()
+    timeseries_columns: tuple[str, ...] = ()
+    """Those of a primary key's columns that hold the time of a feature's value."""
     rely: bool = False
 
 

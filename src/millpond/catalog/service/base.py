@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -10,7 +11,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.exc import IntegrityError
 
 from millpond.catalog import locations
-from millpond.catalog.domain import Catalog, ObjectName, Schema, SchemaName
+from millpond.catalog.domain import MAIN, Catalog, ObjectName, Schema, SchemaName
 from millpond.catalog.names import check_text
 from millpond.catalog.storage import Storages
 from millpond.catalog.store import containers, objects
@@ -75,6 +76,12 @@ class Base:
         self._find_owner = find_owner
         self._purge_after = purge_after
         self._model_hooks: ModelHooks | None = None
+
+    @cached_property
+    def metastore_id(self) -> str:
+        """The id of this installation's one metastore: that of its first catalog, which is never dropped."""
+        with self.database.read() as connection:
+            return self._catalog(connection, MAIN).id
 
     def on_models(self, hooks: ModelHooks) -> None:
         """Let the tracking room follow models that are dropped or renamed with their containers."""

@@ -48,14 +48,22 @@ class Paths(Containers):
 
         Raises NotFound, PermissionDenied.
         """
+        root = self.volume_location(principal, path, write=write)
+        location = locations.join(root, *path.parts)
+        _refuse_links(locations.without_glob(location), below=root)
+        return location
+
+    def volume_location(self, principal: Principal, path: VolumePath, *, write: bool) -> str:
+        """The location of the volume of a path, in which the principal may read (or write).
+
+        Raises NotFound, PermissionDenied.
+        """
         if path.parts[:1] == (HOUSEKEEPING,):
             raise InvalidArgument(f"'{HOUSEKEEPING}' at the root of a volume is the server's; choose another name.")
         with self.database.read() as connection:
             volume = self._volume(connection, path.volume)
         require(principal, Act.WRITE if write else Act.READ, volume.securable)
-        location = locations.join(volume.storage_location, *path.parts)
-        _refuse_links(locations.without_glob(location), below=volume.storage_location)
-        return location
+        return volume.storage_location
 
     def _volume(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Volume:
         row = objects.find_row(connection, volumes, name, lock=lock)

@@ -109,3 +109,8 @@ def delete_rows_in(connection: Connection, schema_id: str) -> None:
     """Remove every object of a schema."""
     for table in (tables, volumes, functions, models):
         connection.execute(delete(table).where(table.c.schema_id == schema_id))
+
+
+def all_rows(connection: Connection, table: Table) -> Sequence[Any]:
+    """Every object of a kind, in every schema."""
+    return connection.execute(select_objects(table)).all()

@@ -48,5 +48,11 @@ def model_of(row: Any) -> Model:
 
 
 def _constraint_of(item: dict[str, Any]) -> TableConstraint:
-    tuples = {"columns": tuple(item["columns"]), "parent_columns": tuple(item["parent_columns"])}
-    return TableConstraint(**{**item, **tuples})
+    return TableConstraint(
+        name=item["name"],
+        columns=tuple(item["columns"]),
+        parent_table=item["parent_table"],
+        parent_columns=tuple(item["parent_columns"]),
+        timeseries_columns=tuple(item["timeseries_columns"]),
+        rely=item["rely"],
+    )

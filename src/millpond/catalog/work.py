@@ -1,0 +1,104 @@
+"""The janitor: removes what nobody will ask for again. Each step may be cut off and repeated.
+
+- files of managed tables and volumes that were dropped, once their time has come;
+- staged locations that were never registered;
+- uploads that nobody finished.
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+
+from millpond.catalog.service import CatalogService
+from millpond.catalog.store import housekeeping, objects
+from millpond.catalog.store.rows import volume_of
+from millpond.catalog.store.schema import volumes
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.errors import MillpondError
+from millpond.kernel.logs import get_logger
+
+STAGED_FOR = timedelta(days=1)
+UPLOAD_LEFTOVERS_FOR = timedelta(days=1)
+_BATCH = 100
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What one round removed."""
+
+    staged: int
+    purged: int
+    uploads: int
+    leftovers: int
+
+
+class Janitor:
+    """Cleans up behind the catalog. Several may run; each step is harmless when repeated."""
+
+    def __init__(self, catalog: CatalogService, database: Database) -> None:
+        self._catalog = catalog
+        self._database = database
+
+    def run_once(self) -> Swept:
+        """One round over everything that is due."""
+        staged = self._expire_staged()
+        return Swept(
+            staged=staged, purged=self._purge(), uploads=self._forget_uploads(), leftovers=self._sweep_volumes()
+        )
+
+    def run_until(self, stopped: threading.Event, *, interval_s: float = 600) -> None:
+        """Rounds until told to stop; a round that fails is logged and tried again."""
+        while not stopped.wait(interval_s):
+            try:
+                swept = self.run_once()
+            except Exception as error:  # the boundary of a work item
+                log.error("the catalog's janitor failed", exc_info=error)
+            else:
+                log.info("the catalog's janitor swept", **vars(swept))
+
+    def _expire_staged(self) -> int:
+        now = utc_now()
+        with self._database.write() as connection:
+            return housekeeping.expire_staged(connection, before=now - STAGED_FOR, due_at=now)
+
+    def _purge(self) -> int:
+        with self._database.read() as connection:
+            due = housekeeping.list_due_purges(connection, utc_now(), _BATCH)
+        return sum(self._purge_one(row.id, row.location, row.what) for row in due)
+
+    def _purge_one(self, purge_id: str, location: str, what: str) -> bool:
+        """Files first, then the note: cut off in between, it is done again."""
+        with self._database.read() as connection:
+            in_use = housekeeping.location_in_use(connection, location)
+        if in_use:
+            log.error("a purge names a location in use; its files stay", location=location, what=what)
+        else:
+            try:
+                self._catalog.storages.tree(location, shown=what).remove_all()
+            except (MillpondError, OSError) as error:
+                log.warning("files cannot be removed yet", location=location, what=what, error=str(error))
+                return False
+        with self._database.write() as connection:
+            housekeeping.delete_purge(connection, purge_id)
+        return not in_use
+
+    def _forget_uploads(self) -> int:
+        with self._database.write() as connection:
+            expired = housekeeping.list_expired_uploads(connection, utc_now(), 10 * _BATCH)
+            for row in expired:
+                housekeeping.delete_upload(connection, row.id)
+        return len(expired)
+
+    def _sweep_volumes(self) -> int:
+        before, swept = utc_now() - UPLOAD_LEFTOVERS_FOR, 0
+        with self._database.read() as connection:
+            roots = [volume_of(row).storage_location for row in objects.all_rows(connection, volumes)]
+        for root in roots:
+            try:
+                swept += self._catalog.storages.tree(root, shown=root).sweep(before)
+            except (MillpondError, OSError) as error:
+                log.warning("a volume cannot be swept", location=root, error=str(error))
+        return swept
