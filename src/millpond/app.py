@@ -12,9 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.catalog.service import open_catalog
 from millpond.home import Home, make_credentials
+from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
+from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
-from millpond.identity.middleware import AuthMiddleware
+from millpond.identity.middleware import guarded
+from millpond.identity.oauth import OAuthService
 from millpond.identity.service import IdentityService
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
@@ -34,7 +37,8 @@ def build_app(settings: Settings) -> ASGIApp:
     home = Home(settings.data_dir)
     database = Database(settings.effective_database_url)
     ensure_schema(database)
-    identity = IdentityService(database, Signer(load_signing_key(home.root)))
+    signer = Signer(load_signing_key(home.root))
+    identity = IdentityService(database, signer)
     bootstrap(home, identity)
     directory = DirectoryService(database)
     catalog = open_catalog(database, settings, _exact_name(directory))
@@ -43,10 +47,13 @@ def build_app(settings: Settings) -> ASGIApp:
     app = FastAPI(title="Millpond", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(mlflow))
     install_error_handlers(app)
     app.include_router(_health_router(database, mlflow))
+    oauth = OAuthService(database, signer, identity)
+    custody = CustodyService(database)
+    app.include_router(identity_routes.router(identity, directory, custody, oauth, public_url=settings.public_url))
     app.include_router(model_router(ModelService(catalog, lambda: mlflow.stores)))
     app.router.routes.append(MlflowRoute(mlflow))
     app.include_router(_unknown_api_router())
-    return _Measured(AuthMiddleware(app, identity=identity))
+    return _Measured(guarded(app, identity=identity, public_url=settings.public_url))
 
 
 def bootstrap(home: Home, identity: IdentityService) -> None:
