@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import anyio
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from millpond.catalog.files import Files, shown
@@ -22,7 +22,7 @@ from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument
-from millpond.kernel.http import read_json
+from millpond.kernel.http import Dialect, error_response, read_json
 
 _FILES = "/api/2.0/fs/files"
 _DIRECTORIES = "/api/2.0/fs/directories"
@@ -72,12 +72,8 @@ def _add_reading(router: APIRouter, files: Files) -> None:
     ) -> Response:
         found = _file(files.status(principal, path), path)
         if if_unmodified_since and _is_modified(found, if_unmodified_since):
-            body = {
-                "error_code": "ABORTED",
-                "message": f"'{path}' has changed since {if_unmodified_since}.",
-                "details": [],
-            }
-            return JSONResponse(body, status_code=412)
+            message = f"'{path}' has changed since {if_unmodified_since}."
+            return error_response("ABORTED", message, Dialect.DATABRICKS, status=412)
         span = _span(range, found.size_bytes)
         if span is None:
             return Response(status_code=416, headers={"Content-Range": f"bytes */{found.size_bytes}"})

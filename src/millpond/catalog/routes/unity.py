@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from millpond.catalog.domain import ObjectName, SchemaName, StagedTable, Table, TableType
+from millpond.catalog.domain import (
+    Catalog,
+    Function,
+    ObjectName,
+    Schema,
+    SchemaName,
+    StagedTable,
+    Table,
+    TableType,
+    Volume,
+)
 from millpond.catalog.service import CatalogService
 from millpond.catalog.wire import unity as wire
 from millpond.identity.domain import Principal
@@ -110,7 +120,7 @@ def metastore_router(catalog: CatalogService, workspace_id: int) -> APIRouter:
 
 
 def _add_catalogs(router: APIRouter, catalog: CatalogService) -> None:
-    def shown(item: wire.Catalog) -> dict[str, Any]:
+    def shown(item: Catalog) -> dict[str, Any]:
         return wire.catalog_json(item, catalog.metastore_id, catalog.storage_root)
 
     @router.get("/catalogs")
@@ -151,7 +161,7 @@ def _add_catalogs(router: APIRouter, catalog: CatalogService) -> None:
 
 
 def _add_schemas(router: APIRouter, catalog: CatalogService) -> None:
-    def shown(item: wire.Schema) -> dict[str, Any]:
+    def shown(item: Schema) -> dict[str, Any]:
         return wire.schema_json(item, catalog.metastore_id)
 
     @router.get("/schemas")
@@ -299,7 +309,7 @@ def _add_constraints(router: APIRouter, catalog: CatalogService) -> None:
 
 
 def _add_volumes(router: APIRouter, catalog: CatalogService) -> None:
-    def shown(item: wire.Volume) -> dict[str, Any]:
+    def shown(item: Volume) -> dict[str, Any]:
         return wire.volume_json(item, catalog.metastore_id)
 
     @router.get("/volumes")
@@ -337,7 +347,7 @@ def _add_volumes(router: APIRouter, catalog: CatalogService) -> None:
 
 
 def _add_functions(router: APIRouter, catalog: CatalogService) -> None:
-    def shown(item: wire.Function) -> dict[str, Any]:
+    def shown(item: Function) -> dict[str, Any]:
         return wire.function_json(item, catalog.metastore_id)
 
     @router.get("/functions")
