@@ -243,8 +243,15 @@ class TableColumn:
     numeric: bool = False
     grow: bool = False
     """Takes the width that the others leave."""
+    short: bool = False
+    """On one line, cut when too long: names of people, mostly."""
     optional: bool = False
     """Hidden on narrow screens."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """What `components/data_table.js` reads."""
+        names = [name for name in ("numeric", "grow", "short", "optional") if getattr(self, name)]
+        return {"label": self.label, "classes": [f"mp-{name}" for name in names]}
 
 
 class DataTable(Element, component="components/data_table.js"):
@@ -253,10 +260,7 @@ class DataTable(Element, component="components/data_table.js"):
     def __init__(self, *, label: str, columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell | str]]) -> None:
         super().__init__()
         self.props["label"] = label
-        self.props["columns"] = [
-            {"label": column.label, "numeric": column.numeric, "grow": column.grow, "optional": column.optional}
-            for column in columns
-        ]
+        self.props["columns"] = [column.to_wire() for column in columns]
         self.props["rows"] = [[cell.to_wire() if isinstance(cell, Cell) else {"t": cell} for cell in row] for row in rows]
 
 
@@ -283,6 +287,23 @@ def filter_form(
         el("input", type="search", name=name, value=value, aria_label=label, placeholder=placeholder or label,
            autocomplete="off", spellcheck="false")  # fmt: skip
     return form
+
+
+class TextField:
+    """A native input or text area; `value` is what it holds as far as the server has heard."""
+
+    def __init__(self, *, label: str, value: str = "", placeholder: str = "", lines: int = 1, **attributes: Any) -> None:
+        self.value = value
+        kind: dict[str, Any] = {"rows": str(lines)} if lines > 1 else {"type": "text"}
+        tag = "textarea" if lines > 1 else "input"
+        self.element = el(
+            tag, cls="mp-input", aria_label=label, placeholder=placeholder, value=value, spellcheck="false",
+            autocomplete="off", **kind, **attributes,
+        )  # fmt: skip
+        self.element.on("input", self._heard, js_handler="(event) => emit(event.target.value)")
+
+    def _heard(self, event: Any) -> None:
+        self.value = str(event.args)
 
 
 def skeleton(lines: int = 6) -> Element:

@@ -170,19 +170,25 @@ def leave_open_pages(session: str) -> None:
             client.open(SIGN_IN_PATH)
 
 
-def later(visit: Visit, load: Callable[[Principal], T], draw: Callable[[Outcome[T]], None], *, into: ui.element) -> None:
-    """Load something slow after the page is shown, and draw it into a place that holds a skeleton until then."""
-
+def later(visit: Visit, load: Callable[[Principal], T], fill: Callable[[Outcome[T]], None]) -> None:
+    """Load something slow when the page is shown, then put it in its place."""
     filled = False
 
-    async def fill() -> None:
+    async def run() -> None:
         nonlocal filled
-        if filled:  # the browser only reconnected
-            return
-        filled = True
-        outcome = await visit.act(load)
-        into.clear()
-        with into:
+        if not filled:  # else the browser only reconnected
+            filled = True
+            fill(await visit.act(load))
+
+    context.client.on_connect(run)
+
+
+def filling(place: ui.element, draw: Callable[[Outcome[T]], None]) -> Callable[[Outcome[T]], None]:
+    """Replaces what a place holds, a skeleton mostly, with what `draw` makes."""
+
+    def fill(outcome: Outcome[T]) -> None:
+        place.clear()
+        with place:
             draw(outcome)
 
-    context.client.on_connect(fill)
+    return fill

@@ -5,26 +5,22 @@ export default {
     ago: (ms) => window.millpond.ago(ms),
     exact: (ms) => window.millpond.exact(ms),
     iso: (ms) => new Date(ms).toISOString(),
-    classes(index) {
-      const column = this.columns[index];
-      return { "mp-num": column.numeric, "mp-grow": column.grow, "mp-optional": column.optional };
-    },
   },
   template: `
     <div class="mp-table-frame" role="region" :aria-label="label" tabindex="0">
       <table class="mp-table">
         <thead>
-          <tr><th v-for="(column, i) in columns" :key="i" scope="col" :class="classes(i)">{{ column.label }}</th></tr>
+          <tr><th v-for="(column, i) in columns" :key="i" scope="col" :class="column.classes">{{ column.label }}</th></tr>
         </thead>
         <tbody>
           <tr v-for="(row, r) in rows" :key="r">
-            <td v-for="(cell, i) in row" :key="i" :class="classes(i)">
+            <td v-for="(cell, i) in row" :key="i" :class="columns[i].classes">
               <span class="mp-cell">
                 <i v-if="cell.i" class="mp-icon" aria-hidden="true">{{ cell.i }}</i>
                 <time v-if="cell.w" :datetime="iso(cell.w)" :title="exact(cell.w)">{{ ago(cell.w) }}</time>
                 <a v-else-if="cell.h" class="mp-link" :class="{ 'mp-mono': cell.m }" :href="cell.h" :title="cell.x">{{ cell.t }}</a>
                 <code v-else-if="cell.m" :title="cell.x">{{ cell.t }}</code>
-                <span v-else-if="cell.t" :title="cell.x">{{ cell.t }}</span>
+                <span v-else-if="cell.t" :title="cell.x || (columns[i].classes.includes('mp-short') ? cell.t : null)">{{ cell.t }}</span>
                 <span v-for="(badge, b) in cell.b || []" :key="b" class="mp-badge" :class="'mp-' + badge[1]">{{ badge[0] }}</span>
               </span>
               <span v-if="cell.s" class="mp-note">{{ cell.s }}</span>

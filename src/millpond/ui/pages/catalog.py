@@ -75,7 +75,7 @@ def _draw_root(visit: Visit, data: _Root) -> None:
         columns = (
             TableColumn(label="Catalog"),
             TableColumn(label="Comment", grow=True),
-            TableColumn(label="Owner", optional=True),
+            TableColumn(label="Owner", short=True, optional=True),
             TableColumn(label="Changed", optional=True),
         )
         DataTable(label="Catalogs", columns=columns, rows=rows)
@@ -146,7 +146,7 @@ def _draw_catalog(visit: Visit, data: _Catalog) -> None:
         columns = (
             TableColumn(label="Schema"),
             TableColumn(label="Comment", grow=True),
-            TableColumn(label="Owner", optional=True),
+            TableColumn(label="Owner", short=True, optional=True),
             TableColumn(label="Changed", optional=True),
         )
         DataTable(label="Schemas", columns=columns, rows=rows)
@@ -228,7 +228,7 @@ def _lines(visit: Visit, schema: SchemaName, kind: str) -> Listing[_Line]:
             name=item.name.name,
             href=urls.object_url(single, item.name),
             symbol="table_view" if view else symbols[kind],
-            kind=(item.table_type.value.capitalize() if kind == "tables" else ""),
+            kind=item.table_type.value.lower() if kind == "tables" and item.table_type != "MANAGED" else "",
             comment=item.comment or "",
             owner=item.owner,
             updated_ms=epoch_ms(item.updated_at),
@@ -271,7 +271,7 @@ def _draw_lines(visit: Visit, data: _Schema) -> None:
     columns = (
         TableColumn(label="Name"),
         TableColumn(label="Comment", grow=True),
-        TableColumn(label="Owner", optional=True),
+        TableColumn(label="Owner", short=True, optional=True),
         TableColumn(label="Changed", optional=True),
     )
     DataTable(label=data.kind.capitalize(), columns=columns, rows=rows)

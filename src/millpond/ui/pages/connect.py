@@ -11,6 +11,7 @@ from millpond.identity.domain import IssuedToken, Token
 from millpond.kernel.clock import epoch_ms
 from millpond.ui.elements import (
     Tab,
+    TextField,
     button,
     card,
     code_block,
@@ -156,11 +157,10 @@ def _draw_token(visit: Visit, token: Token) -> None:
 
 
 def _draw_token_form(visit: Visit, place: ui.element) -> None:
-    chosen = {"comment": "", "days": "90"}
+    chosen = {"days": "90"}
     with el("form", cls="mp-row").on("submit.prevent", lambda: make(), args=[]):
-        name = el("input", cls="mp-input", type="text", maxlength="200", aria_label="What the token is for",
-                  placeholder="What it is for, as in: laptop").style("width: 260px")  # fmt: skip
-        name.on("input", lambda event: chosen.update(comment=str(event.args)), js_handler="(e) => emit(e.target.value)")
+        name = TextField(label="What the token is for", placeholder="What it is for, as in: laptop", maxlength="200")
+        name.element.style("width: 260px")
         lifetime = el("select", cls="mp-input", aria_label="Lifetime").style("width: 130px")
         with lifetime:
             for days, label in _LIFETIMES.items():
@@ -171,7 +171,7 @@ def _draw_token_form(visit: Visit, place: ui.element) -> None:
             lifetime = timedelta(days=int(chosen["days"])) if chosen["days"].isdecimal() else None
             outcome = await visit.act(
                 lambda principal: visit.services.identity.create_token(
-                    principal, comment=chosen["comment"].strip()[:200], lifetime=lifetime
+                    principal, comment=name.value.strip()[:200], lifetime=lifetime
                 )
             )
             if outcome.notify_error().value is not None:

@@ -85,7 +85,7 @@ def _draw_list(visit: Visit, data: Listing[Experiment]) -> None:
     ]
     columns = (
         TableColumn(label="Experiment", grow=True),
-        TableColumn(label="Owner", optional=True),
+        TableColumn(label="Owner", short=True, optional=True),
         TableColumn(label="Changed"),
         TableColumn(label="Created", optional=True),
     )
@@ -221,7 +221,7 @@ def _draw_runs(data: _Data) -> None:
         TableColumn(label="Status"),
         TableColumn(label="Started"),
         TableColumn(label="Took", numeric=True, optional=True),
-        TableColumn(label="Who", optional=True),
+        TableColumn(label="Who", short=True, optional=True),
         *[TableColumn(label=name, numeric=True) for name in data.metrics],
         TableColumn(label="Data", optional=True),
     )

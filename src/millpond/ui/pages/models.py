@@ -14,6 +14,7 @@ from millpond.ui.elements import (
     Crumb,
     DataTable,
     TableColumn,
+    TextField,
     Tone,
     badge,
     button,
@@ -178,12 +179,10 @@ def _draw_description(visit: Visit, text: str, *, what: str, save: Any) -> None:
     def edit() -> None:
         place.clear()
         with place, el("div", cls="mp-stack"):
-            field = ui.textarea(value=text).props("outlined autogrow").classes("mp-textarea").style("width: 100%")
-            field.props["aria-label"] = f"Description of this {what}"
-            field.props["autofocus"] = True
+            field = TextField(label=f"Description of this {what}", value=text, lines=4)
 
             async def keep() -> None:
-                outcome = await visit.act(lambda principal: save(principal, str(field.value or "")))
+                outcome = await visit.act(lambda principal: save(principal, field.value))
                 if outcome.notify_error().ok:
                     ui.navigate.reload()
 
@@ -215,7 +214,7 @@ def _draw_versions(visit: Visit, data: _Data) -> None:
         TableColumn(label="Aliases"),
         TableColumn(label="Stage"),
         TableColumn(label="Description", grow=True),
-        TableColumn(label="Who", optional=True),
+        TableColumn(label="Who", short=True, optional=True),
         TableColumn(label="Created"),
     )
     with el("div"):
@@ -297,12 +296,11 @@ def _draw_aliases(visit: Visit, name: str, version: Version) -> None:
 
 def _draw_alias_form(visit: Visit, name: str, version: Version) -> None:
     with el("form", cls="mp-row").on("submit.prevent", lambda: keep(), args=[]):
-        label = f"Alias for version {version.version}"
-        field = ui.input(placeholder="production").props("outlined dense").classes("mp-field-inline")
-        field.props["aria-label"] = label
+        field = TextField(label=f"Alias for version {version.version}", placeholder="production")
+        field.element.style("width: 200px")
 
         async def keep() -> None:
-            alias = str(field.value or "").strip().removeprefix("@")
+            alias = field.value.strip().removeprefix("@")
             outcome = await visit.act(
                 lambda principal: visit.services.tracking.set_alias(principal, name, alias, version.version)
             )

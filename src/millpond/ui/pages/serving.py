@@ -18,6 +18,7 @@ from millpond.ui.elements import (
     DataTable,
     Tab,
     TableColumn,
+    TextField,
     Tone,
     badge,
     button,
@@ -103,7 +104,7 @@ def _draw_list(visit: Visit, endpoints: Sequence[Endpoint]) -> None:
         TableColumn(label="Endpoint"),
         TableColumn(label="State"),
         TableColumn(label="Serves", grow=True),
-        TableColumn(label="Owner", optional=True),
+        TableColumn(label="Owner", short=True, optional=True),
         TableColumn(label="Changed", optional=True),
     )
     DataTable(label="Endpoints", columns=columns, rows=rows)
@@ -253,12 +254,7 @@ def _draw_try(visit: Visit, data: _Data) -> None:
         with card("Request"), el("div", cls="mp-stack"):
             if data.card and data.card.inputs:
                 el("p", "Made from the model's input example and signature. Change it and send.", cls="mp-note")
-            field = ui.element("textarea").classes("mp-input").props("rows=16 spellcheck=false")
-            field.props["id"] = "mp-request"
-            field.props["aria-label"] = "Request body, as JSON"
-            field.props["value"] = example
-            typed = {"text": example}
-            field.on("input", lambda event: typed.update(text=str(event.args)), js_handler="(e) => emit(e.target.value)")
+            field = TextField(label="Request body, as JSON", value=example, lines=16)
             with el("div", cls="mp-row"):
                 send = button("Send", kind="mp-primary", symbol="send")
                 el("span", "POST as you, with your rights.", cls="mp-note")
@@ -270,7 +266,7 @@ def _draw_try(visit: Visit, data: _Data) -> None:
     async def act() -> None:
         send.props["disabled"] = True
         try:
-            await _send(visit, endpoint, typed["text"], answer)
+            await _send(visit, endpoint, field.value, answer)
         finally:
             send.props["disabled"] = False
 

@@ -34,7 +34,7 @@ from millpond.ui.elements import (
 from millpond.ui.formats import size_text
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.ports import Commit, Detail
-from millpond.ui.visit import Outcome, Page, Visit, later
+from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,13 +141,24 @@ def _draw_sample(visit: Visit, data: _Data) -> None:
     name = data.table.name
     place = el("div")
     with place:
-        skeleton(10)
-    later(
-        visit,
-        lambda principal: _rows(visit.services.tables.preview(principal, name, limit=SAMPLE_ROWS)),
-        lambda outcome: _fill_sample(name, outcome),
-        into=place,
-    )
+        note = el("p", "Reading rows …", cls="mp-note mp-toolbar")
+        # in the page from the start, so that the browser loads the grid while the rows are read
+        grid = ui.aggrid(_GRID | {"columnDefs": [], "rowData": [], "loading": True}, auto_size_columns=False).classes("mp-grid")
+        grid.props["role"] = "region"
+        grid.props["aria-label"] = f"Rows of {name}"
+
+    def fill(outcome: Outcome[_Rows]) -> None:
+        if outcome.value is None or not outcome.value.rows:
+            place.clear()
+            with place:
+                _draw_no_rows(name, outcome)
+            return
+        count = len(outcome.value.rows)
+        note.set_text(f"The first {count:,} rows" if count >= SAMPLE_ROWS else f"All {count:,} rows")
+        grid.options.update(columnDefs=_definitions(outcome.value), rowData=outcome.value.rows, loading=False)
+        grid.update()
+
+    later(visit, lambda principal: _rows(visit.services.tables.preview(principal, name, limit=SAMPLE_ROWS)), fill)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,47 +201,35 @@ def _plain(value: Any) -> str | int | float | bool | None:
     return str(value)[:_LONGEST_CELL]
 
 
-def _fill_sample(name: ObjectName, outcome: Outcome[_Rows]) -> None:
-    sample = outcome.value
-    if sample is None:
-        notice(outcome.error, "bad", role="alert")
-        return
-    if not sample.rows:
-        empty_state(
-            "This table has no rows",
-            "Its columns exist, and nothing has been written to it.",
-            symbol="table_rows",
-            code=f'df.writeTo("{name}").append()',
-            code_title="PySpark",
-        )
-        return
-    definitions = [
-        {
-            "field": f"c{index}",
-            "headerName": column,
-            "headerTooltip": sample.types[index],
-            "type": "rightAligned" if sample.numeric[index] else None,
-            "cellDataType": False,
-        }
+_GRID: dict[str, Any] = {
+    "defaultColDef": {"sortable": True, "resizable": True, "minWidth": 90, "maxWidth": 420, "cellDataType": False},
+    "autoSizeStrategy": {"type": "fitCellContents"},
+    "rowHeight": 34,
+    "headerHeight": 38,
+    "suppressFieldDotNotation": True,
+    "enableCellTextSelection": True,
+}
+
+
+def _definitions(sample: _Rows) -> list[dict[str, Any]]:
+    return [
+        {"field": f"c{index}", "headerName": column, "headerTooltip": sample.types[index]}
+        | ({"type": "rightAligned"} if sample.numeric[index] else {})
         for index, column in enumerate(sample.names)
     ]
-    with el("div", cls="mp-toolbar"):
-        more = len(sample.rows) >= SAMPLE_ROWS
-        el("span", f"The first {len(sample.rows):,} rows" if more else f"All {len(sample.rows):,} rows", cls="mp-note")
-    ui.aggrid(
-        {
-            "columnDefs": definitions,
-            "rowData": sample.rows,
-            "defaultColDef": {"sortable": True, "resizable": True, "filter": False, "minWidth": 90, "maxWidth": 420},
-            "autoSizeStrategy": {"type": "fitCellContents"},
-            "rowHeight": 34,
-            "headerHeight": 38,
-            "suppressFieldDotNotation": True,
-            "enableCellTextSelection": True,
-            "suppressColumnVirtualisation": False,
-        },
-        auto_size_columns=False,
-    ).classes("mp-grid")
+
+
+def _draw_no_rows(name: ObjectName, outcome: Outcome[_Rows]) -> None:
+    if outcome.value is None:
+        notice(outcome.error, "bad", role="alert")
+        return
+    empty_state(
+        "This table has no rows",
+        "Its columns exist, and nothing has been written to it.",
+        symbol="table_rows",
+        code=f'df.writeTo("{name}").append()',
+        code_title="PySpark",
+    )
 
 
 # History
@@ -244,8 +243,7 @@ def _draw_history(visit: Visit, data: _Data) -> None:
     later(
         visit,
         lambda principal: visit.services.tables.history(principal, name, limit=HISTORY_ROWS),
-        lambda outcome: _fill_history(name, outcome),
-        into=place,
+        filling(place, lambda outcome: _fill_history(name, outcome)),
     )
 
 
@@ -266,7 +264,7 @@ def _fill_history(name: ObjectName, outcome: Outcome[Sequence[Commit]]) -> None:
     columns = (
         TableColumn(label="Version", numeric=True),
         TableColumn(label="When"),
-        TableColumn(label="Who"),
+        TableColumn(label="Who", short=True),
         TableColumn(label="Operation", grow=True),
         TableColumn(label="Metrics", optional=True),
     )
@@ -309,7 +307,7 @@ def _draw_details(visit: Visit, data: _Data) -> None:
                 place = el("div")
                 with place:
                     skeleton(4)
-                later(visit, lambda p: visit.services.tables.detail(p, table.name), _fill_detail, into=place)
+                later(visit, lambda p: visit.services.tables.detail(p, table.name), filling(place, _fill_detail))
     if table.properties:
         with card("Properties").style("margin-top: 16px"):
             facts([(key, Cell(text=value, code=True)) for key, value in sorted(table.properties.items())])

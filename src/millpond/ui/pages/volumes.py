@@ -33,7 +33,7 @@ from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.visit import Page, Visit
 
 
-class _Upload(Element, component="components/upload.js"):
+class _Upload(Element, component="../components/upload.js"):
     """Sends files to the Files API without this page in between."""
 
     def __init__(self, *, target: str, names: Sequence[str]) -> None:
