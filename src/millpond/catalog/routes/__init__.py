@@ -1,7 +1,5 @@
 """The HTTP of the catalog: Unity Catalog's REST API and the Files API."""
 
-from collections.abc import Callable
-
 from fastapi import APIRouter
 
 from millpond.catalog.files import Files
@@ -9,7 +7,7 @@ from millpond.catalog.routes.credentials import credentials_router
 from millpond.catalog.routes.files import files_router
 from millpond.catalog.routes.unity import containers_router, metastore_router, objects_router
 from millpond.catalog.service import CatalogService
-from millpond.identity.domain import Principal
+from millpond.identity.credentials import Signer
 from millpond.kernel.settings import S3Settings
 
 
@@ -17,16 +15,16 @@ def router(
     catalog: CatalogService,
     files: Files,
     *,
-    mint: Callable[[Principal], str],
+    signer: Signer,
     workspace_id: int,
     s3: S3Settings,
     base_url: str | None = None,
 ) -> APIRouter:
-    """All routes of the catalog. `mint` gives a token of about an hour for the URLs that the Files API hands out."""
+    """All routes of the catalog. `base_url` is the address of clients, where it is not the one they send."""
     joined = APIRouter()
     joined.include_router(containers_router(catalog))
     joined.include_router(objects_router(catalog))
     joined.include_router(metastore_router(catalog, workspace_id))
     joined.include_router(credentials_router(catalog, s3))
-    joined.include_router(files_router(files, mint=mint, base_url=base_url))
+    joined.include_router(files_router(files, signer=signer, base_url=base_url))
     return joined

@@ -1,12 +1,12 @@
 """The Databricks Files API, with the multipart and presigned-URL calls of the SDK and of MLflow's client.
 
 The clients send parts and fetch presigned URLs without their own credential; so the URLs that we give them are those of
-this API, with an Authorization header of a short-lived token beside them, which the clients send along.
+this API, with an Authorization header beside them, which the clients send along: a token for an hour and one path.
 Source: `databricks/sdk/mixins/files.py` (0.156), `mlflow/store/artifact/presigned_url_artifact_repo.py` (3.17).
 """
 
 import re
-from collections.abc import Callable
+from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Annotated, Any
 from urllib.parse import quote, unquote_to_bytes, urlencode
@@ -18,20 +18,21 @@ from starlette.concurrency import run_in_threadpool
 
 from millpond.catalog.files import Files, shown
 from millpond.catalog.storage import FileStatus, Writer
+from millpond.identity.credentials import Claims, Signer
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
-from millpond.kernel.clock import epoch_ms
+from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.http import Dialect, error_response, read_json
 
 _FILES = "/api/2.0/fs/files"
 _DIRECTORIES = "/api/2.0/fs/directories"
 _WRITE_BYTES = 1 << 20
+PRESIGNED_TTL = timedelta(hours=1)
 _MAX_PART_URLS = 1000
 _OCTETS = "application/octet-stream"
 
 Who = Annotated[Principal, Depends(current_principal)]
-Mint = Callable[[Principal], str]
 
 
 def _exact_path(path: str, request: Request) -> str:
@@ -46,14 +47,14 @@ def _exact_path(path: str, request: Request) -> str:
 At = Annotated[str, Depends(_exact_path)]
 
 
-def files_router(files: Files, *, mint: Mint, base_url: str | None) -> APIRouter:
-    """`mint` gives the token of presigned URLs; `base_url` is their address, where not the one that the client used."""
+def files_router(files: Files, *, signer: Signer, base_url: str | None) -> APIRouter:
+    """`signer` makes the tokens of presigned URLs; `base_url` is their address, where not the one the client used."""
     router = APIRouter()
     _add_reading(router, files)
     _add_writing(router, files)
     _add_uploads(router, files)
     _add_directories(router, files)
-    _add_presigned(router, files, mint, base_url)
+    _add_presigned(router, files, signer, base_url)
     return router
 
 
@@ -170,11 +171,13 @@ def _add_directories(router: APIRouter, files: Files) -> None:
         return Response(status_code=204)
 
 
-def _add_presigned(router: APIRouter, files: Files, mint: Mint, base_url: str | None) -> None:
+def _add_presigned(router: APIRouter, files: Files, signer: Signer, base_url: str | None) -> None:
     def link(request: Request, principal: Principal, path: str, **query: Any) -> dict[str, Any]:
         base = base_url or str(request.base_url).rstrip("/")
         url = f"{base}{_FILES}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
-        return {"url": url, "headers": [{"name": "Authorization", "value": f"Bearer {mint(principal)}"}]}
+        now = utc_now()
+        claims = Claims(principal_id=principal.id, expires_at=now + PRESIGNED_TTL, paths=(_FILES + path,))
+        return {"url": url, "headers": [{"name": "Authorization", "value": f"Bearer {signer.sign(claims, now=now)}"}]}
 
     @router.post("/api/2.0/fs/create-download-url")
     async def download_url(request: Request, principal: Who, path: str = "") -> dict[str, Any]:

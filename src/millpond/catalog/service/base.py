@@ -161,6 +161,12 @@ def touched(principal: Principal, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "updated_at": utc_now(), "updated_by": principal.name}
 
 
+def described_change(values: Mapping[str, Any]) -> dict[str, str]:
+    """A change for the audit: which columns, and the new owner or name where that is what changed."""
+    told = {key: str(values[key]) for key in ("name", "owner") if key in values}
+    return {"columns": ",".join(sorted(values)), **{f"new_{key}": value for key, value in told.items()}}
+
+
 def clean_comment(comment: str | None) -> str | None:
     """A comment that both databases can keep."""
     if comment is not None and len(comment) > MAX_TEXT_LENGTH:

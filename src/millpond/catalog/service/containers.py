@@ -24,6 +24,7 @@ from millpond.catalog.service.base import (
     ModelHooks,
     clean_comment,
     clean_properties,
+    described_change,
     due,
     new_values,
     races,
@@ -32,6 +33,7 @@ from millpond.catalog.service.base import (
 )
 from millpond.catalog.store import containers, housekeeping, objects
 from millpond.catalog.store import schema as store_schema
+from millpond.identity import acts
 from millpond.identity.access import WORKSPACE, Act, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
@@ -70,6 +72,7 @@ class Containers(Base):
         with races(f"Catalog '{name}' already exists.", ""), self.database.write() as connection:
             containers.insert_catalog(connection, values)
             containers.insert_schema(connection, default)
+            acts.changed(connection, principal.name, "create", "catalog", name)
             return self._catalog(connection, name)
 
     def get_catalog(self, principal: Principal, name: str) -> Catalog:
@@ -118,6 +121,7 @@ class Containers(Base):
                     raise InvalidArgument(f"The catalog name '{renamed}' is reserved; choose another.")
                 values["name"] = renamed
             containers.update_catalog(connection, catalog.id, touched(principal, values))
+            acts.changed(connection, principal.name, "update", "catalog", name, **described_change(values))
             if renamed != name:
                 for schema in containers.list_schemas(connection, catalog.id, None, _EVERY):
                     self._models_moved(connection, schema, SchemaName(renamed, schema.name.schema))
@@ -143,6 +147,7 @@ class Containers(Base):
                         )
                     self._delete_schema(connection, schema, force=force)
                 containers.delete_catalog(connection, catalog.id)
+                acts.changed(connection, principal.name, "delete", "catalog", name, force=force)
         except IntegrityError as error:
             raise Conflict(f"Something was created in catalog '{name}' while it was deleted; try again.") from error
 
@@ -171,6 +176,7 @@ class Containers(Base):
             require(principal, Act.CREATE_IN, parent.securable)
             _refuse_system(parent.name)
             containers.insert_schema(connection, values | {"catalog_id": parent.id})
+            acts.changed(connection, principal.name, "create", "schema", str(full_name))
             return self._schema(connection, full_name)
 
     def get_schema(self, principal: Principal, name: SchemaName) -> Schema:
@@ -219,6 +225,7 @@ class Containers(Base):
                 _refuse_default_of_main(name, "renamed")
                 values["name"] = renamed.schema
             containers.update_schema(connection, schema.id, touched(principal, values))
+            acts.changed(connection, principal.name, "update", "schema", str(name), **described_change(values))
             if renamed != name:
                 self._models_moved(connection, schema, renamed)
             return self._schema(connection, renamed)
@@ -234,6 +241,7 @@ class Containers(Base):
                 require(principal, Act.MANAGE, schema.securable)
                 _refuse_default_of_main(name, "deleted")
                 self._delete_schema(connection, schema, force=force)
+                acts.changed(connection, principal.name, "delete", "schema", str(name), force=force)
         except IntegrityError as error:
             raise Conflict(f"Something was created in schema '{name}' while it was deleted; try again.") from error
 

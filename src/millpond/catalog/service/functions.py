@@ -7,11 +7,12 @@ from sqlalchemy import Connection
 
 from millpond.catalog.domain import Function, ObjectName, SchemaName
 from millpond.catalog.names import check_text
-from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.base import clean_properties, described_change, new_values, races, touched
 from millpond.catalog.service.volumes import Volumes
 from millpond.catalog.store import objects
 from millpond.catalog.store.rows import function_of
 from millpond.catalog.store.schema import functions
+from millpond.identity import acts
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
@@ -40,6 +41,7 @@ class Functions(Volumes):
         with races(taken, gone), self.database.write() as connection:
             schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
             objects.insert_row(connection, functions, values | {"schema_id": schema.id})
+            acts.changed(connection, principal.name, "create", "function", str(name))
             return self._function(connection, name)
 
     def get_function(self, principal: Principal, name: ObjectName) -> Function:
@@ -69,6 +71,7 @@ class Functions(Volumes):
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
             objects.update_row(connection, functions, function.id, touched(principal, values))
+            acts.changed(connection, principal.name, "update", "function", str(name), **described_change(values))
             return self._function(connection, name)
 
     def drop_function(self, principal: Principal, name: ObjectName) -> None:
@@ -77,6 +80,7 @@ class Functions(Volumes):
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
             objects.delete_row(connection, functions, function.id)
+            acts.changed(connection, principal.name, "drop", "function", str(name))
 
     def _function(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Function:
         row = objects.find_row(connection, functions, name, lock=lock)

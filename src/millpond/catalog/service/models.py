@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import Connection, Select
 
 from millpond.catalog.domain import SYSTEM_CATALOG, Model, ObjectName, SchemaName
-from millpond.catalog.service.base import clean_comment, new_values, races, touched
+from millpond.catalog.service.base import clean_comment, described_change, new_values, races, touched
 from millpond.catalog.service.tables import Tables
 from millpond.catalog.store import objects
 from millpond.catalog.store.rows import model_of
 from millpond.catalog.store.schema import models
+from millpond.identity import acts
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
@@ -75,6 +76,7 @@ class Models(Tables):
         with races(taken, gone):
             values = new_values(principal, name.name, comment) | {"schema_id": schema.id}
             objects.insert_row(connection, models, values)
+        acts.changed(connection, principal.name, "create", "model", str(name))
         return self.model_in(connection, principal, name, act=Act.SEE)
 
     def update_model_in(
@@ -102,10 +104,12 @@ class Models(Tables):
         target = new_name or name
         with races(f"Model '{target}' already exists.", f"Schema '{target.schema_name}' does not exist."):
             objects.update_row(connection, models, model.id, touched(principal, values))
+        acts.changed(connection, principal.name, "update", "model", str(name), **described_change(values))
         return self.model_in(connection, principal, target, act=Act.SEE)
 
     def delete_model_in(self, connection: Connection, principal: Principal, name: ObjectName) -> Model:
         """Remove the row and return what it was. Raises NotFound, PermissionDenied."""
         model = self.model_in(connection, principal, name, act=Act.MANAGE)
         objects.delete_row(connection, models, model.id)
+        acts.changed(connection, principal.name, "delete", "model", str(name))
         return model

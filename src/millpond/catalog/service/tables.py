@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 from millpond.catalog import locations
 from millpond.catalog.domain import Column, ObjectName, SchemaName, StagedTable, Table, TableConstraint, TableType
 from millpond.catalog.names import check_text
-from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.base import clean_properties, described_change, new_values, races, touched
 from millpond.catalog.service.paths import Paths
 from millpond.catalog.store import housekeeping, objects
 from millpond.catalog.store.rows import columns_json, constraints_json, table_of
 from millpond.catalog.store.schema import tables
+from millpond.identity import acts
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
@@ -130,6 +131,7 @@ class Tables(Paths):
             if not (is_view or staged.managed) and housekeeping.location_in_use(connection, staged.storage_location):
                 raise AlreadyExists(f"The location '{staged.storage_location}' was taken by another table or volume.")
             objects.insert_row(connection, tables, values | {"schema_id": schema.id})
+            acts.changed(connection, principal.name, "create", "table", str(staged.name))
             return self._table(connection, staged.name)
 
     def record_columns(
@@ -147,6 +149,7 @@ class Tables(Paths):
             current = self._table_by_id(connection, table)
             require(principal, Act.WRITE, current.securable)
             objects.update_row(connection, tables, table.id, touched(principal, values))
+            acts.changed(connection, principal.name, "record columns", "table", str(current.name))
             return self._table_by_id(connection, table)
 
     def refresh_table(
@@ -221,6 +224,7 @@ class Tables(Paths):
                 schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_IN).id
             values = touched(principal, {"name": new_name.name, "schema_id": schema_id})
             objects.update_row(connection, tables, table.id, values)
+            acts.changed(connection, principal.name, "rename", "table", str(name), new_name=str(new_name))
             return self._table(connection, new_name)
 
     def drop_table(self, principal: Principal, name: ObjectName) -> Table:
@@ -234,6 +238,7 @@ class Tables(Paths):
             objects.delete_row(connection, tables, table.id)
             if table.table_type is TableType.MANAGED:
                 self._purge_later(connection, table.storage_location, f"table {name}")
+            acts.changed(connection, principal.name, "drop", "table", str(name))
         return table
 
     def abandon_table(self, principal: Principal, staged: StagedTable) -> None:
@@ -268,7 +273,9 @@ class Tables(Paths):
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
-            objects.update_row(connection, tables, table.id, touched(principal, change(table)))
+            values = change(table)
+            objects.update_row(connection, tables, table.id, touched(principal, values))
+            acts.changed(connection, principal.name, "update", "table", str(name), **described_change(values))
             return self._table(connection, name)
 
     def _table(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Table:

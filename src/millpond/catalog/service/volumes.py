@@ -4,11 +4,12 @@ from typing import Any
 
 from millpond.catalog import locations
 from millpond.catalog.domain import ObjectName, SchemaName, Volume, VolumeType
-from millpond.catalog.service.base import new_values, races, touched
+from millpond.catalog.service.base import described_change, new_values, races, touched
 from millpond.catalog.service.models import Models
 from millpond.catalog.store import housekeeping, objects
 from millpond.catalog.store.rows import volume_of
 from millpond.catalog.store.schema import volumes
+from millpond.identity import acts
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
@@ -46,6 +47,7 @@ class Volumes(Models):
                 raise InvalidArgument(f"The location '{place}' overlaps that of another table or volume.")
             root = place or locations.join(self._root_for(connection, schema), "volumes", volume_id)
             objects.insert_row(connection, volumes, values | {"schema_id": schema.id, "storage_location": root})
+            acts.changed(connection, principal.name, "create", "volume", str(name))
             created = self._volume(connection, name)
         if place is None:
             self.storages.tree(root, shown=f"volume {name}").make_directory(())
@@ -101,6 +103,7 @@ class Volumes(Models):
             require(principal, Act.MANAGE, volume.securable)
             values["name"] = renamed.name
             objects.update_row(connection, volumes, volume.id, touched(principal, values))
+            acts.changed(connection, principal.name, "update", "volume", str(name), **described_change(values))
             return self._volume(connection, renamed)
 
     def drop_volume(self, principal: Principal, name: ObjectName) -> Volume:
@@ -114,4 +117,5 @@ class Volumes(Models):
             objects.delete_row(connection, volumes, volume.id)
             if volume.volume_type is VolumeType.MANAGED:
                 self._purge_later(connection, volume.storage_location, f"volume {name}")
+            acts.changed(connection, principal.name, "drop", "volume", str(name))
         return volume
