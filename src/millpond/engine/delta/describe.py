@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from millpond.engine.delta.alter import CLUSTERING
@@ -14,6 +13,7 @@ from millpond.engine.delta.table import (
     PARAMETERS,
     Storage,
     delta_errors,
+    file_sizes,
     open_table,
     partition_columns,
 )
@@ -90,7 +90,7 @@ def detail(storage: Storage) -> Detail:
     metadata = table.metadata()
     protocol = table.protocol()
     with delta_errors(storage.url):
-        sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+        sizes = file_sizes(table).values()
         newest = table.history(1)
     return Detail(
         id=str(metadata.id),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from millpond.engine.delta.alter import CLUSTERING
@@ -18,6 +17,7 @@ from millpond.engine.delta.table import (
     commit,
     delta_errors,
     fields,
+    file_sizes,
     open_for_write,
     partition_columns,
 )
@@ -149,9 +149,9 @@ def restore(storage: Storage, author: Author, as_of: AsOf, *, time_zone: Any = U
     """Bring back an earlier version, schema and properties included, as a new commit."""
     table = open_for_write(storage)
     version = version_at(table, as_of, time_zone=time_zone)
-    before = _file_sizes(table)
+    before = file_sizes(table)
     commit(table, author, lambda noted: table.restore(version, commit_properties=noted))
-    after = _file_sizes(table)
+    after = file_sizes(table)
     removed = {path: size for path, size in before.items() if path not in after}
     restored = {path: size for path, size in after.items() if path not in before}
     return Restored(
@@ -226,11 +226,6 @@ def _exists(table: DeltaTable, version: int) -> bool:
 def _oldest(table: DeltaTable) -> int:
     versions: list[int] = [entry["version"] for entry in table.history()]
     return min(versions)
-
-
-def _file_sizes(table: DeltaTable) -> dict[str, int]:
-    actions = pa.table(table.get_add_actions(flatten=True))
-    return dict(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True))
 
 
 def truncate(storage: Storage, author: Author) -> None:

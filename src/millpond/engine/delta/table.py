@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import (
     CommitFailedError,
@@ -101,6 +102,12 @@ def partition_columns(table: DeltaTable) -> list[str]:
     return list(table.metadata().partition_columns)
 
 
+def file_sizes(table: DeltaTable) -> dict[str, int]:
+    """Bytes of each data file by its path."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    return dict(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True))
+
+
 def commit(
     table: DeltaTable,
     author: Author,
@@ -116,13 +123,8 @@ def commit(
     `operation` and `parameters` are what DESCRIBE HISTORY shows instead of delta-rs' own. `exact` forbids delta-rs to
     put the commit on top of others that came in between; the caller retries on `CommitConflict`.
     """
-    mark = new_id()
-    noted: dict[str, Any] = {"userId": author.id, "userName": author.name, MARK: mark}
-    if operation is not None:
-        noted[OPERATION] = operation
-    if parameters is not None:
-        noted[PARAMETERS] = dict(parameters)
-    properties = CommitProperties(custom_metadata=noted, max_commit_retries=0 if exact else None)
+    properties = commit_properties(author, operation=operation, parameters=parameters, exact=exact)
+    mark = (properties.custom_metadata or {})[MARK]
     before = table.version()
     try:
         with delta_errors(table.table_uri):
@@ -131,6 +133,18 @@ def commit(
         if _landed(table, mark, before):
             return None
         raise
+
+
+def commit_properties(
+    author: Author, *, operation: str | None = None, parameters: Mapping[str, str] | None = None, exact: bool = False
+) -> CommitProperties:
+    """What a commit says of itself: its author, a mark of its own, and what the history shall show."""
+    noted: dict[str, Any] = {"userId": author.id, "userName": author.name, MARK: new_id()}
+    if operation is not None:
+        noted[OPERATION] = operation
+    if parameters is not None:
+        noted[PARAMETERS] = dict(parameters)
+    return CommitProperties(custom_metadata=noted, max_commit_retries=0 if exact else None)
 
 
 def _landed(table: DeltaTable, mark: str, before: int) -> bool:

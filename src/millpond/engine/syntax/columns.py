@@ -1,5 +1,6 @@
 """Grammar of what stands inside statements: data types, column definitions, constraints, properties, references."""
 
+from dataclasses import replace
 from typing import Any
 
 from millpond.engine.errors import AnalysisError, SparkError, unsupported
@@ -194,17 +195,23 @@ def constraint(cursor: Cursor, *, column: str | None = None) -> Constraint:
         columns = (column,) if column else cursor.in_parentheses(_key_column)
         made = Constraint(name=name, kind="PRIMARY KEY", expression="", columns=columns)
     elif column is not None and cursor.accept("REFERENCES"):
-        _reference(cursor)
-        made = Constraint(name=name, kind="FOREIGN KEY", expression="", columns=(column,))
+        made = _foreign_key(cursor, name, (column,))
     else:
         cursor.expect("FOREIGN", "KEY")
         columns = cursor.in_parentheses(Cursor.identifier)
         cursor.expect("REFERENCES")
-        _reference(cursor)
-        made = Constraint(name=name, kind="FOREIGN KEY", expression="", columns=columns)
-    while cursor.accept_any("RELY", "NORELY", "DEFERRABLE") or cursor.accept("NOT", "ENFORCED"):
-        pass
+        made = _foreign_key(cursor, name, columns)
+    while (said := _constraint_option(cursor)) is not None:
+        made = replace(made, rely=made.rely or said == "RELY")
     return made
+
+
+def _constraint_option(cursor: Cursor) -> str | None:
+    if cursor.accept("NOT", "ENFORCED"):
+        return "NOT ENFORCED"
+    if cursor.accept("INITIALLY", "DEFERRED"):
+        return "INITIALLY DEFERRED"
+    return cursor.accept_any("RELY", "NORELY", "DEFERRABLE")
 
 
 def _key_column(cursor: Cursor) -> str:
@@ -213,10 +220,12 @@ def _key_column(cursor: Cursor) -> str:
     return name
 
 
-def _reference(cursor: Cursor) -> None:
-    cursor.name()
-    if cursor.sees("("):
-        cursor.in_parentheses(Cursor.identifier)
+def _foreign_key(cursor: Cursor, name: str | None, columns: tuple[str, ...]) -> Constraint:
+    parent = cursor.name()
+    parent_columns = cursor.in_parentheses(Cursor.identifier) if cursor.sees("(") else ()
+    return Constraint(
+        name=name, kind="FOREIGN KEY", expression="", columns=columns, parent=parent, parent_columns=parent_columns
+    )
 
 
 def properties(cursor: Cursor) -> dict[str, str]:

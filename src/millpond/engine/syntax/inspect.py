@@ -27,8 +27,6 @@ _LISTS = {
     "TABLES": "TABLES",
     "VIEWS": "VIEWS",
     "VOLUMES": "VOLUMES",
-    "USERS": "USERS",
-    "GROUPS": "GROUPS",
     "FUNCTIONS": "FUNCTIONS",
 }
 _SCOPE_PARTS = {"SCHEMAS": 1, "TABLES": 2, "VIEWS": 2, "VOLUMES": 2, "FUNCTIONS": 2}

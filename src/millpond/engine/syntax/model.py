@@ -60,6 +60,10 @@ class Constraint:
     kind: str
     expression: str
     columns: tuple[str, ...] = ()
+    parent: Name = ()
+    """The table that a FOREIGN KEY points to."""
+    parent_columns: tuple[str, ...] = ()
+    rely: bool = False
 
 
 # -- session ----------------------------------------------------------------------------------------------------
@@ -160,6 +164,8 @@ class CreateTable(Command):
     partitioned_by: tuple[str, ...] = ()
     cluster_by: tuple[str, ...] | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    """How to read files that are not Delta (`header`, `delimiter`, ...)."""
     comment: str | None = None
     location: str | None = None
     like: TableRef | None = None
@@ -189,7 +195,10 @@ class UndropTable(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertToDelta(Command):
+    """CONVERT TO DELTA parquet.`path`: a log for Parquet files that are there."""
+
     source: TableRef
+    partitioned_by: tuple[ColumnSpec, ...] = ()
 
 
 # -- maintenance ------------------------------------------------------------------------------------------------
@@ -350,7 +359,7 @@ class DescribeObject(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Show(Command):
-    """A listing that a LIKE pattern narrows: CATALOGS, SCHEMAS, TABLES, VIEWS, VOLUMES, FUNCTIONS, USERS, GROUPS.
+    """A listing that a LIKE pattern narrows: CATALOGS, SCHEMAS, TABLES, VIEWS, VOLUMES, FUNCTIONS.
 
     `scope` is the catalog or schema that the statement names; empty means the session's current one.
     """

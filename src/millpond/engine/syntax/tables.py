@@ -85,11 +85,13 @@ def _table_option(cursor: Cursor, made: dict[str, Any], specs: list[ColumnSpec])
         key, value = "cluster_by", cluster_columns(cursor)
     elif cursor.accept("TBLPROPERTIES"):
         key, value = "properties", properties(cursor)
+    elif cursor.accept("OPTIONS"):
+        key, value = "options", properties(cursor)
     elif cursor.accept("COMMENT"):
         key, value = "comment", cursor.string()
     elif cursor.accept("LOCATION"):
         key, value = "location", cursor.string()
-    elif cursor.sees_any("OPTIONS", "CLUSTERED", "STORED", "ROW", "SKEWED"):
+    elif cursor.sees_any("CLUSTERED", "STORED", "ROW", "SKEWED"):
         raise unsupported(f"{cursor.take().text.upper()} has no meaning for a Delta table.")
     else:
         return False
@@ -151,9 +153,10 @@ def convert(cursor: Cursor) -> Command:
     cursor.expect("CONVERT", "TO", "DELTA")
     ref = table_ref(cursor)
     cursor.accept("NO", "STATISTICS")
+    partitions: tuple[ColumnSpec, ...] = ()
     if cursor.accept("PARTITIONED", "BY"):
-        cursor.in_parentheses(column_spec)
-    return ConvertToDelta(source=ref)
+        partitions = cursor.in_parentheses(lambda inner: column_spec(inner)[0])
+    return ConvertToDelta(source=ref, partitioned_by=partitions)
 
 
 def optimize(cursor: Cursor) -> Command:
