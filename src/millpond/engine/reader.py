@@ -1,0 +1,97 @@
+"""What pages show of a table: its first rows, its history and its size, for a principal who may read it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from millpond.catalog.domain import ObjectName, Table
+from millpond.catalog.service import CatalogService
+from millpond.engine.client import GatewayClient
+from millpond.engine.delta import describe
+from millpond.engine.delta.table import Storage, open_table
+from millpond.engine.errors import SparkError
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import FailedPrecondition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One entry of a table's history."""
+
+    version: int
+    timestamp_ms: int
+    user: str
+    operation: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """What a table's log says about its size."""
+
+    version: int
+    size_bytes: int
+    files: int
+    partition_columns: tuple[str, ...]
+    reader_version: int
+    writer_version: int
+
+
+class TableReader:
+    """Reads tables for pages. Every method blocks and raises NotFound, PermissionDenied or FailedPrecondition."""
+
+    def __init__(
+        self, catalog: CatalogService, gateway: GatewayClient, storage_options: Mapping[str, str] | None = None
+    ) -> None:
+        self._catalog = catalog
+        self._gateway = gateway
+        self._storage_options = dict(storage_options or {})
+
+    def preview(self, principal: Principal, name: ObjectName, *, limit: int) -> pa.Table:
+        """The first rows of a table or view, as the principal may see them."""
+        return self._gateway.read_table(principal, name.quoted(), limit=limit)
+
+    def history(self, principal: Principal, name: ObjectName, *, limit: int) -> Sequence[Commit]:
+        """A Delta table's commits, newest first."""
+        storage = self._storage(principal, name)
+        try:
+            entries = describe.history(storage, limit)
+        except SparkError as error:
+            raise FailedPrecondition(str(error)) from error
+        return tuple(
+            Commit(
+                version=entry["version"],
+                timestamp_ms=entry["timestamp"],
+                user=entry["userName"] or "",
+                operation=entry["operation"] or "",
+                parameters=entry["operationParameters"],
+                metrics=entry["operationMetrics"],
+            )
+            for entry in entries
+        )
+
+    def detail(self, principal: Principal, name: ObjectName) -> Detail:
+        """A Delta table's size and protocol."""
+        storage = self._storage(principal, name)
+        try:
+            detail = describe.detail(storage)
+            version = open_table(storage).version()
+        except SparkError as error:
+            raise FailedPrecondition(str(error)) from error
+        return Detail(
+            version=version,
+            size_bytes=detail.size_bytes,
+            files=detail.files,
+            partition_columns=tuple(detail.partition_columns),
+            reader_version=detail.reader_version,
+            writer_version=detail.writer_version,
+        )
+
+    def _storage(self, principal: Principal, name: ObjectName) -> Storage:
+        table: Table = self._catalog.get_table(principal, name)
+        require(principal, Act.READ, table.securable)
+        return Storage(url=table.storage_location or "", options=self._storage_options)
