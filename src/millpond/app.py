@@ -10,7 +10,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from millpond.catalog.service import open_catalog
+from millpond.catalog import routes as catalog_routes
+from millpond.catalog.files import Files
+from millpond.catalog.service import open_catalog, rename_owner
+from millpond.catalog.work import Janitor
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
@@ -40,16 +43,29 @@ def build_app(settings: Settings) -> ASGIApp:
     signer = Signer(load_signing_key(home.root))
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
-    directory = DirectoryService(database)
+    directory = DirectoryService(database, group_renamed=[rename_owner])
     catalog = open_catalog(database, settings, _exact_name(directory))
     mlflow = open_mlflow(database, settings, catalog)
 
-    app = FastAPI(title="Millpond", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan(mlflow))
+    files = Files(catalog, database)
+    lifespan = _lifespan(mlflow, Janitor(catalog, database))
+
+    app = FastAPI(title="Millpond", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     install_error_handlers(app)
     app.include_router(_health_router(database, mlflow))
     oauth = OAuthService(database, signer, identity)
     custody = CustodyService(database)
     app.include_router(identity_routes.router(identity, directory, custody, oauth, public_url=settings.public_url))
+    app.include_router(
+        catalog_routes.router(
+            catalog,
+            files,
+            signer=signer,
+            workspace_id=directory.workspace_id(),
+            s3=settings.s3,
+            base_url=settings.public_url,
+        )
+    )
     app.include_router(model_router(ModelService(catalog, lambda: mlflow.stores)))
     app.router.routes.append(MlflowRoute(mlflow))
     app.include_router(_unknown_api_router())
@@ -70,11 +86,12 @@ def _exact_name(directory: DirectoryService) -> Callable[[str], str | None]:
     return find
 
 
-def _lifespan(mlflow: MlflowApp) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(mlflow: MlflowApp, janitor: Janitor) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        yield
+        with janitor.at_work():
+            yield
 
     return run
 

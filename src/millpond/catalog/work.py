@@ -6,6 +6,8 @@
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -49,8 +51,22 @@ class Janitor:
             staged=staged, purged=self._purge(), uploads=self._forget_uploads(), leftovers=self._sweep_volumes()
         )
 
-    def run_until(self, stopped: threading.Event, *, interval_s: float = 600) -> None:
-        """Rounds until told to stop; a round that fails is logged and tried again."""
+    @contextmanager
+    def at_work(self, *, interval_s: float = 600) -> Iterator[None]:
+        """Rounds in a thread of its own, while the block runs."""
+        stopped = threading.Event()
+        thread = threading.Thread(
+            target=self._run_until, args=(stopped, interval_s), name="catalog-janitor", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join(10)
+
+    def _run_until(self, stopped: threading.Event, interval_s: float) -> None:
+        """Rounds until told to stop; one that fails is logged and the next tries again."""
         while not stopped.wait(interval_s):
             try:
                 swept = self.run_once()

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 
 from millpond.catalog.service.base import ModelHooks
-from millpond.catalog.service.functions import Functions
+from millpond.catalog.service.discovery import Discovery
 from millpond.catalog.storage import ConfiguredStorages
+from millpond.catalog.store.objects import rename_owner
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
 
-__all__ = ["CatalogService", "ModelHooks", "open_catalog"]
+__all__ = ["CatalogService", "ModelHooks", "open_catalog", "rename_owner"]
 
 
-class CatalogService(Functions):
+class CatalogService(Discovery):
     """What one can do with catalogs, schemas, tables, volumes, functions and models, each checked for permission."""
 
 

@@ -23,7 +23,7 @@ def catalog_of(row: Any) -> Catalog:
 
 
 def schema_of(row: Any) -> Schema:
-    """The schema of a row of `_select_schemas`."""
+    """The schema of a row of `select_schemas`."""
     return Schema(
         **described(row),
         name=SchemaName(row.catalog_name, row.name),
@@ -66,14 +66,14 @@ def delete_catalog(connection: Connection, catalog_id: str) -> None:
 
 def find_schema(connection: Connection, name: SchemaName, *, lock: bool = False) -> Schema | None:
     """The schema with a name; with `lock`, held against changes until the transaction ends."""
-    query = _select_schemas().where(catalogs.c.name == name.catalog, schemas.c.name == name.schema)
+    query = select_schemas().where(catalogs.c.name == name.catalog, schemas.c.name == name.schema)
     row = connection.execute(query.with_for_update(of=schemas) if lock else query).first()
     return schema_of(row) if row else None
 
 
 def list_schemas(connection: Connection, catalog_id: str, after: str | None, limit: int) -> list[Schema]:
     """Schemas of a catalog in the order of their names."""
-    query = _select_schemas().where(schemas.c.catalog_id == catalog_id).order_by(schemas.c.name).limit(limit)
+    query = select_schemas().where(schemas.c.catalog_id == catalog_id).order_by(schemas.c.name).limit(limit)
     if after is not None:
         query = query.where(schemas.c.name > after)
     return [schema_of(row) for row in connection.execute(query)]
@@ -103,7 +103,7 @@ def kinds_in_schema(connection: Connection, schema_id: str) -> list[str]:
     ]
 
 
-def _select_schemas() -> Select[Any]:
+def select_schemas() -> Select[Any]:
     return select(schemas, catalogs.c.name.label("catalog_name"), catalogs.c.owner.label("catalog_owner")).join(
         catalogs, catalogs.c.id == schemas.c.catalog_id
     )

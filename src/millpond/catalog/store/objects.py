@@ -114,3 +114,9 @@ def delete_rows_in(connection: Connection, schema_id: str) -> None:
 def all_rows(connection: Connection, table: Table) -> Sequence[Any]:
     """Every object of a kind, in every schema."""
     return connection.execute(select_objects(table)).all()
+
+
+def rename_owner(connection: Connection, old: str, new: str) -> None:
+    """Let what one name owns be owned by another, as when a group is renamed."""
+    for table in (catalogs, schemas, tables, volumes, functions, models):
+        connection.execute(update(table).where(table.c.owner == old).values(owner=new))
