@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import MillpondError, Unavailable
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import ServingSettings
@@ -17,6 +17,7 @@ from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpe
 
 MAX_LOG_BYTES = 8 << 20
 _KEPT_LOG_BYTES = 1 << 20
+_PAUSE_S = 0.2
 _LOADS_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 
 log = get_logger(__name__)
@@ -56,8 +57,16 @@ class Launcher:
 
     async def hold(self, model: ModelVersion) -> Path:
         """The model's files, fetched where needed, until `release`. Raises LoadFailed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.start_timeout_s
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._models.hold, model)
+            while True:
+                try:
+                    return await loop.run_in_executor(self._executor, self._models.hold, model)
+                except Unavailable:  # the registry is still being loaded, just after the server's start
+                    if loop.time() > deadline:
+                        raise
+                    await asyncio.sleep(_PAUSE_S)
         except MillpondError as error:
             raise LoadFailed(f"The model's files could not be fetched: {error.message}") from error
         except Exception as error:  # an artifact store may raise anything; its owner reads what

@@ -9,9 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
-REQUESTS = Counter(
-    "millpond_serving_requests_total", "Predictions by outcome", ["endpoint", "served_model", "status"]
-)
+REQUESTS = Counter("millpond_serving_requests_total", "Predictions by outcome", ["endpoint", "served_model", "status"])
 SECONDS = Histogram(
     "millpond_serving_request_seconds",
     "Time from the request's arrival at the queue to the model's answer",

@@ -9,8 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.kernel.http import Dialect, error_response
-from millpond.serving.service import Prediction, ServingService
+from millpond.serving.service import Reply, ServingService
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 
 MAX_REQUEST_BYTES = 16 << 20
@@ -94,28 +93,23 @@ def _add_reports(routes: APIRouter, service: ServingService, base_url: str) -> N
 
 def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     async def invoke(request: Request) -> Response:
-        prediction = await service.invoke(
+        reply = await service.query(
             current_principal(),
             request.path_params["name"],
             content_type=request.headers.get("content-type", ""),
             body=await _body(request),
             served_model=request.path_params.get("served_model"),
         )
-        return _response(prediction)
+        return _response(reply)
 
     # plain routes: FastAPI's dependencies would cost a third of the time of a small prediction
     routes.add_route("/serving-endpoints/{name}/invocations", invoke, methods=["POST"])
     routes.add_route("/serving-endpoints/{name}/served-models/{served_model}/invocations", invoke, methods=["POST"])
 
 
-def _response(prediction: Prediction) -> Response:
-    answer = prediction.answer
-    if answer.error_code is None:
-        response = Response(answer.body, media_type=answer.content_type)
-    else:
-        response = error_response(answer.error_code, answer.message, Dialect.DATABRICKS, status=answer.status)
-    response.headers["served-model-name"] = prediction.served_model
-    return response
+def _response(reply: Reply) -> Response:
+    headers = {"served-model-name": reply.entity}
+    return Response(reply.body, status_code=reply.status, media_type=reply.content_type, headers=headers)
 
 
 async def _body(request: Request) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from millpond.identity import acts
 from millpond.identity.access import WORKSPACE, Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
@@ -36,7 +37,6 @@ from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
 from millpond.serving.ports import FeatureLookup, ModelSource
 from millpond.serving.runtime import LiveEndpoint, ServingRuntime
-from millpond.serving.worker_process import Answer
 
 _LOG_TAIL_BYTES = 256 << 10
 
@@ -54,15 +54,18 @@ class EntityRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """An answer, and who gave it."""
+class Reply:
+    """What a served model answered: predictions, or its refusal of the request."""
 
-    served_model: str
-    answer: Answer
+    entity: str
+    """The name of the served entity."""
+    status: int
+    content_type: str
+    body: bytes
 
 
 class ServingService:
-    """Endpoints, for users. All but `invoke` blocks; `runtime` makes happen what is written here."""
+    """Endpoints, for users. All but `query` blocks; `runtime` makes happen what is written here."""
 
     def __init__(
         self,
@@ -156,6 +159,7 @@ class ServingService:
         )
         with self._database.write() as connection:
             store.insert_endpoint(connection, endpoint)
+            acts.changed(connection, principal.name, "create", "endpoint", name)
         self._runtime.notify(endpoint.id)
         return endpoint
 
@@ -180,18 +184,18 @@ class ServingService:
             version = store.next_version(connection, endpoint.id)
             config = _next_config(endpoint, version, served, routes)
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
+            acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
             changed = self._lock(connection, principal, name)
         self._runtime.notify(changed.id)
         return changed
 
-    def patch_tags(
-        self, principal: Principal, name: str, *, add: Mapping[str, str], delete: Sequence[str]
-    ) -> Endpoint:
+    def patch_tags(self, principal: Principal, name: str, *, add: Mapping[str, str], delete: Sequence[str]) -> Endpoint:
         """Set tags and remove tags. Raises NotFound."""
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, name)
             tags = {key: value for key, value in endpoint.tags.items() if key not in delete} | dict(add)
             store.write_tags(connection, endpoint.id, tags, now=utc_now())
+            acts.changed(connection, principal.name, "tag", "endpoint", name)
             return self._lock(connection, principal, name)
 
     def delete_endpoint(self, principal: Principal, name: str) -> None:
@@ -199,14 +203,15 @@ class ServingService:
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, name)
             store.delete_endpoint(connection, endpoint.id)
+            acts.changed(connection, principal.name, "delete", "endpoint", name)
         self._runtime.withdraw(endpoint.name, endpoint.id)
         self._runtime.notify(endpoint.id)
 
     # Predicting
 
-    async def invoke(
+    async def query(
         self, principal: Principal, name: str, *, content_type: str, body: bytes, served_model: str | None = None
-    ) -> Prediction:
+    ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
         Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.predict` raises. A refusal by the model
@@ -231,7 +236,7 @@ class ServingService:
         finally:
             metrics.REQUESTS.labels(live.name, entity.name, status).inc()
             metrics.SECONDS.labels(live.name, entity.name).observe(time.perf_counter() - began)
-        return Prediction(served_model=entity.name, answer=answer)
+        return Reply(entity=entity.name, status=answer.status, content_type=answer.content_type, body=answer.body)
 
     def _explain_silence(self, principal: Principal, name: str) -> None:
         """Raise what tells why an endpoint does not answer; returns when it is about to."""

@@ -249,9 +249,7 @@ def fail(connection: Connection, endpoint_id: str, version: int) -> bool:
     )
 
 
-def write_states(
-    connection: Connection, endpoint_id: str, states: Mapping[tuple[int, str], EntityState]
-) -> None:
+def write_states(connection: Connection, endpoint_id: str, states: Mapping[tuple[int, str], EntityState]) -> None:
     """Record how served entities are doing; entities that are gone are passed over."""
     for (version, name), state in states.items():
         connection.execute(
@@ -263,9 +261,7 @@ def write_states(
 
 def write_tags(connection: Connection, endpoint_id: str, tags: Mapping[str, str], *, now: datetime) -> None:
     """Replace an endpoint's tags."""
-    connection.execute(
-        update(endpoints).where(endpoints.c.id == endpoint_id).values(tags=dict(tags), updated_at=now)
-    )
+    connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(tags=dict(tags), updated_at=now))
 
 
 def delete_endpoint(connection: Connection, endpoint_id: str) -> None:

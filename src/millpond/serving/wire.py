@@ -4,6 +4,7 @@ Source: databricks-sdk 0.156, `databricks/sdk/service/serving.py`. What a client
 is refused by name; fields that we do not know are passed over.
 """
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -209,8 +210,10 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
 
 def _query_info(endpoint: Endpoint, base_url: str) -> dict[str, str]:
     url = f"{base_url}/serving-endpoints/{endpoint.name}/invocations"
-    details = f'[{{"type":"serving_endpoint","object_type":"serving-endpoints","object_path":"/serving-endpoints/{endpoint.id}","actions":["query_inference_endpoint"]}}]'  # noqa: E501 - RFC 9396 authorization details, one string
-    return {"endpoint_url": url, "authorization_details": details}
+    path = f"/serving-endpoints/{endpoint.name}"  # what a token for this endpoint alone is narrowed to
+    details = [{"type": "workspace_permission", "object_type": "serving-endpoints", "object_path": path,
+                "actions": ["query_inference_endpoint"]}]  # fmt: skip
+    return {"endpoint_url": url, "authorization_details": json.dumps(details)}
 
 
 def _config(config: Config) -> dict[str, Any]:

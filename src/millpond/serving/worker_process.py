@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -50,8 +51,7 @@ class Answer:
     status: int
     content_type: str
     body: bytes
-    error_code: str | None
-    message: str
+    """JSON: the predictions, or the error in the shape that Databricks clients read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,13 +237,11 @@ async def _read(reader: asyncio.StreamReader) -> Frame:
 def _answer(frame: Frame) -> Answer:
     """The worker is not trusted: only these fields pass, as these types."""
     status = int(frame.header["status"])
-    return Answer(
-        status=status if 200 <= status <= 599 else 500,
-        content_type="application/json",
-        body=frame.body,
-        error_code=None if status == 200 else str(frame.header["error_code"])[:100],
-        message=str(frame.header.get("message", "")),
-    )
+    if status == 200:
+        return Answer(status=200, content_type="application/json", body=frame.body)
+    code, message = str(frame.header["error_code"])[:100], str(frame.header["message"])
+    body = json.dumps({"error_code": code, "message": message, "details": []}).encode()
+    return Answer(status=status if 400 <= status <= 599 else 500, content_type="application/json", body=body)
 
 
 def _spawn(spec: WorkerSpec, theirs: socket.socket) -> Child:
@@ -308,4 +306,4 @@ def _ends(text: str) -> str:
     """The text, or the beginning and the end of one that is too long."""
     if len(text) <= _MAX_MESSAGE:
         return text
-    return f"{text[:1000]}\n...\n{text[-(_MAX_MESSAGE - 1000):]}"
+    return f"{text[:1000]}\n...\n{text[-(_MAX_MESSAGE - 1000) :]}"

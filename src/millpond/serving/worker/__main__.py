@@ -87,9 +87,7 @@ def _answer(channel: Channel, scorer: Any, requests: "queue.SimpleQueue[Frame]")
     while True:
         request = requests.get()
         answer = scorer.answer(request.header.get("content_type", ""), request.body)
-        channel.send(
-            Frame(kind=Kind.ANSWER, request_id=request.request_id, header=answer.header, body=answer.body)
-        )
+        channel.send(Frame(kind=Kind.ANSWER, request_id=request.request_id, header=answer.header, body=answer.body))
         if answer.out_of_memory:
             os._exit(_OUT_OF_MEMORY_EXIT)  # what the model has hoarded is given back only so
 

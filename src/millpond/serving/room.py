@@ -1,0 +1,35 @@
+"""The serving room, built: what `app.py` joins to the rest."""
+
+from dataclasses import dataclass
+
+from millpond.kernel.database import Database
+from millpond.kernel.settings import Settings
+from millpond.serving.models import ModelCache
+from millpond.serving.ports import FeatureLookup, ModelSource, NoFeatures
+from millpond.serving.runtime import ServingRuntime
+from millpond.serving.service import ServingService
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingRoom:
+    """The service for routes and pages, and the runtime to enter while the server runs (`async with`)."""
+
+    service: ServingService
+    runtime: ServingRuntime
+
+
+def open_serving(
+    database: Database, settings: Settings, source: ModelSource, features: FeatureLookup | None = None
+) -> ServingRoom:
+    """Serving on a database and a data directory, with models from `source`."""
+    models = ModelCache(settings.data_dir / "serving" / "models", source)
+    runtime = ServingRuntime(database=database, models=models, settings=settings)
+    service = ServingService(
+        database=database,
+        source=source,
+        models=models,
+        runtime=runtime,
+        features=features or NoFeatures(),
+        request_timeout_s=settings.serving.request_timeout_s,
+    )
+    return ServingRoom(service=service, runtime=runtime)

@@ -1,0 +1,214 @@
+"""A small server around the serving room, on a real port, with models from folders."""
+
+import asyncio
+import json
+import shutil
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from millpond.identity.access import Act, Securable, require
+from millpond.identity.credentials import Signer, new_secret
+from millpond.identity.directory import DirectoryService
+from millpond.identity.domain import Draft, Principal, PrincipalKind
+from millpond.identity.middleware import AuthMiddleware
+from millpond.identity.service import IdentityService
+from millpond.kernel.database import Database
+from millpond.kernel.errors import NotFound
+from millpond.kernel.http import install_error_handlers
+from millpond.kernel.settings import ServingSettings, Settings
+from millpond.serving.domain import ModelVersion
+from millpond.serving.room import open_serving
+from millpond.serving.routes import router
+from millpond.serving.runtime import ServingRuntime
+from millpond.serving.service import ServingService
+from tests.servers import wait_until
+
+ADMIN = "admin@example.com"
+
+
+class FolderModels:
+    """Model `name` is the folder `<root>/<name>`, its only version is 1, and it belongs to `owner`."""
+
+    def __init__(self, root: Path, owner: str = ADMIN) -> None:
+        self.root = root
+        self.owner = owner
+        self.downloads = 0
+
+    def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
+        """The folder, if the principal owns the models."""
+        folder = name.rsplit(".", 1)[-1]
+        require(principal, Act.READ, Securable(kind="model", name=name, owners=(self.owner,)))
+        if version != "1" or not (self.root / folder).is_dir():
+            raise NotFound(f"Version {version} of model '{name}' does not exist.")
+        return ModelVersion(name=name, version=version, source=folder)
+
+    def download(self, model: ModelVersion, destination: Path) -> None:
+        """Copy the folder."""
+        self.downloads += 1
+        shutil.copytree(self.root / model.source, destination, dirs_exist_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Status, headers and body of an HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body parsed."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingServer:
+    """The running server and who may use it."""
+
+    url: str
+    data_dir: Path
+    database: Database
+    identity: IdentityService
+    runtime: ServingRuntime
+    service: ServingService
+    source: FolderModels
+    admin: Principal
+    token: str
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        content_type: str = "application/json",
+        timeout_s: float = 60,
+    ) -> Answer:
+        """One HTTP call; `body` is sent as it is when it is bytes, else as JSON."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type}
+        request = urllib.request.Request(self.url + path, method=method, headers=headers, data=data)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+                return Answer(status=answer.status, headers=dict(answer.headers), body=answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(status=error.code, headers=dict(error.headers), body=error.read())
+
+    def create(self, name: str, *models: str, wait: bool = True, **entity: Any) -> dict[str, Any]:
+        """Make an endpoint for models (the first gets all traffic), and wait until the update has ended."""
+        entities = [{"entity_name": model, "entity_version": "1", "name": model, **entity} for model in models]
+        routes = [{"served_entity_name": m, "traffic_percentage": 0 if i else 100} for i, m in enumerate(models)]
+        config = {"served_entities": entities, "traffic_config": {"routes": routes}}
+        answer = self.call("POST", "/api/2.0/serving-endpoints", {"name": name, "config": config})
+        assert answer.status == 200, answer.body
+        return self.settled(name) if wait else answer.json
+
+    def get(self, name: str) -> dict[str, Any]:
+        """The endpoint as the API tells it."""
+        answer = self.call("GET", f"/api/2.0/serving-endpoints/{name}")
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def settled(self, name: str, timeout_s: float = 60) -> dict[str, Any]:
+        """The endpoint when no update is under way any more."""
+        wait_until(
+            lambda: self.get(name)["state"]["config_update"] != "IN_PROGRESS",
+            timeout_s=timeout_s,
+            what=f"the update of {name}",
+        )
+        return self.get(name)
+
+    def ready(self, name: str, timeout_s: float = 60) -> dict[str, Any]:
+        """The endpoint when all of its workers answer."""
+        wait_until(
+            lambda: self.get(name)["state"]["ready"] == "READY", timeout_s=timeout_s, what=f"{name} being ready"
+        )
+        return self.get(name)
+
+    def ask(self, name: str, order: str, **options: Any) -> Answer:
+        """Tell the obedient model what to do."""
+        body = {"dataframe_records": [{"do": order}]}
+        return self.call("POST", f"/serving-endpoints/{name}/invocations", body, **options)
+
+    def user(self, name: str) -> str:
+        """A token of another user, who is no administrator."""
+        DirectoryService(self.database).create(
+            self.admin, PrincipalKind.USER, Draft(name=name, display_name=name, password="initial-password")
+        )
+        return self.identity.create_token(self.identity.authenticate_password(name, "initial-password")).secret
+
+    def worker_pid(self, name: str) -> int:
+        """The process id of the worker of an endpoint's first served entity."""
+        live = self.runtime.find(name)
+        assert live is not None
+        worker = live.pools[live.config.entities[0].name].worker
+        assert worker is not None
+        return worker.pid
+
+
+@contextmanager
+def serving_server(
+    database: Database, data_dir: Path, models: Path, *, serving: ServingSettings | None = None
+) -> Iterator[ServingServer]:
+    """The serving room behind the door, on a free port, until the block ends."""
+    settings = Settings(data_dir=data_dir, serving=serving or ServingSettings())
+    identity = IdentityService(database, Signer(b"k" * 32))
+    token = new_secret()
+    identity.bootstrap(ADMIN, password="a-long-password", secret=token)
+    source = FolderModels(models)
+    room = open_serving(database, settings, source)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with room.runtime:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    install_error_handlers(app)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(256)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        app.include_router(router(room.service, base_url=url))
+        app.get("/.well-known/databricks-config")(lambda: {"oidc_endpoint": f"{url}/oidc"})
+        with _running(uvicorn.Server(_config(AuthMiddleware(app, identity=identity))), listener):
+            yield ServingServer(
+                url=url,
+                data_dir=data_dir,
+                database=database,
+                identity=identity,
+                runtime=room.runtime,
+                service=room.service,
+                source=source,
+                admin=identity.authenticate(token),
+                token=token,
+            )
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+
+
+@contextmanager
+def _running(server: uvicorn.Server, listener: socket.socket) -> Iterator[None]:
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, what="the server being up")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
