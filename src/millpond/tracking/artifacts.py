@@ -23,6 +23,7 @@ from millpond.kernel.errors import InvalidArgument, MillpondError, NotFound, Per
 from millpond.kernel.http import Dialect, error_response
 from millpond.tracking.artifact_files import ArtifactFiles, ArtifactWriter
 from millpond.tracking.domain import ARTIFACT_SCHEME, check_relative_path, parse_artifact_path
+from millpond.tracking.model_files import artifact_path_of
 from millpond.tracking.stores.registry import OwnedRegistryStore
 from millpond.tracking.stores.tracking import OwnedTrackingStore
 
@@ -139,7 +140,8 @@ class ArtifactDoors:
 
         def send() -> Response:
             uri = self._registry.get_model_version_download_uri(query.get("name", ""), query.get("version", ""))
-            return self._response(_below(uri, query.get("path", "")))
+            root = artifact_path_of(uri, self._tracking)
+            return self._response(f"{root}/{check_relative_path(query.get('path', ''))}")
 
         return await run_in_threadpool(send)
 

@@ -21,6 +21,7 @@ from millpond.kernel.errors import MillpondError
 from millpond.kernel.logs import get_logger
 from millpond.tracking.databricks_routes import databricks_routes
 from millpond.tracking.stores.session import to_mlflow_error
+from millpond.tracking.ui_routes import ui_routes
 
 log = get_logger(__name__)
 
@@ -60,6 +61,7 @@ def flask_app() -> Flask:
     """The application with the served routes."""
     app = Flask("millpond.tracking.mlflow", static_folder=None)
     app.register_blueprint(databricks_routes())
+    app.register_blueprint(ui_routes())
     for path, handler, methods in served_routes():
         app.add_url_rule(path, f"{handler.__name__} {path} {methods[0]}", handler, methods=methods)
     app.wsgi_app = _QueryAsBody(app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents it

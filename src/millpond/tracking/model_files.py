@@ -33,7 +33,7 @@ class VersionFiles:
         with acting_as(principal), millpond_errors():
             stores = self._stores()
             uri = stores.registry.get_model_version_download_uri(name, version)
-            return _path_of(uri, stores)
+            return artifact_path_of(uri, stores.tracking)
 
     def read(self, principal: Principal, name: str, version: str, path: str, *, max_bytes: int) -> bytes:
         """A small file of a version. Raises NotFound, InvalidArgument when it is larger."""
@@ -74,16 +74,19 @@ class VersionFiles:
                 file.parent.rmdir()
 
 
-def _path_of(uri: str, stores: Any) -> str:
-    """The path below the artifact root of a version's location, which may name a run or a logged model."""
+def artifact_path_of(uri: str, tracking: Any) -> str:
+    """The path below the artifact root of a version's location, which may name a run or a logged model.
+
+    `tracking` is MLflow's tracking store. Raises InvalidArgument for other places.
+    """
     parts = urlsplit(uri)
     if parts.scheme == ARTIFACT_SCHEME:
         return parts.path.strip("/")
     if parts.scheme == "runs":
         run_id, _, path = parts.path.strip("/").partition("/")
-        root = stores.tracking.get_run(run_id).info.artifact_uri
+        root = tracking.get_run(run_id).info.artifact_uri
         return f"{urlsplit(root).path.strip('/')}/{check_relative_path(path)}"
     if parts.scheme == "models" and parts.path.strip("/").startswith("m-"):
-        model = stores.tracking.get_logged_model(parts.path.strip("/"))
+        model = tracking.get_logged_model(parts.path.strip("/"))
         return urlsplit(str(model.artifact_location)).path.strip("/")
     raise InvalidArgument(f"The model's files at '{uri[:200]}' are not kept by this server.")
