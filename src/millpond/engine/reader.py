@@ -53,7 +53,7 @@ class TableReader:
 
     def preview(self, principal: Principal, name: ObjectName, *, limit: int) -> pa.Table:
         """The first rows of a table or view, as the principal may see them."""
-        return self._gateway.read_table(principal, name.quoted(), limit=limit)
+        return self._gateway.read_table(principal, name.quoted, limit=limit)
 
     def history(self, principal: Principal, name: ObjectName, *, limit: int) -> Sequence[Commit]:
         """A Delta table's commits, newest first."""
