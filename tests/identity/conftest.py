@@ -13,7 +13,7 @@ import uvicorn
 from databricks.sdk import WorkspaceClient
 from fastapi import FastAPI, Request, WebSocket
 
-from millpond.identity import routes
+from millpond.identity import credentials, routes
 from millpond.identity.credentials import Signer, new_secret
 from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
@@ -69,6 +69,12 @@ def build_identity(database: Database) -> Identity:
     )
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New hashes at a small cost, which each carries with it, so that tests do not wait for them."""
+    monkeypatch.setattr(credentials, "_COST", {"n": 16, "r": 8, "p": 1})
+
+
 @pytest.fixture
 def identity(database: Database) -> Identity:
     """The services over an empty database of each kind."""
@@ -90,7 +96,8 @@ class Site:
 
     def client(self, token: str | None = None) -> WorkspaceClient:
         """The unmodified SDK with a token: the administrator's when none is given."""
-        return WorkspaceClient(host=self.url, token=token or self.identity.admin_token, auth_type="pat", config_file="/nowhere")
+        token = token or self.identity.admin_token
+        return WorkspaceClient(host=self.url, token=token, auth_type="pat", config_file="/nowhere")
 
 
 @pytest.fixture
@@ -105,9 +112,7 @@ def build_site_app(identity: Identity, public_url: str | None = None) -> Any:
     app = FastAPI()
     install_error_handlers(app)
     app.include_router(
-        routes.router(
-            identity.service, identity.directory, identity.custody, identity.oauth, public_url=public_url
-        )
+        routes.router(identity.service, identity.directory, identity.custody, identity.oauth, public_url=public_url)
     )
 
     @app.api_route("/act", methods=["GET", "POST", "HEAD", "OPTIONS", "DELETE"])
@@ -152,5 +157,3 @@ def serving(app: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(20)
         listener.close()
-
-

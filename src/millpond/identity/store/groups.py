@@ -34,7 +34,7 @@ _NAMES_ABOVE = _names_above()  # built once: every request runs it
 
 def contains(connection: Connection, outer_id: str, inner_id: str) -> bool:
     """Whether a group is, or holds at any depth, another principal."""
-    below = select(literal(int(outer_id)).label("id")).cte(recursive=True)
+    below = select(literal(int(outer_id), principals.c.id.type).label("id")).cte(recursive=True)
     below = below.union(select(memberships.c.member_id).join(below, memberships.c.group_id == below.c.id))
     return connection.execute(select(below.c.id).where(below.c.id == int(inner_id))).first() is not None
 
