@@ -6,7 +6,7 @@ from typing import Any
 
 from nicegui.element import Element
 
-from millpond.catalog.domain import ObjectName, SchemaName
+from millpond.catalog.domain import ObjectName, SchemaName, Table, TableType
 from millpond.identity.domain import Principal
 from millpond.ui import urls
 from millpond.ui.services import Services
@@ -42,11 +42,12 @@ def _schemas(services: Services, principal: Principal, path: Path) -> list[Node]
     assert path.catalog is not None
     page = services.catalog.list_schemas(principal, path.catalog, max_results=_BRANCH)
     nodes = [
-        _schema_node(item.name, current=path == Path(catalog=path.catalog, schema=item.name.schema)) for item in page.items
+        _schema_node(item.name, current=path == Path(catalog=path.catalog, schema=item.name.schema))
+        for item in page.items
     ]
     for node in nodes:
         if node["label"] == path.schema:
-            name = SchemaName(path.catalog, path.schema)
+            name = SchemaName(path.catalog, str(node["label"]))
             node.update(open=True, children=_objects(services, principal, name, path))
     return [*nodes, *_more(page.next_page_token, urls.catalog_url(path.catalog))]
 
@@ -64,7 +65,7 @@ def _objects(services: Services, principal: Principal, schema: SchemaName, path:
     for kind, symbol, listing in listings:
         page = listing(principal, schema, max_results=_BRANCH)
         for item in page.items:
-            view = kind == "table" and item.table_type == "VIEW"
+            view = isinstance(item, Table) and item.table_type is TableType.VIEW
             current = (kind, item.name.name) == (path.kind, path.name)
             found.append(_leaf(kind, item.name, "table_view" if view else symbol, current=current))
         more += _more(page.next_page_token, f"{urls.schema_url(schema)}?tab={kind}s")
@@ -116,6 +117,6 @@ def _more(token: str | None, href: str) -> list[Node]:
 
 def _node(node_id: str, label: str, href: str, symbol: str, *, branch: bool, current: bool) -> Node:
     return {
-        "id": node_id, "label": label, "href": href, "symbol": symbol, "branch": branch, "open": False, "children": None,
-        "current": current,
+        "id": node_id, "label": label, "href": href, "symbol": symbol, "current": current,
+        "branch": branch, "open": False, "children": None,
     }  # fmt: skip

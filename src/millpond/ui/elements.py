@@ -60,7 +60,12 @@ def button_link(text: str, href: str, *, kind: str = "", symbol: str | None = No
 
 
 def button(
-    text: str, on_click: Callable[..., Any] | None = None, *, kind: str = "", symbol: str | None = None, **attributes: Any
+    text: str,
+    on_click: Callable[..., Any] | None = None,
+    *,
+    kind: str = "",
+    symbol: str | None = None,
+    **attributes: Any,
 ) -> Element:
     """A button that calls back."""
     with el("button", cls=f"mp-button {kind}".strip(), type="button", **attributes) as element:
@@ -107,7 +112,9 @@ def card(title: str | None = None, *, cls: str = "") -> Element:
 def notice(text: str, tone: Tone = "info", *, role: str = "note") -> Element:
     """A sentence that the reader should not miss."""
     with el("div", cls=f"mp-notice mp-{tone}", role=role) as element:
-        icon({"bad": "error_outline", "warn": "warning_amber", "good": "check_circle_outline"}.get(tone, "info_outline"))
+        icon(
+            {"bad": "error_outline", "warn": "warning_amber", "good": "check_circle_outline"}.get(tone, "info_outline")
+        )
         el("p", text)
     return element
 
@@ -254,14 +261,19 @@ class TableColumn:
         return {"label": self.label, "classes": [f"mp-{name}" for name in names]}
 
 
+Rows = Sequence[Sequence[Cell | str]]
+
+
 class DataTable(Element, component="components/data_table.js"):
     """A table of at most some hundred rows, drawn by the browser from values (no markup is interpreted)."""
 
-    def __init__(self, *, label: str, columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell | str]]) -> None:
+    def __init__(self, *, label: str, columns: Sequence[TableColumn], rows: Rows) -> None:
         super().__init__()
         self.props["label"] = label
         self.props["columns"] = [column.to_wire() for column in columns]
-        self.props["rows"] = [[cell.to_wire() if isinstance(cell, Cell) else {"t": cell} for cell in row] for row in rows]
+        self.props["rows"] = [
+            [cell.to_wire() if isinstance(cell, Cell) else {"t": cell} for cell in row] for row in rows
+        ]
 
 
 def pager(*, next_href: str | None, first_href: str | None, text: str = "") -> None:
@@ -277,7 +289,13 @@ def pager(*, next_href: str | None, first_href: str | None, text: str = "") -> N
 
 
 def filter_form(
-    *, label: str, value: str, name: str = "q", keep: Sequence[tuple[str, str]] = (), placeholder: str = "", wide: bool = False
+    *,
+    label: str,
+    value: str,
+    name: str = "q",
+    keep: Sequence[tuple[str, str]] = (),
+    placeholder: str = "",
+    wide: bool = False,
 ) -> Element:
     """A field that puts its text into the address; works without scripts."""
     with el("form", cls="mp-filter mp-wide" if wide else "mp-filter", method="get", role="search") as form:
@@ -292,7 +310,9 @@ def filter_form(
 class TextField:
     """A native input or text area; `value` is what it holds as far as the server has heard."""
 
-    def __init__(self, *, label: str, value: str = "", placeholder: str = "", lines: int = 1, **attributes: Any) -> None:
+    def __init__(
+        self, *, label: str, value: str = "", placeholder: str = "", lines: int = 1, **attributes: Any
+    ) -> None:
         self.value = value
         kind: dict[str, Any] = {"rows": str(lines)} if lines > 1 else {"type": "text"}
         tag = "textarea" if lines > 1 else "input"

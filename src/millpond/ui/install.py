@@ -1,17 +1,11 @@
 """Puts the pages onto the server's application."""
 
-from collections.abc import Mapping
-
-import nicegui
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
-from nicegui import Client, app as pages_app, core, ui
-from nicegui.page import page as nicegui_page
+from fastapi import FastAPI
+from nicegui import ui
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from millpond.kernel.errors import NotFound
-from millpond.kernel.http import dialect_of, error_response
 from millpond.ui import assets, preferences, sign_in
 from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, tables, volumes
 from millpond.ui.services import Services
@@ -22,14 +16,14 @@ from millpond.ui.visit import Page, add_page
 _MODULES = (home, catalog, tables, volumes, experiments, models, serving, search, connect)
 
 
-def install(app: FastAPI, services: Services, *, public_url: str | None = None) -> None:
+def install(app: FastAPI, services: Services) -> None:
     """Serve the pages, the sign-in page and their files; once in a process, and before what answers every path.
 
     NiceGUI keeps one application in a process: it is mounted so that it takes only addresses of pages.
     """
     own = assets.load_assets()
     app.include_router(assets.router(own))
-    app.include_router(sign_in.router(services.identity, own, public_url=public_url))
+    app.include_router(sign_in.router(services.identity, own, public_url=services.public_url))
     app.include_router(preferences.router(services.preferences))
     ui.add_head_html(own.head, shared=True)
     for module in _MODULES:
@@ -62,15 +56,15 @@ _PAGE_ROOTS = frozenset(
     {"", "catalog", "experiments", "models", "serving", "search", "connect", "_nicegui", "_nicegui_ws", "favicon.ico"}
 )
 _API_ROOTS = frozenset(
-    {"api", "ajax-api", "ml", "oidc", "health", "metrics", "serving-endpoints", "graphql", "get-artifact", "model-versions",
-     "static", "static-files", "v1", ".well-known", "Volumes"}
+    {"api", "ajax-api", "ml", "oidc", "health", "metrics", "serving-endpoints", "graphql", "get-artifact",
+     "model-versions", "static", "static-files", "v1", ".well-known", "Volumes"}
 )  # fmt: skip
 
 
 class _Pages(Mount):
     """Takes the addresses of pages, and any other that a browser shows and no API answers; all else passes on."""
 
-    def matches(self, scope: Scope) -> tuple[Match, Mapping[str, object]]:
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this request is for a page."""
         if scope["type"] not in {"http", "websocket"}:
             return Match.NONE, {}

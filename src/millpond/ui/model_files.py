@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import InvalidArgument
+from millpond.serving.openapi import ModelInput
 from millpond.ui.ports import ModelFiles
 
 _MAX_MLMODEL_BYTES = 1 << 20
-_MAX_EXAMPLE_BYTES = 64 << 10
-_PLACEHOLDERS: Mapping[str, Any] = {
-    "integer": 0, "long": 0, "float": 0.0, "double": 0.0, "boolean": False, "string": "", "datetime": "2026-01-01T00:00:00",
-    "binary": "",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +31,25 @@ class ModelCard:
     params: tuple[Field, ...]
     flavors: tuple[str, ...]
     mlflow_version: str
-    example: str | None
-    """A request body, as JSON text."""
 
 
 def read_card(files: ModelFiles, principal: Principal, name: str, version: str) -> ModelCard:
     """The card of a version. Raises NotFound when its files are gone, and what reading them raises."""
-    import yaml  # here, because only pages of models need it
+    import yaml  # type: ignore[import-untyped]  # ships no types; here, because only pages of models need it
 
     raw = files.read(principal, name, version, "MLmodel", max_bytes=_MAX_MLMODEL_BYTES)
-    described = yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    try:
+        described = yaml.safe_load(raw)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"The MLmodel file of '{name}' version {version} is not YAML.") from error
     described = described if isinstance(described, dict) else {}
     signature = described.get("signature") or {}
-    inputs = _fields(signature.get("inputs"))
     return ModelCard(
-        inputs=inputs,
+        inputs=_fields(signature.get("inputs")),
         outputs=_fields(signature.get("outputs")),
         params=_fields(signature.get("params")),
         flavors=tuple(str(flavor) for flavor in described.get("flavors") or ()),
         mlflow_version=str(described.get("mlflow_version") or ""),
-        example=_example(files, principal, name, version, described, inputs),
     )
 
 
@@ -80,28 +75,25 @@ def _type(item: Mapping[str, Any]) -> str:
     return str(item.get("type") or item.get("dtype") or "any")
 
 
-def _example(
-    files: ModelFiles, principal: Principal, name: str, version: str, described: Mapping[str, Any], inputs: tuple[Field, ...]
-) -> str | None:
-    """The model's own serving example; without one, a row made from its columns."""
-    info = described.get("saved_input_example_info")
-    path = info.get("serving_input_path") if isinstance(info, dict) else None
-    if isinstance(path, str):
-        try:
-            stored = json.loads(files.read(principal, name, version, path, max_bytes=_MAX_EXAMPLE_BYTES))
-        except (MillpondError, ValueError):
-            stored = None  # an example that is gone or too large to show: the columns still make one
-        if stored is not None:
-            return json.dumps(as_records(stored), indent=2, ensure_ascii=False)
-    if inputs and all(field.name and not field.type.startswith("tensor") for field in inputs):
-        row = {field.name: _PLACEHOLDERS.get(field.type) for field in inputs}
+_PLACEHOLDERS: Mapping[str, Any] = {
+    "integer": 0, "long": 0, "float": 0.0, "double": 0.0, "boolean": False, "string": "", "binary": "",
+    "datetime": "2026-01-01T00:00:00",
+}  # fmt: skip
+
+
+def example_request(model: ModelInput) -> str | None:
+    """A request body to start from, as JSON text: the model's own example, else a row made from its columns."""
+    if model.example is not None:
+        return json.dumps(as_records(model.example), indent=2, ensure_ascii=False)
+    if model.fields and all(field.name and field.type != "tensor" for field in model.fields):
+        row = {field.name: _PLACEHOLDERS.get(field.type) for field in model.fields}
         return json.dumps({"dataframe_records": [row]}, indent=2, ensure_ascii=False)
     return None
 
 
-def as_records(body: Any, *, rows: int = 2) -> Any:
+def as_records(body: Mapping[str, Any], *, rows: int = 2) -> Mapping[str, Any]:
     """A `dataframe_split` request as `dataframe_records` with its first rows: what people edit most easily."""
-    split = body.get("dataframe_split") if isinstance(body, dict) else None
+    split = body.get("dataframe_split")
     if not isinstance(split, dict) or not {"columns", "data"} <= split.keys():
         return body
     return {"dataframe_records": [dict(zip(split["columns"], row, strict=False)) for row in split["data"][:rows]]}

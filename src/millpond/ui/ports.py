@@ -1,4 +1,4 @@
-"""What pages ask of the engine, of model files and of serving beyond what those rooms' services are."""
+"""What pages ask of tables and of model files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,11 +1,14 @@
 """What pages are given: the services of the rooms below, and the addresses that clients use."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
+from starlette.requests import Request
+
+from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.identity.service import IdentityService
+from millpond.serving.service import ServingService
 from millpond.ui.ports import ModelFiles, TableReader
 from millpond.ui.preferences import Preferences
 from millpond.ui.tracking import Tracking
@@ -21,15 +24,26 @@ class Addresses:
     """`sc://host:port`."""
 
 
+def addresses_for(request: Request, *, public_url: str | None, spark_port: int) -> Addresses:
+    """The addresses as somebody who sent this request reaches them."""
+    base_url = (public_url or str(request.base_url)).rstrip("/")
+    host = urlsplit(base_url).hostname or "localhost"
+    host = f"[{host}]" if ":" in host else host
+    return Addresses(base_url=base_url, spark_url=f"sc://{host}:{spark_port}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """The rooms as pages see them."""
 
     identity: IdentityService
     catalog: CatalogService
+    files: Files
     tables: TableReader
     tracking: Tracking
     model_files: ModelFiles
-    serving: Any
+    serving: ServingService
     preferences: Preferences
-    addresses: Addresses
+    public_url: str | None
+    """The address under which browsers and clients reach the server; None when it is the one that they used."""
+    spark_port: int

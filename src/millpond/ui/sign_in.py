@@ -121,7 +121,8 @@ _PAGE = """<!doctype html>
 <form method="post" action="/sign-in">
 <input type="hidden" name="next" value="{target}">
 <label for="token">Access token</label>
-<input id="token" name="token" class="mp-input mp-mono" type="password" autocomplete="off" spellcheck="false" required{token_focus}>
+<input id="token" name="token" class="mp-input mp-mono" type="password" autocomplete="off" spellcheck="false"
+ required{token_focus}>
 <button class="mp-button mp-primary" type="submit">Sign in with token</button>
 </form>
 </details>

@@ -11,15 +11,9 @@ from typing import Any, Protocol
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import acting_as
-from millpond.kernel.errors import (
-    AlreadyExists,
-    InvalidArgument,
-    MillpondError,
-    NotFound,
-    PermissionDenied,
-    Unavailable,
-)
+from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.paging import Page
+from millpond.tracking.translation import millpond_errors
 
 _PAGE = 50
 
@@ -104,7 +98,9 @@ class Tracking:
         """`stores` raises Unavailable while MLflow is being loaded."""
         self._stores = stores
 
-    def list_experiments(self, principal: Principal, *, text: str = "", page_token: str | None = None) -> Page[Experiment]:
+    def list_experiments(
+        self, principal: Principal, *, text: str = "", page_token: str | None = None
+    ) -> Page[Experiment]:
         """Experiments whose name holds the text, last changed first."""
         with _as(principal):
             found = self._stores().tracking.search_experiments(
@@ -135,7 +131,12 @@ class Tracking:
 
         with _as(principal):
             found = self._stores().tracking.search_runs(
-                experiment_ids, filter_text, ViewType.ACTIVE_ONLY, max_results=limit, order_by=[order], page_token=page_token
+                experiment_ids,
+                filter_text,
+                ViewType.ACTIVE_ONLY,
+                max_results=limit,
+                order_by=[order],
+                page_token=page_token,
             )
             return Page(items=tuple(_run(item) for item in found), next_page_token=found.token or None)
 
@@ -204,29 +205,8 @@ class Tracking:
 @contextmanager
 def _as(principal: Principal) -> Iterator[None]:
     """Be the principal, and turn MLflow's errors into ours."""
-    from mlflow.exceptions import MlflowException
-
-    with acting_as(principal):
-        try:
-            yield
-        except MlflowException as error:
-            raise _our_error(error.error_code, error.message) from error
-
-
-def _our_error(code: str, message: str) -> MillpondError:
-    kinds: dict[str, type[MillpondError]] = {
-        "RESOURCE_DOES_NOT_EXIST": NotFound,
-        "PERMISSION_DENIED": PermissionDenied,
-        "RESOURCE_ALREADY_EXISTS": AlreadyExists,
-        "TEMPORARILY_UNAVAILABLE": Unavailable,
-        "INVALID_PARAMETER_VALUE": InvalidArgument,
-        "BAD_REQUEST": InvalidArgument,
-        "INVALID_STATE": InvalidArgument,
-    }
-    kind = kinds.get(code)
-    if kind is None:
-        raise RuntimeError(f"MLflow failed with {code}: {message}")
-    return kind(message)
+    with acting_as(principal), millpond_errors():
+        yield
 
 
 def _literal(text: str) -> str:

@@ -23,7 +23,7 @@ from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH
 from millpond.kernel.errors import MillpondError, Unauthenticated
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.logs import get_logger
-from millpond.ui.services import Services
+from millpond.ui.services import Addresses, Services, addresses_for
 from millpond.ui.theme import Theme
 
 log = get_logger(__name__)
@@ -45,6 +45,7 @@ class Visit:
     query: Mapping[str, str]
     theme: Theme
     services: Services
+    addresses: Addresses
     prove: Callable[[], Principal] = field(repr=False)
     """Authenticates the page's own session again; raises Unauthenticated."""
 
@@ -111,7 +112,9 @@ Frame = Callable[[Visit, Page[Any]], Any]
 """Draws what surrounds a page; a context manager."""
 
 
-def add_page(page: Page[Any], services: Services, frame: Frame, draw_error: Callable[[Visit, MillpondError], None]) -> None:
+def add_page(
+    page: Page[Any], services: Services, frame: Frame, draw_error: Callable[[Visit, MillpondError], None]
+) -> None:
     """Serve a page with its frame, its errors and its status."""
 
     @ui.page(page.path, response_timeout=30)
@@ -135,7 +138,12 @@ def add_page(page: Page[Any], services: Services, frame: Frame, draw_error: Call
 
 
 def _draw_error(
-    client: Client, visit: Visit, page: Page[Any], frame: Frame, draw: Callable[[Visit, MillpondError], None], error: MillpondError
+    client: Client,
+    visit: Visit,
+    page: Page[Any],
+    frame: Frame,
+    draw: Callable[[Visit, MillpondError], None],
+    error: MillpondError,
 ) -> None:
     ui.page_title(f"{'Not found' if client.status_code == 404 else 'Error'} · Millpond")
     with frame(visit, page):
@@ -152,6 +160,7 @@ def _visit_of(request: Request, services: Services) -> Visit:
         query=dict(request.query_params),
         theme=services.preferences.theme(principal),
         services=services,
+        addresses=addresses_for(request, public_url=services.public_url, spark_port=services.spark_port),
         prove=_proof(request, services.identity),
     )
 

@@ -1,10 +1,11 @@
 """Catalogs and schemas: the tree, and the pages of its branches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from millpond.catalog.domain import Catalog, Schema, SchemaName
+from millpond.catalog.domain import Catalog, Function, Model, Schema, SchemaName, Table, TableType, Volume
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.paging import Page as Listing
 from millpond.ui import urls
@@ -13,23 +14,22 @@ from millpond.ui.elements import (
     Cell,
     Crumb,
     DataTable,
+    Rows,
     Tab,
     TableColumn,
     button,
     el,
     empty_state,
     facts,
-    filter_form,
-    icon,
     page_header,
     pager,
     tabs,
 )
 from millpond.ui.visit import Page, Visit
 
-_NEW_CATALOG = '''spark.sql("CREATE CATALOG prod_catalog")
+_NEW_CATALOG = """spark.sql("CREATE CATALOG prod_catalog")
 spark.sql("CREATE SCHEMA prod_catalog.silver")
-df.write.saveAsTable("prod_catalog.silver.customers")'''
+df.write.saveAsTable("prod_catalog.silver.customers")"""
 
 
 @contextmanager
@@ -56,14 +56,18 @@ class _Root:
 
 
 def _load_root(visit: Visit) -> _Root:
-    catalogs = visit.services.catalog.list_catalogs(visit.principal, max_results=100, page_token=visit.query.get("page"))
+    catalogs = visit.services.catalog.list_catalogs(
+        visit.principal, max_results=100, page_token=visit.query.get("page")
+    )
     return _Root(tree=load_tree(visit.services, visit.principal, Path()), catalogs=catalogs)
 
 
 def _draw_root(visit: Visit, data: _Root) -> None:
-    page_header("Catalog", symbol="account_tree", subtitle="Tables, files, functions and models, by catalog and schema.")
+    page_header(
+        "Catalog", symbol="account_tree", subtitle="Tables, files, functions and models, by catalog and schema."
+    )
     with beside_tree(visit, data.tree):
-        rows = [
+        rows: Rows = [
             [
                 Cell(text=item.name, href=urls.catalog_url(item.name), symbol="database"),
                 item.comment or "",
@@ -134,7 +138,7 @@ def _draw_catalog(visit: Visit, data: _Catalog) -> None:
                 code_title="PySpark",
             )
             return
-        rows = [
+        rows: Rows = [
             [
                 Cell(text=item.name.schema, href=urls.schema_url(item.name), symbol="schema"),
                 item.comment or "",
@@ -213,28 +217,27 @@ def _load_schema(visit: Visit) -> _Schema:
 
 def _lines(visit: Visit, schema: SchemaName, kind: str) -> Listing[_Line]:
     service = visit.services.catalog
-    listing = {
+    listings: dict[str, Callable[..., Listing[Any]]] = {
         "tables": service.list_tables,
         "volumes": service.list_volumes,
         "functions": service.list_functions,
         "models": service.list_models,
-    }[kind]
-    single = kind.removesuffix("s")
+    }
     symbols = {"tables": "table", "volumes": "folder", "functions": "function", "models": "deployed_code"}
 
-    def line(item: object) -> _Line:
-        view = kind == "tables" and item.table_type == "VIEW"
+    def line(item: Table | Volume | Function | Model) -> _Line:
+        special = item.table_type if isinstance(item, Table) and item.table_type is not TableType.MANAGED else None
         return _Line(
             name=item.name.name,
-            href=urls.object_url(single, item.name),
-            symbol="table_view" if view else symbols[kind],
-            kind=item.table_type.value.lower() if kind == "tables" and item.table_type != "MANAGED" else "",
+            href=urls.object_url(kind.removesuffix("s"), item.name),
+            symbol="table_view" if special is TableType.VIEW else symbols[kind],
+            kind=special.value.lower() if special else "",
             comment=item.comment or "",
             owner=item.owner,
             updated_ms=epoch_ms(item.updated_at),
         )
 
-    return listing(visit.principal, schema, max_results=100, page_token=visit.query.get("page")).map(line)
+    return listings[kind](visit.principal, schema, max_results=100, page_token=visit.query.get("page")).map(line)
 
 
 def _draw_schema(visit: Visit, data: _Schema) -> None:
@@ -259,9 +262,11 @@ def _draw_lines(visit: Visit, data: _Schema) -> None:
         code = code.format(schema=data.schema.name)
         empty_state(title, text, symbol="inventory_2", code=code, code_title=language)
         return
-    rows = [
+    rows: Rows = [
         [
-            Cell(text=line.name, href=line.href, symbol=line.symbol, badges=((line.kind, "plain"),) if line.kind else ()),
+            Cell(
+                text=line.name, href=line.href, symbol=line.symbol, badges=((line.kind, "plain"),) if line.kind else ()
+            ),
             line.comment,
             line.owner,
             Cell(time_ms=line.updated_ms),

@@ -1,9 +1,7 @@
 """How clients reach this server, and one's own access tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from nicegui import ui
 
@@ -51,7 +49,8 @@ def _snippets(addresses: Addresses) -> dict[str, tuple[str, Sequence[tuple[str, 
                     "Python",
                     "import os\nimport mlflow\n\n"
                     f'os.environ["MLFLOW_TRACKING_TOKEN"] = "<token>"\nmlflow.set_tracking_uri("{base}")\n'
-                    'mlflow.set_experiment("/Users/you/first")\nwith mlflow.start_run():\n    mlflow.log_metric("auc", 0.84)',
+                    'mlflow.set_experiment("/Users/you/first")\n'
+                    'with mlflow.start_run():\n    mlflow.log_metric("auc", 0.84)',
                 ),
             ],
         ),
@@ -83,7 +82,8 @@ def _snippets(addresses: Addresses) -> dict[str, tuple[str, Sequence[tuple[str, 
             [
                 (
                     "curl",
-                    f'curl -s "{base}/api/2.1/unity-catalog/catalogs" \\\n  -H "Authorization: Bearer $DATABRICKS_TOKEN"',
+                    f'curl -s "{base}/api/2.1/unity-catalog/catalogs" \\\n'
+                    '  -H "Authorization: Bearer $DATABRICKS_TOKEN"',
                 ),
             ],
         ),
@@ -95,7 +95,7 @@ def _load(visit: Visit) -> Sequence[Token]:
 
 
 def _draw(visit: Visit, tokens: Sequence[Token]) -> None:
-    addresses = visit.services.addresses
+    addresses = visit.addresses
     page_header(
         "Connect",
         symbol="cable",
@@ -165,7 +165,9 @@ def _draw_token_form(visit: Visit, place: ui.element) -> None:
         with lifetime:
             for days, label in _LIFETIMES.items():
                 el("option", label, value=days, selected=days == "90" or None)
-        lifetime.on("change", lambda event: chosen.update(days=str(event.args)), js_handler="(e) => emit(e.target.value)")
+        lifetime.on(
+            "change", lambda event: chosen.update(days=str(event.args)), js_handler="(e) => emit(e.target.value)"
+        )
 
         async def make() -> None:
             lifetime = timedelta(days=int(chosen["days"])) if chosen["days"].isdecimal() else None
@@ -174,8 +176,9 @@ def _draw_token_form(visit: Visit, place: ui.element) -> None:
                     principal, comment=name.value.strip()[:200], lifetime=lifetime
                 )
             )
-            if outcome.notify_error().value is not None:
-                _show_once(place, outcome.value)
+            issued = outcome.notify_error().value
+            if issued is not None:
+                _show_once(place, issued)
 
         with el("button", cls="mp-button mp-primary", type="submit"):
             el("span", "Create token")

@@ -10,13 +10,13 @@ from millpond.ui.elements import (
     Cell,
     Crumb,
     DataTable,
+    Rows,
     TableColumn,
     Tone,
     button_link,
     el,
     empty_state,
     filter_form,
-    link,
     notice,
     page_header,
     pager,
@@ -55,13 +55,13 @@ with mlflow.start_run():
 
 def _load_list(visit: Visit) -> Listing[Experiment]:
     tracking = visit.services.tracking
-    return tracking.list_experiments(
-        visit.principal, text=visit.query.get("q", ""), page_token=visit.query.get("page")
-    )
+    return tracking.list_experiments(visit.principal, text=visit.query.get("q", ""), page_token=visit.query.get("page"))
 
 
 def _draw_list(visit: Visit, data: Listing[Experiment]) -> None:
-    actions = page_header("Experiments", symbol="science", subtitle="Runs with their parameters, metrics and artifacts.")
+    actions = page_header(
+        "Experiments", symbol="science", subtitle="Runs with their parameters, metrics and artifacts."
+    )
     with actions:
         button_link("Open in MLflow", "/ml/", symbol="open_in_new")
     asked = visit.query.get("q", "")
@@ -69,12 +69,14 @@ def _draw_list(visit: Visit, data: Listing[Experiment]) -> None:
         filter_form(label="Filter by name", value=asked)
     if not data.items:
         if asked:
-            empty_state("No such experiment", f"No experiment that you may see has “{asked}” in its name.", symbol="search_off")
+            empty_state(
+                "No such experiment", f"No experiment that you may see has “{asked}” in its name.", symbol="search_off"
+            )
         else:
-            code = first_run_code(visit.services.addresses.base_url)
+            code = first_run_code(visit.addresses.base_url)
             empty_state("No experiments yet", "Log a first run:", symbol="science", code=code)
         return
-    rows = [
+    rows: Rows = [
         [
             Cell(text=item.name, href=urls.experiment_url(item.id), symbol="science", note=item.note[:200]),
             item.owner,
@@ -95,10 +97,10 @@ def _draw_list(visit: Visit, data: Listing[Experiment]) -> None:
         first_href=visit.query.get("page") and visit.link(page=None),
     )
     if not asked and all(item.id == "0" for item in data.items):
-        code = first_run_code(visit.services.addresses.base_url)
-        empty_state("Log a run", "An experiment of your own appears with its first run:", symbol="science", code=code).style(
-            "margin-top: 20px"
-        )
+        code = first_run_code(visit.addresses.base_url)
+        empty_state(
+            "Log a run", "An experiment of your own appears with its first run:", symbol="science", code=code
+        ).style("margin-top: 20px")
 
 
 # One experiment
@@ -189,7 +191,7 @@ def _draw_no_runs(visit: Visit) -> None:
     if visit.query.get("q"):
         empty_state("No run passes this filter", "Change it, or remove it.", symbol="filter_alt_off")
     else:
-        code = first_run_code(visit.services.addresses.base_url)
+        code = first_run_code(visit.addresses.base_url)
         empty_state("No runs yet", "Log one:", symbol="science", code=code)
 
 
@@ -204,7 +206,7 @@ def status_cell(run: Run) -> Cell:
 
 
 def _draw_runs(data: _Data) -> None:
-    rows = [
+    rows: Rows = [
         [
             run_cell(run),
             status_cell(run),

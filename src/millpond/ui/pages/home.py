@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from millpond.catalog.domain import Table, TableType
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import Unavailable
 from millpond.serving.domain import Endpoint
 from millpond.ui import urls
-from millpond.ui.elements import badge, button_link, card, code_block, el, icon, link, page_header, when
+from millpond.ui.elements import Tone, badge, button_link, card, code_block, el, icon, link, page_header, when
 from millpond.ui.pages.serving import state_of
 from millpond.ui.tracking import RegisteredModel, Run
 from millpond.ui.visit import Page, Visit
@@ -21,7 +22,7 @@ class _Item:
     href: str
     symbol: str
     changed_ms: int | None
-    badge: tuple[str, str] | None = None
+    badge: tuple[str, Tone] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +55,30 @@ def _load(visit: Visit) -> _Data:
     )
 
 
-def _table(item: object) -> _Item:
-    symbol = "table_view" if item.table_type == "VIEW" else "table"
+def _table(item: Table) -> _Item:
+    symbol = "table_view" if item.table_type is TableType.VIEW else "table"
     return _Item(
-        name=str(item.name), href=urls.object_url("table", item.name), symbol=symbol, changed_ms=epoch_ms(item.updated_at)
+        name=str(item.name),
+        href=urls.object_url("table", item.name),
+        symbol=symbol,
+        changed_ms=epoch_ms(item.updated_at),
     )
 
 
 def _run(run: Run) -> _Item:
     href = urls.mlflow_run_url(run.experiment_id, run.id)
-    failed = ("failed", "bad") if run.status == "FAILED" else None
+    failed: tuple[str, Tone] | None = ("failed", "bad") if run.status == "FAILED" else None
     return _Item(name=run.name, href=href, symbol="play_circle", changed_ms=run.started_ms, badge=failed)
 
 
 def _model(model: RegisteredModel) -> _Item:
-    newest = (f"version {model.latest}", "plain") if model.latest else None
+    newest: tuple[str, Tone] | None = (f"version {model.latest}", "plain") if model.latest else None
     return _Item(
-        name=model.name, href=urls.model_url(model.name), symbol="deployed_code", changed_ms=model.updated_ms, badge=newest
+        name=model.name,
+        href=urls.model_url(model.name),
+        symbol="deployed_code",
+        changed_ms=model.updated_ms,
+        badge=newest,
     )
 
 
@@ -121,7 +129,7 @@ def _draw_recent(title: str, symbol: str, href: str, items: Sequence[_Item], emp
 
 
 def _draw_first_steps(visit: Visit) -> None:
-    addresses = visit.services.addresses
+    addresses = visit.addresses
     with card("First steps"), el("div", cls="mp-stack"):
         el("p", "From a raw file to a served prediction, with the clients that you know:", cls="mp-muted")
         code_block("millpond demo", title="The whole churn story, run for you")

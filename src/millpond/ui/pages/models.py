@@ -13,12 +13,12 @@ from millpond.ui.elements import (
     Cell,
     Crumb,
     DataTable,
+    Rows,
     TableColumn,
     TextField,
     Tone,
     badge,
     button,
-    button_link,
     card,
     code_block,
     copy_button,
@@ -27,11 +27,9 @@ from millpond.ui.elements import (
     facts,
     filter_form,
     icon,
-    link,
     notice,
     page_header,
     pager,
-    when,
 )
 from millpond.ui.model_files import Field, ModelCard, read_card
 from millpond.ui.tracking import RegisteredModel, Run, Version
@@ -39,12 +37,12 @@ from millpond.ui.visit import Page, Visit
 
 _STAGE_TONES: dict[str, Tone] = {"Production": "good", "Staging": "info", "Archived": "plain"}
 
-_REGISTER = '''import mlflow
+_REGISTER = """import mlflow
 
 with mlflow.start_run():
     mlflow.sklearn.log_model(model, name="model", input_example=X.head(2))
 
-mlflow.register_model(f"runs:/{run_id}/model", "main.default.churn_predictor")'''
+mlflow.register_model(f"runs:/{run_id}/model", "main.default.churn_predictor")"""
 
 
 # The list
@@ -66,7 +64,7 @@ def _draw_list(visit: Visit, data: Listing[RegisteredModel]) -> None:
         else:
             empty_state("No models yet", "Register the model of a run:", symbol="deployed_code", code=_REGISTER)
         return
-    rows = [
+    rows: Rows = [
         [
             Cell(text=item.name, href=urls.model_url(item.name), symbol="deployed_code", note=item.description[:200]),
             item.latest or "",
@@ -173,7 +171,9 @@ def _draw_description(visit: Visit, text: str, *, what: str, save: Any) -> None:
     def show() -> None:
         place.clear()
         with place, el("div", cls="mp-row"):
-            el("p", text or f"No description of this {what} yet.", cls="mp-pre" if text else "mp-muted").style("flex: 1")
+            el("p", text or f"No description of this {what} yet.", cls="mp-pre" if text else "mp-muted").style(
+                "flex: 1"
+            )
             button("Edit", edit, kind="mp-quiet", symbol="edit", aria_label=f"Edit the description of this {what}")
 
     def edit() -> None:
@@ -194,7 +194,7 @@ def _draw_description(visit: Visit, text: str, *, what: str, save: Any) -> None:
 
 
 def _draw_versions(visit: Visit, data: _Data) -> None:
-    rows = [
+    rows: Rows = [
         [
             Cell(
                 text=f"Version {version.version}",
@@ -202,7 +202,9 @@ def _draw_versions(visit: Visit, data: _Data) -> None:
                 badges=(("shown below", "plain"),) if data.chosen and version.version == data.chosen.version else (),
             ),
             Cell(badges=tuple((f"@{alias}", "accent") for alias in version.aliases)),
-            Cell(badges=((version.stage, _STAGE_TONES.get(version.stage, "plain")),) if version.stage != "None" else ()),
+            Cell(
+                badges=((version.stage, _STAGE_TONES.get(version.stage, "plain")),) if version.stage != "None" else ()
+            ),
             Cell(text=version.description[:160]),
             version.user,
             Cell(time_ms=version.created_ms),
@@ -327,7 +329,7 @@ def _draw_card(data: _Data) -> None:
 
 
 def _draw_fields(title: str, fields: Sequence[Field]) -> None:
-    rows = [
+    rows: Rows = [
         [
             Cell(text=field.name or "–", code=True),
             Cell(text=field.type, code=True),

@@ -1,6 +1,6 @@
 """What is found for a text."""
 
-from millpond.ui.elements import Cell, DataTable, TableColumn, empty_state, page_header
+from millpond.ui.elements import Cell, DataTable, Rows, TableColumn, empty_state, page_header
 from millpond.ui.search import Hit, search
 from millpond.ui.visit import Page, Visit
 
@@ -19,7 +19,7 @@ def _draw(visit: Visit, hits: tuple[Hit, ...]) -> None:
             symbol="search_off" if text else "search",
         )
         return
-    rows = [[Cell(text=hit.name, href=hit.href, symbol=hit.symbol), hit.kind.capitalize()] for hit in hits]
+    rows: Rows = [[Cell(text=hit.name, href=hit.href, symbol=hit.symbol), hit.kind.capitalize()] for hit in hits]
     columns = (TableColumn(label="Name", grow=True), TableColumn(label="Kind"))
     DataTable(label="Results", columns=columns, rows=rows)
 

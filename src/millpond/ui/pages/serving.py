@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nicegui import context, ui
+from nicegui import ui
 
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import MillpondError
 from millpond.serving.domain import Config, Deployment, Endpoint, ServedEntity, Update
+from millpond.serving.openapi import ModelInput
 from millpond.ui import urls
 from millpond.ui.elements import (
     Cell,
     Crumb,
     DataTable,
+    Rows,
     Tab,
     TableColumn,
     TextField,
@@ -29,13 +31,12 @@ from millpond.ui.elements import (
     empty_state,
     facts,
     filter_form,
-    link,
     notice,
     page_header,
     tabs,
 )
 from millpond.ui.formats import duration_text
-from millpond.ui.model_files import ModelCard, read_card
+from millpond.ui.model_files import example_request
 from millpond.ui.visit import Page, Visit
 
 _POLL_S = 2.0
@@ -48,7 +49,7 @@ _DEPLOYMENTS: dict[Deployment, tuple[str, Tone]] = {
     Deployment.FAILED: ("failed", "bad"),
     Deployment.ABORTED: ("stopped", "plain"),
 }
-_CREATE = '''from databricks.sdk import WorkspaceClient
+_CREATE = """from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
 
 w = WorkspaceClient()
@@ -58,7 +59,7 @@ w.serving_endpoints.create_and_wait(
         ServedEntityInput(entity_name="main.default.churn_predictor", entity_version="1",
                           workload_size="Small", scale_to_zero_enabled=False),
     ]),
-)'''
+)"""
 
 
 def state_of(endpoint: Endpoint) -> tuple[str, Tone]:
@@ -86,11 +87,13 @@ def _draw_list(visit: Visit, endpoints: Sequence[Endpoint]) -> None:
         filter_form(label="Filter by name", value=asked)
     if not endpoints:
         if asked:
-            empty_state("No such endpoint", f"No endpoint that you may see has “{asked}” in its name.", symbol="search_off")
+            empty_state(
+                "No such endpoint", f"No endpoint that you may see has “{asked}” in its name.", symbol="search_off"
+            )
         else:
             empty_state("No endpoints yet", "Serve a registered model:", symbol="cloud_queue", code=_CREATE)
         return
-    rows = [
+    rows: Rows = [
         [
             Cell(text=item.name, href=urls.endpoint_url(item.name), symbol="cloud_queue", note=item.description[:160]),
             Cell(badges=(state_of(item),)),
@@ -121,20 +124,19 @@ def _served(endpoint: Endpoint) -> list[str]:
 @dataclass(frozen=True, kw_only=True)
 class _Data:
     endpoint: Endpoint
-    card: ModelCard | None
+    inputs: ModelInput | None
+    """None until the model's files are here."""
+
+    @property
+    def example(self) -> str | None:
+        """A request body, as JSON text."""
+        return example_request(self.inputs) if self.inputs else None
 
 
 def _load(visit: Visit) -> _Data:
     endpoint = visit.services.serving.get_endpoint(visit.principal, visit.path["name"])
-    config = endpoint.active or endpoint.pending
-    found: ModelCard | None = None
-    if config and config.entities:
-        model = config.entities[0].model
-        try:
-            found = read_card(visit.services.model_files, visit.principal, model.name, model.version)
-        except MillpondError:  # the model's owner may be somebody else: then the form starts without an example
-            found = None
-    return _Data(endpoint=endpoint, card=found)
+    inputs = visit.services.serving.describe_inputs(visit.principal, endpoint.name)
+    return _Data(endpoint=endpoint, inputs=next(iter(inputs.values()), None))
 
 
 def _draw(visit: Visit, data: _Data) -> None:
@@ -164,7 +166,7 @@ def _draw(visit: Visit, data: _Data) -> None:
 
 
 def _url(visit: Visit, endpoint: Endpoint) -> str:
-    return f"{visit.services.addresses.base_url}/serving-endpoints/{endpoint.name}/invocations"
+    return f"{visit.addresses.base_url}/serving-endpoints/{endpoint.name}/invocations"
 
 
 def _follow(visit: Visit, endpoint: Endpoint) -> None:
@@ -209,7 +211,7 @@ def _draw_overview(visit: Visit, data: _Data) -> None:
 def _draw_config(title: str, config: Config) -> None:
     shares = {route.entity: route.percent for route in config.routes}
     with card(title), el("div", cls="mp-stack"):
-        rows = [
+        rows: Rows = [
             [
                 Cell(text=entity.name),
                 Cell(
@@ -237,7 +239,9 @@ def _draw_config(title: str, config: Config) -> None:
 def _draw_entity_trouble(entity: ServedEntity) -> None:
     state = entity.state
     if state.deployment in {Deployment.FAILED, Deployment.RECOVERING, Deployment.ABORTED} and state.message:
-        notice(f"{entity.name}: {state.message}", "bad" if state.deployment is Deployment.FAILED else "warn", role="alert")
+        notice(
+            f"{entity.name}: {state.message}", "bad" if state.deployment is Deployment.FAILED else "warn", role="alert"
+        )
     if state.deployment is Deployment.FAILED and state.build_log:
         code_block(state.build_log[-_LONGEST_SHOWN:], title=f"What {entity.name} said").classes("mp-trace")
 
@@ -247,12 +251,12 @@ def _draw_entity_trouble(entity: ServedEntity) -> None:
 
 def _draw_try(visit: Visit, data: _Data) -> None:
     endpoint = data.endpoint
-    example = (data.card.example if data.card else None) or json.dumps({"dataframe_records": [{}]}, indent=2)
+    example = data.example or json.dumps({"dataframe_records": [{}]}, indent=2)
     if endpoint.active is None:
         notice("This endpoint does not answer yet.", "warn")
     with el("div", cls="mp-grid-cards"):
         with card("Request"), el("div", cls="mp-stack"):
-            if data.card and data.card.inputs:
+            if data.inputs and data.inputs.fields:
                 el("p", "Made from the model's input example and signature. Change it and send.", cls="mp-note")
             field = TextField(label="Request body, as JSON", value=example, lines=16)
             with el("div", cls="mp-row"):
@@ -290,7 +294,9 @@ async def _send(visit: Visit, endpoint: Endpoint, text: str, answer: ui.element)
     except MillpondError as error:
         _show_answer(answer, 400, "", error.message, (time.perf_counter() - began) * 1000)
         return
-    _show_answer(answer, reply.status, reply.entity, reply.body.decode(errors="replace"), (time.perf_counter() - began) * 1000)
+    _show_answer(
+        answer, reply.status, reply.entity, reply.body.decode(errors="replace"), (time.perf_counter() - began) * 1000
+    )
 
 
 def _problem(text: str) -> str:
@@ -327,7 +333,7 @@ def _pretty(body: str) -> str:
 
 def _draw_code(visit: Visit, data: _Data) -> None:
     endpoint = data.endpoint
-    example = (data.card.example if data.card else None) or '{"dataframe_records": [{}]}'
+    example = data.example or '{"dataframe_records": [{}]}'
     compact = json.dumps(json.loads(example), ensure_ascii=False)
     shell = compact.replace("'", "'\\''")
     records = json.loads(example).get("dataframe_records", [{}])

@@ -17,6 +17,7 @@ from millpond.ui.elements import (
     Cell,
     Crumb,
     DataTable,
+    Rows,
     Tab,
     TableColumn,
     card,
@@ -99,10 +100,10 @@ def _draw_columns(visit: Visit, data: _Data) -> None:
     shown = matching[first : first + _COLUMNS_PER_PAGE]
     with el("div", cls="mp-toolbar"):
         filter_form(label="Filter columns", value=visit.query.get("q", ""))
-        el("span", f"{len(matching):,} of {len(data.table.columns):,} columns" if wanted else f"{len(matching):,} columns",
-           cls="mp-note")  # fmt: skip
+        of_all = f" of {len(data.table.columns):,}" if wanted else ""
+        el("span", f"{len(matching):,}{of_all} columns", cls="mp-note")
     keys = {name for constraint in data.table.constraints if not constraint.parent_table for name in constraint.columns}
-    rows = [
+    rows: Rows = [
         [
             Cell(text=str(column.position + 1)),
             Cell(
@@ -141,9 +142,11 @@ def _draw_sample(visit: Visit, data: _Data) -> None:
     name = data.table.name
     place = el("div")
     with place:
-        note = el("p", "Reading rows …", cls="mp-note mp-toolbar")
+        note = ui.label("Reading rows …").classes("mp-note mp-toolbar")
         # in the page from the start, so that the browser loads the grid while the rows are read
-        grid = ui.aggrid(_GRID | {"columnDefs": [], "rowData": [], "loading": True}, auto_size_columns=False).classes("mp-grid")
+        grid = ui.aggrid(_GRID | {"columnDefs": [], "rowData": [], "loading": True}, auto_size_columns=False).classes(
+            "mp-grid"
+        )
         grid.props["role"] = "region"
         grid.props["aria-label"] = f"Rows of {name}"
 
@@ -251,7 +254,7 @@ def _fill_history(name: ObjectName, outcome: Outcome[Sequence[Commit]]) -> None:
     if outcome.value is None:
         notice(outcome.error, "bad", role="alert")
         return
-    rows = [
+    rows: Rows = [
         [
             Cell(text=str(commit.version)),
             Cell(time_ms=commit.timestamp_ms),
@@ -272,7 +275,9 @@ def _fill_history(name: ObjectName, outcome: Outcome[Sequence[Commit]]) -> None:
         DataTable(label="History", columns=columns, rows=rows)
         if outcome.value:
             version = outcome.value[-1].version
-            code_block(f'spark.sql("SELECT * FROM {name} VERSION AS OF {version}")', title="Read an earlier version")
+            # shown, not run
+            code = f'spark.sql("SELECT * FROM {name} VERSION AS OF {version}")'  # noqa: S608
+            code_block(code, title="Read an earlier version")
 
 
 def _pairs(values: Any) -> str:

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
-from nicegui import ui
 from nicegui.element import Element
 
 from millpond.catalog.domain import Function, ObjectName, Volume
+from millpond.catalog.storage import Entry, Listing
 from millpond.identity.access import Act, allows
 from millpond.kernel.clock import epoch_ms
 from millpond.ui import urls
@@ -17,6 +16,7 @@ from millpond.ui.elements import (
     Cell,
     Crumb,
     DataTable,
+    Rows,
     Tab,
     TableColumn,
     code_block,
@@ -47,7 +47,7 @@ class _Volume:
     tree: list[dict[str, object]]
     volume: Volume
     directory: str
-    entries: Any
+    entries: Listing
     may_write: bool
     may_manage: bool
 
@@ -58,7 +58,7 @@ def _load_volume(visit: Visit) -> _Volume:
     volume = service.get_volume(who, name)
     directory = visit.query.get("path", "").strip("/")
     path = f"/Volumes/{name.catalog}/{name.schema}/{name.name}/{directory}".rstrip("/")
-    entries = service.list_directory(who, path, max_results=500, page_token=visit.query.get("page"))
+    entries = visit.services.files.list_directory(who, path, page_token=visit.query.get("page"), limit=500)
     where = Path(catalog=name.catalog, schema=name.schema, kind="volume", name=name.name)
     return _Volume(
         tree=load_tree(visit.services, who, where),
@@ -73,7 +73,9 @@ def _load_volume(visit: Visit) -> _Volume:
 def _draw_volume(visit: Visit, data: _Volume) -> None:
     volume = data.volume
     with beside_tree(visit, data.tree):
-        page_header(volume.name.name, symbol="folder", crumbs=_crumbs(volume.name), kind="Volume", subtitle=volume.comment)
+        page_header(
+            volume.name.name, symbol="folder", crumbs=_crumbs(volume.name), kind="Volume", subtitle=volume.comment
+        )
         active = visit.query.get("tab", "files")
         tabs(
             [
@@ -94,8 +96,8 @@ def _draw_files(visit: Visit, data: _Volume) -> None:
         _draw_way(name, directory)
         if data.may_write:
             target = urls.files_api_url(name, f"{directory}/" if directory else "")
-            _Upload(target=target, names=[entry.name for entry in data.entries.items])
-        if not data.entries.items:
+            _Upload(target=target, names=[entry.name for entry in data.entries.entries])
+        if not data.entries.entries:
             path = f"/Volumes/{name.catalog}/{name.schema}/{name.name}"
             empty_state(
                 "No files here",
@@ -105,18 +107,18 @@ def _draw_files(visit: Visit, data: _Volume) -> None:
                 code_title="databricks-sdk",
             )
             return
-        rows = [_file_row(name, directory, entry) for entry in data.entries.items]
+        rows: Rows = [_file_row(name, directory, entry) for entry in data.entries.entries]
         columns = (
             TableColumn(label="Name", grow=True),
             TableColumn(label="Size", numeric=True),
             TableColumn(label="Changed"),
         )
         DataTable(label="Files", columns=columns, rows=rows)
-        token = data.entries.next_page_token
+        token = data.entries.next_token
         pager(next_href=token and visit.link(page=token), first_href=visit.query.get("page") and visit.link(page=None))
 
 
-def _file_row(volume: ObjectName, directory: str, entry: Any) -> list[Cell | str]:
+def _file_row(volume: ObjectName, directory: str, entry: Entry) -> list[Cell | str]:
     inner = f"{directory}/{entry.name}" if directory else entry.name
     changed = Cell(time_ms=epoch_ms(entry.modified_at)) if entry.modified_at else ""
     if entry.is_directory:
@@ -170,7 +172,11 @@ def _draw_function(visit: Visit, data: _Function) -> None:
     function, definition = data.function, data.function.definition
     with beside_tree(visit, data.tree):
         page_header(
-            function.name.name, symbol="function", crumbs=_crumbs(function.name), kind="Function", subtitle=function.comment
+            function.name.name,
+            symbol="function",
+            crumbs=_crumbs(function.name),
+            kind="Function",
+            subtitle=function.comment,
         )
         parameters = (definition.get("input_params") or {}).get("parameters") or []
         signature = ", ".join(f"{item.get('name')} {item.get('type_text', '')}".strip() for item in parameters)
