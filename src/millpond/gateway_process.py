@@ -1,14 +1,86 @@
-"""The gateway process: Spark Connect in front of the engine. Started by the supervisor."""
+"""The gateway process: Spark Connect in front of the engines. Started by the supervisor."""
 
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+
+from millpond.catalog.service import open_catalog
+from millpond.engine.gateway import GatewayOptions, serve
+from millpond.home import Home
+from millpond.identity.credentials import Signer, load_signing_key
+from millpond.identity.directory import DirectoryService
+from millpond.identity.service import IdentityService
 from millpond.kernel.child import report_ready
+from millpond.kernel.database import Database
+from millpond.kernel.logs import configure_logs
+from millpond.kernel.migrations import ensure_schema
+from millpond.kernel.settings import S3Settings, Settings, load_settings
+
+_DRAIN_S = 20.0
 
 
 def main() -> None:
-    """Serve Spark Connect until SIGTERM."""
-    report_ready({})
-    import signal
+    """Serve Spark Connect until SIGTERM; then finish what runs."""
+    gc.disable()  # imports make garbage collection run for nothing
+    settings = load_settings()
+    configure_logs(settings.log_level, process="gateway")
+    gc.enable()
+    gc.freeze()
+    asyncio.run(_serve(settings))
 
-    signal.sigwait({signal.SIGTERM})
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    home = Home(settings.data_dir)
+    database = Database(settings.effective_database_url)
+    ensure_schema(database)
+    identity = IdentityService(database, Signer(load_signing_key(home.root)))
+    catalog = open_catalog(database, settings, _exact_name(DirectoryService(database)))
+    gateway = await serve(gateway_options(settings), catalog=catalog, authenticate=identity.authenticate)
+    report_ready({"port": gateway.port})
+    await stop.wait()
+    await gateway.stop(_DRAIN_S)
+
+
+def gateway_options(settings: Settings) -> GatewayOptions:
+    """The gateway's part of the settings."""
+    home = Home(settings.data_dir)
+    on_s3 = settings.effective_storage_root.startswith("s3://")
+    return GatewayOptions(
+        host=settings.host,
+        port=settings.spark_port,
+        run_dir=home.run / "gateway",
+        log_dir=home.logs,
+        storage_root=settings.effective_storage_root,
+        remote=settings.engine.remote,
+        idle_timeout_s=settings.engine.idle_timeout_s,
+        memory_limit_bytes=settings.engine.memory_limit_bytes,
+        engine_environment=_engine_environment(settings.s3) if on_s3 else {},
+        storage_options=_engine_environment(settings.s3),
+    )
+
+
+def _engine_environment(s3: S3Settings) -> dict[str, str]:
+    """Access to the object store under the names that Sail and delta-rs know."""
+    values = {
+        "AWS_ACCESS_KEY_ID": s3.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
+        "AWS_ENDPOINT_URL": s3.endpoint_url,
+        "AWS_REGION": s3.region,
+        "AWS_ALLOW_HTTP": "true" if s3.allow_http else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _exact_name(directory: DirectoryService) -> Callable[[str], str | None]:
+    def find(name: str) -> str | None:
+        account = directory.find_principal(name)
+        return account.name if account else None
+
+    return find
 
 
 if __name__ == "__main__":

@@ -1,0 +1,497 @@
+"""From the names in a plan to places: the one walk over each plan, which refuses what it does not know.
+
+A plan is bound in place. `Binder(absolute=True)` stops half way: it makes names absolute and puts temporary views in
+place, which is how a view is stored; the names become places when the view is read.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from millpond.catalog.domain import ObjectName, Table, TableType
+from millpond.catalog.names import quote, split_name
+from millpond.catalog.service import CatalogService
+from millpond.engine import proto, sources
+from millpond.engine.errors import AnalysisError, table_not_found, unsupported
+from millpond.engine.needs import Needs
+from millpond.engine.queries import (
+    DENIED_FUNCTIONS,
+    SESSION_FUNCTIONS,
+    TABLE_FUNCTIONS,
+    Query,
+    TableSite,
+    analyse,
+    may_need_analysis,
+    user_error_of_table_function,
+)
+from millpond.engine.sessions import Session
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import InvalidArgument, NotFound
+
+MAX_VIEW_DEPTH = 50
+GLOBAL_TEMP = "global_temp"
+_MAX_DEPTH = 900
+_plan_ids = count(1 << 40)
+"""Ids of relations that the gateway makes; clients count theirs from 0."""
+
+_REFUSED_RELATIONS = {
+    "extension": "Relation extensions",
+    "unknown": "Unknown relations",
+    "ml_relation": "Spark ML over Spark Connect",
+    "relation_changes": "Change data through the DataFrame reader",
+    "common_inline_user_defined_data_source": "User-defined data sources",
+    "apply_in_pandas_with_state": "Streaming state",
+    "with_watermark": "Streaming watermarks",
+    "catalog": "A catalog call inside a query",
+}
+_KNOWN_RELATIONS = frozenset({
+    "read", "project", "filter", "join", "set_op", "sort", "limit", "aggregate", "sql", "local_relation", "sample",
+    "offset", "deduplicate", "range", "subquery_alias", "repartition", "to_df", "with_columns_renamed", "show_string",
+    "drop", "tail", "with_columns", "hint", "unpivot", "to_schema", "repartition_by_expression", "map_partitions",
+    "collect_metrics", "parse", "group_map", "co_group_map", "html_string", "cached_local_relation",
+    "cached_remote_relation", "common_inline_user_defined_table_function", "as_of_join", "with_relations", "transpose",
+    "unresolved_table_valued_function", "lateral_join", "chunked_cached_local_relation", "nearest_by_join", "fill_na",
+    "drop_na", "replace", "summary", "crosstab", "describe", "cov", "corr", "approx_quantile", "freq_items", "sample_by",
+})  # fmt: skip
+_KNOWN_EXPRESSIONS = frozenset({
+    "literal", "unresolved_attribute", "unresolved_function", "expression_string", "unresolved_star", "alias", "cast",
+    "unresolved_regex", "sort_order", "lambda_function", "window", "unresolved_extract_value", "update_fields",
+    "unresolved_named_lambda_variable", "common_inline_user_defined_function", "call_function",
+    "named_argument_expression", "merge_action", "subquery_expression", "direct_shuffle_partition_id",
+})  # fmt: skip
+# Nothing below these can name anything.
+_LEAVES = frozenset({
+    "spark.connect.LocalRelation", "spark.connect.CachedLocalRelation", "spark.connect.ChunkedCachedLocalRelation",
+    "spark.connect.DataType", "spark.connect.RelationCommon", "spark.connect.Range", "spark.connect.PythonUDF",
+    "spark.connect.PythonUDTF", "spark.connect.Expression.Literal", "spark.connect.ExpressionCommon",
+    "spark.connect.StorageLevel", "spark.connect.Expression.UnresolvedAttribute",
+})  # fmt: skip
+
+
+class Binder:
+    """Binds the plans of one call of one session. Not to be shared or kept."""
+
+    def __init__(
+        self,
+        *,
+        principal: Principal,
+        catalog: CatalogService,
+        session: Session,
+        global_views: dict[str, bytes],
+        needs: Needs,
+        absolute: bool = False,
+        home: tuple[str, str] | None = None,
+        views: bool = True,
+        depth: int = 0,
+    ) -> None:
+        self.principal = principal
+        self.catalog = catalog
+        self.session = session
+        self.needs = needs
+        self._global_views = global_views
+        self._absolute = absolute
+        self._home = home or (session.current_catalog, session.current_schema)
+        self._views = views
+        self._depth = depth
+        self._level = 0
+        self._scopes: list[frozenset[str]] = []
+        self._tables: dict[ObjectName, Table] = {}
+
+    # -- the walk -----------------------------------------------------------------------------------------------
+
+    def bind(self, message: Any) -> None:
+        """Bind a relation, expression or any message that holds them, in place."""
+        kind = message.DESCRIPTOR.full_name
+        if kind in _LEAVES:
+            return
+        self._level += 1
+        if self._level > _MAX_DEPTH:
+            raise AnalysisError("PLAN_TOO_DEEP", f"The plan is nested deeper than {_MAX_DEPTH} levels.", sql_state="54001")
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            self._bind_fields(message)
+        else:
+            handler(self, message)
+        self._level -= 1
+
+    def _bind_fields(self, message: Any) -> None:
+        for field, value in message.ListFields():
+            if field.message_type is None:
+                continue
+            if field.message_type.GetOptions().map_entry:
+                if field.message_type.fields_by_name["value"].message_type is not None:
+                    for item in value.values():
+                        self.bind(item)
+            elif field.is_repeated:
+                for item in value:
+                    self.bind(item)
+            else:
+                self.bind(value)
+
+    def _relation(self, relation: Any) -> None:
+        kind = relation.WhichOneof("rel_type")
+        if kind == "read":
+            self._read(relation)
+        elif kind == "sql":
+            self._sql(relation)
+        elif kind == "with_relations":
+            self._with_relations(relation)
+        elif kind in _REFUSED_RELATIONS:
+            raise unsupported(f"{_REFUSED_RELATIONS[kind]}: not supported.")
+        elif kind not in _KNOWN_RELATIONS:
+            raise unsupported(f"Relations of kind {kind or 'none'} are not known to this gateway.")
+        elif kind == "cached_remote_relation":
+            self._checkpoint(relation.cached_remote_relation.relation_id)
+        elif kind == "unresolved_table_valued_function":
+            self.check_table_functions({relation.unresolved_table_valued_function.function_name.lower()})
+            self._bind_fields(relation.unresolved_table_valued_function)
+        else:
+            self.bind(getattr(relation, kind))
+
+    def _expression(self, expression: Any) -> None:
+        kind = expression.WhichOneof("expr_type")
+        if kind == "expression_string":
+            self._expression_string(expression.expression_string)
+        elif kind == "unresolved_function":
+            self._function(expression, expression.unresolved_function.function_name)
+        elif kind == "call_function":
+            self._function(expression, expression.call_function.function_name)
+        elif kind not in _KNOWN_EXPRESSIONS and kind is not None:
+            raise unsupported(f"Expressions of kind {kind} are not supported by this gateway.")
+        elif kind is not None:
+            self.bind(getattr(expression, kind))
+
+    def _user_function(self, function: Any) -> None:
+        kind = function.WhichOneof("function")
+        if kind != "python_udf":
+            raise unsupported(f"Functions of kind {kind}: only Python functions can be given to this server.")
+        for argument in function.arguments:
+            self.bind(argument)
+
+    def _refuse_any(self, message: Any) -> None:
+        raise unsupported(f"Protobuf extensions ({message.type_url or 'without a type'}) are not supported.")
+
+    # -- functions ----------------------------------------------------------------------------------------------
+
+    def _function(self, expression: Any, name: str) -> None:
+        lowered = name.lower().strip("`")
+        if lowered in DENIED_FUNCTIONS:
+            raise unsupported(f"The function {lowered} is not allowed.")
+        if lowered in SESSION_FUNCTIONS:
+            answer = self._session_answer(lowered)
+            expression.Clear()
+            expression.literal.string = answer
+            return
+        self._bind_fields(getattr(expression, expression.WhichOneof("expr_type")))
+
+    def _session_answer(self, function: str) -> str:
+        if function == "current_catalog":
+            return self._home[0]
+        return self._home[1] if function in {"current_database", "current_schema"} else self.principal.name
+
+    def check_table_functions(self, names: set[str] | frozenset[str]) -> None:
+        """Refuse functions in the place of a table that could read files."""
+        for name in names:
+            if name not in self.session.table_functions and name not in TABLE_FUNCTIONS:
+                raise user_error_of_table_function(name)
+
+    def _expression_string(self, message: Any) -> None:
+        text = message.expression
+        if not may_need_analysis(text):
+            return
+        prefix = "SELECT "
+        query = analyse(prefix + text)
+        self.check_table_functions(query.table_functions)
+        edits = self._call_edits(query)
+        for site in query.tables:
+            if len(site.parts) == 1 and self._in_scope(site.parts[0]):
+                continue
+            edits.append((site.start, site.end, self._path_text(site)))
+        message.expression = _spliced(query.text, edits)[len(prefix) :]
+
+    def _path_text(self, site: TableSite) -> str:
+        """A table inside an expression, where nothing can be bound to a name: by its path."""
+        if self._absolute:
+            return ".".join(map(quote, self.absolute_name(site.parts)))
+        relation = self.table_relation(site.parts, site.version, site.timestamp)
+        while relation.WhichOneof("rel_type") == "subquery_alias":
+            relation = relation.subquery_alias.input
+        source = relation.read.data_source
+        if source.format != "delta" or len(source.paths) != 1 or source.options:
+            raise unsupported(f"In an expression's text, only plain Delta tables may be read; {'.'.join(site.parts)} is not one.")
+        alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
+        return f"delta.{quote(source.paths[0])}{alias}"
+
+    # -- SQL ----------------------------------------------------------------------------------------------------
+
+    def _in_scope(self, name: str) -> bool:
+        return any(name.lower() in scope for scope in self._scopes)
+
+    def _with_relations(self, relation: Any) -> None:
+        references = relation.with_relations.references
+        names = set()
+        for reference in references:
+            self.bind(reference)
+            if reference.WhichOneof("rel_type") == "subquery_alias":
+                names.add(reference.subquery_alias.alias.lower())
+        self._scopes.append(frozenset(names))
+        self.bind(relation.with_relations.root)
+        self._scopes.pop()
+
+    def _sql(self, relation: Any) -> None:
+        sql = relation.sql
+        self._bind_fields(sql)
+        query = analyse(sql.query)
+        if query.kind != "query":
+            raise unsupported(f"{query.kind.upper()} is a command; run it with spark.sql alone, not inside a query.")
+        text, references = self.splice(query)
+        if text != sql.query:
+            sql.query = text
+        if references:
+            bound = proto.relations.Relation()
+            if relation.HasField("common"):
+                bound.common.CopyFrom(relation.common)
+            bound.with_relations.root.sql.CopyFrom(sql)
+            bound.with_relations.root.common.plan_id = next(_plan_ids)
+            bound.with_relations.references.extend(references)
+            relation.CopyFrom(bound)
+
+    def splice(self, query: Query, edits: Sequence[tuple[int, int, str]] = ()) -> tuple[str, list[Any]]:
+        """The text with names that the engine can resolve, and the relations that these names mean."""
+        self.check_table_functions(query.table_functions)
+        edits = [*edits, *self._call_edits(query)]
+        names: dict[Any, str] = {}
+        taken = set(query.cte_names).union(*self._scopes)
+        references = []
+        for site in query.tables:
+            if site.is_target or (len(site.parts) == 1 and self._in_scope(site.parts[0])):
+                continue
+            if site.key not in names:
+                names[site.key] = _free_name(site.parts[-1], taken)
+                relation = self.table_relation(site.parts, site.version, site.timestamp, alias=names[site.key])
+                relation.common.plan_id = next(_plan_ids)
+                references.append(relation)
+            name = names[site.key]
+            same = query.text[site.start : site.end].strip("`") == name
+            if not same:
+                alias = "" if site.aliased or name == site.parts[-1] else f" AS {quote(site.parts[-1])}"
+                edits.append((site.start, site.end, quote(name) + alias))
+        edits.extend(_column_edits(query))
+        return _spliced(query.text, edits), references
+
+    def splice_change(self, query: Query, target: TableSite, replacement: str) -> tuple[str, list[Any]]:
+        """As `splice`, for a statement that changes `target`, whose name becomes `replacement`."""
+        return self.splice(query, [(target.start, target.name_end, replacement)])
+
+    def bind_arguments(self, relation: Any) -> None:
+        """Bind what a SQL command brings along besides its text: parameters and references."""
+        root = relation
+        if relation.WhichOneof("rel_type") == "with_relations":
+            for reference in relation.with_relations.references:
+                self.bind(reference)
+            root = relation.with_relations.root
+        self._bind_fields(root.sql)
+
+    def _call_edits(self, query: Query) -> list[tuple[int, int, str]]:
+        edits = []
+        for call in query.calls:
+            answer = "'" + self._session_answer(call.function).replace("\\", "\\\\").replace("'", "\\'") + "'"
+            alias = f" AS {quote(call.function + '()')}" if call.is_column else ""
+            edits.append((call.start, call.end, answer + alias))
+        return edits
+
+    # -- reads --------------------------------------------------------------------------------------------------
+
+    def _read(self, relation: Any) -> None:
+        read = relation.read
+        if read.is_streaming:
+            raise unsupported("Streaming reads (spark.readStream) are not supported.")
+        kind = read.WhichOneof("read_type")
+        if kind == "data_source":
+            sources.check_read(self.catalog, self.principal, read.data_source, self.needs, keep_paths=self._absolute)
+            if not self._absolute:
+                sources.normalise_as_of(read.data_source.options, self.session)
+        elif kind == "named_table":
+            self._named_table(relation)
+        else:
+            raise unsupported("This kind of read is not known to this gateway.")
+
+    def _named_table(self, relation: Any) -> None:
+        named = relation.read.named_table
+        parts = split_name(named.unparsed_identifier)
+        if len(parts) == 1 and self._in_scope(parts[0]):
+            return
+        options = {key.lower(): value for key, value in named.options.items()}
+        version, timestamp = options.pop("versionasof", None), options.pop("timestampasof", None)
+        sources.check_options(options)
+        bound = self.table_relation(parts, version, timestamp)
+        if relation.HasField("common"):
+            bound.common.CopyFrom(relation.common)
+        relation.CopyFrom(bound)
+
+    def table_relation(
+        self, parts: tuple[str, ...], version: str | None = None, timestamp: str | None = None, *, alias: str | None = None
+    ) -> Any:
+        """A relation that reads what a name means in this session, under the name's last part or `alias`."""
+        relation = proto.relations.Relation()
+        relation.subquery_alias.alias = alias or parts[-1]
+        target = relation.subquery_alias.input
+        view = self._find_temp_view(parts)
+        if view is not None:
+            _refuse_as_of(parts, version, timestamp)
+            target.ParseFromString(view)
+            if not self._absolute:
+                self._nested(home=self._home, views=False).bind(target)
+        elif len(parts) == 2 and sources.is_path_format(parts[0]):
+            self._path_source(target.read.data_source, parts, version, timestamp)
+        elif self._absolute:
+            self._absolute_table(target, parts, version, timestamp)
+        else:
+            self._bind_table(target, parts, version, timestamp)
+        return relation
+
+    def _absolute_table(self, target: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
+        name = self.absolute_name(parts)
+        self.table(parts)  # a view of what does not exist is refused when it is made
+        target.read.named_table.unparsed_identifier = ".".join(map(quote, name))
+        if version is not None:
+            target.read.named_table.options["versionAsOf"] = version
+        if timestamp is not None:
+            target.read.named_table.options["timestampAsOf"] = timestamp
+
+    def _path_source(self, source: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
+        source.format = parts[0].lower()
+        source.paths.append(parts[1])
+        sources.set_as_of(source, version, timestamp, self.session)
+        sources.check_read(self.catalog, self.principal, source, self.needs, keep_paths=self._absolute)
+
+    def _bind_table(self, target: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
+        table = self.table(parts)
+        require(self.principal, Act.READ, table.securable)
+        if table.table_type is TableType.VIEW:
+            _refuse_as_of(parts, version, timestamp)
+            self._expand_view(target, table)
+            return
+        self.needs.read(table.storage_location, str(table.name))
+        sources.read_table(target.read.data_source, table)
+        sources.set_as_of(target.read.data_source, version, timestamp, self.session)
+
+    def _expand_view(self, target: Any, table: Table) -> None:
+        if self._depth >= MAX_VIEW_DEPTH:
+            raise AnalysisError("VIEW_EXCEED_MAX_NESTED_DEPTH", f"Views are nested deeper than {MAX_VIEW_DEPTH} at {table.name}.")
+        home = (table.properties.get("view.catalog", table.name.catalog), table.properties.get("view.schema", table.name.schema))
+        query = target
+        if table.columns:
+            target.to_df.column_names.extend(column.name for column in table.columns)
+            query = target.to_df.input
+        query.sql.query = table.view_definition or ""
+        self._nested(home=home, views=False).bind(query)
+
+    def _nested(self, *, home: tuple[str, str], views: bool) -> "Binder":
+        return Binder(
+            principal=self.principal,
+            catalog=self.catalog,
+            session=self.session,
+            global_views=self._global_views,
+            needs=self.needs,
+            home=home,
+            views=views,
+            depth=self._depth + 1,
+        )
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def _find_temp_view(self, parts: tuple[str, ...]) -> bytes | None:
+        if not self._views:
+            return None
+        if len(parts) == 1:
+            return self.session.temp_views.get(parts[0].lower())
+        if len(parts) == 2 and parts[0].lower() == GLOBAL_TEMP:
+            found = self._global_views.get(parts[1].lower())
+            if found is None:
+                raise table_not_found(parts)
+            return found
+        return None
+
+    def finds_temp_view(self, parts: tuple[str, ...]) -> bool:
+        """Whether a name means a temporary view."""
+        return self._find_temp_view(parts) is not None
+
+    def absolute_name(self, parts: tuple[str, ...]) -> tuple[str, str, str]:
+        """Catalog, schema and name that a name of one to three parts means in this session."""
+        if len(parts) == 1:
+            return (*self._home, parts[0])
+        if len(parts) == 2:
+            return (self._home[0], parts[0], parts[1])
+        if len(parts) == 3:
+            return (parts[0], parts[1], parts[2])
+        raise table_not_found(parts)
+
+    def table(self, parts: tuple[str, ...]) -> Table:
+        """The table or view that a name means. Raises TABLE_OR_VIEW_NOT_FOUND."""
+        try:
+            name = ObjectName(*self.absolute_name(parts))
+        except InvalidArgument as error:
+            raise table_not_found(parts) from error
+        if name not in self._tables:
+            try:
+                self._tables[name] = self.catalog.get_table(self.principal, name)
+            except NotFound as error:
+                raise table_not_found(parts) from error
+        return self._tables[name]
+
+    def _checkpoint(self, relation_id: str) -> None:
+        if relation_id not in self.session.remote_relations:
+            raise AnalysisError(
+                "NO_CACHED_REMOTE_RELATION",
+                f"This session has no checkpoint {relation_id}; the engine that held it may have been restarted. "
+                "Compute it again.",
+                sql_state="42K0K",
+            )
+
+
+def _refuse_as_of(parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
+    if version is not None or timestamp is not None:
+        raise AnalysisError(
+            "UNSUPPORTED_FEATURE.TIME_TRAVEL",
+            f"The feature is not supported: Time travel on the relation: {'.'.join(map(quote, parts))}, which is a view.",
+            sql_state="0A000",
+        )
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    """A name of its own for a reference: the table's, which then needs no alias, if it is free."""
+    name = wanted if wanted.lower() not in taken else f"__millpond_{next(_plan_ids)}"
+    taken.add(name.lower())
+    return name
+
+
+def _column_edits(query: Query) -> list[tuple[int, int, str]]:
+    """Take catalog and schema off columns qualified by a table's full name: the engine knows only its last part."""
+    full = {tuple(part.lower() for part in site.parts) for site in query.tables if not site.aliased and len(site.parts) > 1}
+    edits = []
+    for column in query.columns:
+        qualifiers = tuple(part.lower() for part in column.qualifiers)
+        if any(parts[-len(qualifiers) :] == qualifiers for parts in full):
+            edits.append((column.start, column.table_start, ""))
+    return edits
+
+
+def _spliced(text: str, edits: list[tuple[int, int, str]]) -> str:
+    if not edits:
+        return text
+    pieces = []
+    at = 0
+    for start, end, replacement in sorted(edits):
+        pieces += [text[at:start], replacement]
+        at = end
+    return "".join([*pieces, text[at:]])
+
+
+_HANDLERS = {
+    "spark.connect.Relation": Binder._relation,
+    "spark.connect.Expression": Binder._expression,
+    "spark.connect.CommonInlineUserDefinedFunction": Binder._user_function,
+    "google.protobuf.Any": Binder._refuse_any,
+}

@@ -1,0 +1,115 @@
+"""Commands that answer with a table: those of `commands/`, SET and RESET, EXPLAIN, DESCRIBE QUERY."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from millpond.catalog.service import CatalogService
+from millpond.engine import proto, shaping, wire
+from millpond.engine.dml import ResetSetting, SetSetting
+from millpond.engine.engine_errors import without_paths
+from millpond.engine.errors import AnalysisError
+from millpond.engine.needs import Needs
+from millpond.engine.sessions import Session
+from millpond.engine.syntax.model import Command
+from millpond.engine.upstream import Upstream, settings_request
+
+# Settings that name code, places, credentials or other catalogs. What is not Spark's own is the user's to choose.
+_REFUSED_SETTING = re.compile(
+    r"^spark\.sql\.(catalog|warehouse|hive|extensions|defaultcatalog|globaltempdatabase|streaming\..*(class|location|listeners))"
+    r"|^spark\.sql\.(sources\.(commitprotocolclass|outputcommitterclass)|cache\.serializer|queryexecutionlisteners|execution\.pyspark\.python)"
+    r"|^spark\.(?!sql\.|databricks\.|millpond\.|app\.name)|^(fs|hadoop|hive|javax)\.|\.class(es)?$",
+    re.IGNORECASE,
+)
+
+
+class Commands:
+    """Carries out commands for sessions."""
+
+    def __init__(self, catalog: CatalogService, upstream: Upstream, storage_options: Mapping[str, str]) -> None:
+        self._catalog = catalog
+        self._upstream = upstream
+        self._storage_options = storage_options
+
+    async def run(self, session: Session, command: Command) -> Any:
+        """The result of a command of `commands/`, as a pyarrow table."""
+        return await asyncio.to_thread(self._execute, session, command)
+
+    def _execute(self, session: Session, command: Command) -> Any:
+        from millpond.engine.commands import execute  # loads delta-rs and pyarrow, which most sessions never need
+
+        return execute(command, self.context(session))
+
+    def context(self, session: Session) -> Any:
+        """What commands run in."""
+        from millpond.engine.commands.context import CommandContext
+
+        return CommandContext(
+            principal=session.principal, catalog=self._catalog, session=session, storage_options=self._storage_options
+        )
+
+    async def settings(self, session: Session, statement: SetSetting | ResetSetting) -> Any:
+        """SET and RESET; the answer shows keys and values."""
+        if isinstance(statement, ResetSetting):
+            keys = [statement.key] if statement.key else list(session.settings)
+            await self.unset(session, keys)
+            return wire.string_table([], [])
+        if statement.key is None:
+            return wire.string_table(["key", "value"], sorted(session.settings.items()))
+        if statement.value is not None:
+            await self.set(session, {statement.key: statement.value})
+            return wire.string_table(["key", "value"], [(statement.key, statement.value)])
+        found = await self._lookup(session, statement.key)
+        return wire.string_table(["key", "value"], [(statement.key, found if found is not None else "<undefined>")])
+
+    async def set(self, session: Session, values: Mapping[str, str]) -> bytes:
+        """Change settings in the engine, and remember them for the next one."""
+        check_settings(values)
+        answer = await self._upstream.unary(session, "Config", settings_request(session, dict(values)))
+        session.settings.update(values)
+        return answer
+
+    async def unset(self, session: Session, keys: list[str]) -> bytes:
+        """Give settings back their defaults."""
+        unset = proto.base.ConfigRequest.Unset(keys=keys)
+        request = proto.base.ConfigRequest(session_id=session.id, operation=proto.base.ConfigRequest.Operation(unset=unset))
+        answer = await self._upstream.unary(session, "Config", request)
+        for key in keys:
+            session.settings.pop(key, None)
+        return answer
+
+    async def _lookup(self, session: Session, key: str) -> str | None:
+        get = proto.base.ConfigRequest.GetOption(keys=[key])
+        request = proto.base.ConfigRequest(session_id=session.id, operation=proto.base.ConfigRequest.Operation(get_option=get))
+        answer = proto.base.ConfigResponse.FromString(await self._upstream.unary(session, "Config", request))
+        return answer.pairs[0].value if answer.pairs and answer.pairs[0].HasField("value") else None
+
+    async def explain(self, session: Session, mode: str, relation: Any, needs: Needs) -> Any:
+        """The engine's plan, with names where it says places."""
+        request = proto.base.AnalyzePlanRequest(session_id=session.id)
+        request.explain.plan.root.CopyFrom(relation)
+        modes = proto.base.AnalyzePlanRequest.Explain
+        names = {"EXTENDED": "EXPLAIN_MODE_EXTENDED", "CODEGEN": "EXPLAIN_MODE_CODEGEN", "COST": "EXPLAIN_MODE_COST", "FORMATTED": "EXPLAIN_MODE_FORMATTED"}
+        request.explain.explain_mode = modes.ExplainMode.Value(names.get(mode, "EXPLAIN_MODE_SIMPLE"))
+        data = await self._upstream.unary(session, "AnalyzePlan", request, needs)
+        text = proto.base.AnalyzePlanResponse.FromString(data).explain.explain_string
+        return wire.string_table(["plan"], [(without_paths(text, needs),)])
+
+    async def describe_query(self, session: Session, relation: Any, needs: Needs) -> Any:
+        """Names and types of a query's columns."""
+        schema = await self._upstream.schema(session, relation, needs)
+        rows = [(f["name"], shaping.sql_type(f["type"]).replace("`", ""), None) for f in shaping.fields_of_schema(schema)]
+        return wire.string_table(["col_name", "data_type", "comment"], rows)
+
+
+def check_settings(keys: Mapping[str, str] | list[str]) -> None:
+    """Refuse settings that would reach beyond the session's own queries."""
+    for key in keys:
+        if _REFUSED_SETTING.search(key):
+            raise AnalysisError(
+                "CANNOT_MODIFY_CONFIG",
+                f"Cannot modify the value of the Spark config: \"{key}\". It is the server's, not the session's.",
+                sql_state="46110",
+                parameters={"key": key},
+            )

@@ -1,0 +1,331 @@
+"""Engine processes: one for each user who runs something, started on demand, stopped when idle, replaced when dead.
+
+An engine may read and write only what its user may reach. What that is can grow (a new table of somebody else): then a
+fresh engine takes over, and the old one ends with its last running query.
+"""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from millpond.catalog import locations
+from millpond.engine import proto
+from millpond.engine.errors import ExecutionError
+from millpond.engine.needs import Needs
+from millpond.identity.domain import Principal
+from millpond.kernel import metrics
+from millpond.kernel.errors import Unavailable
+from millpond.kernel.ids import new_id
+from millpond.kernel.logs import get_logger
+from millpond.kernel.process import Child, ChildSpec, spawn
+
+START_TIMEOUT_S = 60.0
+_log = get_logger(__name__)
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Sail compresses each result for whoever accepts it, at 20 MB/s: accept nothing but identity
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.enable_http_proxy", 0),
+    # over a Unix socket the authority would be its path, which Sail's HTTP/2 refuses
+    ("grpc.default_authority", "localhost"),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.http2.lookahead_bytes", 16 << 20),
+)
+_UNARY = ("AnalyzePlan", "Config", "Interrupt", "ArtifactStatus", "ReleaseExecute", "ReleaseSession", "FetchErrorDetails",
+          "CloneSession", "GetStatus")  # fmt: skip
+_STREAMS = ("ExecutePlan", "ReattachExecute")
+
+
+@dataclass
+class Engine:
+    """A Spark Connect server behind the gateway, as raw bytes in and out."""
+
+    id: str
+    channel: aio.Channel
+    child: Child | None = None
+    directory: Path | None = None
+    socket_directory: int | None = None
+    """Descriptor through which the engine's socket is reached."""
+    readable: frozenset[str] = frozenset()
+    writable: frozenset[str] = frozenset()
+    everything: bool = False
+    """Whether it may reach all places (a remote engine has its own files)."""
+    running: int = 0
+    last_used: float = field(default_factory=time.monotonic)
+    retired: bool = False
+    calls: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        prefix = f"/{proto.SERVICE}/"
+        self.calls |= {name: self.channel.unary_unary(prefix + name) for name in _UNARY}
+        self.calls |= {name: self.channel.unary_stream(prefix + name) for name in _STREAMS}
+        self.calls["AddArtifacts"] = self.channel.stream_unary(prefix + "AddArtifacts")
+
+    @property
+    def uploads(self) -> Path | None:
+        """Where files for the user's functions go; None for a remote engine, which takes them itself."""
+        return self.directory / "uploads" if self.directory else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs; a remote engine is thought to."""
+        return self.child is None or self.child.running
+
+    def covers(self, needs: Needs) -> bool:
+        """Whether it may reach all these places."""
+        if self.everything:
+            return True
+        return all(_covered(place, self.readable | self.writable) for place in needs.readable) and all(
+            _covered(place, self.writable) for place in needs.writable
+        )
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator["Engine"]:
+        """Keep it from being stopped while something runs on it."""
+        self.running += 1
+        try:
+            yield self
+        finally:
+            self.running -= 1
+            self.last_used = time.monotonic()
+
+    def death(self) -> ExecutionError:
+        """The error for a query that was running when the process ended."""
+        code = self.child.process.poll() if self.child else None
+        how = "by the kernel or by itself, perhaps for lack of memory" if code == -9 else f"with code {code}"
+        return ExecutionError(
+            "ENGINE_ENDED",
+            f"The engine process ended {how} while this query ran. A user-defined function may have ended it. "
+            "The next query starts a fresh engine; temporary views and functions are kept.",
+            sql_state="XX000",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What engines are made with."""
+
+    run_dir: Path
+    log_dir: Path
+    storage_root: str
+    remote: str | None = None
+    idle_timeout_s: float = 900
+    memory_limit_bytes: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the engines' environment: access to an object store."""
+    readable: tuple[Path, ...] = ()
+
+
+class Engines:
+    """All engines of this gateway. Its methods run on one event loop."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._current: dict[str, Engine] = {}
+        self._retired: list[Engine] = []
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._wanted: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        self._remote = _remote_engine(options.remote) if options.remote else None
+        shutil.rmtree(options.run_dir, ignore_errors=True)
+        options.run_dir.mkdir(parents=True, mode=0o700)
+        os.chmod(options.run_dir, 0o700)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether one engine elsewhere serves all."""
+        return self._remote is not None
+
+    async def get(self, principal: Principal, needs: Needs) -> Engine:
+        """The principal's engine, which may reach what is needed; started or replaced if it must be.
+
+        Raises Unavailable when none can be started.
+        """
+        if self._remote is not None:
+            return self._remote
+        engine = self._current.get(principal.id)
+        if engine is not None and engine.alive and engine.covers(needs):
+            return engine
+        async with self._locks.setdefault(principal.id, asyncio.Lock()):
+            engine = self._current.get(principal.id)
+            if engine is not None and engine.alive and engine.covers(needs):
+                return engine
+            return await self._replace(principal, engine, needs)
+
+    def find(self, principal: Principal, engine_id: str | None) -> Engine | None:
+        """The engine with an id, if it is still there."""
+        if self._remote is not None:
+            return self._remote
+        candidates = [self._current.get(principal.id), *self._retired]
+        return next((engine for engine in candidates if engine is not None and engine.id == engine_id and engine.alive), None)
+
+    async def _replace(self, principal: Principal, old: Engine | None, needs: Needs) -> Engine:
+        readable, writable = self._grown(principal, needs)
+        directory, child, ready = await asyncio.to_thread(self._start, readable, writable)
+        fresh = _connected(directory, child, ready["target"], readable, writable)
+        self._current[principal.id] = fresh
+        self._wanted[principal.id] = (readable, writable)
+        if old is not None:
+            old.retired = True
+            self._retired.append(old)
+            await self.reap()
+        _log.info("engine started", principal=principal.name, engine=fresh.id, pid=fresh.child.pid if fresh.child else None)
+        return fresh
+
+    def _grown(self, principal: Principal, needs: Needs) -> tuple[frozenset[str], frozenset[str]]:
+        """What the engine before could reach, and what is needed now; the user's own tables in any case."""
+        readable, writable = self._wanted.get(principal.id, (frozenset(), frozenset()))
+        own = home_of(self._options.storage_root, principal)
+        readable |= {_container(place, principal) for place in needs.readable}
+        writable |= {_container(place, principal) for place in needs.writable} | {own}
+        return readable, writable
+
+    def _start(self, readable: frozenset[str], writable: frozenset[str]) -> tuple[Path, Child, dict[str, Any]]:
+        """Start a process and wait until it listens. Blocks."""
+        directory = self._options.run_dir / new_id()
+        for name in ("", "tmp", "uploads", "socket", "checkpoints"):
+            (directory / name).mkdir(mode=0o700)
+        local = [place for place in writable if locations.is_local(place)]
+        for place in local:
+            locations.local_path(place).mkdir(parents=True, exist_ok=True)
+        own_network = not self._options.environment
+        child = spawn(
+            ChildSpec(
+                module="millpond.engine.sail_process",
+                args=(str(directory / "socket" / "s"), str(directory / "uploads")),
+                env=self._environment(directory),
+                log_path=self._options.log_dir / "engine.log",
+                memory_bytes=self._options.memory_limit_bytes,
+                sandbox=True,
+                readable=(*self._options.readable, *_local_paths(readable)),
+                writable=(directory, *map(locations.local_path, local)),
+                cwd=directory / "tmp",
+                own_network=own_network,
+            )
+        )
+        try:
+            ready = child.wait_ready(START_TIMEOUT_S)
+        except Unavailable:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        if not ready["own_network"] and own_network:
+            _log.warning("engine shares the loopback network", reason="user namespaces are not available")
+        metrics.ENGINES.inc()
+        return directory, child, ready
+
+    def _environment(self, directory: Path) -> dict[str, str]:
+        memory = self._options.memory_limit_bytes
+        pool = {"SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair", "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory * 6 // 10)} if memory else {}
+        return {
+            **self._options.environment,
+            **pool,
+            "HOME": str(directory / "tmp"),
+            "TMPDIR": str(directory / "tmp"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "RUST_LOG": "warn",
+            "SAIL_SPARK__SESSION_TIMEOUT_SECS": "604800",
+            "SAIL_EXECUTION__CHECKPOINT__PATH": (directory / "checkpoints").as_uri(),
+            "SAIL_TELEMETRY__EXPORT_LOGS": "false",
+        }
+
+    async def reap(self) -> None:
+        """Stop engines that are retired and done, dead, or idle for long. Called now and then."""
+        limit = time.monotonic() - self._options.idle_timeout_s
+        for principal_id, engine in list(self._current.items()):
+            if not engine.alive or (engine.running == 0 and engine.last_used < limit):
+                del self._current[principal_id]
+                engine.retired = True
+                self._retired.append(engine)
+        for engine in [engine for engine in self._retired if engine.running == 0 or not engine.alive]:
+            self._retired.remove(engine)
+            await self._stop(engine)
+
+    async def _stop(self, engine: Engine) -> None:
+        await engine.channel.close()
+        if engine.child is not None:
+            await asyncio.to_thread(engine.child.kill)
+            metrics.ENGINES.dec()
+        if engine.socket_directory is not None:
+            os.close(engine.socket_directory)
+        if engine.directory is not None:
+            await asyncio.to_thread(shutil.rmtree, engine.directory, ignore_errors=True)
+
+    async def close(self) -> None:
+        """Stop all."""
+        engines = [*self._current.values(), *self._retired, *([self._remote] if self._remote else [])]
+        self._current.clear()
+        self._retired.clear()
+        await asyncio.gather(*(self._stop(engine) for engine in engines))
+
+
+def home_of(storage_root: str, principal: Principal) -> str:
+    """Where the principal's own managed tables are made below a storage root."""
+    return locations.join(storage_root, "delta", principal.id)
+
+
+def _container(place: str, principal: Principal) -> str:
+    """The directory that the engine is let into for a place: all of the user's own tables together."""
+    head, _, _ = place.rpartition("/")
+    return head if head.endswith("/" + principal.id) else place
+
+
+def _covered(place: str, granted: frozenset[str]) -> bool:
+    return any(locations.lies_in(place, container) for container in granted)
+
+
+def _local_paths(places: frozenset[str]) -> tuple[Path, ...]:
+    return tuple(locations.local_path(place) for place in places if locations.is_local(place))
+
+
+def _connected(
+    directory: Path, child: Child, target: str, readable: frozenset[str], writable: frozenset[str]
+) -> Engine:
+    """The engine behind a process that listens; made on the event loop that will use it."""
+    socket_directory = os.open(directory / "socket", os.O_PATH | os.O_CLOEXEC)
+    return Engine(
+        id=directory.name,
+        channel=aio.insecure_channel(_target(target, socket_directory), options=_CHANNEL_OPTIONS),
+        socket_directory=socket_directory,
+        child=child,
+        directory=directory,
+        readable=readable,
+        writable=writable,
+    )
+
+
+def _target(target: str, socket_directory: int) -> str:
+    """The engine's address. The path of a Unix socket may be too long for one, so it goes through a descriptor."""
+    if not target.startswith("unix:"):
+        return target
+    return f"unix:/proc/self/fd/{socket_directory}/{target.rpartition('/')[2]}"
+
+
+def _remote_engine(address: str) -> Engine:
+    """The engine at an `sc://host:port/;token=...;use_ssl=true` address."""
+    host, _, parameters = address.removeprefix("sc://").rstrip("/").partition("/")
+    options = dict(part.split("=", 1) for part in parameters.strip(";").split(";") if "=" in part)
+    host = host if ":" in host.rpartition("]")[2] else f"{host}:15002"
+    channel_options = [option for option in _CHANNEL_OPTIONS if option[0] != "grpc.default_authority"]
+    if options.get("use_ssl", "").lower() == "true":
+        credentials = grpc.ssl_channel_credentials()
+        if "token" in options:
+            credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(options["token"]))
+        channel = aio.secure_channel(host, credentials, options=channel_options)
+    elif "token" in options:
+        credentials = grpc.composite_channel_credentials(
+            grpc.local_channel_credentials(), grpc.access_token_call_credentials(options["token"])
+        )
+        channel = aio.secure_channel(host, credentials, options=channel_options)
+    else:
+        channel = aio.insecure_channel(host, options=channel_options)
+    return Engine(id="remote", channel=channel, everything=True)

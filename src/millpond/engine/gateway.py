@@ -1,0 +1,260 @@
+"""The Spark Connect gateway: gRPC in front of the engines. `serve` is its whole interface.
+
+Requests are parsed, bound and sent on; responses of the engine pass through as the bytes they are.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from grpc import aio
+
+from millpond.catalog.service import CatalogService
+from millpond.engine import proto, wire
+from millpond.engine.commanding import Commands
+from millpond.engine.engines import EngineOptions, Engines
+from millpond.engine.errors import ExecutionError
+from millpond.engine.executing import Executions
+from millpond.engine.planning import Planner
+from millpond.engine.session_calls import SessionCalls
+from millpond.engine.sessions import Session, Sessions
+from millpond.engine.uploads import Uploads
+from millpond.engine.upstream import Upstream
+from millpond.engine.writes import Writer
+from millpond.identity.domain import Principal
+from millpond.kernel import metrics
+from millpond.kernel.errors import MillpondError, Unauthenticated
+from millpond.kernel.logs import get_logger, mask_secrets
+
+_log = get_logger(__name__)
+_HOUSEKEEPING_EVERY_S = 5.0
+SESSION_IDLE_S = 24 * 3600.0
+_SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.default_compression_algorithm", 0),
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayOptions:
+    """How the gateway is set up."""
+
+    host: str
+    port: int
+    run_dir: Path
+    """The gateway's own directory: sockets, engines' scratch space, uploads. Emptied at start."""
+    log_dir: Path
+    storage_root: str
+    remote: str | None = None
+    idle_timeout_s: float = 900
+    memory_limit_bytes: int | None = None
+    engine_environment: Mapping[str, str] = field(default_factory=dict)
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+    """delta-rs' access to an object store."""
+    session_idle_s: float = SESSION_IDLE_S
+
+
+class Gateway:
+    """A running gateway."""
+
+    def __init__(
+        self, options: GatewayOptions, catalog: CatalogService, authenticate: Callable[[str], Principal]
+    ) -> None:
+        self._options = options
+        self._authenticate = authenticate
+        self._engines = Engines(
+            EngineOptions(
+                run_dir=options.run_dir / "engines",
+                log_dir=options.log_dir,
+                storage_root=options.storage_root,
+                remote=options.remote,
+                idle_timeout_s=options.idle_timeout_s,
+                memory_limit_bytes=options.memory_limit_bytes,
+                environment=options.engine_environment,
+            )
+        )
+        self.sessions = Sessions()
+        self._uploads = Uploads(options.run_dir / "uploads")
+        upstream = self._upstream = Upstream(self._engines, self._uploads)
+        commands = Commands(catalog, upstream, options.storage_options)
+        planner = Planner(catalog, self.sessions, upstream, commands, Writer(catalog, upstream, options.storage_options))
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
+        self._executions = Executions(planner, upstream, self._threads)
+        self._calls = SessionCalls(self.sessions, planner, upstream, commands, self._uploads, self._threads)
+        self._server = aio.server(options=_SERVER_OPTIONS)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(proto.SERVICE, self._handlers()),))
+        self.port = 0
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        self.port = _listen(self._server, self._options.host, self._options.port)
+        await self._server.start()
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+        _log.info("spark connect gateway listens", host=self._options.host, port=self.port)
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Answer what runs for up to `grace_s` seconds, refuse what is new, then end the engines."""
+        self._stopping = True
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        await self._server.stop(grace_s)
+        await self._engines.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def wait(self) -> None:
+        """Until the server has stopped."""
+        await self._server.wait_for_termination()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_EVERY_S)
+            try:
+                for session in self.sessions.forget(self._options.session_idle_s):
+                    self._uploads.forget(session)
+                await self._engines.reap()
+            except Exception as error:  # a supervisor's boundary: housekeeping goes on
+                _log.error("housekeeping failed", error=str(error), kind=type(error).__name__)
+
+    # -- the door -----------------------------------------------------------------------------------------------
+
+    def _handlers(self) -> dict[str, Any]:
+        base = proto.base
+        unary = {
+            "AnalyzePlan": (base.AnalyzePlanRequest, self._calls.analyze),
+            "Config": (base.ConfigRequest, self._calls.config),
+            "ArtifactStatus": (base.ArtifactStatusesRequest, self._calls.artifact_status),
+            "Interrupt": (base.InterruptRequest, self._calls.interrupt),
+            "ReleaseExecute": (base.ReleaseExecuteRequest, self._executions.release),
+            "ReleaseSession": (base.ReleaseSessionRequest, self._calls.release_session),
+            "FetchErrorDetails": (base.FetchErrorDetailsRequest, self._calls.fetch_error_details),
+            "CloneSession": (base.CloneSessionRequest, self._calls.clone_session),
+            "GetStatus": (base.GetStatusRequest, self._calls.get_status),
+        }
+        streams = {
+            "ExecutePlan": (base.ExecutePlanRequest, self._executions.execute),
+            "ReattachExecute": (base.ReattachExecuteRequest, self._executions.reattach),
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(self._unary(name, kind, work)) for name, (kind, work) in unary.items()
+        }
+        handlers |= {
+            name: grpc.unary_stream_rpc_method_handler(self._stream(name, kind, work)) for name, (kind, work) in streams.items()
+        }
+        handlers["AddArtifacts"] = grpc.stream_unary_rpc_method_handler(self._add_artifacts)
+        return handlers
+
+    def _unary(self, name: str, kind: Any, work: Callable[[Session, Any], Awaitable[bytes]]) -> Any:
+        async def handle(data: bytes, context: Any) -> bytes:
+            async with self._answering(name, context):
+                request, session = await self._open(kind, data, context)
+                return await work(session, request)
+            raise AssertionError("unreachable: a failing call was aborted")
+
+        return handle
+
+    def _stream(self, name: str, kind: Any, work: Callable[..., Awaitable[None]]) -> Any:
+        async def handle(data: bytes, context: Any) -> None:
+            async with self._answering(name, context):
+                request, session = await self._open(kind, data, context)
+                await work(session, request, context.write)
+
+        return handle
+
+    async def _add_artifacts(self, stream: AsyncIterator[bytes], context: Any) -> bytes:
+        async with self._answering("AddArtifacts", context):
+            first = await anext(stream)
+            request, session = await self._open(proto.base.AddArtifactsRequest, first, context)
+
+            async def requests() -> AsyncIterator[Any]:
+                yield request
+                async for data in stream:
+                    yield proto.base.AddArtifactsRequest.FromString(data)
+
+            return await self._calls.add_artifacts(session, requests())
+        raise AssertionError("unreachable: a failing call was aborted")
+
+    async def _open(self, kind: Any, data: bytes, context: Any) -> tuple[Any, Session]:
+        """The parsed request and the session it is for, which belongs to whoever calls."""
+        if self._stopping:
+            raise ExecutionError("SERVER_STOPPING", "The server is stopping; try again when it is back.", sql_state="57P01")
+        principal = await self._principal(context)
+        try:
+            request = kind.FromString(data)
+        except Exception as error:  # protobuf's DecodeError has no stable home
+            raise ExecutionError("CONNECT_INVALID_PLAN.CANNOT_PARSE", f"The request is no {kind.DESCRIPTOR.name}.", sql_state="56K00") from error
+        session = self.sessions.get(principal, request.session_id)
+        session.server_id = session.server_id or await self._upstream.server_id(session)
+        return request, session
+
+    async def _principal(self, context: Any) -> Principal:
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization":
+                scheme, _, credential = value.partition(" ")
+                if scheme.lower() == "bearer" and credential:
+                    return await asyncio.get_running_loop().run_in_executor(self._threads, self._authenticate, credential.strip())
+        raise Unauthenticated(
+            "No access token was given. Connect with sc://localhost:PORT/;token=TOKEN (on this machine), or "
+            "sc://HOST:PORT/;use_ssl=true;token=TOKEN."
+        )
+
+    @contextlib.asynccontextmanager
+    async def _answering(self, name: str, context: Any) -> AsyncIterator[None]:
+        """The one boundary where errors of a call become what goes over the wire."""
+        try:
+            yield
+        except MillpondError as error:
+            metrics.SPARK_CALLS.labels(name, getattr(error, "error_class", error.code)).inc()
+            failure = wire.failure_of(error)
+            context.set_trailing_metadata(failure.trailers)
+            await context.abort(failure.code, failure.message)
+        except (asyncio.CancelledError, aio.AbortError):
+            metrics.SPARK_CALLS.labels(name, "cancelled").inc()
+            raise
+        except Exception as error:  # the request's boundary
+            reference = str(uuid4())
+            metrics.SPARK_CALLS.labels(name, "INTERNAL_ERROR").inc()
+            _log.error("call failed", method=name, reference=reference, error=mask_secrets(repr(error)), exc_info=error)
+            failure = wire.failure_of(
+                ExecutionError("INTERNAL_ERROR", f"The gateway failed; its log says more under {reference}.", sql_state="XX000")
+            )
+            context.set_trailing_metadata(failure.trailers)
+            await context.abort(failure.code, failure.message)
+        else:
+            metrics.SPARK_CALLS.labels(name, "ok").inc()
+
+
+async def serve(
+    options: GatewayOptions, *, catalog: CatalogService, authenticate: Callable[[str], Principal]
+) -> Gateway:
+    """Start a gateway; it runs until its `stop`."""
+    gateway = Gateway(options, catalog, authenticate)
+    await gateway.start()
+    return gateway
+
+
+def _listen(server: Any, host: str, port: int) -> int:
+    """Bind; for the loopback address also its IPv6 form, since `localhost` may mean either."""
+    try:
+        bound: int = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise OSError(f"Port {port} on {host} is in use or not allowed; choose another with --spark-port.") from error
+    if bound == 0:
+        raise OSError(f"Port {port} on {host} is in use or not allowed; choose another with --spark-port.")
+    if host == "127.0.0.1":
+        with contextlib.suppress(RuntimeError):  # a machine without IPv6
+            server.add_insecure_port(f"[::1]:{bound}")
+    return bound
+
+
+__all__ = ["Gateway", "GatewayOptions", "serve"]

@@ -1,0 +1,325 @@
+"""What to do with a plan: hand it to the engine, bound to places, or do it here.
+
+`Planner.plan` decides without touching the engine; what it returns is carried out by `gateway.py` on its event loop.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from millpond.catalog.service import CatalogService
+from millpond.engine import proto, wire
+from millpond.engine.binding import Binder
+from millpond.engine.catalog_calls import CatalogCalls
+from millpond.engine.commanding import Commands
+from millpond.engine.dml import CreateTableAs, CreateView, DescribeQuery, Explain, Insert, Nothing, ResetSetting, SetSetting, parse_statement
+from millpond.engine.errors import AnalysisError, unsupported
+from millpond.engine.needs import Needs
+from millpond.engine.queries import Query, analyse
+from millpond.engine.sessions import Session, Sessions
+from millpond.engine.statements import parse_command
+from millpond.engine.syntax.model import Drop
+from millpond.engine.upstream import Upstream
+from millpond.engine.views import Views
+from millpond.engine.writes import Writer, write_of_v1, write_of_v2
+
+Responses = list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forward:
+    """The engine answers; its responses go to the client as they are."""
+
+    plan: Any
+    needs: Needs
+    after: Callable[[list[Any]], None] | None = None
+    """Told the parsed responses when all went well; only for commands with small answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """The gateway answers, perhaps with the engine's help. `run` gets the operation's id and returns the responses."""
+
+    run: Callable[[str], Awaitable[Responses]]
+
+
+_UNSUPPORTED_COMMANDS = {
+    "write_stream_operation_start": "Structured streaming (writeStream)",
+    "streaming_query_command": "Structured streaming",
+    "streaming_query_manager_command": "Structured streaming",
+    "streaming_query_listener_bus_command": "Streaming listeners",
+    "register_data_source": "User-defined data sources",
+    "create_resource_profile_command": "Resource profiles",
+    "ml_command": "Spark ML over Spark Connect",
+    "execute_external_command": "External commands",
+    "pipeline_command": "Declarative pipelines",
+    "extension": "Command extensions",
+    "merge_into_table_command": "DataFrame.mergeInto; MERGE INTO in spark.sql works and",
+}
+
+
+@dataclass
+class _Call:
+    """One plan of one session on its way."""
+
+    session: Session
+    needs: Needs = field(default_factory=Needs)
+
+
+class Planner:
+    """Decides about plans. Thread-safe: it keeps nothing of a call."""
+
+    def __init__(
+        self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands, writer: Writer
+    ) -> None:
+        self._catalog = catalog
+        self._sessions = sessions
+        self._upstream = upstream
+        self._commands = commands
+        self._catalog_calls = CatalogCalls(catalog, sessions, upstream, commands)
+        self._writer = writer
+        self._views = Views(catalog, sessions, upstream)
+
+    def plan(self, session: Session, plan: Any) -> Forward | Local:
+        """What to do with a plan. Raises MillpondError for all that is refused."""
+        refuse_unknown_fields(plan)
+        kind = plan.WhichOneof("op_type")
+        call = _Call(session)
+        if kind == "root":
+            return self._query(call, plan)
+        if kind == "command":
+            return self._command(call, plan)
+        raise AnalysisError(
+            "CONNECT_INVALID_PLAN.CANNOT_PARSE",
+            "Compressed or unknown kinds of plans cannot be read by this server.",
+            sql_state="56K00",
+        )
+
+    def binder(self, session: Session, needs: Needs, *, absolute: bool = False) -> Binder:
+        """A binder for one call of a session."""
+        return Binder(
+            principal=session.principal,
+            catalog=self._catalog,
+            session=session,
+            global_views=self._sessions.global_views(session.principal),
+            needs=needs,
+            absolute=absolute,
+        )
+
+    def bind(self, session: Session, message: Any) -> Needs:
+        """Bind a plan or relation in place; what the engine must reach for it."""
+        refuse_unknown_fields(message)
+        needs = Needs()
+        self.binder(session, needs).bind(message)
+        return needs
+
+    def _bound(self, call: _Call, relation: Any) -> Any:
+        self.binder(call.session, call.needs).bind(relation)
+        return relation
+
+    # -- queries ------------------------------------------------------------------------------------------------
+
+    def _query(self, call: _Call, plan: Any) -> Forward | Local:
+        if plan.root.WhichOneof("rel_type") == "catalog":
+            return Local(run=lambda operation: self._catalog_calls.answer(call.session, operation, plan.root.catalog))
+        self._bound(call, plan.root)
+        return Forward(plan=plan, needs=call.needs)
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    def _command(self, call: _Call, plan: Any) -> Forward | Local:
+        command = plan.command
+        kind = command.WhichOneof("command_type")
+        if kind == "sql_command":
+            return self._sql(call, command.sql_command)
+        if kind == "write_operation":
+            return self._write_v1(call, command.write_operation)
+        if kind == "write_operation_v2":
+            write = write_of_v2(command.write_operation_v2)
+            self._bound(call, write.relation)
+            return self._done(lambda: self._writer.write(call.session, write, call.needs))
+        if kind == "create_dataframe_view":
+            return self._dataframe_view(call, command.create_dataframe_view)
+        if kind in {"register_function", "register_table_function"}:
+            return self._register(call, plan, kind)
+        if kind == "checkpoint_command":
+            self._bound(call, command.checkpoint_command.relation)
+            return Forward(plan=plan, needs=call.needs, after=lambda found: _note_checkpoints(call.session, found))
+        if kind == "remove_cached_remote_relation_command":
+            call.session.remote_relations.discard(command.remove_cached_remote_relation_command.relation.relation_id)
+            return Forward(plan=plan, needs=call.needs)
+        if kind == "get_resources_command":
+            return Local(run=lambda operation: _resources(call.session, operation))
+        raise unsupported(f"{_UNSUPPORTED_COMMANDS.get(kind or '', f'Commands of kind {kind}')} is not supported.")
+
+    def _done(self, work: Callable[[], Awaitable[None]]) -> Local:
+        """Work whose only answer is that it is done."""
+
+        async def run(operation: str) -> Responses:
+            await work()
+            return [wire.completed("", operation)]
+
+        return Local(run=run)
+
+    def _write_v1(self, call: _Call, operation: Any) -> Local:
+        write = write_of_v1(operation)
+        self._bound(call, write.relation)
+        return self._done(lambda: self._writer.write(call.session, write, call.needs))
+
+    def _dataframe_view(self, call: _Call, command: Any) -> Local:
+        absolute = proto.relations.Relation()
+        absolute.CopyFrom(command.input)
+        self.binder(call.session, Needs(), absolute=True).bind(absolute)
+        bound = self._bound(call, command.input)
+        return self._done(
+            lambda: self._views.store_temporary(
+                call.session, command.name, bound, absolute, call.needs, replace=command.replace, is_global=command.is_global
+            )
+        )
+
+    def _register(self, call: _Call, plan: Any, kind: str) -> Forward:
+        function = getattr(plan.command, kind)
+        self.binder(call.session, call.needs).bind(function)
+        name = function.function_name.lower()
+        stored = plan.command.SerializeToString()
+
+        def after(_found: list[Any]) -> None:
+            call.session.functions[f"{kind}:{name}"] = stored
+            if kind == "register_table_function":
+                call.session.table_functions.add(name)
+
+        return Forward(plan=plan, needs=call.needs, after=after)
+
+    # -- SQL ----------------------------------------------------------------------------------------------------
+
+    def _sql(self, call: _Call, command: Any) -> Forward | Local:
+        source = _sql_input(command)
+        root = source.with_relations.root if source.WhichOneof("rel_type") == "with_relations" else source
+        if root.WhichOneof("rel_type") != "sql":
+            raise unsupported("A SQL command must hold SQL text.")
+        text = root.sql.query
+        known = parse_command(text)
+        if known is not None:
+            if isinstance(known, Drop) and self._views.is_temporary(call.session, known):
+                return self._result(lambda: self._views.drop_temporary(call.session, known))
+            return self._result(lambda: self._commands.run(call.session, known))
+        statement = parse_statement(text)
+        if statement is not None:
+            return self._statement(call, source, statement)
+        query = analyse(text)
+        if query.kind == "query":
+            return self._lazy(call, source)
+        return self._change(call, source, query)
+
+    def _lazy(self, call: _Call, source: Any) -> Local:
+        """A query runs when its result is asked for; until then the client keeps it, its names made absolute."""
+        self.binder(call.session, Needs(), absolute=True).bind(source)
+
+        async def run(operation: str) -> Responses:
+            return wire.command_responses(call.session.id, operation, source)
+
+        return Local(run=run)
+
+    def _result(self, work: Callable[[], Awaitable[Any]]) -> Local:
+        """Work that answers with a pyarrow table."""
+
+        async def run(operation: str) -> Responses:
+            return wire.command_responses("", operation, wire.local_relation(await work()))
+
+        return Local(run=run)
+
+    def _change(self, call: _Call, source: Any, query: Query) -> Local:
+        """UPDATE, DELETE, MERGE: the target by path in the text, all else bound as in a query."""
+        return self._result(lambda: self._writer.change(call.session, source, query, self.binder(call.session, call.needs)))
+
+    def _statement(self, call: _Call, source: Any, statement: Any) -> Forward | Local:
+        if isinstance(statement, SetSetting | ResetSetting):
+            return self._result(lambda: self._commands.settings(call.session, statement))
+        if isinstance(statement, Nothing):
+            if statement.name:
+                self._views.require_relation(self.binder(call.session, Needs()), statement.name)
+            return self._result(_empty)
+        relation = _with_query(source, statement.query)
+        if isinstance(statement, CreateView):
+            return self._create_view(call, statement, relation)
+        if analyse(statement.query).kind != "query" and not isinstance(statement, Explain):
+            raise unsupported("Only a query can stand inside this statement.")
+        bound = self._bound(call, relation)
+        if isinstance(statement, Explain):
+            return self._result(lambda: self._commands.explain(call.session, statement.mode, bound, call.needs))
+        if isinstance(statement, DescribeQuery):
+            return self._result(lambda: self._commands.describe_query(call.session, bound, call.needs))
+        if isinstance(statement, Insert):
+            return self._result(lambda: self._writer.insert(call.session, statement, bound, call.needs))
+        if isinstance(statement, CreateTableAs):
+            return self._result(lambda: self._writer.create_as(call.session, statement, bound, call.needs))
+        raise unsupported(f"Statements of kind {type(statement).__name__}.")
+
+    def _create_view(self, call: _Call, statement: CreateView, relation: Any) -> Local:
+        absolute = proto.relations.Relation()
+        absolute.CopyFrom(relation)
+        self.binder(call.session, Needs(), absolute=True).bind(absolute)
+        uses_temporary = _uses_temporary(self.binder(call.session, Needs()), analyse(statement.query))
+        bound = self._bound(call, relation)
+        return self._result(
+            lambda: self._views.create(call.session, statement, bound, absolute, call.needs, uses_temporary=uses_temporary)
+        )
+
+
+def refuse_unknown_fields(message: Any) -> None:
+    """Refuse what a newer client says and this gateway would not see."""
+    before = message.ByteSize()
+    message.DiscardUnknownFields()
+    if message.ByteSize() != before:
+        raise unsupported("The plan has protobuf fields that this gateway does not know; use PySpark 4.1 or 4.2.")
+
+
+def _sql_input(command: Any) -> Any:
+    """The relation of a SQL command; older clients give the text by itself."""
+    if command.HasField("input"):
+        return command.input
+    source = proto.relations.Relation()
+    source.sql.query = command.sql
+    for key, value in command.args.items():
+        source.sql.args[key].CopyFrom(value)
+    for key, value in command.named_arguments.items():
+        source.sql.named_arguments[key].CopyFrom(value)
+    source.sql.pos_args.extend(command.pos_args)
+    source.sql.pos_arguments.extend(command.pos_arguments)
+    return source
+
+
+def _with_query(source: Any, text: str) -> Any:
+    """A copy of the relation, with its parameters and references, for another text."""
+    relation = proto.relations.Relation()
+    relation.CopyFrom(source)
+    root = relation.with_relations.root if relation.WhichOneof("rel_type") == "with_relations" else relation
+    root.sql.query = text
+    return relation
+
+
+def _uses_temporary(binder: Binder, query: Query) -> str | None:
+    for site in query.tables:
+        if binder.finds_temp_view(site.parts):
+            return ".".join(site.parts)
+    return None
+
+
+def _note_checkpoints(session: Session, responses: list[Any]) -> None:
+    for response in responses:
+        if response.HasField("checkpoint_command_result"):
+            session.remote_relations.add(response.checkpoint_command_result.relation.relation_id)
+
+
+async def _resources(session: Session, operation: str) -> Responses:
+    result = proto.base.ExecutePlanResponse(session_id=session.id)
+    result.get_resources_command_result.SetInParent()
+    return [
+        wire.execute_response(session.id, operation, get_resources_command_result=result.get_resources_command_result),
+        wire.completed(session.id, operation),
+    ]
+
+
+async def _empty() -> Any:
+    return wire.string_table([], [])
+

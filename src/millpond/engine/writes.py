@@ -1,0 +1,519 @@
+"""Writes to tables and files: find the target, fit the data, let the engine write, and let the catalog know."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
+from millpond.catalog.names import quote, split_name
+from millpond.catalog.service import CatalogService
+from millpond.engine import proto, shaping, sources, wire
+from millpond.engine.binding import Binder
+from millpond.engine.dml import CreateTableAs, Insert
+from millpond.engine.errors import AnalysisError, SparkError, schema_not_found, table_exists, table_not_found, unsupported
+from millpond.engine.needs import Needs
+from millpond.engine.queries import Query
+from millpond.engine.sessions import Session
+from millpond.engine.upstream import Upstream
+from millpond.identity.access import Act, require
+from millpond.kernel.errors import AlreadyExists, NotFound
+
+_MAX_ATTEMPTS = 12
+_MAX_DYNAMIC_PARTITIONS = 1000
+_MODES_V1 = {0: "error", 1: "append", 2: "overwrite", 3: "error", 4: "ignore"}
+_MODES_V2 = {1: "create", 2: "overwrite_where", 3: "overwrite_partitions", 4: "append", 5: "replace", 6: "create_or_replace"}
+_SAVE_APPEND, _SAVE_OVERWRITE, _SAVE_ERROR = 1, 2, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """A write that was asked for, whichever way."""
+
+    relation: Any
+    """Bound by the planner in place before the write starts."""
+    name: tuple[str, ...] = ()
+    path: str | None = None
+    mode: str
+    """error, ignore, append, overwrite (V1); create, replace, create_or_replace, overwrite_partitions, overwrite_where."""
+    must_exist: bool = False
+    by_position: bool = False
+    columns: tuple[str, ...] = ()
+    constants: Mapping[str, str] = field(default_factory=dict)
+    provider: str = ""
+    partitioned_by: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+    comment: str | None = None
+
+    def option(self, name: str) -> str | None:
+        """An option, whatever its case."""
+        return next((value for key, value in self.options.items() if key.lower() == name.lower()), None)
+
+
+def write_of_v1(operation: Any) -> Write:
+    """What DataFrame.write asks for."""
+    if operation.HasField("bucket_by"):
+        raise unsupported("bucketBy; partition the table, or OPTIMIZE it with ZORDER BY.")
+    options = dict(operation.options)
+    path = operation.path if operation.WhichOneof("save_type") == "path" else None
+    path = next((options.pop(key) for key in list(options) if key.lower() == "path"), None) or path
+    sources.check_options(options)
+    name: tuple[str, ...] = ()
+    by_position = False
+    if operation.WhichOneof("save_type") == "table":
+        name = split_name(operation.table.table_name)
+        by_position = operation.table.save_method == operation.table.TABLE_SAVE_METHOD_INSERT_INTO
+    elif not path:
+        raise AnalysisError("INVALID_SAVE_PATH", "Give a path to save to, or use saveAsTable(name).", sql_state="42000")
+    return Write(
+        relation=operation.input,
+        name=name,
+        path=path,
+        mode=_MODES_V1.get(operation.mode, "error") if not (by_position and operation.mode == 0) else "append",
+        must_exist=by_position,
+        by_position=by_position,
+        provider=operation.source,
+        partitioned_by=tuple(operation.partitioning_columns),
+        options=options,
+    )
+
+
+def write_of_v2(operation: Any) -> Write:
+    """What DataFrame.writeTo asks for."""
+    mode = _MODES_V2.get(operation.mode)
+    if mode is None:
+        raise unsupported(f"Write mode {operation.mode}.")
+    sources.check_options(operation.options)
+    options = dict(operation.options)
+    if mode == "overwrite_where":
+        options["replaceWhere"] = _condition_text(operation.overwrite_condition)
+    if mode in {"replace", "create_or_replace"}:
+        options["overwriteSchema"] = "true"
+    return Write(
+        relation=operation.input,
+        name=split_name(operation.table_name),
+        mode=mode,
+        must_exist=mode in {"append", "overwrite_where", "overwrite_partitions", "replace"},
+        provider=operation.provider,
+        partitioned_by=tuple(_partition_column(expression) for expression in operation.partitioning_columns),
+        options=options,
+        properties=dict(operation.table_properties),
+    )
+
+
+def _partition_column(expression: Any) -> str:
+    if expression.WhichOneof("expr_type") != "unresolved_attribute":
+        raise unsupported("Partition transforms; partition by a column of the data.")
+    return split_name(expression.unresolved_attribute.unparsed_identifier)[-1]
+
+
+def _condition_text(expression: Any) -> str:
+    """A simple condition as SQL: comparisons of columns with literals, joined by AND and OR."""
+    kind = expression.WhichOneof("expr_type")
+    if kind == "expression_string":
+        return str(expression.expression_string.expression)
+    if kind == "unresolved_attribute":
+        return ".".join(map(quote, split_name(expression.unresolved_attribute.unparsed_identifier)))
+    if kind == "literal":
+        value = getattr(expression.literal, expression.literal.WhichOneof("literal_type"))
+        if isinstance(value, str):
+            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        if isinstance(value, bool | int | float):
+            return str(value).lower()
+    if kind == "unresolved_function" and len(expression.unresolved_function.arguments) == 2:
+        name = expression.unresolved_function.function_name
+        if name in {"==", "=", "!=", "<", "<=", ">", ">=", "<=>", "and", "or"}:
+            left, right = map(_condition_text, expression.unresolved_function.arguments)
+            return f"({left} {'=' if name == '==' else name} {right})"
+    raise unsupported("This condition of writeTo().overwrite; use comparisons of columns with constants, or F.expr('...').")
+
+
+class Writer:
+    """Carries out writes for sessions."""
+
+    def __init__(self, catalog: CatalogService, upstream: Upstream, storage_options: Mapping[str, str]) -> None:
+        self._catalog = catalog
+        self._upstream = upstream
+        self._storage_options = storage_options
+
+    # -- statements ---------------------------------------------------------------------------------------------
+
+    async def insert(self, session: Session, statement: Insert, relation: Any, needs: Needs) -> Any:
+        """INSERT INTO or OVERWRITE."""
+        options: dict[str, str] = {}
+        mode = "overwrite" if statement.overwrite else "append"
+        dynamic = [name for name, value in statement.partition.items() if value is None]
+        constants = {name: value for name, value in statement.partition.items() if value is not None}
+        if statement.replace_where is not None:
+            options["replaceWhere"] = statement.replace_where
+        elif statement.overwrite and dynamic:
+            mode = "overwrite_partitions"
+        elif statement.overwrite and constants:
+            options["replaceWhere"] = " AND ".join(f"{quote(name)} = {value}" for name, value in constants.items())
+        elif statement.overwrite and (session.setting("spark.sql.sources.partitionOverwriteMode") or "").lower() == "dynamic":
+            mode = "overwrite_partitions"
+        if statement.with_schema_evolution:
+            options["mergeSchema"] = "true"
+        write = Write(
+            relation=relation,
+            name=statement.name,
+            mode=mode,
+            must_exist=True,
+            by_position=not statement.by_name,
+            columns=statement.columns,
+            constants=constants,
+            options=options,
+        )
+        await self.write(session, write, needs)
+        return wire.string_table([], [])
+
+    async def create_as(self, session: Session, statement: CreateTableAs, relation: Any, needs: Needs) -> Any:
+        """CREATE or REPLACE TABLE AS."""
+        mode = "ignore" if statement.if_not_exists else "create"
+        if statement.or_replace:
+            mode = "replace" if statement.must_exist else "create_or_replace"
+        sources.check_options(statement.options)
+        options = {**statement.options, **({"overwriteSchema": "true"} if statement.or_replace else {})}
+        write = Write(
+            relation=relation,
+            name=statement.name,
+            path=statement.location,
+            mode=mode,
+            must_exist=statement.must_exist,
+            provider=statement.using or "",
+            partitioned_by=statement.partitioned_by,
+            options=options,
+            properties=statement.properties,
+            comment=statement.comment,
+        )
+        await self.write(session, write, needs)
+        return wire.string_table(["num_affected_rows", "num_inserted_rows"], [])
+
+    async def change(self, session: Session, source: Any, query: Query, binder: Binder) -> Any:
+        """UPDATE, DELETE or MERGE on a Delta table."""
+        site = next(site for site in query.tables if site.is_target)
+        location, table = await asyncio.to_thread(self._change_target, session, site.parts, query.kind, binder)
+        edit = _target_text(location, site.parts, aliased=site.aliased)
+        text, references = await asyncio.to_thread(binder.splice_change, query, site, edit)
+        command = proto.commands.Command()
+        made = command.sql_command.input
+        made.CopyFrom(source)
+        root = made.with_relations.root if made.WhichOneof("rel_type") == "with_relations" else made
+        binder.bind_arguments(made)
+        root.sql.query = text
+        if references:
+            if made.WhichOneof("rel_type") != "with_relations":
+                inner = proto.relations.Relation()
+                inner.CopyFrom(made)
+                made.Clear()
+                made.with_relations.root.CopyFrom(inner)
+            made.with_relations.references.extend(references)
+        responses = await self._retrying(session, proto.base.Plan(command=command), binder.needs)
+        if table is not None and query.with_schema_evolution:
+            await asyncio.to_thread(self._reconcile, session, table)
+        return _affected(query.kind, responses)
+
+    def _change_target(self, session: Session, parts: tuple[str, ...], kind: str, binder: Binder) -> tuple[str, Table | None]:
+        if len(parts) == 2 and parts[0].lower() == "delta":
+            return sources.reach(self._catalog, session.principal, parts[1], binder.needs, write=True), None
+        if binder.finds_temp_view(parts):
+            raise _not_changeable(parts, kind, "a temporary view")
+        table = binder.table(parts)
+        require(session.principal, Act.WRITE, table.securable)
+        if table.table_type is TableType.VIEW or table.data_source_format != "DELTA":
+            raise _not_changeable(parts, kind, "a view" if table.table_type is TableType.VIEW else f"of format {table.data_source_format}")
+        binder.needs.write(table.storage_location, str(table.name))
+        return table.storage_location, table
+
+    # -- writes -------------------------------------------------------------------------------------------------
+
+    async def write(self, session: Session, write: Write, needs: Needs) -> None:
+        """Carry out a write; when this returns, it is there for everybody."""
+        if write.name and not (len(write.name) == 2 and sources.is_path_format(write.name[0])):
+            await self._write_table(session, write, needs)
+            return
+        if write.name:
+            write = replace(write, path=write.name[1], provider=write.name[0], name=())
+        await self._write_path(session, write, needs)
+
+    async def _write_path(self, session: Session, write: Write, needs: Needs) -> None:
+        provider = sources.check_format(write.provider)
+        location = await asyncio.to_thread(
+            sources.reach, self._catalog, session.principal, str(write.path), needs, write=True
+        )
+        if provider != "delta":
+            await self._run(session, write, write.relation, location, _mode_of(write.mode), provider, needs)
+            return
+        await self._write_delta(session, write, location, str(write.path), needs)
+
+    async def _write_table(self, session: Session, write: Write, needs: Needs) -> None:
+        name = self._object_name(session, write.name)
+        table = await asyncio.to_thread(self._catalog.find_table, session.principal, name)
+        if table is None:
+            if write.must_exist:
+                raise table_not_found(write.name)
+            await self._create(session, write, name, needs)
+            return
+        if write.mode in {"error", "create"}:
+            raise table_exists((name.catalog, name.schema, name.name))
+        if write.mode == "ignore":
+            return
+        require(session.principal, Act.WRITE, table.securable)
+        if table.table_type is TableType.VIEW:
+            raise _not_changeable(write.name, "write", "a view")
+        needs.write(table.storage_location, str(name))
+        if table.data_source_format == "DELTA":
+            changed = await self._write_delta(session, write, table.storage_location, str(name), needs)
+            if changed:
+                await asyncio.to_thread(self._reconcile, session, table)
+        else:
+            provider = sources.check_format(table.data_source_format)
+            relation = await self._fit_other(session, write, table, needs)
+            await self._run(session, write, relation, table.storage_location, _mode_of(write.mode), provider, needs)
+
+    async def _fit_other(self, session: Session, write: Write, table: Table, needs: Needs) -> Any:
+        from millpond.engine.types import fields_of
+
+        schema = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
+        return shaping.fitted(write.relation, _fit(write, schema, fields_of(table.columns), str(table.name)))
+
+    async def _write_delta(self, session: Session, write: Write, location: str, shown: str, needs: Needs) -> bool:
+        """Write to a Delta table that exists, or a path; whether its columns may have changed."""
+        existing = await asyncio.to_thread(_delta_schema, location, self._storage_options)
+        schema = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
+        if existing is None:
+            if write.mode == "append" and write.must_exist:
+                raise table_not_found((shown,))
+            relation = shaping.fitted(write.relation, shaping.fit_new(schema))
+            await self._run(session, write, relation, location, _SAVE_ERROR if write.mode != "append" else _SAVE_APPEND, "delta", needs)
+            return True
+        if write.mode in {"error", "create"}:
+            raise AnalysisError("DELTA_PATH_EXISTS", f"Cannot write to {shown}: a Delta table already exists there.", sql_state="42K04")
+        if write.mode == "ignore":
+            return False
+        fields, partitions = existing
+        if write.partitioned_by and [c.lower() for c in write.partitioned_by] != [c.lower() for c in partitions] and not _true(write.option("overwriteSchema")):
+            raise AnalysisError(
+                "DELTA_METADATA_MISMATCH",
+                f"Partition columns do not match the partition columns of the table {shown}. Given: "
+                f"{', '.join(map(quote, write.partitioned_by))}. Table: {', '.join(map(quote, partitions))}.",
+                sql_state="42KDG",
+            )
+        if _overwrites_schema(write):
+            relation = shaping.fitted(write.relation, shaping.fit_new(schema))
+            await self._run(session, write, relation, location, _SAVE_OVERWRITE, "delta", needs)
+            return True
+        write = _with_merge_setting(write, session)
+        fit = _fit(write, schema, fields, shown)
+        relation = shaping.fitted(write.relation, fit)
+        if _is_dynamic(write, session):
+            condition = await self._dynamic_condition(session, relation, partitions, needs, shown)
+            write = replace(write, options={**_without(write.options, "partitionOverwriteMode"), **condition})
+        write = replace(write, partitioned_by=())
+        await self._run(session, write, relation, location, _mode_of(write.mode), "delta", needs)
+        return fit is not None and fit.adds_columns
+
+    async def _dynamic_condition(
+        self, session: Session, relation: Any, partitions: Sequence[str], needs: Needs, shown: str
+    ) -> dict[str, str]:
+        """The engine takes no dynamic partition overwrite: say which partitions, by asking the data first."""
+        if not partitions:
+            return {}
+        wanted = proto.relations.Relation()
+        wanted.limit.limit = _MAX_DYNAMIC_PARTITIONS + 1
+        distinct = wanted.limit.input.deduplicate
+        distinct.all_columns_as_keys = True
+        for name in partitions:
+            alias = distinct.input.project.expressions.add().alias
+            alias.name.append(name)
+            alias.expr.expression_string.expression = f"CAST({quote(name)} AS STRING)"
+        distinct.input.project.input.CopyFrom(relation)
+        rows = await self._upstream.rows(session, wanted, needs)
+        if len(rows) > _MAX_DYNAMIC_PARTITIONS:
+            raise unsupported(f"A dynamic overwrite of more than {_MAX_DYNAMIC_PARTITIONS} partitions of {shown}; use replaceWhere.")
+        return {"replaceWhere": " OR ".join(_same_partition(row) for row in rows) or "FALSE"}
+
+    async def _create(self, session: Session, write: Write, name: ObjectName, needs: Needs) -> None:
+        provider = sources.check_format(write.provider)
+        staged = await asyncio.to_thread(self._stage, session, name, write.path)
+        try:
+            needs.write(staged.storage_location, str(name))
+            fields = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
+            if write.by_position:
+                raise table_not_found(write.name)
+            relation = write.relation
+            if provider == "delta":
+                relation = shaping.fitted(relation, shaping.fit_new(fields))
+            await self._run(session, write, relation, staged.storage_location, _SAVE_ERROR, provider, needs)
+            await asyncio.to_thread(self._register, session, staged, write, provider, fields)
+        except BaseException:
+            await asyncio.to_thread(self._catalog.abandon_table, session.principal, staged)
+            raise
+
+    def _stage(self, session: Session, name: ObjectName, location: str | None) -> StagedTable:
+        try:
+            return self._catalog.stage_table(session.principal, name, location)
+        except NotFound as error:
+            raise schema_not_found((name.catalog, name.schema)) from error
+        except AlreadyExists as error:
+            raise table_exists((name.catalog, name.schema, name.name)) from error
+
+    def _register(self, session: Session, staged: StagedTable, write: Write, provider: str, fields: list[Any]) -> None:
+        from millpond.engine.types import columns_of
+
+        partitions: Sequence[str] = write.partitioned_by
+        if provider == "delta":
+            found = _delta_schema(staged.storage_location, self._storage_options)
+            if found is None:
+                raise AnalysisError("DELTA_TABLE_NOT_FOUND", f"The engine wrote no Delta table for {staged.name}.", sql_state="42P01")
+            fields, partitions = found
+            self._set_properties(session, staged.storage_location, write)
+        options = {f"option.{key}": value for key, value in write.options.items()} if provider != "delta" else {}
+        try:
+            self._catalog.register_table(
+                session.principal,
+                staged,
+                columns_of(fields, list(partitions)),
+                TableType.MANAGED if staged.managed else TableType.EXTERNAL,
+                data_source_format=provider.upper(),
+                comment=write.comment,
+                properties={**write.properties, **options},
+            )
+        except AlreadyExists as error:
+            raise table_exists((staged.name.catalog, staged.name.schema, staged.name.name)) from error
+
+    def _set_properties(self, session: Session, location: str, write: Write) -> None:
+        if not write.properties:
+            return
+        from millpond.engine.delta.alter import set_properties
+        from millpond.engine.delta.table import Author, Storage
+
+        storage = Storage(url=location, options=self._storage_options)
+        set_properties(storage, Author(id=session.principal.id, name=session.principal.name), write.properties)
+
+    def _reconcile(self, session: Session, table: Table) -> None:
+        from millpond.engine.types import columns_of
+
+        def read(current: Table) -> Any:
+            found = _delta_schema(current.storage_location, self._storage_options)
+            return columns_of(*found) if found else current.columns
+
+        self._catalog.refresh_table(session.principal, table, read)
+
+    async def _run(
+        self, session: Session, write: Write, relation: Any, location: str, mode: int, provider: str, needs: Needs
+    ) -> None:
+        command = proto.commands.Command()
+        operation = command.write_operation
+        operation.input.CopyFrom(relation)
+        operation.source = provider
+        operation.path = location
+        operation.mode = mode
+        operation.partitioning_columns.extend(write.partitioned_by)
+        for key, value in write.options.items():
+            operation.options[key] = value
+        await self._retrying(session, proto.base.Plan(command=command), needs, again=mode != _SAVE_ERROR)
+
+    async def _retrying(self, session: Session, plan: Any, needs: Needs, *, again: bool = True) -> list[Any]:
+        """Run a write; start again when another writer was faster, as each attempt reads the newest state anew."""
+        for attempt in range(_MAX_ATTEMPTS):
+            try:
+                return await self._upstream.run(session, plan, needs)
+            except SparkError as error:
+                if error.error_class != "DELTA_CONCURRENT_WRITE" or not again or attempt == _MAX_ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads retries
+        raise AssertionError("unreachable")
+
+    def _object_name(self, session: Session, parts: tuple[str, ...]) -> ObjectName:
+        if len(parts) > 3:
+            raise table_not_found(parts)
+        home = (session.current_catalog, session.current_schema)
+        return ObjectName(*(*home[: 3 - len(parts)], *parts))
+
+
+def _fit(write: Write, schema: list[Any], fields: list[Any], shown: str) -> shaping.Fit | None:
+    if write.by_position:
+        return shaping.fit_by_position(schema, fields, columns=write.columns, constants=write.constants, where=shown)
+    return shaping.fit_by_name(schema, fields, merge_schema=_true(write.option("mergeSchema")), where=shown)
+
+
+def _with_merge_setting(write: Write, session: Session) -> Write:
+    if write.option("mergeSchema") is None and _true(session.setting("spark.databricks.delta.schema.autoMerge.enabled")):
+        return replace(write, options={**write.options, "mergeSchema": "true"})
+    return write
+
+
+def _overwrites_schema(write: Write) -> bool:
+    return write.mode in {"overwrite", "replace", "create_or_replace"} and _true(write.option("overwriteSchema"))
+
+
+def _is_dynamic(write: Write, session: Session) -> bool:
+    if write.mode == "overwrite_partitions":
+        return True
+    mode = write.option("partitionOverwriteMode") or session.setting("spark.sql.sources.partitionOverwriteMode") or "static"
+    return write.mode == "overwrite" and mode.lower() == "dynamic" and write.option("replaceWhere") is None
+
+
+def _same_partition(row: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in row.items():
+        text = "IS NULL" if value is None else "= '" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+        parts.append(f"{quote(name)} {text}")
+    return "(" + " AND ".join(parts) + ")"
+
+
+def _without(options: Mapping[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in options.items() if key.lower() != name.lower()}
+
+
+def _true(value: str | None) -> bool:
+    return value is not None and value.lower() == "true"
+
+
+def _mode_of(mode: str) -> int:
+    if mode == "append":
+        return _SAVE_APPEND
+    return 4 if mode == "ignore" else _SAVE_ERROR if mode in {"error", "create"} else _SAVE_OVERWRITE
+
+
+def _delta_schema(location: str, options: Mapping[str, str]) -> tuple[list[Any], list[str]] | None:
+    """Fields and partition columns of the Delta table at a place; None when there is none."""
+    from millpond.engine.delta.table import Storage, fields, open_table, partition_columns
+
+    try:
+        table = open_table(Storage(url=location, options=options if location.startswith("s3") else {}))
+    except SparkError as error:
+        if "NOT_FOUND" in error.error_class or "MISSING" in error.error_class or "NOT_A_DELTA" in error.error_class:
+            return None
+        raise
+    return fields(table), partition_columns(table)
+
+
+def _target_text(location: str, parts: tuple[str, ...], *, aliased: bool) -> str:
+    return f"delta.{quote(location)}" + ("" if aliased else f" AS {quote(parts[-1])}")
+
+
+def _not_changeable(parts: tuple[str, ...], operation: str, what: str) -> AnalysisError:
+    return AnalysisError(
+        "UNSUPPORTED_FEATURE.TABLE_OPERATION",
+        f"The feature is not supported: {operation.upper()} on {'.'.join(map(quote, parts))}, which is {what}.",
+        sql_state="0A000",
+    )
+
+
+def _affected(kind: str, responses: list[Any]) -> Any:
+    """The engine's count of rows under the name that Delta gives it."""
+    import pyarrow as pa
+
+    for response in responses:
+        if response.HasField("sql_command_result"):
+            data = response.sql_command_result.relation.local_relation.data
+            if data:
+                table = pa.ipc.open_stream(data).read_all()
+                if table.num_columns == 1:
+                    return table.rename_columns(["num_affected_rows"])
+                return table
+    return wire.string_table([], [])
