@@ -24,12 +24,17 @@ class Addresses:
     """`sc://host:port`."""
 
 
-def addresses_for(request: Request, *, public_url: str | None, spark_port: int) -> Addresses:
-    """The addresses as somebody who sent this request reaches them."""
-    base_url = (public_url or str(request.base_url)).rstrip("/")
+_LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def as_reached(addresses: Addresses, request: Request) -> Addresses:
+    """The addresses for whoever sent this request: without a public address, the host that they reached us by."""
+    if urlsplit(addresses.base_url).hostname not in _LOCAL:
+        return addresses
+    base_url = str(request.base_url).rstrip("/")
     host = urlsplit(base_url).hostname or "localhost"
     host = f"[{host}]" if ":" in host else host
-    return Addresses(base_url=base_url, spark_url=f"sc://{host}:{spark_port}")
+    return Addresses(base_url=base_url, spark_url=f"sc://{host}:{urlsplit(addresses.spark_url).port}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,4 @@ class Services:
     model_files: ModelFiles
     serving: ServingService
     preferences: Preferences
-    public_url: str | None
-    """The address under which browsers and clients reach the server; None when it is the one that they used."""
-    spark_port: int
+    addresses: Addresses
