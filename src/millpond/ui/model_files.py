@@ -8,7 +8,7 @@ from typing import Any
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument
 from millpond.serving.openapi import ModelInput
-from millpond.ui.ports import ModelFiles
+from millpond.tracking.model_files import VersionFiles
 
 _MAX_MLMODEL_BYTES = 1 << 20
 
@@ -33,7 +33,7 @@ class ModelCard:
     mlflow_version: str
 
 
-def read_card(files: ModelFiles, principal: Principal, name: str, version: str) -> ModelCard:
+def read_card(files: VersionFiles, principal: Principal, name: str, version: str) -> ModelCard:
     """The card of a version. Raises NotFound when its files are gone, and what reading them raises."""
     import yaml  # type: ignore[import-untyped]  # ships no types; here, because only pages of models need it
 

@@ -7,9 +7,10 @@ from starlette.requests import Request
 
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
+from millpond.engine.reader import TableReader
 from millpond.identity.service import IdentityService
 from millpond.serving.service import ServingService
-from millpond.ui.ports import ModelFiles, TableReader
+from millpond.tracking.model_files import VersionFiles
 from millpond.ui.preferences import Preferences
 from millpond.ui.tracking import Tracking
 
@@ -46,7 +47,7 @@ class Services:
     files: Files
     tables: TableReader
     tracking: Tracking
-    model_files: ModelFiles
+    model_files: VersionFiles
     serving: ServingService
     preferences: Preferences
     addresses: Addresses

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 
 from millpond.catalog.domain import ObjectName, Table, TableType
+from millpond.engine.reader import Commit, Detail
 from millpond.identity.access import Act, allows
 from millpond.kernel.clock import epoch_ms
 from millpond.ui import urls
@@ -34,7 +35,6 @@ from millpond.ui.elements import (
 )
 from millpond.ui.formats import size_text
 from millpond.ui.pages.catalog import beside_tree
-from millpond.ui.ports import Commit, Detail
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
 if TYPE_CHECKING:
