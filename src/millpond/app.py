@@ -1,5 +1,6 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,8 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
-from millpond.catalog.service import open_catalog, rename_owner
+from millpond.catalog.service import CatalogService, open_catalog, rename_owner
 from millpond.catalog.work import Janitor
+from millpond.engine.client import GatewayClient
+from millpond.engine.reader import TableReader
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
@@ -28,9 +31,18 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.kernel.http import install_error_handlers
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.serving import routes as serving_routes
+from millpond.serving.registry import RegistryModels
+from millpond.serving.room import open_serving
+from millpond.serving.runtime import ServingRuntime
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
+from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.routes import model_router
 from millpond.tracking.service import ModelService
+from millpond.ui.install import install as install_pages
+from millpond.ui.preferences import Preferences
+from millpond.ui.services import Addresses, Services
+from millpond.ui.tracking import Tracking
 
 FIRST_ADMINISTRATOR = "admin@millpond.local"
 
@@ -45,17 +57,29 @@ def build_app(settings: Settings) -> ASGIApp:
     bootstrap(home, identity)
     directory = DirectoryService(database, group_renamed=[rename_owner])
     catalog = open_catalog(database, settings, _exact_name(directory))
-    mlflow = open_mlflow(database, settings, catalog)
-
     files = Files(catalog, database)
-    lifespan = _lifespan(mlflow, Janitor(catalog, database))
+    mlflow = open_mlflow(database, settings, catalog)
+    versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
+    serving = open_serving(database, settings, RegistryModels(versions))
 
-    app = FastAPI(title="Millpond", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Millpond",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime),
+    )
     install_error_handlers(app)
-    app.include_router(_health_router(database, mlflow))
-    oauth = OAuthService(database, signer, identity)
-    custody = CustodyService(database)
-    app.include_router(identity_routes.router(identity, directory, custody, oauth, public_url=settings.public_url))
+    app.include_router(_health_router(database, mlflow, settings))
+    app.include_router(
+        identity_routes.router(
+            identity,
+            directory,
+            CustodyService(database),
+            OAuthService(database, signer, identity),
+            public_url=settings.public_url,
+        )
+    )
     app.include_router(
         catalog_routes.router(
             catalog,
@@ -67,6 +91,19 @@ def build_app(settings: Settings) -> ASGIApp:
         )
     )
     app.include_router(model_router(ModelService(catalog, lambda: mlflow.stores)))
+    app.include_router(serving_routes.router(serving.service, base_url=settings.base_url))
+    pages = Services(
+        identity=identity,
+        catalog=catalog,
+        files=files,
+        tables=_table_reader(settings, catalog, identity),
+        tracking=Tracking(lambda: mlflow.stores),
+        model_files=versions,
+        serving=serving.service,
+        preferences=Preferences(database),
+        addresses=Addresses(base_url=settings.base_url, spark_url=settings.spark_url),
+    )
+    install_pages(app, pages, public_url=settings.public_url)
     app.router.routes.append(MlflowRoute(mlflow))
     app.include_router(_unknown_api_router())
     return _Measured(guarded(app, identity=identity, public_url=settings.public_url))
@@ -86,17 +123,25 @@ def _exact_name(directory: DirectoryService) -> Callable[[str], str | None]:
     return find
 
 
-def _lifespan(mlflow: MlflowApp, janitor: Janitor) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _table_reader(settings: Settings, catalog: CatalogService, identity: IdentityService) -> TableReader:
+    gateway = GatewayClient(f"{settings.local_host}:{settings.spark_port}", identity.mint)
+    return TableReader(catalog, gateway, settings.s3.variables)
+
+
+def _lifespan(
+    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
         with janitor.at_work():
-            yield
+            async with serving:
+                yield
 
     return run
 
 
-def _health_router(database: Database, mlflow: MlflowApp) -> APIRouter:
+def _health_router(database: Database, mlflow: MlflowApp, settings: Settings) -> APIRouter:
     router = APIRouter()
 
     @router.get("/health/live")
@@ -106,7 +151,7 @@ def _health_router(database: Database, mlflow: MlflowApp) -> APIRouter:
     @router.get("/health")
     @router.get("/health/ready")
     def ready() -> Response:
-        checks = {"database": _database_state(database), "mlflow": mlflow.state}
+        checks = {"database": _database_state(database), "mlflow": mlflow.state, "spark": _spark_state(settings)}
         ok = all(state == "ok" for state in checks.values())
         body = {"status": "ready" if ok else "not ready", "checks": checks}
         return JSONResponse(body, status_code=200 if ok else 503)
@@ -116,6 +161,15 @@ def _health_router(database: Database, mlflow: MlflowApp) -> APIRouter:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def _spark_state(settings: Settings) -> str:
+    """Whether the gateway listens."""
+    try:
+        socket.create_connection((settings.local_host, settings.spark_port), timeout=1).close()
+    except OSError as error:
+        return f"failed: {error.strerror or error}"
+    return "ok"
 
 
 def _database_state(database: Database) -> str:

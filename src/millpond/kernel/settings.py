@@ -53,6 +53,18 @@ class S3Settings(BaseModel):
     secret_access_key: str | None = Field(default=None, repr=False)
     allow_http: bool = False
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The same under the names that Sail, delta-rs and the AWS SDKs know."""
+        values = {
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_REGION": self.region,
+            "AWS_ALLOW_HTTP": "true" if self.allow_http else None,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
 
 class Settings(BaseSettings):
     """Everything that a user may choose about one Millpond."""
@@ -104,8 +116,22 @@ class Settings(BaseSettings):
         """The address that clients use, without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
-        return f"http://{host}:{self.port}"
+        return f"http://{self.local_host}:{self.port}"
+
+    @property
+    def local_host(self) -> str:
+        """The address at which a process on this machine reaches the server."""
+        return "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
+
+    @property
+    def spark_url(self) -> str:
+        """The address of Spark Connect, without a token."""
+        return f"sc://{spark_host(self.local_host)}:{self.spark_port}"
+
+
+def spark_host(host: str) -> str:
+    """How PySpark should spell a host: it sends a token over a plaintext channel to the name "localhost" only."""
+    return "localhost" if host == "127.0.0.1" else host
 
 
 def load_settings(**flags: Any) -> Settings:
