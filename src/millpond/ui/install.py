@@ -16,14 +16,14 @@ from millpond.ui.visit import Page, add_page
 _MODULES = (home, catalog, tables, volumes, experiments, models, serving, search, connect)
 
 
-def install(app: FastAPI, services: Services, *, public_url: str | None = None) -> None:
+def install(app: FastAPI, services: Services) -> None:
     """Serve the pages, the sign-in page and their files; once in a process, and before what answers every path.
 
     NiceGUI keeps one application in a process: it is mounted so that it takes only addresses of pages.
     """
     own = assets.load_assets()
     app.include_router(assets.router(own))
-    app.include_router(sign_in.router(services.identity, own, public_url=public_url))
+    app.include_router(sign_in.router(services.identity, own, public_url=services.public_url))
     app.include_router(preferences.router(services.preferences))
     ui.add_head_html(own.head, shared=True)
     for module in _MODULES:

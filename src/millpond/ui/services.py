@@ -25,17 +25,12 @@ class Addresses:
     """`sc://host:port`."""
 
 
-_LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-def as_reached(addresses: Addresses, request: Request) -> Addresses:
-    """The addresses for whoever sent this request: without a public address, the host that they reached us by."""
-    if urlsplit(addresses.base_url).hostname not in _LOCAL:
-        return addresses
-    base_url = str(request.base_url).rstrip("/")
+def addresses_for(request: Request, *, public_url: str | None, spark_port: int) -> Addresses:
+    """The addresses for whoever sent this request: the public one, else the host by which they reached us."""
+    base_url = (public_url or str(request.base_url)).rstrip("/")
     host = urlsplit(base_url).hostname or "localhost"
     host = f"[{host}]" if ":" in host else host
-    return Addresses(base_url=base_url, spark_url=f"sc://{host}:{urlsplit(addresses.spark_url).port}")
+    return Addresses(base_url=base_url, spark_url=f"sc://{host}:{spark_port}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,4 +45,6 @@ class Services:
     model_files: VersionFiles
     serving: ServingService
     preferences: Preferences
-    addresses: Addresses
+    public_url: str | None
+    """The address under which browsers and clients reach the server; None when it is the one that they used."""
+    spark_port: int

@@ -23,7 +23,7 @@ from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH
 from millpond.kernel.errors import MillpondError, Unauthenticated
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.logs import get_logger
-from millpond.ui.services import Addresses, Services, as_reached
+from millpond.ui.services import Addresses, Services, addresses_for
 from millpond.ui.theme import Theme
 
 log = get_logger(__name__)
@@ -160,7 +160,7 @@ def _visit_of(request: Request, services: Services) -> Visit:
         query=dict(request.query_params),
         theme=services.preferences.theme(principal),
         services=services,
-        addresses=as_reached(services.addresses, request),
+        addresses=addresses_for(request, public_url=services.public_url, spark_port=services.spark_port),
         prove=_proof(request, services.identity),
     )
 
