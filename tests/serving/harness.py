@@ -132,9 +132,7 @@ class ServingServer:
 
     def ready(self, name: str, timeout_s: float = 60) -> dict[str, Any]:
         """The endpoint when all of its workers answer."""
-        wait_until(
-            lambda: self.get(name)["state"]["ready"] == "READY", timeout_s=timeout_s, what=f"{name} being ready"
-        )
+        wait_until(lambda: self.get(name)["state"]["ready"] == "READY", timeout_s=timeout_s, what=f"{name} being ready")
         return self.get(name)
 
     def ask(self, name: str, order: str, **options: Any) -> Answer:
@@ -151,11 +149,16 @@ class ServingServer:
 
     def worker_pid(self, name: str) -> int:
         """The process id of the worker of an endpoint's first served entity."""
+        pid = self.worker_pid_or_none(name)
+        assert pid is not None
+        return pid
+
+    def worker_pid_or_none(self, name: str) -> int | None:
+        """The same; None while there is no worker."""
         live = self.runtime.find(name)
         assert live is not None
         worker = live.pools[live.config.entities[0].name].worker
-        assert worker is not None
-        return worker.pid
+        return worker.pid if worker else None
 
 
 @contextmanager

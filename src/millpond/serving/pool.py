@@ -16,8 +16,8 @@ from millpond.serving.worker_process import Answer, LoadFailed, WorkerLost, Work
 MAX_WAITING = 256
 RECOVERY_PATIENCE_S = 5.0
 """How long a request waits for a worker that is being restarted, before it is told to come back."""
-_HEALTHY_S = 60.0
-_LONGEST_PAUSE_S = 30.0
+_HEALTHY_S = 20.0
+_LONGEST_PAUSE_S = 10.0
 _FAILURES_TO_FAILED = 3
 
 log = get_logger(__name__)
