@@ -5,14 +5,12 @@ stand inside the middleware that authenticates.
 """
 
 import asyncio
-import importlib.util
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -28,6 +26,7 @@ from millpond.tracking.bridge import WsgiBridge
 from millpond.tracking.catalog_models import CatalogModels, MlflowRows
 from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
+from millpond.tracking.pages import UI_PREFIX, MlflowPages
 
 if TYPE_CHECKING:
     from millpond.tracking.artifact_files import ArtifactFiles
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-UI_PREFIX = "/ml"
 _SERVED_PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/", f"{UI_PREFIX}/")
 _SERVED_PATHS = frozenset({UI_PREFIX, "/graphql", "/get-artifact", "/model-versions/get-artifact", "/v1/traces"})
 _OWN_SCHEME = "millpond"
@@ -98,7 +96,7 @@ class MlflowApp:
         self._done = asyncio.Event()
         self._loaded: _Loaded | None = None
         self._failure: BaseException | None = None
-        self._pages = _Pages()
+        self._pages = MlflowPages()
 
     def start(self) -> None:
         """Begin to load MLflow in a thread."""
@@ -257,30 +255,3 @@ def _without_prefix(scope: Scope) -> Scope:
     if not path.startswith(f"{UI_PREFIX}/"):
         return scope
     return {**scope, "path": path.removeprefix(UI_PREFIX), "raw_path": None}
-
-
-class _Pages:
-    """MLflow's official pages, from its wheel; they ask for everything relative to their own address."""
-
-    def __init__(self) -> None:
-        spec = importlib.util.find_spec("mlflow")
-        assert spec is not None
-        assert spec.origin is not None
-        self._root = (Path(spec.origin).parent / "server" / "js" / "build").resolve()
-
-    def find(self, scope: Scope) -> Response | None:
-        """The page or file for a request, None when it asks for something else."""
-        path = scope["path"]
-        if scope["method"] not in {"GET", "HEAD"} or not path.startswith(UI_PREFIX):
-            return None
-        if path == UI_PREFIX:
-            return RedirectResponse(f"{UI_PREFIX}/")
-        if path == f"{UI_PREFIX}/":
-            return FileResponse(self._root / "index.html", headers={"Cache-Control": "no-cache"})
-        prefix = f"{UI_PREFIX}/static-files/"
-        if not path.startswith(prefix):
-            return None
-        file = (self._root / path.removeprefix(prefix)).resolve()
-        if not file.is_relative_to(self._root) or not file.is_file():
-            return Response("not found", status_code=404)
-        return FileResponse(file, headers={"Cache-Control": "public, max-age=2419200"})
