@@ -75,7 +75,8 @@ class Tables(Paths):
             self._refuse_taken(connection, principal, name)
             managed = place is None
             if place is None:
-                place = locations.join(self._root_for(connection, schema), "delta", staged_id)
+                # below a directory of its maker's, so that the maker's engine can be let into all of them at once
+                place = locations.join(self._root_for(connection, schema), "delta", principal.id, staged_id)
             elif housekeeping.location_in_use(connection, place):
                 raise InvalidArgument(f"The location '{place}' overlaps that of another table or volume.")
             ours = place if managed else ""
