@@ -185,10 +185,9 @@ class Engines:
     def _grown(self, principal: Principal, needs: Needs) -> tuple[frozenset[str], frozenset[str]]:
         """What the engine before could reach, and what is needed now; the user's own tables in any case."""
         readable, writable = self._wanted.get(principal.id, (frozenset(), frozenset()))
-        own = home_of(self._options.storage_root, principal)
         readable |= {_container(place, principal) for place in needs.readable}
-        writable |= {_container(place, principal) for place in needs.writable} | {own}
-        return readable, writable
+        writable |= {_container(place, principal) for place in needs.writable}
+        return readable, writable | homes_of(self._options.storage_root, principal)
 
     def _start(self, readable: frozenset[str], writable: frozenset[str]) -> tuple[Path, Child, dict[str, Any]]:
         """Start a process and wait until it listens. Blocks."""
@@ -268,9 +267,11 @@ class Engines:
         await asyncio.gather(*(self._stop(engine) for engine in engines))
 
 
-def home_of(storage_root: str, principal: Principal) -> str:
-    """Where the principal's own managed tables are made below a storage root."""
-    return locations.join(storage_root, "delta", principal.id)
+def homes_of(storage_root: str, principal: Principal) -> frozenset[str]:
+    """Where the principal's own managed tables and volumes are made; an administrator may reach all."""
+    if principal.is_admin:
+        return frozenset({storage_root})
+    return frozenset(locations.join(storage_root, kind, principal.id) for kind in ("delta", "volumes"))
 
 
 def _container(place: str, principal: Principal) -> str:
