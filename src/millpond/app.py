@@ -41,7 +41,7 @@ from millpond.tracking.routes import model_router
 from millpond.tracking.service import ModelService
 from millpond.ui.install import install as install_pages
 from millpond.ui.preferences import Preferences
-from millpond.ui.services import Addresses, Services
+from millpond.ui.services import Services
 from millpond.ui.tracking import Tracking
 
 FIRST_ADMINISTRATOR = "admin@millpond.local"
@@ -101,9 +101,10 @@ def build_app(settings: Settings) -> ASGIApp:
         model_files=versions,
         serving=serving.service,
         preferences=Preferences(database),
-        addresses=Addresses(base_url=settings.base_url, spark_url=settings.spark_url),
+        public_url=settings.public_url,
+        spark_port=settings.spark_port,
     )
-    install_pages(app, pages, public_url=settings.public_url)
+    install_pages(app, pages)
     app.router.routes.append(MlflowRoute(mlflow))
     app.include_router(_unknown_api_router())
     return _Measured(guarded(app, identity=identity, public_url=settings.public_url))
