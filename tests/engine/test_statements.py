@@ -255,8 +255,8 @@ def test_any_string_literal_survives_parsing(text: str) -> None:
 
 
 _WORDS = """DROP TABLE VIEW SCHEMA IF EXISTS CREATE ALTER ADD COLUMN SHOW TABLES LIKE DESCRIBE HISTORY OPTIMIZE
-WHERE ZORDER BY VACUUM RETAIN HOURS NOT NULL COMMENT INT STRUCT ARRAY SET EXTENDED a b . , ; ( ) < > ' ` " -- /* */ 1 1.5
-= 'x' `y`"""
+WHERE ZORDER BY VACUUM RETAIN HOURS NOT NULL COMMENT INT STRUCT ARRAY SET EXTENDED a b . , ; ( ) < > ' ` " -- /* */ 1
+1.5 = 'x' `y`"""
 _FRAGMENTS = st.sampled_from(_WORDS.split())
 
 

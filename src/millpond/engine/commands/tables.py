@@ -10,9 +10,7 @@ from millpond.engine.syntax.model import Drop, UndropTable
 
 
 def drop(command: Drop, context: CommandContext) -> pa.Table:
-    """A temporary view of that name goes first, as on Spark; a managed table's files go later."""
-    if command.kind == "VIEW" and _drop_temp_view(command, context):
-        return nothing()
+    """A managed table's files go later; temporary views are the gateway's."""
     try:
         found = find_table(context, command.name)
     except AnalysisError as error:
@@ -24,11 +22,6 @@ def drop(command: Drop, context: CommandContext) -> pa.Table:
         raise wrong_type(f"DROP {command.kind}", found, command.kind, "VIEW" if is_view else "TABLE")
     context.catalog.drop_table(context.principal, found.name)
     return nothing()
-
-
-def _drop_temp_view(command: Drop, context: CommandContext) -> bool:
-    views: dict[str, bytes] = getattr(context.session, "temp_views", {})
-    return len(command.name) == 1 and views.pop(command.name[0].lower(), None) is not None
 
 
 def undrop(command: UndropTable, context: CommandContext) -> pa.Table:

@@ -1,7 +1,8 @@
 """SQL expressions that are stored in a table (CHECK, GENERATED): read by Spark's rules and by delta-rs' alike.
 
-delta-rs matches column names exactly and takes "x" for a column; Spark ignores case and takes it for a string. What is
-stored therefore has the columns' exact names and single-quoted strings, and means the same to both.
+delta-rs matches column names exactly (bare ones in lower case) and takes "x" for a column; Spark ignores case and takes
+it for a string. What is stored therefore has the columns' exact names, in backticks unless plain lower case, and
+single-quoted strings, and means the same to both.
 """
 
 from collections.abc import Sequence
@@ -57,4 +58,5 @@ def _written(
     name = columns.get(word.text.lower()) if word.is_name and word.text.lower() in read else None
     if name is None or (before is not None and before.text == ".") or (after is not None and after.text == "("):
         return text
-    return name if name.replace("_", "x").isalnum() and name.isascii() else "`" + name.replace("`", "``") + "`"
+    plain = name.replace("_", "x").isalnum() and name.isascii() and name == name.lower() and not name[0].isdigit()
+    return name if plain else "`" + name.replace("`", "``") + "`"
