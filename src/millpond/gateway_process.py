@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from millpond.catalog.service import open_catalog
 from millpond.engine.gateway import GatewayOptions, serve
+from millpond.engine.lean import keep_out
 from millpond.home import Home
 from millpond.identity.credentials import Signer, load_signing_key
 from millpond.identity.directory import DirectoryService
@@ -23,6 +24,7 @@ _DRAIN_S = 20.0
 def main() -> None:
     """Serve Spark Connect until SIGTERM; then finish what runs."""
     gc.disable()  # imports make garbage collection run for nothing
+    keep_out("pandas")
     settings = load_settings()
     configure_logs(settings.log_level, process="gateway")
     gc.enable()
