@@ -1,0 +1,35 @@
+"""Sign the official `mlflow` client of this process in to a server."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from tests.servers import Server
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow warns about its own type hints when these are imported
+    import mlflow.pyfunc
+    import mlflow.sklearn
+
+
+@contextmanager
+def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient]:
+    """The client with a user's token (the administrator's by default), as the environment would give it."""
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_TOKEN", token or server.token)
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        mlflow.set_tracking_uri(server.url)
+        mlflow.set_registry_uri(server.url)
+        try:
+            yield MlflowClient(server.url)
+        finally:
+            while mlflow.active_run():
+                mlflow.end_run()
+            mlflow.set_tracking_uri(before)
+            mlflow.set_registry_uri(before)
