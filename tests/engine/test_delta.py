@@ -5,8 +5,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,7 @@ from deltalake.exceptions import DeltaError
 
 from millpond.engine.delta import alter, describe, maintain
 from millpond.engine.delta import schema as plans
-from millpond.engine.delta.log import commit_metadata
+from millpond.engine.delta.log import commit_metadata, put_if_absent
 from millpond.engine.delta.table import (
     MARK,
     Author,
@@ -385,6 +386,55 @@ def test_two_metadata_commits_of_one_version_conflict(make: Make) -> None:
     with pytest.raises(CommitConflict):
         commit_metadata(table, storage, ANN, plan)
     assert not list((path_of(storage) / "_delta_log").glob(".*"))
+
+
+class FakeBucket(BaseHTTPRequestHandler):
+    """An object store that knows conditional PUT and nothing else."""
+
+    objects: ClassVar[dict[str, bytes]] = {}
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        taken = self.headers.get("If-None-Match") == "*" and self.path in self.objects
+        if not taken:
+            self.objects[self.path] = body
+        self.send_response(412 if taken else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_a_log_entry_on_s3_is_put_only_if_absent() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), FakeBucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = {
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "AWS_REGION": "us-east-1",
+        }
+        storage = Storage(url="s3://lake/tables/t", options=options)
+        put_if_absent(storage, 7, "first")
+        with pytest.raises(CommitConflict):
+            put_if_absent(storage, 7, "second")
+        server.shutdown()
+    [(path, body)] = FakeBucket.objects.items()
+    assert path == "/lake/tables/t/_delta_log/00000000000000000007.json"
+    assert b"first" in body
+    assert b"second" not in body
+
+
+def test_a_generated_column_that_the_writer_cannot_compute_stops_a_rewrite(make: Make) -> None:
+    storage = make(
+        field("Id", "bigint"),
+        field("x", "int"),
+        {**field("g", "bigint"), "metadata": {"delta.generationExpression": "`Id` + 1"}},
+    )
+    action = RenameColumn(path=("x",), new_name="y")
+    with pytest.raises(UnsupportedError, match="generated column g reads Id"):
+        alter.change(storage, ANN, lambda state: plans.plan_rename_column(state, action))
 
 
 def test_concurrent_alterations_and_appends_all_take_effect(make: Make) -> None:

@@ -10,6 +10,7 @@ from deltalake import DeltaTable, Schema, convert_to_deltalake, write_deltalake
 
 from millpond.engine.delta.alter import CLUSTERING, clustering_columns
 from millpond.engine.delta.properties import checked
+from millpond.engine.delta.rewrite import refuse_generated_from_capitals
 from millpond.engine.delta.schema import CONSTRAINT_PREFIX, TableState, find
 from millpond.engine.delta.table import (
     Author,
@@ -181,6 +182,7 @@ def refuse_unusable_expressions(new: NewTable) -> None:
 
 def clone(source: DeltaTable, storage: Storage, author: Author, new: NewTable) -> DeltaTable:
     """A table with the rows of `source`, streamed; two commits, so it must not be visible before this returns."""
+    refuse_generated_from_capitals(new.fields)
     table = create(storage, author, new)
     noted = commit_properties(author, operation="CLONE", parameters={"source": source.table_uri, "isShallow": "false"})
     with delta_errors(storage.url):

@@ -1,7 +1,7 @@
 """Metadata-only commits that delta-rs has no call for: written to `_delta_log` as the protocol says, put-if-absent.
 
-Source: Delta protocol, "Delta Log Entries" and "Change Metadata". Only on local file systems, where a hard link is the
-atomic put-if-absent (delta-rs does the same); an object store needs a conditional write that is not ours to make.
+Source: Delta protocol, "Delta Log Entries" and "Change Metadata". Put-if-absent is a hard link on a local file system,
+and a PUT with `If-None-Match: *` on S3, as delta-rs does both.
 """
 
 import json
@@ -15,7 +15,7 @@ from deltalake import DeltaTable, Schema
 from millpond import __version__
 from millpond.engine.delta.schema import SchemaPlan
 from millpond.engine.delta.table import MARK, Author, CommitConflict, Storage, delta_errors
-from millpond.engine.errors import unsupported
+from millpond.engine.errors import ExecutionError, unsupported
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.ids import new_id
 
@@ -23,9 +23,8 @@ from millpond.kernel.ids import new_id
 def commit_metadata(table: DeltaTable, storage: Storage, author: Author, plan: SchemaPlan) -> None:
     """Commit `plan.state` as the version after the one that `table` shows.
 
-    Raises: `CommitConflict` when that version exists by now; `UnsupportedError` off local storage.
+    Raises: `CommitConflict` when that version exists by now.
     """
-    log = _local_log(storage, plan.operation)
     metadata = _metadata(table, plan)
     _refuse_unreadable(metadata["schemaString"])
     actions = [{"commitInfo": _commit_info(table, author, plan)}, {"metaData": metadata}]
@@ -33,18 +32,28 @@ def commit_metadata(table: DeltaTable, storage: Storage, author: Author, plan: S
     if protocol is not None:
         actions.append({"protocol": protocol})
     text = "".join(json.dumps(action, ensure_ascii=False) + "\n" for action in actions)
-    _put_if_absent(log, table.version() + 1, text)
+    put_if_absent(storage, table.version() + 1, text)
 
 
-def _local_log(storage: Storage, operation: str) -> Path:
+def put_if_absent(storage: Storage, version: int, text: str) -> None:
+    """Write one log entry, all at once and only if there is none of that version. Raises: `CommitConflict`."""
     address = urlparse(storage.url)
-    if address.scheme != "file":
-        raise unsupported(f"{operation} on {address.scheme}:// storage; this change works on local storage only.")
-    return Path(unquote(address.path)) / "_delta_log"
+    name = f"_delta_log/{version:020d}.json"
+    try:
+        if address.scheme == "file":
+            _link_local(Path(unquote(address.path)) / name, text)
+        elif address.scheme == "s3":
+            _put_s3(storage, address.netloc, f"{address.path.strip('/')}/{name}", text)
+        else:
+            raise unsupported(f"Changing a table's metadata on {address.scheme}:// storage.")
+    except FileExistsError as error:
+        raise CommitConflict(
+            "DELTA_CONCURRENT_WRITE", f"Version {version} was committed by another writer.", sql_state="2D521"
+        ) from error
 
 
-def _put_if_absent(log: Path, version: int, text: str) -> None:
-    target = log / f"{version:020d}.json"
+def _link_local(target: Path, text: str) -> None:
+    log = target.parent
     # the dot hides it from every reader of the log; one left behind by a crash is harmless
     draft = log / f".{new_id()}.json.tmp"
     try:
@@ -53,13 +62,33 @@ def _put_if_absent(log: Path, version: int, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(draft, target)
-    except FileExistsError as error:
-        raise CommitConflict(
-            "DELTA_CONCURRENT_WRITE", f"Version {version} was committed by another writer.", sql_state="2D521"
-        ) from error
     finally:
         draft.unlink(missing_ok=True)
     _sync_directory(log)
+
+
+def _put_s3(storage: Storage, bucket: str, key: str, text: str) -> None:
+    import boto3  # an extra, and slow to import: only who keeps tables on S3 has it
+    from botocore.exceptions import ClientError
+
+    options = storage.options
+    client = boto3.client(
+        "s3",
+        aws_access_key_id=options.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=options.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=options.get("AWS_SESSION_TOKEN"),
+        endpoint_url=options.get("AWS_ENDPOINT_URL"),
+        region_name=options.get("AWS_REGION"),
+    )
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=text.encode(), IfNoneMatch="*")
+    except ClientError as error:
+        # 412: there is one; 409: another conditional write of the key is under way
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
+            raise FileExistsError(key) from error
+        raise ExecutionError("DELTA_IO_ERROR", f"s3://{bucket}/{key}: {error}.", sql_state="58030") from error
+    finally:
+        client.close()
 
 
 def _sync_directory(path: Path) -> None:
