@@ -67,7 +67,6 @@ class Version:
 
     version: str
     stage: str
-    aliases: tuple[str, ...]
     description: str
     run_id: str
     user: str
@@ -89,6 +88,10 @@ class RegisteredModel:
     aliases: Mapping[str, str]
     """Version by alias."""
     latest: str | None
+
+    def aliases_of(self, version: str) -> tuple[str, ...]:
+        """The aliases that point to a version, by name."""
+        return tuple(sorted(alias for alias, pointed in self.aliases.items() if pointed == version))
 
 
 class Tracking:
@@ -270,7 +273,6 @@ def _version(item: Any) -> Version:
     return Version(
         version=str(item.version),
         stage=item.current_stage or "None",
-        aliases=tuple(item.aliases or ()),
         description=item.description or "",
         run_id=item.run_id or "",
         user=item.user_id or "",

@@ -20,7 +20,7 @@ from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.identity.service import IdentityService
 from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH
-from millpond.kernel.errors import MillpondError, Unauthenticated
+from millpond.kernel.errors import MillpondError, Unauthenticated, Unavailable
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.logs import get_logger
 from millpond.ui.services import Addresses, Services, addresses_for
@@ -146,6 +146,8 @@ def _draw_error(
     error: MillpondError,
 ) -> None:
     ui.page_title(f"{'Not found' if client.status_code == 404 else 'Error'} · Millpond")
+    if error.code == Unavailable.code:  # a part of the server is still starting
+        ui.add_head_html('<meta http-equiv="refresh" content="2">')
     with frame(visit, page):
         draw(visit, error)
 

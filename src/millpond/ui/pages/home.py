@@ -105,7 +105,13 @@ def _draw(visit: Visit, data: _Data) -> None:
             waiting = "MLflow is starting; reload in a moment." if data.loading else ""
             _draw_recent("Runs", "science", urls.EXPERIMENTS, data.runs, waiting or "No run logged yet.")
             _draw_recent("Models", "deployed_code", urls.MODELS, data.models, waiting or "No model registered yet.")
-            _draw_recent("Endpoints", "cloud_queue", urls.SERVING, data.endpoints, "Nothing served yet.")
+            _draw_recent(
+                "Endpoints",
+                "cloud_queue",
+                urls.SERVING,
+                data.endpoints,
+                "Nothing served yet. “Show all” tells how to serve a model.",
+            )
 
 
 def _draw_recent(title: str, symbol: str, href: str, items: Sequence[_Item], empty: str) -> None:

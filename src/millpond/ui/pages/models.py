@@ -201,7 +201,7 @@ def _draw_versions(visit: Visit, data: _Data) -> None:
                 href=visit.link(version=version.version),
                 badges=(("shown below", "plain"),) if data.chosen and version.version == data.chosen.version else (),
             ),
-            Cell(badges=tuple((f"@{alias}", "accent") for alias in version.aliases)),
+            Cell(badges=tuple((f"@{alias}", "accent") for alias in data.model.aliases_of(version.version))),
             Cell(
                 badges=((version.stage, _STAGE_TONES.get(version.stage, "plain")),) if version.stage != "None" else ()
             ),
@@ -247,9 +247,9 @@ def _draw_version(visit: Visit, data: _Data, version: Version) -> None:
             with card("About"):
                 _draw_facts(data, version)
             with card("Aliases"):
-                _draw_aliases(visit, name, version)
+                _draw_aliases(visit, data.model, version)
         _draw_card(data)
-        code_block(_load_code(name, version), title="Use it")
+        code_block(_load_code(data.model, version), title="Use it")
 
 
 def _draw_facts(data: _Data, version: Version) -> None:
@@ -270,8 +270,9 @@ def _draw_facts(data: _Data, version: Version) -> None:
     )
 
 
-def _draw_aliases(visit: Visit, name: str, version: Version) -> None:
-    tracking = visit.services.tracking
+def _draw_aliases(visit: Visit, model: RegisteredModel, version: Version) -> None:
+    tracking, name = visit.services.tracking, model.name
+    aliases = model.aliases_of(version.version)
 
     def remover(alias: str) -> Any:
         async def remove() -> None:
@@ -282,9 +283,9 @@ def _draw_aliases(visit: Visit, name: str, version: Version) -> None:
         return remove
 
     with el("div", cls="mp-stack"):
-        if version.aliases:
+        if aliases:
             with el("div", cls="mp-row"):
-                for alias in version.aliases:
+                for alias in aliases:
                     with el("span", cls="mp-badge mp-accent mp-chip"):
                         el("span", f"@{alias}")
                         with el("button", type="button", aria_label=f"Remove alias {alias}", title="Remove").on(
@@ -341,8 +342,9 @@ def _draw_fields(title: str, fields: Sequence[Field]) -> None:
     DataTable(label=title, columns=columns, rows=rows)
 
 
-def _load_code(name: str, version: Version) -> str:
-    reference = f"{name}@{version.aliases[0]}" if version.aliases else f"{name}/{version.version}"
+def _load_code(model: RegisteredModel, version: Version) -> str:
+    aliases = model.aliases_of(version.version)
+    reference = f"{model.name}@{aliases[0]}" if aliases else f"{model.name}/{version.version}"
     return f'model = mlflow.pyfunc.load_model("models:/{reference}")\nmodel.predict(df)'
 
 

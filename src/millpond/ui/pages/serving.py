@@ -331,24 +331,27 @@ def _pretty(body: str) -> str:
 # Code
 
 
+_SHAPES = ("dataframe_records", "instances", "inputs")
+
+
 def _draw_code(visit: Visit, data: _Data) -> None:
     endpoint = data.endpoint
-    example = data.example or '{"dataframe_records": [{}]}'
-    compact = json.dumps(json.loads(example), ensure_ascii=False)
-    shell = compact.replace("'", "'\\''")
-    records = json.loads(example).get("dataframe_records", [{}])
+    request = json.loads(data.example or '{"dataframe_records": [{}]}')
+    shell = json.dumps(request, ensure_ascii=False).replace("'", "'\\''")
     with el("div", cls="mp-stack"):
         code_block(
             f'curl -s "{_url(visit, endpoint)}" \\\n  -H "Authorization: Bearer $DATABRICKS_TOKEN" \\\n'
             f"  -H 'Content-Type: application/json' \\\n  -d '{shell}'",
             title="curl",
         )
-        code_block(
-            "from databricks.sdk import WorkspaceClient\n\n"
-            f"w = WorkspaceClient()\nanswer = w.serving_endpoints.query(\n    {endpoint.name!r},\n"
-            f"    dataframe_records={records!r},\n)\nprint(answer.predictions)",
-            title="Python, databricks-sdk",
-        )
+        arguments = "".join(f"    {shape}={request[shape]!r},\n" for shape in _SHAPES if shape in request)
+        if arguments:
+            code_block(
+                "from databricks.sdk import WorkspaceClient\n\n"
+                f"w = WorkspaceClient()\nanswer = w.serving_endpoints.query(\n    {endpoint.name!r},\n{arguments})\n"
+                "print(answer.predictions)",
+                title="Python, databricks-sdk",
+            )
 
 
 PAGES = (

@@ -1,7 +1,7 @@
 """A table or view: its columns, some of its rows, its history and its details."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
@@ -158,6 +158,7 @@ def _draw_sample(visit: Visit, data: _Data) -> None:
             return
         count = len(outcome.value.rows)
         note.set_text(f"The first {count:,} rows" if count >= SAMPLE_ROWS else f"All {count:,} rows")
+        grid.style(f"height: min(62vh, {_grid_height(count)}px); min-height: 0")
         grid.options.update(columnDefs=_definitions(outcome.value), rowData=outcome.value.rows, loading=False)
         grid.update()
 
@@ -214,6 +215,11 @@ _GRID: dict[str, Any] = {
 }
 
 
+def _grid_height(rows: int) -> int:
+    """In pixels: header, rows, and a horizontal scroll bar."""
+    return _GRID["headerHeight"] + _GRID["rowHeight"] * rows + 20
+
+
 def _definitions(sample: _Rows) -> list[dict[str, Any]]:
     return [
         {"field": f"c{index}", "headerName": column, "headerTooltip": sample.types[index]}
@@ -259,8 +265,8 @@ def _fill_history(name: ObjectName, outcome: Outcome[Sequence[Commit]]) -> None:
             Cell(text=str(commit.version)),
             Cell(time_ms=commit.timestamp_ms),
             commit.user,
-            Cell(text=commit.operation, note=_pairs(commit.parameters)),
-            Cell(text=_pairs(commit.metrics)),
+            Cell(text=commit.operation, note=parameters_text(commit.parameters)),
+            Cell(text=metrics_text(commit.metrics)),
         ]
         for commit in outcome.value
     ]
@@ -269,7 +275,7 @@ def _fill_history(name: ObjectName, outcome: Outcome[Sequence[Commit]]) -> None:
         TableColumn(label="When"),
         TableColumn(label="Who", short=True),
         TableColumn(label="Operation", grow=True),
-        TableColumn(label="Metrics", optional=True),
+        TableColumn(label="Changed", optional=True),
     )
     with el("div", cls="mp-stack"):
         DataTable(label="History", columns=columns, rows=rows)
@@ -280,9 +286,41 @@ def _fill_history(name: ObjectName, outcome: Outcome[Sequence[Commit]]) -> None:
             code_block(code, title="Read an earlier version")
 
 
-def _pairs(values: Any) -> str:
-    shown = [f"{key}: {value}" for key, value in dict(values).items() if value not in (None, "", [], {}, "[]", "{}")]
+_HIDDEN_PARAMETERS = frozenset({"location", "path", "metadata", "protocol", "properties", "description"})
+"""Places that only managers may see, and what the other tabs show better."""
+
+_METRICS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("numOutputRows", "numAddedRows"), "rows written"),
+    (("numTargetRowsInserted", "numInsertedRows"), "rows inserted"),
+    (("numTargetRowsUpdated", "numUpdatedRows"), "rows updated"),
+    (("numTargetRowsDeleted", "numDeletedRows"), "rows deleted"),
+    (("numOutputFiles", "numFiles", "numTargetFilesAdded", "numAddedFiles", "numFilesAdded"), "files added"),
+    (("numRemovedFiles", "numTargetFilesRemoved", "numFilesRemoved"), "files removed"),
+)
+_SIZES = ("numOutputBytes", "numAddedBytes", "totalSize")
+
+
+def parameters_text(parameters: Mapping[str, Any]) -> str:
+    """What a commit was asked to do, without what is empty and without places."""
+    shown = [
+        f"{key}: {value}"
+        for key, value in parameters.items()
+        if key not in _HIDDEN_PARAMETERS and value not in (None, "", [], {}, "[]", "{}", "null")
+    ]
     return "\n".join(line[:300] for line in shown[:12])
+
+
+def metrics_text(metrics: Mapping[str, Any]) -> str:
+    """What a commit changed: rows, files and bytes that are not zero, whichever engine's names they have."""
+    parts = []
+    for names, words in _METRICS:
+        value = next((str(metrics[name]) for name in names if name in metrics), "0")
+        if value.isdecimal() and int(value):
+            parts.append(f"{int(value):,} {words}")
+    size = next((str(metrics[name]) for name in _SIZES if name in metrics), "0")
+    if size.isdecimal() and int(size):
+        parts.append(size_text(int(size)))
+    return "\n".join(parts)
 
 
 # Details

@@ -1,5 +1,8 @@
 // What pages do without the server: times in the reader's words, copying, the theme, the search shortcut.
 (() => {
+  // MLflow's client prints links to runs as <server>/#/experiments/...: its pages are below /ml here
+  if (location.pathname === "/" && location.hash.startsWith("#/")) location.replace("/ml/" + location.hash);
+
   const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
   const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
   const steps = [
