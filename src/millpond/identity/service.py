@@ -332,4 +332,6 @@ def _still_held(connection: Connection, claims: Claims) -> bool:
 
 
 def _is_within(path: str | None, allowed: Sequence[str]) -> bool:
-    return path is not None and any(path == root or path.startswith(root + "/") for root in allowed)
+    if path is None or ".." in path.split("/"):
+        return False
+    return any(path == root or path.startswith(root + "/") for root in allowed)
