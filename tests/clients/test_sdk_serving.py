@@ -1,0 +1,314 @@
+"""The official databricks-sdk makes endpoints for models that the official mlflow client registered, and asks them."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.errors import BadRequest, InvalidState, NotFound, OperationFailed, ResourceConflict
+from databricks.sdk.service.iam import Patch, PatchOp, PatchSchema
+from databricks.sdk.service.serving import (
+    DataframeSplitInput,
+    EndpointCoreConfigInput,
+    EndpointStateConfigUpdate,
+    EndpointStateReady,
+    EndpointTag,
+    Route,
+    ServedEntityInput,
+    ServedModelInput,
+    ServedModelStateDeployment,
+    TrafficConfig,
+)
+from mlflow.models import infer_signature
+from sklearn.linear_model import LogisticRegression
+
+from tests.clients.mlflow_session import signed_in
+from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]  # the clients' warnings are not ours
+READY = EndpointStateReady.READY
+PATIENCE = timedelta(minutes=5)
+PATCH_OP = PatchSchema.URN_IETF_PARAMS_SCIM_API_MESSAGES_2_0_PATCH_OP
+ROWS = pd.DataFrame({"tenure": [1.0, 60.0, 3.0, 48.0], "charges": [90.0, 20.0, 80.0, 30.0]})
+RECORDS = ROWS.to_dict(orient="records")
+
+
+BROKEN = Path(__file__).parents[1] / "serving" / "pyfuncs" / "broken.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A server, and a three-level model with versions 1 (good), 2 (good, other way round) and 3 (broken)."""
+
+    server: Server
+    name: str
+
+    @property
+    def sdk(self) -> WorkspaceClient:
+        """A client as the administrator."""
+        return sdk_of(self.server, self.server.token)
+
+
+def sdk_of(server: Server, token: str) -> WorkspaceClient:
+    return WorkspaceClient(host=server.url, token=token, auth_type="pat")
+
+
+def register_models(server: Server) -> Registered:
+    schema = f"serving_{uuid.uuid4().hex[:12]}"
+    status, body = server.call("POST", "/api/2.1/unity-catalog/schemas", {"name": schema, "catalog_name": "main"})
+    assert status in {200, 201}, body
+    name = f"main.{schema}.churn_predictor"
+    with signed_in(server) as client:
+        experiment = client.create_experiment(f"serving-{uuid.uuid4().hex}")
+        with mlflow.start_run(experiment_id=experiment):
+            for labels in ([1, 0, 1, 0], [0, 1, 0, 1]):
+                model = LogisticRegression().fit(ROWS, labels)
+                mlflow.sklearn.log_model(
+                    model,
+                    name="model",
+                    signature=infer_signature(ROWS, np.array(labels)),
+                    input_example=ROWS.head(1),
+                    pip_requirements=["mlflow", "scikit-learn"],
+                    registered_model_name=name,
+                )
+            mlflow.pyfunc.log_model(
+                name="model", python_model=str(BROKEN), pip_requirements=["mlflow"], registered_model_name=name
+            )
+    return Registered(server=server, name=name)
+
+
+@pytest.fixture(scope="module")
+def registered(any_server: Server) -> Registered:
+    return register_models(any_server)
+
+
+@pytest.fixture(scope="module")
+def endpoint(registered: Registered) -> Iterator[str]:
+    """An endpoint that serves version 1."""
+    name = f"churn-{uuid.uuid4().hex[:8]}"
+    created = registered.sdk.serving_endpoints.create_and_wait(
+        name, config=config_of(registered.name, "1"), tags=[EndpointTag("team", "ml")], timeout=PATIENCE
+    )
+    assert created.state.ready is READY
+    yield name
+    registered.sdk.serving_endpoints.delete(name)
+
+
+def config_of(model: str, *versions: str) -> EndpointCoreConfigInput:
+    entities = [
+        ServedEntityInput(entity_name=model, entity_version=version, name=f"v{version}") for version in versions
+    ]
+    routes = [Route(served_entity_name=f"v{v}", traffic_percentage=0 if i else 100) for i, v in enumerate(versions)]
+    return EndpointCoreConfigInput(name="", served_entities=entities, traffic_config=TrafficConfig(routes=routes))
+
+
+def test_the_waiter_ends_at_once_and_the_endpoint_tells_what_it_serves(registered: Registered, endpoint: str) -> None:
+    found = registered.sdk.serving_endpoints.get(endpoint)
+    assert found.state.config_update is EndpointStateConfigUpdate.NOT_UPDATING
+    assert found.creator == registered.server.user
+    (entity,) = found.config.served_entities
+    assert (entity.name, entity.entity_name, entity.entity_version) == ("v1", registered.name, "1")
+    assert entity.state.deployment is ServedModelStateDeployment.DEPLOYMENT_READY
+    assert found.pending_config is None
+    assert endpoint in [listed.name for listed in registered.sdk.serving_endpoints.list()]
+
+
+def test_every_input_shape_gives_the_models_own_prediction(registered: Registered, endpoint: str) -> None:
+    with signed_in(registered.server):
+        own = mlflow.pyfunc.load_model(f"models:/{registered.name}/1").predict(ROWS).tolist()
+    ask = registered.sdk.serving_endpoints.query
+    split = DataframeSplitInput(columns=list(ROWS.columns), data=ROWS.values.tolist())
+    answers = [
+        ask(endpoint, dataframe_records=RECORDS),
+        ask(endpoint, dataframe_split=split),
+        ask(endpoint, instances=RECORDS),
+        ask(endpoint, inputs={name: ROWS[name].tolist() for name in ROWS}),
+        ask(endpoint, dataframe_records=RECORDS, client_request_id="42"),
+    ]
+    assert [answer.predictions for answer in answers] == [own] * len(answers)
+    assert {answer.served_model_name for answer in answers} == {"v1"}
+
+
+def test_curl_gets_the_same(registered: Registered, endpoint: str) -> None:
+    done = subprocess.run(
+        [
+            "curl", "-sS", "-H", f"Authorization: Bearer {registered.server.token}", "-H", "Content-Type: text/csv",
+            "--data-binary", ROWS.to_csv(index=False),
+            f"{registered.server.url}/serving-endpoints/{endpoint}/invocations",
+        ],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"predictions": [1, 0, 1, 0]}
+
+
+def test_bad_input_is_a_bad_request_that_names_the_column(registered: Registered, endpoint: str) -> None:
+    with pytest.raises(BadRequest, match=r"missing inputs \['charges'\]"):
+        registered.sdk.serving_endpoints.query(endpoint, dataframe_records=[{"tenure": 1.0}])
+    with pytest.raises(BadRequest, match="charges"):
+        registered.sdk.serving_endpoints.query(endpoint, dataframe_records=[{"tenure": 1.0, "charges": "much"}])
+
+
+def test_reports_parse(registered: Registered, endpoint: str) -> None:
+    sdk = registered.sdk.serving_endpoints
+    assert b"openapi" in read(sdk.get_open_api(endpoint).contents)
+    assert "answered its own input example" in sdk.build_logs(endpoint, "v1").logs
+    assert isinstance(sdk.logs(endpoint, "v1").logs, str)
+    sdk.query(endpoint, dataframe_records=RECORDS)
+    assert f'endpoint="{endpoint}"'.encode() in read(sdk.export_metrics(endpoint).contents)
+    tags = sdk.patch(endpoint, add_tags=[EndpointTag("stage", "test")], delete_tags=["team"]).tags
+    assert [(tag.key, tag.value) for tag in tags] == [("stage", "test")]
+
+
+def read(contents: Any) -> bytes:
+    return contents.read() if isinstance(contents, io.IOBase) or hasattr(contents, "read") else bytes(contents)
+
+
+def test_updates_move_on_or_fail_and_leave_the_old(registered: Registered) -> None:
+    sdk, name = registered.sdk.serving_endpoints, f"updated-{uuid.uuid4().hex[:8]}"
+    legacy = ServedModelInput(
+        model_name=registered.name, model_version="1", scale_to_zero_enabled=False, workload_size="Small"
+    )
+    sdk.create_and_wait(name, config=EndpointCoreConfigInput(name=name, served_models=[legacy]), timeout=PATIENCE)
+    assert sdk.query(name, dataframe_records=RECORDS).predictions == [1, 0, 1, 0]
+    assert sdk.get(name).config.served_models[0].name == "churn_predictor-1"
+
+    wanted = config_of(registered.name, "2")
+    waiter = sdk.update_config(name, served_entities=wanted.served_entities, traffic_config=wanted.traffic_config)
+    with pytest.raises(ResourceConflict, match="is being updated"):
+        sdk.update_config(name, served_entities=wanted.served_entities)
+    assert waiter.result(timeout=PATIENCE).config.config_version == 2
+    assert sdk.query(name, dataframe_records=RECORDS).predictions == [0, 1, 0, 1]
+
+    with pytest.raises(OperationFailed, match="UPDATE_FAILED"):
+        sdk.update_config_and_wait(
+            name, served_entities=config_of(registered.name, "3").served_entities, timeout=PATIENCE
+        )
+    after = sdk.get(name)
+    assert after.state.ready is READY
+    (failed,) = after.pending_config.served_entities
+    assert failed.state.deployment is ServedModelStateDeployment.DEPLOYMENT_FAILED
+    assert "RuntimeError: the weights are missing" in failed.state.deployment_state_message
+    assert sdk.query(name, dataframe_records=RECORDS).predictions == [0, 1, 0, 1]
+
+    sdk.delete(name)
+    with pytest.raises(NotFound, match=f"Endpoint '{name}' does not exist"):
+        sdk.get(name)
+    with pytest.raises(NotFound):
+        sdk.query(name, dataframe_records=RECORDS)
+
+
+def test_a_first_deployment_that_fails_stays_to_be_looked_at(registered: Registered) -> None:
+    sdk, name = registered.sdk.serving_endpoints, f"failed-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(OperationFailed, match="UPDATE_FAILED"):
+        sdk.create_and_wait(name, config=config_of(registered.name, "3"), timeout=PATIENCE)
+    assert sdk.get(name).state.ready is EndpointStateReady.NOT_READY
+    with pytest.raises(InvalidState, match="no configuration that works"):
+        sdk.query(name, dataframe_records=RECORDS)
+    sdk.delete(name)
+
+
+def test_another_users_model_and_endpoint_do_not_exist(registered: Registered, endpoint: str) -> None:
+    stranger = sdk_of(registered.server, registered.server.new_user(f"s-{uuid.uuid4().hex[:8]}@example.com"))
+    with pytest.raises(NotFound):
+        stranger.serving_endpoints.create("stolen", config=config_of(registered.name, "1"))
+    with pytest.raises(NotFound):
+        stranger.serving_endpoints.query(endpoint, dataframe_records=RECORDS)
+    with pytest.raises(NotFound):
+        stranger.serving_endpoints.get(endpoint)
+    assert endpoint not in [listed.name for listed in stranger.serving_endpoints.list()]
+
+
+def test_a_version_that_does_not_exist_is_not_found(registered: Registered) -> None:
+    for version in ("99", "latest", "-1"):
+        with pytest.raises(NotFound):
+            registered.sdk.serving_endpoints.create("nothing", config=config_of(registered.name, version))
+    with pytest.raises(NotFound):
+        registered.sdk.serving_endpoints.create("nothing", config=config_of("main.nowhere.model", "1"))
+
+
+# The server dies
+
+
+def test_endpoints_come_back_after_the_tree_was_killed(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        registered = register_models(server)
+        sdk = registered.sdk.serving_endpoints
+        sdk.create_and_wait("steady", config=config_of(registered.name, "1"), timeout=PATIENCE)
+        sdk.create("begun", config=config_of(registered.name, "2"))
+        tree = processes_below(server.state["pid"])
+        for pid in (server.state["pid"], *tree):
+            kill(pid)
+        wait_until(lambda: not any(alive(pid) for pid in tree), what="the whole tree being gone")
+        up(server.data_dir)
+        server = server_of(server.data_dir)
+        sdk = sdk_of(server, server.token).serving_endpoints
+        for name, expected in (("steady", [1, 0, 1, 0]), ("begun", [0, 1, 0, 1])):
+            wait_until(lambda name=name: sdk.get(name).state.ready is READY, timeout_s=120, what=name)
+            assert sdk.query(name, dataframe_records=RECORDS).predictions == expected
+        workers = processes_below(server.state["pid"])
+        run_cli("down", "--data-dir", str(server.data_dir))
+        wait_until(lambda: not any(alive(pid) for pid in workers), what="no process being left")
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def processes_below(pid: int) -> list[int]:
+    """Every descendant of a process."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, frontier = [], [pid]
+    while frontier:
+        children = parents.get(frontier.pop(), [])
+        found += children
+        frontier += children
+    return found
+
+
+# The data plane with OAuth
+
+
+def test_a_service_principal_asks_through_the_data_plane(registered: Registered, endpoint: str) -> None:
+    sdk = registered.sdk
+    principal = sdk.service_principals.create(display_name=f"asker-{uuid.uuid4().hex[:8]}")
+    secret = sdk.service_principal_secrets_proxy.create(service_principal_id=principal.id).secret
+    (admins,) = sdk.groups.list(filter='displayName eq "admins"')
+    joined = Patch(op=PatchOp.ADD, path="members", value=[{"value": principal.id}])
+    sdk.groups.patch(admins.id, operations=[joined], schemas=[PATCH_OP])
+    own = WorkspaceClient(
+        host=registered.server.url,
+        client_id=principal.application_id,
+        client_secret=secret,
+        auth_type="oauth-m2m",
+    )
+    answer = own.serving_endpoints_data_plane.query(endpoint, dataframe_records=RECORDS)
+    assert (answer.predictions, answer.served_model_name) == ([1, 0, 1, 0], "v1")
+    sdk.service_principals.delete(principal.id)

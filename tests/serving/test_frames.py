@@ -1,0 +1,36 @@
+"""What the server and a worker say to each other survives odd sizes and refuses nonsense."""
+
+import json
+import socket
+import struct
+
+import pytest
+
+from millpond.serving.frames import HEAD_BYTES, BrokenFrame, Frame, Kind, decode_head, decode_header, encode, read_frame
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"\0" * 70_000])
+def test_a_frame_arrives_as_it_was_sent(body: bytes) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        frame = Frame(kind=Kind.ANSWER, request_id=4_000_000_000, header={"größe": [1, None]}, body=body)
+        left.sendall(encode(frame) + body)
+        left.shutdown(socket.SHUT_WR)
+        assert read_frame(right, max_body_bytes=1 << 20) == frame
+        assert read_frame(right, max_body_bytes=1 << 20) is None
+
+
+@pytest.mark.parametrize("head", [(99, 0, 0, 0), (5, 0, 1 << 30, 0), (5, 0, 2, 11)])
+def test_nonsense_is_refused(head: tuple[int, int, int, int]) -> None:
+    packed = struct.pack("!BIIQ", *head)
+    assert len(packed) == HEAD_BYTES
+    with pytest.raises(BrokenFrame):
+        decode_head(packed, max_body_bytes=10)
+
+
+@pytest.mark.parametrize("header", [b"", b"{", b"[]", b"\xff"])
+def test_a_header_is_a_json_object(header: bytes) -> None:
+    with pytest.raises(BrokenFrame):
+        decode_header(header)
+    assert decode_header(json.dumps({}).encode()) == {}
