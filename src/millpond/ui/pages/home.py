@@ -110,7 +110,7 @@ def _draw(visit: Visit, data: _Data) -> None:
                 "cloud_queue",
                 urls.SERVING,
                 data.endpoints,
-                "Nothing served yet. “Show all” tells how to serve a model.",
+                "Nothing served yet.",
             )
 
 

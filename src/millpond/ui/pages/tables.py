@@ -205,11 +205,13 @@ def _plain(value: Any) -> str | int | float | bool | None:
     return str(value)[:_LONGEST_CELL]
 
 
+_ROW_PX = 34
+_HEADER_PX = 38
 _GRID: dict[str, Any] = {
     "defaultColDef": {"sortable": True, "resizable": True, "minWidth": 90, "maxWidth": 420, "cellDataType": False},
     "autoSizeStrategy": {"type": "fitCellContents"},
-    "rowHeight": 34,
-    "headerHeight": 38,
+    "rowHeight": _ROW_PX,
+    "headerHeight": _HEADER_PX,
     "suppressFieldDotNotation": True,
     "enableCellTextSelection": True,
 }
@@ -217,7 +219,7 @@ _GRID: dict[str, Any] = {
 
 def _grid_height(rows: int) -> int:
     """In pixels: header, rows, and a horizontal scroll bar."""
-    return _GRID["headerHeight"] + _GRID["rowHeight"] * rows + 20
+    return _HEADER_PX + _ROW_PX * rows + 20
 
 
 def _definitions(sample: _Rows) -> list[dict[str, Any]]:
