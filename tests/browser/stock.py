@@ -43,7 +43,9 @@ def _make_tables() -> None:
     spark.createDataFrame(customers).write.saveAsTable("shop.silver.customers")
     spark.createDataFrame(customers.head(5)).write.mode("append").saveAsTable("shop.silver.customers")
     spark.sql("CREATE TABLE shop.silver.nothing (id BIGINT, name STRING)")
-    spark.sql("CREATE VIEW shop.silver.loyal AS SELECT customer_id, tenure FROM shop.silver.customers WHERE tenure > 290")
+    spark.sql(
+        "CREATE VIEW shop.silver.loyal AS SELECT customer_id, tenure FROM shop.silver.customers WHERE tenure > 290"
+    )
     workspace = WorkspaceClient()
     workspace.api_client.do(
         "PATCH", "/api/2.1/unity-catalog/tables/shop.silver.customers", body={"comment": f"One row each. {MARKUP}"}
