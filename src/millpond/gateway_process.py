@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 from millpond.catalog.service import open_catalog
+from millpond.engine.engines import ApiDoor
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
 from millpond.home import Home
@@ -16,7 +17,7 @@ from millpond.kernel.child import report_ready
 from millpond.kernel.database import Database
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
-from millpond.kernel.settings import S3Settings, Settings, load_settings
+from millpond.kernel.settings import Settings, load_settings
 
 _DRAIN_S = 20.0
 
@@ -41,13 +42,14 @@ async def _serve(settings: Settings) -> None:
     ensure_schema(database)
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
     catalog = open_catalog(database, settings, _exact_name(DirectoryService(database)))
-    gateway = await serve(gateway_options(settings), catalog=catalog, authenticate=identity.authenticate)
+    api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=identity.mint)
+    gateway = await serve(gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate)
     report_ready({"port": gateway.port})
     await stop.wait()
     await gateway.stop(_DRAIN_S)
 
 
-def gateway_options(settings: Settings) -> GatewayOptions:
+def gateway_options(settings: Settings, api: ApiDoor | None = None) -> GatewayOptions:
     """The gateway's part of the settings."""
     home = Home(settings.data_dir)
     on_s3 = settings.effective_storage_root.startswith("s3://")
@@ -60,21 +62,10 @@ def gateway_options(settings: Settings) -> GatewayOptions:
         remote=settings.engine.remote,
         idle_timeout_s=settings.engine.idle_timeout_s,
         memory_limit_bytes=settings.engine.memory_limit_bytes,
-        engine_environment=_engine_environment(settings.s3) if on_s3 else {},
-        storage_options=_engine_environment(settings.s3),
+        engine_environment=settings.s3.variables if on_s3 else {},
+        storage_options=settings.s3.variables,
+        api=api,
     )
-
-
-def _engine_environment(s3: S3Settings) -> dict[str, str]:
-    """Access to the object store under the names that Sail and delta-rs know."""
-    values = {
-        "AWS_ACCESS_KEY_ID": s3.access_key_id,
-        "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
-        "AWS_ENDPOINT_URL": s3.endpoint_url,
-        "AWS_REGION": s3.region,
-        "AWS_ALLOW_HTTP": "true" if s3.allow_http else None,
-    }
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _exact_name(directory: DirectoryService) -> Callable[[str], str | None]:

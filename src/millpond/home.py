@@ -28,6 +28,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def api_socket(self) -> Path:
+        """Unix socket on which the server answers HTTP too, for processes without a network."""
+        return self.run / "api.sock"
+
+    @property
     def credentials_file(self) -> Path:
         """The first administrator's name, password and token (mode 0600)."""
         return self.root / "credentials.json"

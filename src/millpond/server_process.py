@@ -5,11 +5,13 @@ restart refuses no connection.
 """
 
 import gc
+import os
 import socket
 import sys
 
 import uvicorn
 
+from millpond.home import Home
 from millpond.kernel.child import report_ready
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.settings import load_settings
@@ -45,8 +47,22 @@ def main() -> None:
         ws="websockets-sansio",
         server_header=False,
     )
-    with socket.socket(fileno=int(sys.argv[1])) as listener:
-        _Server(config).run(sockets=[listener])
+    with socket.socket(fileno=int(sys.argv[1])) as listener, _unix_listener(Home(settings.data_dir)) as unix_listener:
+        _Server(config).run(sockets=[listener, unix_listener])
+
+
+def _unix_listener(home: Home) -> socket.socket:
+    """A socket in the data directory, for engines, which have no network of ours; the same door with the same locks."""
+    home.api_socket.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    if sys.platform == "linux":  # a path of a Unix socket has at most 107 bytes, that of a data directory may be longer
+        directory = os.open(home.run, os.O_PATH)
+        listener.bind(f"/proc/self/fd/{directory}/{home.api_socket.name}")
+        os.close(directory)
+    else:
+        listener.bind(str(home.api_socket))
+    listener.listen(256)
+    return listener
 
 
 if __name__ == "__main__":

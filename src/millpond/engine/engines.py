@@ -8,7 +8,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from millpond.kernel.logs import get_logger
 from millpond.kernel.process import Child, ChildSpec, spawn
 
 START_TIMEOUT_S = 60.0
+CREDENTIAL_TTL_S = 7 * 24 * 3600.0
 _log = get_logger(__name__)
 
 _CHANNEL_OPTIONS = (
@@ -113,6 +114,17 @@ class Engine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApiDoor:
+    """The way from an engine to this Millpond's own API, for users' functions that load models, as their user."""
+
+    socket_path: Path
+    """Unix socket on which the server answers HTTP."""
+    port: int
+    """Port of the API, under which the engine finds it on its own loopback device."""
+    mint: Callable[[Principal, float], str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """What engines are made with."""
 
@@ -125,6 +137,7 @@ class EngineOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the engines' environment: access to an object store."""
     readable: tuple[Path, ...] = ()
+    api: ApiDoor | None = None
 
 
 class Engines:
@@ -171,7 +184,7 @@ class Engines:
 
     async def _replace(self, principal: Principal, old: Engine | None, needs: Needs) -> Engine:
         readable, writable = self._grown(principal, needs)
-        directory, child, ready = await asyncio.to_thread(self._start, readable, writable)
+        directory, child, ready = await asyncio.to_thread(self._start, principal, readable, writable)
         fresh = _connected(directory, child, ready["target"], readable, writable)
         self._current[principal.id] = fresh
         self._wanted[principal.id] = (readable, writable)
@@ -189,7 +202,9 @@ class Engines:
         writable |= {_container(place, principal) for place in needs.writable}
         return readable, writable | homes_of(self._options.storage_root, principal)
 
-    def _start(self, readable: frozenset[str], writable: frozenset[str]) -> tuple[Path, Child, dict[str, Any]]:
+    def _start(
+        self, principal: Principal, readable: frozenset[str], writable: frozenset[str]
+    ) -> tuple[Path, Child, dict[str, Any]]:
         """Start a process and wait until it listens. Blocks."""
         directory = self._options.run_dir / new_id()
         for name in ("", "tmp", "uploads", "socket", "checkpoints"):
@@ -201,8 +216,8 @@ class Engines:
         child = spawn(
             ChildSpec(
                 module="millpond.engine.sail_process",
-                args=(str(directory / "socket" / "s"), str(directory / "uploads")),
-                env=self._environment(directory),
+                args=(str(directory / "socket" / "s"), str(directory / "uploads"), *self._api_arguments()),
+                env=self._environment(directory) | self._credential(principal),
                 log_path=self._options.log_dir / "engine.log",
                 memory_bytes=self._options.memory_limit_bytes,
                 sandbox=True,
@@ -222,6 +237,15 @@ class Engines:
         metrics.ENGINES.inc()
         return directory, child, ready
 
+    def _api_arguments(self) -> tuple[str, ...]:
+        api = self._options.api
+        return (str(api.socket_path), str(api.port)) if api else ()
+
+    def _credential(self, principal: Principal) -> dict[str, str]:
+        """What MLflow's client in a user's function needs to act as that user."""
+        api = self._options.api
+        return {"MLFLOW_TRACKING_TOKEN": api.mint(principal, CREDENTIAL_TTL_S)} if api else {}
+
     def _environment(self, directory: Path) -> dict[str, str]:
         memory = self._options.memory_limit_bytes
         pool = {"SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair", "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory * 6 // 10)} if memory else {}
@@ -229,6 +253,7 @@ class Engines:
             **self._options.environment,
             **pool,
             "HOME": str(directory / "tmp"),
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # there is no network to wait for
             "TMPDIR": str(directory / "tmp"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "RUST_LOG": "warn",

@@ -1,4 +1,8 @@
-"""Carries bytes between a Unix socket and the engine's port: the only door into the engine's own network.
+"""Carries bytes through the two doors of an engine's own network.
+
+The way in: a Unix socket that only the gateway reaches leads to the engine's port. The way out: the port of our own API
+on the engine's loopback leads to the Unix socket on which the server answers, so that a user's function can load a model
+with its user's token; nothing else of the network can be reached.
 
 Runs as a small process of its own beside the engine, so that Python code in the engine cannot hold it up. Standard
 library only; `splice` moves the bytes without copying them into this process.
@@ -12,6 +16,8 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -79,15 +85,25 @@ class _Connection:
             item.close()
 
 
-def serve(listener: socket.socket, port: int) -> None:
-    """Accept on `listener` and connect each connection with 127.0.0.1:`port`, for ever."""
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where to accept, and how to connect what comes."""
+
+    listener: socket.socket
+    connect: Callable[[], socket.socket]
+
+
+def serve(doors: Sequence[Door]) -> None:
+    """Accept at each door and carry what comes, for ever."""
+    by_descriptor = {door.listener.fileno(): door for door in doors}
     connections: dict[int, _Connection] = {}
     poll = select.epoll()
-    poll.register(listener, select.EPOLLIN)
+    for descriptor in by_descriptor:
+        poll.register(descriptor, select.EPOLLIN)
     while True:
         for descriptor, _ in poll.poll():
-            if descriptor == listener.fileno():
-                _accept(listener, port, poll, connections)
+            if descriptor in by_descriptor:
+                _accept(by_descriptor[descriptor], poll, connections)
                 continue
             connection = connections.get(descriptor)
             if connection is not None and not connection.carry():
@@ -96,14 +112,16 @@ def serve(listener: socket.socket, port: int) -> None:
                 connection.close()
 
 
-def _accept(listener: socket.socket, port: int, poll: select.epoll, connections: dict[int, _Connection]) -> None:
-    outside, _ = listener.accept()
+def _accept(door: Door, poll: select.epoll, connections: dict[int, _Connection]) -> None:
+    outside, _ = door.listener.accept()
     try:
-        inside = socket.create_connection(("127.0.0.1", port))
+        inside = door.connect()
     except OSError:
         outside.close()
         return
-    inside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for end in (outside, inside):
+        if end.family != socket.AF_UNIX:
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection = _Connection(outside, inside)
     for end in connection.sockets:
         end.setblocking(False)
@@ -112,12 +130,37 @@ def _accept(listener: socket.socket, port: int, poll: select.epoll, connections:
 
 
 def main() -> None:
-    """`forwarder.py LISTENER_FD PARENT_PID`; the port comes on standard input once the engine listens."""
+    """`forwarder.py LISTENER_FD PARENT_PID [API_SOCKET API_PORT]`; the engine's port comes on standard input."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(sys.argv[2]):
         os._exit(1)
     port = int(sys.stdin.readline())
-    serve(socket.socket(fileno=int(sys.argv[1])), port)
+    way_in = Door(
+        listener=socket.socket(fileno=int(sys.argv[1])),
+        connect=lambda: socket.create_connection(("127.0.0.1", port)),
+    )
+    serve([way_in, *_ways_out(sys.argv[3:])])
+
+
+def _ways_out(api: Sequence[str]) -> list[Door]:
+    if not api:
+        return []
+    path, port = api
+    directory, _, name = path.rpartition("/")
+    # a path of a Unix socket has at most 107 bytes, that of a data directory may be longer
+    address = f"/proc/self/fd/{os.open(directory, os.O_PATH)}/{name}"
+
+    def connect() -> socket.socket:
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(address)
+        except OSError:
+            server.close()
+            raise
+        return server
+
+    listener = socket.create_server(("127.0.0.1", int(port)))
+    return [Door(listener=listener, connect=connect)]
 
 
 if __name__ == "__main__":

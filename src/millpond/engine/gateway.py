@@ -5,6 +5,7 @@ Requests are parsed, bound and sent on; responses of the engine pass through as 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from grpc import aio
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, wire
 from millpond.engine.commanding import Commands
-from millpond.engine.engines import EngineOptions, Engines
+from millpond.engine.engines import ApiDoor, EngineOptions, Engines
 from millpond.engine.errors import ExecutionError
 from millpond.engine.executing import Executions
 from millpond.engine.planning import Planner
@@ -34,6 +35,9 @@ from millpond.kernel.logs import get_logger, mask_secrets
 
 _log = get_logger(__name__)
 _HOUSEKEEPING_EVERY_S = 5.0
+_CREDENTIAL_TRUSTED_S = 1.0
+"""A credential is looked up again after this long: one query makes about ten calls. A revoked one works no longer."""
+_KNOWN_CREDENTIALS = 1000
 SESSION_IDLE_S = 24 * 3600.0
 _SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -61,6 +65,8 @@ class GatewayOptions:
     storage_options: Mapping[str, str] = field(default_factory=dict)
     """delta-rs' access to an object store."""
     session_idle_s: float = SESSION_IDLE_S
+    api: ApiDoor | None = None
+    """How users' functions reach our own API; None when they may not."""
 
 
 class Gateway:
@@ -80,6 +86,7 @@ class Gateway:
                 idle_timeout_s=options.idle_timeout_s,
                 memory_limit_bytes=options.memory_limit_bytes,
                 environment=options.engine_environment,
+                api=options.api,
             )
         )
         self.sessions = Sessions()
@@ -92,6 +99,8 @@ class Gateway:
         self._calls = SessionCalls(self.sessions, planner, upstream, commands, self._uploads, self._threads)
         self._server = aio.server(options=_SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(proto.SERVICE, self._handlers()),))
+        self._ok = {name: metrics.SPARK_CALLS.labels(name, "ok") for name in (*self._handlers(), "AddArtifacts")}
+        self._known: dict[str, tuple[float, Principal]] = {}
         self.port = 0
         self._housekeeping: asyncio.Task[None] | None = None
         self._stopping = False
@@ -198,15 +207,23 @@ class Gateway:
         return request, session
 
     async def _principal(self, context: Any) -> Principal:
-        for key, value in context.invocation_metadata() or ():
-            if key == "authorization":
-                scheme, _, credential = value.partition(" ")
-                if scheme.lower() == "bearer" and credential:
-                    return await asyncio.get_running_loop().run_in_executor(self._threads, self._authenticate, credential.strip())
-        raise Unauthenticated(
-            "No access token was given. Connect with sc://localhost:PORT/;token=TOKEN (on this machine), or "
-            "sc://HOST:PORT/;use_ssl=true;token=TOKEN."
-        )
+        header = next((value for key, value in context.invocation_metadata() or () if key == "authorization"), "")
+        known = self._known.get(header)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        scheme, _, credential = str(header).partition(" ")
+        if scheme.lower() != "bearer" or not credential.strip():
+            raise Unauthenticated(
+                "No access token was given. Connect with sc://localhost:PORT/;token=TOKEN (on this machine), or "
+                "sc://HOST:PORT/;use_ssl=true;token=TOKEN."
+            )
+        loop = asyncio.get_running_loop()
+        self._known.pop(header, None)
+        principal = await loop.run_in_executor(self._threads, self._authenticate, credential.strip())
+        if len(self._known) > _KNOWN_CREDENTIALS:
+            self._known.clear()
+        self._known[header] = (time.monotonic() + _CREDENTIAL_TRUSTED_S, principal)
+        return principal
 
     @contextlib.asynccontextmanager
     async def _answering(self, name: str, context: Any) -> AsyncIterator[None]:
@@ -231,7 +248,7 @@ class Gateway:
             context.set_trailing_metadata(failure.trailers)
             await context.abort(failure.code, failure.message)
         else:
-            metrics.SPARK_CALLS.labels(name, "ok").inc()
+            self._ok[name].inc()
 
 
 async def serve(
