@@ -30,7 +30,9 @@ def run(client: MlflowClient) -> mlflow.entities.Run:
     return client.create_run(client.create_experiment(f"artifacts-{uuid.uuid4().hex}"))
 
 
-def test_files_and_directories_go_up_and_come_down(client: MlflowClient, run: mlflow.entities.Run, tmp_path: Path) -> None:
+def test_files_and_directories_go_up_and_come_down(
+    client: MlflowClient, run: mlflow.entities.Run, tmp_path: Path
+) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     contents = {"a.txt": b"a", "deep/größe ✓.bin": os.urandom(100_000), "deep/er/it's 100%.txt": b"", "deep/b": b"b"}
     for name, content in contents.items():
@@ -51,7 +53,7 @@ def test_an_artifact_is_replaced_whole(client: MlflowClient, run: mlflow.entitie
 PATHS = (
     "../secret.key", "%2e%2e/secret.key", "..%2fsecret.key", "%252e%252e%252fsecret.key", "{run}/../../x", "{run}/./x",
     "{run}//x", "/etc/passwd", "{run}/artifacts/..%5c..%5cx", "{run}/artifacts/%00", "{run}/artifacts/a%0ab",
-    "{run}/artifacts/%2e%2e/%2e%2e/%2e%2e/%2e%2e/secret.key", "secret.key", "-1/x/y", "0001/x/y", "१/x", "",
+    "{run}/artifacts/%2e%2e/%2e%2e/%2e%2e/%2e%2e/secret.key", "secret.key", "-1/x/y", "0001/x/y", "%E0%A5%A7/x", "",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ class Constant(mlflow.pyfunc.PythonModel):
     def __init__(self, value: int) -> None:
         self.value = value
 
-    def predict(self, context, model_input):  # type: ignore[no-untyped-def]  # noqa: D102 - MLflow's signature
+    def predict(self, context, model_input):  # type: ignore[no-untyped-def]
         return [self.value] * len(model_input)
 
 

@@ -59,10 +59,10 @@ def test_metrics_params_tags_and_history_come_back_as_logged(client: MlflowClien
         for step, value in enumerate([0.5, 0.25, float("nan"), float("inf")]):
             mlflow.log_metric("loss", value, step=step)
         mlflow.log_params({"depth": 6, "unicode": "größe ✓"})
-        mlflow.set_tags({"team": "churn", "quote": "it's \"quoted\""})
+        mlflow.set_tags({"team": "churn", "quote": 'it\'s "quoted"'})
     found = client.get_run(run.info.run_id)
     assert found.data.params == {"depth": "6", "unicode": "größe ✓"}
-    assert found.data.tags["quote"] == "it's \"quoted\""
+    assert found.data.tags["quote"] == 'it\'s "quoted"'
     assert found.data.metrics["loss"] == pytest.approx(1.7976931348623157e308)
     values = [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")]
     assert values[:2] == [0.5, 0.25]

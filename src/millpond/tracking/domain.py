@@ -90,6 +90,11 @@ def check_model_source(source: str) -> None:
         )
 
 
+def run_of_source(source: str) -> str | None:
+    """The run that a source `runs:/<run_id>/<path>` names."""
+    return source.removeprefix("runs:").strip("/").split("/")[0] if source.startswith("runs:") else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArtifactPath:
     """A place below the artifact root: `<experiment>/<run>/artifacts/...`, `<experiment>/models/<id>/...`,

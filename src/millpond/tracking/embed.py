@@ -196,10 +196,8 @@ def _build(
     from millpond.tracking.stores.registry import OwnedRegistryStore
     from millpond.tracking.stores.tracking import OwnedTrackingStore
 
-    stores = Stores(
-        tracking=OwnedTrackingStore(database, principal),
-        registry=OwnedRegistryStore(database, principal, catalog),
-    )
+    tracking = OwnedTrackingStore(database, principal)
+    stores = Stores(tracking=tracking, registry=OwnedRegistryStore(database, principal, catalog, tracking))
     files, handlers._artifact_repo = _artifact_files(artifact_root, s3)
     handlers._tracking_store, handlers._model_registry_store = stores.tracking, stores.registry
     # where MLflow's own code makes a client inside the server, that client reaches the same guarded stores

@@ -26,8 +26,16 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument
 from millpond.tracking import store
 from millpond.tracking.catalog_models import CatalogModels
-from millpond.tracking.domain import ARTIFACT_SCHEME, Owned, canonical_model_name, check_model_source, is_three_level
+from millpond.tracking.domain import (
+    ARTIFACT_SCHEME,
+    Owned,
+    canonical_model_name,
+    check_model_source,
+    is_three_level,
+    run_of_source,
+)
 from millpond.tracking.stores.session import SessionMaker, mlflow_errors
+from millpond.tracking.stores.tracking import OwnedTrackingStore
 
 _NAMED = (SqlRegisteredModel, SqlModelVersion, SqlRegisteredModelTag, SqlModelVersionTag, SqlRegisteredModelAlias)
 
@@ -43,7 +51,13 @@ _METHODS_BY_NAME = (
 class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no types
     """MLflow's SQL store on our engine, limited to what the current principal may reach."""
 
-    def __init__(self, database: Database, principal: Callable[[], Principal], catalog: CatalogModels) -> None:
+    def __init__(
+        self,
+        database: Database,
+        principal: Callable[[], Principal],
+        catalog: CatalogModels,
+        tracking: OwnedTrackingStore,
+    ) -> None:
         AbstractStore.__init__(self)  # not the SQL store's own: it would make an engine and run migrations
         self.db_uri = database.url
         self.db_type = "sqlite" if database.is_sqlite else "postgresql"
@@ -51,6 +65,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         self.read_engine = None
         self._principal = principal
         self._catalog = catalog
+        self._tracking = tracking
         self.ManagedSessionMaker = SessionMaker(database.engine, self._criteria)
         self._listen()
 
@@ -111,11 +126,13 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
             names = canonical_model_name(name), canonical_model_name(new_name)
         return super().rename_registered_model(*names)
 
-    def create_model_version(self, name: str, source: str, *args: Any, **values: Any) -> Any:
-        """Create the next version of a model from artifacts that this server keeps."""
+    def create_model_version(self, name: str, source: str, run_id: str | None = None, *args: Any, **values: Any) -> Any:
+        """Create the next version of a model from artifacts that this server keeps and the principal may read."""
         with mlflow_errors():
             check_model_source(source)
-        return super().create_model_version(name, source, *args, **values)
+        for named in {run_id, run_of_source(source)} - {None, ""}:
+            self._tracking.get_run(named)  # raises for another's
+        return super().create_model_version(name, source, run_id, *args, **values)
 
     def may_read_artifact(self, path: str) -> bool:
         """Whether an artifact belongs to a version of a model that the principal may read."""

@@ -115,6 +115,13 @@ class OwnedTrackingStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         """Search; without a number of results, as the Databricks SDK asks, up to a page."""
         return super().search_experiments(view_type, max_results or SEARCH_MAX_RESULTS_DEFAULT, **values)
 
+    def get_metric_history_bulk(self, run_ids: Sequence[str], metric_key: str, max_results: int) -> Any:
+        """Metric histories of several runs; MLflow's own reads them of any."""
+        with self.ManagedSessionMaker() as session:
+            for run_id in run_ids:
+                self._validate_run_accessible(session, run_id)
+        return super().get_metric_history_bulk(run_ids, metric_key, max_results)
+
     # Whose name stands on it
 
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Any = None) -> str:
