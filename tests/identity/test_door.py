@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 
 from millpond.identity import middleware
 from millpond.identity.limits import MAX_BODY_BYTES, MAX_PUBLIC_BODY_BYTES
+from millpond.identity.page_headers import _FILES
 from millpond.kernel.database import Database
 from millpond.kernel.migrations import ensure_schema
 from tests.identity.conftest import ADMIN, PASSWORD, Site, build_identity, build_site_app, serving
@@ -331,3 +332,19 @@ def test_answers_tell_browsers_what_they_must_not_do(site: Site) -> None:
         assert "default-src 'none'" in file["content-security-policy"]
     with site.http("") as http_client:
         assert http_client.get("/act").headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_file"),
+    [
+        ("/", False), ("/catalog/api", False), ("/ml/", False), ("/ml/static-files/a.js", False), ("/sign-in", False),
+        ("/models/get-artifact", False),
+        ("/api/2.0/fs/files/x.html", True), ("/get-artifact", True), ("/ml/get-artifact", True),
+        ("/ml/ajax-api/2.0/mlflow/logged-models/m-1/artifacts/files", True),
+        ("/ml//get-artifact", True), ("//get-artifact", True),
+        ("/model-versions/get-artifact", True),
+        ("/ajax-api/2.0/mlflow-artifacts/artifacts/1/x.svg", True), ("/ml/x.html", True),
+    ],
+)  # fmt: skip
+def test_stored_files_are_told_from_pages(path: str, is_file: bool) -> None:
+    assert bool(_FILES.match(path)) is is_file

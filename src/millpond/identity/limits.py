@@ -12,8 +12,8 @@ MAX_BODY_BYTES = 64 << 20
 MAX_PUBLIC_BODY_BYTES = 64 << 10
 """For who has not shown a credential."""
 _STREAMED = re.compile(
-    r"/api/2\.0/fs/|/(ajax-)?api/2\.0/(mlflow-artifacts/|mlflow/upload-artifact)|/api/2\.0/(dbfs/put|workspace/import)"
-    r"|/_nicegui/client/"
+    r"/api/2\.0/fs/|(/ml)?/(ajax-)?api/2\.0/(mlflow-artifacts/|mlflow/upload-artifact)"
+    r"|/api/2\.0/(dbfs/put|workspace/import)|/_nicegui/client/"
 )
 _TOO_LARGE = 413
 

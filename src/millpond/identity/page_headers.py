@@ -27,10 +27,8 @@ _PAGE_POLICY = "; ".join([
     "frame-ancestors 'self'",
 ])  # fmt: skip
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
-_FILES = re.compile(
-    r"/api/2\.0/fs/|/(ajax-)?api/2\.0/mlflow-artifacts/|/(ajax-api/2\.0/mlflow/)?(get-artifact|model-versions/get-artifact)"
-    r"|/ajax-api/2\.0/mlflow/(get-trace-artifact|logged-models/[^/]+/artifacts/files)"
-)
+_FILES = re.compile(r"/+((ml/+)?(api|ajax-api|get-artifact|model-versions|graphql|v1)\b|ml/+(?!static-files/).)")
+"""Where data is answered, stored files among it; the only page below `/ml` is MLflow's own, which is `/ml/`."""
 
 
 class PageHeaders:

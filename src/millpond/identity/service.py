@@ -117,10 +117,6 @@ class IdentityService:
         principal = self.authenticate_password(user_name or "", password or "", address=address)
         return principal, self._open_session(principal, None)
 
-    def open_session(self, principal: Principal) -> str:
-        """A new browser session of somebody who has shown who they are; returns the secret for the cookie."""
-        return self._open_session(principal, None)
-
     def close_session(self, secret: str) -> None:
         """End a browser session; harmless when it has ended."""
         with self._database.write() as connection:
