@@ -23,7 +23,7 @@ def router(
     """All routes of the catalog. `base_url` is the address of clients, where it is not the one they send."""
     joined = APIRouter()
     joined.include_router(containers_router(catalog))
-    joined.include_router(objects_router(catalog))
+    joined.include_router(objects_router(catalog, s3))
     joined.include_router(metastore_router(catalog, workspace_id))
     joined.include_router(credentials_router(catalog, s3))
     joined.include_router(files_router(files, signer=signer, base_url=base_url))

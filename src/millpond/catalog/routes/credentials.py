@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Header
 
 from millpond.catalog.credentials import TemporaryCredentials, credentials_for
 from millpond.catalog.service import CatalogService
@@ -15,6 +15,9 @@ from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.settings import S3Settings
 
 Who = Annotated[Principal, Depends(current_principal)]
+Agent = Annotated[str, Header(alias="user-agent")]
+
+_DELTA_RS = "deltalake-catalog-unity"
 
 
 def credentials_router(catalog: CatalogService, s3: S3Settings) -> APIRouter:
@@ -23,13 +26,14 @@ def credentials_router(catalog: CatalogService, s3: S3Settings) -> APIRouter:
 
     @router.post("/api/2.0/unity-catalog/temporary-table-credentials")
     @router.post("/api/2.1/unity-catalog/temporary-table-credentials")
-    def for_table(principal: Who, body: TableCredential) -> dict[str, Any]:
+    def for_table(principal: Who, body: TableCredential, user_agent: Agent = "") -> dict[str, Any]:
         write = body.operation == "READ_WRITE"
         table = catalog.get_table_by_id(principal, body.table_id)
         require(principal, Act.WRITE if write else Act.READ, table.securable)
         if not table.storage_location:
             raise InvalidArgument(f"'{table.name}' is a view; it has no files.")
-        return _json(credentials_for(table.storage_location, s3, write=write))
+        answer = _json(credentials_for(table.storage_location, s3, write=write))
+        return _with_some_keys(answer) if user_agent.startswith(_DELTA_RS) else answer
 
     @router.post("/api/2.0/unity-catalog/temporary-volume-credentials")
     @router.post("/api/2.1/unity-catalog/temporary-volume-credentials")
@@ -47,6 +51,15 @@ def credentials_router(catalog: CatalogService, s3: S3Settings) -> APIRouter:
         return {} if body.dry_run else _json(credentials_for(location, s3, write=write))
 
     return router
+
+
+def _with_some_keys(answer: dict[str, Any]) -> dict[str, Any]:
+    """delta-rs goes on only when it is given keys, though it uses none for local files: give it empty ones.
+
+    Source: `crates/catalog-unity/src/lib.rs`, `get_uc_location_and_token`.
+    """
+    empty = {"access_key_id": "", "secret_access_key": "", "session_token": ""}
+    return {"aws_temp_credentials": empty} | answer
 
 
 def _json(given: TemporaryCredentials) -> dict[str, Any]:

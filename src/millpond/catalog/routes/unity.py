@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
+from millpond.catalog.delta import create_empty_table
 from millpond.catalog.domain import (
     Catalog,
     Function,
     ObjectName,
     Schema,
     SchemaName,
-    StagedTable,
     Table,
     TableType,
     Volume,
@@ -21,8 +21,9 @@ from millpond.catalog.service import CatalogService
 from millpond.catalog.wire import unity as wire
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import InvalidArgument, NotFound, NotImplementedHere
 from millpond.kernel.paging import Page, decode_token, encode_token, page_size
+from millpond.kernel.settings import S3Settings
 
 _API = "/api/2.1/unity-catalog"
 _MAX_NAMESPACES = 1000
@@ -60,11 +61,18 @@ class Caller:
         """`unitycatalog-client` refuses a table_type of VIEW, though not its absence."""
         return not self._agent.startswith("openapi-generator")
 
+    @property
+    def knows_managed_tables(self) -> bool:
+        """Sail takes a MANAGED Delta table for one whose commits the catalog keeps, and fails to read it."""
+        return not self._agent.startswith("sail/")
+
     def table(self, table: Table, metastore_id: str, **options: bool) -> dict[str, Any]:
         """The table as this client can read it."""
         info = wire.table_json(table, metastore_id, **options)
         if table.table_type is TableType.VIEW and not self.knows_views:
             del info["table_type"]
+        if table.table_type is TableType.MANAGED and not self.knows_managed_tables:
+            info["table_type"] = TableType.EXTERNAL.value
         return info
 
 
@@ -79,11 +87,11 @@ def containers_router(catalog: CatalogService) -> APIRouter:
     return router
 
 
-def objects_router(catalog: CatalogService) -> APIRouter:
+def objects_router(catalog: CatalogService, s3: S3Settings) -> APIRouter:
     """Tables, their constraints, volumes and functions."""
     router = APIRouter(prefix=_API)
     _add_tables(router, catalog)
-    _add_table_creation(router, catalog)
+    _add_table_creation(router, catalog, s3)
     _add_constraints(router, catalog)
     _add_volumes(router, catalog)
     _add_functions(router, catalog)
@@ -255,15 +263,20 @@ def _add_tables(router: APIRouter, catalog: CatalogService) -> None:
         return wire.page_json("tables", page, wire.summary_json)
 
 
-def _add_table_creation(router: APIRouter, catalog: CatalogService) -> None:
+def _add_table_creation(router: APIRouter, catalog: CatalogService, s3: S3Settings) -> None:
     @router.post("/tables")
     def create(principal: Who, client: Client, body: wire.CreateTable) -> dict[str, Any]:
         name, table_type = ObjectName(body.catalog_name, body.schema_name, body.name), body.domain_type()
-        staged = _stage(catalog, principal, name, table_type, body.storage_location)
+        if (table_type is TableType.EXTERNAL) != bool(body.storage_location):
+            raise InvalidArgument(f"Table '{name}': EXTERNAL needs a storage_location, {table_type} takes none.")
+        staged = catalog.stage_table(principal, name, body.storage_location or None)
+        columns = body.domain_columns()
+        if table_type is TableType.MANAGED:
+            create_empty_table(staged.storage_location, columns, s3)
         made = catalog.register_table(
             principal,
             staged,
-            columns=body.domain_columns(),
+            columns=columns,
             table_type=table_type,
             data_source_format=body.data_source_format,
             comment=body.comment,
@@ -273,26 +286,11 @@ def _add_table_creation(router: APIRouter, catalog: CatalogService) -> None:
         return client.table(made, catalog.metastore_id)
 
     @router.post("/staging-tables")
-    def stage(principal: Who, body: wire.CreateStagingTable) -> dict[str, Any]:
-        staged = catalog.stage_table(principal, ObjectName(body.catalog_name, body.schema_name, body.name))
-        return {
-            "id": staged.id,
-            "name": staged.name.name,
-            "catalog_name": staged.name.catalog,
-            "schema_name": staged.name.schema,
-            "staging_location": staged.storage_location,
-        }
-
-
-def _stage(
-    catalog: CatalogService, principal: Principal, name: ObjectName, table_type: TableType, location: str | None
-) -> StagedTable:
-    """A place for a table to register: a client's staging table (MANAGED), a new place, or the client's own."""
-    if table_type is TableType.MANAGED and location:
-        return catalog.find_staged(principal, name, location)
-    if table_type is TableType.EXTERNAL and not location:
-        raise InvalidArgument(f"Table '{name}' is EXTERNAL; give its storage_location.")
-    return catalog.stage_table(principal, name, location if table_type is TableType.EXTERNAL else None)
+    def stage(_: Who) -> None:
+        raise NotImplementedHere(
+            "Tables whose commits the catalog keeps (catalogManaged) are not implemented, since delta-rs and others "
+            "cannot read them. Create the table through Spark Connect, or as EXTERNAL with a location."
+        )
 
 
 def _add_constraints(router: APIRouter, catalog: CatalogService) -> None:

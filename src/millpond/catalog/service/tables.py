@@ -85,18 +85,6 @@ class Tables(Paths):
             )
         return StagedTable(id=staged_id, name=name, storage_location=place, managed=managed)
 
-    def find_staged(self, principal: Principal, name: ObjectName, location: str) -> StagedTable:
-        """The staged managed table of a location that the principal was given before.
-
-        Raises NotFound when there is none, or it was somebody else's.
-        """
-        place = locations.canonical(location)
-        with self.database.read() as connection:
-            row = housekeeping.find_staged(connection, place)
-        if row is None or row.created_by != principal.name:
-            raise NotFound(f"No table was staged for you at '{place}'; a MANAGED table gets its location from us.")
-        return StagedTable(id=row.id, name=name, storage_location=place, managed=True)
-
     def register_table(
         self,
         principal: Principal,

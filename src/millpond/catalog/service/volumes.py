@@ -45,9 +45,7 @@ class Volumes(Models):
             schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
             if place is not None and housekeeping.location_in_use(connection, place):
                 raise InvalidArgument(f"The location '{place}' overlaps that of another table or volume.")
-            root = place or locations.join(
-                self._root_for(connection, schema), "volumes", principal.id, volume_id
-            )
+            root = place or locations.join(self._root_for(connection, schema), "volumes", principal.id, volume_id)
             objects.insert_row(connection, volumes, values | {"schema_id": schema.id, "storage_location": root})
             acts.changed(connection, principal.name, "create", "volume", str(name))
             created = self._volume(connection, name)

@@ -13,11 +13,6 @@ def insert_staged(connection: Connection, *, staged_id: str, location: str, crea
     connection.execute(insert(staged).values(id=staged_id, location=location, created_at=created_at, created_by=by))
 
 
-def find_staged(connection: Connection, location: str) -> Any | None:
-    """The note of a location."""
-    return connection.execute(select(staged).where(staged.c.location == location)).first()
-
-
 def take_staged(connection: Connection, staged_id: str) -> bool:
     """Remove the note, as its object is registered in this transaction; whether it was there."""
     return connection.execute(delete(staged).where(staged.c.id == staged_id)).rowcount == 1

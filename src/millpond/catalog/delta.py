@@ -1,0 +1,47 @@
+"""The first commit of a Delta table that a client of the REST API creates; the rest of Delta is the engine room's."""
+
+import json
+from collections.abc import Sequence
+
+from millpond.catalog.domain import Column
+from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.settings import S3Settings
+
+
+def create_empty_table(location: str, columns: Sequence[Column], s3: S3Settings) -> None:
+    """Write an empty table at a location that has none. Raises InvalidArgument for types that Delta lacks."""
+    import deltalake  # here, because it is slow to import
+    from deltalake.exceptions import DeltaError, SchemaMismatchError
+
+    fields = [_field(column) for column in columns]
+    partitions = sorted((c.partition_index, c.name) for c in columns if c.partition_index is not None)
+    try:
+        deltalake.DeltaTable.create(
+            location,
+            schema=deltalake.Schema.from_json(json.dumps({"type": "struct", "fields": fields})),
+            partition_by=[name for _, name in partitions],
+            storage_options=storage_options(location, s3),
+        )
+    except (DeltaError, SchemaMismatchError, ValueError) as error:
+        raise InvalidArgument(f"Delta cannot keep a table of these columns: {error}") from error
+
+
+def storage_options(location: str, s3: S3Settings) -> dict[str, str] | None:
+    """What delta-rs needs to reach a location of ours; None for local files."""
+    if not location.startswith("s3:"):
+        return None
+    given = {
+        "AWS_REGION": s3.region,
+        "AWS_ENDPOINT_URL": s3.endpoint_url,
+        "AWS_ACCESS_KEY_ID": s3.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_access_key,
+        "AWS_ALLOW_HTTP": "true" if s3.allow_http else None,
+        "aws_conditional_put": "etag",
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _field(column: Column) -> dict[str, object]:
+    metadata = {} if column.comment is None else {"comment": column.comment}
+    kind = json.loads(column.type_json)
+    return {"name": column.name, "type": kind, "nullable": column.nullable, "metadata": metadata}
