@@ -121,7 +121,7 @@ class ServingServer:
         assert answer.status == 200, answer.body
         return answer.json
 
-    def settled(self, name: str, timeout_s: float = 60) -> dict[str, Any]:
+    def settled(self, name: str, timeout_s: float = 120) -> dict[str, Any]:
         """The endpoint when no update is under way any more."""
         wait_until(
             lambda: self.get(name)["state"]["config_update"] != "IN_PROGRESS",
@@ -130,7 +130,7 @@ class ServingServer:
         )
         return self.get(name)
 
-    def ready(self, name: str, timeout_s: float = 60) -> dict[str, Any]:
+    def ready(self, name: str, timeout_s: float = 120) -> dict[str, Any]:
         """The endpoint when all of its workers answer."""
         wait_until(lambda: self.get(name)["state"]["ready"] == "READY", timeout_s=timeout_s, what=f"{name} being ready")
         return self.get(name)
@@ -169,7 +169,8 @@ def serving_server(
     settings = Settings(data_dir=data_dir, serving=serving or ServingSettings())
     identity = IdentityService(database, Signer(b"k" * 32))
     token = new_secret()
-    identity.bootstrap(ADMIN, password="a-long-password", secret=token)
+    if not identity.bootstrap(ADMIN, password="a-long-password", secret=token):  # a server that starts again
+        token = identity.create_token(identity.authenticate_password(ADMIN, "a-long-password")).secret
     source = FolderModels(models)
     room = open_serving(database, settings, source)
 

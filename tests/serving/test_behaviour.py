@@ -56,7 +56,11 @@ def _neighbour_is_untouched(serving: ServingServer) -> Iterator[None]:
 
 
 def wait_for_another(serving: ServingServer, pid: int) -> None:
-    wait_until(lambda: serving.ask("obedient", "pid").json.get("predictions", [pid]) != [pid], what="another worker")
+    wait_until(
+        lambda: serving.ask("obedient", "pid").json.get("predictions", [pid]) != [pid],
+        timeout_s=120,
+        what="another worker",
+    )
     wait_until(lambda: not process_exists(pid), what="the old worker being gone")
 
 
@@ -78,6 +82,22 @@ def test_requests_wait_while_a_killed_worker_is_restarted(serving: ServingServer
         assert answer.status in {200, 500, 503, 504}
         if answer.status == 503:
             assert answer.headers["retry-after"] == "1"
+    wait_for_another(serving, pid)
+
+
+def test_a_killed_worker_costs_its_neighbour_nothing_under_load(serving: ServingServer) -> None:
+    rows = [{"tenure": 1, "monthly_charges": 90.0, "contract": "month"}]
+
+    def ask_neighbour(_: int) -> bool:
+        body = {"dataframe_records": rows}
+        answer = serving.call("POST", "/serving-endpoints/neighbour/invocations", body)
+        return answer.status == 200 and answer.json == {"predictions": [1]}
+
+    pid = serving.worker_pid("obedient")
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(ask_neighbour, range(120))
+        os.kill(pid, signal.SIGKILL)
+        assert all(answers)
     wait_for_another(serving, pid)
 
 

@@ -74,9 +74,13 @@ class Launcher:
             text = f"The model's files could not be fetched: {type(error).__name__}; the server's log says more."
             raise LoadFailed(text) from error
 
-    def forget_logs(self, endpoint_id: str) -> None:
-        """Delete a deleted endpoint's logs. Blocks."""
-        shutil.rmtree(self._logs / endpoint_id, ignore_errors=True)
+    def prune_logs(self, wanted: frozenset[Path]) -> None:
+        """Delete all other logs. Blocks."""
+        for path in self._logs.glob("*/*.log"):
+            if path not in wanted:
+                path.unlink(missing_ok=True)
+        for directory in set(self._logs.glob("*")) - {path.parent for path in wanted}:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def bound_logs(self) -> None:
         """Shorten each log that has grown too long to its end. Blocks."""
@@ -97,6 +101,9 @@ class Launcher:
                 start_timeout_s=self._settings.start_timeout_s,
             )
             worker = await start_worker(spec, self._executor)
+        except OSError as error:  # no memory, no process, no file descriptor: it may go better later
+            await asyncio.shield(self.release(entity.model))
+            raise LoadFailed(f"The server could not start the model's process: {error.strerror or error}.") from error
         except BaseException:
             await asyncio.shield(self.release(entity.model))
             raise

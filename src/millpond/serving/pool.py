@@ -11,11 +11,12 @@ from typing import NoReturn
 from millpond.kernel.errors import DeadlineExceeded, FailedPrecondition, MillpondError, ResourceExhausted, Unavailable
 from millpond.kernel.logs import get_logger
 from millpond.serving.domain import CREATING, Deployment, EntityState
-from millpond.serving.worker_process import Answer, LoadFailed, WorkerLost, WorkerProcess
+from millpond.serving.worker_process import Answer, LoadFailed, NotSent, WorkerLost, WorkerProcess
 
 MAX_WAITING = 256
 RECOVERY_PATIENCE_S = 5.0
 """How long a request waits for a worker that is being restarted, before it is told to come back."""
+_LOOK_S = 0.5
 _HEALTHY_S = 20.0
 _LONGEST_PAUSE_S = 10.0
 _FAILURES_TO_FAILED = 3
@@ -32,6 +33,7 @@ class WorkerPool:
         name: str,
         launch: Callable[[], Awaitable[WorkerProcess]],
         persistent: bool,
+        hangs_after_s: float,
         on_change: Callable[[], None],
         on_restart: Callable[[], None],
     ) -> None:
@@ -39,12 +41,12 @@ class WorkerPool:
         self.state: EntityState = CREATING
         self._launch = launch
         self._persistent = persistent  # a model that has answered before is tried again when it fails to load
+        self._hangs_after_s = hangs_after_s
         self._on_change = on_change
         self._on_restart = on_restart
         self._worker: WorkerProcess | None = None
         self._retired: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
-        self._overdue = asyncio.Event()
         self._idle = asyncio.Event()
         self._supervision = asyncio.create_task(self._supervise(), name=f"supervise {name}")
 
@@ -60,17 +62,19 @@ class WorkerPool:
         FailedPrecondition (the model does not load), MillpondError (the worker ended over this request).
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
-        worker = await self._acquire(deadline, timeout_s)
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await worker.predict(content_type, body)
-        except TimeoutError as error:
-            self._overdue.set()
-            self._idle.set()
-            raise DeadlineExceeded(f"The model did not answer within {timeout_s:g} s.") from error
-        except WorkerLost as error:
-            # not Unavailable: clients repeat that by themselves, and the request may be what ended the process
-            raise MillpondError(f"The request was lost: {error}.") from error
+        while True:
+            worker = await self._acquire(deadline, timeout_s)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await worker.predict(content_type, body)
+            except NotSent:
+                continue
+            except TimeoutError as error:
+                self._idle.set()
+                raise DeadlineExceeded(f"The model did not answer within {timeout_s:g} s.") from error
+            except WorkerLost as error:
+                # not Unavailable: clients repeat that by themselves, and the request may be what ended the process
+                raise MillpondError(f"The request was lost: {error}.") from error
 
     async def close(self, *, drain_s: float) -> None:
         """Let accepted requests finish, for at most `drain_s` seconds, then end every worker."""
@@ -184,7 +188,6 @@ class WorkerPool:
             self._retire(self._worker)
         self._worker = worker
         self._persistent = True
-        self._overdue.clear()
         worker.on_free = self._hand_out
         self._set(Deployment.READY, worker.notes, worker.build_log)
         self._hand_out()
@@ -193,17 +196,14 @@ class WorkerPool:
         """Wait until the worker has ended or hangs; returns how many failures there are now in a row."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        overdue = asyncio.create_task(self._overdue.wait())
-        try:
-            await asyncio.wait((worker.ended, overdue), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            overdue.cancel()
+        while worker.oldest_s < self._hangs_after_s and not worker.ended.done():
+            await asyncio.wait([worker.ended], timeout=_LOOK_S)
         if worker.ended.done():
             self._worker = None
             self._set(Deployment.RECOVERING, f"It is being restarted: {worker.ended.result()}.", worker.build_log)
             log.warning("worker ended", pool=self.name, reason=worker.ended.result())
         else:
-            log.warning("worker is overdue and will be replaced", pool=self.name, pid=worker.pid)
+            log.warning("worker hangs and will be replaced", pool=self.name, pid=worker.pid)
         return 1 if loop.time() - began > _HEALTHY_S else failures + 1
 
     def _retire(self, worker: WorkerProcess) -> None:

@@ -51,7 +51,7 @@ class ServingRuntime:
 
     def __init__(self, *, database: Database, models: ModelCache, settings: Settings) -> None:
         self.database = database
-        self.drain_s = settings.serving.request_timeout_s
+        self.request_timeout_s = settings.serving.request_timeout_s
         self._models = models
         self._settings = settings
         self._live: dict[str, LiveEndpoint] = {}
@@ -146,7 +146,19 @@ class ServingRuntime:
                 log.error("housekeeping failed", exc_info=error)
 
     def _prune(self) -> None:
-        self._models.prune(_read(self.database, store.list_models))
+        """Delete the models and logs of what is not served any more."""
+        found = _read(self.database, store.list_endpoints)
+        served = [
+            (endpoint.id, entity)
+            for endpoint in found
+            for config in (endpoint.active, endpoint.pending)
+            if config is not None
+            for entity in config.entities
+        ]
+        self._models.prune(frozenset(entity.model for _, entity in served))
+        self.launcher.prune_logs(
+            frozenset(self.launcher.log_path(endpoint_id, entity) for endpoint_id, entity in served)
+        )
 
 
 class _Controller:
@@ -209,6 +221,7 @@ class _Controller:
             name=entity.name,
             launch=self._runtime.launcher.launch_for(self._id, entity),
             persistent=runs_already,
+            hangs_after_s=self._runtime.request_timeout_s,
             on_change=self.wake,
             on_restart=RESTARTS.labels(endpoint.name).inc,
         )
@@ -223,15 +236,12 @@ class _Controller:
         self._runtime.withdraw(self._name, self._id)  # once more: a step may have been under way at the deletion
         self._runtime.retire(self._id)
         pools, self._pools = list(self._pools.values()), {}
-        self._runtime.in_background(self._leave_nothing(pools))
-
-    async def _leave_nothing(self, pools: list[WorkerPool]) -> None:
-        await asyncio.gather(*(self._close(pool) for pool in pools))
-        await self._runtime.run_blocking(partial(self._runtime.launcher.forget_logs, self._id))
+        for pool in pools:
+            self._runtime.in_background(self._close(pool))
 
     async def _close(self, pool: WorkerPool) -> None:
         try:
-            await pool.close(drain_s=self._runtime.drain_s)
+            await pool.close(drain_s=self._runtime.request_timeout_s)
         except asyncio.CancelledError:
             await asyncio.shield(pool.close(drain_s=0))
             raise

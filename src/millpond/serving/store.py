@@ -114,12 +114,6 @@ def list_ids(connection: Connection) -> tuple[str, ...]:
     return tuple(connection.execute(select(endpoints.c.id).order_by(endpoints.c.id).limit(MAX_ENDPOINTS)).scalars())
 
 
-def list_models(connection: Connection) -> frozenset[ModelVersion]:
-    """Every model version that an endpoint serves or is about to."""
-    query = select(entities.c.model_name, entities.c.model_version, entities.c.model_source).distinct()
-    return frozenset(_model(row) for row in connection.execute(query))
-
-
 def _find(connection: Connection, condition: Any) -> Endpoint | None:
     row = connection.execute(select(endpoints).where(condition)).first()
     if row is None:

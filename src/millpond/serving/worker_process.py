@@ -44,6 +44,10 @@ class WorkerLost(Exception):
     """The worker ended while it was answering."""
 
 
+class NotSent(Exception):
+    """The worker has ended before it got the request."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a model said to one request."""
@@ -75,6 +79,9 @@ class _Flow:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     answers: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
+    sent_at: dict[int, float] = field(default_factory=dict)
+    """When each request that is unanswered was sent, oldest first; in the loop's time."""
+    closed: bool = False
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
 
@@ -105,12 +112,18 @@ class WorkerProcess:
     @property
     def free(self) -> bool:
         """Whether a thread of the worker waits for a request."""
-        return self.busy < self._spec.threads and not self.ended.done()
+        return self.busy < self._spec.threads and not self._flow.closed
 
     @property
     def awaited(self) -> int:
         """Requests that it has and somebody waits for."""
         return self.busy - sum(answer.done() for answer in self._flow.answers.values())
+
+    @property
+    def oldest_s(self) -> float:
+        """For how long the worker has had the request that it has had longest; 0 without one."""
+        sent_at = next(iter(self._flow.sent_at.values()), None)
+        return 0.0 if sent_at is None else asyncio.get_running_loop().time() - sent_at
 
     async def drained(self) -> None:
         """Return when nobody waits for an answer any more."""
@@ -129,12 +142,14 @@ class WorkerProcess:
     async def predict(self, content_type: str, body: bytes) -> Answer:
         """The model's answer; a thread has been reserved with `take`.
 
-        A cancelled call leaves the thread busy until the worker has answered. Raises WorkerLost.
+        A cancelled call leaves the thread busy until the worker has answered. Raises NotSent, WorkerLost.
         """
-        if self.ended.done():
-            raise WorkerLost(self.ended.result())
+        if self._flow.closed:
+            raise NotSent
+        loop = asyncio.get_running_loop()
         number = next(self._flow.numbers) & 0xFFFFFFFF
-        answer = self._flow.answers[number] = asyncio.get_running_loop().create_future()
+        answer = self._flow.answers[number] = loop.create_future()
+        self._flow.sent_at[number] = loop.time()
         header = {"content_type": content_type[:200]}
         frame = Frame(kind=Kind.PREDICT, request_id=number, header=header, body=body)
         self._flow.writer.writelines((encode(frame), body))
@@ -157,8 +172,9 @@ class WorkerProcess:
             reason = f"it did not keep to the protocol ({error})"
         except (asyncio.IncompleteReadError, OSError):
             pass
-        SERVING_WORKERS.dec()
+        self._flow.closed = True
         self._flow.writer.close()
+        SERVING_WORKERS.dec()
         code = await asyncio.get_running_loop().run_in_executor(self._executor, _reap, self._child, self._spec)
         self.ended.set_result(_describe_end(code, reason))
         for answer in self._flow.answers.values():
@@ -171,6 +187,7 @@ class WorkerProcess:
         if frame.kind is not Kind.ANSWER:
             raise BrokenFrame(f"unexpected {frame.kind.name}")
         future = self._flow.answers.pop(frame.request_id)
+        del self._flow.sent_at[frame.request_id]
         self.busy -= 1
         if not future.done():
             future.set_result(_answer(frame))
