@@ -110,10 +110,12 @@ def server_of(data_dir: Path) -> Server:
     )
 
 
-def run_cli(*args: str, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *args: str, check: bool = True, env: dict[str, str] | None = None, timeout_s: float = 180
+) -> subprocess.CompletedProcess[str]:
     """Run the `millpond` command; a failure raises with what it printed."""
     base = {name: value for name, value in os.environ.items() if not name.startswith("MILLPOND_")}
-    done = subprocess.run([MILLPOND, *args], capture_output=True, text=True, env=base | (env or {}), timeout=180)
+    done = subprocess.run([MILLPOND, *args], capture_output=True, text=True, env=base | (env or {}), timeout=timeout_s)
     if check and done.returncode:
         raise AssertionError(f"millpond {' '.join(args)} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
