@@ -48,6 +48,7 @@ class WorkerPool:
         self._retired: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._idle = asyncio.Event()
+        self._closed = False
         self._supervision = asyncio.create_task(self._supervise(), name=f"supervise {name}")
 
     @property
@@ -83,8 +84,11 @@ class WorkerPool:
                 while self._waiting or (self._worker and self._worker.awaited):
                     self._idle.clear()
                     await self._idle.wait()
+                if self._retired:
+                    await asyncio.wait(self._retired)
         except TimeoutError:
             log.warning("requests were cut off", pool=self.name, waiting=len(self._waiting))
+        self._closed = True
         self._supervision.cancel()
         await asyncio.gather(self._supervision, return_exceptions=True)
         self._refuse_waiting(Unavailable("The model is being stopped."))
@@ -98,6 +102,8 @@ class WorkerPool:
 
     async def _acquire(self, deadline: float, timeout_s: float) -> WorkerProcess:
         """A worker with a thread reserved for this request."""
+        if self._closed:
+            raise Unavailable(f"Served model '{self.name}' has just been replaced; try again.")
         worker = self._worker
         if worker and worker.free and not self._waiting:
             worker.take()
