@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from millpond.catalog.service import open_catalog
 from millpond.engine.engines import ApiDoor
+from millpond.engine.freshness import change_mark
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
 from millpond.home import Home

@@ -13,6 +13,7 @@ from millpond.catalog.names import quote, split_name
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
 from millpond.engine.errors import AnalysisError, table_not_found, unsupported
+from millpond.engine.freshness import Kept
 from millpond.engine.needs import Needs
 from millpond.engine.queries import (
     DENIED_FUNCTIONS,
@@ -28,6 +29,8 @@ from millpond.engine.sessions import Session
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
+
+KeptTables = Kept[tuple[Principal, ObjectName], Table]
 
 MAX_VIEW_DEPTH = 50
 GLOBAL_TEMP = "global_temp"
@@ -80,6 +83,7 @@ class Binder:
         session: Session,
         global_views: dict[str, bytes],
         needs: Needs,
+        kept: KeptTables,
         absolute: bool = False,
         home: tuple[str, str] | None = None,
         views: bool = True,
@@ -90,6 +94,7 @@ class Binder:
         self.session = session
         self.needs = needs
         self._global_views = global_views
+        self._kept = kept
         self._absolute = absolute
         self._home = home or (session.current_catalog, session.current_schema)
         self._views = views
@@ -395,6 +400,7 @@ class Binder:
             session=self.session,
             global_views=self._global_views,
             needs=self.needs,
+            kept=self._kept,
             home=home,
             views=views,
             depth=self._depth + 1,
@@ -436,7 +442,9 @@ class Binder:
             raise table_not_found(parts) from error
         if name not in self._tables:
             try:
-                self._tables[name] = self.catalog.get_table(self.principal, name)
+                self._tables[name] = self._kept.get(
+                    (self.principal, name), lambda: self.catalog.get_table(self.principal, name)
+                )
             except NotFound as error:
                 raise table_not_found(parts) from error
         return self._tables[name]

@@ -10,7 +10,7 @@ from millpond.catalog.domain import Schema, SchemaName, Table, TableType
 from millpond.catalog.names import split_name
 from millpond.catalog.service import CatalogService
 from millpond.engine import wire
-from millpond.engine.binding import Binder
+from millpond.engine.binding import Binder, KeptTables
 from millpond.engine.commanding import Commands
 from millpond.engine.errors import AnalysisError, catalog_not_found, schema_not_found, unsupported
 from millpond.engine.needs import Needs
@@ -45,10 +45,13 @@ _NOTHING_TO_DO = frozenset({
 class CatalogCalls:
     """Answers the calls of `spark.catalog`."""
 
-    def __init__(self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands) -> None:
+    def __init__(
+        self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands, kept: KeptTables
+    ) -> None:
         self._catalog = catalog
         self._sessions = sessions
         self._commands = commands
+        self._kept = kept
         self._views = Views(catalog, sessions, upstream)
 
     async def answer(self, session: Session, operation: str, call: Any) -> list[Any]:
@@ -160,6 +163,7 @@ class CatalogCalls:
             session=session,
             global_views=self._sessions.global_views(session.principal),
             needs=Needs(),
+            kept=self._kept,
         )
 
     def _create_table(self, session: Session, call: Any) -> Any:

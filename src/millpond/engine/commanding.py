@@ -66,6 +66,7 @@ class Commands:
     async def set(self, session: Session, values: Mapping[str, str]) -> bytes:
         """Change settings in the engine, and remember them for the next one."""
         check_settings(values)
+        session.answers.clear()
         answer = await self._upstream.unary(session, "Config", settings_request(session, dict(values)))
         session.settings.update(values)
         return answer
@@ -74,6 +75,7 @@ class Commands:
         """Give settings back their defaults."""
         unset = proto.base.ConfigRequest.Unset(keys=keys)
         request = proto.base.ConfigRequest(session_id=session.id, operation=proto.base.ConfigRequest.Operation(unset=unset))
+        session.answers.clear()
         answer = await self._upstream.unary(session, "Config", request)
         for key in keys:
             session.settings.pop(key, None)

@@ -1,4 +1,8 @@
-"""ExecutePlan, ReattachExecute and ReleaseExecute: running plans and handing their answers to the client."""
+"""ExecutePlan, ReattachExecute and ReleaseExecute: running plans and handing their answers to the client.
+
+PySpark may lose its connection and come back for the rest, so each response is kept until the client has released it.
+The gateway keeps them, not the engine: a query then costs one call to the engine, and none for each response.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,18 +10,22 @@ from concurrent.futures import Executor
 from typing import Any
 from uuid import uuid4
 
-from millpond.engine import proto
+from millpond.engine import proto, wire
 from millpond.engine.errors import ExecutionError, SparkError
-from millpond.engine.needs import Needs
 from millpond.engine.planning import Forward, Local, Planner
 from millpond.engine.sessions import Operation, Session
 from millpond.engine.upstream import Upstream
-from millpond.kernel.errors import MillpondError
 
 Write = Callable[[bytes], Awaitable[None]]
 
-_RELEASE_EVERY_BYTES = 8 << 20
 _KEPT_OPERATIONS = 1000
+_KEPT_BYTES = 256 << 20
+"""As much of one answer waits for a client that went away; then the engine waits too."""
+_AWAY_S = 300.0
+"""A client that does not come back within this time is not waited for."""
+_ABANDONED_S = 5.0
+_PLANNED_INLINE_BYTES = 16_384
+"""Larger plans are bound on a thread, smaller ones at once: the hop costs as much as they do."""
 
 
 class Executions:
@@ -33,102 +41,115 @@ class Executions:
         request.operation_id = request.operation_id or str(uuid4())
         if request.operation_id in session.operations:
             raise _handle_error("OPERATION_ALREADY_EXISTS", request.operation_id, "Operation already exists.")
-        loop = asyncio.get_running_loop()
-        decided = await loop.run_in_executor(self._threads, self._planner.plan, session, request.plan)
-        operation = Operation(id=request.operation_id, tags=tuple(request.tags))
+        if request.plan.ByteSize() <= _PLANNED_INLINE_BYTES:
+            decided = self._planner.plan(session, request.plan)
+        else:
+            loop = asyncio.get_running_loop()
+            decided = await loop.run_in_executor(self._threads, self._planner.plan, session, request.plan)
+        reattachable = any(option.reattach_options.reattachable for option in request.request_options)
+        del request.request_options[:]
+        operation = Operation(id=request.operation_id, tags=tuple(request.tags), reattachable=reattachable, is_query=_is_query(decided))
         _make_room(session)
         session.operations[operation.id] = operation
-        if isinstance(decided, Forward):
-            await self._forward(session, operation, request, decided, write)
-        else:
-            await self._answer(session, operation, decided, write)
+        work = self._forward(session, operation, request, decided) if isinstance(decided, Forward) else self._answer(session, operation, decided)
+        operation.task = asyncio.get_running_loop().create_task(work)
+        await self._hand_over(session, operation, 0, write)
 
-    async def _forward(self, session: Session, operation: Operation, request: Any, decided: Forward, write: Write) -> None:
-        operation.in_engine = True
-        request.plan.CopyFrom(decided.plan)
-        del request.request_options[:]
-        request.request_options.add().reattach_options.reattachable = True
+    async def _forward(self, session: Session, operation: Operation, request: Any, decided: Forward) -> None:
         collected: list[Any] = []
 
-        async def send(message: bytes) -> None:
-            operation.unreleased_bytes += len(message)
+        async def keep(message: bytes) -> None:
             if decided.after is not None:
                 collected.append(proto.base.ExecutePlanResponse.FromString(message))
-            await write(message)
+            await operation.add(message, _KEPT_BYTES)
 
-        try:
-            await self._upstream.stream(session, "ExecutePlan", request, decided.needs, send)
-        except MillpondError:
-            session.operations.pop(operation.id, None)
-            raise
-        finally:
-            operation.done.set()
-        if decided.after is not None:
-            decided.after(collected)
+        with operation.finishing():
+            await self._upstream.stream(session, "ExecutePlan", request, decided.needs, keep)
+            if operation.reattachable:  # engines say so only to whom they let reattach
+                await keep(_completed(session, operation))
+            if decided.after is not None:
+                decided.after(collected)
 
-    async def _answer(self, session: Session, operation: Operation, decided: Local, write: Write) -> None:
-        """The gateway's own work goes on when the client's connection breaks; the client comes back for the answer."""
-        operation.task = asyncio.get_running_loop().create_task(self._work(session, operation, decided))
-        await asyncio.shield(operation.done.wait())
-        await self._send(session, operation, None, write)
-
-    async def _work(self, session: Session, operation: Operation, decided: Local) -> None:
-        try:
-            operation.responses = await decided.run(operation.id)
-            for response in operation.responses:
+    async def _answer(self, session: Session, operation: Operation, decided: Local) -> None:
+        """The gateway's own work, which goes on when the client's connection breaks."""
+        with operation.finishing():
+            for response in await decided.run(operation.id):
                 response.session_id = session.id
                 response.server_side_session_id = session.server_id
-        except asyncio.CancelledError as error:
-            operation.failure = _handle_error("OPERATION_CANCELED", operation.id, "The operation was interrupted.")
-            raise error
-        except Exception as error:
-            operation.failure = error
-        finally:
-            operation.done.set()
+                await operation.add(response.SerializeToString(), _KEPT_BYTES)
 
-    async def _send(self, session: Session, operation: Operation, after: str | None, write: Write) -> None:
+    async def _hand_over(self, session: Session, operation: Operation, position: int, write: Write) -> None:
+        """Send the answer from a position on, as it comes."""
+        try:
+            async for message in operation.messages(position):
+                await write(message)
+        except asyncio.CancelledError:
+            self._wait_for_return(session, operation)
+            raise
         if operation.failure is not None:
             session.operations.pop(operation.id, None)
             raise operation.failure
-        skipping = bool(after)
-        for response in operation.responses or []:
-            if not skipping:
-                await write(response.SerializeToString())
-            elif response.response_id == after:
-                skipping = False
+        if not operation.reattachable:
+            session.operations.pop(operation.id, None)
+
+    def _abandon(self, session: Session, operation: Operation) -> None:
+        """The client wants no more. It says so when it has all, too, a moment before the work itself ends."""
+        session.operations.pop(operation.id, None)
+        operation.abandoned = True
+        if not operation.done:
+            asyncio.get_running_loop().call_later(_ABANDONED_S, _end, session, operation)
+
+    def _wait_for_return(self, session: Session, operation: Operation) -> None:
+        """The client went away. What only the engine does may end; what changes tables must not."""
+        if not operation.reattachable:
+            _end(session, operation)
+            return
+        asyncio.get_running_loop().call_later(_AWAY_S, _end_if_unread, session, operation, operation.position)
 
     async def reattach(self, session: Session, request: Any, write: Write) -> None:
         """Go on with an answer whose stream broke."""
         operation = session.operations.get(request.operation_id)
         if operation is None:
             raise _handle_error("OPERATION_NOT_FOUND", request.operation_id, "Operation not found.")
-        if operation.in_engine:
-            await self._upstream.stream(session, "ReattachExecute", request, Needs(), write)
-            return
-        await operation.done.wait()
-        await self._send(session, operation, request.last_response_id or None, write)
+        position = operation.after(request.last_response_id) if request.last_response_id else operation.first
+        await self._hand_over(session, operation, position, write)
 
     async def release(self, session: Session, request: Any) -> bytes:
-        """Forget what the client has received. Answered at once: the engine is told in the background, and not of
-        each response, since PySpark sends one such call for every one of them."""
+        """Forget what the client has received."""
         operation = session.operations.get(request.operation_id)
         if operation is not None:
-            self._release(session, operation, request)
+            if request.WhichOneof("release") == "release_all":
+                self._abandon(session, operation)
+            else:
+                operation.release(request.release_until.response_id)
         response = proto.base.ReleaseExecuteResponse(
             session_id=session.id, server_side_session_id=session.server_id, operation_id=request.operation_id
         )
         data: bytes = response.SerializeToString()
         return data
 
-    def _release(self, session: Session, operation: Operation, request: Any) -> None:
-        everything = request.WhichOneof("release") == "release_all"
-        if everything and operation.done.is_set():
-            session.operations.pop(operation.id, None)
-        if not operation.in_engine:
-            return
-        if everything or operation.unreleased_bytes >= _RELEASE_EVERY_BYTES:
-            operation.unreleased_bytes = 0
-            self._upstream.forget(session, "ReleaseExecute", request)
+
+def _end(session: Session, operation: Operation) -> None:
+    """Stop a query that nobody waits for; a change of tables goes on to its end."""
+    if operation.task is not None and not operation.done and operation.is_query:
+        operation.task.cancel()
+    session.operations.pop(operation.id, None)
+
+
+def _end_if_unread(session: Session, operation: Operation, position: int) -> None:
+    if operation.position == position:
+        _end(session, operation)
+
+
+def _completed(session: Session, operation: Operation) -> bytes:
+    response = wire.completed(session.id, operation.id)
+    response.server_side_session_id = session.server_id
+    data: bytes = response.SerializeToString()
+    return data
+
+
+def _is_query(decided: Forward | Local) -> bool:
+    return isinstance(decided, Forward) and decided.after is None
 
 
 def _make_room(session: Session) -> None:
@@ -136,7 +157,7 @@ def _make_room(session: Session) -> None:
     if len(session.operations) < _KEPT_OPERATIONS:
         return
     for operation_id, operation in list(session.operations.items())[: _KEPT_OPERATIONS // 2]:
-        if operation.done.is_set():
+        if operation.done:
             del session.operations[operation_id]
 
 

@@ -22,6 +22,7 @@ from millpond.engine.commanding import Commands
 from millpond.engine.engines import ApiDoor, EngineOptions, Engines
 from millpond.engine.errors import ExecutionError
 from millpond.engine.executing import Executions
+from millpond.engine.freshness import Mark
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
@@ -36,7 +37,7 @@ from millpond.kernel.logs import get_logger, mask_secrets
 _log = get_logger(__name__)
 _HOUSEKEEPING_EVERY_S = 5.0
 _CREDENTIAL_TRUSTED_S = 1.0
-"""A credential is looked up again after this long: one query makes about ten calls. A revoked one works no longer."""
+"""A credential is looked up again after this long, or when the database has changed: one query makes five calls."""
 _KNOWN_CREDENTIALS = 1000
 SESSION_IDLE_S = 24 * 3600.0
 _SERVER_OPTIONS = (
@@ -65,6 +66,8 @@ class GatewayOptions:
     storage_options: Mapping[str, str] = field(default_factory=dict)
     """delta-rs' access to an object store."""
     session_idle_s: float = SESSION_IDLE_S
+    mark: Mark = lambda: None
+    """Changes with the database, where that can be known."""
     api: ApiDoor | None = None
     """How users' functions reach our own API; None when they may not."""
 
@@ -93,14 +96,14 @@ class Gateway:
         self._uploads = Uploads(options.run_dir / "uploads")
         upstream = self._upstream = Upstream(self._engines, self._uploads)
         commands = Commands(catalog, upstream, options.storage_options)
-        planner = Planner(catalog, self.sessions, upstream, commands, Writer(catalog, upstream, options.storage_options))
+        planner = Planner(catalog, self.sessions, upstream, commands, Writer(catalog, upstream, options.storage_options), options.mark)
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
         self._executions = Executions(planner, upstream, self._threads)
         self._calls = SessionCalls(self.sessions, planner, upstream, commands, self._uploads, self._threads)
         self._server = aio.server(options=_SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(proto.SERVICE, self._handlers()),))
         self._ok = {name: metrics.SPARK_CALLS.labels(name, "ok") for name in (*self._handlers(), "AddArtifacts")}
-        self._known: dict[str, tuple[float, Principal]] = {}
+        self._known: dict[str, tuple[float, int | None, Principal]] = {}
         self.port = 0
         self._housekeeping: asyncio.Task[None] | None = None
         self._stopping = False
@@ -209,8 +212,9 @@ class Gateway:
     async def _principal(self, context: Any) -> Principal:
         header = next((value for key, value in context.invocation_metadata() or () if key == "authorization"), "")
         known = self._known.get(header)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
+        mark = self._options.mark()
+        if known is not None and known[0] > time.monotonic() and known[1] == mark:
+            return known[2]
         scheme, _, credential = str(header).partition(" ")
         if scheme.lower() != "bearer" or not credential.strip():
             raise Unauthenticated(
@@ -222,7 +226,7 @@ class Gateway:
         principal = await loop.run_in_executor(self._threads, self._authenticate, credential.strip())
         if len(self._known) > _KNOWN_CREDENTIALS:
             self._known.clear()
-        self._known[header] = (time.monotonic() + _CREDENTIAL_TRUSTED_S, principal)
+        self._known[header] = (time.monotonic() + _CREDENTIAL_TRUSTED_S, mark, principal)
         return principal
 
     @contextlib.asynccontextmanager

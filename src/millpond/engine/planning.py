@@ -9,11 +9,12 @@ from typing import Any
 
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, wire
-from millpond.engine.binding import Binder
+from millpond.engine.binding import Binder, KeptTables
 from millpond.engine.catalog_calls import CatalogCalls
 from millpond.engine.commanding import Commands
 from millpond.engine.dml import CreateTableAs, CreateView, DescribeQuery, Explain, Insert, Nothing, ResetSetting, SetSetting, parse_statement
 from millpond.engine.errors import AnalysisError, unsupported
+from millpond.engine.freshness import Kept, Mark
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, analyse
 from millpond.engine.sessions import Session, Sessions
@@ -70,13 +71,14 @@ class Planner:
     """Decides about plans. Thread-safe: it keeps nothing of a call."""
 
     def __init__(
-        self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands, writer: Writer
+        self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands, writer: Writer, mark: Mark
     ) -> None:
         self._catalog = catalog
+        self._kept: KeptTables = Kept(mark)
         self._sessions = sessions
         self._upstream = upstream
         self._commands = commands
-        self._catalog_calls = CatalogCalls(catalog, sessions, upstream, commands)
+        self._catalog_calls = CatalogCalls(catalog, sessions, upstream, commands, self._kept)
         self._writer = writer
         self._views = Views(catalog, sessions, upstream)
 
@@ -103,6 +105,7 @@ class Planner:
             session=session,
             global_views=self._sessions.global_views(session.principal),
             needs=needs,
+            kept=self._kept,
             absolute=absolute,
         )
 

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import Any
 from uuid import uuid4
 
-from millpond.engine import proto
+from millpond.engine import proto, semantics
 from millpond.engine.commanding import Commands, check_settings
 from millpond.engine.engine_errors import without_paths
 from millpond.engine.errors import AnalysisError, unsupported
@@ -21,6 +21,8 @@ _COMPRESSION = {
     "spark.connect.session.planCompression.defaultAlgorithm": "NONE",
 }
 """Plans must be readable: the client is told to leave them as they are."""
+
+_KEPT_ANSWERS = 1000
 
 
 class SessionCalls:
@@ -50,6 +52,8 @@ class SessionCalls:
         if kind is None:
             raise unsupported("This kind of analysis is not known to this gateway.")
         needs = await asyncio.get_running_loop().run_in_executor(self._threads, self._bind, session, getattr(request, kind))
+        if kind in {"semantic_hash", "same_semantics"}:
+            return _comparison(session, request)
         data = await self._upstream.unary(session, "AnalyzePlan", request, needs)
         if kind not in {"explain", "input_files"}:
             return data
@@ -92,7 +96,13 @@ class SessionCalls:
             return _settings_response(session, [(key, _COMPRESSION[key]) for key in keys])
         if kind == "is_modifiable":
             return _settings_response(session, [(key, str(_modifiable(key)).lower()) for key in keys])
-        return await self._upstream.unary(session, "Config", request)
+        question: bytes = operation.SerializeToString()
+        if question not in session.answers:
+            answer = await self._upstream.unary(session, "Config", request)
+            if len(session.answers) > _KEPT_ANSWERS:
+                session.answers.clear()
+            session.answers[question] = answer
+        return session.answers[question]
 
     async def _set(self, session: Session, request: Any) -> bytes:
         pairs = {pair.key: pair.value for pair in request.operation.set.pairs}
@@ -135,12 +145,10 @@ class SessionCalls:
 
     async def interrupt(self, session: Session, request: Any) -> bytes:
         """Stop what runs: all, by tag, or by operation."""
-        chosen = [operation for operation in session.operations.values() if not operation.done.is_set() and _meant(request, operation)]
+        chosen = [operation for operation in session.operations.values() if not operation.done and _meant(request, operation)]
         for operation in chosen:
             if operation.task is not None:
                 operation.task.cancel()
-        if session.engine_id is not None and any(operation.in_engine for operation in chosen):
-            await self._upstream.unary(session, "Interrupt", request)
         response = proto.base.InterruptResponse(session_id=session.id, server_side_session_id=session.server_id, interrupted_ids=[operation.id for operation in chosen])
         data: bytes = response.SerializeToString()
         return data
@@ -150,7 +158,7 @@ class SessionCalls:
         if session.engine_id is not None:
             self._upstream.forget(session, "ReleaseSession", request)
         for operation in session.operations.values():
-            if operation.task is not None and not operation.done.is_set():
+            if operation.task is not None and not operation.done:
                 operation.task.cancel()
         self._uploads.forget(session)
         self._sessions.close(session)
@@ -187,7 +195,7 @@ class SessionCalls:
         wanted = list(request.operation_status.operation_ids) or list(session.operations)
         for operation_id in wanted:
             operation = session.operations.get(operation_id)
-            state = "UNKNOWN" if operation is None else "SUCCEEDED" if operation.done.is_set() else "RUNNING"
+            state = "UNKNOWN" if operation is None else "SUCCEEDED" if operation.done else "RUNNING"
             found = next((name for name in names if name.endswith(state)), None)
             status = response.operation_statuses.add(operation_id=operation_id)
             if found is not None:
@@ -230,3 +238,15 @@ def _meant(request: Any, operation: Any) -> bool:
     if request.interrupt_type == kind.INTERRUPT_TYPE_TAG:
         return request.operation_tag in operation.tags
     return bool(request.operation_id == operation.id)
+
+
+def _comparison(session: Session, request: Any) -> bytes:
+    """The answer to what the engine cannot compare; the plans are bound already."""
+    response = proto.base.AnalyzePlanResponse(session_id=session.id, server_side_session_id=session.server_id)
+    if request.HasField("semantic_hash"):
+        response.semantic_hash.result = semantics.semantic_hash(request.semantic_hash.plan)
+    else:
+        asked = request.same_semantics
+        response.same_semantics.result = semantics.same_semantics(asked.target_plan, asked.other_plan)
+    data: bytes = response.SerializeToString()
+    return data

@@ -8,33 +8,15 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from millpond.engine.errors import AnalysisError
+from millpond.engine.operations import Operation
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, PermissionDenied
 
 DEFAULT_CATALOG = "main"
 DEFAULT_SCHEMA = "default"
 _MAX_SESSIONS = 10_000
-
-
-@dataclass
-class Operation:
-    """A running or just finished execution."""
-
-    id: str
-    tags: tuple[str, ...] = ()
-    in_engine: bool = False
-    """Whether the engine streams the answer; otherwise `responses` holds it."""
-    responses: list[Any] | None = None
-    """What the gateway itself answered, until the client releases it."""
-    failure: BaseException | None = None
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    released: bool = False
-    unreleased_bytes: int = 0
-    """Sent since the engine was last told to forget what the client has seen."""
 
 
 @dataclass
@@ -54,6 +36,8 @@ class Session:
     remote_relations: set[str] = field(default_factory=set)
     """Checkpoints that this session made in the engine."""
     operations: dict[str, Operation] = field(default_factory=dict)
+    answers: dict[bytes, bytes] = field(default_factory=dict)
+    """Questions about settings with the engine's answers, until a setting changes."""
     server_id: str = ""
     """What the engine calls the session; the client insists that every answer says the same."""
     engine_id: str | None = None
@@ -120,7 +104,7 @@ class Sessions:
     def forget(self, older_than_s: float) -> list[Session]:
         """Drop sessions unused for so long that run nothing; returns them."""
         limit = time.monotonic() - older_than_s
-        gone = [s for s in self if s.last_used < limit and not any(not op.done.is_set() for op in s.operations.values())]
+        gone = [s for s in self if s.last_used < limit and not any(not op.done for op in s.operations.values())]
         for session in gone:
             del self._sessions[session.id]
         return gone
