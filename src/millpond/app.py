@@ -2,8 +2,9 @@
 
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -47,7 +48,16 @@ from millpond.ui.tracking import Tracking
 FIRST_ADMINISTRATOR = "admin@millpond.local"
 
 
-def build_app(settings: Settings) -> ASGIApp:
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """What a server serves, and when it is ready."""
+
+    asgi: ASGIApp
+    wait_ready: Callable[[], Awaitable[object]]
+    """Returns when every part answers. Raises Unavailable when one cannot."""
+
+
+def build_app(settings: Settings) -> Application:
     """Everything that answers HTTP, behind the one door."""
     home = Home(settings.data_dir)
     database = Database(settings.effective_database_url)
@@ -107,7 +117,8 @@ def build_app(settings: Settings) -> ASGIApp:
     install_pages(app, pages)
     app.router.routes.append(MlflowRoute(mlflow))
     app.include_router(_unknown_api_router())
-    return _Measured(guarded(app, identity=identity, public_url=settings.public_url))
+    door = guarded(app, identity=identity, public_url=settings.public_url)
+    return Application(asgi=_Measured(door), wait_ready=mlflow.ready)
 
 
 def bootstrap(home: Home, identity: IdentityService) -> None:

@@ -4,27 +4,44 @@
 restart refuses no connection.
 """
 
+import asyncio
 import gc
 import os
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 
 import uvicorn
 
 from millpond.home import Home
 from millpond.kernel.child import report_ready
-from millpond.kernel.logs import configure_logs
+from millpond.kernel.errors import Unavailable
+from millpond.kernel.logs import configure_logs, get_logger
 from millpond.kernel.settings import load_settings
 
 _DRAIN_S = 20
+log = get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Tells the supervisor when it answers."""
+    """Tells the supervisor when every part of it answers."""
+
+    def __init__(self, config: uvicorn.Config, wait_ready: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(config)
+        self._wait_ready = wait_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self._reporting = asyncio.create_task(self._report())
+
+    async def _report(self) -> None:
+        try:
+            await self._wait_ready()
+        except Unavailable as error:
+            log.error("the server cannot become ready", reason=error.message)
+            self.should_exit = True
+        else:
             report_ready({})
 
 
@@ -35,11 +52,11 @@ def main() -> None:
     configure_logs(settings.log_level, process="server")
     from millpond.app import build_app  # after the logs are set up, and with collection off
 
-    app = build_app(settings)
+    application = build_app(settings)
     gc.enable()
     gc.freeze()
     config = uvicorn.Config(
-        app,
+        application.asgi,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_S,
@@ -48,7 +65,7 @@ def main() -> None:
         server_header=False,
     )
     with socket.socket(fileno=int(sys.argv[1])) as listener, _unix_listener(Home(settings.data_dir)) as unix_listener:
-        _Server(config).run(sockets=[listener, unix_listener])
+        _Server(config, application.wait_ready).run(sockets=[listener, unix_listener])
 
 
 def _unix_listener(home: Home) -> socket.socket:
