@@ -31,7 +31,7 @@ from millpond.identity.domain import (
     checked_text,
 )
 from millpond.identity.store import accounts, groups, tokens
-from millpond.identity.store.tokens import CredentialKind, Held
+from millpond.identity.store.tokens import CredentialKind
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import (
@@ -110,10 +110,9 @@ class IdentityService:
         if token:
             with self._database.read() as connection:
                 held = tokens.find_held(connection, hash_secret(token.strip()), CredentialKind.PERSONAL, utc_now())
-                principal = groups.principal_of(connection, held.account) if held else None
-            if held is None or principal is None:
+            if held is None:
                 raise Unauthenticated("The access token is wrong, expired or revoked.")
-            return principal, self._open_session(principal, held.token)
+            return held.principal, self._open_session(held.principal, held.token)
         principal = self.authenticate_password(user_name or "", password or "", address=address)
         return principal, self._open_session(principal, None)
 
@@ -212,9 +211,9 @@ class IdentityService:
     def _by_secret(self, secret: str, kind: CredentialKind, refusal: str) -> Principal:
         with self._database.read() as connection:
             held = tokens.find_held(connection, hash_secret(secret), kind, utc_now())
-            if held is None:
-                raise Unauthenticated(refusal)
-            return groups.principal_of(connection, held.account)
+        if held is None:
+            raise Unauthenticated(refusal)
+        return held.principal
 
     def _by_signature(self, claims: Claims, path: str | None) -> Principal:
         if claims.paths is not None and not _is_within(path, claims.paths):
@@ -222,11 +221,11 @@ class IdentityService:
         if claims.principal_id == SYSTEM.id:
             return SYSTEM
         with self._database.read() as connection:
+            if claims.credential_id is not None:
+                return _by_credential(connection, claims, claims.credential_id)
             account = accounts.find(connection, claims.principal_id)
             if account is None or not account.active:
                 raise Unauthenticated("The account of this access token does not exist or is not active.")
-            if claims.credential_id is not None and not _still_held(connection, claims):
-                raise Unauthenticated("The secret behind this access token has been deleted or has expired.")
             return groups.principal_of(connection, account)
 
     def _check_password(self, name: str, password: str, stored: str | None, address: str) -> None:
@@ -322,9 +321,11 @@ def expiry(now: datetime, lifetime: timedelta | None) -> datetime | None:
     return now + lifetime
 
 
-def _still_held(connection: Connection, claims: Claims) -> bool:
-    held: Held | None = tokens.find_held_by_id(connection, claims.credential_id or "", utc_now())
-    return held is not None and held.account.id == claims.principal_id
+def _by_credential(connection: Connection, claims: Claims, credential_id: str) -> Principal:
+    held = tokens.find_held_by_id(connection, credential_id, utc_now())
+    if held is None or held.account.id != claims.principal_id:
+        raise Unauthenticated("The secret behind this access token is deleted or expired, or its holder is not active.")
+    return held.principal
 
 
 def _is_within(path: str | None, allowed: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Select, bindparam, delete, insert, literal, select
+from sqlalchemy import CTE, Connection, Select, bindparam, delete, insert, literal, select
 
 from millpond.identity.domain import ADMINS, USERS, Account, Principal, PrincipalKind, Related
 from millpond.identity.store.tables import memberships, principals
@@ -18,14 +18,24 @@ def lock(connection: Connection) -> None:
 
 
 def principal_of(connection: Connection, account: Account) -> Principal:
-    """The account as the one who asks: with all its groups, and an administrator when `admins` is among them."""
-    groups = frozenset({USERS, *connection.execute(_NAMES_ABOVE, {"member": int(account.id)}).scalars()})
-    return Principal(id=account.id, name=account.name, kind=account.kind, is_admin=ADMINS in groups, groups=groups)
+    """The account as the one who asks."""
+    return principal_in(account, (row.name for row in connection.execute(_NAMES_ABOVE, {"member": int(account.id)})))
+
+
+def principal_in(account: Account, group_names: Iterable[str]) -> Principal:
+    """The account as the one who asks, in these groups and in `users`; an administrator when `admins` is among them."""
+    names = frozenset({USERS, *group_names})
+    return Principal(id=account.id, name=account.name, kind=account.kind, is_admin=ADMINS in names, groups=names)
+
+
+def above_all(direct: Select[tuple[int]]) -> CTE:
+    """The ids (`group_id`) of some groups and of every group that they are in."""
+    above = direct.cte("above", recursive=True)
+    return above.union(select(memberships.c.group_id).join(above, memberships.c.member_id == above.c.group_id))
 
 
 def _names_above() -> Select[tuple[str]]:
-    above = select(memberships.c.group_id).where(memberships.c.member_id == bindparam("member")).cte(recursive=True)
-    above = above.union(select(memberships.c.group_id).join(above, memberships.c.member_id == above.c.group_id))
+    above = above_all(select(memberships.c.group_id).where(memberships.c.member_id == bindparam("member")))
     return select(principals.c.name).join(above, principals.c.id == above.c.group_id)
 
 

@@ -1,5 +1,6 @@
 """Credentials, kept by the hash of their secret."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -16,12 +17,14 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 
-from millpond.identity.domain import Account, Token
+from millpond.identity.domain import Account, Principal, Token
 from millpond.identity.store.accounts import account_of
-from millpond.identity.store.tables import principals, tokens
+from millpond.identity.store.groups import above_all, principal_in
+from millpond.identity.store.tables import memberships, principals, tokens
 from millpond.kernel.database import UtcDateTime
 from millpond.kernel.ids import new_id
 
@@ -38,9 +41,10 @@ class CredentialKind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A valid credential and the active account that holds it."""
+    """A valid credential, and the active account that holds it as the one who asks."""
 
     account: Account
+    principal: Principal
     token: Token
 
 
@@ -59,17 +63,19 @@ def token_of(row: Any) -> Token:
 def find_held(connection: Connection, secret_hash: bytes, kind: CredentialKind, now: datetime) -> Held | None:
     """The unexpired credential of a kind with this hash, if its holder is active."""
     values = {"secret_hash": secret_hash, "kind": kind.value, "now": now}
-    return _held_of(connection.execute(_HELD_BY_HASH, values).first())
+    return _held_of(connection.execute(_HELD_BY_HASH, values).all())
 
 
 def find_held_by_id(connection: Connection, token_id: str, now: datetime) -> Held | None:
     """The unexpired credential with this id, if its holder is active."""
-    return _held_of(connection.execute(_HELD_BY_ID, {"token_id": token_id, "now": now}).first())
+    return _held_of(connection.execute(_HELD_BY_ID, {"token_id": token_id, "now": now}).all())
 
 
-def _held_of(row: Any) -> Held | None:
-    if row is None:
+def _held_of(rows: Sequence[Any]) -> Held | None:
+    """What the rows say: one for each group of the holder, or a single one without a group."""
+    if not rows:
         return None
+    row = rows[0]
     token = Token(
         id=row.token_id,
         principal_id=str(row.id),
@@ -78,7 +84,9 @@ def _held_of(row: Any) -> Held | None:
         created_at=row.token_created_at,
         expires_at=row.token_expires_at,
     )
-    return Held(account=account_of(row), token=token)
+    account = account_of(row)
+    groups = (each.group_name for each in rows if each.group_name is not None)
+    return Held(account=account, principal=principal_in(account, groups), token=token)
 
 
 def add(
@@ -185,8 +193,18 @@ def _which(token_id: str, kind: CredentialKind, principal_id: str | None) -> lis
 
 def _held(*which: ColumnElement[bool]) -> Select[Any]:
     columns = [column.label(f"token_{column.name}") for column in tokens.c]
-    query = select(principals, *columns).join(tokens, tokens.c.principal_id == principals.c.id)
-    return query.where(*which, principals.c.active, _unexpired(bindparam("now", type_=UtcDateTime)))
+    now = bindparam("now", type_=UtcDateTime)
+    found = select(*columns).where(*which, _unexpired(now)).cte("found")
+    above = select(memberships.c.group_id).join(found, memberships.c.member_id == found.c.token_principal_id)
+    every_above = above_all(above)
+    group = principals.alias("its_group")
+    return (
+        select(principals, found, group.c.name.label("group_name"))
+        .join(found, found.c.token_principal_id == principals.c.id)
+        .outerjoin(every_above, true())
+        .outerjoin(group, group.c.id == every_above.c.group_id)
+        .where(principals.c.active)
+    )
 
 
 # built once: every request runs one of them
