@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.servers import Server
 
@@ -19,7 +19,8 @@ FLAGS = [
     "--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 30_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @dataclass(kw_only=True)
@@ -72,21 +73,37 @@ def stocked(server: Server) -> Server:
 
 
 @contextmanager
-def opened(browser: Browser, server: Server, user: str, password: str, **options: Any) -> Iterator[Tab]:
-    """A tab in a browser of its own, signed in."""
+def signed_in(browser: Browser, server: Server, token: str, **options: Any) -> Iterator[BrowserContext]:
+    """A browser of its own in which the holder of a token is signed in."""
     context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+    context.set_default_timeout(TIMEOUT_MS)
     try:
-        tab = new_tab(context, server)
-        sign_in(tab, user, password)
-        yield tab
-        tab.check()
+        form, origin = {"token": token}, {"Origin": server.url}
+        answer = context.request.post(f"{server.url}/sign-in", form=form, headers=origin, max_redirects=0)
+        assert answer.status == 303, answer.text()
+        yield context
     finally:
         context.close()
 
 
+@contextmanager
+def watched(context: BrowserContext, server: Server) -> Iterator[Tab]:
+    """One more tab, whose problems fail the test at its end."""
+    tab = new_tab(context, server)
+    yield tab
+    tab.check()
+    tab.page.close()
+
+
+@contextmanager
+def opened(browser: Browser, server: Server, token: str, **options: Any) -> Iterator[Tab]:
+    """A watched tab in a browser of its own."""
+    with signed_in(browser, server, token, **options) as context, watched(context, server) as tab:
+        yield tab
+
+
 def new_tab(context: BrowserContext, server: Server) -> Tab:
-    """One more tab, watched."""
-    context.set_default_timeout(TIMEOUT_MS)
+    """A tab that notes what its console says and whom it asks."""
     tab = Tab(page=context.new_page(), url=server.url)
     tab.page.on("console", lambda message: _note(tab, message))
     tab.page.on("pageerror", lambda error: tab.problems.append(f"page error: {error}"))
@@ -99,31 +116,35 @@ def _note(tab: Tab, message: Any) -> None:
         tab.problems.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
 
 
-def sign_in(tab: Tab, user: str, password: str, path: str = "/sign-in") -> None:
-    """Fill the form and send it."""
-    tab.page.goto(tab.url + path)
-    tab.page.get_by_label("User name").fill(user)
-    tab.page.get_by_label("Password").fill(password)
-    tab.page.get_by_role("button", name="Sign in", exact=True).click()
-    tab.page.wait_for_selector("main")
+@pytest.fixture(scope="session")
+def admin_context(browser: Browser, stocked: Server) -> Iterator[BrowserContext]:
+    """A browser in which the administrator is signed in."""
+    with signed_in(browser, stocked, stocked.token) as context:
+        yield context
 
 
 @pytest.fixture
-def tab(browser: Browser, stocked: Server) -> Iterator[Tab]:
+def tab(admin_context: BrowserContext, stocked: Server) -> Iterator[Tab]:
     """A tab of the administrator."""
-    with opened(browser, stocked, stocked.user, stocked.password) as tab:
+    with watched(admin_context, stocked) as tab:
         yield tab
 
 
 @pytest.fixture(scope="session")
-def bob(stocked: Server) -> str:
-    """A user who owns nothing; his password is `initial-1`."""
-    stocked.new_user("bob@example.com")
-    return "bob@example.com"
+def bobs_token(stocked: Server) -> str:
+    """A token of a user who owns nothing."""
+    return stocked.new_user("bob@example.com")
+
+
+@pytest.fixture(scope="session")
+def bobs_context(browser: Browser, stocked: Server, bobs_token: str) -> Iterator[BrowserContext]:
+    """A browser in which somebody is signed in who may see nothing of what others made."""
+    with signed_in(browser, stocked, bobs_token) as context:
+        yield context
 
 
 @pytest.fixture
-def bobs_tab(browser: Browser, stocked: Server, bob: str) -> Iterator[Tab]:
+def bobs_tab(bobs_context: BrowserContext, stocked: Server) -> Iterator[Tab]:
     """A tab of somebody who may see nothing of what others made."""
-    with opened(browser, stocked, bob, "initial-1") as tab:
+    with watched(bobs_context, stocked) as tab:
         yield tab

@@ -25,7 +25,7 @@ def test_every_page_fits_its_window_and_asks_no_other_host(
     browser: Browser, stocked: Server, width: int, theme: str
 ) -> None:
     options = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
-    with opened(browser, stocked, stocked.user, stocked.password, **options) as tab:
+    with opened(browser, stocked, stocked.token, **options) as tab:
         for path in PAGES:
             assert tab.open(path).status == 200, path
             expect(tab.page.get_by_role("heading", level=1)).to_be_visible()
@@ -78,12 +78,12 @@ def test_lists_search_and_tree_tell_nothing_of_others_things(bobs_tab: Tab) -> N
         assert "depth-6" not in main.inner_text(), path
 
 
-def test_the_theme_is_kept_for_the_user_in_every_browser(browser: Browser, stocked: Server, bob: str) -> None:
-    with opened(browser, stocked, bob, "initial-1") as tab:
+def test_the_theme_is_kept_for_the_user_in_every_browser(browser: Browser, stocked: Server, bobs_token: str) -> None:
+    with opened(browser, stocked, bobs_token) as tab:
         with tab.page.expect_response("**/api/millpond/ui/preferences"):
             tab.page.get_by_role("button", name="Dark").click()
         expect(tab.page.locator("html")).to_have_attribute("data-theme", "dark")
-    with opened(browser, stocked, bob, "initial-1", color_scheme="light") as tab:
+    with opened(browser, stocked, bobs_token, color_scheme="light") as tab:
         expect(tab.page.locator("html")).to_have_attribute("data-theme", "dark")
         expect(tab.page.get_by_role("button", name="Dark")).to_have_attribute("aria-pressed", "true")
         background = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -121,7 +121,7 @@ def test_each_control_has_a_name(tab: Tab) -> None:
 
 def test_the_browser_tree_opens_on_demand_where_there_is_little_room(browser: Browser, stocked: Server) -> None:
     narrow = {"viewport": {"width": 768, "height": 900}}
-    with opened(browser, stocked, stocked.user, stocked.password, **narrow) as tab:
+    with opened(browser, stocked, stocked.token, **narrow) as tab:
         tab.open("/catalog/shop/silver")
         tree = tab.page.get_by_role("tree")
         expect(tree).to_be_hidden()

@@ -1,24 +1,33 @@
 """Signing in and out in a browser."""
 
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import Tab, new_tab, opened, sign_in
+from tests.browser.conftest import Tab, new_tab, signed_in, watched
 from tests.servers import Server
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def stranger(browser: Browser, stocked: Server):
+def stranger(browser: Browser, stocked: Server) -> Iterator[Tab]:
     """A tab of nobody."""
     context = browser.new_context()
-    tab = new_tab(context, stocked)
-    yield tab
+    with watched(context, stocked) as tab:
+        yield tab
     context.close()
-    tab.check()
+
+
+def fill_form(tab: Tab, user: str, password: str, path: str = "/sign-in") -> None:
+    """Fill the form of the sign-in page and send it."""
+    tab.page.goto(tab.url + path)
+    tab.page.get_by_label("User name").fill(user)
+    tab.page.get_by_label("Password").fill(password)
+    tab.page.get_by_role("button", name="Sign in", exact=True).click()
+    tab.page.wait_for_selector("main")
 
 
 def test_a_stranger_is_led_to_the_sign_in_page_and_then_where_he_wanted_to_go(stranger: Tab, stocked: Server) -> None:
@@ -32,7 +41,7 @@ def test_a_stranger_is_led_to_the_sign_in_page_and_then_where_he_wanted_to_go(st
 
 def test_a_wrong_password_says_so_and_keeps_the_name(stranger: Tab, stocked: Server) -> None:
     stranger.expected.append("401")
-    sign_in(stranger, stocked.user, "not-the-password")
+    fill_form(stranger, stocked.user, "not-the-password")
     expect(stranger.page.get_by_role("alert")).to_have_text("User name or password is wrong.")
     expect(stranger.page.get_by_label("User name")).to_have_value(stocked.user)
     assert not stranger.page.context.cookies()
@@ -52,13 +61,13 @@ def test_an_access_token_signs_in_and_its_session_is_out_of_reach_of_scripts(str
 
 @pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)"])
 def test_signing_in_leads_to_no_other_site(stranger: Tab, stocked: Server, target: str) -> None:
-    sign_in(stranger, stocked.user, stocked.password, f"/sign-in?next={quote(target, safe='')}")
+    fill_form(stranger, stocked.user, stocked.password, f"/sign-in?next={quote(target, safe='')}")
     expect(stranger.page).to_have_url(f"{stocked.url}/")
 
 
 def test_the_sign_in_page_does_not_reflect_markup(stranger: Tab, stocked: Server) -> None:
     stranger.expected.append("401")
-    sign_in(
+    fill_form(
         stranger,
         '"><script>window.hurt=1</script>',
         "x" * 8,
@@ -68,10 +77,11 @@ def test_the_sign_in_page_does_not_reflect_markup(stranger: Tab, stocked: Server
     assert not stranger.is_hurt()
 
 
-def test_signing_out_ends_the_session_and_other_tabs_act_no_more(browser: Browser, stocked: Server) -> None:
-    with opened(browser, stocked, stocked.user, stocked.password) as first:
-        second = new_tab(first.page.context, stocked)
+def test_signing_out_ends_the_session_and_other_tabs_leave(browser: Browser, stocked: Server) -> None:
+    with signed_in(browser, stocked, stocked.token) as context, watched(context, stocked) as first:
+        second = new_tab(context, stocked)
         second.open("/connect")
+        second.page.wait_for_function("window.did_handshake")
         first.open("/")
         first.page.get_by_label("Signed in as").click()
         first.page.get_by_role("button", name="Sign out").click()
@@ -81,12 +91,36 @@ def test_signing_out_ends_the_session_and_other_tabs_act_no_more(browser: Browse
         expect(first.page).to_have_title("Sign in · Millpond")
 
 
-def test_an_open_page_of_a_session_that_ended_elsewhere_does_nothing(browser: Browser, stocked: Server) -> None:
-    with opened(browser, stocked, stocked.user, stocked.password) as tab:
+def test_an_open_page_does_nothing_once_its_owner_is_inactive(browser: Browser, stocked: Server) -> None:
+    token = stocked.new_user("carol@example.com")
+    with signed_in(browser, stocked, token) as context:
+        tab = new_tab(context, stocked)
         tab.open("/connect")
-        before = len(stocked.call("GET", "/api/2.0/token/list")[1].get("token_infos", []))
-        cookie = tab.page.context.cookies()[0]
-        tab.page.context.request.post(f"{stocked.url}/sign-out", headers={"Origin": stocked.url}, max_redirects=0)
-        assert cookie["name"] == "millpond_session"
+        found = stocked.call("GET", "/api/2.0/preview/scim/v2/Users?filter=userName+eq+%22carol%40example.com%22")[1]
+        path = f"/api/2.0/preview/scim/v2/Users/{found['Resources'][0]['id']}"
+        deactivate = {
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{"op": "replace", "path": "active", "value": False}],
+        }
+        assert stocked.call("PATCH", path, deactivate)[0] < 300
+        tab.page.get_by_label("What the token is for").fill("too late")
+        tab.page.get_by_role("button", name="Create token").click()
         expect(tab.page).to_have_title("Sign in · Millpond")
-        assert len(stocked.call("GET", "/api/2.0/token/list")[1].get("token_infos", [])) == before
+
+
+def test_the_pages_socket_needs_a_session(browser: Browser, stocked: Server) -> None:
+    context = browser.new_context()
+    address = stocked.url.replace("http", "ws") + "/_nicegui_ws/socket.io/?client_id=x&EIO=4&transport=websocket"
+    page = context.new_page()
+    page.goto(f"{stocked.url}/sign-in")
+    opened = page.evaluate(
+        """(address) => new Promise((done) => {
+            const socket = new WebSocket(address);
+            socket.onopen = () => done(true);
+            socket.onerror = () => done(false);
+        })""",
+        address,
+    )
+    context.close()
+    assert not opened
+    assert stocked.call("GET", "/_nicegui_ws/socket.io/?EIO=4&transport=polling", token="")[0] == 401

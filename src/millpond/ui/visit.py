@@ -120,6 +120,9 @@ def add_page(
     @ui.page(page.path, response_timeout=30)
     async def build(request: Request, client: Client) -> None:
         visit = await run_in_threadpool(_visit_of, request, services)
+        outer = client.content.parent_slot
+        if outer is not None:  # Quasar draws its page as a second <main> around ours
+            outer.parent.props["role"] = "none"
         client.storage[_SESSION_KEY] = request.cookies.get(SESSION_COOKIE)
         client.page = copy(client.page)
         client.page.dark = {Theme.AUTO: None, Theme.DARK: True, Theme.LIGHT: False}[visit.theme]
