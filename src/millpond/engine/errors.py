@@ -76,6 +76,11 @@ class UnsupportedError(SparkError):
     code = "NOT_IMPLEMENTED"
     java_class = "org.apache.spark.SparkUnsupportedOperationException"
 
+    @property
+    def java_classes(self) -> tuple[str, ...]:
+        """PySpark knows the parent class only."""
+        return (self.java_class, "java.lang.UnsupportedOperationException", *super().java_classes[1:])
+
 
 class ExecutionError(SparkError):
     """The work itself failed: a violated constraint, a conflict, unreadable files."""
