@@ -129,6 +129,14 @@ def test_a_minted_token_is_its_principal_for_a_while(identity: Identity, bob: Pr
     assert identity.service.authenticate(identity.service.mint(SYSTEM, 60)) == SYSTEM
 
 
+def test_a_token_for_users_code_is_good_for_its_paths_only(identity: Identity, bob: Principal) -> None:
+    token = identity.service.mint(bob, 60, paths=["/api/2.0/mlflow"])
+    assert identity.service.authenticate(token, path="/api/2.0/mlflow/runs/get") == bob
+    for path in (None, "/api/2.0/token/create", "/api/2.0/mlflow/../token/create", "/api/2.0/mlflow-artifacts/x"):
+        with pytest.raises(PermissionDenied, match="/api/2.0/mlflow only"):
+            identity.service.authenticate(token, path=path)
+
+
 def test_nobody_signs_in_as_the_system(identity: Identity) -> None:
     with pytest.raises(Unauthenticated):
         identity.service.authenticate_password("system", "")

@@ -95,10 +95,19 @@ class IdentityService:
             raise Unauthenticated("User name or password is wrong.")
         return principal
 
-    def mint(self, principal: Principal, ttl_s: float) -> str:
-        """A signed token with which a part of this server acts as the principal for a short time."""
+    def mint(self, principal: Principal, ttl_s: float, *, paths: Sequence[str] | None = None) -> str:
+        """A signed token with which a part of this server acts as the principal for a time.
+
+        Where it gets into users' code, give the `paths` that the code needs: then it is good for them and what is
+        below them only, and cannot make a credential that outlives it.
+        """
         now = utc_now()
-        return self._signer.sign(Claims(principal_id=principal.id, expires_at=now + timedelta(seconds=ttl_s)), now=now)
+        claims = Claims(
+            principal_id=principal.id,
+            expires_at=now + timedelta(seconds=ttl_s),
+            paths=None if paths is None else tuple(paths),
+        )
+        return self._signer.sign(claims, now=now)
 
     def sign_in(
         self, *, user_name: str | None = None, password: str | None = None, token: str | None = None, address: str = ""
