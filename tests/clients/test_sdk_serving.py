@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, InvalidState, NotFound, OperationFailed, ResourceConflict
 from databricks.sdk.service.iam import Patch, PatchOp, PatchSchema
@@ -35,6 +36,8 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
 from tests.clients.mlflow_session import signed_in
+from tests.conftest import BACKENDS
+from tests.postgres import fresh_database
 from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]  # the clients' warnings are not ours
@@ -241,25 +244,69 @@ def test_a_version_that_does_not_exist_is_not_found(registered: Registered) -> N
 # The server dies
 
 
-def test_endpoints_come_back_after_the_tree_was_killed(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data") as server:
+@pytest.fixture(params=BACKENDS)
+def flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Flags for a server on each kind of database."""
+    if request.param == "sqlite":
+        yield []
+        return
+    with fresh_database(request.getfixturevalue("postgres_url")) as url:
+        yield ["--database-url", url]
+
+
+def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: Path, flags: list[str]) -> None:
+    with running_server(tmp_path / "data", *flags) as server:
         registered = register_models(server)
         sdk = registered.sdk.serving_endpoints
         sdk.create_and_wait("steady", config=config_of(registered.name, "1"), timeout=PATIENCE)
+        (worker,) = workers_of(server.data_dir)
+
+        kill(parent_of(worker))  # the server alone: its supervisor starts another
+        wait_until(lambda: not alive(worker), what="the worker ending with its server")
+        wait_until(lambda: workers_of(server.data_dir), timeout_s=120, what="another worker")
+        check_answers(sdk, "steady", [1, 0, 1, 0])
+
         sdk.create("begun", config=config_of(registered.name, "2"))
         tree = processes_below(server.state["pid"])
         for pid in (server.state["pid"], *tree):
             kill(pid)
         wait_until(lambda: not any(alive(pid) for pid in tree), what="the whole tree being gone")
-        up(server.data_dir)
+        up(server.data_dir, *flags)
         server = server_of(server.data_dir)
         sdk = sdk_of(server, server.token).serving_endpoints
-        for name, expected in (("steady", [1, 0, 1, 0]), ("begun", [0, 1, 0, 1])):
-            wait_until(lambda name=name: sdk.get(name).state.ready is READY, timeout_s=120, what=name)
-            assert sdk.query(name, dataframe_records=RECORDS).predictions == expected
-        workers = processes_below(server.state["pid"])
+        check_answers(sdk, "steady", [1, 0, 1, 0])
+        check_answers(sdk, "begun", [0, 1, 0, 1])
+        workers = workers_of(server.data_dir)
+        assert len(workers) == 2
         run_cli("down", "--data-dir", str(server.data_dir))
-        wait_until(lambda: not any(alive(pid) for pid in workers), what="no process being left")
+        wait_until(lambda: not any(alive(pid) for pid in workers), what="no worker being left")
+
+
+def check_answers(sdk: Any, name: str, expected: list[int]) -> None:
+    def ready() -> bool:
+        try:
+            return sdk.get(name).state.ready is READY
+        except requests.exceptions.ConnectionError:  # the server has just been killed
+            return False
+
+    wait_until(ready, timeout_s=180, what=f"{name} being ready")
+    assert sdk.query(name, dataframe_records=RECORDS).predictions == expected
+
+
+def workers_of(data_dir: Path) -> list[int]:
+    """Processes whose working directory is a worker's."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if (directory / "cwd").readlink().is_relative_to(data_dir / "run" / "serving"):
+                found.append(int(directory.name))
+        except OSError:
+            continue
+    return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def kill(pid: int) -> None:

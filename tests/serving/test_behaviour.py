@@ -18,7 +18,7 @@ from tests.servers import wait_until
 from tests.serving.harness import ServingServer, serving_server
 from tests.serving.test_endpoints import API, process_exists
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 6.0
 needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock to confine with")
 
 
@@ -120,7 +120,7 @@ def test_a_hanging_request_times_out_and_its_worker_is_replaced(serving: Serving
     began = time.monotonic()
     answer = serving.ask("obedient", "hang")
     assert (answer.status, answer.json["error_code"]) == (504, "DEADLINE_EXCEEDED")
-    assert time.monotonic() - began < TIMEOUT_S + 3
+    assert time.monotonic() - began < TIMEOUT_S + 10
     assert serving.ask("obedient", "pid").json == {"predictions": [pid]}  # its other threads still answer
     wait_for_another(serving, pid)
 
