@@ -120,10 +120,11 @@ class Containers(Base):
                 if renamed in RESERVED_CATALOGS:
                     raise InvalidArgument(f"The catalog name '{renamed}' is reserved; choose another.")
                 values["name"] = renamed
+            schemas = containers.list_schemas(connection, catalog.id, None, _EVERY)  # by their names before
             containers.update_catalog(connection, catalog.id, touched(principal, values))
             acts.changed(connection, principal.name, "update", "catalog", name, **described_change(values))
             if renamed != name:
-                for schema in containers.list_schemas(connection, catalog.id, None, _EVERY):
+                for schema in schemas:
                     self._models_moved(connection, schema, SchemaName(renamed, schema.name.schema))
             return self._catalog(connection, renamed)
 
