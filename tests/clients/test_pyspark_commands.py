@@ -126,3 +126,14 @@ def test_another_user_reaches_nothing_by_command(spark: Any, orders: str, server
         refused(other, f"DESCRIBE HISTORY delta.`{location}`", AnalysisException, "INSUFFICIENT_PERMISSIONS")
     finally:
         other.stop()
+
+
+def test_temporary_views_are_described_like_tables(spark: Any) -> None:
+    spark.sql("SELECT 1 AS a, 'x' AS b").createOrReplaceTempView("tmp")
+    assert rows(spark, "DESCRIBE tmp") == [("a", "int", None), ("b", "string", None)]
+    assert rows(spark, "SHOW COLUMNS IN tmp") == [("a",), ("b",)]
+    assert rows(spark, "DESCRIBE tmp B") == [("col_name", "b"), ("data_type", "string"), ("comment", "NULL")]
+    refused(spark, "DESCRIBE tmp c", AnalysisException, "UNRESOLVED_COLUMN.WITH_SUGGESTION")
+    assert ("", "tmp", True) in rows(spark, "SHOW TABLES")
+    spark.sql("DROP VIEW tmp")
+    refused(spark, "DESCRIBE tmp", AnalysisException, "TABLE_OR_VIEW_NOT_FOUND")

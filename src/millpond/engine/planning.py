@@ -7,19 +7,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, wire
 from millpond.engine.binding import Binder, KeptTables
 from millpond.engine.catalog_calls import CatalogCalls
 from millpond.engine.commanding import Commands
 from millpond.engine.dml import CreateTableAs, CreateView, DescribeQuery, Explain, Insert, Nothing, ResetSetting, SetSetting, parse_statement
-from millpond.engine.errors import AnalysisError, unsupported
+from millpond.engine.errors import AnalysisError, column_not_found, unsupported
 from millpond.engine.freshness import Kept, Mark
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, analyse
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.statements import parse_command
-from millpond.engine.syntax.model import Drop
+from millpond.engine.syntax.model import DescribeTable, Drop, ShowColumns
 from millpond.engine.upstream import Upstream
 from millpond.engine.views import Views
 from millpond.engine.writes import Writer, write_of_v1, write_of_v2
@@ -205,6 +206,8 @@ class Planner:
         if known is not None:
             if isinstance(known, Drop) and self._views.is_temporary(call.session, known):
                 return self._result(lambda: self._views.drop_temporary(call.session, known))
+            if isinstance(known, DescribeTable | ShowColumns) and self._views.is_temporary_name(call.session, known.table.name):
+                return self._describe_temporary(call, known)
             return self._result(lambda: self._commands.run(call.session, known))
         statement = parse_statement(text)
         if statement is not None:
@@ -213,6 +216,27 @@ class Planner:
         if query.kind == "query":
             return self._lazy(call, source)
         return self._change(call, source, query)
+
+    def _describe_temporary(self, call: _Call, command: DescribeTable | ShowColumns) -> Local:
+        """DESCRIBE and SHOW COLUMNS of a temporary view: the engine knows its columns, and nobody else."""
+        relation = proto.relations.Relation()
+        relation.read.named_table.unparsed_identifier = ".".join(map(quote, command.table.name))
+        bound = self._bound(call, relation)
+
+        async def describe() -> Any:
+            found = await self._commands.describe_query(call.session, bound, call.needs)
+            if isinstance(command, ShowColumns):
+                return found.select(["col_name"])
+            if command.column is None:
+                return found
+            names = [str(name).lower() for name in found.column("col_name").to_pylist()]
+            if command.column[0].lower() not in names:
+                raise column_not_found(command.column[0], tuple(names))
+            row = found.slice(names.index(command.column[0].lower()), 1).to_pylist()[0]
+            pairs = [(key, "NULL" if value is None else value) for key, value in row.items()]
+            return wire.string_table(["info_name", "info_value"], pairs)
+
+        return self._result(describe)
 
     def _lazy(self, call: _Call, source: Any) -> Local:
         """A query runs when its result is asked for; until then the client keeps it, its names made absolute."""

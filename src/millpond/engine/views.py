@@ -118,6 +118,10 @@ class Views:
         """Whether a DROP means a temporary view."""
         return command.kind.upper() in {"VIEW", "TABLE"} and self._slot(session, command.name) is not None
 
+    def is_temporary_name(self, session: Session, name: tuple[str, ...]) -> bool:
+        """Whether a name means a temporary view."""
+        return self._slot(session, name) is not None
+
     async def drop_temporary(self, session: Session, command: Drop) -> Any:
         """Drop a temporary view."""
         self.drop(session, command.name)
