@@ -3,18 +3,22 @@
 import base64
 import http.client
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from millpond.identity import middleware
 from millpond.identity.limits import MAX_BODY_BYTES, MAX_PUBLIC_BODY_BYTES
+from millpond.identity.middleware import current_principal, guarded
 from millpond.identity.page_headers import _FILES
 from millpond.kernel.database import Database
 from millpond.kernel.migrations import ensure_schema
@@ -348,3 +352,28 @@ def test_answers_tell_browsers_what_they_must_not_do(site: Site) -> None:
 )  # fmt: skip
 def test_stored_files_are_told_from_pages(path: str, is_file: bool) -> None:
     assert bool(_FILES.match(path)) is is_file
+
+
+def test_slow_handlers_keep_nobody_waiting_at_the_door(tmp_path: Path) -> None:
+    identity = build_identity(own_database(tmp_path))
+    release, waiting = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        waiting.release()
+        release.wait(30)
+
+    app = FastAPI()
+    app.add_api_route("/slow", wait)
+
+    @app.get("/quick")
+    async def quick() -> str:
+        return current_principal().name
+
+    with serving(guarded(app, identity=identity.service)) as url, ThreadPoolExecutor(60) as pool:
+        headers = {"Authorization": f"Bearer {identity.admin_token}"}
+        slow = [pool.submit(httpx.get, url + "/slow", headers=headers, timeout=60) for _ in range(60)]
+        for _ in range(40):  # every thread that handlers have
+            assert waiting.acquire(timeout=30)
+        assert httpx.get(url + "/quick", headers=headers, timeout=10).json() == ADMIN
+        release.set()
+        assert {answer.result().status_code for answer in slow} == {200}

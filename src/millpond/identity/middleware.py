@@ -14,8 +14,9 @@ from contextvars import ContextVar
 from functools import partial
 from urllib.parse import quote
 
+import anyio
+import anyio.to_thread
 from sqlalchemy.exc import OperationalError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,6 +54,9 @@ PUBLIC_PATHS = frozenset({
 """Compared with the decoded path, whole: nothing below them is public, nor any other spelling of them."""
 _RECHECK_S = 15
 _POLICY_VIOLATION = 1008
+_THREADS = 16
+"""The door's own, so that slow handlers, which share the other threads, keep nobody waiting outside. More than the
+passwords that may be checked at once, so that those keep no token waiting."""
 
 _principal: ContextVar[Principal | None] = ContextVar("millpond_principal", default=None)
 
@@ -92,6 +96,7 @@ class AuthMiddleware:
         self._app = app
         self._identity = identity
         self._public_url = public_url
+        self._threads = anyio.CapacityLimiter(_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through with its principal, or answer 401, 403 or the way to the sign-in page."""
@@ -104,7 +109,7 @@ class AuthMiddleware:
             if is_foreign(connection, public_url=self._public_url, cookie=SESSION_COOKIE):
                 raise PermissionDenied("The request comes from a page of another site.")
             if scope["path"] not in PUBLIC_PATHS:
-                principal = await run_in_threadpool(self._authenticate, connection)
+                principal = await self._authenticated(connection)
         except OperationalError as error:
             unreachable = Unavailable("The database cannot be reached; try again.")
             log.error("no database at the door", exc_info=error)
@@ -121,6 +126,9 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
         finally:
             _principal.reset(reset)
+
+    async def _authenticated(self, connection: HTTPConnection) -> Principal:
+        return await anyio.to_thread.run_sync(self._authenticate, connection, limiter=self._threads)
 
     def _authenticate(self, connection: HTTPConnection) -> Principal:
         header = connection.headers.get("authorization")
@@ -153,7 +161,7 @@ class AuthMiddleware:
             if message["type"] != "websocket.receive" or time.monotonic() - checked < _RECHECK_S:
                 return message
             try:
-                await run_in_threadpool(self._authenticate, connection)
+                await self._authenticated(connection)
             except Unauthenticated:
                 return {"type": "websocket.disconnect", "code": _POLICY_VIOLATION, "reason": "the session has ended"}
             checked = time.monotonic()
