@@ -3,10 +3,16 @@
 import asyncio
 import gc
 import signal
+import sys
+import threading
 from collections.abc import Callable
+from functools import partial
+
+import uvloop
 
 from millpond.catalog.service import open_catalog
 from millpond.engine.engines import ApiDoor
+from millpond.engine import proto
 from millpond.engine.freshness import change_mark
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
@@ -21,17 +27,24 @@ from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
 
 _DRAIN_S = 20.0
+_RECURSION_LIMIT = 12_000
+"""Python's frames, of which the walk over a plan takes two for each level of nesting."""
+
+# All that MLflow's client in a user's function needs; the token there cannot make another one, nor do anything else.
+_MLFLOW_PATHS = ("/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/3.0/mlflow", "/version")
 
 
 def main() -> None:
     """Serve Spark Connect until SIGTERM; then finish what runs."""
     gc.disable()  # imports make garbage collection run for nothing
+    threading.stack_size(proto.STACK_BYTES)
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     keep_out("pandas")
     settings = load_settings()
     configure_logs(settings.log_level, process="gateway")
     gc.enable()
     gc.freeze()
-    asyncio.run(_serve(settings))
+    uvloop.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -43,7 +56,7 @@ async def _serve(settings: Settings) -> None:
     ensure_schema(database)
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
     catalog = open_catalog(database, settings, _exact_name(DirectoryService(database)))
-    api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=identity.mint)
+    api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     gateway = await serve(gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate)
     report_ready({"port": gateway.port})
     await stop.wait()

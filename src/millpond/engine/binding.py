@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from millpond.catalog.domain import ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
 from millpond.catalog.service import CatalogService
@@ -34,7 +36,9 @@ KeptTables = Kept[tuple[Principal, ObjectName], Table]
 
 MAX_VIEW_DEPTH = 50
 GLOBAL_TEMP = "global_temp"
-_MAX_DEPTH = 900
+_MAX_DEPTH = 3000
+_UNKNOWN_FIELDS_SEEN_TO = 10
+"""Deeper than this, each message is looked at by itself: `DiscardUnknownFields` stops at 64 levels."""
 _plan_ids = count(1 << 40)
 """Ids of relations that the gateway makes; clients count theirs from 0."""
 
@@ -113,6 +117,8 @@ class Binder:
         self._level += 1
         if self._level > _MAX_DEPTH:
             raise AnalysisError("PLAN_TOO_DEEP", f"The plan is nested deeper than {_MAX_DEPTH} levels.", sql_state="54001")
+        if self._level > _UNKNOWN_FIELDS_SEEN_TO and len(UnknownFieldSet(message)):
+            raise unsupported("The plan has protobuf fields that this gateway does not know; use PySpark 4.1 or 4.2.")
         handler = _HANDLERS.get(kind)
         if handler is None:
             self._bind_fields(message)

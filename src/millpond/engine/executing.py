@@ -36,12 +36,12 @@ class Executions:
         self._upstream = upstream
         self._threads = threads
 
-    async def execute(self, session: Session, request: Any, write: Write) -> None:
+    async def execute(self, session: Session, request: Any, size: int, write: Write) -> None:
         """Run a plan and stream its answer."""
         request.operation_id = request.operation_id or str(uuid4())
         if request.operation_id in session.operations:
             raise _handle_error("OPERATION_ALREADY_EXISTS", request.operation_id, "Operation already exists.")
-        if request.plan.ByteSize() <= _PLANNED_INLINE_BYTES:
+        if size <= _PLANNED_INLINE_BYTES:
             decided = self._planner.plan(session, request.plan)
         else:
             loop = asyncio.get_running_loop()
@@ -106,7 +106,7 @@ class Executions:
             return
         asyncio.get_running_loop().call_later(_AWAY_S, _end_if_unread, session, operation, operation.position)
 
-    async def reattach(self, session: Session, request: Any, write: Write) -> None:
+    async def reattach(self, session: Session, request: Any, _size: int, write: Write) -> None:
         """Go on with an answer whose stream broke."""
         operation = session.operations.get(request.operation_id)
         if operation is None:

@@ -20,7 +20,7 @@ from millpond.catalog.service import CatalogService
 from millpond.engine import proto, wire
 from millpond.engine.commanding import Commands
 from millpond.engine.engines import ApiDoor, EngineOptions, Engines
-from millpond.engine.errors import ExecutionError
+from millpond.engine.errors import AnalysisError, ExecutionError
 from millpond.engine.executing import Executions
 from millpond.engine.freshness import Mark
 from millpond.engine.planning import Planner
@@ -97,6 +97,7 @@ class Gateway:
         upstream = self._upstream = Upstream(self._engines, self._uploads)
         commands = Commands(catalog, upstream, options.storage_options)
         planner = Planner(catalog, self.sessions, upstream, commands, Writer(catalog, upstream, options.storage_options), options.mark)
+        proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
         self._executions = Executions(planner, upstream, self._threads)
         self._calls = SessionCalls(self.sessions, planner, upstream, commands, self._uploads, self._threads)
@@ -179,7 +180,7 @@ class Gateway:
         async def handle(data: bytes, context: Any) -> None:
             async with self._answering(name, context):
                 request, session = await self._open(kind, data, context)
-                await work(session, request, context.write)
+                await work(session, request, len(data), context.write)
 
         return handle
 
@@ -202,7 +203,10 @@ class Gateway:
             raise ExecutionError("SERVER_STOPPING", "The server is stopping; try again when it is back.", sql_state="57P01")
         principal = await self._principal(context)
         try:
-            request = kind.FromString(data)
+            if len(data) <= proto.SAFE_BYTES:
+                request = kind.FromString(data)
+            else:
+                request = await asyncio.get_running_loop().run_in_executor(self._threads, kind.FromString, data)
         except Exception as error:  # protobuf's DecodeError has no stable home
             raise ExecutionError("CONNECT_INVALID_PLAN.CANNOT_PARSE", f"The request is no {kind.DESCRIPTOR.name}.", sql_state="56K00") from error
         session = self.sessions.get(principal, request.session_id)
@@ -237,6 +241,12 @@ class Gateway:
         except MillpondError as error:
             metrics.SPARK_CALLS.labels(name, getattr(error, "error_class", error.code)).inc()
             failure = wire.failure_of(error)
+            context.set_trailing_metadata(failure.trailers)
+            await context.abort(failure.code, failure.message)
+        except RecursionError:
+            failure = wire.failure_of(
+                AnalysisError("PLAN_TOO_DEEP", "The plan is nested too deep; write an intermediate result to a table.", sql_state="54001")
+            )
             context.set_trailing_metadata(failure.trailers)
             await context.abort(failure.code, failure.message)
         except (asyncio.CancelledError, aio.AbortError):

@@ -42,3 +42,20 @@ base, relations, expressions, commands, catalog, types = _load(
 )
 
 SERVICE = "spark.connect.SparkConnectService"
+
+SAFE_BYTES = 48_000
+"""A message of this size is not nested so deep that reading it could exhaust a stack of 8 MB (measured: 74,000)."""
+
+
+def allow_deep_plans() -> None:
+    """Read messages nested deeper than 100, which a chain of 50 DataFrame operations is already.
+
+    Whoever reads larger messages than SAFE_BYTES does so on a thread with a stack of STACK_BYTES.
+    """
+    from google._upb import _message
+
+    _message.SetAllowOversizeProtos(True)
+
+
+STACK_BYTES = 64 << 20
+"""Enough for 65,000 levels, the most that protobuf reads then."""
