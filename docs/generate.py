@@ -62,9 +62,12 @@ def errors_page() -> str:
     from millpond.kernel import errors
     from millpond.kernel.http import STATUS_OF_CODE
 
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MillpondError)]
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.MillpondError)
+    ]
     rows = "\n".join(
-        f"| `{kind.code}` | {STATUS_OF_CODE.get(kind.code, 500)} | {' '.join((kind.__doc__ or '').split())} |" for kind in kinds
+        f"| `{kind.code}` | {STATUS_OF_CODE.get(kind.code, 500)} | {' '.join((kind.__doc__ or '').split())} |"
+        for kind in kinds
     )
     return f"""# Errors
 

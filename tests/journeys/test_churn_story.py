@@ -104,7 +104,9 @@ spark = SparkSession.builder.remote(os.environ["SPARK_REMOTE"]).getOrCreate()
 print(spark.sql("SELECT count(DISTINCT customer_id) n FROM prod_catalog.ml_models.churn_predictions").first().n,
       spark.table("{TABLE}").count())
 """
-    done = subprocess.run([sys.executable, "-c", code], env=told.client_env(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=told.client_env(), capture_output=True, text=True, timeout=120
+    )
     assert done.stdout.split() == ["7043", "7043"], done.stderr
 
 
@@ -124,4 +126,3 @@ def _customer(told: Server) -> dict:
 
     frame = pd.read_parquet(Path(run.__file__).parent / "telco_churn.parquet")
     return json.loads(frame.drop(columns=["churn", "_split"]).head(1).to_json(orient="records"))[0]
-

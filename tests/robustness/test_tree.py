@@ -28,7 +28,9 @@ def flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 
 def test_a_second_server_on_the_same_directory_is_refused(server: Server) -> None:
     """The message names the directory, the process and the way out."""
-    done = run_cli("up", "--detach", "--data-dir", str(server.data_dir), "--port", "0", "--spark-port", "0", check=False)
+    done = run_cli(
+        "up", "--detach", "--data-dir", str(server.data_dir), "--port", "0", "--spark-port", "0", check=False
+    )
     assert done.returncode == 1
     assert f"Another Millpond serves {server.data_dir} already" in done.stderr
     assert str(server.state["pid"]) in done.stderr
