@@ -28,6 +28,6 @@ def metric_text(value: float) -> str:
     """A metric with at most five digits that matter."""
     if value != value:
         return "NaN"
-    if value == int(value) and abs(value) < 1e7:
+    if abs(value) < 1e7 and value == int(value):
         return f"{int(value):,}"
     return f"{value:.5g}"

@@ -318,7 +318,8 @@ def metrics_text(metrics: Mapping[str, Any]) -> str:
     for names, words in _METRICS:
         value = next((str(metrics[name]) for name in names if name in metrics), "0")
         if value.isdecimal() and int(value):
-            parts.append(f"{int(value):,} {words}")
+            unit, what = words.split(" ", 1)
+            parts.append(f"{int(value):,} {unit if int(value) > 1 else unit.removesuffix('s')} {what}")
     size = next((str(metrics[name]) for name in _SIZES if name in metrics), "0")
     if size.isdecimal() and int(size):
         parts.append(size_text(int(size)))
