@@ -22,20 +22,23 @@ ROWS = 16_000_000
 def main() -> None:
     """Run the same calls in turn, one on each side, so that a drift of the machine hits both."""
     heading(f"Gateway against the bare engine (medians of {QUERIES} calls in turn)")
-    with tempfile.TemporaryDirectory() as directory, bare_sail(Path(directory)) as bare:
-        with millpond(Path(directory) / "data") as ours:
-            through = SparkSession.builder.remote(ours.spark_remote).create()
-            direct = SparkSession.builder.remote(bare.spark_remote).create()
-            _prepare(through, direct, directory)
-            _compare("range(1).collect()", lambda spark, _: spark.range(1).collect(), through, direct)
-            _compare("table, 1000 rows collected", lambda spark, t: spark.table(t).collect(), through, direct)
-            _compare(
-                "SQL with a filter and an aggregate",
-                lambda spark, t: spark.sql(f"SELECT count(*), max(id) FROM {t} WHERE id > 10").collect(),
-                through,
-                direct,
-            )
-            _stream(through, direct, ours.pid, bare.pid)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        bare_sail(Path(directory)) as bare,
+        millpond(Path(directory) / "data") as ours,
+    ):
+        through = SparkSession.builder.remote(ours.spark_remote).create()
+        direct = SparkSession.builder.remote(bare.spark_remote).create()
+        _prepare(through, direct, directory)
+        _compare("range(1).collect()", lambda spark, _: spark.range(1).collect(), through, direct)
+        _compare("table, 1000 rows collected", lambda spark, t: spark.table(t).collect(), through, direct)
+        _compare(
+            "SQL with a filter and an aggregate",
+            lambda spark, t: spark.sql(f"SELECT count(*), max(id) FROM {t} WHERE id > 10").collect(),
+            through,
+            direct,
+        )
+        _stream(through, direct, ours.pid, bare.pid)
 
 
 def _prepare(through: SparkSession, direct: SparkSession, directory: str) -> None:
@@ -67,19 +70,8 @@ def _stream(through: SparkSession, direct: SparkSession, our_pid: int, bare_pid:
             table = spark.range(ROWS).selectExpr(*columns).toArrow()
             kept.append((time.perf_counter() - began, cpu_s(pid) - before, table.nbytes / 1e9))
             del table
-    gigabytes = ours[0][2]
-    row(
-        "seconds per GB of Arrow",
-        median([r[0] for r in ours]) / gigabytes,
-        median([r[0] for r in bare]) / gigabytes,
-        "s",
-    )
-    row(
-        "server CPU seconds per GB",
-        median([r[1] for r in ours]) / gigabytes,
-        median([r[1] for r in bare]) / gigabytes,
-        "s",
-    )
+    for name, index in (("seconds per GB of Arrow", 0), ("server CPU seconds per GB", 1)):
+        row(name, *(median([run[index] / run[2] for run in side]) for side in (ours, bare)), "s")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The process tree: refused doubles, clear errors, and nothing acknowledged lost by kill -9 anywhere."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -163,10 +164,8 @@ def _ready(server: Server) -> bool:
 
 def _kill(pid: int | None) -> None:
     assert pid is not None
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _child(parent: int, module: str) -> int | None:
