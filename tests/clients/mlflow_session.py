@@ -1,5 +1,6 @@
 """Sign the official `mlflow` client of this process in to a server."""
 
+import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.utils import request_utils
 
 from tests.servers import Server
 
@@ -33,3 +35,12 @@ def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient
                 mlflow.end_run()
             mlflow.set_tracking_uri(before)
             mlflow.set_registry_uri(before)
+            _close_connections()
+
+
+def _close_connections() -> None:
+    """MLflow keeps its connections in a cache and lets them be collected unclosed, which pytest takes for a leak."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        request_utils._cached_get_request_session.cache_clear()
+        gc.collect()

@@ -130,7 +130,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         """Create the next version of a model from artifacts that this server keeps and the principal may read."""
         with mlflow_errors():
             check_model_source(source)
-        for named in {run_id, run_of_source(source)} - {None, ""}:
+        for named in {run_id or "", run_of_source(source) or ""} - {""}:
             self._tracking.get_run(named)  # raises for another's
         return super().create_model_version(name, source, run_id, *args, **values)
 

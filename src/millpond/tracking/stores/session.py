@@ -56,6 +56,13 @@ class SessionMaker:
         return self._read() if read_only else self._write()
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """For a write beside the sessions: inside a writing session it would wait for itself on SQLite."""
+        if getattr(self._active, "session", None) is not None:
+            raise AssertionError("a writing session is open in this thread")
+        yield
+
+    @contextmanager
     def _read(self) -> Iterator[Session]:
         with self._open(self._reading, writes=False) as session, _translated(session):
             yield session
@@ -92,23 +99,28 @@ def _limit(session: Session, criteria: Sequence[Any]) -> None:
 
 @contextmanager
 def _translated(session: Session) -> Iterator[None]:
+    with translated_errors():
+        try:
+            yield
+            session.commit()
+        except BaseException:
+            session.rollback()
+            raise
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Errors of ours and of the database leave the block as MLflow's."""
     try:
         yield
-        session.commit()
-    except MlflowException:
-        session.rollback()
-        raise
     except MillpondError as error:
-        session.rollback()
         raise to_mlflow_error(error) from error
     except exc.OperationalError as error:
-        session.rollback()
         log.error("the database failed", error=str(error.orig))
         raise MlflowException(
             "The database is busy or unreachable; try again.", error_code=databricks_pb2.TEMPORARILY_UNAVAILABLE
         ) from error
     except exc.SQLAlchemyError as error:
-        session.rollback()
         log.warning("the database refused a request", error=str(error))
         raise MlflowException(_reason(error), error_code=databricks_pb2.BAD_REQUEST) from error
 

@@ -1,10 +1,9 @@
 """MLflow's tracking store with owners: what one may see and change, and whose name stands on it."""
 
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlflow.entities import ExperimentTag, RunTag, ViewType
+from mlflow.entities import ExperimentTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT
@@ -15,7 +14,6 @@ from mlflow.store.tracking.dbmodels.models import (
     SqlRun,
     SqlTraceInfo,
 )
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 from sqlalchemy import Integer, and_, cast, or_
 from sqlalchemy.orm import Session, with_loader_criteria
@@ -33,6 +31,7 @@ from millpond.tracking.domain import (
     experiment_securable,
     item_securable,
 )
+from millpond.tracking.stores.runs import RunStore
 from millpond.tracking.stores.session import SessionMaker, mlflow_errors
 
 OWNER_TAG = "mlflow.ownerEmail"  # as Databricks names it
@@ -45,7 +44,7 @@ def experiment_owner(database: Database, experiment_id: str) -> str | None:
         return store.find_owner(connection, Owned.EXPERIMENT, experiment_id)
 
 
-class OwnedTrackingStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no types
+class OwnedTrackingStore(RunStore):
     """MLflow's SQL store on our engine, limited to what the current principal may reach."""
 
     def __init__(self, database: Database, principal: Callable[[], Principal]) -> None:
@@ -87,12 +86,12 @@ class OwnedTrackingStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
 
     def _get_experiment(self, session: Session, experiment_id: str, view_type: str, eager: bool = False) -> Any:
         experiment = super()._get_experiment(session, experiment_id, view_type, eager=eager)
-        if self._writing(session) and str(experiment.experiment_id) == DEFAULT_EXPERIMENT_ID:
+        if self._is_writing(session) and str(experiment.experiment_id) == DEFAULT_EXPERIMENT_ID:
             with mlflow_errors():
                 require(self._principal(), Act.MANAGE, experiment_securable(DEFAULT_EXPERIMENT_ID, None))
         return experiment
 
-    def _writing(self, session: Session) -> bool:
+    def _is_writing(self, session: Session) -> bool:
         return session is getattr(self.ManagedSessionMaker._active, "session", None)
 
     def _validate_run_accessible(self, session: Session, run_id: str) -> None:
@@ -159,20 +158,6 @@ class OwnedTrackingStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
             with mlflow_errors():
                 raise InvalidArgument(f"Tag '{key}' is set by the server and cannot be deleted.")
         super().delete_experiment_tag(experiment_id, key)
-
-    def create_run(self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str) -> Any:
-        """Create a run of the current principal, whatever user the client claims."""
-        name = self._principal().name
-        tags = [tag for tag in tags or [] if tag.key != MLFLOW_USER] + [RunTag(MLFLOW_USER, name)]
-        return super().create_run(experiment_id or DEFAULT_EXPERIMENT_ID, name, start_time, tags, run_name)
-
-    def set_tag(self, run_id: str, tag: Any) -> None:
-        """Set a tag of a run; the user's is kept as it is."""
-        if tag.key != MLFLOW_USER:
-            super().set_tag(run_id, tag)
-
-    def _set_tags(self, run_id: str, tags: Any) -> None:
-        super()._set_tags(run_id, [tag for tag in tags or [] if tag.key != MLFLOW_USER])
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Delete a tag of a run; the user's cannot be."""
@@ -257,11 +242,6 @@ class OwnedTrackingStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         owners = tuple(name for name in (run.info.user_id, owner) if name)
         securable = item_securable("run", run.info.run_id, experiment_id=run.info.experiment_id, owners=owners)
         return allows(self._principal(), Act.WRITE, securable)
-
-
-def new_run_id() -> str:
-    """A run id as MLflow makes them: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
 
 
 def _must_find(query: Any, message: str) -> None:
