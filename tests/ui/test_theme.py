@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from millpond.ui.theme import DARK, LIGHT, stylesheet
+from millpond.ui.theme import DARK, LIGHT, QUASAR_COLOURS, stylesheet
 
 THEMES = {"light": LIGHT, "dark": DARK}
 SURFACES = ("bg", "surface", "sunken", "hover")
@@ -67,3 +67,8 @@ def as_css(tokens: Mapping[str, str]) -> list[str]:
 def test_the_style_sheet_holds_every_token() -> None:
     style = stylesheet()
     assert all(line in style for tokens in THEMES.values() for line in as_css(tokens))
+
+
+def test_notifications_are_readable() -> None:
+    for name in ("primary", "positive", "negative", "warning", "info"):
+        assert contrast("#ffffff", QUASAR_COLOURS[name]) >= 4.5, name

@@ -1,6 +1,7 @@
 """Puts the pages onto the server's application."""
 
 from fastapi import FastAPI
+from nicegui import app as pages_app
 from nicegui import ui
 from starlette.routing import Match, Mount
 from starlette.types import Scope
@@ -10,7 +11,7 @@ from millpond.ui import assets, preferences, sign_in
 from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, tables, volumes
 from millpond.ui.services import Services
 from millpond.ui.shell import draw_error, frame
-from millpond.ui.theme import FAVICON
+from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
 _MODULES = (home, catalog, tables, volumes, experiments, models, serving, search, connect)
@@ -39,6 +40,7 @@ def install(app: FastAPI, services: Services) -> None:
         reconnect_timeout=20,
         show_welcome_message=False,
     )
+    pages_app.config.quasar_config["brand"].update(QUASAR_COLOURS)
     mounted = app.router.routes.pop()
     assert isinstance(mounted, Mount)
     app.router.routes.append(_Pages("/", app=mounted.app))

@@ -84,6 +84,17 @@ def _declarations(tokens: Mapping[str, str], scheme: str) -> str:
     return f"  color-scheme: {scheme};\n{lines}"
 
 
+QUASAR_COLOURS: Mapping[str, str] = {
+    "primary": LIGHT["accent"],
+    "positive": LIGHT["good"],
+    "negative": LIGHT["bad"],
+    "warning": LIGHT["warn"],
+    "info": LIGHT["info"],
+    "dark": DARK["surface"],
+    "dark-page": DARK["bg"],
+}
+"""For the notifications, which Quasar draws with white text."""
+
 LOGO = (
     '<svg viewBox="0 0 24 24" width="24" height="24" fill="none" stroke="currentColor" stroke-width="1.9" '
     'stroke-linecap="round" aria-hidden="true"><circle cx="12" cy="7.2" r="3.1" fill="currentColor" stroke="none"/>'
