@@ -112,7 +112,7 @@ def fit_by_name(source: Sequence[Field], table: Sequence[Field], *, merge_schema
     for field in unknown:
         columns.append((field["name"], _nullable(field)))
     same = [f["name"] for f in source] == [name for name, _ in columns] and all(text == quote(name) for name, text in columns)
-    return None if same else Fit(columns=tuple(columns), adds_columns=bool(unknown))
+    return None if same and not unknown else Fit(columns=tuple(columns), adds_columns=bool(unknown))
 
 
 def fit_by_position(
