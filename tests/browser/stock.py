@@ -11,13 +11,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.errors import OperationFailed
 from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
 from mlflow import MlflowClient
 from pyspark.sql import SparkSession
 from sklearn.linear_model import LogisticRegression
 
-MARKUP = """<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>"""
+from tests.browser.markup import MARKUP
 
 
 def main() -> None:
@@ -84,13 +85,35 @@ def _make_model(run_id: str) -> None:
     client.create_registered_model("plain-model")
 
 
+class _Broken(mlflow.pyfunc.PythonModel):
+    """Loads nowhere."""
+
+    def load_context(self, context: object) -> None:
+        raise ValueError("the weights are <b>missing</b>")
+
+    def predict(self, context: object, model_input: list[str]) -> list[str]:
+        return model_input
+
+
 def _make_endpoints() -> None:
+    with mlflow.start_run(run_name="broken"):
+        logged = mlflow.pyfunc.log_model(name="model", python_model=_Broken(), pip_requirements=["mlflow"])
+    mlflow.register_model(logged.model_uri, "shop.silver.broken")
     serving = WorkspaceClient().serving_endpoints
+    serving.create("broken", config=_serving("broken", "shop.silver.broken"))
+    serving.create_and_wait("churn", config=_serving("churn", "shop.silver.churn"))
+    try:
+        serving.wait_get_serving_endpoint_not_updating("broken")
+    except OperationFailed:
+        return
+    raise AssertionError("an endpoint came up whose model does not load")
+
+
+def _serving(name: str, model: str) -> EndpointCoreConfigInput:
     served = ServedEntityInput(
-        entity_name="shop.silver.churn", entity_version="1", workload_size="Small", scale_to_zero_enabled=False
+        entity_name=model, entity_version="1", workload_size="Small", scale_to_zero_enabled=False
     )
-    config = EndpointCoreConfigInput(name="churn", served_entities=[served])
-    serving.create_and_wait(name="churn", config=config)
+    return EndpointCoreConfigInput(name=name, served_entities=[served])
 
 
 if __name__ == "__main__":

@@ -78,6 +78,16 @@ def test_lists_search_and_tree_tell_nothing_of_others_things(bobs_tab: Tab) -> N
         assert "depth-6" not in main.inner_text(), path
 
 
+def test_who_has_nothing_yet_is_told_the_first_steps(bobs_tab: Tab, stocked: Server) -> None:
+    bobs_tab.open("/")
+    expect(bobs_tab.page.get_by_role("heading", name="First steps")).to_be_visible()
+    expect(bobs_tab.page.get_by_text(f'mlflow.set_tracking_uri("{stocked.url}")')).to_be_visible()
+    for path, title in (("/models", "No models yet"), ("/serving", "No endpoints yet"), ("/experiments", "Log a run")):
+        bobs_tab.open(path)
+        expect(bobs_tab.page.get_by_role("heading", name=title)).to_be_visible()
+        expect(bobs_tab.page.get_by_role("button", name="Copy").first).to_be_visible()
+
+
 def test_the_theme_is_kept_for_the_user_in_every_browser(browser: Browser, stocked: Server, bobs_token: str) -> None:
     with opened(browser, stocked, bobs_token) as tab:
         tab.open("/")

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Tab
-from tests.browser.stock import MARKUP
+from tests.browser.markup import MARKUP
 from tests.servers import Server
 
 pytestmark = pytest.mark.browser
@@ -189,6 +189,14 @@ def test_an_endpoint_is_tried_from_its_page(tab: Tab) -> None:
     body.fill("{")
     tab.page.get_by_role("button", name="Send").click()
     expect(response).to_contain_text("not JSON")
+
+
+def test_an_endpoint_that_failed_shows_the_models_own_traceback(tab: Tab) -> None:
+    tab.open("/serving/broken")
+    expect(tab.page.get_by_role("alert").filter(has_text="the weights are <b>missing</b>")).to_be_visible()
+    expect(tab.page.locator("pre", has_text="load_context")).to_be_visible()
+    tab.open("/serving")
+    expect(tab.page.get_by_role("row").filter(has_text="broken").first).to_contain_text("failed")
 
 
 def test_an_endpoint_shows_what_it_serves_and_how_to_call_it(tab: Tab, stocked: Server) -> None:

@@ -12,6 +12,7 @@ from millpond.serving.openapi import InputField, ModelInput
 from millpond.ui import urls
 from millpond.ui.formats import duration_text, metric_text, size_text
 from millpond.ui.model_files import example_request
+from millpond.ui.pages.serving import split_traceback
 from millpond.ui.pages.tables import _rows, metrics_text, parameters_text
 
 
@@ -95,3 +96,11 @@ def test_addresses_keep_names_apart() -> None:
     assert urls.object_url("table", name) == "/catalog/c%3F/s%23/tables/t%25%26%C3%BC"
     assert urls.model_url("a b#c") == "/models/a%20b%23c"
     assert urls.files_api_url(ObjectName("c", "s", "v"), "d/50% #1") == "/api/2.0/fs/files/Volumes/c/s/v/d/50%25%20%231"
+
+
+def test_a_failure_is_told_in_words_with_its_traceback_apart() -> None:
+    traceback = 'Traceback (most recent call last):\n  File "m.py", line 1\nValueError: no weights'
+    assert split_traceback(f"The model did not load.\n{traceback}\n") == ("The model did not load.", traceback)
+    assert split_traceback(traceback) == ("ValueError: no weights", traceback)
+    assert split_traceback("Out of memory.") == ("Out of memory.", "")
+    assert split_traceback("") == ("It did not say why.", "")

@@ -238,12 +238,25 @@ def _draw_config(title: str, config: Config) -> None:
 
 def _draw_entity_trouble(entity: ServedEntity) -> None:
     state = entity.state
-    if state.deployment in {Deployment.FAILED, Deployment.RECOVERING, Deployment.ABORTED} and state.message:
-        notice(
-            f"{entity.name}: {state.message}", "bad" if state.deployment is Deployment.FAILED else "warn", role="alert"
-        )
-    if state.deployment is Deployment.FAILED and state.build_log:
+    failed = state.deployment is Deployment.FAILED
+    if failed or state.deployment in {Deployment.RECOVERING, Deployment.ABORTED}:
+        reason, traceback = split_traceback(state.message)
+        notice(f"{entity.name}: {reason}", "bad" if failed else "warn", role="alert")
+        if traceback:
+            code_block(traceback[-_LONGEST_SHOWN:], title="Traceback").classes("mp-trace")
+    if failed and state.build_log:
         code_block(state.build_log[-_LONGEST_SHOWN:], title=f"What {entity.name} said").classes("mp-trace")
+
+
+def split_traceback(message: str) -> tuple[str, str]:
+    """What went wrong in words, and Python's traceback where the message holds one.
+
+    Without words before it, the traceback's last line says what went wrong.
+    """
+    reason, mark, rest = message.partition("Traceback (most recent call last)")
+    traceback = (mark + rest).strip()
+    reason = reason.strip() or (traceback.splitlines()[-1] if traceback else "It did not say why.")
+    return reason, traceback
 
 
 # Try it
