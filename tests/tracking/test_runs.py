@@ -265,6 +265,18 @@ def test_run_names_come_from_argument_or_tag(ours: Any, theirs: Any, name: str, 
     assert outcome(ours) == outcome(theirs)
 
 
+def test_experiments_are_read_as_mlflows_store_reads_them(ours: Any, theirs: Any) -> None:
+    experiment_id = ours.create_experiment("it's a name %_", tags=[RunTag("a", "b")])
+    ours.delete_experiment(ours.create_experiment("gone"))
+    for name in ("it's a name %_", "gone", "Default", "nothing"):
+        found, expected = (store.get_experiment_by_name(name) for store in (ours, theirs))
+        assert (found and dict(found)) == (expected and dict(expected))
+    for asked in (experiment_id, "0", "", "777", "x"):
+        outcomes = [failure_of(lambda s=store, a=asked: s.get_experiment(a)) for store in (ours, theirs)]
+        assert outcomes[0] == outcomes[1]
+    assert dict(ours.get_experiment(experiment_id)) == dict(theirs.get_experiment(experiment_id))
+
+
 @pytest.mark.parametrize("experiment_id", ["12345", "x", "-1"])
 def test_a_run_needs_its_experiment(ours: Any, theirs: Any, experiment_id: str) -> None:
     assert failure_of(lambda: ours.create_run(experiment_id, "", 1, [], "")) == failure_of(

@@ -42,7 +42,7 @@ def _search_runs() -> Response:
         list(asked.experiment_ids), asked.filter, view, asked.max_results, asked.order_by, asked.page_token or None
     )
     body: dict[str, Any] = {"runs": [json_of(record) for record in records]} if records else {}
-    return _answer(body | ({"next_page_token": token} if token else {}))
+    return _answer(body | ({"next_page_token": token.decode()} if token else {}))
 
 
 def _answer(body: dict[str, Any]) -> Response:

@@ -1,4 +1,4 @@
-"""The SQL of runs' hot paths, for SQLite and PostgreSQL, on MLflow's tables.
+"""The SQL of the hot paths of runs and experiments, for SQLite and PostgreSQL, on MLflow's tables.
 
 MLflow's own store does the same through ORM entities, which costs five to twenty times the CPU. A test holds the
 answers of both against each other.
@@ -17,12 +17,15 @@ _RUN = text("""
     WHERE r.run_uuid = :run_id
 """)
 
-_EXPERIMENT = text("""
-    SELECT e.experiment_id, e.lifecycle_stage, e.artifact_location, o.owner
+_EXPERIMENTS = """
+    SELECT e.experiment_id, e.name, e.artifact_location, e.lifecycle_stage, e.creation_time, e.last_update_time,
+           e.workspace, o.owner
     FROM experiments e
     LEFT JOIN tracking_owners o ON o.kind = 'experiment' AND o.object_id = CAST(e.experiment_id AS VARCHAR(20))
-    WHERE e.experiment_id = :experiment_id
-""")
+"""
+_EXPERIMENT = text(f"{_EXPERIMENTS} WHERE e.experiment_id = :experiment_id")
+_EXPERIMENT_BY_NAME = text(f"{_EXPERIMENTS} WHERE e.workspace = 'default' AND e.name = :name")
+_EXPERIMENT_TAGS = text("SELECT key, value FROM experiment_tags WHERE experiment_id = :experiment_id")
 
 _INSERT_RUN = text("""
     INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,
@@ -98,6 +101,16 @@ def find_run(connection: Connection, run_id: str) -> Any | None:
 def find_experiment(connection: Connection, experiment_id: int) -> Any | None:
     """The experiment's row with its owner."""
     return connection.execute(_EXPERIMENT, {"experiment_id": experiment_id}).first()
+
+
+def find_experiment_by_name(connection: Connection, name: str) -> Any | None:
+    """The experiment's row with its owner."""
+    return connection.execute(_EXPERIMENT_BY_NAME, {"name": name}).first()
+
+
+def tags_of_experiment(connection: Connection, experiment_id: int) -> Sequence[Any]:
+    """Key and value of an experiment's tags."""
+    return connection.execute(_EXPERIMENT_TAGS, {"experiment_id": experiment_id}).all()
 
 
 def insert_run(connection: Connection, values: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Runs of the tracking store without ORM entities: the same answers as MLflow's store, for a fraction of its CPU."""
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -20,9 +20,9 @@ from sqlalchemy import Connection, select
 
 from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
-from millpond.kernel.database import Database
 from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable, item_securable
 from millpond.tracking.stores import run_sql
+from millpond.tracking.stores.experiments import ExperimentStore
 from millpond.tracking.stores.run_records import RunRecord, entity_of, info_of, records_of
 from millpond.tracking.stores.session import mlflow_errors, translated_errors
 
@@ -35,11 +35,8 @@ _RUN_COLUMNS = tuple(
 )  # fmt: skip
 
 
-class RunStore(mlflow_store.SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no types
+class RunStore(ExperimentStore):
     """MLflow's SQL store with its hot paths on plain SQL. `OwnedTrackingStore` completes it."""
-
-    _database: Database
-    _principal: Callable[[], Principal]
 
     # Writing
 
@@ -161,7 +158,7 @@ class RunStore(mlflow_store.SqlAlchemyStore):  # type: ignore[misc]  # MLflow sh
         max_results: int,
         order_by: Any,
         page_token: str | None,
-    ) -> tuple[list[Run], str | None]:
+    ) -> tuple[list[Run], bytes | None]:
         records, token = self.search_records(
             experiment_ids, filter_string, run_view_type, max_results, order_by, page_token
         )
@@ -175,7 +172,7 @@ class RunStore(mlflow_store.SqlAlchemyStore):  # type: ignore[misc]  # MLflow sh
         max_results: int,
         order_by: Any,
         page_token: str | None,
-    ) -> tuple[list[RunRecord], str | None]:
+    ) -> tuple[list[RunRecord], bytes | None]:
         """The rows of a page of runs, found as MLflow finds them, and the next page's token."""
         self._validate_max_results_param(max_results, allow_null=True)
         offset = SearchUtils.parse_start_offset_from_page_token(page_token)
