@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from millpond.engine.delta.table import (
 from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, UnsupportedError
 from millpond.engine.syntax.columns import column_type
 from millpond.engine.syntax.cursor import Cursor
+from millpond.engine.syntax.expressions import canonical
 from millpond.engine.syntax.model import (
     AddColumns,
     AlterColumn,
@@ -209,12 +212,12 @@ def test_renaming_a_column_keeps_rows_partitions_properties_and_constraints(make
     )
     alter.add_check(storage, ANN, "positive", "id > 0")
     before = rows_of(storage)
-    for old, new in (("tags", "näme `x`.y"), ("DAY", "at")):
+    for old, new in (("tags", "näme `x`-y"), ("DAY", "at")):
         action = RenameColumn(path=(old,), new_name=new)
         alter.change(storage, ANN, lambda state, action=action: plans.plan_rename_column(state, action))
-    assert names_of(storage) == ["id", "at", "näme `x`.y", "d"]
+    assert names_of(storage) == ["id", "at", "näme `x`-y", "d"]
     assert rows_of(storage) == [
-        {"id": row["id"], "at": row["day"], "näme `x`.y": row["tags"], "d": row["d"]} for row in before
+        {"id": row["id"], "at": row["day"], "näme `x`-y": row["tags"], "d": row["d"]} for row in before
     ]
     table = open_table(storage)
     assert table.metadata().partition_columns == ["at"]
@@ -469,6 +472,49 @@ def test_concurrent_alterations_and_appends_all_take_effect(make: Make) -> None:
     assert len(rows_of(storage)) == 5 - len(failures)
 
 
+ALTERING = """
+import sys
+from millpond.engine.delta import alter, schema
+from millpond.engine.delta.table import Author, Storage
+from millpond.engine.syntax.model import AlterColumn, RenameColumn
+storage, author = Storage(url=sys.argv[1]), Author(id="1", name="ann")
+print("ready", flush=True)
+for turn in range(1000):
+    old, new = ("x", "y") if turn % 2 == 0 else ("y", "x")
+    if sys.argv[2] != "x":
+        old, new = new, old
+    rename = RenameColumn(path=(old,), new_name=new)
+    alter.change(storage, author, lambda state: schema.plan_rename_column(state, rename))
+    note = AlterColumn(path=("id",), comment=str(turn))
+    alter.change(storage, author, lambda state: schema.plan_alter_column(state, note))
+"""
+
+
+def test_a_killed_alteration_leaves_a_whole_table(make: Make) -> None:
+    wanted = [{"id": n, "x": n} for n in range(2000)]
+    storage = make(field("id", "bigint"), field("x", "int"), rows=[wanted[:1000], wanted[1000:]])
+    versions = []
+    for delay_ms in (0, 3, 11, 29, 53, 97):
+        column = names_of(storage)[1]
+        command = [sys.executable, "-c", ALTERING, storage.url, column]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        started = open_table(storage).version()
+        deadline = time.monotonic() + 60
+        while open_table(storage).version() < started + 2 and time.monotonic() < deadline:
+            pass
+        threading.Event().wait(delay_ms / 1000)  # not a wait for anything: it spreads the kills over the work
+        process.kill()
+        process.communicate()
+        found = rows_of(storage)
+        name = names_of(storage)[1]
+        assert sorted((row["id"], row[name]) for row in found) == [(n, n) for n in range(2000)]
+        versions.append(open_table(storage).version())
+    assert versions == sorted(set(versions))
+    alter.set_properties(storage, ANN, {"still": "writable"})
+
+
 # -- properties and constraints -----------------------------------------------------------------------------------
 
 
@@ -491,6 +537,7 @@ def test_properties_are_set_and_unset(make: Make) -> None:
     ("key", "value", "error_class"),
     [
         ("delta.enableDeletionVectors", "true", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
+        ("delta.enableChangeDataFeed", "true", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
         ("delta.columnMapping.mode", "name", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
         ("delta.minReaderVersion", "2", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
         ("delta.feature.deletionVectors", "supported", "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE"),
@@ -507,6 +554,20 @@ def test_properties_that_would_break_the_table_are_refused(make: Make, key: str,
     assert open_table(storage).protocol().min_writer_version == 2
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("ID > 0", "id > 0"),
+        ("`null` IS NOT NULL", "`null` IS NOT NULL"),
+        ('name <> "x"', "name <> 'x'"),
+        ("length(NAME) < 5 -- short", "length(name) < 5"),
+        ("`A b` + id>1", "`a b` + id>1"),
+    ],
+)
+def test_a_stored_expression_means_the_same_to_every_reader(written: str, stored: str) -> None:
+    assert canonical(written, ["id", "null", "name", "a b"]) == stored
+
+
 def test_check_constraints_come_and_go(make: Make) -> None:
     storage = make(field("id", "bigint"), rows=[[{"id": 1}]])
     with pytest.raises(ExecutionError, match="DELTA_NEW_CHECK_CONSTRAINT_VIOLATION"):
@@ -518,6 +579,12 @@ def test_check_constraints_come_and_go(make: Make) -> None:
     alter.add_check(storage, ANN, "positive", "id > 0")
     with pytest.raises(AnalysisError, match="DELTA_CONSTRAINT_ALREADY_EXISTS"):
         alter.add_check(storage, ANN, "POSITIVE", "id > 1")
+    capital = RenameColumn(path=("id",), new_name="Id")
+    with pytest.raises(AnalysisError, match="DELTA_CONSTRAINT_DEPENDENT_COLUMN_CHANGE"):
+        alter.change(storage, ANN, lambda state: plans.plan_rename_column(state, capital))
+    odd = AddColumns(columns=(ColumnSpec(path=("a.b",), type="integer"),))
+    with pytest.raises(UnsupportedError, match="DELTA_UNSUPPORTED_CHECK_CONSTRAINT"):
+        alter.change(storage, ANN, lambda state: plans.plan_add_columns(state, odd))
     with pytest.raises(DeltaError):
         write_deltalake(open_table(storage), pa.table({"id": [-1]}), mode="append")
     assert alter.drop_check(storage, ANN, "Positive", if_exists=False)
@@ -624,6 +691,12 @@ def test_restore_to_a_moment_takes_the_version_of_that_moment(make: Make) -> Non
     at = describe.history(storage)[0]["timestamp"]
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at // 1000)) + f".{at % 1000:03d}+00:00"
     assert maintain.version_at(open_table(storage), AsOf(timestamp=moment)) == 2
+
+
+def test_an_append_only_table_says_so_at_once(make: Make) -> None:
+    storage = make(field("id", "bigint"), rows=[[{"id": 1}]], configuration={"delta.appendOnly": "true"})
+    with pytest.raises(AnalysisError, match="DELTA_CANNOT_MODIFY_APPEND_ONLY"):
+        maintain.truncate(storage, ANN)
 
 
 def test_truncate_is_one_commit(make: Make) -> None:

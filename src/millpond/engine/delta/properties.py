@@ -1,6 +1,6 @@
 """Which table properties a Delta table here may have: known keys with valid values, none with a newer protocol."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from millpond.engine.errors import AnalysisError, unsupported
 
@@ -38,7 +38,6 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
     "delta.dataSkippingNumIndexedCols": (_number, "a whole number"),
     "delta.dataSkippingStatsColumns": (_any, ""),
     "delta.deletedFileRetentionDuration": (_interval, "an interval such as `interval 7 days`"),
-    "delta.enableChangeDataFeed": (_boolean, "true or false"),
     "delta.enableExpiredLogCleanup": (_boolean, "true or false"),
     "delta.isolationLevel": (lambda v: v in ("Serializable", "WriteSerializable"), "Serializable or WriteSerializable"),
     "delta.logRetentionDuration": (_interval, "an interval such as `interval 30 days`"),
@@ -51,11 +50,13 @@ _KNOWN: dict[str, tuple[Callable[[str], bool], str]] = {
 }
 _HARMLESS = {
     "delta.columnMapping.mode": "none",
+    "delta.enableChangeDataFeed": "false",
     "delta.enableDeletionVectors": "false",
     "delta.enableRowTracking": "false",
     "delta.enableTypeWidening": "false",
 }
 _HINTS = {
+    "delta.enableChangeDataFeed": "The embedded engine could then not write the table any more.",
     "delta.columnMapping.mode": "RENAME COLUMN and DROP COLUMN work here without column mapping.",
     "delta.enableTypeWidening": "ALTER COLUMN ... TYPE works here without it.",
 }
@@ -119,3 +120,18 @@ def _version_is_given(key: str, value: str) -> bool:
             "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE",
         )
     return False
+
+
+def refuse_unwritable(names: Iterable[str], configuration: Mapping[str, str]) -> None:
+    """Raises: `UnsupportedError` for a table with CHECK constraints and a column whose name has capitals or a period.
+
+    Sail 0.7 cannot append to such a table: it looks its columns up in lower case and splits them at periods.
+    """
+    constrained = any(key.startswith("delta.constraints.") for key in configuration)
+    odd = next((name for name in names if name != name.lower() or "." in name), None)
+    if constrained and odd is not None:
+        raise unsupported(
+            f"A CHECK constraint in a table with the column {odd}: the engine can check constraints only where all "
+            "column names are in lower case and without periods.",
+            "DELTA_UNSUPPORTED_CHECK_CONSTRAINT",
+        )

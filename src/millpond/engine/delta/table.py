@@ -189,6 +189,14 @@ def delta_errors(where: str) -> Iterator[None]:
 def _commit_error(text: str, where: str) -> SparkError:
     if "nsupported table features" in text:
         return unknown_features([text.split("[", 1)[-1].rstrip("].")], where)
+    if "append-only" in text:
+        return AnalysisError(
+            "DELTA_CANNOT_MODIFY_APPEND_ONLY",
+            f"Table {where} is configured to only allow appends. If you would like to permit updates or deletes, set "
+            "its property delta.appendOnly to false.",
+            sql_state="42809",
+            parameters={"table_name": where},
+        )
     return CommitConflict(
         "DELTA_CONCURRENT_WRITE",
         f"A concurrent transaction changed table {where} since this one read it ({text}). Try the operation again.",

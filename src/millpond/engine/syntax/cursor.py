@@ -93,6 +93,11 @@ class Cursor:
         word = self.word()
         return word is not None and word.kind in _STRINGS
 
+    def names_follow(self) -> bool:
+        """Whether something comes after the next word, so that this word is a keyword here and not itself the name."""
+        following = self.word(1)
+        return following is not None and following.kind not in (TokenType.DOT, TokenType.SEMICOLON)
+
     def at_end(self) -> bool:
         """At the end of the statement; semicolons with nothing after them do not count."""
         return all(word.kind == TokenType.SEMICOLON for word in self._tokens[self._at :])

@@ -1,7 +1,7 @@
 """SQL expressions that are stored in a table (CHECK, GENERATED): read by Spark's rules and by delta-rs' alike.
 
 delta-rs matches column names exactly (bare ones in lower case) and takes "x" for a column; Spark ignores case and takes
-it for a string. What is stored therefore has the columns' exact names, in backticks unless plain lower case, and
+it for a string. What is stored therefore has the columns' exact names, in backticks unless written bare, and
 single-quoted strings, and means the same to both.
 """
 
@@ -13,6 +13,10 @@ from sqlglot.errors import SqlglotError
 
 from millpond.engine.errors import column_not_found
 from millpond.engine.syntax.cursor import Cursor, Word
+
+_KEYWORDS = frozenset(
+    ("NULL", "TRUE", "FALSE", "AND", "OR", "NOT", "IS", "IN", "LIKE", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "END")
+)
 
 
 def columns_in(expression: str) -> set[str] | None:
@@ -55,8 +59,13 @@ def _written(
     if word.is_string:
         plain = text.startswith('"') and "'" not in word.text and "\\" not in word.text
         return f"'{word.text}'" if plain else text
-    name = columns.get(word.text.lower()) if word.is_name and word.text.lower() in read else None
-    if name is None or (before is not None and before.text == ".") or (after is not None and after.text == "("):
+    keyword = word.is_bare and word.text.upper() in _KEYWORDS
+    name = columns.get(word.text.lower()) if word.is_name and not keyword and word.text.lower() in read else None
+    if name is None or _is_mark(before, ".") or _is_mark(after, "("):
         return text
     plain = name.replace("_", "x").isalnum() and name.isascii() and name == name.lower() and not name[0].isdigit()
-    return name if plain else "`" + name.replace("`", "``") + "`"
+    return name if plain and word.is_bare else "`" + name.replace("`", "``") + "`"
+
+
+def _is_mark(word: Word | None, mark: str) -> bool:
+    return word is not None and not word.is_name and not word.is_string and word.text == mark

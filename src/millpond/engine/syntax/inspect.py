@@ -35,39 +35,33 @@ _SCOPE_PARTS = {"SCHEMAS": 1, "TABLES": 2, "VIEWS": 2, "VOLUMES": 2, "FUNCTIONS"
 def describe(cursor: Cursor) -> Command | None:
     """`DESCRIBE ...`; None where it describes a query or a function, which is the engine's."""
     cursor.expect_any("DESCRIBE", "DESC")
-    if cursor.sees("HISTORY") and _more(cursor):
+    if cursor.sees("HISTORY") and cursor.names_follow():
         cursor.take()
         ref = table_ref(cursor)
         return DescribeHistory(table=ref, limit=cursor.integer() if cursor.accept("LIMIT") else None)
-    if cursor.sees("DETAIL") and _more(cursor):
+    if cursor.sees("DETAIL") and cursor.names_follow():
         cursor.take()
         return DescribeDetail(table=table_ref(cursor))
     for word, kind in (("CATALOG", "CATALOG"), ("SCHEMA", "SCHEMA"), ("DATABASE", "SCHEMA"), ("VOLUME", "VOLUME")):
-        if cursor.sees(word) and _more(cursor):
+        if cursor.sees(word) and cursor.names_follow():
             cursor.take()
             return _object(cursor, kind)
-    if cursor.sees_any(*_QUERIES) and _more(cursor):
+    if cursor.sees_any(*_QUERIES) and cursor.names_follow():
         return None
     return _table(cursor)
 
 
-def _more(cursor: Cursor) -> bool:
-    """Whether a name follows the next word, so that this word is a keyword and not the table's name."""
-    following = cursor.word(1)
-    return following is not None and following.text not in (".", ";")
-
-
 def _object(cursor: Cursor, kind: str) -> Command:
-    extended = cursor.sees("EXTENDED") and _more(cursor) and cursor.accept("EXTENDED")
+    extended = cursor.sees("EXTENDED") and cursor.names_follow() and cursor.accept("EXTENDED")
     name = cursor.name(at_most={"CATALOG": 1, "SCHEMA": 2, "VOLUME": 3}[kind])
     return DescribeObject(kind=kind, name=name, extended=extended)
 
 
 def _table(cursor: Cursor) -> Command:
-    if cursor.sees("TABLE") and _more(cursor):
+    if cursor.sees("TABLE") and cursor.names_follow():
         cursor.take()
     extended = False
-    if cursor.sees_any("EXTENDED", "FORMATTED") and _more(cursor):
+    if cursor.sees_any("EXTENDED", "FORMATTED") and cursor.names_follow():
         cursor.take()
         extended = True
     ref = table_ref(cursor)
@@ -108,7 +102,7 @@ def _listing(cursor: Cursor, what: str) -> Command:
     scope: Name = ()
     parts = _SCOPE_PARTS.get(what)
     if parts is not None and cursor.accept_any("FROM", "IN"):
-        cursor.accept_any("SCHEMA", "DATABASE", "CATALOG") if _more(cursor) else None
+        cursor.accept_any("SCHEMA", "DATABASE", "CATALOG") if cursor.names_follow() else None
         scope = cursor.name(at_most=parts)
     liked = cursor.accept("LIKE")
     pattern = cursor.string() if liked or cursor.sees_string() else None

@@ -32,11 +32,11 @@ def object_kind(cursor: Cursor) -> str | None:
 def use(cursor: Cursor) -> Command:
     """`USE [CATALOG | SCHEMA | DATABASE] name`, `SET CATALOG name`."""
     cursor.expect("USE")
-    if _names_follow(cursor, "CATALOG"):
+    if cursor.sees("CATALOG") and cursor.names_follow():
         cursor.take()
         return UseCatalog(catalog=_catalog_name(cursor))
     for word in ("SCHEMA", "DATABASE", "NAMESPACE"):
-        if _names_follow(cursor, word):
+        if cursor.sees(word) and cursor.names_follow():
             cursor.take()
             return UseSchema(name=cursor.name(at_most=2))
     return Use(name=cursor.name(at_most=2))
@@ -45,12 +45,6 @@ def use(cursor: Cursor) -> Command:
 def set_catalog(cursor: Cursor) -> Command:
     cursor.expect("SET", "CATALOG")
     return UseCatalog(catalog=_catalog_name(cursor))
-
-
-def _names_follow(cursor: Cursor, keyword: str) -> bool:
-    """Whether `keyword` is a keyword here and not itself the name (`USE catalog` names a schema `catalog`)."""
-    following = cursor.word(1)
-    return cursor.sees(keyword) and following is not None and following.text not in (".", ";")
 
 
 def _catalog_name(cursor: Cursor) -> str:

@@ -104,9 +104,9 @@ def _table_option(cursor: Cursor, made: dict[str, Any], specs: list[ColumnSpec])
 def _partition_column(cursor: Cursor, specs: list[ColumnSpec]) -> str:
     """A column's name, or in Hive's style a new column with its type."""
     following = cursor.word(1)
-    if following is not None and following.text == "(":
+    if following is not None and not following.is_name and following.text == "(":
         raise unsupported("Partition transforms; partition by a (generated) column instead.")
-    if following is not None and following.text not in (",", ")"):
+    if following is not None and following.is_name:
         spec, _ = column_spec(cursor)
         specs.append(spec)
         return spec.path[0]
