@@ -11,9 +11,8 @@ from functools import partial
 import uvloop
 
 from millpond.catalog.service import open_catalog
-from millpond.engine.engines import ApiDoor
 from millpond.engine import proto
-from millpond.engine.freshness import change_mark
+from millpond.engine.engines import ApiDoor
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
 from millpond.home import Home

@@ -10,7 +10,6 @@ import pytest
 from pyspark.errors import AnalysisException
 from pyspark.errors.exceptions.base import PySparkException
 from pyspark.sql import functions as F
-
 from tests.engine.gateways import RunningGateway
 
 USER = "writer@example.com"
@@ -86,7 +85,9 @@ class TestSchemaEnforcement:
 
     def test_an_unknown_column_is_refused_and_nothing_is_dropped_silently(self, spark: Any) -> None:
         with pytest.raises(AnalysisException, match="DELTA_METADATA_MISMATCH"):
-            spark.createDataFrame([(2, "b", 3)], "id int, name string, extra int").write.mode("append").saveAsTable("strict")
+            spark.createDataFrame([(2, "b", 3)], "id int, name string, extra int").write.mode("append").saveAsTable(
+                "strict"
+            )
         assert spark.table("strict").count() == 1
 
     def test_merge_schema_adds_it(self, spark: Any) -> None:
@@ -178,7 +179,9 @@ class TestConcurrency:
             session = gateway.spark(USER)
             try:
                 for at in range(8):
-                    session.range(worker * 100 + at, worker * 100 + at + 1).write.mode("append").saveAsTable("writes.s.busy")
+                    session.range(worker * 100 + at, worker * 100 + at + 1).write.mode("append").saveAsTable(
+                        "writes.s.busy"
+                    )
             except BaseException as error:
                 errors.append(error)
             finally:
@@ -230,7 +233,8 @@ class TestEngines:
         assert rows(mine, "SELECT count(*), max(plus_one(id)) FROM kept") == [(5, 5)]
         assert mine.conf.get("spark.sql.shuffle.partitions") == "3"
         worker.join(60)
-        assert waiting and waiting[0][0][0] == 1
+        assert waiting
+        assert waiting[0][0][0] == 1
         mine.stop()
 
     def test_a_query_can_be_interrupted(self, gateway: RunningGateway, spark: Any) -> None:
@@ -252,6 +256,7 @@ class TestEngines:
                 break
             time.sleep(0.05)
         worker.join(30)
-        assert outcome and "OPERATION_CANCELED" in str(outcome[0])
+        assert outcome
+        assert "OPERATION_CANCELED" in str(outcome[0])
         assert session.range(3).count() == 3
         session.stop()

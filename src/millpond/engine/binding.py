@@ -5,7 +5,6 @@ place, which is how a view is stored; the names become places when the view is r
 """
 
 from collections.abc import Sequence
-from itertools import count
 from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -28,6 +27,7 @@ from millpond.engine.queries import (
     user_error_of_table_function,
 )
 from millpond.engine.sessions import Session
+from millpond.engine.splicing import column_edits, free_name, plan_ids, spliced
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
@@ -39,9 +39,6 @@ GLOBAL_TEMP = "global_temp"
 _MAX_DEPTH = 3000
 _UNKNOWN_FIELDS_SEEN_TO = 10
 """Deeper than this, each message is looked at by itself: `DiscardUnknownFields` stops at 64 levels."""
-_plan_ids = count(1 << 40)
-"""Ids of relations that the gateway makes; clients count theirs from 0."""
-
 _REFUSED_RELATIONS = {
     "extension": "Relation extensions",
     "unknown": "Unknown relations",
@@ -58,8 +55,9 @@ _KNOWN_RELATIONS = frozenset({
     "drop", "tail", "with_columns", "hint", "unpivot", "to_schema", "repartition_by_expression", "map_partitions",
     "collect_metrics", "parse", "group_map", "co_group_map", "html_string", "cached_local_relation",
     "cached_remote_relation", "common_inline_user_defined_table_function", "as_of_join", "with_relations", "transpose",
-    "unresolved_table_valued_function", "lateral_join", "chunked_cached_local_relation", "nearest_by_join", "fill_na",
-    "drop_na", "replace", "summary", "crosstab", "describe", "cov", "corr", "approx_quantile", "freq_items", "sample_by",
+    "unresolved_table_valued_function", "lateral_join", "chunked_cached_local_relation", "nearest_by_join",
+    "fill_na", "drop_na", "replace", "summary", "crosstab", "describe", "cov", "corr", "approx_quantile", "freq_items",
+    "sample_by",
 })  # fmt: skip
 _KNOWN_EXPRESSIONS = frozenset({
     "literal", "unresolved_attribute", "unresolved_function", "expression_string", "unresolved_star", "alias", "cast",
@@ -116,7 +114,9 @@ class Binder:
             return
         self._level += 1
         if self._level > _MAX_DEPTH:
-            raise AnalysisError("PLAN_TOO_DEEP", f"The plan is nested deeper than {_MAX_DEPTH} levels.", sql_state="54001")
+            raise AnalysisError(
+                "PLAN_TOO_DEEP", f"The plan is nested deeper than {_MAX_DEPTH} levels.", sql_state="54001"
+            )
         if self._level > _UNKNOWN_FIELDS_SEEN_TO and len(UnknownFieldSet(message)):
             raise unsupported("The plan has protobuf fields that this gateway does not know; use PySpark 4.1 or 4.2.")
         handler = _HANDLERS.get(kind)
@@ -219,7 +219,7 @@ class Binder:
             if len(site.parts) == 1 and self._in_scope(site.parts[0]):
                 continue
             edits.append((site.start, site.end, self._path_text(site)))
-        message.expression = _spliced(query.text, edits)[len(prefix) :]
+        message.expression = spliced(query.text, edits)[len(prefix) :]
 
     def _path_text(self, site: TableSite) -> str:
         """A table inside an expression, where nothing can be bound to a name: by its path."""
@@ -230,7 +230,9 @@ class Binder:
             relation = relation.subquery_alias.input
         source = relation.read.data_source
         if source.format != "delta" or len(source.paths) != 1 or source.options:
-            raise unsupported(f"In an expression's text, only plain Delta tables may be read; {'.'.join(site.parts)} is not one.")
+            raise unsupported(
+                f"In an expression's text, only plain Delta tables may be read; {'.'.join(site.parts)} is not one."
+            )
         alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
         return f"delta.{quote(source.paths[0])}{alias}"
 
@@ -240,13 +242,9 @@ class Binder:
         return any(name.lower() in scope for scope in self._scopes)
 
     def _with_relations(self, relation: Any) -> None:
-        references = relation.with_relations.references
-        names = set()
-        for reference in references:
+        for reference in relation.with_relations.references:
             self.bind(reference)
-            if reference.WhichOneof("rel_type") == "subquery_alias":
-                names.add(reference.subquery_alias.alias.lower())
-        self._scopes.append(frozenset(names))
+        self._scopes.append(_reference_names(relation.with_relations.references))
         self.bind(relation.with_relations.root)
         self._scopes.pop()
 
@@ -264,7 +262,7 @@ class Binder:
             if relation.HasField("common"):
                 bound.common.CopyFrom(relation.common)
             bound.with_relations.root.sql.CopyFrom(sql)
-            bound.with_relations.root.common.plan_id = next(_plan_ids)
+            bound.with_relations.root.common.plan_id = next(plan_ids)
             bound.with_relations.references.extend(references)
             relation.CopyFrom(bound)
 
@@ -279,30 +277,36 @@ class Binder:
             if site.is_target or (len(site.parts) == 1 and self._in_scope(site.parts[0])):
                 continue
             if site.key not in names:
-                names[site.key] = _free_name(site.parts[-1], taken)
+                names[site.key] = free_name(site.parts[-1], taken)
                 relation = self.table_relation(site.parts, site.version, site.timestamp, alias=names[site.key])
-                relation.common.plan_id = next(_plan_ids)
+                relation.common.plan_id = next(plan_ids)
                 references.append(relation)
             name = names[site.key]
             same = query.text[site.start : site.end].strip("`") == name
             if not same:
                 alias = "" if site.aliased or name == site.parts[-1] else f" AS {quote(site.parts[-1])}"
                 edits.append((site.start, site.end, quote(name) + alias))
-        edits.extend(_column_edits(query))
-        return _spliced(query.text, edits), references
+        edits.extend(column_edits(query))
+        return spliced(query.text, edits), references
 
-    def splice_change(self, query: Query, target: TableSite, replacement: str) -> tuple[str, list[Any]]:
-        """As `splice`, for a statement that changes `target`, whose name becomes `replacement`."""
-        return self.splice(query, [(target.start, target.name_end, replacement)])
+    def splice_change(
+        self, query: Query, target: TableSite, replacement: str, names: frozenset[str]
+    ) -> tuple[str, list[Any]]:
+        """As `splice`, for a statement that changes `target`, whose name becomes `replacement`; `names` are bound."""
+        self._scopes.append(names)
+        spliced = self.splice(query, [(target.start, target.name_end, replacement)])
+        self._scopes.pop()
+        return spliced
 
-    def bind_arguments(self, relation: Any) -> None:
-        """Bind what a SQL command brings along besides its text: parameters and references."""
-        root = relation
-        if relation.WhichOneof("rel_type") == "with_relations":
-            for reference in relation.with_relations.references:
-                self.bind(reference)
-            root = relation.with_relations.root
-        self._bind_fields(root.sql)
+    def bind_arguments(self, relation: Any) -> frozenset[str]:
+        """Bind what a SQL command brings along besides its text: parameters and references; the latter's names."""
+        if relation.WhichOneof("rel_type") != "with_relations":
+            self._bind_fields(relation.sql)
+            return frozenset()
+        for reference in relation.with_relations.references:
+            self.bind(reference)
+        self._bind_fields(relation.with_relations.root.sql)
+        return _reference_names(relation.with_relations.references)
 
     def _call_edits(self, query: Query) -> list[tuple[int, int, str]]:
         edits = []
@@ -342,7 +346,12 @@ class Binder:
         relation.CopyFrom(bound)
 
     def table_relation(
-        self, parts: tuple[str, ...], version: str | None = None, timestamp: str | None = None, *, alias: str | None = None
+        self,
+        parts: tuple[str, ...],
+        version: str | None = None,
+        timestamp: str | None = None,
+        *,
+        alias: str | None = None,
     ) -> Any:
         """A relation that reads what a name means in this session, under the name's last part or `alias`."""
         relation = proto.relations.Relation()
@@ -390,8 +399,13 @@ class Binder:
 
     def _expand_view(self, target: Any, table: Table) -> None:
         if self._depth >= MAX_VIEW_DEPTH:
-            raise AnalysisError("VIEW_EXCEED_MAX_NESTED_DEPTH", f"Views are nested deeper than {MAX_VIEW_DEPTH} at {table.name}.")
-        home = (table.properties.get("view.catalog", table.name.catalog), table.properties.get("view.schema", table.name.schema))
+            raise AnalysisError(
+                "VIEW_EXCEED_MAX_NESTED_DEPTH", f"Views are nested deeper than {MAX_VIEW_DEPTH} at {table.name}."
+            )
+        home = (
+            table.properties.get("view.catalog", table.name.catalog),
+            table.properties.get("view.schema", table.name.schema),
+        )
         query = target
         if table.columns:
             target.to_df.column_names.extend(column.name for column in table.columns)
@@ -469,38 +483,17 @@ def _refuse_as_of(parts: tuple[str, ...], version: str | None, timestamp: str | 
     if version is not None or timestamp is not None:
         raise AnalysisError(
             "UNSUPPORTED_FEATURE.TIME_TRAVEL",
-            f"The feature is not supported: Time travel on the relation: {'.'.join(map(quote, parts))}, which is a view.",
+            f"The feature is not supported: Time travel on the relation: {'.'.join(map(quote, parts))}, a view.",
             sql_state="0A000",
         )
 
 
-def _free_name(wanted: str, taken: set[str]) -> str:
-    """A name of its own for a reference: the table's, which then needs no alias, if it is free."""
-    name = wanted if wanted.lower() not in taken else f"__millpond_{next(_plan_ids)}"
-    taken.add(name.lower())
-    return name
-
-
-def _column_edits(query: Query) -> list[tuple[int, int, str]]:
-    """Take catalog and schema off columns qualified by a table's full name: the engine knows only its last part."""
-    full = {tuple(part.lower() for part in site.parts) for site in query.tables if not site.aliased and len(site.parts) > 1}
-    edits = []
-    for column in query.columns:
-        qualifiers = tuple(part.lower() for part in column.qualifiers)
-        if any(parts[-len(qualifiers) :] == qualifiers for parts in full):
-            edits.append((column.start, column.table_start, ""))
-    return edits
-
-
-def _spliced(text: str, edits: list[tuple[int, int, str]]) -> str:
-    if not edits:
-        return text
-    pieces = []
-    at = 0
-    for start, end, replacement in sorted(edits):
-        pieces += [text[at:start], replacement]
-        at = end
-    return "".join([*pieces, text[at:]])
+def _reference_names(references: Any) -> frozenset[str]:
+    return frozenset(
+        reference.subquery_alias.alias.lower()
+        for reference in references
+        if reference.WhichOneof("rel_type") == "subquery_alias"
+    )
 
 
 _HANDLERS = {

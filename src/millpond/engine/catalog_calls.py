@@ -38,7 +38,8 @@ _FUNCTION = ("name", "catalog", "namespace", "description", "className", "isTemp
 _DATABASE = ("name", "catalog", "description", "locationUri")
 _COLUMN = ("name", "description", "dataType", "nullable", "isPartition", "isBucket", "isCluster")
 _NOTHING_TO_DO = frozenset({
-    "cache_table", "uncache_table", "clear_cache", "refresh_table", "refresh_by_path", "recover_partitions", "analyze_table",
+    "cache_table", "uncache_table", "clear_cache", "refresh_table", "refresh_by_path", "recover_partitions",
+    "analyze_table",
 })  # fmt: skip
 
 
@@ -127,7 +128,11 @@ class CatalogCalls:
         schema = self._schema(session, call.db_name)
         tables = _all(lambda token: self._catalog.list_tables(session.principal, schema.name, page_token=token))
         rows = [_table_row(table) for table in tables if _like(table.name.name, call.pattern)]
-        views = [(name, None, [], None, "TEMPORARY", True) for name in sorted(session.temp_views) if _like(name, call.pattern)]
+        views: list[Any] = [
+            (name, None, [], None, "TEMPORARY", True)
+            for name in sorted(session.temp_views)
+            if _like(name, call.pattern)
+        ]
         return _rows(_TABLE, [*rows, *views])
 
     def _list_views(self, session: Session, call: Any) -> Any:
@@ -152,7 +157,8 @@ class CatalogCalls:
     def _list_columns(self, session: Session, call: Any) -> Any:
         table = self._binder(session).table(_table_parts(call))
         rows = [
-            (c.name, c.comment, c.type_text, c.nullable, c.partition_index is not None, False, False) for c in table.columns
+            (c.name, c.comment, c.type_text, c.nullable, c.partition_index is not None, False, False)
+            for c in table.columns
         ]
         return _rows(_COLUMN, rows)
 
@@ -242,7 +248,9 @@ class CatalogCalls:
         found = [row for row in _functions(session) if row[0] == call.function_name.lower()]
         if not found:
             raise AnalysisError(
-                "UNRESOLVED_ROUTINE", f"Cannot resolve routine `{call.function_name}` on this session's functions.", sql_state="42883"
+                "UNRESOLVED_ROUTINE",
+                f"Cannot resolve routine `{call.function_name}` on this session's functions.",
+                sql_state="42883",
             )
         return _rows(_FUNCTION, found)
 

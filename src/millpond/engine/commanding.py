@@ -74,7 +74,9 @@ class Commands:
     async def unset(self, session: Session, keys: list[str]) -> bytes:
         """Give settings back their defaults."""
         unset = proto.base.ConfigRequest.Unset(keys=keys)
-        request = proto.base.ConfigRequest(session_id=session.id, operation=proto.base.ConfigRequest.Operation(unset=unset))
+        request = proto.base.ConfigRequest(
+            session_id=session.id, operation=proto.base.ConfigRequest.Operation(unset=unset)
+        )
         session.answers.clear()
         answer = await self._upstream.unary(session, "Config", request)
         for key in keys:
@@ -83,7 +85,9 @@ class Commands:
 
     async def _lookup(self, session: Session, key: str) -> str | None:
         get = proto.base.ConfigRequest.GetOption(keys=[key])
-        request = proto.base.ConfigRequest(session_id=session.id, operation=proto.base.ConfigRequest.Operation(get_option=get))
+        request = proto.base.ConfigRequest(
+            session_id=session.id, operation=proto.base.ConfigRequest.Operation(get_option=get)
+        )
         answer = proto.base.ConfigResponse.FromString(await self._upstream.unary(session, "Config", request))
         return answer.pairs[0].value if answer.pairs and answer.pairs[0].HasField("value") else None
 
@@ -92,7 +96,12 @@ class Commands:
         request = proto.base.AnalyzePlanRequest(session_id=session.id)
         request.explain.plan.root.CopyFrom(relation)
         modes = proto.base.AnalyzePlanRequest.Explain
-        names = {"EXTENDED": "EXPLAIN_MODE_EXTENDED", "CODEGEN": "EXPLAIN_MODE_CODEGEN", "COST": "EXPLAIN_MODE_COST", "FORMATTED": "EXPLAIN_MODE_FORMATTED"}
+        names = {
+            "EXTENDED": "EXPLAIN_MODE_EXTENDED",
+            "CODEGEN": "EXPLAIN_MODE_CODEGEN",
+            "COST": "EXPLAIN_MODE_COST",
+            "FORMATTED": "EXPLAIN_MODE_FORMATTED",
+        }
         request.explain.explain_mode = modes.ExplainMode.Value(names.get(mode, "EXPLAIN_MODE_SIMPLE"))
         data = await self._upstream.unary(session, "AnalyzePlan", request, needs)
         text = proto.base.AnalyzePlanResponse.FromString(data).explain.explain_string
@@ -101,7 +110,9 @@ class Commands:
     async def describe_query(self, session: Session, relation: Any, needs: Needs) -> Any:
         """Names and types of a query's columns."""
         schema = await self._upstream.schema(session, relation, needs)
-        rows = [(f["name"], shaping.sql_type(f["type"]).replace("`", ""), None) for f in shaping.fields_of_schema(schema)]
+        rows = [
+            (f["name"], shaping.sql_type(f["type"]).replace("`", ""), None) for f in shaping.fields_of_schema(schema)
+        ]
         return wire.string_table(["col_name", "data_type", "comment"], rows)
 
 

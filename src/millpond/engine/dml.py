@@ -163,7 +163,11 @@ def _with(cursor: Cursor) -> Statement | None:
     start = cursor.position
     while (word := cursor.word()) is not None:
         depth += (word.text == "(" and not word.is_bare) - (word.text == ")" and not word.is_bare)
-        if depth == 0 and word.is_bare and word.text.upper() in {"SELECT", "VALUES", "FROM", "MERGE", "UPDATE", "DELETE"}:
+        if (
+            depth == 0
+            and word.is_bare
+            and word.text.upper() in {"SELECT", "VALUES", "FROM", "MERGE", "UPDATE", "DELETE"}
+        ):
             return None
         if depth == 0 and cursor.sees_any("INSERT"):
             head = cursor.sql[: word.start]
@@ -240,7 +244,9 @@ def _create_view(cursor: Cursor, *, or_replace: bool, temporary: bool, is_global
         elif cursor.accept("DEFAULT", "COLLATION"):
             cursor.identifier()
         elif cursor.sees("USING"):
-            raise unsupported("CREATE TEMPORARY VIEW ... USING; use CREATE TEMPORARY VIEW v AS SELECT * FROM format.`path`.")
+            raise unsupported(
+                "CREATE TEMPORARY VIEW ... USING; use CREATE TEMPORARY VIEW v AS SELECT * FROM format.`path`."
+            )
         else:
             cursor.fail("expected AS and a query")
     return CreateView(or_replace=or_replace, temporary=temporary, is_global=is_global, query=_rest(cursor), **made)

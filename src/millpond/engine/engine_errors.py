@@ -44,8 +44,17 @@ class EngineError(ExecutionError):
 
     @property
     def java_classes(self) -> tuple[str, ...]:
-        return (self._java, "java.lang.RuntimeException", "java.lang.Exception", "java.lang.Throwable", "java.lang.Object")
+        return (
+            self._java,
+            "java.lang.RuntimeException",
+            "java.lang.Exception",
+            "java.lang.Throwable",
+            "java.lang.Object",
+        )
 
+
+_BY_ZERO = "Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead."
+_NO_VERSION = r"Cannot time travel Delta table to version \1. Available versions: [0, \2]."
 
 Make = Callable[[str, "re.Match[str]"], SparkError]
 
@@ -81,23 +90,73 @@ _SAYINGS: tuple[tuple["re.Pattern[str]", Make], ...] = (
         re.compile(r"attribute ObjectName\(\[(?P<name>.*?)\]\) is missing from the schema", re.DOTALL),
         lambda message, match: _missing_column(match["name"]),
     ),
-    (re.compile(r"cannot resolve attribute|No field named|Schema error: .*field", re.IGNORECASE), _analysis("UNRESOLVED_COLUMN.WITHOUT_SUGGESTION")),
-    (re.compile(r"(?:unknown|unsupported)(?: table)? function: ?(\S+)|^function: (\S+)", re.IGNORECASE), _analysis("UNRESOLVED_ROUTINE")),
+    (
+        re.compile(r"cannot resolve attribute|No field named|Schema error: .*field", re.IGNORECASE),
+        _analysis("UNRESOLVED_COLUMN.WITHOUT_SUGGESTION"),
+    ),
+    (
+        re.compile(r"(?:unknown|unsupported)(?: table)? function: ?(\S+)|^function: (\S+)", re.IGNORECASE),
+        _analysis("UNRESOLVED_ROUTINE"),
+    ),
     (re.compile(r"Table not found|table or view not found", re.IGNORECASE), _analysis("TABLE_OR_VIEW_NOT_FOUND")),
-    (re.compile(r"divide by zero", re.IGNORECASE), _execution("DIVIDE_BY_ZERO", "org.apache.spark.SparkArithmeticException", "Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead.")),
-    (re.compile(r"Arithmetic overflow|overflow", re.IGNORECASE), _execution("ARITHMETIC_OVERFLOW", "org.apache.spark.SparkArithmeticException")),
-    (re.compile(r"Cannot cast (?:string|value) '?(.*?)'? to value of (\w+)", re.DOTALL), _execution("CAST_INVALID_INPUT", "org.apache.spark.SparkNumberFormatException")),
-    (re.compile(r"CHECK constraint|constraint .*violat|violat.* constraint", re.IGNORECASE), _execution("DELTA_VIOLATE_CONSTRAINT_WITH_VALUES", "org.apache.spark.SparkException")),
-    (re.compile(r"commit conflict|concurrent|VersionAlreadyExists|version \d+ already exists|Transaction.*failed", re.IGNORECASE), _execution("DELTA_CONCURRENT_WRITE", "org.apache.spark.SparkException")),
-    (re.compile(r"Missing commit file: expected final version (\d+), replay reached (\d+)"), _analysis("DELTA_VERSION_NOT_FOUND", r"Cannot time travel Delta table to version \1. Available versions: [0, \2].")),
-    (re.compile(r"No commit files found in _delta_log"), _analysis("DELTA_TABLE_NOT_FOUND", "The path is not a Delta table.")),
-    (re.compile(r"Delta table already exists"), _analysis("DELTA_PATH_EXISTS", "A Delta table already exists there. Use mode append or overwrite.")),
-    (re.compile(r"No such file or directory|not found.*os error 2|Object at location .* not found", re.IGNORECASE), _analysis("PATH_NOT_FOUND")),
-    (re.compile(r"No space left on device", re.IGNORECASE), _execution("DISK_FULL", "org.apache.spark.SparkException", "There is no space left for data on the server's disk.")),
-    (re.compile(r"Permission denied|os error 13", re.IGNORECASE), _analysis("INSUFFICIENT_PERMISSIONS", "The engine may not touch a file that this query needs.")),
-    (re.compile(r"Resources exhausted|Failed to allocate", re.IGNORECASE), _execution("OUT_OF_MEMORY", "org.apache.spark.SparkException")),
-    (re.compile(r"not supported|not implemented|unsupported|does not support", re.IGNORECASE), lambda message, _: UnsupportedError("UNSUPPORTED_FEATURE", message, sql_state="0A000")),
-)  # fmt: skip
+    (
+        re.compile(r"divide by zero", re.IGNORECASE),
+        _execution("DIVIDE_BY_ZERO", "org.apache.spark.SparkArithmeticException", _BY_ZERO),
+    ),
+    (
+        re.compile(r"Arithmetic overflow|overflow", re.IGNORECASE),
+        _execution("ARITHMETIC_OVERFLOW", "org.apache.spark.SparkArithmeticException"),
+    ),
+    (
+        re.compile(r"Cannot cast (?:string|value) '?(.*?)'? to value of (\w+)", re.DOTALL),
+        _execution("CAST_INVALID_INPUT", "org.apache.spark.SparkNumberFormatException"),
+    ),
+    (
+        re.compile(r"CHECK constraint|constraint .*violat|violat.* constraint", re.IGNORECASE),
+        _execution("DELTA_VIOLATE_CONSTRAINT_WITH_VALUES", "org.apache.spark.SparkException"),
+    ),
+    (
+        re.compile(
+            r"commit conflict|concurrent|VersionAlreadyExists|version \d+ already exists|Transaction.*failed",
+            re.IGNORECASE,
+        ),
+        _execution("DELTA_CONCURRENT_WRITE", "org.apache.spark.SparkException"),
+    ),
+    (
+        re.compile(r"Missing commit file: expected final version (\d+), replay reached (\d+)"),
+        _analysis("DELTA_VERSION_NOT_FOUND", _NO_VERSION),
+    ),
+    (
+        re.compile(r"No commit files found in _delta_log"),
+        _analysis("DELTA_TABLE_NOT_FOUND", "The path is not a Delta table."),
+    ),
+    (
+        re.compile(r"Delta table already exists"),
+        _analysis("DELTA_PATH_EXISTS", "A Delta table already exists there. Use mode append or overwrite."),
+    ),
+    (
+        re.compile(r"No such file or directory|not found.*os error 2|Object at location .* not found", re.IGNORECASE),
+        _analysis("PATH_NOT_FOUND"),
+    ),
+    (
+        re.compile(r"No space left on device", re.IGNORECASE),
+        _execution(
+            "DISK_FULL", "org.apache.spark.SparkException", "There is no space left for data on the server's disk."
+        ),
+    ),
+    (
+        re.compile(r"Permission denied|os error 13", re.IGNORECASE),
+        _analysis("INSUFFICIENT_PERMISSIONS", "The engine may not touch a file that this query needs."),
+    ),
+    (
+        re.compile(r"Resources exhausted|Failed to allocate", re.IGNORECASE),
+        _execution("OUT_OF_MEMORY", "org.apache.spark.SparkException"),
+    ),
+    (
+        re.compile(r"not supported|not implemented|unsupported|does not support", re.IGNORECASE),
+        lambda message, _: UnsupportedError("UNSUPPORTED_FEATURE", message, sql_state="0A000"),
+    ),
+)
 
 
 def translated(error: aio.AioRpcError, needs: Needs) -> SparkError:
@@ -109,7 +168,9 @@ def translated(error: aio.AioRpcError, needs: Needs) -> SparkError:
     if given:
         return _with_class(str(given), java, message, info)
     if "PythonException" in java or "Traceback (most recent call last)" in message:
-        return EngineError("org.apache.spark.api.python.PythonException", "PYTHON_EXCEPTION", message, sql_state="38000")
+        return EngineError(
+            "org.apache.spark.api.python.PythonException", "PYTHON_EXCEPTION", message, sql_state="38000"
+        )
     for pattern, make in _SAYINGS:
         match = pattern.search(message)
         if match:
@@ -117,7 +178,9 @@ def translated(error: aio.AioRpcError, needs: Needs) -> SparkError:
     if "AnalysisException" in java or "IllegalArgumentException" in java:
         return AnalysisError("INVALID_PLAN", message, sql_state="42000")
     if "UnsupportedOperationException" in java:
-        return UnsupportedError("UNSUPPORTED_FEATURE", f"The engine does not support this: {message}.", sql_state="0A000")
+        return UnsupportedError(
+            "UNSUPPORTED_FEATURE", f"The engine does not support this: {message}.", sql_state="0A000"
+        )
     return EngineError(java, "ENGINE_ERROR", message, sql_state="XX000")
 
 

@@ -43,7 +43,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.http2.lookahead_bytes", 16 << 20),
 )
-_UNARY = ("AnalyzePlan", "Config", "Interrupt", "ArtifactStatus", "ReleaseExecute", "ReleaseSession", "FetchErrorDetails",
+_UNARY = ("AnalyzePlan", "Config", "Interrupt", "ArtifactStatus", "ReleaseExecute", "ReleaseSession",
+          "FetchErrorDetails",
           "CloneSession", "GetStatus")  # fmt: skip
 _STREAMS = ("ExecutePlan", "ReattachExecute")
 
@@ -180,7 +181,9 @@ class Engines:
         if self._remote is not None:
             return self._remote
         candidates = [self._current.get(principal.id), *self._retired]
-        return next((engine for engine in candidates if engine is not None and engine.id == engine_id and engine.alive), None)
+        return next(
+            (engine for engine in candidates if engine is not None and engine.id == engine_id and engine.alive), None
+        )
 
     async def _replace(self, principal: Principal, old: Engine | None, needs: Needs) -> Engine:
         readable, writable = self._grown(principal, needs)
@@ -192,7 +195,9 @@ class Engines:
             old.retired = True
             self._retired.append(old)
             await self.reap()
-        _log.info("engine started", principal=principal.name, engine=fresh.id, pid=fresh.child.pid if fresh.child else None)
+        _log.info(
+            "engine started", principal=principal.name, engine=fresh.id, pid=fresh.child.pid if fresh.child else None
+        )
         return fresh
 
     def _grown(self, principal: Principal, needs: Needs) -> tuple[frozenset[str], frozenset[str]]:
@@ -248,7 +253,14 @@ class Engines:
 
     def _environment(self, directory: Path) -> dict[str, str]:
         memory = self._options.memory_limit_bytes
-        pool = {"SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair", "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory * 6 // 10)} if memory else {}
+        pool = (
+            {
+                "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
+                "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory * 6 // 10),
+            }
+            if memory
+            else {}
+        )
         return {
             **self._options.environment,
             **pool,
@@ -345,7 +357,9 @@ def _remote_engine(address: str) -> Engine:
     if options.get("use_ssl", "").lower() == "true":
         credentials = grpc.ssl_channel_credentials()
         if "token" in options:
-            credentials = grpc.composite_channel_credentials(credentials, grpc.access_token_call_credentials(options["token"]))
+            credentials = grpc.composite_channel_credentials(
+                credentials, grpc.access_token_call_credentials(options["token"])
+            )
         channel = aio.secure_channel(host, credentials, options=channel_options)
     elif "token" in options:
         credentials = grpc.composite_channel_credentials(

@@ -12,8 +12,9 @@ from uuid import uuid4
 
 from millpond.engine import proto, wire
 from millpond.engine.errors import ExecutionError, SparkError
+from millpond.engine.operations import Operation
 from millpond.engine.planning import Forward, Local, Planner
-from millpond.engine.sessions import Operation, Session
+from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -48,10 +49,16 @@ class Executions:
             decided = await loop.run_in_executor(self._threads, self._planner.plan, session, request.plan)
         reattachable = any(option.reattach_options.reattachable for option in request.request_options)
         del request.request_options[:]
-        operation = Operation(id=request.operation_id, tags=tuple(request.tags), reattachable=reattachable, is_query=_is_query(decided))
+        operation = Operation(
+            id=request.operation_id, tags=tuple(request.tags), reattachable=reattachable, is_query=_is_query(decided)
+        )
         _make_room(session)
         session.operations[operation.id] = operation
-        work = self._forward(session, operation, request, decided) if isinstance(decided, Forward) else self._answer(session, operation, decided)
+        work = (
+            self._forward(session, operation, request, decided)
+            if isinstance(decided, Forward)
+            else self._answer(session, operation, decided)
+        )
         operation.task = asyncio.get_running_loop().create_task(work)
         await self._hand_over(session, operation, 0, write)
 
@@ -163,5 +170,8 @@ def _make_room(session: Session) -> None:
 
 def _handle_error(kind: str, handle: str, text: str) -> SparkError:
     return ExecutionError(
-        f"INVALID_HANDLE.{kind}", f"The handle {handle} is invalid. {text}", sql_state="HY000", parameters={"handle": handle}
+        f"INVALID_HANDLE.{kind}",
+        f"The handle {handle} is invalid. {text}",
+        sql_state="HY000",
+        parameters={"handle": handle},
     )

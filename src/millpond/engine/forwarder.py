@@ -1,8 +1,8 @@
 """Carries bytes through the two doors of an engine's own network.
 
-The way in: a Unix socket that only the gateway reaches leads to the engine's port. The way out: the port of our own API
-on the engine's loopback leads to the Unix socket on which the server answers, so that a user's function can load a model
-with its user's token; nothing else of the network can be reached.
+The way in: a Unix socket that only the gateway reaches leads to the engine's port. The way out: the port of our own
+API on the engine's loopback leads to the Unix socket on which the server answers, so that a user's function can load a
+model with its user's token; nothing else of the network can be reached.
 
 Runs as a small process of its own beside the engine, so that Python code in the engine cannot hold it up. Standard
 library only; `splice` moves the bytes without copying them into this process.
@@ -76,7 +76,7 @@ class _Connection:
 
     def carry(self) -> bool:
         try:
-            return all([way.carry() for way in self._ways])
+            return all(way.carry() for way in self._ways)
         except OSError:
             return False
 

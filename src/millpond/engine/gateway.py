@@ -28,7 +28,6 @@ from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
-from millpond.engine.writes import Writer
 from millpond.identity.domain import Principal
 from millpond.kernel import metrics
 from millpond.kernel.errors import MillpondError, Unauthenticated
@@ -96,7 +95,7 @@ class Gateway:
         self._uploads = Uploads(options.run_dir / "uploads")
         upstream = self._upstream = Upstream(self._engines, self._uploads)
         commands = Commands(catalog, upstream, options.storage_options)
-        planner = Planner(catalog, self.sessions, upstream, commands, Writer(catalog, upstream, options.storage_options), options.mark)
+        planner = Planner(catalog, self.sessions, upstream, commands, options.storage_options, options.mark)
         proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
         self._executions = Executions(planner, upstream, self._threads)
@@ -159,10 +158,12 @@ class Gateway:
             "ReattachExecute": (base.ReattachExecuteRequest, self._executions.reattach),
         }
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._unary(name, kind, work)) for name, (kind, work) in unary.items()
+            name: grpc.unary_unary_rpc_method_handler(self._unary(name, kind, work))
+            for name, (kind, work) in unary.items()
         }
         handlers |= {
-            name: grpc.unary_stream_rpc_method_handler(self._stream(name, kind, work)) for name, (kind, work) in streams.items()
+            name: grpc.unary_stream_rpc_method_handler(self._stream(name, kind, work))
+            for name, (kind, work) in streams.items()
         }
         handlers["AddArtifacts"] = grpc.stream_unary_rpc_method_handler(self._add_artifacts)
         return handlers
@@ -200,7 +201,9 @@ class Gateway:
     async def _open(self, kind: Any, data: bytes, context: Any) -> tuple[Any, Session]:
         """The parsed request and the session it is for, which belongs to whoever calls."""
         if self._stopping:
-            raise ExecutionError("SERVER_STOPPING", "The server is stopping; try again when it is back.", sql_state="57P01")
+            raise ExecutionError(
+                "SERVER_STOPPING", "The server is stopping; try again when it is back.", sql_state="57P01"
+            )
         principal = await self._principal(context)
         try:
             if len(data) <= proto.SAFE_BYTES:
@@ -208,7 +211,9 @@ class Gateway:
             else:
                 request = await asyncio.get_running_loop().run_in_executor(self._threads, kind.FromString, data)
         except Exception as error:  # protobuf's DecodeError has no stable home
-            raise ExecutionError("CONNECT_INVALID_PLAN.CANNOT_PARSE", f"The request is no {kind.DESCRIPTOR.name}.", sql_state="56K00") from error
+            raise ExecutionError(
+                "CONNECT_INVALID_PLAN.CANNOT_PARSE", f"The request is no {kind.DESCRIPTOR.name}.", sql_state="56K00"
+            ) from error
         session = self.sessions.get(principal, request.session_id)
         session.server_id = session.server_id or await self._upstream.server_id(session)
         return request, session
@@ -245,7 +250,11 @@ class Gateway:
             await context.abort(failure.code, failure.message)
         except RecursionError:
             failure = wire.failure_of(
-                AnalysisError("PLAN_TOO_DEEP", "The plan is nested too deep; write an intermediate result to a table.", sql_state="54001")
+                AnalysisError(
+                    "PLAN_TOO_DEEP",
+                    "The plan is nested too deep; write an intermediate result to a table.",
+                    sql_state="54001",
+                )
             )
             context.set_trailing_metadata(failure.trailers)
             await context.abort(failure.code, failure.message)
@@ -257,7 +266,9 @@ class Gateway:
             metrics.SPARK_CALLS.labels(name, "INTERNAL_ERROR").inc()
             _log.error("call failed", method=name, reference=reference, error=mask_secrets(repr(error)), exc_info=error)
             failure = wire.failure_of(
-                ExecutionError("INTERNAL_ERROR", f"The gateway failed; its log says more under {reference}.", sql_state="XX000")
+                ExecutionError(
+                    "INTERNAL_ERROR", f"The gateway failed; its log says more under {reference}.", sql_state="XX000"
+                )
             )
             context.set_trailing_metadata(failure.trailers)
             await context.abort(failure.code, failure.message)

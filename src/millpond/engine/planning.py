@@ -3,7 +3,7 @@
 `Planner.plan` decides without touching the engine; what it returns is carried out by `gateway.py` on its event loop.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,19 @@ from millpond.catalog.service import CatalogService
 from millpond.engine import proto, wire
 from millpond.engine.binding import Binder, KeptTables
 from millpond.engine.catalog_calls import CatalogCalls
+from millpond.engine.changes import Changer
 from millpond.engine.commanding import Commands
-from millpond.engine.dml import CreateTableAs, CreateView, DescribeQuery, Explain, Insert, Nothing, ResetSetting, SetSetting, parse_statement
+from millpond.engine.dml import (
+    CreateTableAs,
+    CreateView,
+    DescribeQuery,
+    Explain,
+    Insert,
+    Nothing,
+    ResetSetting,
+    SetSetting,
+    parse_statement,
+)
 from millpond.engine.errors import AnalysisError, column_not_found, unsupported
 from millpond.engine.freshness import Kept, Mark
 from millpond.engine.needs import Needs
@@ -72,7 +83,13 @@ class Planner:
     """Decides about plans. Thread-safe: it keeps nothing of a call."""
 
     def __init__(
-        self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands, writer: Writer, mark: Mark
+        self,
+        catalog: CatalogService,
+        sessions: Sessions,
+        upstream: Upstream,
+        commands: Commands,
+        storage_options: Mapping[str, str],
+        mark: Mark,
     ) -> None:
         self._catalog = catalog
         self._kept: KeptTables = Kept(mark)
@@ -80,7 +97,8 @@ class Planner:
         self._upstream = upstream
         self._commands = commands
         self._catalog_calls = CatalogCalls(catalog, sessions, upstream, commands, self._kept)
-        self._writer = writer
+        self._writer = Writer(catalog, upstream, storage_options)
+        self._changer = Changer(catalog, upstream, storage_options)
         self._views = Views(catalog, sessions, upstream)
 
     def plan(self, session: Session, plan: Any) -> Forward | Local:
@@ -177,7 +195,13 @@ class Planner:
         bound = self._bound(call, command.input)
         return self._done(
             lambda: self._views.store_temporary(
-                call.session, command.name, bound, absolute, call.needs, replace=command.replace, is_global=command.is_global
+                call.session,
+                command.name,
+                bound,
+                absolute,
+                call.needs,
+                replace=command.replace,
+                is_global=command.is_global,
             )
         )
 
@@ -206,7 +230,9 @@ class Planner:
         if known is not None:
             if isinstance(known, Drop) and self._views.is_temporary(call.session, known):
                 return self._result(lambda: self._views.drop_temporary(call.session, known))
-            if isinstance(known, DescribeTable | ShowColumns) and self._views.is_temporary_name(call.session, known.table.name):
+            if isinstance(known, DescribeTable | ShowColumns) and self._views.is_temporary_name(
+                call.session, known.table.name
+            ):
                 return self._describe_temporary(call, known)
             return self._result(lambda: self._commands.run(call.session, known))
         statement = parse_statement(text)
@@ -257,7 +283,9 @@ class Planner:
 
     def _change(self, call: _Call, source: Any, query: Query) -> Local:
         """UPDATE, DELETE, MERGE: the target by path in the text, all else bound as in a query."""
-        return self._result(lambda: self._writer.change(call.session, source, query, self.binder(call.session, call.needs)))
+        return self._result(
+            lambda: self._changer.change(call.session, source, query, self.binder(call.session, call.needs))
+        )
 
     def _statement(self, call: _Call, source: Any, statement: Any) -> Forward | Local:
         if isinstance(statement, SetSetting | ResetSetting):
@@ -289,7 +317,9 @@ class Planner:
         uses_temporary = _uses_temporary(self.binder(call.session, Needs()), analyse(statement.query))
         bound = self._bound(call, relation)
         return self._result(
-            lambda: self._views.create(call.session, statement, bound, absolute, call.needs, uses_temporary=uses_temporary)
+            lambda: self._views.create(
+                call.session, statement, bound, absolute, call.needs, uses_temporary=uses_temporary
+            )
         )
 
 
@@ -349,4 +379,3 @@ async def _resources(session: Session, operation: str) -> Responses:
 
 async def _empty() -> Any:
     return wire.string_table([], [])
-

@@ -52,7 +52,7 @@ def allow_deep_plans() -> None:
 
     Whoever reads larger messages than SAFE_BYTES does so on a thread with a stack of STACK_BYTES.
     """
-    from google._upb import _message
+    from google._upb import _message  # type: ignore[import-untyped]  # it has no public form
 
     _message.SetAllowOversizeProtos(True)
 

@@ -112,7 +112,9 @@ def analyse(text: str) -> Query:
     Raises ParseError as Spark would, and UnsupportedError for statements of other kinds.
     """
     if len(text) > _MAX_TEXT:
-        raise AnalysisError("STATEMENT_TOO_LONG", f"The statement has {len(text)} characters; at most {_MAX_TEXT}.", sql_state="54001")
+        raise AnalysisError(
+            "STATEMENT_TOO_LONG", f"The statement has {len(text)} characters; at most {_MAX_TEXT}.", sql_state="54001"
+        )
     tokens, trees = _parse(text)
     trees = [tree for tree in trees if tree is not None]
     if len(trees) != 1:
@@ -208,10 +210,10 @@ def _not_a_query(text: str, tokens: list[Any]) -> Exception:
 _QUERY_STARTS = frozenset({"(", "DELETE", "FROM", "MERGE", "SELECT", "TABLE", "UPDATE", "VALUES", "WITH"})
 
 _KNOWN_STATEMENTS = frozenset({
-    "ADD", "ALTER", "ANALYZE", "BEGIN", "CACHE", "CALL", "CLEAR", "COMMENT", "COPY", "CREATE", "DECLARE", "DENY", "DESC",
-    "DESCRIBE", "DROP", "EXECUTE", "EXPLAIN", "EXPORT", "GRANT", "IMPORT", "INSERT", "LIST", "LOAD", "LOCK", "MSCK", "PUT",
-    "REFRESH", "REPAIR", "REPLACE", "RESET", "REVOKE", "ROLLBACK", "SELECT", "SET", "SHOW", "SYNC", "TRUNCATE", "UNCACHE",
-    "UNLOCK", "USE",
+    "ADD", "ALTER", "ANALYZE", "BEGIN", "CACHE", "CALL", "CLEAR", "COMMENT", "COPY", "CREATE", "DECLARE",
+    "DENY", "DESC", "DESCRIBE", "DROP", "EXECUTE", "EXPLAIN", "EXPORT", "GRANT", "IMPORT", "INSERT", "LIST",
+    "LOAD", "LOCK", "MSCK", "PUT", "REFRESH", "REPAIR", "REPLACE", "RESET", "REVOKE", "ROLLBACK", "SELECT",
+    "SET", "SHOW", "SYNC", "TRUNCATE", "UNCACHE", "UNLOCK", "USE",
 })  # fmt: skip
 
 
@@ -238,7 +240,9 @@ def _as_of(text: str, table: exp.Table, name_end: int) -> tuple[str | None, str 
     clause = _AS_OF.match(text, name_end)
     if clause is None:
         if table.args.get("version") is not None or table.args.get("when") is not None:
-            raise unsupported("VERSION AS OF and TIMESTAMP AS OF take a literal here: a number, or a timestamp in quotes.")
+            raise unsupported(
+                "VERSION AS OF and TIMESTAMP AS OF take a literal here: a number, or a timestamp in quotes."
+            )
         return None, None, name_end
     value = clause["value"]
     value = value[1:-1] if value[0] in "'\"" else value
@@ -252,20 +256,24 @@ def _is_cte(table: exp.Table) -> bool:
     if table.args.get("db") is not None:
         return False
     name = table.name.lower()
-    child: exp.Expression = table
+    child: exp.Expr = table
     parent = table.parent
     while parent is not None:
         if isinstance(parent, exp.With):
             if _is_earlier_cte(parent, child, name):
                 return True
-        elif (clause := _with_clause(parent)) is not None and clause is not child:
-            if any(cte.alias.lower() == name for cte in clause.expressions):
-                return True
+        elif _defines(_with_clause(parent), child, name):
+            return True
         child, parent = parent, parent.parent
     return False
 
 
-def _is_earlier_cte(clause: exp.With, child: exp.Expression, name: str) -> bool:
+def _defines(clause: exp.With | None, child: exp.Expr, name: str) -> bool:
+    """Whether a WITH clause, seen from outside of it, defines the name."""
+    return clause is not None and clause is not child and any(cte.alias.lower() == name for cte in clause.expressions)
+
+
+def _is_earlier_cte(clause: exp.With, child: exp.Expr, name: str) -> bool:
     for cte in clause.expressions:
         if cte is child:
             return bool(clause.args.get("recursive")) and cte.alias.lower() == name
@@ -274,7 +282,7 @@ def _is_earlier_cte(clause: exp.With, child: exp.Expression, name: str) -> bool:
     return False
 
 
-def _with_clause(node: exp.Expression) -> exp.With | None:
+def _with_clause(node: exp.Expr) -> exp.With | None:
     clause = node.args.get("with_") or node.args.get("with")
     return clause if isinstance(clause, exp.With) else None
 
@@ -317,7 +325,9 @@ def _calls(text: str, tokens: list[Any], tree: exp.Expression) -> list[CallSite]
     found: list[CallSite] = []
     for at, token in enumerate(tokens):
         name = str(token.text).lower()
-        if (name not in SESSION_FUNCTIONS and name not in DENIED_FUNCTIONS) or token.token_type == sqlglot.TokenType.STRING:
+        if (
+            name not in SESSION_FUNCTIONS and name not in DENIED_FUNCTIONS
+        ) or token.token_type == sqlglot.TokenType.STRING:
             continue
         before = str(tokens[at - 1].text) if at else ""
         after = [str(other.text) for other in tokens[at + 1 : at + 3]]
@@ -326,7 +336,9 @@ def _calls(text: str, tokens: list[Any], tree: exp.Expression) -> list[CallSite]
                 raise unsupported(f"The function {name} is not allowed.")
         elif before != "." and after == ["(", ")"]:
             end = int(tokens[at + 2].end) + 1
-            found.append(CallSite(function=name, start=int(token.start), end=end, is_column=_is_result(tokens, at, at + 3)))
+            found.append(
+                CallSite(function=name, start=int(token.start), end=end, is_column=_is_result(tokens, at, at + 3))
+            )
     return found
 
 
@@ -334,7 +346,9 @@ def _is_result(tokens: list[Any], before: int, after: int) -> bool:
     """Whether the tokens stand alone between SELECT or a comma and a comma, FROM or the end."""
     previous = str(tokens[before - 1].text).upper() if before else ""
     following = str(tokens[after].text).upper() if after < len(tokens) else ""
-    return (previous == "SELECT" and following in {"", ",", "FROM", ")", ";"}) or (previous == "," and following in {"", "FROM", ";"})
+    return (previous == "SELECT" and following in {"", ",", "FROM", ")", ";"}) or (
+        previous == "," and following in {"", "FROM", ";"}
+    )
 
 
 def user_error_of_table_function(name: str) -> AnalysisError:

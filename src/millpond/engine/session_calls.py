@@ -51,7 +51,9 @@ class SessionCalls:
         kind = request.WhichOneof("analyze")
         if kind is None:
             raise unsupported("This kind of analysis is not known to this gateway.")
-        needs = await asyncio.get_running_loop().run_in_executor(self._threads, self._bind, session, getattr(request, kind))
+        needs = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._bind, session, getattr(request, kind)
+        )
         if kind in {"semantic_hash", "same_semantics"}:
             return _comparison(session, request)
         data = await self._upstream.unary(session, "AnalyzePlan", request, needs)
@@ -111,7 +113,9 @@ class SessionCalls:
             pairs = {key: value for key, value in pairs.items() if key not in refused}
             if not pairs:
                 warnings = [f"The setting {key} is the server's and was not changed." for key in refused]
-                response = proto.base.ConfigResponse(session_id=session.id, server_side_session_id=session.server_id, warnings=warnings)
+                response = proto.base.ConfigResponse(
+                    session_id=session.id, server_side_session_id=session.server_id, warnings=warnings
+                )
                 data: bytes = response.SerializeToString()
                 return data
         return await self._commands.set(session, pairs)
@@ -126,7 +130,8 @@ class SessionCalls:
             await self._uploads.restore(session, engine, names)
         summary = proto.base.AddArtifactsResponse.ArtifactSummary
         response = proto.base.AddArtifactsResponse(
-            session_id=session.id, server_side_session_id=session.server_id,
+            session_id=session.id,
+            server_side_session_id=session.server_id,
             artifacts=[summary(name=name, is_crc_successful=crc_ok) for name, crc_ok in received],
         )
         data: bytes = response.SerializeToString()
@@ -145,11 +150,17 @@ class SessionCalls:
 
     async def interrupt(self, session: Session, request: Any) -> bytes:
         """Stop what runs: all, by tag, or by operation."""
-        chosen = [operation for operation in session.operations.values() if not operation.done and _meant(request, operation)]
+        chosen = [
+            operation for operation in session.operations.values() if not operation.done and _meant(request, operation)
+        ]
         for operation in chosen:
             if operation.task is not None:
                 operation.task.cancel()
-        response = proto.base.InterruptResponse(session_id=session.id, server_side_session_id=session.server_id, interrupted_ids=[operation.id for operation in chosen])
+        response = proto.base.InterruptResponse(
+            session_id=session.id,
+            server_side_session_id=session.server_id,
+            interrupted_ids=[operation.id for operation in chosen],
+        )
         data: bytes = response.SerializeToString()
         return data
 
@@ -183,7 +194,12 @@ class SessionCalls:
         clone.settings = dict(session.settings)
         clone.server_id = await self._upstream.server_id(clone)
         await asyncio.to_thread(self._uploads.copy, session, clone)
-        response = proto.base.CloneSessionResponse(session_id=session.id, server_side_session_id=session.server_id, new_session_id=new_id, new_server_side_session_id=clone.server_id)
+        response = proto.base.CloneSessionResponse(
+            session_id=session.id,
+            server_side_session_id=session.server_id,
+            new_session_id=new_id,
+            new_server_side_session_id=clone.server_id,
+        )
         data: bytes = response.SerializeToString()
         return data
 
@@ -205,7 +221,9 @@ class SessionCalls:
 
     async def fetch_error_details(self, session: Session, _request: Any) -> bytes:
         """Nothing more than the error itself said: it carried its class and parameters."""
-        data: bytes = proto.base.FetchErrorDetailsResponse(session_id=session.id, server_side_session_id=session.server_id).SerializeToString()
+        data: bytes = proto.base.FetchErrorDetailsResponse(
+            session_id=session.id, server_side_session_id=session.server_id
+        ).SerializeToString()
         return data
 
 

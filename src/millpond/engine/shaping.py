@@ -49,7 +49,11 @@ def _delta_type(kind: Any) -> Any:
     if name == "decimal":
         return f"decimal({kind.decimal.precision},{kind.decimal.scale})"
     if name == "array":
-        return {"type": "array", "elementType": _delta_type(kind.array.element_type), "containsNull": kind.array.contains_null}
+        return {
+            "type": "array",
+            "elementType": _delta_type(kind.array.element_type),
+            "containsNull": kind.array.contains_null,
+        }
     if name == "map":
         return {
             "type": "map",
@@ -61,7 +65,9 @@ def _delta_type(kind: Any) -> Any:
         return {"type": "struct", "fields": fields_of_schema(kind)}
     if name == "udt":
         return _delta_type(kind.udt.sql_type)
-    raise AnalysisError("DELTA_UNSUPPORTED_DATA_TYPES", f"A Delta table cannot store the type {name}.", sql_state="0AKDC")
+    raise AnalysisError(
+        "DELTA_UNSUPPORTED_DATA_TYPES", f"A Delta table cannot store the type {name}.", sql_state="0AKDC"
+    )
 
 
 def fit_new(fields: Sequence[Field]) -> Fit | None:
@@ -70,17 +76,25 @@ def fit_new(fields: Sequence[Field]) -> Fit | None:
     for field in fields:
         name = field["name"]
         if name.lower() in seen:
-            raise AnalysisError("COLUMN_ALREADY_EXISTS", f"The column {quote(name.lower())} already exists. Choose another name or rename the existing column.", sql_state="42711")
+            raise AnalysisError(
+                "COLUMN_ALREADY_EXISTS",
+                f"The column {quote(name.lower())} already exists. Choose another name or rename the existing column.",
+                sql_state="42711",
+            )
         if _FORBIDDEN_IN_NAMES & set(name):
             raise AnalysisError(
                 "DELTA_INVALID_CHARACTERS_IN_COLUMN_NAMES",
-                f"Found invalid character(s) among ' ,;{{}}()\\n\\t=' in the column names of your schema. Invalid column "
-                f"names: {name}. Rename the column, for example with alias().",
+                f"Found invalid character(s) among ' ,;{{}}()\\n\\t=' in the column names of your schema. "
+                f"Invalid column names: {name}. Rename the column, for example with alias().",
                 sql_state="42K05",
                 parameters={"columnName": name},
             )
         if field["type"] == "void":
-            raise AnalysisError("DELTA_NULL_SCHEMA_IN_STREAMING_WRITE", f"Column {quote(name)} has only NULL and so no type; cast it to one.", sql_state="42P18")
+            raise AnalysisError(
+                "DELTA_NULL_SCHEMA_IN_STREAMING_WRITE",
+                f"Column {quote(name)} has only NULL and so no type; cast it to one.",
+                sql_state="42P18",
+            )
         seen.add(name.lower())
     if all(field["nullable"] or not isinstance(field["type"], str) for field in fields):
         return None
@@ -93,7 +107,9 @@ def _nullable(field: Field) -> str:
     return name if field["nullable"] or not isinstance(field["type"], str) else f"nullif({name}, NULL)"
 
 
-def fit_by_name(source: Sequence[Field], table: Sequence[Field], *, merge_schema: bool, where: str, strict: bool = True) -> Fit | None:
+def fit_by_name(
+    source: Sequence[Field], table: Sequence[Field], *, merge_schema: bool, where: str, strict: bool = True
+) -> Fit | None:
     """Fit by column names, whatever their case and order.
 
     Raises DELTA_METADATA_MISMATCH for columns that the table has not (unless the schema may grow), and
@@ -111,7 +127,9 @@ def fit_by_name(source: Sequence[Field], table: Sequence[Field], *, merge_schema
             columns.append((target["name"], expression))
     for field in unknown:
         columns.append((field["name"], _nullable(field)))
-    same = [f["name"] for f in source] == [name for name, _ in columns] and all(text == quote(name) for name, text in columns)
+    same = [f["name"] for f in source] == [name for name, _ in columns] and all(
+        text == quote(name) for name, text in columns
+    )
     return None if same and not unknown else Fit(columns=tuple(columns), adds_columns=bool(unknown))
 
 
@@ -128,12 +146,14 @@ def fit_by_position(
         if name.lower() not in known:
             raise AnalysisError(
                 "UNRESOLVED_COLUMN.WITH_SUGGESTION",
-                f"A column, variable, or function parameter with name {quote(name)} cannot be resolved. Did you mean one of "
-                f"the following? [{', '.join(quote(f['name']) for f in table)}].",
+                f"A column, variable, or function parameter with name {quote(name)} cannot be resolved. "
+                f"Did you mean one of the following? [{', '.join(quote(f['name']) for f in table)}].",
                 sql_state="42703",
                 parameters={"objectName": quote(name)},
             )
-    wanted = [known[name.lower()] for name in columns] or [f for f in table if f["name"].lower() not in fixed and not _generated(f)]
+    wanted = [known[name.lower()] for name in columns] or [
+        f for f in table if f["name"].lower() not in fixed and not _generated(f)
+    ]
     if len(wanted) != len(source) and not columns:
         every = [f for f in table if f["name"].lower() not in fixed]
         wanted = every if len(every) == len(source) else wanted
@@ -143,11 +163,14 @@ def fit_by_position(
         raise AnalysisError(
             f"INSERT_COLUMN_ARITY_MISMATCH.{kind}",
             f"Cannot write to {where}, the reason is {what} data columns: Table columns: "
-            f"{', '.join(quote(f['name']) for f in wanted)}. Data columns: {', '.join(quote(f['name']) for f in source)}.",
+            f"{', '.join(quote(f['name']) for f in wanted)}. "
+            f"Data columns: {', '.join(quote(f['name']) for f in source)}.",
             sql_state="21S01",
         )
     temporary = tuple(f"__millpond_{at}" for at in range(len(source)))
-    given = {target["name"].lower(): (field, name) for target, field, name in zip(wanted, source, temporary, strict=True)}
+    given = {
+        target["name"].lower(): (field, name) for target, field, name in zip(wanted, source, temporary, strict=True)
+    }
     made = []
     for target in table:
         key = target["name"].lower()
@@ -177,7 +200,8 @@ def _missing(target: Field, where: str) -> str | None:
     if not target["nullable"]:
         raise AnalysisError(
             "DELTA_MISSING_NOT_NULL_COLUMN_VALUE",
-            f"Column {quote(target['name'])}, which has a NOT NULL constraint, is missing from the data being written into {where}.",
+            f"Column {quote(target['name'])}, which has a NOT NULL constraint, is missing from the data "
+            f"being written into {where}.",
             sql_state="23502",
             parameters={"columnName": target["name"]},
         )
@@ -222,12 +246,15 @@ def _store_assignable(kind: Any, wanted: Any) -> bool:
     """
     if not isinstance(kind, str) or not isinstance(wanted, str):
         return isinstance(kind, dict) and isinstance(wanted, dict) and kind["type"] == wanted["type"]
-    number = lambda text: text in _NUMBERS or text.startswith("decimal(")  # noqa: E731 - used twice, here alone
-    if number(kind) and number(wanted):
+    if _is_number(kind) and _is_number(wanted):
         return True
     if wanted == "string":
         return kind != "binary"
     return {kind, wanted} <= {"date", "timestamp", "timestamp_ntz"}
+
+
+def _is_number(kind: str) -> bool:
+    return kind in _NUMBERS or kind.startswith("decimal(")
 
 
 def sql_type(kind: Any) -> str:
@@ -246,20 +273,26 @@ def _by_name(fields: Sequence[Field]) -> dict[str, Field]:
     found: dict[str, Field] = {}
     for field in fields:
         if field["name"].lower() in found:
-            raise AnalysisError("COLUMN_ALREADY_EXISTS", f"The column {quote(field['name'].lower())} already exists in the data to write.", sql_state="42711")
+            raise AnalysisError(
+                "COLUMN_ALREADY_EXISTS",
+                f"The column {quote(field['name'].lower())} already exists in the data to write.",
+                sql_state="42711",
+            )
         found[field["name"].lower()] = field
     return found
 
 
 def _mismatch(source: Sequence[Field], table: Sequence[Field], where: str) -> AnalysisError:
     def listed(fields: Sequence[Field]) -> str:
-        return "\n".join(f"-- {f['name']}: {sql_type(f['type'])} (nullable = {str(f['nullable']).lower()})" for f in fields)
+        return "\n".join(
+            f"-- {f['name']}: {sql_type(f['type'])} (nullable = {str(f['nullable']).lower()})" for f in fields
+        )
 
     return AnalysisError(
         "DELTA_METADATA_MISMATCH",
         f"A schema mismatch detected when writing to the Delta table {where}. To enable schema migration using "
-        "DataFrameWriter, please set: '.option(\"mergeSchema\", \"true\")'. To overwrite the schema, set "
-        f"'.option(\"overwriteSchema\", \"true\")' with mode overwrite.\nTable schema:\nroot\n{listed(table)}\n\n"
+        'DataFrameWriter, please set: \'.option("mergeSchema", "true")\'. To overwrite the schema, set '
+        f'\'.option("overwriteSchema", "true")\' with mode overwrite.\nTable schema:\nroot\n{listed(table)}\n\n'
         f"Data schema:\nroot\n{listed(source)}\n",
         sql_state="42KDG",
     )

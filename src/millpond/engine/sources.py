@@ -121,7 +121,9 @@ def set_as_of(source: Any, version: str | None, timestamp: str | None, session: 
         raise unsupported(f"Time travel on a table of format {source.format}.")
     if version is not None:
         if not version.strip().isdecimal():
-            raise AnalysisError("INVALID_TIME_TRAVEL_SPEC", f"VERSION AS OF '{version}' is not a whole number.", sql_state="42K0E")
+            raise AnalysisError(
+                "INVALID_TIME_TRAVEL_SPEC", f"VERSION AS OF '{version}' is not a whole number.", sql_state="42K0E"
+            )
         source.options["versionAsOf"] = version.strip()
     else:
         source.options["timestampAsOf"] = _instant(str(timestamp), session)
@@ -141,7 +143,7 @@ def _instant(text: str, session: Session) -> str:
     except ValueError as error:
         raise AnalysisError(
             "INVALID_TIME_TRAVEL_TIMESTAMP_EXPR.INPUT",
-            f"The time travel timestamp expression \"{text}\" is invalid: cannot be cast to the \"TIMESTAMP\" type.",
+            f'The time travel timestamp expression "{text}" is invalid: cannot be cast to the "TIMESTAMP" type.',
             sql_state="42K0E",
         ) from error
     if moment.tzinfo is None:

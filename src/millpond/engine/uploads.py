@@ -117,7 +117,9 @@ class Uploads:
     def _append(self, kept: _Kept, upload: _Upload, chunk: Any) -> None:
         kept.size_bytes += len(chunk.data)
         if kept.size_bytes > MAX_SESSION_BYTES:
-            raise ResourceExhausted(f"A session may upload {MAX_SESSION_BYTES >> 30} GiB; write large data to a table or volume.")
+            raise ResourceExhausted(
+                f"A session may upload {MAX_SESSION_BYTES >> 30} GiB; write large data to a table or volume."
+            )
         upload.crc_ok = upload.crc_ok and zlib.crc32(chunk.data) == chunk.crc
         with upload.path.open("ab") as stream:
             stream.write(chunk.data)
@@ -165,6 +167,8 @@ def _requests(session: Session, name: str, path: Path) -> Iterator[bytes]:
             yield request(batch=kinds.Batch(artifacts=[kinds.SingleChunkArtifact(name=name, data=begin)]))
             return
         count = -(-size // _CHUNK_BYTES)
-        yield request(begin_chunk=kinds.BeginChunkedArtifact(name=name, total_bytes=size, num_chunks=count, initial_chunk=begin))
+        yield request(
+            begin_chunk=kinds.BeginChunkedArtifact(name=name, total_bytes=size, num_chunks=count, initial_chunk=begin)
+        )
         for chunk in chunks:
             yield request(chunk=kinds.ArtifactChunk(data=chunk, crc=zlib.crc32(chunk)))

@@ -1,6 +1,7 @@
 """Calls to a session's engine: with the session's state put there first, and the engine's errors as Spark's."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,11 +13,12 @@ from grpc import aio
 from millpond.engine import proto
 from millpond.engine.engine_errors import translated
 from millpond.engine.engines import Engine, Engines
-from millpond.engine.errors import ExecutionError
+from millpond.engine.errors import ExecutionError, SparkError
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.engine.uploads import Uploads
 
+_MAX_ATTEMPTS = 12
 _DEATH_SEEN_WITHIN_S = 2.0
 
 
@@ -85,7 +87,10 @@ class Upstream:
                 # `read` gives EOF for an error too; this raises it
                 if await call.code() is not grpc.StatusCode.OK:
                     raise aio.AioRpcError(
-                        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+                        await call.code(),
+                        await call.initial_metadata(),
+                        await call.trailing_metadata(),
+                        await call.details(),
                     )
             finally:
                 call.cancel()
@@ -102,6 +107,17 @@ class Upstream:
         request = execute_request(session, plan, operation_id=operation_id, tags=tags)
         await self.stream(session, "ExecutePlan", request, needs, collect)
         return responses
+
+    async def run_retrying(self, session: Session, plan: Any, needs: Needs, *, again: bool = True) -> list[Any]:
+        """Run a write; start again when another writer was faster, as each attempt reads the newest state anew."""
+        for attempt in range(_MAX_ATTEMPTS):
+            try:
+                return await self.run(session, plan, needs)
+            except SparkError as error:
+                if error.error_class != "DELTA_CONCURRENT_WRITE" or not again or attempt == _MAX_ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads retries
+        raise AssertionError("unreachable")
 
     async def schema(self, session: Session, relation: Any, needs: Needs) -> Any:
         """The schema of a bound relation, as a struct's DataType."""
@@ -148,9 +164,7 @@ def _own(request: Any, session: Session) -> None:
     request.ClearField("client_observed_server_side_session_id")
 
 
-def execute_request(
-    session: Session, plan: Any, *, operation_id: str | None = None, tags: tuple[str, ...] = ()
-) -> Any:
+def execute_request(session: Session, plan: Any, *, operation_id: str | None = None, tags: tuple[str, ...] = ()) -> Any:
     """A request of the gateway's own to run a plan."""
     request = proto.base.ExecutePlanRequest(
         session_id=session.id, operation_id=operation_id or str(uuid4()), plan=plan, tags=tags
@@ -169,11 +183,19 @@ def settings_request(session: Session, settings: dict[str, str]) -> Any:
 
 
 async def _error_of(error: aio.AioRpcError, engine: Engine, needs: Needs) -> Exception:
-    if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}:
-        if await _died(engine, wait=error.code() is grpc.StatusCode.UNAVAILABLE or "Stream removed" in str(error.details())):
-            return engine.death()
+    if error.code() in {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+    } and await _died(
+        engine, wait=error.code() is grpc.StatusCode.UNAVAILABLE or "Stream removed" in str(error.details())
+    ):
+        return engine.death()
     if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return ExecutionError("ENGINE_UNAVAILABLE", f"The engine cannot be reached: {error.details()}.", sql_state="08S01")
+        return ExecutionError(
+            "ENGINE_UNAVAILABLE", f"The engine cannot be reached: {error.details()}.", sql_state="08S01"
+        )
     return translated(error, needs)
 
 

@@ -33,7 +33,8 @@ class Views:
         if len(parts) != 1:
             raise AnalysisError(
                 "TEMP_VIEW_NAME_TOO_MANY_NAME_PARTS",
-                f"CREATE TEMPORARY VIEW or the corresponding Dataset APIs only accept single-part view names, but got: {name}.",
+                f"CREATE TEMPORARY VIEW or the corresponding Dataset APIs only accept single-part view names, "
+                f"but got: {name}.",
                 sql_state="428EK",
             )
         views = self._sessions.global_views(session.principal) if is_global else session.temp_views
@@ -41,8 +42,8 @@ class Views:
         if not replace and key in views:
             raise AnalysisError(
                 "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
-                f"Cannot create the temporary view `{parts[0]}` because it already exists. Choose a different name, drop or "
-                "replace the existing view.",
+                f"Cannot create the temporary view `{parts[0]}` because it already exists. "
+                "Choose a different name, drop or replace the existing view.",
                 sql_state="42P07",
                 parameters={"relationName": f"`{parts[0]}`"},
             )
@@ -50,7 +51,14 @@ class Views:
         views[key] = absolute.SerializeToString()
 
     async def create(
-        self, session: Session, statement: CreateView, bound: Any, absolute: Any, needs: Needs, *, uses_temporary: str | None
+        self,
+        session: Session,
+        statement: CreateView,
+        bound: Any,
+        absolute: Any,
+        needs: Needs,
+        *,
+        uses_temporary: str | None,
     ) -> Any:
         """CREATE VIEW, temporary or in the catalog."""
         if statement.temporary:
@@ -65,8 +73,8 @@ class Views:
         if uses_temporary is not None:
             raise AnalysisError(
                 "INVALID_TEMP_OBJ_REFERENCE",
-                f"Cannot create the persistent object `{'.'.join(statement.name)}` of the type VIEW because it references "
-                f"the temporary object `{uses_temporary}` of the type VIEW.",
+                f"Cannot create the persistent object `{'.'.join(statement.name)}` of the type VIEW because it "
+                f"references the temporary object `{uses_temporary}` of the type VIEW.",
                 sql_state="42K0F",
             )
         schema = await self._upstream.schema(session, bound, needs)
@@ -81,7 +89,8 @@ class Views:
             if len(statement.columns) != len(fields):
                 raise AnalysisError(
                     "CREATE_VIEW_COLUMN_ARITY_MISMATCH",
-                    f"Cannot create view {'.'.join(statement.name)}: {len(statement.columns)} names for {len(fields)} columns.",
+                    f"Cannot create view {'.'.join(statement.name)}: {len(statement.columns)} names "
+                    f"for {len(fields)} columns.",
                     sql_state="21S01",
                 )
             fields = [
@@ -98,7 +107,12 @@ class Views:
             return
         if existing is not None and statement.or_replace and existing.table_type is TableType.VIEW:
             self._catalog.replace_view(
-                session.principal, name, view_definition=statement.query, columns=columns, comment=statement.comment, properties=noted
+                session.principal,
+                name,
+                view_definition=statement.query,
+                columns=columns,
+                comment=statement.comment,
+                properties=noted,
             )
             return
         if existing is not None:

@@ -47,7 +47,11 @@ def failure_of(error: kernel.MillpondError) -> Failure:
     spark = as_spark_error(error)
     code = _CODES.get(type(error), grpc.StatusCode.INTERNAL)
     message = spark.message
-    metadata = {"classes": json.dumps(list(spark.java_classes)), "errorClass": spark.error_class, "sqlState": spark.sql_state}
+    metadata = {
+        "classes": json.dumps(list(spark.java_classes)),
+        "errorClass": spark.error_class,
+        "sqlState": spark.sql_state,
+    }
     parameters = json.dumps(spark.parameters)
     if len(parameters) < _METADATA_LIMIT // 2:
         metadata["messageParameters"] = parameters
@@ -135,4 +139,6 @@ def string_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     import pyarrow as pa
 
     schema = pa.schema([pa.field(name, pa.string()) for name in columns])
-    return pa.table({name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(columns)}, schema=schema)
+    return pa.table(
+        {name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(columns)}, schema=schema
+    )

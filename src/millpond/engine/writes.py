@@ -1,7 +1,6 @@
 """Writes to tables and files: find the target, fit the data, let the engine write, and let the catalog know."""
 
 import asyncio
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,20 +9,32 @@ from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
 from millpond.catalog.names import quote, split_name
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, shaping, sources, wire
-from millpond.engine.binding import Binder
 from millpond.engine.dml import CreateTableAs, Insert
-from millpond.engine.errors import AnalysisError, SparkError, schema_not_found, table_exists, table_not_found, unsupported
+from millpond.engine.errors import (
+    AnalysisError,
+    SparkError,
+    schema_not_found,
+    table_exists,
+    table_not_found,
+    unsupported,
+)
 from millpond.engine.needs import Needs
-from millpond.engine.queries import Query
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
 from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
 from millpond.kernel.errors import AlreadyExists, NotFound
 
-_MAX_ATTEMPTS = 12
 _MAX_DYNAMIC_PARTITIONS = 1000
 _MODES_V1 = {0: "error", 1: "append", 2: "overwrite", 3: "error", 4: "ignore"}
-_MODES_V2 = {1: "create", 2: "overwrite_where", 3: "overwrite_partitions", 4: "append", 5: "replace", 6: "create_or_replace"}
+_MODES_V2 = {
+    1: "create",
+    2: "overwrite_where",
+    3: "overwrite_partitions",
+    4: "append",
+    5: "replace",
+    6: "create_or_replace",
+}
 _SAVE_APPEND, _SAVE_OVERWRITE, _SAVE_ERROR = 1, 2, 3
 
 
@@ -36,7 +47,8 @@ class Write:
     name: tuple[str, ...] = ()
     path: str | None = None
     mode: str
-    """error, ignore, append, overwrite (V1); create, replace, create_or_replace, overwrite_partitions, overwrite_where."""
+    """error, ignore, append, overwrite (V1); create, replace, create_or_replace, overwrite_partitions and
+    overwrite_where (V2)."""
     must_exist: bool = False
     by_position: bool = False
     columns: tuple[str, ...] = ()
@@ -127,7 +139,9 @@ def _condition_text(expression: Any) -> str:
         if name in {"==", "=", "!=", "<", "<=", ">", ">=", "<=>", "and", "or"}:
             left, right = map(_condition_text, expression.unresolved_function.arguments)
             return f"({left} {'=' if name == '==' else name} {right})"
-    raise unsupported("This condition of writeTo().overwrite; use comparisons of columns with constants, or F.expr('...').")
+    raise unsupported(
+        "This condition of writeTo().overwrite; use comparisons of columns with constants, or F.expr('...')."
+    )
 
 
 class Writer:
@@ -152,7 +166,10 @@ class Writer:
             mode = "overwrite_partitions"
         elif statement.overwrite and constants:
             options["replaceWhere"] = " AND ".join(f"{quote(name)} = {value}" for name, value in constants.items())
-        elif statement.overwrite and (session.setting("spark.sql.sources.partitionOverwriteMode") or "").lower() == "dynamic":
+        elif (
+            statement.overwrite
+            and (session.setting("spark.sql.sources.partitionOverwriteMode") or "").lower() == "dynamic"
+        ):
             mode = "overwrite_partitions"
         if statement.with_schema_evolution:
             options["mergeSchema"] = "true"
@@ -191,42 +208,6 @@ class Writer:
         await self.write(session, write, needs)
         return wire.string_table(["num_affected_rows", "num_inserted_rows"], [])
 
-    async def change(self, session: Session, source: Any, query: Query, binder: Binder) -> Any:
-        """UPDATE, DELETE or MERGE on a Delta table."""
-        site = next(site for site in query.tables if site.is_target)
-        location, table = await asyncio.to_thread(self._change_target, session, site.parts, query.kind, binder)
-        edit = _target_text(location, site.parts, aliased=site.aliased)
-        text, references = await asyncio.to_thread(binder.splice_change, query, site, edit)
-        command = proto.commands.Command()
-        made = command.sql_command.input
-        made.CopyFrom(source)
-        root = made.with_relations.root if made.WhichOneof("rel_type") == "with_relations" else made
-        binder.bind_arguments(made)
-        root.sql.query = text
-        if references:
-            if made.WhichOneof("rel_type") != "with_relations":
-                inner = proto.relations.Relation()
-                inner.CopyFrom(made)
-                made.Clear()
-                made.with_relations.root.CopyFrom(inner)
-            made.with_relations.references.extend(references)
-        responses = await self._retrying(session, proto.base.Plan(command=command), binder.needs)
-        if table is not None and query.with_schema_evolution:
-            await asyncio.to_thread(self._reconcile, session, table)
-        return _affected(query.kind, responses)
-
-    def _change_target(self, session: Session, parts: tuple[str, ...], kind: str, binder: Binder) -> tuple[str, Table | None]:
-        if len(parts) == 2 and parts[0].lower() == "delta":
-            return sources.reach(self._catalog, session.principal, parts[1], binder.needs, write=True), None
-        if binder.finds_temp_view(parts):
-            raise _not_changeable(parts, kind, "a temporary view")
-        table = binder.table(parts)
-        require(session.principal, Act.WRITE, table.securable)
-        if table.table_type is TableType.VIEW or table.data_source_format != "DELTA":
-            raise _not_changeable(parts, kind, "a view" if table.table_type is TableType.VIEW else f"of format {table.data_source_format}")
-        binder.needs.write(table.storage_location, str(table.name))
-        return table.storage_location, table
-
     # -- writes -------------------------------------------------------------------------------------------------
 
     async def write(self, session: Session, write: Write, needs: Needs) -> None:
@@ -262,12 +243,12 @@ class Writer:
             return
         require(session.principal, Act.WRITE, table.securable)
         if table.table_type is TableType.VIEW:
-            raise _not_changeable(write.name, "write", "a view")
+            raise not_changeable(write.name, "write", "a view")
         needs.write(table.storage_location, str(name))
         if table.data_source_format == "DELTA":
             changed = await self._write_delta(session, write, table.storage_location, str(name), needs)
             if changed:
-                await asyncio.to_thread(self._reconcile, session, table)
+                await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
         else:
             provider = sources.check_format(table.data_source_format)
             relation = await self._fit_other(session, write, table, needs)
@@ -281,20 +262,34 @@ class Writer:
 
     async def _write_delta(self, session: Session, write: Write, location: str, shown: str, needs: Needs) -> bool:
         """Write to a Delta table that exists, or a path; whether its columns may have changed."""
-        existing = await asyncio.to_thread(_delta_schema, location, self._storage_options)
+        existing = await asyncio.to_thread(delta_schema, location, self._storage_options)
         schema = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
         if existing is None:
             if write.mode == "append" and write.must_exist:
                 raise table_not_found((shown,))
             relation = shaping.fitted(write.relation, shaping.fit_new(schema))
-            await self._run(session, write, relation, location, _SAVE_ERROR if write.mode != "append" else _SAVE_APPEND, "delta", needs)
+            await self._run(
+                session,
+                write,
+                relation,
+                location,
+                _SAVE_ERROR if write.mode != "append" else _SAVE_APPEND,
+                "delta",
+                needs,
+            )
             return True
         if write.mode in {"error", "create"}:
-            raise AnalysisError("DELTA_PATH_EXISTS", f"Cannot write to {shown}: a Delta table already exists there.", sql_state="42K04")
+            raise AnalysisError(
+                "DELTA_PATH_EXISTS", f"Cannot write to {shown}: a Delta table already exists there.", sql_state="42K04"
+            )
         if write.mode == "ignore":
             return False
         fields, partitions = existing
-        if write.partitioned_by and [c.lower() for c in write.partitioned_by] != [c.lower() for c in partitions] and not _true(write.option("overwriteSchema")):
+        if (
+            write.partitioned_by
+            and [c.lower() for c in write.partitioned_by] != [c.lower() for c in partitions]
+            and not _true(write.option("overwriteSchema"))
+        ):
             raise AnalysisError(
                 "DELTA_METADATA_MISMATCH",
                 f"Partition columns do not match the partition columns of the table {shown}. Given: "
@@ -332,7 +327,9 @@ class Writer:
         distinct.input.project.input.CopyFrom(relation)
         rows = await self._upstream.rows(session, wanted, needs)
         if len(rows) > _MAX_DYNAMIC_PARTITIONS:
-            raise unsupported(f"A dynamic overwrite of more than {_MAX_DYNAMIC_PARTITIONS} partitions of {shown}; use replaceWhere.")
+            raise unsupported(
+                f"A dynamic overwrite of more than {_MAX_DYNAMIC_PARTITIONS} partitions of {shown}; use replaceWhere."
+            )
         return {"replaceWhere": " OR ".join(_same_partition(row) for row in rows) or "FALSE"}
 
     async def _create(self, session: Session, write: Write, name: ObjectName, needs: Needs) -> None:
@@ -365,9 +362,11 @@ class Writer:
 
         partitions: Sequence[str] = write.partitioned_by
         if provider == "delta":
-            found = _delta_schema(staged.storage_location, self._storage_options)
+            found = delta_schema(staged.storage_location, self._storage_options)
             if found is None:
-                raise AnalysisError("DELTA_TABLE_NOT_FOUND", f"The engine wrote no Delta table for {staged.name}.", sql_state="42P01")
+                raise AnalysisError(
+                    "DELTA_TABLE_NOT_FOUND", f"The engine wrote no Delta table for {staged.name}.", sql_state="42P01"
+                )
             fields, partitions = found
             self._set_properties(session, staged.storage_location, write)
         options = {f"option.{key}": value for key, value in write.options.items()} if provider != "delta" else {}
@@ -393,15 +392,6 @@ class Writer:
         storage = Storage(url=location, options=self._storage_options)
         set_properties(storage, Author(id=session.principal.id, name=session.principal.name), write.properties)
 
-    def _reconcile(self, session: Session, table: Table) -> None:
-        from millpond.engine.types import columns_of
-
-        def read(current: Table) -> Any:
-            found = _delta_schema(current.storage_location, self._storage_options)
-            return columns_of(*found) if found else current.columns
-
-        self._catalog.refresh_table(session.principal, table, read)
-
     async def _run(
         self, session: Session, write: Write, relation: Any, location: str, mode: int, provider: str, needs: Needs
     ) -> None:
@@ -414,18 +404,7 @@ class Writer:
         operation.partitioning_columns.extend(write.partitioned_by)
         for key, value in write.options.items():
             operation.options[key] = value
-        await self._retrying(session, proto.base.Plan(command=command), needs, again=mode != _SAVE_ERROR)
-
-    async def _retrying(self, session: Session, plan: Any, needs: Needs, *, again: bool = True) -> list[Any]:
-        """Run a write; start again when another writer was faster, as each attempt reads the newest state anew."""
-        for attempt in range(_MAX_ATTEMPTS):
-            try:
-                return await self._upstream.run(session, plan, needs)
-            except SparkError as error:
-                if error.error_class != "DELTA_CONCURRENT_WRITE" or not again or attempt == _MAX_ATTEMPTS - 1:
-                    raise
-                await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads retries
-        raise AssertionError("unreachable")
+        await self._upstream.run_retrying(session, proto.base.Plan(command=command), needs, again=mode != _SAVE_ERROR)
 
     def _object_name(self, session: Session, parts: tuple[str, ...]) -> ObjectName:
         if len(parts) > 3:
@@ -441,7 +420,9 @@ def _fit(write: Write, schema: list[Any], fields: list[Any], shown: str) -> shap
 
 
 def _with_merge_setting(write: Write, session: Session) -> Write:
-    if write.option("mergeSchema") is None and _true(session.setting("spark.databricks.delta.schema.autoMerge.enabled")):
+    if write.option("mergeSchema") is None and _true(
+        session.setting("spark.databricks.delta.schema.autoMerge.enabled")
+    ):
         return replace(write, options={**write.options, "mergeSchema": "true"})
     return write
 
@@ -453,7 +434,11 @@ def _overwrites_schema(write: Write) -> bool:
 def _is_dynamic(write: Write, session: Session) -> bool:
     if write.mode == "overwrite_partitions":
         return True
-    mode = write.option("partitionOverwriteMode") or session.setting("spark.sql.sources.partitionOverwriteMode") or "static"
+    mode = (
+        write.option("partitionOverwriteMode")
+        or session.setting("spark.sql.sources.partitionOverwriteMode")
+        or "static"
+    )
     return write.mode == "overwrite" and mode.lower() == "dynamic" and write.option("replaceWhere") is None
 
 
@@ -479,7 +464,7 @@ def _mode_of(mode: str) -> int:
     return 4 if mode == "ignore" else _SAVE_ERROR if mode in {"error", "create"} else _SAVE_OVERWRITE
 
 
-def _delta_schema(location: str, options: Mapping[str, str]) -> tuple[list[Any], list[str]] | None:
+def delta_schema(location: str, options: Mapping[str, str]) -> tuple[list[Any], list[str]] | None:
     """Fields and partition columns of the Delta table at a place; None when there is none."""
     from millpond.engine.delta.table import Storage, fields, open_table, partition_columns
 
@@ -492,28 +477,20 @@ def _delta_schema(location: str, options: Mapping[str, str]) -> tuple[list[Any],
     return fields(table), partition_columns(table)
 
 
-def _target_text(location: str, parts: tuple[str, ...], *, aliased: bool) -> str:
-    return f"delta.{quote(location)}" + ("" if aliased else f" AS {quote(parts[-1])}")
+def follow_log(catalog: CatalogService, principal: Principal, table: Table, options: Mapping[str, str]) -> None:
+    """Let the catalog know the columns that a table's log has now."""
+    from millpond.engine.types import columns_of
+
+    def read(current: Table) -> Any:
+        found = delta_schema(current.storage_location, options)
+        return columns_of(*found) if found else current.columns
+
+    catalog.refresh_table(principal, table, read)
 
 
-def _not_changeable(parts: tuple[str, ...], operation: str, what: str) -> AnalysisError:
+def not_changeable(parts: tuple[str, ...], operation: str, what: str) -> AnalysisError:
     return AnalysisError(
         "UNSUPPORTED_FEATURE.TABLE_OPERATION",
         f"The feature is not supported: {operation.upper()} on {'.'.join(map(quote, parts))}, which is {what}.",
         sql_state="0A000",
     )
-
-
-def _affected(kind: str, responses: list[Any]) -> Any:
-    """The engine's count of rows under the name that Delta gives it."""
-    import pyarrow as pa
-
-    for response in responses:
-        if response.HasField("sql_command_result"):
-            data = response.sql_command_result.relation.local_relation.data
-            if data:
-                table = pa.ipc.open_stream(data).read_all()
-                if table.num_columns == 1:
-                    return table.rename_columns(["num_affected_rows"])
-                return table
-    return wire.string_table([], [])

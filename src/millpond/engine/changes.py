@@ -1,0 +1,102 @@
+"""UPDATE, DELETE and MERGE: the engine carries them out on the target's path, everything else bound as in a query."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from millpond.catalog.domain import Table, TableType
+from millpond.catalog.names import quote
+from millpond.catalog.service import CatalogService
+from millpond.engine import proto, sources
+from millpond.engine.binding import Binder
+from millpond.engine.queries import Query, TableSite
+from millpond.engine.sessions import Session
+from millpond.engine.upstream import Upstream
+from millpond.engine.writes import follow_log, not_changeable
+from millpond.identity.access import Act, require
+
+_COUNTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "update": {"num_affected_rows": ("numUpdatedRows",)},
+    "delete": {"num_affected_rows": ("numDeletedRows",)},
+    "merge": {
+        "num_affected_rows": ("numTargetRowsUpdated", "numTargetRowsDeleted", "numTargetRowsInserted"),
+        "num_updated_rows": ("numTargetRowsUpdated",),
+        "num_deleted_rows": ("numTargetRowsDeleted",),
+        "num_inserted_rows": ("numTargetRowsInserted",),
+    },
+}
+"""Columns of the answer, as Delta names them, and the metrics in the commit that they add up."""
+
+
+class Changer:
+    """Carries out changes for sessions."""
+
+    def __init__(self, catalog: CatalogService, upstream: Upstream, storage_options: Mapping[str, str]) -> None:
+        self._catalog = catalog
+        self._upstream = upstream
+        self._storage_options = storage_options
+
+    async def change(self, session: Session, source: Any, query: Query, binder: Binder) -> Any:
+        """Run the statement; the answer counts the rows that it changed."""
+        site = next(site for site in query.tables if site.is_target)
+        location, table = await asyncio.to_thread(self._target, session, site.parts, query.kind, binder)
+        command, version = await asyncio.to_thread(self._command, source, query, site, location, binder)
+        await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs)
+        if table is not None and query.with_schema_evolution:
+            await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
+        return await asyncio.to_thread(self._counts, location, query.kind, version)
+
+    def _target(self, session: Session, parts: tuple[str, ...], kind: str, binder: Binder) -> tuple[str, Table | None]:
+        """Where the table is that shall be changed, after the right to do so was checked."""
+        if len(parts) == 2 and parts[0].lower() == "delta":
+            return sources.reach(self._catalog, session.principal, parts[1], binder.needs, write=True), None
+        if binder.finds_temp_view(parts):
+            raise not_changeable(parts, kind, "a temporary view")
+        table = binder.table(parts)
+        require(session.principal, Act.WRITE, table.securable)
+        if table.table_type is TableType.VIEW:
+            raise not_changeable(parts, kind, "a view")
+        if table.data_source_format != "DELTA":
+            raise not_changeable(parts, kind, f"of format {table.data_source_format}")
+        binder.needs.write(table.storage_location, str(table.name))
+        return table.storage_location, table
+
+    def _command(self, source: Any, query: Query, site: TableSite, location: str, binder: Binder) -> tuple[Any, int]:
+        """The statement as a command on a path, and the version of the table before it."""
+        command = proto.commands.Command()
+        made = command.sql_command.input
+        made.CopyFrom(source)
+        names = binder.bind_arguments(made)
+        alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
+        text, references = binder.splice_change(query, site, f"delta.{quote(location)}{alias}", names)
+        if references and made.WhichOneof("rel_type") != "with_relations":
+            inner = proto.relations.Relation()
+            inner.CopyFrom(made)
+            made.Clear()
+            made.with_relations.root.CopyFrom(inner)
+        root = made.with_relations.root if made.WhichOneof("rel_type") == "with_relations" else made
+        root.sql.query = text
+        if references:
+            made.with_relations.references.extend(references)
+        return command, self._open(location).version()
+
+    def _open(self, location: str) -> Any:
+        from millpond.engine.delta.table import Storage, open_table
+
+        return open_table(Storage(url=location, options=self._storage_options if location.startswith("s3") else {}))
+
+    def _counts(self, location: str, kind: str, before: int) -> Any:
+        """What the commit says about its rows; a statement that found none made no commit."""
+        import pyarrow as pa
+
+        metrics: dict[str, Any] = {}
+        for entry in self._open(location).history(_RECENT):
+            if entry["version"] > before and entry.get("operation") == kind.upper():
+                metrics = entry.get("operationMetrics") or {}
+                break
+        counts = {name: sum(int(metrics.get(key, 0)) for key in keys) for name, keys in _COUNTS[kind].items()}
+        return pa.table({name: [count] for name, count in counts.items()})
+
+
+_RECENT = 20
+"""Commits that are searched for ours, newest first."""
