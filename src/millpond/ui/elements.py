@@ -307,6 +307,9 @@ def filter_form(
     return form
 
 
+_LONGEST_TEXT = "500000"  # a message to the server may have a million bytes
+
+
 class TextField:
     """A native input or text area; `value` is what it holds as far as the server has heard."""
 
@@ -314,13 +317,15 @@ class TextField:
         self, *, label: str, value: str = "", placeholder: str = "", lines: int = 1, **attributes: Any
     ) -> None:
         self.value = value
-        kind: dict[str, Any] = {"rows": str(lines)} if lines > 1 else {"type": "text"}
+        kind: dict[str, Any] = {"rows": str(lines), "maxlength": _LONGEST_TEXT} if lines > 1 else {"type": "text"}
         tag = "textarea" if lines > 1 else "input"
         self.element = el(
             tag, cls="mp-input", aria_label=label, placeholder=placeholder, value=value, spellcheck="false",
             autocomplete="off", **kind, **attributes,
         )  # fmt: skip
-        self.element.on("input", self._heard, js_handler="(event) => emit(event.target.value)")
+        # a long text travels once, when its field is left (a click on a button leaves it first), not with each key
+        event = "change" if lines > 1 else "input"
+        self.element.on(event, self._heard, js_handler="(event) => emit(event.target.value)")
 
     def _heard(self, event: Any) -> None:
         self.value = str(event.args)

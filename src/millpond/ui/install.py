@@ -34,6 +34,7 @@ def install(app: FastAPI, services: Services) -> None:
     ui.run_with(
         app,
         title="Millpond",
+        language="en-US",
         favicon=FAVICON,
         tailwind=False,
         binding_refresh_interval=None,

@@ -31,6 +31,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 _SESSION_KEY = "millpond_session"
+_FAILED = "The server failed on this; its log has the details."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Visit:
             return Outcome(error=error.message)
         except Exception as error:  # the boundary of an event, as of a request
             log.error("page event failed", url=self.url, exc_info=error)
-            return Outcome(error="The server failed on this; its log has the details.")
+            return Outcome(error=_FAILED)
         if done:
             ui.notify(done, type="positive")
         return Outcome(value=value, ok=True)
@@ -120,24 +121,32 @@ def add_page(
     @ui.page(page.path, response_timeout=30)
     async def build(request: Request, client: Client) -> None:
         visit = await run_in_threadpool(_visit_of, request, services)
-        outer = client.content.parent_slot
-        if outer is not None:  # Quasar draws its page as a second <main> around ours
-            outer.parent.props["role"] = "none"
-        client.storage[_SESSION_KEY] = request.cookies.get(SESSION_COOKIE)
-        client.page = copy(client.page)
-        client.page.dark = {Theme.AUTO: None, Theme.DARK: True, Theme.LIGHT: False}[visit.theme]
-        ui.add_head_html(f'<script>document.documentElement.dataset.theme="{visit.theme.value}"</script>')
+        _prepare(client, visit.theme, request.cookies.get(SESSION_COOKIE))
         try:
             data = await run_in_threadpool(page.load, visit)
         except MillpondError as error:
-            client.status_code = STATUS_OF_CODE.get(error.code, 500)
             _draw_error(client, visit, page, frame, draw_error, error)
+            return
+        except Exception as error:  # the boundary of a request
+            log.error("page failed", url=visit.url, exc_info=error)
+            _draw_error(client, visit, page, frame, draw_error, MillpondError(_FAILED))
             return
         ui.page_title(f"{page.title(visit, data)} · Millpond")
         with frame(visit, page):
             waiting = page.draw(visit, data)
             if waiting is not None:
                 await waiting
+
+
+def _prepare(client: Client, theme: Theme, session: str | None) -> None:
+    """What the page needs before anything is drawn on it: whose it is, and its theme before the first paint."""
+    client.storage[_SESSION_KEY] = session
+    client.page = copy(client.page)
+    client.page.dark = {Theme.AUTO: None, Theme.DARK: True, Theme.LIGHT: False}[theme]
+    ui.add_head_html(f'<script>document.documentElement.dataset.theme="{theme.value}"</script>')
+    outer = client.content.parent_slot
+    if outer is not None:  # Quasar draws its page as a second <main> around ours
+        outer.parent.props["role"] = "none"
 
 
 def _draw_error(
@@ -148,6 +157,7 @@ def _draw_error(
     draw: Callable[[Visit, MillpondError], None],
     error: MillpondError,
 ) -> None:
+    client.status_code = STATUS_OF_CODE.get(error.code, 500)
     ui.page_title(f"{'Not found' if client.status_code == 404 else 'Error'} · Millpond")
     if error.code == Unavailable.code:  # a part of the server is still starting
         ui.add_head_html('<meta http-equiv="refresh" content="2">')
