@@ -229,12 +229,12 @@ class Binder:
         while relation.WhichOneof("rel_type") == "subquery_alias":
             relation = relation.subquery_alias.input
         source = relation.read.data_source
-        if source.format != "delta" or len(source.paths) != 1 or source.options:
+        if source.format not in {"delta", "parquet"} or len(source.paths) != 1 or source.options:
             raise unsupported(
-                f"In an expression's text, only plain Delta tables may be read; {'.'.join(site.parts)} is not one."
+                f"In an expression's text, only plain tables may be read; {'.'.join(site.parts)} is not one."
             )
         alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
-        return f"delta.{quote(source.paths[0])}{alias}"
+        return f"{source.format}.{quote(source.paths[0])}{alias}"
 
     # -- SQL ----------------------------------------------------------------------------------------------------
 

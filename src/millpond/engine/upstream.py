@@ -161,7 +161,8 @@ def _own(request: Any, session: Session) -> None:
     request.user_context.Clear()
     request.user_context.user_id = session.principal.id
     request.user_context.user_name = session.principal.name
-    request.ClearField("client_observed_server_side_session_id")
+    if "client_observed_server_side_session_id" in request.DESCRIPTOR.fields_by_name:
+        request.ClearField("client_observed_server_side_session_id")  # a fresh engine would refuse it
 
 
 def execute_request(session: Session, plan: Any, *, operation_id: str | None = None, tags: tuple[str, ...] = ()) -> Any:

@@ -1,0 +1,88 @@
+"""Apache Spark's own Connect server behind the gateway instead of Sail: MILLPOND_ENGINE__REMOTE=sc://...
+
+PyPI's Spark has no Delta jars, so Parquet tables stand in.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.errors import AnalysisException
+from pyspark.sql import functions as F
+from tests.engine.gateways import RunningGateway, running_gateway
+from tests.engine.spark_server import spark_connect_server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    scratch = tmp_path_factory.mktemp("spark")
+    with (
+        spark_connect_server(scratch) as address,
+        running_gateway(scratch / "data", MILLPOND_ENGINE__REMOTE=address) as gateway,
+    ):
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def spark(remote: RunningGateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    session = remote.spark()
+    session.sql("CREATE CATALOG r")
+    session.sql("CREATE SCHEMA r.s")
+    session.sql("USE r.s")
+    place = tmp_path_factory.mktemp("external") / "t"
+    session.sql(f"CREATE TABLE t USING parquet LOCATION '{place}' AS SELECT id, id * 2 AS x FROM range(5)")
+    yield session
+    session.stop()
+
+
+def rows(session: Any, query: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in session.sql(query).collect()]
+
+
+def test_names_of_the_catalog_are_resolved_for_spark(spark: Any) -> None:
+    assert rows(spark, "SELECT count(*), sum(r.s.t.x) FROM r.s.t") == [(5, 20)]
+    assert rows(spark, "SELECT max(a.x) FROM t a JOIN s.t b ON a.id = b.id") == [(8,)]
+    assert rows(spark, "WITH t AS (SELECT * FROM r.s.t WHERE id = 1) SELECT x FROM t") == [(2,)]
+    assert spark.table("t").filter("id IN (SELECT id FROM r.s.t WHERE x > 4)").count() == 2
+    assert rows(spark, "SELECT current_catalog(), current_schema()") == [("r", "s")]
+
+
+def test_writes_views_parameters_and_functions(spark: Any, tmp_path: Path) -> None:
+    spark.range(3).write.format("parquet").option("path", str(tmp_path / "u")).saveAsTable("u")
+    spark.sql("INSERT INTO u VALUES (9)")
+    spark.createDataFrame([(10,)], "id long").write.mode("append").saveAsTable("u")
+    spark.table("u").createOrReplaceTempView("v")
+    assert rows(spark, "SELECT count(*), max(id) FROM v") == [(5, 10)]
+    assert spark.sql("SELECT count(*) FROM {d} WHERE id > :low", d=spark.table("u"), args={"low": 5}).first()[0] == 2
+    plus_one = F.udf(lambda value: value + 1, "long", useArrow=False)
+    assert spark.range(3).select(F.max(plus_one("id"))).first()[0] == 3
+    assert spark.range(3).mapInPandas(lambda frames: frames, "id long").count() == 3
+    assert [c.name for c in spark.catalog.listColumns("u")] == ["id"]
+
+
+def test_errors_are_sparks_own(spark: Any) -> None:
+    with pytest.raises(AnalysisException) as caught:
+        spark.sql("SELECT nocol FROM t").collect()
+    assert caught.value.getCondition() == "UNRESOLVED_COLUMN.WITH_SUGGESTION"
+    with pytest.raises(AnalysisException, match="TABLE_OR_VIEW_NOT_FOUND"):
+        spark.table("spark_catalog.default.t").collect()
+
+
+def test_users_share_the_engine_and_nothing_else(remote: RunningGateway, spark: Any) -> None:
+    bob = remote.spark("bob@example.com")
+    location = spark.catalog.getTable("t") and spark.sql("DESCRIBE TABLE EXTENDED t").collect()
+    path = next(row["data_type"] for row in location if row["col_name"] == "Location")
+    for read in (
+        lambda: bob.table("r.s.t"),
+        lambda: bob.read.parquet(path),
+        lambda: bob.sql(f"SELECT * FROM parquet.`{path}`"),
+    ):
+        with pytest.raises(AnalysisException):
+            read().collect()
+    spark.range(2).createOrReplaceTempView("hidden")
+    with pytest.raises(AnalysisException):
+        bob.table("hidden").collect()
+    bob.stop()
