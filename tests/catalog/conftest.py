@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import pytest
 import uvicorn
 from databricks.sdk import WorkspaceClient
 from fastapi import FastAPI
+from sqlalchemy import delete, select
 
 from millpond.catalog import routes
 from millpond.catalog.domain import Column, ObjectName, Table, TableType
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.catalog.storage import ConfiguredStorages, Storages
+from millpond.catalog.store.schema import catalogs, functions, models, purges, schemas, staged, tables, uploads, volumes
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, new_secret
 from millpond.identity.custody import CustodyService
@@ -29,7 +31,10 @@ from millpond.identity.oauth import OAuthService
 from millpond.identity.service import IdentityService
 from millpond.kernel.database import Database
 from millpond.kernel.http import install_error_handlers
+from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import S3Settings
+from tests.conftest import BACKENDS
+from tests.postgres import fresh_database
 
 LONG = Column(name="id", type_text="bigint", type_json='"long"', nullable=False, position=0)
 TEXT = Column(name="name", type_text="string", type_json='"string"', comment="What it is called", position=1)
@@ -153,7 +158,21 @@ def serving(app: Any) -> Iterator[str]:
         listener.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", params=BACKENDS)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database of each kind, kept for the session; each test leaves it as it was (see `catalog`)."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('catalog') / 'millpond.db'}"
+        else:
+            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
+        database = Database(url)
+        ensure_schema(database)
+        yield database
+        database.dispose()
+
+
+@pytest.fixture(scope="session")
 def people(database: Database) -> People:
     """An administrator and two users."""
     return build_people(database)
@@ -168,9 +187,15 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def catalog(database: Database, people: People, data_dir: Path) -> CatalogService:
-    """The catalog over an empty database of each kind."""
-    return build_catalog(database, people, data_dir)
+def catalog(database: Database, people: People, data_dir: Path) -> Iterator[CatalogService]:
+    """The catalog as it is in the beginning, with a data directory of the test's own."""
+    yield build_catalog(database, people, data_dir)
+    with database.write() as connection:
+        for table in (tables, volumes, functions, models, staged, purges, uploads):
+            connection.execute(delete(table))
+        built_in = select(catalogs.c.id).where(catalogs.c.name.in_(["main", "system"]))
+        connection.execute(delete(schemas).where(schemas.c.catalog_id.not_in(built_in)))
+        connection.execute(delete(catalogs).where(catalogs.c.name.not_in(["main", "system"])))
 
 
 @pytest.fixture

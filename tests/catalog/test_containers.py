@@ -106,7 +106,7 @@ def test_others_neither_see_nor_touch_a_catalog(catalog: CatalogService, people:
 def test_only_an_owner_or_administrator_moves_ownership(catalog: CatalogService, people: People) -> None:
     """To somebody who exists; then the former owner has none."""
     catalog.create_catalog(people.alice, name="sales")
-    with pytest.raises(InvalidArgument, match="nobody@example.com"):
+    with pytest.raises(InvalidArgument, match=r"nobody@example\.com"):
         catalog.update_catalog(people.alice, "sales", owner="nobody@example.com")
     moved = catalog.update_catalog(people.alice, "sales", owner="BOB@example.com")
     assert moved.owner == people.bob.name

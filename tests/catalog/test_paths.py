@@ -75,9 +75,10 @@ def test_nobody_reaches_the_servers_own_directories(
     """Not by name, by pattern, from above, nor through a symbolic link."""
     link = data_dir.parent / "innocent"
     link.symlink_to(data_dir)
+    tables = data_dir / "tables"
     urls = [
-        data_dir / "millpond.db", data_dir, data_dir.parent, "/", data_dir / "tables", data_dir / "tables" / "delta" / "*",
-        data_dir / "tables" / "vol*", f"{data_dir.parent}/da[t]a/secret.key", link / "secret.key", f"{data_dir.parent}/*/*",
+        data_dir / "millpond.db", data_dir, data_dir.parent, "/", tables, tables / "delta" / "*", tables / "vol*",
+        f"{data_dir.parent}/da[t]a/secret.key", link / "secret.key", f"{data_dir.parent}/*/*",
         f"file:{data_dir}/secret.key", f"{data_dir}//secret.key",
     ]  # fmt: skip
     for url in urls:

@@ -7,7 +7,7 @@ are equal strings. Paths of volumes (`/Volumes/catalog/schema/volume/...`) are n
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from millpond.catalog.names import ObjectName, check_text
 from millpond.kernel.errors import InvalidArgument
@@ -62,7 +62,7 @@ def is_local(location: str) -> bool:
 def join(location: str, *parts: str) -> str:
     """The location below another, each part one plain name."""
     if is_local(location):
-        return local_path(location).joinpath(*parts).as_uri()
+        return _file_uri(local_path(location).joinpath(*parts))
     return "/".join((location, *parts))
 
 
@@ -94,7 +94,7 @@ def without_glob(location: str) -> str:
         return "/".join(segments[: max(kept, 3)])
     parts = local_path(location).parts
     kept = next((i for i, part in enumerate(parts) if _GLOB.search(part)), len(parts))
-    return Path(*parts[:kept]).as_uri()
+    return _file_uri(Path(*parts[:kept]))
 
 
 def find_volume_path(text: str) -> VolumePath | None:
@@ -130,6 +130,11 @@ def check_parts(parts: list[str], text: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def _file_uri(path: Path) -> str:
+    """The URL of a path. Characters that patterns and partitions need stay as they are, since engines look for them."""
+    return "file://" + quote(str(path), safe="/*[]{}=+@:,;!$&'()~")
+
+
 def _path_of_file_url(url: str) -> str:
     split = urlsplit(url)
     if split.netloc not in {"", "localhost"} or split.query or split.fragment:
@@ -141,7 +146,7 @@ def _file_location(path: str) -> str:
     if not path.startswith("/"):
         raise InvalidArgument(f"The path '{path[:200]}' is not absolute.")
     parts = check_parts([part for part in path.split("/") if part], path)
-    return Path("/", *parts).as_uri().rstrip("/") or "file://"
+    return _file_uri(Path("/", *parts))
 
 
 def _s3_location(url: str) -> str:
