@@ -137,3 +137,22 @@ def test_temporary_views_are_described_like_tables(spark: Any) -> None:
     assert ("", "tmp", True) in rows(spark, "SHOW TABLES")
     spark.sql("DROP VIEW tmp")
     refused(spark, "DESCRIBE tmp", AnalysisException, "TABLE_OR_VIEW_NOT_FOUND")
+
+
+def test_constraints_hold_whatever_the_columns_are_called(spark: Any) -> None:
+    spark.sql("CREATE TABLE odd (Id INT, `a.b` STRING, Amount INT DEFAULT 7, CHECK (id > 0 AND `a.b` <> 'bad'))")
+    spark.sql("INSERT INTO odd (Id, `a.b`) VALUES (1, 'x')")
+    spark.createDataFrame([(2, "y", 8)], "Id int, `a.b` string, Amount int").write.mode("append").saveAsTable("odd")
+    assert sorted(rows(spark, "SELECT * FROM odd")) == [(1, "x", 7), (2, "y", 8)]
+    for values in ("(-1, 'x', 1)", "(3, 'bad', 1)"):
+        refused(
+            spark, f"INSERT INTO odd VALUES {values}", SparkRuntimeException, "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES"
+        )
+    spark.sql("INSERT OVERWRITE odd SELECT CAST(id + 1 AS INT), 'z', 0 FROM range(1000)")
+    assert rows(spark, "SELECT count(*), min(Id), max(Id) FROM odd") == [(1000, 1, 1000)]
+    with pytest.raises(Exception, match=r"(?i)divi"):
+        spark.sql("INSERT INTO odd SELECT CAST(1 / (id - 999) AS INT) + 5, 'q', 0 FROM range(1000)").collect()
+    spark.sql("UPDATE odd SET Amount = 1 WHERE Id = 5")
+    assert rows(spark, "SELECT count(*), sum(Amount) FROM odd") == [(1000, 1)]
+    assert spark.sql("DESCRIBE HISTORY odd").where("operation = 'WRITE'").count() == 3
+    spark.sql("DROP TABLE odd")

@@ -132,7 +132,6 @@ def test_create_table_is_in_the_log_and_in_the_catalog(sql: Sql) -> None:
         ("CREATE TABLE t (a INT, CHECK (frob(a)))", "DELTA_INVALID_CHECK_CONSTRAINT"),
         ("CREATE TABLE t (a INT, b INT DEFAULT a)", "INVALID_DEFAULT_VALUE.NOT_CONSTANT"),
         ("CREATE TABLE t (a INT, b INT GENERATED ALWAYS AS (nope))", "UNRESOLVED_COLUMN.WITH_SUGGESTION"),
-        ("CREATE TABLE t (Id INT, CHECK (id > 0))", "DELTA_UNSUPPORTED_CHECK_CONSTRAINT"),
         (
             "CREATE TABLE t (a INT) TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')",
             "DELTA_UNSUPPORTED_FEATURES_FOR_WRITE",

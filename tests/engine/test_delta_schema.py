@@ -469,9 +469,6 @@ def test_check_constraints_come_and_go(make: Make) -> None:
     capital = RenameColumn(path=("id",), new_name="Id")
     with pytest.raises(AnalysisError, match="DELTA_CONSTRAINT_DEPENDENT_COLUMN_CHANGE"):
         alter.change(storage, ANN, lambda state: plans.plan_rename_column(state, capital))
-    odd = AddColumns(columns=(ColumnSpec(path=("a.b",), type="integer"),))
-    with pytest.raises(UnsupportedError, match="DELTA_UNSUPPORTED_CHECK_CONSTRAINT"):
-        alter.change(storage, ANN, lambda state: plans.plan_add_columns(state, odd))
     with pytest.raises(DeltaError):
         write_deltalake(open_table(storage), pa.table({"id": [-1]}), mode="append")
     assert alter.drop_check(storage, ANN, "Positive", if_exists=False)

@@ -18,6 +18,7 @@ from millpond.engine.errors import (
     table_not_found,
     unsupported,
 )
+from millpond.engine.handover import Target, handed_over
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
@@ -307,7 +308,10 @@ class Writer:
             condition = await self._dynamic_condition(session, relation, partitions, needs, shown)
             write = replace(write, options={**_without(write.options, "partitionOverwriteMode"), **condition})
         write = replace(write, partitioned_by=())
-        await self._run(session, write, relation, location, _mode_of(write.mode), "delta", needs)
+        mode = _mode_of(write.mode)
+        into = Target(location, fields, mode == _SAVE_OVERWRITE, write.options, self._storage_options)
+        if not await handed_over(self._upstream, session, relation, needs, into):
+            await self._run(session, write, relation, location, mode, "delta", needs)
         return fit is not None and fit.adds_columns
 
     async def _dynamic_condition(

@@ -50,12 +50,9 @@ def change(storage: Storage, author: Author, plan: Callable[[TableState], Schema
 
     def attempt() -> None:
         table = open_for_write(storage)
-        state = state_of(table)
-        planned = plan(state)
+        planned = plan(state_of(table))
         if planned is None:
             return
-        if _names(planned.state) != _names(state) or planned.operation == "ADD CONSTRAINT":
-            known_properties.refuse_unwritable(_names(planned.state), planned.state.configuration)
         if planned.must_hold is not None:
             _refuse_violations(table, planned)
         if planned.shape is not None:
@@ -64,10 +61,6 @@ def change(storage: Storage, author: Author, plan: Callable[[TableState], Schema
             commit_metadata(table, storage, author, planned)
 
     until_no_conflict(attempt)
-
-
-def _names(state: TableState) -> list[str]:
-    return [field["name"] for field in state.fields]
 
 
 def _refuse_violations(table: DeltaTable, plan: SchemaPlan) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, Schema, convert_to_deltalake, write_deltalake
 
 from millpond.engine.delta.alter import CLUSTERING, clustering_columns
-from millpond.engine.delta.properties import checked, refuse_unwritable
+from millpond.engine.delta.properties import checked
 from millpond.engine.delta.rewrite import refuse_generated_from_capitals
 from millpond.engine.delta.schema import CONSTRAINT_PREFIX, TableState, find
 from millpond.engine.delta.table import (
@@ -49,7 +49,6 @@ def plan_table(command: CreateTable) -> NewTable:
             raise duplicate_column(name)
     partitions = _partitions(command.partitioned_by, made)
     configuration = {**checked(command.properties), **_checks(command, names)}
-    refuse_unwritable(names, configuration)
     if command.cluster_by:
         state = TableState(
             fields=tuple(made),

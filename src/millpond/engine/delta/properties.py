@@ -122,16 +122,11 @@ def _version_is_given(key: str, value: str) -> bool:
     return False
 
 
-def refuse_unwritable(names: Iterable[str], configuration: Mapping[str, str]) -> None:
-    """Raises: `UnsupportedError` for a table with CHECK constraints and a column whose name has capitals or a period.
+def engine_can_append(names: Iterable[str], configuration: Mapping[str, str]) -> bool:
+    """Whether Sail can append to a table with these columns and properties.
 
-    Sail 0.7 cannot append to such a table: it looks its columns up in lower case and splits them at periods.
+    Sail 0.7 looks the columns of a table with CHECK constraints up in lower case and splits them at periods; UPDATE,
+    DELETE and MERGE are not affected. Such appends go through delta-rs (`delta.append`).
     """
     constrained = any(key.startswith("delta.constraints.") for key in configuration)
-    odd = next((name for name in names if name != name.lower() or "." in name), None)
-    if constrained and odd is not None:
-        raise unsupported(
-            f"A CHECK constraint in a table with the column {odd}: the engine can check constraints only where all "
-            "column names are in lower case and without periods.",
-            "DELTA_UNSUPPORTED_CHECK_CONSTRAINT",
-        )
+    return not constrained or not any(name != name.lower() or "." in name for name in names)

@@ -1,0 +1,111 @@
+"""Writes that the engine computes and delta-rs commits: rows stream from the one to the other through a short queue."""
+
+import asyncio
+import queue
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from millpond.engine import proto
+from millpond.engine.needs import Needs
+from millpond.engine.sessions import Session
+from millpond.engine.upstream import Upstream, execute_request
+
+_WAITING = 4
+"""Batches in flight: the engine waits when the writer is slower."""
+
+
+class _Broken(Exception):
+    """The engine failed midway; the writer must not commit what came before."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Delta table that shall get rows, and how."""
+
+    location: str
+    fields: Sequence[dict[str, Any]]
+    """Its columns as Delta writes them."""
+    overwrite: bool
+    options: Mapping[str, str]
+    """Those of the write: `mergeSchema`, `replaceWhere`."""
+    storage_options: Mapping[str, str]
+
+
+async def handed_over(upstream: Upstream, session: Session, relation: Any, needs: Needs, target: Target) -> bool:
+    """If the engine cannot append to the table: run the bound relation, and write its rows in one commit of the user's.
+
+    False when the engine can, and nothing was done.
+    """
+    if not await asyncio.to_thread(_is_ours, target):
+        return False
+    await _write_computed(upstream, session, relation, needs, target)
+    return True
+
+
+def _is_ours(target: Target) -> bool:
+    if all(field["name"] == field["name"].lower() and "." not in field["name"] for field in target.fields):
+        return False  # without loading delta-rs
+    from millpond.engine.delta.append import needs_us
+
+    return needs_us(_storage(target), target.fields)
+
+
+def _storage(target: Target) -> Any:
+    from millpond.engine.delta.table import Storage
+
+    return Storage(url=target.location, options=target.storage_options if target.location.startswith("s3") else {})
+
+
+async def _write_computed(upstream: Upstream, session: Session, relation: Any, needs: Needs, target: Target) -> None:
+    from millpond.engine.delta.append import write_rows
+    from millpond.engine.delta.table import Author
+
+    waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(_WAITING)
+    author = Author(id=session.principal.id, name=session.principal.name)
+    writer = asyncio.create_task(
+        asyncio.to_thread(
+            write_rows,
+            _storage(target),
+            author,
+            _batches(waiting),
+            overwrite=target.overwrite,
+            options=target.options,
+        )
+    )
+
+    async def put(item: bytes | BaseException | None) -> None:
+        while not writer.done():
+            try:
+                waiting.put_nowait(item)
+                return
+            except queue.Full:
+                await asyncio.wait({writer}, timeout=0.005)
+
+    async def hand_on(message: bytes) -> None:
+        response = proto.base.ExecutePlanResponse.FromString(message)
+        if response.HasField("arrow_batch"):
+            await put(response.arrow_batch.data)
+        if writer.done():
+            writer.result()  # it failed: stop the engine by raising here
+
+    plan = proto.base.Plan(root=relation)
+    try:
+        await upstream.stream(session, "ExecutePlan", execute_request(session, plan), needs, hand_on)
+        await put(None)
+    except BaseException:
+        await put(_Broken())
+        await asyncio.wait({writer})
+        if not writer.cancelled():
+            writer.exception()  # seen: the engine's own error is the one that is raised
+        raise
+    await writer
+
+
+def _batches(waiting: "queue.Queue[bytes | BaseException | None]") -> Iterator[Any]:
+    import pyarrow as pa
+
+    while (item := waiting.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield from pa.ipc.open_stream(item)
