@@ -157,10 +157,10 @@ def _engine(settings: Settings) -> Finding:
             mend = "Start the Spark Connect server there, or unset MILLPOND_ENGINE__REMOTE."
             return Finding(name="engine", ok=False, detail=f"{settings.engine.remote}: {error}", mend=mend)
         return Finding(name="engine", ok=True, detail=settings.engine.remote)
-    from millpond.engine.sail_process import probe
+    from millpond.engine.probe import probe_engine
 
     try:
-        detail = probe(timeout_s=_ENGINE_START_TIMEOUT_S)
+        detail = probe_engine(timeout_s=_ENGINE_START_TIMEOUT_S)
     except MillpondError as error:
         return Finding(name="engine", ok=False, detail=error.message, mend="pip install --force-reinstall pysail")
     return Finding(name="engine", ok=True, detail=detail)
