@@ -17,6 +17,7 @@ from mlflow.store.model_registry.dbmodels.models import (
     SqlRegisteredModelTag,
 )
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.validation import _validate_model_version
 from sqlalchemy import Connection, event, inspect, or_
 from sqlalchemy.orm import with_loader_criteria
 
@@ -133,6 +134,13 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         for named in {run_id or "", run_of_source(source) or ""} - {""}:
             self._tracking.get_run(named)  # raises for another's
         return super().create_model_version(name, source, run_id, *args, **values)
+
+    def transition_model_version_stage(
+        self, name: str, version: str, stage: str, archive_existing_versions: bool
+    ) -> Any:
+        """Move a version to a stage; MLflow compares its number as text, which PostgreSQL refuses."""
+        number = _validate_model_version(version)
+        return super().transition_model_version_stage(name, number, stage, archive_existing_versions)
 
     def may_read_artifact(self, path: str) -> bool:
         """Whether an artifact belongs to a version of a model that the principal may read."""
