@@ -1,0 +1,81 @@
+"""Engine processes: started on demand, stopped when idle, limited in memory; sessions outlive them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.errors.exceptions.base import PySparkException
+from pyspark.sql import functions as F
+
+from tests.engine.gateways import RunningGateway, running_gateway
+from tests.servers import wait_until
+
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def lean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway whose engines stop after a second and may have 2 GiB, in a directory with a very long name."""
+    root = tmp_path_factory.mktemp("lean") / ("a-directory-with-a-long-name-" * 4) / "data"
+    root.parent.mkdir(parents=True)
+    limits = {"MILLPOND_ENGINE__IDLE_TIMEOUT_S": "1", "MILLPOND_ENGINE__MEMORY_LIMIT_BYTES": str(2 * GIB)}
+    with running_gateway(root, **limits) as gateway:
+        yield gateway
+
+
+def engines(gateway: RunningGateway) -> list[Path]:
+    """Scratch directories of the engines that run."""
+    return list((gateway.home.run / "gateway" / "engines").iterdir())
+
+
+def test_no_engine_runs_before_somebody_asks(lean: RunningGateway) -> None:
+    assert engines(lean) == []
+
+
+def test_an_idle_engine_stops_and_the_session_goes_on(lean: RunningGateway) -> None:
+    session = lean.spark()
+    session.range(4).createOrReplaceTempView("four")
+    session.udf.register("twice", F.udf(lambda x: 2 * x, "long", useArrow=False))
+    assert len(engines(lean)) == 1
+    wait_until(lambda: not engines(lean), what="the idle engine's end")
+    assert session.sql("SELECT max(twice(id)) FROM four").first()[0] == 6
+    session.stop()
+
+
+def test_a_function_that_eats_memory_ends_with_an_error(lean: RunningGateway) -> None:
+    greedy, modest = lean.spark("greedy@example.com"), lean.spark()
+    eat = F.udf(lambda _: len(bytearray(4 * GIB)), "long", useArrow=False)
+    with pytest.raises(PySparkException, match="MemoryError|ENGINE_ENDED"):
+        greedy.range(1).select(eat("id")).collect()
+    assert greedy.range(3).count() == modest.range(3).count() == 3
+    for session in (greedy, modest):
+        session.stop()
+
+
+def test_uploaded_modules_are_found_again_by_a_fresh_engine(lean: RunningGateway, tmp_path: Path) -> None:
+    module = tmp_path / "uploaded_module.py"
+    module.write_text("ANSWER = 42\n")
+    session = lean.spark()
+    session.addArtifact(str(module), pyfile=True)
+
+    def answer(_: int) -> int:
+        import uploaded_module
+
+        return int(uploaded_module.ANSWER)
+
+    def ask() -> Any:
+        return session.range(1).select(F.udf(answer, "long", useArrow=False)("id")).first()[0]
+
+    assert ask() == 42
+    wait_until(lambda: not engines(lean), what="the idle engine's end")
+    assert ask() == 42
+    session.stop()
+
+
+def test_a_restarted_gateway_keeps_tables_and_tells_old_sessions_nothing_wrong(lean: RunningGateway) -> None:
+    session = lean.spark()
+    session.range(5).write.saveAsTable("main.default.survivor")
+    lean.restart()
+    assert session.table("main.default.survivor").count() == 5
+    session.stop()
