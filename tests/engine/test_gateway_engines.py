@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pyspark.errors.exceptions.base import PySparkException
 from pyspark.sql import functions as F
-
 from tests.engine.gateways import RunningGateway, running_gateway
 from tests.servers import wait_until
 
@@ -46,7 +45,7 @@ def test_an_idle_engine_stops_and_the_session_goes_on(lean: RunningGateway) -> N
 def test_a_function_that_eats_memory_ends_with_an_error(lean: RunningGateway) -> None:
     greedy, modest = lean.spark("greedy@example.com"), lean.spark()
     eat = F.udf(lambda _: len(bytearray(4 * GIB)), "long", useArrow=False)
-    with pytest.raises(PySparkException, match="MemoryError|ENGINE_ENDED"):
+    with pytest.raises(PySparkException, match=r"MemoryError|ENGINE_ENDED"):
         greedy.range(1).select(eat("id")).collect()
     assert greedy.range(3).count() == modest.range(3).count() == 3
     for session in (greedy, modest):

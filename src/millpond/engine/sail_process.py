@@ -2,7 +2,7 @@
 
 In a network of its own (`--own-network`) Sail's port can be reached by nobody, and a forwarder lets the gateway in
 through a Unix socket whose directory is the gateway's alone. Without one it listens on the loopback device, where any
-process of this machine could connect: see docs/decisions on engine isolation.
+process of this machine could connect: see docs/decisions/0008-engine-isolation.md.
 """
 
 import os
