@@ -1,7 +1,7 @@
 """Plans for schema changes: pure functions from a table's state and an ALTER action to its next state.
 
 A plan whose `shape` is None touches the log only; otherwise each row is written anew in that shape, in one commit
-(delta-rs has no column mapping, see `docs` on RENAME COLUMN).
+(delta-rs has no column mapping; docs/decisions/0006-delta-commands.md says why).
 """
 
 import copy
