@@ -73,6 +73,16 @@ class TestNewTables:
         assert ("a.b", "c") in rows(spark, "SHOW TBLPROPERTIES described")
         assert [c.name for c in spark.catalog.listColumns("described") if c.isPartition] == ["k"]
 
+    def test_columns_keep_the_order_of_the_query_whichever_partition_the_table(self, spark: Any) -> None:
+        query = "SELECT id, id % 2 AS k, id * 10 AS v FROM range(2)"
+        spark.sql(f"CREATE TABLE ordered PARTITIONED BY (k) AS {query}")
+        assert spark.table("ordered").columns == ["id", "k", "v"]
+        spark.sql("INSERT INTO ordered VALUES (5, 1, 50)")
+        assert rows(spark, "SELECT k, v FROM ordered WHERE id = 5") == [(1, 50)]
+        spark.sql(f"CREATE OR REPLACE TABLE ordered PARTITIONED BY (k) AS SELECT k, v, id FROM ({query})")
+        assert spark.table("ordered").columns == ["k", "v", "id"]
+        assert rows(spark, "SELECT * FROM ordered ORDER BY id") == [(0, 0, 0), (1, 10, 1)]
+
     def test_a_missing_schema_is_named(self, spark: Any) -> None:
         with pytest.raises(AnalysisException, match="SCHEMA_NOT_FOUND"):
             spark.range(1).write.saveAsTable("writes.nowhere.t")

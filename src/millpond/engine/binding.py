@@ -15,6 +15,7 @@ from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
 from millpond.engine.errors import AnalysisError, table_not_found, unsupported
 from millpond.engine.freshness import Kept
+from millpond.engine.known import KNOWN_EXPRESSIONS, KNOWN_RELATIONS, LEAVES, REFUSED_RELATIONS
 from millpond.engine.needs import Needs
 from millpond.engine.queries import (
     DENIED_FUNCTIONS,
@@ -39,39 +40,6 @@ GLOBAL_TEMP = "global_temp"
 _MAX_DEPTH = 3000
 _UNKNOWN_FIELDS_SEEN_TO = 10
 """Deeper than this, each message is looked at by itself: `DiscardUnknownFields` stops at 64 levels."""
-_REFUSED_RELATIONS = {
-    "extension": "Relation extensions",
-    "unknown": "Unknown relations",
-    "ml_relation": "Spark ML over Spark Connect",
-    "relation_changes": "Change data through the DataFrame reader",
-    "common_inline_user_defined_data_source": "User-defined data sources",
-    "apply_in_pandas_with_state": "Streaming state",
-    "with_watermark": "Streaming watermarks",
-    "catalog": "A catalog call inside a query",
-}
-_KNOWN_RELATIONS = frozenset({
-    "read", "project", "filter", "join", "set_op", "sort", "limit", "aggregate", "sql", "local_relation", "sample",
-    "offset", "deduplicate", "range", "subquery_alias", "repartition", "to_df", "with_columns_renamed", "show_string",
-    "drop", "tail", "with_columns", "hint", "unpivot", "to_schema", "repartition_by_expression", "map_partitions",
-    "collect_metrics", "parse", "group_map", "co_group_map", "html_string", "cached_local_relation",
-    "cached_remote_relation", "common_inline_user_defined_table_function", "as_of_join", "with_relations", "transpose",
-    "unresolved_table_valued_function", "lateral_join", "chunked_cached_local_relation", "nearest_by_join",
-    "fill_na", "drop_na", "replace", "summary", "crosstab", "describe", "cov", "corr", "approx_quantile", "freq_items",
-    "sample_by",
-})  # fmt: skip
-_KNOWN_EXPRESSIONS = frozenset({
-    "literal", "unresolved_attribute", "unresolved_function", "expression_string", "unresolved_star", "alias", "cast",
-    "unresolved_regex", "sort_order", "lambda_function", "window", "unresolved_extract_value", "update_fields",
-    "unresolved_named_lambda_variable", "common_inline_user_defined_function", "call_function",
-    "named_argument_expression", "merge_action", "subquery_expression", "direct_shuffle_partition_id",
-})  # fmt: skip
-# Nothing below these can name anything.
-_LEAVES = frozenset({
-    "spark.connect.LocalRelation", "spark.connect.CachedLocalRelation", "spark.connect.ChunkedCachedLocalRelation",
-    "spark.connect.DataType", "spark.connect.RelationCommon", "spark.connect.Range", "spark.connect.PythonUDF",
-    "spark.connect.PythonUDTF", "spark.connect.Expression.Literal", "spark.connect.ExpressionCommon",
-    "spark.connect.StorageLevel", "spark.connect.Expression.UnresolvedAttribute",
-})  # fmt: skip
 
 
 class Binder:
@@ -110,7 +78,7 @@ class Binder:
     def bind(self, message: Any) -> None:
         """Bind a relation, expression or any message that holds them, in place."""
         kind = message.DESCRIPTOR.full_name
-        if kind in _LEAVES:
+        if kind in LEAVES:
             return
         self._level += 1
         if self._level > _MAX_DEPTH:
@@ -148,9 +116,9 @@ class Binder:
             self._sql(relation)
         elif kind == "with_relations":
             self._with_relations(relation)
-        elif kind in _REFUSED_RELATIONS:
-            raise unsupported(f"{_REFUSED_RELATIONS[kind]}: not supported.")
-        elif kind not in _KNOWN_RELATIONS:
+        elif kind in REFUSED_RELATIONS:
+            raise unsupported(f"{REFUSED_RELATIONS[kind]}: not supported.")
+        elif kind not in KNOWN_RELATIONS:
             raise unsupported(f"Relations of kind {kind or 'none'} are not known to this gateway.")
         elif kind == "cached_remote_relation":
             self._checkpoint(relation.cached_remote_relation.relation_id)
@@ -168,7 +136,7 @@ class Binder:
             self._function(expression, expression.unresolved_function.function_name)
         elif kind == "call_function":
             self._function(expression, expression.call_function.function_name)
-        elif kind not in _KNOWN_EXPRESSIONS and kind is not None:
+        elif kind not in KNOWN_EXPRESSIONS and kind is not None:
             raise unsupported(f"Expressions of kind {kind} are not supported by this gateway.")
         elif kind is not None:
             self.bind(getattr(expression, kind))

@@ -34,7 +34,8 @@ from millpond.engine.statements import parse_command
 from millpond.engine.syntax.model import DescribeTable, Drop, ShowColumns
 from millpond.engine.upstream import Upstream
 from millpond.engine.views import Views
-from millpond.engine.writes import Writer, write_of_v1, write_of_v2
+from millpond.engine.write_requests import write_of_v1, write_of_v2
+from millpond.engine.writes import Writer
 
 Responses = list[Any]
 

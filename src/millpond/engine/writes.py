@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
-from millpond.catalog.names import quote, split_name
+from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, shaping, sources, wire
 from millpond.engine.dml import CreateTableAs, Insert
@@ -22,127 +22,13 @@ from millpond.engine.handover import Target, handed_over
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
+from millpond.engine.write_requests import Write
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import AlreadyExists, NotFound
 
 _MAX_DYNAMIC_PARTITIONS = 1000
-_MODES_V1 = {0: "error", 1: "append", 2: "overwrite", 3: "error", 4: "ignore"}
-_MODES_V2 = {
-    1: "create",
-    2: "overwrite_where",
-    3: "overwrite_partitions",
-    4: "append",
-    5: "replace",
-    6: "create_or_replace",
-}
 _SAVE_APPEND, _SAVE_OVERWRITE, _SAVE_ERROR = 1, 2, 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Write:
-    """A write that was asked for, whichever way."""
-
-    relation: Any
-    """Bound by the planner in place before the write starts."""
-    name: tuple[str, ...] = ()
-    path: str | None = None
-    mode: str
-    """error, ignore, append, overwrite (V1); create, replace, create_or_replace, overwrite_partitions and
-    overwrite_where (V2)."""
-    must_exist: bool = False
-    by_position: bool = False
-    columns: tuple[str, ...] = ()
-    constants: Mapping[str, str] = field(default_factory=dict)
-    provider: str = ""
-    partitioned_by: tuple[str, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
-    properties: Mapping[str, str] = field(default_factory=dict)
-    comment: str | None = None
-
-    def option(self, name: str) -> str | None:
-        """An option, whatever its case."""
-        return next((value for key, value in self.options.items() if key.lower() == name.lower()), None)
-
-
-def write_of_v1(operation: Any) -> Write:
-    """What DataFrame.write asks for."""
-    if operation.HasField("bucket_by"):
-        raise unsupported("bucketBy; partition the table, or OPTIMIZE it with ZORDER BY.")
-    options = dict(operation.options)
-    path = operation.path if operation.WhichOneof("save_type") == "path" else None
-    path = next((options.pop(key) for key in list(options) if key.lower() == "path"), None) or path
-    sources.check_options(options)
-    name: tuple[str, ...] = ()
-    by_position = False
-    if operation.WhichOneof("save_type") == "table":
-        name = split_name(operation.table.table_name)
-        by_position = operation.table.save_method == operation.table.TABLE_SAVE_METHOD_INSERT_INTO
-    elif not path:
-        raise AnalysisError("INVALID_SAVE_PATH", "Give a path to save to, or use saveAsTable(name).", sql_state="42000")
-    return Write(
-        relation=operation.input,
-        name=name,
-        path=path,
-        mode=_MODES_V1.get(operation.mode, "error") if not (by_position and operation.mode == 0) else "append",
-        must_exist=by_position,
-        by_position=by_position,
-        provider=operation.source,
-        partitioned_by=tuple(operation.partitioning_columns),
-        options=options,
-    )
-
-
-def write_of_v2(operation: Any) -> Write:
-    """What DataFrame.writeTo asks for."""
-    mode = _MODES_V2.get(operation.mode)
-    if mode is None:
-        raise unsupported(f"Write mode {operation.mode}.")
-    sources.check_options(operation.options)
-    options = dict(operation.options)
-    if mode == "overwrite_where":
-        options["replaceWhere"] = _condition_text(operation.overwrite_condition)
-    if mode in {"replace", "create_or_replace"}:
-        options["overwriteSchema"] = "true"
-    return Write(
-        relation=operation.input,
-        name=split_name(operation.table_name),
-        mode=mode,
-        must_exist=mode in {"append", "overwrite_where", "overwrite_partitions", "replace"},
-        provider=operation.provider,
-        partitioned_by=tuple(_partition_column(expression) for expression in operation.partitioning_columns),
-        options=options,
-        properties=dict(operation.table_properties),
-    )
-
-
-def _partition_column(expression: Any) -> str:
-    if expression.WhichOneof("expr_type") != "unresolved_attribute":
-        raise unsupported("Partition transforms; partition by a column of the data.")
-    return split_name(expression.unresolved_attribute.unparsed_identifier)[-1]
-
-
-def _condition_text(expression: Any) -> str:
-    """A simple condition as SQL: comparisons of columns with literals, joined by AND and OR."""
-    kind = expression.WhichOneof("expr_type")
-    if kind == "expression_string":
-        return str(expression.expression_string.expression)
-    if kind == "unresolved_attribute":
-        return ".".join(map(quote, split_name(expression.unresolved_attribute.unparsed_identifier)))
-    if kind == "literal":
-        value = getattr(expression.literal, expression.literal.WhichOneof("literal_type"))
-        if isinstance(value, str):
-            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-        if isinstance(value, bool | int | float):
-            return str(value).lower()
-    if kind == "unresolved_function" and len(expression.unresolved_function.arguments) == 2:
-        name = expression.unresolved_function.function_name
-        if name in {"==", "=", "!=", "<", "<=", ">", ">=", "<=>", "and", "or"}:
-            left, right = map(_condition_text, expression.unresolved_function.arguments)
-            return f"({left} {'=' if name == '==' else name} {right})"
-    raise unsupported(
-        "This condition of writeTo().overwrite; use comparisons of columns with constants, or F.expr('...')."
-    )
 
 
 class Writer:
@@ -300,6 +186,7 @@ class Writer:
         if _overwrites_schema(write):
             relation = shaping.fitted(write.relation, shaping.fit_new(schema))
             await self._run(session, write, relation, location, _SAVE_OVERWRITE, "delta", needs)
+            await asyncio.to_thread(self._keep_order, session, location, schema)
             return True
         write = _with_merge_setting(write, session)
         fit = _fit(write, schema, fields, shown)
@@ -366,6 +253,8 @@ class Writer:
 
         partitions: Sequence[str] = write.partitioned_by
         if provider == "delta":
+            if partitions:
+                self._keep_order(session, staged.storage_location, fields)
             found = delta_schema(staged.storage_location, self._storage_options)
             if found is None:
                 raise AnalysisError(
@@ -386,6 +275,13 @@ class Writer:
             )
         except AlreadyExists as error:
             raise table_exists((staged.name.catalog, staged.name.schema, staged.name.name)) from error
+
+    def _keep_order(self, session: Session, location: str, fields: Sequence[Any]) -> None:
+        from millpond.engine.column_order import keep_order
+        from millpond.engine.delta.table import Author
+
+        author = Author(id=session.principal.id, name=session.principal.name)
+        keep_order(location, self._storage_options, author, [field["name"] for field in fields])
 
     def _set_properties(self, session: Session, location: str, write: Write) -> None:
         if not write.properties:
