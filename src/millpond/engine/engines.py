@@ -49,7 +49,7 @@ _UNARY = ("AnalyzePlan", "Config", "Interrupt", "ArtifactStatus", "ReleaseExecut
 _STREAMS = ("ExecutePlan", "ReattachExecute")
 
 
-@dataclass
+@dataclass(eq=False)
 class Engine:
     """A Spark Connect server behind the gateway, as raw bytes in and out."""
 
@@ -66,6 +66,7 @@ class Engine:
     running: int = 0
     last_used: float = field(default_factory=time.monotonic)
     retired: bool = False
+    stopped: bool = False
     calls: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -282,11 +283,15 @@ class Engines:
                 del self._current[principal_id]
                 engine.retired = True
                 self._retired.append(engine)
-        for engine in [engine for engine in self._retired if engine.running == 0 or not engine.alive]:
-            self._retired.remove(engine)
+        done = [engine for engine in self._retired if engine.running == 0 or not engine.alive]
+        self._retired = [engine for engine in self._retired if engine not in done]
+        for engine in done:
             await self._stop(engine)
 
     async def _stop(self, engine: Engine) -> None:
+        if engine.stopped:  # found dead by who replaces it and by housekeeping at once; a descriptor is closed once
+            return
+        engine.stopped = True
         await engine.channel.close()
         if engine.child is not None:
             await asyncio.to_thread(engine.child.kill)
