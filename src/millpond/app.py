@@ -115,7 +115,7 @@ def build_app(settings: Settings) -> Application:
         spark_port=settings.spark_port,
     )
     install_pages(app, pages)
-    app.router.routes.append(MlflowRoute(mlflow))
+    app.router.routes.insert(0, MlflowRoute(mlflow))  # before the Files API, of which it serves the artifacts' part
     app.include_router(_unknown_api_router())
     door = guarded(app, identity=identity, public_url=settings.public_url)
     return Application(asgi=_Measured(door), wait_ready=mlflow.ready)

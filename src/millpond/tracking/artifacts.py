@@ -63,7 +63,7 @@ class ArtifactDoors:
     def _proxy_door(self, method: str, path: str | None) -> Door | None:
         if not path:
             return self._list if method == "GET" else None
-        doors = {"GET": self._down, "HEAD": self._down, "PUT": self._up, "DELETE": self._delete}
+        doors = {"GET": self.download, "HEAD": self.download, "PUT": self.upload, "DELETE": self.delete}
         return partial(doors[method], path) if method in doors else None
 
     async def answer(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,42 +81,47 @@ class ArtifactDoors:
 
     # The proxy
 
-    async def _down(self, path: str, _scope: Scope, _receive: Receive) -> Response:
+    async def download(self, path: str, _scope: Scope, _receive: Receive) -> Response:
+        """A file."""
         return await run_in_threadpool(self._send, path)
 
-    async def _up(self, path: str, _scope: Scope, receive: Receive) -> Response:
+    async def upload(self, path: str, _scope: Scope, receive: Receive) -> Response:
+        """Write a file from the request's body."""
         writer = await run_in_threadpool(self._begin, path)
         await _write_body(receive, writer)
         return JSONResponse({})
 
-    async def _delete(self, path: str, _scope: Scope, _receive: Receive) -> Response:
+    async def delete(self, path: str, _scope: Scope, _receive: Receive) -> Response:
+        """Delete a file or a directory with all below it."""
+
         def delete() -> None:
-            self._require(Act.WRITE, path)
+            self.require(Act.WRITE, path)
             self._files.delete(path)
 
         await run_in_threadpool(delete)
         return JSONResponse({})
 
     async def _list(self, scope: Scope, _receive: Receive) -> Response:
-        path = _query(scope).get("path", "")
+        entries = await run_in_threadpool(self.entries, _query(scope).get("path", ""))
+        return JSONResponse({"files": [_file_info(*entry) for entry in entries]})
 
-        def entries() -> list[dict[str, object]]:
-            self._require(Act.READ, path)
-            return [_file_info(*entry) for entry in self._files.list(path)]
-
-        return JSONResponse({"files": await run_in_threadpool(entries)})
+    def entries(self, path: str) -> list[tuple[str, bool, int | None]]:
+        """Base name, whether a directory, and size in bytes, of what lies directly in a directory."""
+        self.require(Act.READ, path)
+        return self._files.list(path)
 
     def _begin(self, path: str) -> ArtifactWriter:
         if path.endswith("/"):
             raise InvalidArgument("An artifact path must end with a file name.")
-        self._require(Act.WRITE, path)
+        self.require(Act.WRITE, path)
         return self._files.writer(path)
 
     def _send(self, path: str) -> Response:
-        self._require(Act.READ, path)
+        self.require(Act.READ, path)
         return self._response(path)
 
-    def _require(self, act: Act, path: str) -> None:
+    def require(self, act: Act, path: str) -> None:
+        """Pass if the principal may do this to an artifact. Raises NotFound, PermissionDenied, InvalidArgument."""
         place = parse_artifact_path(path)
         try:
             self._tracking.require_artifact(act, place.experiment_id, place.kind, place.item_id)

@@ -24,6 +24,7 @@ from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import S3Settings, Settings
 from millpond.tracking.bridge import WsgiBridge
 from millpond.tracking.catalog_models import CatalogModels, MlflowRows
+from millpond.tracking.databricks_dialect import ADDRESSES, DatabricksDialect, speaks_databricks
 from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
 from millpond.tracking.pages import UI_PREFIX, MlflowPages
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-_SERVED_PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/", f"{UI_PREFIX}/")
+_SERVED_PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/", f"{UI_PREFIX}/", *ADDRESSES)
 _SERVED_PATHS = frozenset({UI_PREFIX, "/graphql", "/get-artifact", "/model-versions/get-artifact", "/v1/traces"})
 _OWN_SCHEME = "millpond"
 
@@ -55,6 +56,8 @@ class _Loaded:
     files: "ArtifactFiles"
     doors: "ArtifactDoors"
     handlers: WsgiBridge
+    databricks_handlers: WsgiBridge
+    workspace_files: ASGIApp
     spans: ASGIApp
 
 
@@ -150,6 +153,10 @@ class MlflowApp:
             await loaded.doors.answer(door, inner, receive, send)
         elif inner["path"] == "/v1/traces":
             await loaded.spans(inner, receive, send)
+        elif inner["path"].startswith(ADDRESSES):
+            await loaded.workspace_files(inner, receive, send)
+        elif speaks_databricks(inner["headers"]):
+            await loaded.databricks_handlers(inner, receive, send)
         else:
             await loaded.handlers(inner, receive, send)
 
@@ -195,6 +202,7 @@ def _build(
     from millpond.tracking.mlflow_routes import flask_app
     from millpond.tracking.stores.registry import OwnedRegistryStore
     from millpond.tracking.stores.tracking import OwnedTrackingStore
+    from millpond.tracking.workspace_files import WorkspaceFiles
 
     tracking = OwnedTrackingStore(database, principal)
     stores = Stores(tracking=tracking, registry=OwnedRegistryStore(database, principal, catalog, tracking))
@@ -206,7 +214,16 @@ def _build(
     tracking_utils.set_tracking_uri(f"{_OWN_SCHEME}://server")
     registry_utils.set_registry_uri(f"{_OWN_SCHEME}://server")
     doors = ArtifactDoors(files, stores.tracking, stores.registry)
-    return _Loaded(stores=stores, files=files, doors=doors, handlers=WsgiBridge(flask_app()), spans=_span_receiver())
+    app = flask_app()
+    return _Loaded(
+        stores=stores,
+        files=files,
+        doors=doors,
+        handlers=WsgiBridge(app),
+        databricks_handlers=WsgiBridge(DatabricksDialect(app)),
+        workspace_files=WorkspaceFiles(doors),
+        spans=_span_receiver(),
+    )
 
 
 def _span_receiver() -> ASGIApp:

@@ -40,6 +40,8 @@ class MlflowPages:
                 return self._index()
             case "/first-visit.js":
                 return Response(_FIRST_VISIT, media_type="text/javascript")
+        if path.startswith(f"{UI_PREFIX}/experiments/"):  # as clients of a `databricks` address print links to runs
+            return RedirectResponse(f"{UI_PREFIX}/#{path.removeprefix(UI_PREFIX)}")
         prefix = f"{UI_PREFIX}/static-files/"
         return self._static(path.removeprefix(prefix)) if path.startswith(prefix) else None
 
