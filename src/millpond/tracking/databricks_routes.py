@@ -3,7 +3,9 @@
 Source: the Databricks SDK, `service/ml.py`. Import only after `loading.load_mlflow`.
 """
 
+import posixpath
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 from mlflow.entities import ViewType
@@ -12,6 +14,8 @@ from mlflow.utils.proto_json_utils import message_to_json
 from orjson import dumps, loads
 
 from millpond.kernel.errors import InvalidArgument
+from millpond.tracking.domain import check_relative_path
+from millpond.tracking.model_files import artifact_path_of
 
 
 def databricks_routes() -> Blueprint:
@@ -19,6 +23,8 @@ def databricks_routes() -> Blueprint:
     routes = Blueprint("databricks", __name__, url_prefix="/api/2.0/mlflow")
     routes.add_url_rule("/databricks/registered-models/get", view_func=_get_model, methods=["GET"])
     routes.add_url_rule("/databricks/model-versions/transition-stage", view_func=_transition_stage, methods=["POST"])
+    routes.add_url_rule("/model-versions/list-artifacts", view_func=_list_version_artifacts, methods=["GET"])
+    routes.add_url_rule("/model-versions/get-signed-download-uri", view_func=_signed_download, methods=["GET"])
     routes.add_url_rule("/registered-models/list", view_func=_list_models, methods=["GET"])
     routes.add_url_rule("/experiments/list", view_func=_list_experiments, methods=["GET"])
     return routes
@@ -39,6 +45,29 @@ def _transition_stage() -> Response:
         archive_existing_versions=bool(body.get("archive_existing_versions", False)),
     )
     return _answer({"model_version_databricks": _json(version.to_proto()) | {"permission_level": "CAN_MANAGE"}})
+
+
+def _list_version_artifacts() -> Response:
+    name, version = _required(request.args, "name"), _required(request.args, "version")
+    path = request.args.get("path") or ""
+    uri = handlers._get_model_registry_store().get_model_version_download_uri(name, version)
+    root = artifact_path_of(uri, handlers._get_tracking_store())
+    place = f"{root}/{check_relative_path(path)}" if path else root
+    found = handlers._get_artifact_repo_mlflow_artifacts().list_artifacts(place)
+    return _answer({"files": [_file(info, path) for info in found]})
+
+
+def _file(info: Any, directory: str) -> dict[str, Any]:
+    path = posixpath.join(directory, posixpath.basename(info.path.rstrip("/")))
+    return {"path": path, "is_dir": info.is_dir} | ({} if info.is_dir else {"file_size": info.file_size})
+
+
+def _signed_download() -> Response:
+    """Where a version's file is fetched; the caller's own credential opens it, and only to the caller is it told."""
+    query = {name: _required(request.args, name) for name in ("name", "version", "path")}
+    header = {"name": "Authorization", "value": request.headers.get("Authorization", "")}
+    address = f"{request.host_url}model-versions/get-artifact?{urlencode(query)}"
+    return _answer({"signed_uri": address, "headers": [header]})
 
 
 def _list_models() -> Response:
