@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +34,11 @@ def _tell(flags: list[str], env: dict[str, str]) -> Iterator[Server]:
     try:
         done = run_cli("demo", *flags, env=env, timeout_s=280)
         assert "Customer 1: Month-to-month -> One year" in done.stdout
-        assert "millpond down --data-dir" in done.stdout, "it ends with what to do next"
-        yield server_of(data_dir)
+        server = server_of(data_dir)
+        pages = [word for word in done.stdout.split() if word.startswith(server.url + "/")]
+        assert len(pages) >= 4, "it ends with what to look at"
+        assert [page for page in pages if _status(server, page) != 200] == []
+        yield server
     finally:
         run_cli("down", "--data-dir", str(data_dir), check=False)
 
@@ -106,6 +111,16 @@ print(spark.sql("SELECT count(DISTINCT customer_id) n FROM prod_catalog.ml_model
 """)
     done = subprocess.run([sys.executable, str(script)], env=told.client_env(), capture_output=True, text=True)
     assert done.stdout.split() == ["7043", "7043"], done.stderr
+
+
+def _status(server: Server, page: str) -> int:
+    """What a browser gets that is signed in."""
+    request = urllib.request.Request(page, headers={"Authorization": f"Bearer {server.token}", "Accept": "text/html"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def _only_run(told: Server) -> dict:

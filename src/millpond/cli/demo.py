@@ -61,7 +61,7 @@ def _what_next(home: Home, url: str, user: str, password: str, seconds: float) -
     sign in as     {user}
     password       {password}
 
-    Catalog        {url}/catalog/prod_catalog/silver/customer_features
+    Catalog        {url}/catalog/prod_catalog/silver/tables/customer_features
     Experiments    {url}/experiments
     Model          {url}/models/prod_catalog.ml_models.churn_predictor
     Endpoint       {url}/serving/churn-predictor

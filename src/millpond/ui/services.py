@@ -9,6 +9,7 @@ from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.engine.reader import TableReader
 from millpond.identity.service import IdentityService
+from millpond.kernel.settings import spark_host
 from millpond.serving.service import ServingService
 from millpond.tracking.model_files import VersionFiles
 from millpond.ui.preferences import Preferences
@@ -30,7 +31,7 @@ def addresses_for(request: Request, *, public_url: str | None, spark_port: int) 
     base_url = (public_url or str(request.base_url)).rstrip("/")
     host = urlsplit(base_url).hostname or "localhost"
     host = f"[{host}]" if ":" in host else host
-    return Addresses(base_url=base_url, spark_url=f"sc://{host}:{spark_port}")
+    return Addresses(base_url=base_url, spark_url=f"sc://{spark_host(host)}:{spark_port}")
 
 
 @dataclass(frozen=True, kw_only=True)
