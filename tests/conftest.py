@@ -1,5 +1,6 @@
 """Fixtures that every room's tests share: real databases and a real server."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.postgres import fresh_database, postgres_server
 from tests.servers import Server, running_server
 
 BACKENDS = ("sqlite", "postgresql")
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when a test imports mlflow; its thread races with the test's
 
 
 @pytest.fixture(scope="session")
