@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from databricks.sdk import AccountClient, WorkspaceClient
+from databricks.sdk.data_plane import DataPlaneTokenSource
 from databricks.sdk.errors import (
     BadRequest,
     DatabricksError,
@@ -313,6 +314,20 @@ def test_a_service_principal_may_be_an_administrator(site: Site) -> None:  # noq
     assert w.service_principals.get(str(robot.id)).display_name == "robot 2"
     with pytest.raises(PermissionDenied):
         acting.users.delete(made.id)
+
+
+def test_the_data_plane_gets_a_token_for_one_endpoint(site: Site) -> None:  # noqa: F811
+    w = site.client()
+    robot = w.service_principals.create(display_name="robot")
+    secret = w.service_principal_secrets_proxy.create(str(robot.id)).secret
+    acting = robot_client(site, str(robot.application_id), str(secret))
+    details = '[{"type": "workspace_permission", "object_path": "/serving-endpoints/churn"}]'
+    source = DataPlaneTokenSource(site.url, acting.config.oauth_token)
+    with site.http(source.token(f"{site.url}/serving-endpoints/churn/invocations", details).access_token) as narrowed:
+        answer = narrowed.post("/serving-endpoints/churn/invocations").json()
+        assert answer == {"endpoint": "churn", "name": robot.application_id}
+        assert narrowed.post("/serving-endpoints/other/invocations").status_code == 403
+        assert narrowed.get("/api/2.0/preview/scim/v2/Me").status_code == 403
 
 
 # Who may
