@@ -230,6 +230,17 @@ class TestPaths:
             bob.range(1).write.option("path", location).saveAsTable("main.default.x")
         assert not (tmp_path / "x").exists()
 
+    def test_a_condition_of_a_write_reads_nothing_else(self, alice: Any, location: str) -> None:
+        alice.sql("CREATE OR REPLACE TABLE alices.s.w AS SELECT 1 AS id, 2 AS k")
+        path = location.removeprefix("file://")
+        for inner in (f"SELECT max(id) FROM delta.`{path}`", "SELECT max(id) FROM alices.s.t"):
+            with pytest.raises(PySparkException, match="UNSUPPORTED_FEATURE"):
+                alice.sql(f"INSERT INTO alices.s.w REPLACE WHERE k = ({inner}) SELECT 1, 2")
+            with pytest.raises(PySparkException, match="UNSUPPORTED_FEATURE"):
+                alice.table("alices.s.w").write.mode("overwrite").option("replaceWhere", f"k = ({inner})").saveAsTable(
+                    "alices.s.w"
+                )
+
     @pytest.mark.parametrize(
         "source", ["jdbc", "python", "kafka", "iceberg", "org.apache.spark.sql.jdbc", "socket", "vortex"]
     )

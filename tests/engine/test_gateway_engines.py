@@ -1,5 +1,7 @@
 """Engine processes: started on demand, stopped when idle, limited in memory; sessions outlive them."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,3 +80,23 @@ def test_a_restarted_gateway_keeps_tables_and_tells_old_sessions_nothing_wrong(l
     lean.restart()
     assert session.table("main.default.survivor").count() == 5
     session.stop()
+
+
+def test_no_process_outlives_a_killed_gateway(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "data") as gateway:
+        session = gateway.spark()
+        engine_pid = int(
+            session.range(1).select(F.udf(lambda _: str(os.getpid()), "string", useArrow=False)("id")).first()[0]
+        )
+        helpers = [int(child) for child in Path(f"/proc/{engine_pid}/task/{engine_pid}/children").read_text().split()]
+        assert helpers
+        os.kill(gateway.child.pid, signal.SIGKILL)
+        for pid in (engine_pid, *helpers):
+            wait_until(lambda pid=pid: not _runs(pid), what=f"the end of process {pid}")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -160,6 +160,14 @@ class TestOverwrites:
         spark.sql("INSERT OVERWRITE parts SELECT 1L, 5L")
         assert self.counts(spark) == {5: 1}
 
+    def test_rows_outside_of_replace_where_are_refused(self, spark: Any) -> None:
+        for query in ("SELECT 1L, 2L", "SELECT 1L, CAST(NULL AS BIGINT)"):
+            with pytest.raises(PySparkException, match="DELTA_REPLACE_WHERE_MISMATCH"):
+                spark.sql(f"INSERT INTO parts REPLACE WHERE k = 1 {query}")
+        assert self.counts(spark) == {0: 2, 1: 2, 2: 2}
+        spark.sql("INSERT INTO parts REPLACE WHERE k = 1 AND id >= 0 SELECT 5L, 1L")
+        assert self.counts(spark) == {0: 2, 1: 1, 2: 2}
+
 
 class TestChanges:
     def test_update_delete_and_merge_count_rows(self, spark: Any) -> None:

@@ -127,6 +127,18 @@ def may_need_analysis(expression: str) -> bool:
     return _MAYBE_NEEDS_PARSE.search(expression) is not None
 
 
+def require_plain(expression: str) -> None:
+    """Refuse an expression's text that names a table or calls a function that the gateway must see.
+
+    Raises UnsupportedError, ParseError.
+    """
+    if not may_need_analysis(expression):
+        return
+    query = analyse(f"SELECT {expression}")
+    if query.tables or query.table_functions or query.calls:
+        raise unsupported(f"Subqueries and session functions in the condition {expression[:80]!r}.")
+
+
 def _parse(text: str) -> tuple[list[Any], list[Any]]:
     try:
         tokens = _DIALECT.tokenize(text)

@@ -313,3 +313,15 @@ def fitted(relation: Any, fit: Fit | None) -> Any:
         alias.name.append(name)
         alias.expr.expression_string.expression = text
     return made
+
+
+def only_where(relation: Any, condition: str) -> Any:
+    """The relation, which fails when a row does not meet the condition of replaceWhere: the engine does not look."""
+    text = condition.replace("\\", "\\\\").replace("'", "\\'")
+    refusal = f"[DELTA_REPLACE_WHERE_MISMATCH] Written data does not conform to the condition {text} of replaceWhere."
+    made = proto.relations.Relation()
+    made.filter.input.CopyFrom(relation)
+    made.filter.condition.expression_string.expression = (
+        f"CASE WHEN ({condition}) THEN TRUE ELSE CAST(raise_error('{refusal}') AS BOOLEAN) END"
+    )
+    return made

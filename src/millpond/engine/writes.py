@@ -20,6 +20,7 @@ from millpond.engine.errors import (
 )
 from millpond.engine.handover import Target, handed_over
 from millpond.engine.needs import Needs
+from millpond.engine.queries import require_plain
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
 from millpond.engine.write_requests import Write
@@ -99,6 +100,9 @@ class Writer:
 
     async def write(self, session: Session, write: Write, needs: Needs) -> None:
         """Carry out a write; when this returns, it is there for everybody."""
+        for text in (write.option("replaceWhere"), *write.constants.values()):
+            if text is not None:
+                require_plain(text)
         if write.name and not (len(write.name) == 2 and sources.is_path_format(write.name[0])):
             await self._write_table(session, write, needs)
             return
@@ -191,7 +195,10 @@ class Writer:
         write = _with_merge_setting(write, session)
         fit = _fit(write, schema, fields, shown)
         relation = shaping.fitted(write.relation, fit)
-        if _is_dynamic(write, session):
+        where = write.option("replaceWhere")
+        if where is not None:
+            relation = shaping.only_where(relation, where)
+        elif _is_dynamic(write, session):
             condition = await self._dynamic_condition(session, relation, partitions, needs, shown)
             write = replace(write, options={**_without(write.options, "partitionOverwriteMode"), **condition})
         write = replace(write, partitioned_by=())
