@@ -46,7 +46,8 @@ class ChildSpec:
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     own_network: bool = False
-    """Give it a network of its own, where the system allows that; the module then sees `--own-network` as last argument."""
+    """Give it a network of its own, where the system allows that; the module then sees `--own-network` as its last
+    argument."""
     cwd: Path | None = None
     pass_fds: tuple[int, ...] = ()
     nice: int = 0
