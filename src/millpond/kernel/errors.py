@@ -62,7 +62,7 @@ class ResourceExhausted(MillpondError):
 
 
 class StorageFull(ResourceExhausted):
-    """There is no room left for data. Answered as 507, since clients retry 429 for minutes and room does not come so."""
+    """There is no room left for data. Answered as 507: clients retry 429 for minutes, and room does not come so."""
 
 
 class DeadlineExceeded(MillpondError):
