@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking import fluent
 from mlflow.utils import request_utils
 
 from tests.servers import Server
@@ -26,6 +27,8 @@ def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient
         patch.setenv("MLFLOW_TRACKING_TOKEN", token or server.token)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         patch.delenv("MLFLOW_RUN_ID", raising=False)
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+        patch.setattr(fluent, "_active_experiment_id", None)
         mlflow.set_tracking_uri(server.url)
         mlflow.set_registry_uri(server.url)
         try:
