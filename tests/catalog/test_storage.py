@@ -2,14 +2,17 @@
 
 import os
 import resource
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from millpond.catalog.storage import FileTree
 from millpond.catalog.storage.local import LocalTree
@@ -31,17 +34,36 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[S3Settings]:
-    """A server of the S3 protocol with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
+    """A server of the S3 protocol with one bucket, in a process of its own: delta-rs waits for it holding our lock."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     settings = S3Settings(
-        endpoint_url=f"http://{host}:{port}", access_key_id="key", secret_access_key="secret", allow_http=True
+        endpoint_url=f"http://127.0.0.1:{port}", access_key_id="key", secret_access_key="secret", allow_http=True
     )
-    client(settings).create_bucket(Bucket="lake")
-    yield settings
-    server.stop()
+    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path_factory.mktemp("s3") / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        client(settings).create_bucket(Bucket="lake")
+        yield settings
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_port(port: int, timeout_s: float = 60) -> None:
+    """Until somebody listens."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens on port {port}"
+            time.sleep(0.05)
+        else:
+            return
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from millpond.catalog.domain import ObjectName
 from tests.catalog.conftest import Site, catalog, data_dir, database, make_table, people, site
+from tests.catalog.test_storage import wait_for_port
 
 __all__ = ["catalog", "data_dir", "database", "people", "site"]
 
@@ -39,25 +39,13 @@ def spark(site: Site, tmp_path: Path) -> Iterator[SparkSession]:
     with (tmp_path / "sail.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _wait_for(port)
+        wait_for_port(port)
         session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").create()
         yield session
         session.stop()
     finally:
         process.kill()
         process.wait()
-
-
-def _wait_for(port: int, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline, "Sail did not start"
-            time.sleep(0.05)
-        else:
-            return
 
 
 def test_sail_reads_and_writes_a_managed_table(site: Site, spark: SparkSession) -> None:

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import IO, Any
 
 import boto3
@@ -61,7 +61,7 @@ class S3Tree:
                 return FileStatus(
                     is_directory=False,
                     size_bytes=head["ContentLength"],
-                    modified_at=head["LastModified"],
+                    modified_at=head["LastModified"].astimezone(UTC),
                     etag=head["ETag"],
                 )
         return self._directory_status(parts)
@@ -229,7 +229,7 @@ class S3Tree:
         first = next(iter(page.get("Contents", ())), None)
         if first is None:
             return None
-        return FileStatus(is_directory=True, size_bytes=0, modified_at=first["LastModified"], etag='""')
+        return FileStatus(is_directory=True, size_bytes=0, modified_at=first["LastModified"].astimezone(UTC), etag='""')
 
     def _directory_key(self, parts: Parts) -> str:
         return self._prefix + "".join(f"{part}/" for part in parts)
@@ -349,4 +349,6 @@ def _entries(page: dict[str, Any], prefix: str) -> Iterator[Entry]:
     for item in page.get("Contents", ()):
         name = item["Key"][len(prefix) :]
         if name:
-            yield Entry(name=name, is_directory=False, size_bytes=item["Size"], modified_at=item["LastModified"])
+            yield Entry(
+                name=name, is_directory=False, size_bytes=item["Size"], modified_at=item["LastModified"].astimezone(UTC)
+            )
