@@ -13,6 +13,7 @@ import uvloop
 from millpond.catalog.service import open_catalog
 from millpond.engine import proto
 from millpond.engine.engines import ApiDoor
+from millpond.engine.freshness import change_mark
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
 from millpond.home import Home
@@ -20,7 +21,7 @@ from millpond.identity.credentials import Signer, load_signing_key
 from millpond.identity.directory import DirectoryService
 from millpond.identity.service import IdentityService
 from millpond.kernel.child import report_ready
-from millpond.kernel.database import Database
+from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
@@ -78,6 +79,7 @@ def gateway_options(settings: Settings, api: ApiDoor | None = None) -> GatewayOp
         engine_environment=settings.s3.variables if on_s3 else {},
         storage_options=settings.s3.variables,
         api=api,
+        mark=change_mark(driver_url(settings.effective_database_url)),
     )
 
 

@@ -63,6 +63,7 @@ def main() -> None:
         timeout_keep_alive=75,
         ws="websockets-sansio",
         server_header=False,
+        proxy_headers=settings.public_url is not None,  # else any local process could claim any address
     )
     with socket.socket(fileno=int(sys.argv[1])) as listener, _unix_listener(Home(settings.data_dir)) as unix_listener:
         _Server(config, application.wait_ready).run(sockets=[listener, unix_listener])

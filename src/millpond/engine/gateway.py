@@ -222,7 +222,7 @@ class Gateway:
         header = next((value for key, value in context.invocation_metadata() or () if key == "authorization"), "")
         known = self._known.get(header)
         mark = self._options.mark()
-        if known is not None and known[0] > time.monotonic() and known[1] == mark:
+        if known is not None and mark is not None and known[0] > time.monotonic() and known[1] == mark:
             return known[2]
         scheme, _, credential = str(header).partition(" ")
         if scheme.lower() != "bearer" or not credential.strip():
