@@ -35,7 +35,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
-    """A server of the S3 protocol with one bucket, in a process of its own: delta-rs waits for it holding our lock."""
+    """A server of the S3 protocol with one bucket, in a process of its own, as a store is."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     settings = S3Settings(

@@ -1,9 +1,10 @@
 """SQL that tables, volumes, functions and models share: find, list, insert, update and delete in a schema."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, delete, insert, or_, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, or_, select, update
 
 from millpond.catalog.names import ObjectName
 from millpond.catalog.store.containers import described
@@ -23,10 +24,19 @@ def in_schema(row: Any) -> dict[str, Any]:
 
 def find_row(connection: Connection, table: Table, name: ObjectName, *, lock: bool = False) -> Any | None:
     """The row of the object with a name; with `lock`, held against changes until the transaction ends."""
+    values = {"catalog": name.catalog, "schema": name.schema, "name": name.name}
+    return connection.execute(_by_name(table, lock=lock), values).first()
+
+
+@cache
+def _by_name(table: Table, *, lock: bool) -> Select[Any]:
+    """Built once: the gateway finds tables by name in each query, and building it costs more than running it."""
     query = select_objects(table).where(
-        catalogs.c.name == name.catalog, schemas.c.name == name.schema, table.c.name == name.name
+        catalogs.c.name == bindparam("catalog"),
+        schemas.c.name == bindparam("schema"),
+        table.c.name == bindparam("name"),
     )
-    return connection.execute(query.with_for_update(of=table) if lock else query).first()
+    return query.with_for_update(of=table) if lock else query
 
 
 def find_row_by_id(connection: Connection, table: Table, object_id: str) -> Any | None:
