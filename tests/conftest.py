@@ -6,11 +6,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from millpond.kernel.database import Database
 from millpond.kernel.migrations import ensure_schema
 from tests.postgres import fresh_database, postgres_server
 from tests.servers import Server, running_server
+
+settings.register_profile("millpond", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("millpond")  # a busy machine is no failure
 
 BACKENDS = ("sqlite", "postgresql")
 

@@ -1,6 +1,8 @@
 """Tables through the unmodified `unitycatalog-client`, on both databases."""
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import unitycatalog.client as uc
@@ -29,6 +31,12 @@ def client(site: Site) -> uc.ApiClient:
     return made
 
 
+def _run(work: Coroutine[None, None, None]) -> None:
+    """Run it on a loop of its own, in a thread: the browser tests keep one in the main thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
 def test_it_lists_and_reads_everything(lake: Site) -> None:
     """Views too, of which its enumeration of table types knows nothing."""
 
@@ -41,7 +49,7 @@ def test_it_lists_and_reads_everything(lake: Site) -> None:
             found = await uc.TablesApi(api).get_table("lake.default.t")
             assert [(column.name, column.type_name) for column in found.columns] == [("id", "LONG"), ("name", "STRING")]
 
-    asyncio.run(read())
+    _run(read())
 
 
 def test_it_makes_and_drops(lake: Site) -> None:
@@ -58,7 +66,7 @@ def test_it_makes_and_drops(lake: Site) -> None:
             assert made.full_name == "other.s.v"
             await uc.CatalogsApi(api).delete_catalog("other", force=True)
 
-    asyncio.run(write())
+    _run(write())
     assert [item.name for item in lake.catalog.list_catalogs(lake.people.alice).items] == ["lake", "main", "system"]
 
 
@@ -73,7 +81,7 @@ def test_temporary_credentials_of_local_files_hold_no_key(lake: Site) -> None:
             assert given.aws_temp_credentials is None
             assert given.expiration_time > 1_700_000_000_000
 
-    asyncio.run(ask())
+    _run(ask())
     table = lake.catalog.get_table(lake.people.alice, ObjectName.parse("lake.default.t"))
     with lake.http(lake.people.bob) as other:
         body = {"table_id": table.id, "operation": "READ"}
