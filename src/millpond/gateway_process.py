@@ -25,6 +25,7 @@ from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
+from millpond.tracking.catalog_models import MlflowRows
 
 _DRAIN_S = 20.0
 _RECURSION_LIMIT = 12_000
@@ -56,6 +57,7 @@ async def _serve(settings: Settings) -> None:
     ensure_schema(database)
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
     catalog = open_catalog(database, settings, _exact_name(DirectoryService(database)))
+    catalog.on_models(MlflowRows())
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     gateway = await serve(gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate)
     report_ready({"port": gateway.port})

@@ -85,6 +85,7 @@ report_ready({{
     "input": attempt(lambda: open(base + "/input/file").read()),
     "overwrite": attempt(lambda: open(base + "/input/file", "w").write("x")),
     "work": attempt(lambda: open(base + "/work/new", "w").write("x")),
+    "link": attempt(lambda: __import__("os").symlink(base + "/secret/file", base + "/work/link")),
     "child": attempt(lambda: __import__("subprocess").run(["cat", base + "/secret/file"]).returncode),
     "parent": attempt(lambda: open(f"/proc/{os.getpid()}/environ").read() and "read"),
 }})
@@ -104,6 +105,7 @@ report_ready({{
         "input": "input",
         "overwrite": "PermissionError",
         "work": 1,
+        "link": "PermissionError",
         "child": 1,
         "parent": "PermissionError",
     }

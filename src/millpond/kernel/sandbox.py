@@ -23,6 +23,8 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _FILE_RIGHTS = (
     _EXECUTE | 1 << 1 | _READ_FILE | 1 << 14 | 1 << 15
 )  # those that make sense on a file: + write, truncate, ioctl
+_MAKE_LINKS_AND_DEVICES = 1 << 6 | 1 << 11 | 1 << 12
+"""Not even where it may write: who follows a planted symbolic link may have more rights than who planted it."""
 _HIGHEST_RIGHT_OF_ABI = {1: 12, 2: 13, 3: 14, 4: 14}  # from ABI 5 on: 15
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 0b11  # ABI 6
 
@@ -65,7 +67,7 @@ def restrict(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
     for path in (*map(Path, _SYSTEM_FILES), *python_paths(), *readable):
         _allow(libc, ruleset, path, _READ & all_rights)
     for path in (*map(Path, _DEVICES), *writable):
-        _allow(libc, ruleset, path, all_rights)
+        _allow(libc, ruleset, path, all_rights & ~_MAKE_LINKS_AND_DEVICES)
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
