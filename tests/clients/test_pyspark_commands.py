@@ -156,3 +156,14 @@ def test_constraints_hold_whatever_the_columns_are_called(spark: Any) -> None:
     assert rows(spark, "SELECT count(*), sum(Amount) FROM odd") == [(1000, 1)]
     assert spark.sql("DESCRIBE HISTORY odd").where("operation = 'WRITE'").count() == 3
     spark.sql("DROP TABLE odd")
+
+
+def test_a_schema_takes_its_models_along(spark: Any, server: Server) -> None:
+    """Without CASCADE the model keeps the schema; with it both are gone, for MLflow's registry too."""
+    spark.sql("CREATE SCHEMA cmd.with_model")
+    body = {"catalog_name": "cmd", "schema_name": "with_model", "name": "m"}
+    assert server.call("POST", "/api/2.1/unity-catalog/models", body)[0] == 200
+    with pytest.raises(AnalysisException, match="not empty|NOT_EMPTY"):
+        spark.sql("DROP SCHEMA cmd.with_model")
+    spark.sql("DROP SCHEMA cmd.with_model CASCADE")
+    assert server.call("GET", "/api/2.0/mlflow/registered-models/get?name=cmd.with_model.m")[0] == 404
