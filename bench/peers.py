@@ -1,7 +1,6 @@
 """The servers that a benchmark compares: ours, MLflow's own, a bare engine, Apache Spark's Connect server."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SPARK_VERSION = "4.2.0"
+from tests.engine.spark_server import spark_environment
+
 BIN = Path(sys.executable).parent
 
 
@@ -82,7 +82,7 @@ def bare_sail(directory: Path) -> Iterator[Peer]:
 @contextmanager
 def spark_connect(directory: Path) -> Iterator[Peer]:
     """Apache Spark's Connect server from PyPI, local[2], in an environment of its own (made once)."""
-    python = spark_python()
+    python = spark_environment()
     port = free_port()
     began = time.perf_counter()
     command = [
@@ -93,20 +93,6 @@ def spark_connect(directory: Path) -> Iterator[Peer]:
     with _process(command, directory / "spark.log") as process:
         wait_for(lambda: _listens(port), timeout_s=180)
         yield Peer(pid=process.pid, spark_remote=f"sc://localhost:{port}", started_s=began)
-
-
-def spark_python() -> Path:
-    """The interpreter of an environment with Apache Spark, made below the cache directory when it is not there."""
-    root = Path(
-        os.environ.get("MILLPOND_BENCH_SPARK", Path.home() / ".cache" / "millpond-bench" / f"spark-{SPARK_VERSION}")
-    )
-    python = root / "bin" / "python"
-    if not (root / "bin" / "spark-submit").exists():
-        if shutil.which("java") is None:
-            raise SystemExit("Apache Spark needs Java 17 on the PATH.")
-        subprocess.run([sys.executable, "-m", "venv", str(root)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", f"pyspark[connect]=={SPARK_VERSION}"], check=True)
-    return python
 
 
 def memory_mb(pid: int) -> float:

@@ -17,9 +17,7 @@ _START_TIMEOUT_S = 180
 @contextmanager
 def spark_connect_server(scratch: Path) -> Iterator[str]:
     """A running server's `sc://` address. Needs Java 17; the environment is made once and kept in the user's cache."""
-    if shutil.which("java") is None:
-        raise RuntimeError("Apache Spark needs Java 17 on the PATH (Debian: apt-get install openjdk-17-jre-headless).")
-    python = _environment()
+    python = spark_environment()
     home = next((python.parent.parent / "lib").glob("python*/site-packages/pyspark"))
     port = _free_port()
     command = [
@@ -43,10 +41,13 @@ def spark_connect_server(scratch: Path) -> Iterator[str]:
             process.kill()
 
 
-def _environment() -> Path:
+def spark_environment() -> Path:
+    """The interpreter of an environment with Apache Spark, made the first time."""
+    if shutil.which("java") is None:
+        raise RuntimeError("Apache Spark needs Java 17 on the PATH (Debian: apt-get install openjdk-17-jre-headless).")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "millpond" / f"spark-{VERSION}"
     python = cache / "bin" / "python"
-    if not python.exists():
+    if not (cache / "bin" / "spark-submit").exists():  # the last thing that pip writes
         subprocess.run([sys.executable, "-m", "venv", str(cache)], check=True)
         wanted = [f"pyspark[connect]=={VERSION}", "pandas<3"]
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted], check=True)
