@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share: real databases and a real server."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,13 @@ settings.load_profile("millpond")  # a busy machine is no failure
 BACKENDS = ("sqlite", "postgresql")
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when a test imports mlflow; its thread races with the test's
+
+
+def pytest_sessionfinish() -> None:
+    """Let the process end: a PySpark client that was not stopped asks its server, now gone, for ten minutes to tidy up."""
+    core = sys.modules.get("pyspark.sql.connect.client.core")
+    if core is not None:
+        core.SparkConnectClient._cleanup_ml_cache = lambda _client: None
 
 
 @pytest.fixture(scope="session")
