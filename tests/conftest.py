@@ -23,7 +23,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when a test imports mlfl
 
 
 def pytest_sessionfinish() -> None:
-    """Let the process end: a PySpark client that was not stopped asks its server, now gone, for ten minutes to tidy up."""
+    """Let the process end: a PySpark client that was not stopped asks its server, now gone, for ten minutes."""
     core = sys.modules.get("pyspark.sql.connect.client.core")
     if core is not None:
         core.SparkConnectClient._cleanup_ml_cache = lambda _client: None
