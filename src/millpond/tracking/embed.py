@@ -256,12 +256,9 @@ def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:
         path = Path(root)
         path.mkdir(parents=True, exist_ok=True)
         return LocalFiles(path), LocalArtifactRepository(path.resolve().as_uri())
-    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+    from millpond.tracking.s3 import s3_repository
 
-    from millpond.tracking.s3 import s3_environment
-
-    s3_environment(s3)
-    repository = S3ArtifactRepository(root, access_key_id=s3.access_key_id, secret_access_key=s3.secret_access_key)
+    repository = s3_repository(root, s3)
     return RepositoryFiles(repository), repository
 
 

@@ -1,0 +1,73 @@
+"""Everything on an object store: tables, volumes and artifacts below `s3://`, by unmodified clients."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import mlflow
+import pytest
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.catalog import VolumeType
+from moto.server import ThreadedMotoServer
+from pyspark.sql import SparkSession
+
+from tests.clients.mlflow_session import signed_in
+from tests.servers import Server, running_server
+
+KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """The address of an S3 server of this process, with one bucket."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    url = f"http://127.0.0.1:{port}"
+    boto3.client("s3", endpoint_url=url, **KEYS).create_bucket(Bucket="lake")
+    yield url
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def on_s3(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose storage root is in the bucket."""
+    env = {
+        "MILLPOND_S3__ENDPOINT_URL": store,
+        "MILLPOND_S3__ACCESS_KEY_ID": KEYS["aws_access_key_id"],
+        "MILLPOND_S3__SECRET_ACCESS_KEY": KEYS["aws_secret_access_key"],
+        "MILLPOND_S3__ALLOW_HTTP": "true",
+    }
+    data_dir: Path = tmp_path_factory.mktemp("s3") / "data"
+    with running_server(data_dir, "--storage-root", "s3://lake/root", env=env) as server:
+        yield server
+
+
+def test_tables_volumes_and_artifacts_live_in_the_bucket(on_s3: Server, store: str) -> None:
+    """Write, change, optimise and read a table; a file of a volume read by Spark; an artifact up and down."""
+    spark = SparkSession.builder.remote(on_s3.spark_remote).create()
+    spark.range(100).write.saveAsTable("main.default.numbers")
+    spark.sql("UPDATE main.default.numbers SET id = 1000 WHERE id = 99")
+    spark.sql("OPTIMIZE main.default.numbers")
+    found = spark.sql("SELECT count(*) AS n, max(id) AS top FROM main.default.numbers").first()
+    operations = [row.operation for row in spark.sql("DESCRIBE HISTORY main.default.numbers").collect()]
+    assert (found.n, found.top) == (100, 1000)
+    assert operations[-1] == "CREATE TABLE"
+
+    workspace = WorkspaceClient(host=on_s3.url, token=on_s3.token)
+    workspace.volumes.create("main", "default", "raw", VolumeType.MANAGED)
+    workspace.files.upload("/Volumes/main/default/raw/x.csv", io.BytesIO(b"a,b\n1,2\n"))
+    assert spark.read.option("header", True).csv("/Volumes/main/default/raw/x.csv").first().asDict() == {
+        "a": "1",
+        "b": "2",
+    }
+    spark.stop()
+
+    with signed_in(on_s3), mlflow.start_run() as run:
+        mlflow.log_text("hello", "notes/a.txt")
+        assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes/a.txt") == "hello"
+
+    listed = boto3.client("s3", endpoint_url=store, **KEYS).list_objects_v2(Bucket="lake")["Contents"]
+    places = {item["Key"].split("/")[1] for item in listed}
+    assert places == {"delta", "volumes", "artifacts"}
