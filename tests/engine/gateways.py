@@ -49,10 +49,16 @@ class RunningGateway:
         return self.identity.authenticate(self.token(user))
 
     def spark(self, user: str = ADMIN) -> Any:
-        """A new session of a user through PySpark."""
-        from pyspark.sql import SparkSession
+        """A new session of a user through PySpark, also the active one, which parses the types of functions.
 
-        return SparkSession.builder.remote(self.remote(user)).create()
+        A session of another test that was not stopped would stay the active one, after its server has ended.
+        """
+        from pyspark.sql import SparkSession
+        from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+        session = SparkSession.builder.remote(self.remote(user)).create()
+        ConnectSession._active_session.session = session
+        return session
 
     def restart(self) -> None:
         """End the process and start another on the same data and port."""
