@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -18,6 +19,7 @@ from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpe
 MAX_LOG_BYTES = 8 << 20
 _KEPT_LOG_BYTES = 1 << 20
 _PAUSE_S = 0.2
+_UNUSED_S = 60.0
 _LOADS_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 
 log = get_logger(__name__)
@@ -75,12 +77,14 @@ class Launcher:
             raise LoadFailed(text) from error
 
     def prune_logs(self, wanted: frozenset[Path]) -> None:
-        """Delete all other logs. Blocks."""
-        for path in self._logs.glob("*/*.log"):
-            if path not in wanted:
-                path.unlink(missing_ok=True)
-        for directory in set(self._logs.glob("*")) - {path.parent for path in wanted}:
-            shutil.rmtree(directory, ignore_errors=True)
+        """Delete all other logs, unless something was written to them just now. Blocks."""
+        long_ago = time.time() - _UNUSED_S
+        for path in set(self._logs.glob("*/*.log")) - wanted:
+            if path.stat().st_mtime < long_ago:
+                path.unlink()
+        for directory in self._logs.glob("*"):
+            if directory.stat().st_mtime < long_ago and not any(directory.iterdir()):
+                directory.rmdir()
 
     def bound_logs(self) -> None:
         """Shorten each log that has grown too long to its end. Blocks."""
@@ -112,11 +116,10 @@ class Launcher:
 
 
 def _keep_end(path: Path) -> None:
-    """Workers append, so the file is cut in place: what they write next follows what is kept."""
-    with path.open("rb") as stream:
-        stream.seek(-_KEPT_LOG_BYTES, os.SEEK_END)
-        end = stream.read()
+    """Workers append, so the file is cut in place, and is never empty for who reads it meanwhile."""
     with path.open("r+b") as stream:
-        stream.truncate(0)
-    with path.open("ab") as stream:
-        stream.write(b"[earlier output was dropped]\n" + end)
+        stream.seek(-_KEPT_LOG_BYTES, os.SEEK_END)
+        kept = b"[earlier output was dropped]\n" + stream.read()
+        stream.seek(0)
+        stream.write(kept)
+        stream.truncate(len(kept))

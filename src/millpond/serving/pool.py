@@ -156,25 +156,24 @@ class WorkerPool:
 
     async def _supervise(self) -> None:
         failures = 0
-        try:
-            while True:
-                await asyncio.sleep(_pause_s(failures))
-                try:
-                    worker = await self._launch()
-                except LoadFailed as failure:
-                    failures += 1
-                    if self._failed(failure, failures):
-                        return
-                    continue
-                self._take_over(worker)
-                failures = await self._watch(worker, failures)
-                self._on_restart()
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # supervision is a boundary: what went wrong is the pool's state, for its owner
-            log.error("supervision failed", pool=self.name, exc_info=error)
-            self._set(Deployment.FAILED, f"The server could not run the model: {error}")
-            self._refuse_waiting(FailedPrecondition(f"Served model '{self.name}' cannot be run; its state says why."))
+        while True:
+            await asyncio.sleep(_pause_s(failures))
+            try:
+                worker = await self._launch()
+            except Exception as error:  # supervision is a boundary: what went wrong becomes the state
+                failures += 1
+                if self._failed(self._failure(error), failures):
+                    return
+                continue
+            self._take_over(worker)
+            failures = await self._watch(worker, failures)
+            self._on_restart()
+
+    def _failure(self, error: Exception) -> LoadFailed:
+        if isinstance(error, LoadFailed):
+            return error
+        log.error("a worker could not be started", pool=self.name, exc_info=error)
+        return LoadFailed(f"The server could not start the model ({type(error).__name__}); its log says more.")
 
     def _failed(self, failure: LoadFailed, failures: int) -> bool:
         """Record a failed start; whether it was the last try."""

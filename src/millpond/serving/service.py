@@ -15,6 +15,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, MillpondError, NotFound, Unavailable
+from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
 from millpond.serving import metrics, store
@@ -231,7 +232,7 @@ class ServingService:
             answer = await pool.predict(content_type, body, timeout_s=self._request_timeout_s)
             status = str(answer.status)
         except MillpondError as error:
-            status = error.code
+            status = str(STATUS_OF_CODE[error.code])
             raise
         finally:
             metrics.REQUESTS.labels(live.name, entity.name, status).inc()

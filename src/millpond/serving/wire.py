@@ -5,7 +5,7 @@ is refused by name; fields that we do not know are passed over.
 """
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -13,7 +13,7 @@ from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.serving.domain import Config, Endpoint, Route, ServedEntity, Update, WorkloadSize, default_entity_name
+from millpond.serving.domain import Config, Endpoint, Route, ServedEntity, WorkloadSize, default_entity_name
 from millpond.serving.service import EntityRequest
 
 # Requests
@@ -195,7 +195,6 @@ def tags(endpoint: Endpoint) -> list[dict[str, str]]:
 
 
 def _common(endpoint: Endpoint) -> dict[str, Any]:
-    update: Literal["NOT_UPDATING", "IN_PROGRESS", "UPDATE_FAILED"] = Update(endpoint.update).value
     return {
         "id": endpoint.id,
         "name": endpoint.name,
@@ -203,7 +202,7 @@ def _common(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.description,
         "creation_timestamp": epoch_ms(endpoint.created_at),
         "last_updated_timestamp": epoch_ms(endpoint.updated_at),
-        "state": {"ready": "READY" if endpoint.ready else "NOT_READY", "config_update": update},
+        "state": {"ready": "READY" if endpoint.ready else "NOT_READY", "config_update": endpoint.update.value},
         "tags": tags(endpoint),
     }
 
