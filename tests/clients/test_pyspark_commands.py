@@ -163,7 +163,7 @@ def test_a_schema_takes_its_models_along(spark: Any, server: Server) -> None:
     spark.sql("CREATE SCHEMA cmd.with_model")
     body = {"catalog_name": "cmd", "schema_name": "with_model", "name": "m"}
     assert server.call("POST", "/api/2.1/unity-catalog/models", body)[0] == 200
-    with pytest.raises(AnalysisException, match="not empty|NOT_EMPTY"):
+    with pytest.raises(AnalysisException, match=r"not empty|NOT_EMPTY"):
         spark.sql("DROP SCHEMA cmd.with_model")
     spark.sql("DROP SCHEMA cmd.with_model CASCADE")
     assert server.call("GET", "/api/2.0/mlflow/registered-models/get?name=cmd.with_model.m")[0] == 404
