@@ -68,7 +68,15 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 def test_several_processes_may_build_it_together(database: Database) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: mlflow_schema.ensure_mlflow_schema(Database(database.url)), range(4)))
+        list(pool.map(_ensure, [database.url] * 4))
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
         assert connection.execute(text("SELECT name FROM experiments")).scalars().all() == ["Default"]
+
+
+def _ensure(url: str) -> None:
+    starting = Database(url)
+    try:
+        mlflow_schema.ensure_mlflow_schema(starting)
+    finally:
+        starting.dispose()
