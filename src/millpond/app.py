@@ -66,7 +66,7 @@ def build_app(settings: Settings) -> Application:
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
     directory = DirectoryService(database, group_renamed=[rename_owner])
-    catalog = open_catalog(database, settings, _exact_name(directory))
+    catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
     mlflow = open_mlflow(database, settings, catalog)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
@@ -125,14 +125,6 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
     """Make the first administrator; its credentials are in a file before they count."""
     credentials = make_credentials(home, FIRST_ADMINISTRATOR, new_secret())
     identity.bootstrap(credentials.user, password=credentials.password, secret=credentials.token)
-
-
-def _exact_name(directory: DirectoryService) -> Callable[[str], str | None]:
-    def find(name: str) -> str | None:
-        account = directory.find_principal(name)
-        return account.name if account else None
-
-    return find
 
 
 def _table_reader(settings: Settings, catalog: CatalogService, identity: IdentityService) -> TableReader:

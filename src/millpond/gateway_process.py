@@ -5,7 +5,6 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 
 import uvloop
@@ -56,7 +55,7 @@ async def _serve(settings: Settings) -> None:
     database = Database(settings.effective_database_url)
     ensure_schema(database)
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
-    catalog = open_catalog(database, settings, _exact_name(DirectoryService(database)))
+    catalog = open_catalog(database, settings, DirectoryService(database).find_exact_name)
     catalog.on_models(MlflowRows())
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     gateway = await serve(gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate)
@@ -83,14 +82,6 @@ def gateway_options(settings: Settings, api: ApiDoor | None = None) -> GatewayOp
         api=api,
         mark=change_mark(driver_url(settings.effective_database_url)),
     )
-
-
-def _exact_name(directory: DirectoryService) -> Callable[[str], str | None]:
-    def find(name: str) -> str | None:
-        account = directory.find_principal(name)
-        return account.name if account else None
-
-    return find
 
 
 if __name__ == "__main__":

@@ -68,6 +68,11 @@ class DirectoryService:
         with self._database.read() as connection:
             return accounts.find_by_name(connection, name)
 
+    def find_exact_name(self, name: str) -> str | None:
+        """The name as its owner spells it, for a name in any case; None when nobody has it."""
+        account = self.find_principal(name)
+        return account.name if account else None
+
     def get(self, principal: Principal, kind: PrincipalKind | None, account_id: str) -> Entry:
         """The account with this id.
 
