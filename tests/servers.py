@@ -69,14 +69,18 @@ class Server:
     def client_env(self, *, token: str | None = None) -> dict[str, str]:
         """The variables that `millpond env` prints, over a clean environment."""
         token = token or self.token
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-        return keep | {
+        return _clean_environment() | {
             "DATABRICKS_HOST": self.url,
             "DATABRICKS_TOKEN": token,
             "MLFLOW_TRACKING_URI": self.url,
             "MLFLOW_TRACKING_TOKEN": token,
             "SPARK_REMOTE": self.spark_remote.replace(self.token, token),
         }
+
+
+def _clean_environment() -> dict[str, str]:
+    """What a user's shell has; what tests of this process set, like MLflow's addresses, stays with them."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME") if name in os.environ}
 
 
 @contextmanager
@@ -114,8 +118,8 @@ def run_cli(
     *args: str, check: bool = True, env: dict[str, str] | None = None, timeout_s: float = 180
 ) -> subprocess.CompletedProcess[str]:
     """Run the `millpond` command; a failure raises with what it printed."""
-    base = {name: value for name, value in os.environ.items() if not name.startswith("MILLPOND_")}
-    done = subprocess.run([MILLPOND, *args], capture_output=True, text=True, env=base | (env or {}), timeout=timeout_s)
+    done = subprocess.run([MILLPOND, *args], capture_output=True, text=True, env=_clean_environment() | (env or {}),
+                          timeout=timeout_s)  # fmt: skip
     if check and done.returncode:
         raise AssertionError(f"millpond {' '.join(args)} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

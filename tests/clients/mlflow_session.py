@@ -26,6 +26,7 @@ def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_TOKEN", token or server.token)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        patch.setenv("MLFLOW_REGISTRY_URI", "")  # the client sets it; it goes again with the patch
         patch.delenv("MLFLOW_RUN_ID", raising=False)
         patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
         patch.setattr(fluent, "_active_experiment_id", None)
@@ -37,7 +38,7 @@ def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient
             while mlflow.active_run():
                 mlflow.end_run()
             mlflow.set_tracking_uri(before)
-            mlflow.set_registry_uri(before)
+            mlflow.set_registry_uri(None)
             _close_connections()
 
 

@@ -15,6 +15,8 @@ from tests.servers import Server, run_cli, server_of
 
 TABLE = "prod_catalog.silver.customer_features"
 MODEL = "prod_catalog.ml_models.churn_predictor"
+ELSEWHERE = {"MLFLOW_REGISTRY_URI": "sqlite:///elsewhere.db", "DATABRICKS_CONFIG_PROFILE": "elsewhere"}
+"""What the shell of somebody may hold who also works on another platform."""
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -23,7 +25,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     data_dir = tmp_path_factory.mktemp("story") / "data"
     flags = ["--data-dir", str(data_dir), "--port", "0", "--spark-port", "0", "--no-open"]
     if request.param == "sqlite":
-        yield from _tell(flags, {})
+        yield from _tell(flags, ELSEWHERE)
         return
     with fresh_database(request.getfixturevalue("postgres_url")) as url:
         yield from _tell(flags, {"MILLPOND_DATABASE_URL": url})

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ def demo(data_dir: Path, port: int | None, spark_port: int | None, open_page: bo
     if running_state(home) is None:
         _start(home, port, spark_port)
     state, credentials = connection_of(home.root)
-    env = os.environ | client_variables(state, credentials.token)
+    env = _without_other_platforms(os.environ) | client_variables(state, credentials.token)
     story = subprocess.run([sys.executable, "-m", "millpond.examples.churn.run"], env=env, check=False)
     if story.returncode:
         raise FailedPrecondition(
@@ -43,6 +44,15 @@ def demo(data_dir: Path, port: int | None, spark_port: int | None, open_page: bo
     click.echo(_what_next(home, state.url, credentials.user, credentials.password, time.perf_counter() - began))
     if open_page:
         webbrowser.open(state.url)
+
+
+def _without_other_platforms(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment less what leads clients elsewhere: a registry's address or a profile outranks our variables."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.removeprefix("_").startswith(("MLFLOW_", "DATABRICKS_", "SPARK_"))
+    }
 
 
 def _start(home: Home, port: int | None, spark_port: int | None) -> None:
