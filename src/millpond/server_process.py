@@ -16,6 +16,7 @@ import uvicorn
 from millpond.home import Home
 from millpond.kernel.child import report_ready
 from millpond.kernel.errors import Unavailable
+from millpond.kernel.imports import hidden
 from millpond.kernel.logs import configure_logs, get_logger
 from millpond.kernel.settings import load_settings
 
@@ -50,7 +51,8 @@ def main() -> None:
     gc.disable()  # imports make garbage collection run for nothing: half a second of the start
     settings = load_settings()
     configure_logs(settings.log_level, process="server")
-    from millpond.app import build_app  # after the logs are set up, and with collection off
+    with hidden("aiohttp", "redis", "requests"):  # for other servers and clients than ours
+        from millpond.app import build_app  # after the logs are set up, and with collection off
 
     application = build_app(settings)
     gc.enable()

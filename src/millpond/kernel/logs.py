@@ -5,7 +5,10 @@ import re
 import sys
 from typing import Any
 
-import structlog
+from millpond.kernel.imports import hidden
+
+with hidden("rich"):  # it makes colourful lines for terminals
+    import structlog
 
 _SECRETS = re.compile(
     r"((?:dapi|dose|mps-)[0-9a-f]{8})[0-9a-f]{20,}|(?i:(bearer|basic) )[A-Za-z0-9._~+/=-]{8,}"

@@ -1,23 +1,21 @@
 """Import MLflow's server parts leanly: in a third of the time and half of the memory.
 
 MLflow's package imports pandas, polars, SciPy, PySpark, aiohttp and more for its client side, each behind `except
-ImportError`, because `mlflow-skinny` runs without them. The server's handlers need none of them. So while this module
-imports MLflow, those names look absent **to the importing thread**; afterwards everything imports them as usual.
+ImportError`, because `mlflow-skinny` runs without them. The server's handlers need none of them, so they are hidden.
 The garbage collector rests meanwhile: it would look at the 100,000 new long-lived objects again and again.
 """
 
 import gc
 import os
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
-_NOT_NEEDED = frozenset({
+from millpond.kernel.imports import hidden
+
+_NOT_NEEDED = (
     "pandas", "polars", "numpy", "pyspark", "scipy", "pyarrow", "sklearn", "matplotlib", "aiohttp", "litellm", "torch",
-})  # fmt: skip
+)  # fmt: skip
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing of ours is sent anywhere
@@ -27,32 +25,6 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
 }
-
-
-class _Absent:
-    """A finder that hides modules from one thread."""
-
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
-        self._thread = threading.get_ident()
-
-    def find_spec(
-        self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Refuse a hidden name to the importing thread; know nothing of any other."""
-        if name in self._names and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError(f"'{name}' is not needed in the tracking server", name=name)
-        return None
-
-
-@contextmanager
-def _hidden(names: frozenset[str]) -> Iterator[None]:
-    finder = _Absent(names)
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 @contextmanager
@@ -86,7 +58,7 @@ def load_mlflow() -> None:
     # MLflow's own sign-in is absent here, as it is where its requirements are not installed: its handlers ask for it
     # and go on without; importing it for the answer would cost a second and 60 MB
     sys.modules["mlflow.server.auth"] = None  # type: ignore[assignment]  # documented by importlib as "not importable"
-    with _collector_resting(), _hidden(_NOT_NEEDED), _without_routes():
+    with _collector_resting(), hidden(*_NOT_NEEDED), _without_routes():
         import mlflow.server.handlers
         import mlflow.store.model_registry.sqlalchemy_store
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
