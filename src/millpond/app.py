@@ -29,7 +29,7 @@ from millpond.identity.service import IdentityService
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotImplementedHere
-from millpond.kernel.http import install_error_handlers
+from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
 from millpond.serving import routes as serving_routes
@@ -80,17 +80,16 @@ def build_app(settings: Settings) -> Application:
         lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime),
     )
     install_error_handlers(app)
-    app.include_router(_health_router(database, mlflow, settings))
-    app.include_router(
+    join(
+        app,
+        _health_router(database, mlflow, settings),
         identity_routes.router(
             identity,
             directory,
             CustodyService(database),
             OAuthService(database, signer, identity),
             public_url=settings.public_url,
-        )
-    )
-    app.include_router(
+        ),
         catalog_routes.router(
             catalog,
             files,
@@ -98,10 +97,10 @@ def build_app(settings: Settings) -> Application:
             workspace_id=directory.workspace_id(),
             s3=settings.s3,
             base_url=settings.public_url,
-        )
+        ),
+        model_router(ModelService(catalog, lambda: mlflow.stores)),
+        serving_routes.router(serving.service, base_url=settings.base_url),
     )
-    app.include_router(model_router(ModelService(catalog, lambda: mlflow.stores)))
-    app.include_router(serving_routes.router(serving.service, base_url=settings.base_url))
     pages = Services(
         identity=identity,
         catalog=catalog,
@@ -116,7 +115,7 @@ def build_app(settings: Settings) -> Application:
     )
     install_pages(app, pages)
     app.router.routes.insert(0, MlflowRoute(mlflow))  # before the Files API, of which it serves the artifacts' part
-    app.include_router(_unknown_api_router())
+    join(app, _unknown_api_router())
     door = guarded(app, identity=identity, public_url=settings.public_url)
     return Application(asgi=_Measured(door), wait_ready=mlflow.ready)
 

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
@@ -91,6 +91,12 @@ def _body(code: str, message: str, dialect: Dialect, status: int, scim_type: str
             return {"error_code": code, "message": message}
         case Dialect.DATABRICKS:
             return {"error_code": code, "message": message, "details": []}
+
+
+def join(into: FastAPI | APIRouter, *routers: APIRouter) -> None:
+    """Add the routers' routes as they are. FastAPI's `include_router` builds each a second time: 2 ms of the start."""
+    for router in routers:
+        into.routes.extend(router.routes)
 
 
 def install_error_handlers(app: FastAPI) -> None:

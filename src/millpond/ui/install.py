@@ -7,6 +7,7 @@ from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from millpond.kernel.errors import NotFound
+from millpond.kernel.http import join
 from millpond.ui import assets, preferences, sign_in
 from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, tables, volumes
 from millpond.ui.services import Services
@@ -23,9 +24,12 @@ def install(app: FastAPI, services: Services) -> None:
     NiceGUI keeps one application in a process: it is mounted so that it takes only addresses of pages.
     """
     own = assets.load_assets()
-    app.include_router(assets.router(own))
-    app.include_router(sign_in.router(services.identity, own, public_url=services.public_url))
-    app.include_router(preferences.router(services.preferences))
+    join(
+        app,
+        assets.router(own),
+        sign_in.router(services.identity, own, public_url=services.public_url),
+        preferences.router(services.preferences),
+    )
     ui.add_head_html(own.head, shared=True)
     for module in _MODULES:
         for page in module.PAGES:

@@ -8,6 +8,7 @@ from millpond.catalog.routes.files import files_router
 from millpond.catalog.routes.unity import containers_router, metastore_router, objects_router
 from millpond.catalog.service import CatalogService
 from millpond.identity.credentials import Signer
+from millpond.kernel.http import join
 from millpond.kernel.settings import S3Settings
 
 
@@ -22,9 +23,12 @@ def router(
 ) -> APIRouter:
     """All routes of the catalog. `base_url` is the address of clients, where it is not the one they send."""
     joined = APIRouter()
-    joined.include_router(containers_router(catalog))
-    joined.include_router(objects_router(catalog, s3))
-    joined.include_router(metastore_router(catalog, workspace_id))
-    joined.include_router(credentials_router(catalog, s3))
-    joined.include_router(files_router(files, signer=signer, base_url=base_url))
+    join(
+        joined,
+        containers_router(catalog),
+        objects_router(catalog, s3),
+        metastore_router(catalog, workspace_id),
+        credentials_router(catalog, s3),
+        files_router(files, signer=signer, base_url=base_url),
+    )
     return joined

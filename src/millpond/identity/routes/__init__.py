@@ -7,6 +7,7 @@ from millpond.identity.directory import DirectoryService
 from millpond.identity.oauth import OAuthService
 from millpond.identity.routes import oauth, passwords, scim, tokens
 from millpond.identity.service import IdentityService
+from millpond.kernel.http import join
 
 
 def router(
@@ -20,8 +21,11 @@ def router(
     """Every path of this room. `public_url` is the address that clients use, where it is not the one they send."""
     workspace_id = directory.workspace_id()
     joined = APIRouter()
-    joined.include_router(scim.router(directory, workspace_id))
-    joined.include_router(tokens.router(identity, custody, workspace_id))
-    joined.include_router(oauth.router(oauth_service, workspace_id, public_url=public_url))
-    joined.include_router(passwords.router(identity))
+    join(
+        joined,
+        scim.router(directory, workspace_id),
+        tokens.router(identity, custody, workspace_id),
+        oauth.router(oauth_service, workspace_id, public_url=public_url),
+        passwords.router(identity),
+    )
     return joined

@@ -10,10 +10,11 @@ from millpond.identity.directory import DirectoryService
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.identity.filters import SortKey, attribute_name, parse_filter
 from millpond.identity.middleware import current_principal
+from millpond.identity.routes.account import only_account
 from millpond.identity.wire.patches import patched
 from millpond.identity.wire.scim import RESOURCES, draft_of, list_of, me_of, resource_of, select_attributes
-from millpond.kernel.errors import InvalidArgument, NotFound
-from millpond.kernel.http import read_json
+from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.http import join, read_json
 
 ORG_HEADER = "X-Databricks-Org-Id"
 _DEFAULT_COUNT = 100
@@ -25,23 +26,20 @@ Body = Annotated[dict[str, Any], Depends(read_json)]
 def router(directory: DirectoryService, workspace_id: int) -> APIRouter:
     """SCIM below each of its prefixes."""
     joined = APIRouter()
-
-    def own_account(account_id: str) -> None:
-        if account_id != str(workspace_id):
-            raise NotFound(f"Account '{account_id[:80]}' does not exist; the account of this server is {workspace_id}.")
-
-    joined.include_router(_scim(directory, workspace_id), prefix="/api/2.0/preview/scim/v2")
-    joined.include_router(_scim(directory, workspace_id), prefix="/api/2.0/account/scim/v2")
-    joined.include_router(
-        _scim(directory, workspace_id),
-        prefix="/api/2.0/accounts/{account_id}/scim/v2",
-        dependencies=[Depends(own_account)],
+    join(
+        joined,
+        _scim(APIRouter(prefix="/api/2.0/preview/scim/v2"), directory, workspace_id),
+        _scim(APIRouter(prefix="/api/2.0/account/scim/v2"), directory, workspace_id),
+        _scim(
+            APIRouter(prefix="/api/2.0/accounts/{account_id}/scim/v2", dependencies=[only_account(workspace_id)]),
+            directory,
+            workspace_id,
+        ),
     )
     return joined
 
 
-def _scim(directory: DirectoryService, workspace_id: int) -> APIRouter:
-    router = APIRouter()
+def _scim(router: APIRouter, directory: DirectoryService, workspace_id: int) -> APIRouter:
     headers = {ORG_HEADER: str(workspace_id)}
 
     @router.get("/Me")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from millpond.identity.custody import CustodyService, lifetime_of
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.identity.middleware import current_principal
+from millpond.identity.routes.account import only_account
 from millpond.identity.service import IdentityService
 from millpond.identity.wire.tokens import (
     ChangeToken,
@@ -19,7 +20,7 @@ from millpond.identity.wire.tokens import (
     public_info,
     secret_info,
 )
-from millpond.kernel.errors import NotFound
+from millpond.kernel.http import join
 
 Asker = Annotated[Principal, Depends(current_principal)]
 
@@ -27,25 +28,24 @@ Asker = Annotated[Principal, Depends(current_principal)]
 def router(identity: IdentityService, custody: CustodyService, workspace_id: int) -> APIRouter:
     """Every call about credentials."""
     joined = APIRouter()
-    joined.include_router(_own(identity), prefix="/api/2.0/token")
-    joined.include_router(_everybodys(custody, workspace_id), prefix="/api/2.0/token-management")
-    joined.include_router(_for_others(custody, workspace_id))
-    joined.include_router(_secrets(custody), prefix="/api/2.0/accounts/servicePrincipals")
-
-    def own_account(account_id: str) -> None:
-        if account_id != str(workspace_id):
-            raise NotFound(f"Account '{account_id[:80]}' does not exist; the account of this server is {workspace_id}.")
-
-    joined.include_router(
-        _secrets(custody),
-        prefix="/api/2.0/accounts/{account_id}/servicePrincipals",
-        dependencies=[Depends(own_account)],
+    join(
+        joined,
+        _own(identity),
+        _everybodys(custody, workspace_id),
+        _for_others(custody, workspace_id),
+        _secrets(APIRouter(prefix="/api/2.0/accounts/servicePrincipals"), custody),
+        _secrets(
+            APIRouter(
+                prefix="/api/2.0/accounts/{account_id}/servicePrincipals", dependencies=[only_account(workspace_id)]
+            ),
+            custody,
+        ),
     )
     return joined
 
 
 def _own(identity: IdentityService) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(prefix="/api/2.0/token")
 
     @router.post("/create")
     def create(principal: Asker, body: CreateToken) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _own(identity: IdentityService) -> APIRouter:
 
 
 def _everybodys(custody: CustodyService, workspace_id: int) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(prefix="/api/2.0/token-management")
 
     @router.get("/tokens")
     def list_tokens(
@@ -119,8 +119,7 @@ def _for_others(custody: CustodyService, workspace_id: int) -> APIRouter:
     return router
 
 
-def _secrets(custody: CustodyService) -> APIRouter:
-    router = APIRouter()
+def _secrets(router: APIRouter, custody: CustodyService) -> APIRouter:
     path = "/{principal_id}/credentials/secrets"
 
     @router.post(path)
