@@ -1,4 +1,4 @@
-"""Writes `docs/reference/` from the code: `python docs/generate.py` writes it, `--check` says what is out of date."""
+"""Writes `docs/reference/` and the tutorial from the code: `python docs/generate.py`; `--check` says what is stale."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; change the code instead. -->\n\n"
 
 
@@ -80,16 +80,28 @@ clients get the same in their own shape. The message says what is wrong, which o
 """
 
 
-PAGES = {"settings.md": settings_page, "cli.md": cli_page, "errors.md": errors_page}
+def tutorial_page() -> str:
+    """The churn tutorial, which the package ships because `millpond demo` runs it."""
+    from millpond.examples.churn import run
+
+    return (run.HERE / "tutorial.md").read_text()
+
+
+PAGES = {
+    "reference/settings.md": settings_page,
+    "reference/cli.md": cli_page,
+    "reference/errors.md": errors_page,
+    "tutorial.md": tutorial_page,
+}
 
 
 def main() -> None:
     """Write the pages, or with `--check` fail when one differs."""
-    stale = [name for name, page in PAGES.items() if not _same(REFERENCE / name, page())]
+    stale = [name for name, page in PAGES.items() if not _same(DOCS / name, page())]
     if "--check" in sys.argv:
         sys.exit(f"Out of date, run 'python docs/generate.py': {', '.join(stale)}" if stale else 0)
     for name in stale:
-        (REFERENCE / name).write_text(PAGES[name]())
+        (DOCS / name).write_text(PAGES[name]())
 
 
 def _same(path: Path, text: str) -> bool:
