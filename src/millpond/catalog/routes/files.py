@@ -132,7 +132,10 @@ def _add_uploads(router: APIRouter, files: Files) -> None:
                 lambda: files.complete_upload(principal, path, session_token=session_token, etags=etags)
             )
             return {}
-        raise InvalidArgument(f"action '{action}' is not one of initiate-upload, complete-upload.")
+        if action == "abort-upload":  # databricks-sdk 0.162; earlier ones send DELETE
+            await run_in_threadpool(lambda: files.abort_upload(principal, path, session_token=session_token))
+            return {}
+        raise InvalidArgument(f"action '{action}' is not one of initiate-upload, complete-upload, abort-upload.")
 
 
 def _add_directories(router: APIRouter, files: Files) -> None:
