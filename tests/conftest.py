@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from millpond.kernel.database import Database
@@ -16,6 +17,14 @@ from tests.servers import Server, running_server
 
 settings.register_profile("millpond", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("millpond")  # a busy machine is no failure
+
+# structlog's own way to print a traceback shows every variable of every frame: ten seconds where one is an upload
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 BACKENDS = ("sqlite", "postgresql")
 

@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from millpond.kernel.errors import InvalidArgument, MillpondError, StorageFull, Unauthenticated
 from millpond.kernel.logs import get_logger
@@ -123,6 +124,10 @@ def install_error_handlers(app: FastAPI) -> None:
         code = _CODE_OF_STATUS.get(error.status_code, "BAD_REQUEST" if error.status_code < 500 else "INTERNAL_ERROR")
         message = f"No API at {request.method} {request.url.path}." if error.status_code == 404 else str(error.detail)
         return error_response(code, message, dialect_of(request.url.path), status=error.status_code)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it: who left in the middle of a body is no failure of ours
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
