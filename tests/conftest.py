@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,41 @@ structlog.configure(
 BACKENDS = ("sqlite", "postgresql")
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when a test imports mlflow; its thread races with the test's
+if "PYTEST_XDIST_WORKER" in os.environ:  # has no main module, which PySpark takes for a run of its own doctests
+    sys.modules["__main__"].__spec__ = find_spec("pytest.__main__")
+
+
+SHARED = ("browser", "any_server", "server", "gateway")
+"""Fixtures of the session that cost seconds to make: the tests of one kind of database that share one go to one
+worker. All others go by file."""
+LONGEST_FIRST = ("engine/test_gateway_remote", "test_house", "serving", "clients", "journeys", "browser", "robustness")
+"""Where the tests are that take long, so that no worker begins with them when the others are nearly done."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than cores, as tests often wait for processes; none for single files, which start sooner so."""
+    whole_rooms = any((config.invocation_params.dir / argument).is_dir() for argument in config.args)
+    return (os.cpu_count() or 1) + 1 if whole_rooms else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Say which tests belong together, and begin with what takes longest."""
+    items.sort(key=_rank)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _rank(item: pytest.Function) -> int:
+    place = str(item.path.relative_to(Path(__file__).parent))
+    return next((rank for rank, start in enumerate(LONGEST_FIRST) if place.startswith(start)), len(LONGEST_FIRST))
+
+
+def _group(item: pytest.Function) -> str:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    backend = next((value for value in parameters if value in BACKENDS), BACKENDS[0])
+    shared = next((name for name in SHARED if name in item.fixturenames), str(item.path))
+    return f"{shared.removeprefix('any_')} on {backend}"
 
 
 def pytest_sessionfinish() -> None:

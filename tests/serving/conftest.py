@@ -1,5 +1,7 @@
 """Models to serve, and servers that serve them."""
 
+import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +21,17 @@ MAKE_MODELS = Path(__file__).with_name("make_models.py")
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of models, by name."""
-    directory = tmp_path_factory.mktemp("models")
-    done = subprocess.run([sys.executable, str(MAKE_MODELS), str(directory)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    """Folders of models, by name; made once for all workers of a run."""
+    of_worker = tmp_path_factory.getbasetemp()
+    directory = (of_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_worker) / "models"
+    with directory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not directory.exists():
+            making = directory.with_suffix(".making")
+            making.mkdir()
+            done = subprocess.run([sys.executable, str(MAKE_MODELS), str(making)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            making.rename(directory)
     return directory
 
 
