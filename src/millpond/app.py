@@ -68,7 +68,9 @@ def build_app(settings: Settings) -> Application:
     directory = DirectoryService(database, group_renamed=[rename_owner])
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
-    mlflow = open_mlflow(database, settings, catalog)
+    mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id())
+    files.register("Models", lambda *asked: mlflow.uploads.resolve(*asked))
+    models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     serving = open_serving(database, settings, RegistryModels(versions))
 
@@ -98,7 +100,8 @@ def build_app(settings: Settings) -> Application:
             s3=settings.s3,
             base_url=settings.public_url,
         ),
-        model_router(ModelService(catalog, lambda: mlflow.stores)),
+        catalog_routes.version_credentials_router(models.version_location, settings.s3),
+        model_router(models),
         serving_routes.router(serving.service, base_url=settings.base_url),
     )
     pages = Services(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from millpond.catalog.storage.port import HOUSEKEEPING
 from millpond.kernel.errors import InvalidArgument, NotFound, StorageFull
 from millpond.tracking.domain import check_relative_path
 
@@ -61,10 +62,10 @@ class LocalFiles:
         self._root = root.resolve()
 
     def place(self, path: str) -> Path:
-        """The file of a relative path. Raises InvalidArgument when it would lead out of the root."""
+        """The file of a relative path. Raises InvalidArgument for links: clients on this machine may make some."""
         place = self._root / check_relative_path(path)
-        if not place.parent.resolve().is_relative_to(self._root) or place.is_symlink():
-            raise InvalidArgument(f"Artifact path '{path[:200]}' leads out of the artifact root.")
+        if place.parent.resolve() != place.parent or place.is_symlink():
+            raise InvalidArgument(f"Artifact path '{path[:200]}' goes through a symbolic link, which is not followed.")
         return place
 
     def writer(self, path: str) -> "LocalWriter":
@@ -103,7 +104,7 @@ class LocalFiles:
         place = self.place(path)
         if not place.is_dir():
             return []
-        entries = [entry for entry in os.scandir(place) if not entry.name.startswith(_PARTIAL)]
+        entries = [entry for entry in os.scandir(place) if not entry.name.startswith(_UNFINISHED)]
         return [
             (entry.name, entry.is_dir(), None if entry.is_dir() else entry.stat().st_size)
             for entry in sorted(entries, key=lambda entry: entry.name)
@@ -111,6 +112,8 @@ class LocalFiles:
 
 
 _PARTIAL = ".partial-"
+_UNFINISHED = (_PARTIAL, HOUSEKEEPING)
+"""What uploads on their way are called: ours, and those of the catalog's Files API."""
 
 
 class LocalWriter:

@@ -124,6 +124,8 @@ class ArtifactDoors:
         """Pass if the principal may do this to an artifact. Raises NotFound, PermissionDenied, InvalidArgument."""
         place = parse_artifact_path(path)
         try:
+            if not place.experiment_id:  # a model version's: its model says who reads, and nobody writes here
+                raise NotFound(f"Artifact '{place.path[:200]}' does not exist.")
             self._tracking.require_artifact(act, place.experiment_id, place.kind, place.item_id)
         except (NotFound, PermissionDenied):
             if act is not Act.READ or not self._registry.may_read_artifact(place.path):

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Select, inspect, text
 
 from millpond.catalog.names import ObjectName
 from millpond.catalog.service import CatalogService
-from millpond.identity.access import Act
+from millpond.catalog.storage import FileTree
+from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument
 
@@ -53,6 +54,14 @@ class CatalogModels:
     def delete(self, connection: Connection, principal: Principal, name: str) -> None:
         """Delete the row. Raises NotFound, PermissionDenied."""
         self._catalog.delete_model_in(connection, principal, ObjectName.of_full_name(name))
+
+    def require(self, principal: Principal, act: Act, name: ObjectName) -> None:
+        """Pass if the principal may do this to the model. Raises NotFound, PermissionDenied."""
+        require(principal, act, self._catalog.get_model(principal, name).securable)
+
+    def files_at(self, location: str, *, shown: str) -> FileTree:
+        """The files below a location, under this name in messages."""
+        return self._catalog.storages.tree(location, shown=shown)
 
     def names(self, principal: Principal, act: Act) -> Select[Any]:
         """The names of all models with which the principal may do this, to be used inside a query."""

@@ -54,10 +54,11 @@ def artifact_path(workspace_path: str) -> str:
 
 
 class DatabricksDialect:
-    """A WSGI application around MLflow's handlers that translates locations both ways."""
+    """A WSGI application around MLflow's handlers that translates locations both ways, and names its workspace."""
 
-    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+    def __init__(self, app: Callable[..., Iterable[bytes]], workspace_id: int) -> None:
         self._app = app
+        self._workspace = ("X-Databricks-Org-Id", str(workspace_id))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
@@ -74,5 +75,5 @@ class DatabricksDialect:
         answer = to_databricks(b"".join(self._app(translated, lambda *arguments: started.extend(arguments[:2]))))
         status, headers = started
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
-        start_response(status, [*headers, ("Content-Length", str(len(answer)))])
+        start_response(status, [*headers, self._workspace, ("Content-Length", str(len(answer)))])
         return [answer]

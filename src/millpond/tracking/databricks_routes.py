@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, request
 from mlflow.entities import ViewType
 from mlflow.server import handlers
-from mlflow.utils.proto_json_utils import message_to_json
-from orjson import dumps, loads
+from orjson import loads
 
 from millpond.kernel.errors import InvalidArgument
 from millpond.tracking.domain import check_relative_path
+from millpond.tracking.flask_json import answer, count, json_of, required, token_of
 from millpond.tracking.model_files import artifact_path_of
 
 
@@ -31,30 +31,30 @@ def databricks_routes() -> Blueprint:
 
 
 def _get_model() -> Response:
-    model = handlers._get_model_registry_store().get_registered_model(_required(request.args, "name"))
-    body = _json(model.to_proto()) | {"id": model.name, "permission_level": "CAN_MANAGE"}
-    return _answer({"registered_model_databricks": body})
+    model = handlers._get_model_registry_store().get_registered_model(required(request.args, "name"))
+    body = json_of(model.to_proto()) | {"id": model.name, "permission_level": "CAN_MANAGE"}
+    return answer({"registered_model_databricks": body})
 
 
 def _transition_stage() -> Response:
     body = loads(request.get_data())
     version = handlers._get_model_registry_store().transition_model_version_stage(
-        name=_required(body, "name"),
-        version=_required(body, "version"),
-        stage=_required(body, "stage"),
+        name=required(body, "name"),
+        version=required(body, "version"),
+        stage=required(body, "stage"),
         archive_existing_versions=bool(body.get("archive_existing_versions", False)),
     )
-    return _answer({"model_version_databricks": _json(version.to_proto()) | {"permission_level": "CAN_MANAGE"}})
+    return answer({"model_version_databricks": json_of(version.to_proto()) | {"permission_level": "CAN_MANAGE"}})
 
 
 def _list_version_artifacts() -> Response:
-    name, version = _required(request.args, "name"), _required(request.args, "version")
+    name, version = required(request.args, "name"), required(request.args, "version")
     path = request.args.get("path") or ""
     uri = handlers._get_model_registry_store().get_model_version_download_uri(name, version)
     root = artifact_path_of(uri, handlers._get_tracking_store())
     place = f"{root}/{check_relative_path(path)}" if path else root
     found = handlers._get_artifact_repo_mlflow_artifacts().list_artifacts(place)
-    return _answer({"files": [_file(info, path) for info in found]})
+    return answer({"files": [_file(info, path) for info in found]})
 
 
 def _file(info: Any, directory: str) -> dict[str, Any]:
@@ -64,17 +64,17 @@ def _file(info: Any, directory: str) -> dict[str, Any]:
 
 def _signed_download() -> Response:
     """Where a version's file is fetched; the caller's own credential opens it, and only to the caller is it told."""
-    query = {name: _required(request.args, name) for name in ("name", "version", "path")}
+    query = {name: required(request.args, name) for name in ("name", "version", "path")}
     header = {"name": "Authorization", "value": request.headers.get("Authorization", "")}
     address = f"{request.host_url}model-versions/get-artifact?{urlencode(query)}"
-    return _answer({"signed_uri": address, "headers": [header]})
+    return answer({"signed_uri": address, "headers": [header]})
 
 
 def _list_models() -> Response:
     found = handlers._get_model_registry_store().search_registered_models(
-        max_results=_count(100), page_token=request.args.get("page_token") or None
+        max_results=count(100), page_token=request.args.get("page_token") or None
     )
-    return _answer({"registered_models": [_json(model.to_proto()) for model in found]} | _token(found))
+    return answer({"registered_models": [json_of(model.to_proto()) for model in found]} | token_of(found))
 
 
 def _list_experiments() -> Response:
@@ -83,32 +83,6 @@ def _list_experiments() -> Response:
     if view not in views:
         raise InvalidArgument(f"view_type '{view}' is not one of {', '.join(views)}.")
     found = handlers._get_tracking_store().search_experiments(
-        view_type=views[view], max_results=_count(1000), page_token=request.args.get("page_token") or None
+        view_type=views[view], max_results=count(1000), page_token=request.args.get("page_token") or None
     )
-    return _answer({"experiments": [_json(experiment.to_proto()) for experiment in found]} | _token(found))
-
-
-def _required(values: Any, name: str) -> str:
-    value = values.get(name) if isinstance(values, dict) or hasattr(values, "getlist") else None
-    if not isinstance(value, str) or not value:
-        raise InvalidArgument(f"Missing value for required parameter '{name}'.")
-    return value
-
-
-def _count(default: int) -> int:
-    raw = request.args.get("max_results") or str(default)
-    if not raw.isdigit():
-        raise InvalidArgument(f"max_results '{raw[:20]}' is not a number.")
-    return min(int(raw) or default, 1000)
-
-
-def _json(message: Any) -> dict[str, Any]:
-    return dict(loads(message_to_json(message)))
-
-
-def _token(page: Any) -> dict[str, str]:
-    return {"next_page_token": page.token} if page.token else {}
-
-
-def _answer(body: dict[str, Any]) -> Response:
-    return Response(dumps(body), mimetype="application/json")
+    return answer({"experiments": [json_of(experiment.to_proto()) for experiment in found]} | token_of(found))

@@ -1,7 +1,9 @@
 """Names and places of tracking, and the pure rules about them."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from millpond.catalog.names import ObjectName
 from millpond.identity.access import Securable
@@ -12,6 +14,8 @@ DEFAULT_EXPERIMENT_ID = "0"
 """Where clients log when no experiment was chosen: everybody signed in reads it and logs runs of their own into it."""
 
 ARTIFACT_SCHEME = "mlflow-artifacts"
+REGISTRY_FOLDER = "registry"
+"""Below the artifact root, `registry/<id>` holds the files of one model version whose client brought them."""
 
 
 class Owned(Enum):
@@ -95,16 +99,39 @@ def run_of_source(source: str) -> str | None:
     return source.removeprefix("runs:").strip("/").split("/")[0] if source.startswith("runs:") else None
 
 
+_LOGGED_MODEL = re.compile(r"(?:models:/|.*/models/)(m-[0-9a-f]+)(?:/.*)?")
+
+
+def logged_model_of_source(source: str) -> str | None:
+    """The logged model that a version's source names, as `models:/<id>` or by its artifacts' place."""
+    found = _LOGGED_MODEL.fullmatch(source)
+    return found[1] if found else None
+
+
+class VersionPlace(NamedTuple):
+    """Where a model version's files are, and whether they are all there."""
+
+    uri: str
+    status: str
+    """As MLflow has it: PENDING_REGISTRATION, FAILED_REGISTRATION or READY."""
+
+
+def registry_uri(place_id: str) -> str:
+    """The location of a version whose client brings the files; opaque, so that no rename moves it."""
+    return f"{ARTIFACT_SCHEME}:/{REGISTRY_FOLDER}/{place_id}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArtifactPath:
     """A place below the artifact root: `<experiment>/<run>/artifacts/...`, `<experiment>/models/<id>/...`,
-    `<experiment>/traces/<id>/...`, or `registry/<model>/<version>/...`.
+    `<experiment>/traces/<id>/...`, or `registry/<id>/...`.
     """
 
     path: str
     experiment_id: str
+    """Empty for a model version's files, which belong to none."""
     kind: str
-    """run, logged model or trace; empty for the experiment's directory itself."""
+    """run, logged model, trace or model version; empty for the experiment's directory itself."""
     item_id: str
 
 
@@ -117,6 +144,8 @@ def parse_artifact_path(path: str) -> ArtifactPath:
     Raises InvalidArgument for anything that is absolute, climbs (`..`), hides a separator or names no experiment.
     """
     parts = check_relative_path(path).split("/")
+    if parts[0] == REGISTRY_FOLDER and len(parts) > 1:
+        return ArtifactPath(path="/".join(parts), experiment_id="", kind="model version", item_id=parts[1])
     if not parts[0].isdigit() or len(parts[0]) > 18:
         raise InvalidArgument(f"Artifact path '{path[:200]}' does not start with an experiment id.")
     experiment_id = str(int(parts[0]))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from millpond.catalog import locations
 from millpond.catalog.service import CatalogService
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from millpond.tracking.artifacts import ArtifactDoors
     from millpond.tracking.stores.registry import OwnedRegistryStore
     from millpond.tracking.stores.tracking import OwnedTrackingStore
+    from millpond.tracking.version_uploads import VersionUploads
 
 log = get_logger(__name__)
 
@@ -55,6 +57,7 @@ class _Loaded:
     stores: Stores
     files: "ArtifactFiles"
     doors: "ArtifactDoors"
+    uploads: "VersionUploads"
     handlers: WsgiBridge
     databricks_handlers: WsgiBridge
     workspace_files: ASGIApp
@@ -88,13 +91,15 @@ class MlflowApp:
         database: Database,
         catalog: CatalogModels,
         artifact_root: str,
-        s3: S3Settings | None = None,
+        workspace_id: int,
+        s3: S3Settings,
         principal: Callable[[], Principal] = current_principal,
     ) -> None:
         self._database = mlflow_database(database)
         self._catalog = catalog
         self._artifact_root = artifact_root
-        self._s3 = s3 or S3Settings()
+        self._workspace_id = workspace_id
+        self._s3 = s3
         self._principal = principal
         self._done = asyncio.Event()
         self._loaded: _Loaded | None = None
@@ -130,6 +135,13 @@ class MlflowApp:
         if self._loaded is None:
             raise Unavailable("MLflow is still being loaded; try again in a moment.")
         return self._loaded.files
+
+    @property
+    def uploads(self) -> "VersionUploads":
+        """Versions whose clients bring the files. Raises Unavailable while MLflow is not loaded."""
+        if self._loaded is None:
+            raise Unavailable("MLflow is still being loaded; try again in a moment.")
+        return self._loaded.uploads
 
     def serves(self, path: str) -> bool:
         """Whether a request path is one of MLflow's."""
@@ -170,7 +182,9 @@ class MlflowApp:
         try:
             load_mlflow()
             ensure_mlflow_schema(self._database)
-            self._loaded = _build(self._database, self._catalog, self._artifact_root, self._s3, self._principal)
+            self._loaded = _build(
+                self._database, self._catalog, self._artifact_root, self._s3, self._principal, self._workspace_id
+            )
         except BaseException as error:  # the boundary of this thread: requests tell the failure
             self._failure = error
             log.error("MLflow could not be loaded", exc_info=error)
@@ -193,6 +207,7 @@ def _build(
     artifact_root: str,
     s3: S3Settings,
     principal: Callable[[], Principal],
+    workspace_id: int,
 ) -> _Loaded:
     from mlflow.server import handlers
     from mlflow.tracking._model_registry import utils as registry_utils
@@ -202,6 +217,7 @@ def _build(
     from millpond.tracking.mlflow_routes import flask_app
     from millpond.tracking.stores.registry import OwnedRegistryStore
     from millpond.tracking.stores.tracking import OwnedTrackingStore
+    from millpond.tracking.version_uploads import VersionUploads
     from millpond.tracking.workspace_files import WorkspaceFiles
 
     tracking = OwnedTrackingStore(database, principal)
@@ -214,13 +230,15 @@ def _build(
     tracking_utils.set_tracking_uri(f"{_OWN_SCHEME}://server")
     registry_utils.set_registry_uri(f"{_OWN_SCHEME}://server")
     doors = ArtifactDoors(files, stores.tracking, stores.registry)
-    app = flask_app()
+    uploads = VersionUploads(catalog, stores, locations.canonical(artifact_root))
+    app = flask_app(uploads)
     return _Loaded(
         stores=stores,
         files=files,
         doors=doors,
+        uploads=uploads,
         handlers=WsgiBridge(app),
-        databricks_handlers=WsgiBridge(DatabricksDialect(app)),
+        databricks_handlers=WsgiBridge(DatabricksDialect(app, workspace_id)),
         workspace_files=WorkspaceFiles(doors),
         spans=_span_receiver(),
     )
@@ -236,14 +254,20 @@ def _span_receiver() -> ASGIApp:
     return app
 
 
-def open_mlflow(database: Database, settings: Settings, catalog: CatalogService) -> MlflowApp:
+def open_mlflow(database: Database, settings: Settings, catalog: CatalogService, *, workspace_id: int) -> MlflowApp:
     """The embedded MLflow of a Millpond, on its catalog."""
     catalog.on_models(MlflowRows())
     root = settings.storage_root or ""
     artifact_root = (
         f"{root.rstrip('/')}/artifacts" if root.startswith("s3://") else str(settings.data_dir / "artifacts")
     )
-    return MlflowApp(database=database, catalog=CatalogModels(catalog), artifact_root=artifact_root, s3=settings.s3)
+    return MlflowApp(
+        database=database,
+        catalog=CatalogModels(catalog),
+        artifact_root=artifact_root,
+        workspace_id=workspace_id,
+        s3=settings.s3,
+    )
 
 
 def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:

@@ -17,12 +17,14 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, INVALID_PA
 from mlflow.server import handlers
 from werkzeug.exceptions import HTTPException
 
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import FailedPrecondition, MillpondError
 from millpond.kernel.logs import get_logger
 from millpond.tracking.databricks_routes import databricks_routes
 from millpond.tracking.run_routes import OWN_HANDLERS
 from millpond.tracking.stores.session import to_mlflow_error
 from millpond.tracking.ui_routes import ui_routes
+from millpond.tracking.unity_registry_routes import unity_registry_routes
+from millpond.tracking.version_uploads import VersionUploads
 
 log = get_logger(__name__)
 
@@ -58,10 +60,11 @@ _MORE_ROUTES: tuple[tuple[str, Callable[..., Any], list[str]], ...] = (
 )
 
 
-def flask_app() -> Flask:
+def flask_app(uploads: VersionUploads) -> Flask:
     """The application with the served routes."""
     app = Flask("millpond.tracking.mlflow", static_folder=None)
     app.register_blueprint(databricks_routes())
+    app.register_blueprint(unity_registry_routes(uploads))
     app.register_blueprint(ui_routes())
     for path, handler, methods in served_routes():
         app.add_url_rule(path, f"{handler.__name__} {path} {methods[0]}", handler, methods=methods)
@@ -116,7 +119,10 @@ def _answer_error(error: Exception) -> Response:
     if isinstance(error, MlflowException):
         return error_answer(error)
     if isinstance(error, MillpondError):
-        return error_answer(to_mlflow_error(error))
+        answer = error_answer(to_mlflow_error(error))
+        if isinstance(error, FailedPrecondition):
+            answer.status_code = 400  # clients would repeat MLflow's 500 for minutes
+        return answer
     if isinstance(error, HTTPException):
         return _http_error(error)
     if isinstance(error, AssertionError | KeyError | TypeError | ValueError | AttributeError):

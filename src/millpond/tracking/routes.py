@@ -12,6 +12,7 @@ from millpond.kernel.paging import Page
 from millpond.tracking.service import CatalogModel, ModelService
 from millpond.tracking.wire import (
     CreateModelBody,
+    CreateVersionBody,
     SetAliasBody,
     UpdateModelBody,
     UpdateVersionBody,
@@ -21,7 +22,7 @@ from millpond.tracking.wire import (
 )
 
 Asker = Annotated[Principal, Depends(current_principal)]
-_PREFIX = "/api/2.1/unity-catalog/models"
+_PREFIX = "/api/2.1/unity-catalog"
 
 
 def model_router(models: ModelService) -> APIRouter:
@@ -29,17 +30,18 @@ def model_router(models: ModelService) -> APIRouter:
     router = APIRouter(prefix=_PREFIX)
     _model_routes(router, models)
     _version_routes(router, models)
+    _upload_routes(router, models)
     _alias_routes(router, models)
     return router
 
 
 def _model_routes(router: APIRouter, models: ModelService) -> None:
-    @router.post("")
+    @router.post("/models")
     def create(principal: Asker, body: CreateModelBody) -> dict[str, Any]:
         name = ObjectName(body.catalog_name, body.schema_name, body.name)
         return model_json(models.create(principal, name, comment=body.comment))
 
-    @router.get("")
+    @router.get("/models")
     def list_models(
         principal: Asker,
         catalog_name: str | None = None,
@@ -49,25 +51,25 @@ def _model_routes(router: APIRouter, models: ModelService) -> None:
     ) -> dict[str, Any]:
         return _page(_list(models, principal, catalog_name, schema_name, max_results, page_token))
 
-    @router.get("/{full_name}")
+    @router.get("/models/{full_name}")
     def get(principal: Asker, full_name: str) -> dict[str, Any]:
         return model_json(models.get(principal, ObjectName.of_full_name(full_name)))
 
-    @router.patch("/{full_name}")
+    @router.patch("/models/{full_name}")
     def update(principal: Asker, full_name: str, body: UpdateModelBody) -> dict[str, Any]:
         name = ObjectName.of_full_name(full_name)
         new_name = body.new_name and body.new_name.rsplit(".", 1)[-1]
         changed = models.update(principal, name, new_name=new_name, comment=body.comment, owner=body.owner)
         return model_json(changed)
 
-    @router.delete("/{full_name}")
+    @router.delete("/models/{full_name}")
     def delete(principal: Asker, full_name: str) -> dict[str, Any]:
         models.delete(principal, ObjectName.of_full_name(full_name))
         return {}
 
 
 def _version_routes(router: APIRouter, models: ModelService) -> None:
-    @router.get("/{full_name}/versions")
+    @router.get("/models/{full_name}/versions")
     def list_versions(
         principal: Asker, full_name: str, max_results: int | None = None, page_token: str | None = None
     ) -> dict[str, Any]:
@@ -75,35 +77,49 @@ def _version_routes(router: APIRouter, models: ModelService) -> None:
         page = models.list_versions(principal, name, max_results=max_results, page_token=page_token)
         return _with_token({"model_versions": [version_json(item) for item in page.items]}, page.next_page_token)
 
-    @router.get("/{full_name}/versions/{version}")
+    @router.get("/models/{full_name}/versions/{version}")
     def get_version(principal: Asker, full_name: str, version: int) -> dict[str, Any]:
         return version_json(models.get_version(principal, ObjectName.of_full_name(full_name), version))
 
-    @router.patch("/{full_name}/versions/{version}")
+    @router.patch("/models/{full_name}/versions/{version}")
     def update_version(principal: Asker, full_name: str, version: int, body: UpdateVersionBody) -> dict[str, Any]:
         name = ObjectName.of_full_name(full_name)
         if body.comment is None:
             return version_json(models.get_version(principal, name, version))
         return version_json(models.update_version(principal, name, version, comment=body.comment))
 
-    @router.delete("/{full_name}/versions/{version}")
+    @router.delete("/models/{full_name}/versions/{version}")
     def delete_version(principal: Asker, full_name: str, version: int) -> dict[str, Any]:
         models.delete_version(principal, ObjectName.of_full_name(full_name), version)
         return {}
 
 
+def _upload_routes(router: APIRouter, models: ModelService) -> None:
+    """How the open Unity Catalog's clients make a version: they write its files to its location themselves."""
+
+    @router.post("/models/versions")
+    def create_version(principal: Asker, body: CreateVersionBody) -> dict[str, Any]:
+        name = ObjectName(body.catalog_name, body.schema_name, body.model_name)
+        made = models.begin_version(principal, name, source=body.source, run_id=body.run_id, comment=body.comment)
+        return version_json(made)
+
+    @router.patch("/models/{full_name}/versions/{version}/finalize")
+    def finalize_version(principal: Asker, full_name: str, version: int) -> dict[str, Any]:
+        return version_json(models.finalize_version(principal, ObjectName.of_full_name(full_name), version))
+
+
 def _alias_routes(router: APIRouter, models: ModelService) -> None:
-    @router.get("/{full_name}/aliases/{alias}")
+    @router.get("/models/{full_name}/aliases/{alias}")
     def get_by_alias(principal: Asker, full_name: str, alias: str) -> dict[str, Any]:
         return version_json(models.get_version_by_alias(principal, ObjectName.of_full_name(full_name), alias))
 
-    @router.put("/{full_name}/aliases/{alias}")
+    @router.put("/models/{full_name}/aliases/{alias}")
     def set_alias(principal: Asker, full_name: str, alias: str, body: SetAliasBody) -> dict[str, Any]:
         name = ObjectName.of_full_name(full_name)
         models.set_alias(principal, name, alias, body.version_num)
         return alias_json(name, alias, body.version_num)
 
-    @router.delete("/{full_name}/aliases/{alias}")
+    @router.delete("/models/{full_name}/aliases/{alias}")
     def delete_alias(principal: Asker, full_name: str, alias: str) -> dict[str, Any]:
         models.delete_alias(principal, ObjectName.of_full_name(full_name), alias)
         return {}

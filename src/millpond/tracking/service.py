@@ -19,6 +19,7 @@ from millpond.tracking.translation import millpond_errors
 
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
+    from millpond.tracking.version_uploads import VersionUploads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class ModelVersion:
     """As Unity Catalog has it: PENDING_REGISTRATION, FAILED_REGISTRATION or READY."""
     source: str
     storage_location: str
+    """Where the files are as `file:` or `s3:` location; MLflow's own URI where it names a run instead of a place."""
     run_id: str
     created_by: str
     created_ms: int
@@ -51,9 +53,37 @@ class ModelVersion:
 class ModelService:
     """Registered models with three-level names."""
 
-    def __init__(self, catalog: CatalogService, stores: Callable[[], "Stores"]) -> None:
+    def __init__(
+        self, catalog: CatalogService, stores: Callable[[], "Stores"], uploads: Callable[[], "VersionUploads"]
+    ) -> None:
         self._catalog = catalog
         self._stores = stores
+        self._uploads = uploads
+
+    def begin_version(
+        self,
+        principal: Principal,
+        name: ObjectName,
+        *,
+        source: str,
+        run_id: str | None = None,
+        comment: str | None = None,
+    ) -> ModelVersion:
+        """A new version, pending until its client has brought the files. Raises NotFound, PermissionDenied."""
+        made = self._uploads().begin(principal, name, source=source, run_id=run_id, comment=comment)
+        return self.get_version(principal, name, made.version)
+
+    def finalize_version(self, principal: Principal, name: ObjectName, version: int) -> ModelVersion:
+        """The version, ready. Raises NotFound, PermissionDenied, FailedPrecondition without its files."""
+        self._uploads().finalize(principal, name, str(version))
+        return self.get_version(principal, name, version)
+
+    def version_location(self, principal: Principal, name: ObjectName, version: int, *, write: bool) -> str:
+        """Where the files are, for somebody who may read them or bring them.
+
+        Raises NotFound, PermissionDenied, FailedPrecondition.
+        """
+        return self._uploads().location(principal, name, str(version), write=write)
 
     def create(self, principal: Principal, name: ObjectName, *, comment: str | None = None) -> CatalogModel:
         """A new model without versions. Raises NotFound for the schema, AlreadyExists, PermissionDenied."""
@@ -116,7 +146,8 @@ class ModelService:
         """One version. Raises NotFound."""
         self._require(principal, Act.READ, name)
         with self._acting(principal) as registry:
-            return _version_of(name, registry.get_model_version(str(name), str(version)), self._location(name, version))
+            found = registry.get_model_version(str(name), str(version))
+            return _version_of(name, found, self._locations(name, [found])[version])
 
     def get_version_by_alias(self, principal: Principal, name: ObjectName, alias: str) -> ModelVersion:
         """The version that an alias points to. Raises NotFound."""
@@ -124,7 +155,7 @@ class ModelService:
         try:
             with self._acting(principal) as registry:
                 found = registry.get_model_version_by_alias(str(name), alias)
-                return _version_of(name, found, self._location(name, found.version))
+                return _version_of(name, found, self._locations(name, [found])[int(found.version)])
         except InvalidArgument as error:  # MLflow's code for an alias that is not there
             raise NotFound(f"Alias '{alias}' of model '{name}' does not exist.") from error
 
@@ -142,7 +173,8 @@ class ModelService:
                 page_token=page_token or None,
             )
             aliases = registry.get_registered_model(str(name)).aliases
-            items = tuple(_version_of(name, item, item.source, aliases) for item in found)
+            locations = self._locations(name, found)
+            items = tuple(_version_of(name, item, locations[int(item.version)], aliases) for item in found)
         return Page(items=items, next_page_token=found.token or None)
 
     def update_version(self, principal: Principal, name: ObjectName, version: int, *, comment: str) -> ModelVersion:
@@ -178,8 +210,9 @@ class ModelService:
     def _require(self, principal: Principal, act: Act, name: ObjectName) -> None:
         require(principal, act, self._catalog.get_model(principal, name).securable)
 
-    def _location(self, name: ObjectName, version: int | str) -> str:
-        return str(self._stores().registry.get_model_version_download_uri(str(name), str(version)))
+    def _locations(self, name: ObjectName, found: Sequence[Any]) -> dict[int, str]:
+        places = self._stores().registry.places_of(str(name), [int(item.version) for item in found])
+        return {number: self._uploads().shown_location(place.uri) for number, place in places.items()}
 
     def _names_after(
         self, principal: Principal, catalog: str | None, after: str | None, limit: int

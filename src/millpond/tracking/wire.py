@@ -34,6 +34,17 @@ class UpdateModelBody(_Body):
     owner: str | None = None
 
 
+class CreateVersionBody(_Body):
+    """Begin a version."""
+
+    model_name: str
+    catalog_name: str
+    schema_name: str
+    source: str
+    run_id: str | None = None
+    comment: str | None = None
+
+
 class UpdateVersionBody(_Body):
     """Change a version."""
 

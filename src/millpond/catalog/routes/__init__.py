@@ -3,13 +3,15 @@
 from fastapi import APIRouter
 
 from millpond.catalog.files import Files
-from millpond.catalog.routes.credentials import credentials_router
+from millpond.catalog.routes.credentials import credentials_router, version_credentials_router
 from millpond.catalog.routes.files import files_router
 from millpond.catalog.routes.unity import containers_router, metastore_router, objects_router
 from millpond.catalog.service import CatalogService
 from millpond.identity.credentials import Signer
 from millpond.kernel.http import join
 from millpond.kernel.settings import S3Settings
+
+__all__ = ["router", "version_credentials_router"]
 
 
 def router(

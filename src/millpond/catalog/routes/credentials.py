@@ -1,12 +1,13 @@
 """Temporary credentials, as delta-rs, Polars and Unity Catalog's clients ask for them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Header
 
 from millpond.catalog.credentials import TemporaryCredentials, credentials_for
+from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService
-from millpond.catalog.wire.unity import PathCredential, TableCredential, VolumeCredential
+from millpond.catalog.wire.unity import ModelVersionCredential, PathCredential, TableCredential, VolumeCredential
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
@@ -49,6 +50,27 @@ def credentials_router(catalog: CatalogService, s3: S3Settings) -> APIRouter:
         write = body.operation != "PATH_READ"
         location = catalog.check_path(principal, body.url, write=write)
         return {} if body.dry_run else _json(credentials_for(location, s3, write=write))
+
+    return router
+
+
+class LocateVersion(Protocol):
+    """Where the files of a model's version are, as the tracking room knows."""
+
+    def __call__(self, principal: Principal, name: ObjectName, version: int, *, write: bool) -> str:
+        """Their location. Raises NotFound, PermissionDenied, FailedPrecondition for writing to a finished version."""
+
+
+def version_credentials_router(locate: LocateVersion, s3: S3Settings) -> APIRouter:
+    """The same for the files of registered models, as MLflow's client of the open Unity Catalog asks for them."""
+    router = APIRouter()
+
+    @router.post("/api/2.0/unity-catalog/temporary-model-version-credentials")
+    @router.post("/api/2.1/unity-catalog/temporary-model-version-credentials")
+    def for_model_version(principal: Who, body: ModelVersionCredential) -> dict[str, Any]:
+        write = body.operation == "READ_WRITE_MODEL_VERSION"
+        name = ObjectName(body.catalog_name, body.schema_name, body.model_name)
+        return _json(credentials_for(locate(principal, name, body.version, write=write), s3, write=write))
 
     return router
 

@@ -227,6 +227,16 @@ class VolumeCredential(_Body):
     operation: Literal["READ_VOLUME", "WRITE_VOLUME"] = "READ_VOLUME"
 
 
+class ModelVersionCredential(_Body):
+    """POST /temporary-model-version-credentials."""
+
+    catalog_name: str
+    schema_name: str
+    model_name: str
+    version: int
+    operation: Literal["READ_MODEL_VERSION", "READ_WRITE_MODEL_VERSION"] = "READ_MODEL_VERSION"
+
+
 class PathCredential(_Body):
     """POST /temporary-path-credentials."""
 

@@ -5,9 +5,10 @@ is inserted, renamed or deleted, on the connection that does it.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.dbmodels.models import (
     SqlModelVersion,
@@ -17,22 +18,26 @@ from mlflow.store.model_registry.dbmodels.models import (
     SqlRegisteredModelTag,
 )
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-from mlflow.utils.validation import _validate_model_version
-from sqlalchemy import Connection, event, inspect, or_
+from mlflow.utils.time import get_current_time_millis
+from mlflow.utils.validation import _validate_model_version, _validate_model_version_tag
+from sqlalchemy import Connection, event, func, inspect, or_
 from sqlalchemy.orm import with_loader_criteria
 
 from millpond.identity.access import WORKSPACE, Act, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.ids import new_id
 from millpond.tracking import store
 from millpond.tracking.catalog_models import CatalogModels
 from millpond.tracking.domain import (
     ARTIFACT_SCHEME,
     Owned,
+    VersionPlace,
     canonical_model_name,
     check_model_source,
     is_three_level,
+    registry_uri,
     run_of_source,
 )
 from millpond.tracking.stores.session import SessionMaker, mlflow_errors
@@ -40,12 +45,15 @@ from millpond.tracking.stores.tracking import OwnedTrackingStore
 
 _NAMED = (SqlRegisteredModel, SqlModelVersion, SqlRegisteredModelTag, SqlModelVersionTag, SqlRegisteredModelAlias)
 
+PENDING, READY = "PENDING_REGISTRATION", "READY"
+
 _METHODS_BY_NAME = (
     "create_registered_model", "update_registered_model", "delete_registered_model", "get_registered_model",
     "get_latest_versions", "set_registered_model_tag", "delete_registered_model_tag", "create_model_version",
     "update_model_version", "transition_model_version_stage", "delete_model_version", "get_model_version",
     "get_model_version_download_uri", "set_model_version_tag", "delete_model_version_tag",
     "set_registered_model_alias", "delete_registered_model_alias", "get_model_version_by_alias",
+    "begin_model_version", "finish_model_version", "places_of",
 )  # fmt: skip
 
 
@@ -134,6 +142,69 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         for named in {run_id or "", run_of_source(source) or ""} - {""}:
             self._tracking.get_run(named)  # raises for another's
         return super().create_model_version(name, source, run_id, *args, **values)
+
+    # Versions whose client brings the files
+
+    def begin_model_version(
+        self, name: str, source: str, *, run_id: str | None, description: str | None, tags: Mapping[str, str]
+    ) -> Any:
+        """The next version of a model, pending, with a place of its own for files that are still to come."""
+        for key, value in tags.items():
+            _validate_model_version_tag(key, value)
+        with self.ManagedSessionMaker(read_only=False) as session:
+            model = self._get_registered_model(session, name)
+            session.query(SqlRegisteredModel.name).filter_by(name=name).with_for_update().one()
+            number = (session.query(func.max(SqlModelVersion.version)).filter_by(name=name).scalar() or 0) + 1
+            now = get_current_time_millis()
+            model.last_updated_time = now
+            version = SqlModelVersion(
+                name=name,
+                version=number,
+                creation_time=now,
+                last_updated_time=now,
+                source=source,
+                run_id=run_id,
+                description=description,
+                status=PENDING,
+                storage_location=registry_uri(new_id()),
+                model_version_tags=[
+                    SqlModelVersionTag(name=name, version=number, key=key, value=value) for key, value in tags.items()
+                ],
+            )
+            session.add(version)
+            session.flush()
+            return version.to_mlflow_entity()
+
+    def finish_model_version(self, name: str, version: str) -> Any:
+        """The version, ready from now on."""
+        with self.ManagedSessionMaker(read_only=False) as session:
+            row = self._get_sql_model_version(session, name, _validate_model_version(version))
+            row.status = READY
+            row.last_updated_time = get_current_time_millis()
+            return self._populate_model_version_aliases(session, name, row.to_mlflow_entity())
+
+    def places_of(self, name: str, versions: Sequence[int]) -> dict[int, VersionPlace]:
+        """Where the files of these versions of a model are, by number; those that there are not are left out."""
+        row = SqlModelVersion
+        with self.ManagedSessionMaker() as session:
+            found = session.query(row.version, row.storage_location, row.source, row.status).filter(
+                row.name == name, row.version.in_(versions), row.current_stage != STAGE_DELETED_INTERNAL
+            )
+            return {number: VersionPlace(place or source, status) for number, place, source, status in found}
+
+    def get_model_version_download_uri(self, name: str, version: str) -> str:
+        """Where a version's files are, once they are all there."""
+        number = _validate_model_version(version)
+        place = self.places_of(name, [number]).get(number)
+        with mlflow_errors():
+            if place is None:
+                raise NotFound(f"Model Version (name={name}, version={version}) not found")
+            if place.status != READY:
+                raise InvalidArgument(
+                    f"Version {version} of model '{name}' is {place.status}: its files have not all come. "
+                    "Register another version, or wait for the client that uploads it."
+                )
+        return place.uri
 
     def transition_model_version_stage(
         self, name: str, version: str, stage: str, archive_existing_versions: bool
