@@ -248,9 +248,16 @@ class Engines:
         return (str(api.socket_path), str(api.port)) if api else ()
 
     def _credential(self, principal: Principal) -> dict[str, str]:
-        """What MLflow's client in a user's function needs to act as that user."""
+        """What MLflow's client in a user's function needs to act as that user, whichever address it was given."""
         api = self._options.api
-        return {"MLFLOW_TRACKING_TOKEN": api.mint(principal, CREDENTIAL_TTL_S)} if api else {}
+        if api is None:
+            return {}
+        token = api.mint(principal, CREDENTIAL_TTL_S)
+        return {
+            "MLFLOW_TRACKING_TOKEN": token,
+            "DATABRICKS_HOST": f"http://127.0.0.1:{api.port}",
+            "DATABRICKS_TOKEN": token,
+        }
 
     def _environment(self, directory: Path) -> dict[str, str]:
         memory = self._options.memory_limit_bytes
