@@ -24,14 +24,18 @@ from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
-from millpond.tracking.catalog_models import MlflowRows
+from millpond.tracking.catalog_models import MlflowRows, artifact_root
 
 _DRAIN_S = 20.0
 _RECURSION_LIMIT = 12_000
 """Python's frames, of which the walk over a plan takes two for each level of nesting."""
 
 # All that MLflow's client in a user's function needs; the token there cannot make another one, nor do anything else.
-_MLFLOW_PATHS = ("/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/3.0/mlflow", "/version")
+_MLFLOW_PATHS = (
+    "/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/3.0/mlflow", "/version",
+    *(f"/api/2.0/fs/{kind}/{place}" for kind in ("files", "directories") for place in ("Models", "WorkspaceInternal")),
+    "/api/2.0/fs/create-download-url",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -56,7 +60,7 @@ async def _serve(settings: Settings) -> None:
     ensure_schema(database)
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
     catalog = open_catalog(database, settings, DirectoryService(database).find_exact_name)
-    catalog.on_models(MlflowRows())
+    catalog.on_models(MlflowRows(catalog, artifact_root(settings)))
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     gateway = await serve(gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate)
     report_ready({"port": gateway.port})

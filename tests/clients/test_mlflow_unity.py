@@ -13,6 +13,7 @@ from databricks.sdk.errors import DatabricksError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from pyspark.sql import SparkSession
 
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server
@@ -22,14 +23,14 @@ ROWS = np.array([[1.0], [2.0]])
 UNITY = "/api/2.0/mlflow/unity-catalog"
 
 
-class Constant(mlflow.pyfunc.PythonModel):
-    """Predicts the number that it was made with."""
+def constant(value: int) -> mlflow.pyfunc.PythonModel:
+    """A model that predicts one number; of a class of its own, which is kept with it and not looked for by name."""
 
-    def __init__(self, value: int) -> None:
-        self.value = value
+    class Constant(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input):  # type: ignore[no-untyped-def]
+            return [value] * len(model_input)
 
-    def predict(self, context, model_input):  # type: ignore[no-untyped-def]
-        return [self.value] * len(model_input)
+    return Constant()
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def log_model(value: int = 1, name: str | None = None, *, signed: bool = True) -
         mlflow.log_metric("auc", 0.9)
         return mlflow.pyfunc.log_model(
             name="model",
-            python_model=Constant(value),
+            python_model=constant(value),
             signature=infer_signature(ROWS, [1, 1]) if signed else None,
             registered_model_name=name,
             pip_requirements=[],
@@ -257,3 +258,13 @@ def test_other_places_below_models_are_no_files(client: MlflowClient, schema: st
             (400, "INVALID_PARAMETER_VALUE"),
             (404, "RESOURCE_DOES_NOT_EXIST"),
         }, (path, answer)
+
+
+@pytest.mark.parametrize("any_server", ["sqlite"], indirect=True)
+def test_a_function_in_spark_loads_the_model(client: MlflowClient, schema: str, any_server: Server) -> None:
+    log_model(5, f"{schema}.model")
+    client.set_registered_model_alias(f"{schema}.model", "champion", "1")
+    spark = SparkSession.builder.remote(any_server.spark_remote).create()
+    predict = mlflow.pyfunc.spark_udf(spark, f"models:/{schema}.model@champion", "long", env_manager="local")
+    assert [row.y for row in spark.range(3).select(predict("id").alias("y")).collect()] == [5, 5, 5]
+    spark.stop()

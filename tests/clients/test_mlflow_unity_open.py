@@ -15,7 +15,7 @@ from mlflow.models import infer_signature
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from tests.clients.mlflow_session import signed_in
-from tests.clients.test_mlflow_unity import ROWS, Constant, predictions, schema
+from tests.clients.test_mlflow_unity import ROWS, constant, predictions, schema
 from tests.servers import Server
 
 __all__ = ["schema"]
@@ -44,7 +44,7 @@ def model(tmp_path: Path) -> str:
     """A model on the client's disk."""
     path = tmp_path / "model"
     mlflow.pyfunc.save_model(
-        path, python_model=Constant(3), signature=infer_signature(ROWS, np.array([3, 3])), pip_requirements=[]
+        path, python_model=constant(3), signature=infer_signature(ROWS, np.array([3, 3])), pip_requirements=[]
     )
     return str(path)
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import boto3
 import mlflow
+import numpy as np
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.catalog import VolumeType
+from mlflow.models import infer_signature
 from moto.server import ThreadedMotoServer
 from pyspark.sql import SparkSession
 
 from tests.clients.mlflow_session import signed_in
+from tests.clients.test_mlflow_unity import constant
 from tests.servers import Server, running_server
 
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
@@ -68,6 +71,38 @@ def test_tables_volumes_and_artifacts_live_in_the_bucket(on_s3: Server, store: s
         mlflow.log_text("hello", "notes/a.txt")
         assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/notes/a.txt") == "hello"
 
-    listed = boto3.client("s3", endpoint_url=store, **KEYS).list_objects_v2(Bucket="lake")["Contents"]
-    places = {item["Key"].split("/")[1] for item in listed}
+    listed = _listed(store)
+    places = {key.split("/")[1] for key in listed}
     assert places == {"delta", "volumes", "artifacts"}
+
+
+@pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
+def test_model_versions_live_in_the_bucket(
+    on_s3: Server, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One client sends the files through the server; the other, with keys that the server got for it, itself."""
+    path, rows = tmp_path / "model", np.array([[1.0], [2.0]])
+    signature = infer_signature(rows, np.array([7, 7]))
+    mlflow.pyfunc.save_model(path, python_model=constant(7), signature=signature, pip_requirements=[])
+    monkeypatch.setenv("DATABRICKS_HOST", on_s3.url)
+    monkeypatch.setenv("DATABRICKS_TOKEN", on_s3.token)
+    monkeypatch.setenv("MLFLOW_UC_OSS_TOKEN", on_s3.token)
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", store)
+    with signed_in(on_s3):
+        for registry, name in (("databricks-uc", "main.default.sent"), (f"uc:{on_s3.url}", "main.default.written")):
+            mlflow.set_registry_uri(registry)
+            client = mlflow.MlflowClient()
+            client.create_registered_model(name)
+            client.create_model_version(name, str(path))
+            assert mlflow.pyfunc.load_model(f"models:/{name}/1").predict(rows) == [7, 7]
+        mlflow.set_registry_uri(on_s3.url)
+        for name in ("main.default.sent", "main.default.written"):
+            assert mlflow.pyfunc.load_model(f"models:/{name}/1").predict(rows) == [7, 7]
+    models = [key for key in _listed(store) if key.endswith("/MLmodel")]
+    assert len(models) == 2
+    assert all(key.startswith("root/artifacts/registry/") for key in models)
+
+
+def _listed(store: str) -> list[str]:
+    found = boto3.client("s3", endpoint_url=store, **KEYS).list_objects_v2(Bucket="lake")
+    return [item["Key"] for item in found["Contents"]]

@@ -88,8 +88,11 @@ class Janitor:
     def _purge_one(self, purge_id: str, location: str, what: str) -> bool:
         """Files first, then the note: cut off in between, it is done again."""
         with self._database.read() as connection:
-            in_use = housekeeping.location_in_use(connection, location)
-        if in_use:
+            shared = self._catalog.is_used_by_models(connection, location)
+            in_use = shared or housekeeping.location_in_use(connection, location)
+        if shared:
+            log.info("another version has these files too; they stay until it goes", location=location, what=what)
+        elif in_use:
             log.error("a purge names a location in use; its files stay", location=location, what=what)
         else:
             try:

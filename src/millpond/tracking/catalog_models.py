@@ -3,6 +3,8 @@
 Forward, the registry store writes the catalog's row in its own transaction. Backward, when a schema or catalog is
 dropped or renamed, the catalog calls `MlflowRows` in its transaction; that part is plain SQL, because the Spark
 gateway drops schemas too and must not load MLflow.
+
+Files that a version has for itself (`registry/<id>`) go with it, by the catalog's janitor and as late as a table's.
 """
 
 from collections.abc import Sequence
@@ -10,12 +12,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, inspect, text
 
+from millpond.catalog import locations
 from millpond.catalog.names import ObjectName
 from millpond.catalog.service import CatalogService
 from millpond.catalog.storage import FileTree
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.settings import Settings
+from millpond.tracking.domain import REGISTRY_FOLDER, registry_uri
 
 _TABLES_BY_NAME = (
     "registered_model_aliases",
@@ -24,14 +29,25 @@ _TABLES_BY_NAME = (
     "model_versions",
     "registered_models",
 )
+_DELETED_STAGE = "Deleted_Internal"  # MLflow's mark of a version that is gone; its number is not given again
 _MAX_NAME_LENGTH = 256  # of MLflow's column
+
+
+def artifact_root(settings: Settings) -> str:
+    """The location of all artifacts."""
+    root = settings.storage_root or ""
+    if root.startswith("s3://"):
+        return locations.canonical(f"{root.rstrip('/')}/artifacts")
+    return locations.canonical(str((settings.data_dir / "artifacts").resolve()))
 
 
 class CatalogModels:
     """The catalog's rows of three-level models, within MLflow's transactions."""
 
-    def __init__(self, catalog: CatalogService) -> None:
+    def __init__(self, catalog: CatalogService, root: str) -> None:
+        """`root` is the location of all artifacts."""
         self._catalog = catalog
+        self.root = root
 
     def create(self, connection: Connection, principal: Principal, name: str, comment: str | None) -> None:
         """Write the row. Raises NotFound without the schema, AlreadyExists, PermissionDenied."""
@@ -55,6 +71,10 @@ class CatalogModels:
         """Delete the row. Raises NotFound, PermissionDenied."""
         self._catalog.delete_model_in(connection, principal, ObjectName.of_full_name(name))
 
+    def version_deleted(self, connection: Connection, name: str, version: int, uri: str | None) -> None:
+        """Note the version's own files for removal."""
+        _purge(connection, self._catalog, self.root, uri, f"version {version} of model {name}")
+
     def require(self, principal: Principal, act: Act, name: ObjectName) -> None:
         """Pass if the principal may do this to the model. Raises NotFound, PermissionDenied."""
         require(principal, act, self._catalog.get_model(principal, name).securable)
@@ -71,10 +91,28 @@ class CatalogModels:
 class MlflowRows:
     """MLflow's rows of three-level models follow their schema (`catalog.service.ModelHooks`)."""
 
+    def __init__(self, catalog: CatalogService, root: str) -> None:
+        """`root` is the location of all artifacts."""
+        self._catalog = catalog
+        self._root = root
+
+    def uses(self, connection: Connection, location: str) -> bool:
+        """Whether a version has its files there; a copy that MLflow made has those of its source."""
+        folder, _, place_id = location.rpartition("/")
+        if folder != locations.join(self._root, REGISTRY_FOLDER) or not _has_mlflow(connection):
+            return False
+        statement = text("SELECT 1 FROM model_versions WHERE storage_location = :uri AND current_stage <> :deleted")
+        values = {"uri": registry_uri(place_id), "deleted": _DELETED_STAGE}
+        return connection.execute(statement, values).first() is not None
+
     def deleted(self, connection: Connection, names: Sequence[ObjectName]) -> None:
         """These models were removed with their schema or catalog."""
         if not _has_mlflow(connection):
             return
+        versions = text("SELECT version, storage_location FROM model_versions WHERE name = :name")
+        for name in names:
+            for version, uri in connection.execute(versions, {"name": str(name)}).all():
+                _purge(connection, self._catalog, self._root, uri, f"version {version} of model {name}")
         for table in _TABLES_BY_NAME:
             statement = text(f"DELETE FROM {table} WHERE name = :name")  # noqa: S608 - a name from the list above
             connection.execute(statement, [{"name": str(name)} for name in names])
@@ -87,6 +125,13 @@ class MlflowRows:
             text("UPDATE registered_models SET name = :new WHERE name = :old"),
             [{"old": str(old), "new": str(new)} for old, new in names],
         )
+
+
+def _purge(connection: Connection, catalog: CatalogService, root: str, uri: str | None, what: str) -> None:
+    prefix = registry_uri("")
+    if uri is not None and uri.startswith(prefix):
+        location = locations.join(root, REGISTRY_FOLDER, uri.removeprefix(prefix))
+        catalog.remove_files_later(connection, location, what)
 
 
 def _has_mlflow(connection: Connection) -> bool:

@@ -8,7 +8,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.routing import BaseRoute, Match
@@ -24,7 +23,7 @@ from millpond.kernel.http import Dialect, error_response
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import S3Settings, Settings
 from millpond.tracking.bridge import WsgiBridge
-from millpond.tracking.catalog_models import CatalogModels, MlflowRows
+from millpond.tracking.catalog_models import CatalogModels, MlflowRows, artifact_root
 from millpond.tracking.databricks_dialect import ADDRESSES, DatabricksDialect, speaks_databricks
 from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
@@ -90,14 +89,12 @@ class MlflowApp:
         *,
         database: Database,
         catalog: CatalogModels,
-        artifact_root: str,
         workspace_id: int,
         s3: S3Settings,
         principal: Callable[[], Principal] = current_principal,
     ) -> None:
         self._database = mlflow_database(database)
         self._catalog = catalog
-        self._artifact_root = artifact_root
         self._workspace_id = workspace_id
         self._s3 = s3
         self._principal = principal
@@ -182,9 +179,7 @@ class MlflowApp:
         try:
             load_mlflow()
             ensure_mlflow_schema(self._database)
-            self._loaded = _build(
-                self._database, self._catalog, self._artifact_root, self._s3, self._principal, self._workspace_id
-            )
+            self._loaded = _build(self._database, self._catalog, self._s3, self._principal, self._workspace_id)
         except BaseException as error:  # the boundary of this thread: requests tell the failure
             self._failure = error
             log.error("MLflow could not be loaded", exc_info=error)
@@ -204,7 +199,6 @@ def mlflow_database(database: Database) -> Database:
 def _build(
     database: Database,
     catalog: CatalogModels,
-    artifact_root: str,
     s3: S3Settings,
     principal: Callable[[], Principal],
     workspace_id: int,
@@ -222,7 +216,7 @@ def _build(
 
     tracking = OwnedTrackingStore(database, principal)
     stores = Stores(tracking=tracking, registry=OwnedRegistryStore(database, principal, catalog, tracking))
-    files, handlers._artifact_repo = _artifact_files(artifact_root, s3)
+    files, handlers._artifact_repo = _artifact_files(catalog.root, s3)
     handlers._tracking_store, handlers._model_registry_store = stores.tracking, stores.registry
     # where MLflow's own code makes a client inside the server, that client reaches the same guarded stores
     tracking_utils._tracking_store_registry.register(_OWN_SCHEME, lambda *_args, **_values: stores.tracking)
@@ -230,7 +224,7 @@ def _build(
     tracking_utils.set_tracking_uri(f"{_OWN_SCHEME}://server")
     registry_utils.set_registry_uri(f"{_OWN_SCHEME}://server")
     doors = ArtifactDoors(files, stores.tracking, stores.registry)
-    uploads = VersionUploads(catalog, stores, locations.canonical(artifact_root))
+    uploads = VersionUploads(catalog, stores)
     app = flask_app(uploads)
     return _Loaded(
         stores=stores,
@@ -256,18 +250,10 @@ def _span_receiver() -> ASGIApp:
 
 def open_mlflow(database: Database, settings: Settings, catalog: CatalogService, *, workspace_id: int) -> MlflowApp:
     """The embedded MLflow of a Millpond, on its catalog."""
-    catalog.on_models(MlflowRows())
-    root = settings.storage_root or ""
-    artifact_root = (
-        f"{root.rstrip('/')}/artifacts" if root.startswith("s3://") else str(settings.data_dir / "artifacts")
-    )
-    return MlflowApp(
-        database=database,
-        catalog=CatalogModels(catalog),
-        artifact_root=artifact_root,
-        workspace_id=workspace_id,
-        s3=settings.s3,
-    )
+    root = artifact_root(settings)
+    catalog.on_models(MlflowRows(catalog, root))
+    models = CatalogModels(catalog, root)
+    return MlflowApp(database=database, catalog=models, workspace_id=workspace_id, s3=settings.s3)
 
 
 def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:
@@ -276,8 +262,8 @@ def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:
 
     from millpond.tracking.artifact_files import LocalFiles, RepositoryFiles
 
-    if not root.startswith("s3://"):
-        path = Path(root)
+    if locations.is_local(root):
+        path = locations.local_path(root)
         path.mkdir(parents=True, exist_ok=True)
         return LocalFiles(path), LocalArtifactRepository(path.resolve().as_uri())
     from millpond.tracking.s3 import s3_repository

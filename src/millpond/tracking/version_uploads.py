@@ -40,11 +40,9 @@ _MAX_SOURCE_LENGTH = 500  # of MLflow's column
 class VersionUploads:
     """Begins, fills and finalizes versions of the catalog's models, as the principal who asks."""
 
-    def __init__(self, catalog: CatalogModels, stores: "Stores", root: str) -> None:
-        """`root` is the location of the artifact root."""
+    def __init__(self, catalog: CatalogModels, stores: "Stores") -> None:
         self._catalog = catalog
         self._stores = stores
-        self._root = root
 
     def begin(
         self,
@@ -109,7 +107,7 @@ class VersionUploads:
 
     def location_of(self, uri: str) -> str:
         """The `file:` or `s3:` location of a version's URI. Raises InvalidArgument for files that are not kept here."""
-        return locations.join(self._root, *artifact_path_of(uri, self._stores.tracking).split("/"))
+        return locations.join(self._catalog.root, *artifact_path_of(uri, self._stores.tracking).split("/"))
 
     def shown_location(self, uri: str) -> str:
         """The location of a version's URI, or the URI itself when only MLflow can follow it."""

@@ -40,6 +40,9 @@ class ModelHooks(Protocol):
     def renamed(self, connection: Connection, names: Sequence[tuple[ObjectName, ObjectName]]) -> None:
         """The full names of these models changed (old, new), because a schema or catalog was renamed."""
 
+    def uses(self, connection: Connection, location: str) -> bool:
+        """Whether files at a location are a model's, so that they must stay."""
+
 
 class _Ownable(Protocol):
     @property

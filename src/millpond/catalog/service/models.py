@@ -113,3 +113,11 @@ class Models(Tables):
         objects.delete_row(connection, models, model.id)
         acts.changed(connection, principal.name, "delete", "model", str(name))
         return model
+
+    def remove_files_later(self, connection: Connection, location: str, what: str) -> None:
+        """Let the janitor remove files of a deleted version when their time has come, unless another uses them."""
+        self._purge_later(connection, location, what)
+
+    def is_used_by_models(self, connection: Connection, location: str) -> bool:
+        """Whether files at a location are those of a model's version."""
+        return self._model_hooks is not None and self._model_hooks.uses(connection, location)

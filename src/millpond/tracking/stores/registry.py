@@ -96,6 +96,8 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         event.listen(SqlRegisteredModel, "after_update", self._updated)
         event.listen(SqlRegisteredModel, "after_delete", self._deleted)
         event.listen(SqlModelVersion, "before_insert", self._stamp_version)
+        event.listen(SqlModelVersion, "after_update", self._version_updated)
+        event.listen(SqlModelVersion, "after_delete", self._version_deleted)
 
     def _inserted(self, _mapper: Any, connection: Connection, model: Any) -> None:
         principal = self._principal()
@@ -126,6 +128,14 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
 
     def _stamp_version(self, _mapper: Any, _connection: Connection, version: Any) -> None:
         version.user_id = self._principal().name
+
+    def _version_updated(self, mapper: Any, connection: Connection, version: Any) -> None:
+        stage = inspect(version).attrs.current_stage
+        if stage.history.has_changes() and stage.value == STAGE_DELETED_INTERNAL:
+            self._version_deleted(mapper, connection, version)
+
+    def _version_deleted(self, _mapper: Any, connection: Connection, version: Any) -> None:
+        self._catalog.version_deleted(connection, version.name, version.version, version.storage_location)
 
     # Names and sources
 
