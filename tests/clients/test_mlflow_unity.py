@@ -13,6 +13,7 @@ from databricks.sdk.errors import DatabricksError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from mlflow.tracking._model_registry.registry import ModelRegistryStoreRegistry
 from pyspark.sql import SparkSession
 
 from tests.clients.mlflow_session import signed_in
@@ -77,6 +78,16 @@ def files_of(version: str) -> str:
     return f"/Models/{version.replace('.', '/')}"
 
 
+@pytest.fixture(params=["false", "true"], ids=["own", "native"])
+def dialect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The client's two ways to speak to this registry: its own API, and, where told so, Unity Catalog's general one."""
+    monkeypatch.setenv("MLFLOW_ENABLE_UC_NATIVE_MODEL_REGISTRY", request.param)
+    ModelRegistryStoreRegistry._get_store_with_resolved_uri.cache_clear()  # the client decides once in its life
+    yield
+    ModelRegistryStoreRegistry._get_store_with_resolved_uri.cache_clear()
+
+
+@pytest.mark.usefixtures("dialect")
 def test_a_model_is_logged_registered_loaded_and_copied(client: MlflowClient, schema: str) -> None:
     assert mlflow.get_registry_uri() == "databricks-uc"
     name = f"{schema}.churn"
@@ -95,6 +106,7 @@ def test_a_model_is_logged_registered_loaded_and_copied(client: MlflowClient, sc
     assert (found.model_id, described) == (info.model_id, {"depth": "3", "auc": 0.9})
 
 
+@pytest.mark.usefixtures("dialect")
 def test_the_registrys_calls(client: MlflowClient, schema: str) -> None:
     name, renamed = f"{schema}.Churn", f"{schema}.left"
     client.create_registered_model(name, tags={"a": "1"}, description="first")
@@ -150,6 +162,14 @@ def test_a_name_without_three_levels_is_refused_with_the_clients_hint(client: Ml
         client.create_registered_model("churn")
     with pytest.raises(MlflowException, match="specify all three levels"):
         client.get_registered_model("churn")
+
+
+def test_a_deployment_job_is_refused_rather_than_ignored(client: MlflowClient, schema: str, any_server: Server) -> None:
+    with pytest.raises(MlflowException, match="no deployment jobs"):
+        client.create_registered_model(f"{schema}.model", deployment_job_id="7")
+    body = {"catalog_name": "main", "schema_name": schema.split(".")[1], "name": "model", "deployment_job_id": "7"}
+    status, answer = any_server.call("POST", "/api/2.1/unity-catalog/models", body)
+    assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
 
 
 def test_a_model_without_a_signature_is_refused_by_the_client(client: MlflowClient, schema: str) -> None:
@@ -236,6 +256,8 @@ def test_another_user_finds_neither_model_nor_files(client: MlflowClient, schema
         ("POST", f"{UNITY}/model-versions/generate-temporary-credentials", version),
         ("POST", f"{UNITY}/model-versions/emit-lineage", version),
         ("POST", f"{UNITY}/model-versions/set-tag", version | {"key": "a", "value": "b"}),
+        ("PATCH", f"/api/2.1/unity-catalog/securable-tags/FUNCTION/{name}", {"changes": {"remove": ["a"]}}),
+        ("PATCH", f"/api/2.1/unity-catalog/subentity-tags/FUNCTION/{name}/1", {"changes": {"remove": ["a"]}}),
         ("GET", f"/api/2.0/fs/files{files_of(name)}/1/MLmodel", None),
         ("GET", f"/api/2.0/fs/directories{files_of(name)}/1", None),
         ("PUT", f"/api/2.0/fs/files{files_of(name)}/1/MLmodel", {}),

@@ -11,6 +11,7 @@ from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.paging import Page
 from millpond.tracking.service import CatalogModel, ModelService
 from millpond.tracking.wire import (
+    ChangeTagsBody,
     CreateModelBody,
     CreateVersionBody,
     SetAliasBody,
@@ -18,6 +19,7 @@ from millpond.tracking.wire import (
     UpdateVersionBody,
     alias_json,
     model_json,
+    tags_of,
     version_json,
 )
 
@@ -32,6 +34,7 @@ def model_router(models: ModelService) -> APIRouter:
     _version_routes(router, models)
     _upload_routes(router, models)
     _alias_routes(router, models)
+    _tag_routes(router, models)
     return router
 
 
@@ -39,7 +42,8 @@ def _model_routes(router: APIRouter, models: ModelService) -> None:
     @router.post("/models")
     def create(principal: Asker, body: CreateModelBody) -> dict[str, Any]:
         name = ObjectName(body.catalog_name, body.schema_name, body.name)
-        return model_json(models.create(principal, name, comment=body.comment))
+        made = models.create(principal, name, comment=body.comment, tags=tags_of(body.tags))
+        return model_json(made, models.metastore_id)
 
     @router.get("/models")
     def list_models(
@@ -49,18 +53,20 @@ def _model_routes(router: APIRouter, models: ModelService) -> None:
         max_results: int | None = None,
         page_token: str | None = None,
     ) -> dict[str, Any]:
-        return _page(_list(models, principal, catalog_name, schema_name, max_results, page_token))
+        page = _list(models, principal, catalog_name, schema_name, max_results, page_token)
+        found = [model_json(item, models.metastore_id) for item in page.items]
+        return _with_token({"registered_models": found}, page.next_page_token)
 
     @router.get("/models/{full_name}")
     def get(principal: Asker, full_name: str) -> dict[str, Any]:
-        return model_json(models.get(principal, ObjectName.of_full_name(full_name)))
+        return model_json(models.get(principal, ObjectName.of_full_name(full_name)), models.metastore_id)
 
     @router.patch("/models/{full_name}")
     def update(principal: Asker, full_name: str, body: UpdateModelBody) -> dict[str, Any]:
         name = ObjectName.of_full_name(full_name)
         new_name = body.new_name and body.new_name.rsplit(".", 1)[-1]
         changed = models.update(principal, name, new_name=new_name, comment=body.comment, owner=body.owner)
-        return model_json(changed)
+        return model_json(changed, models.metastore_id)
 
     @router.delete("/models/{full_name}")
     def delete(principal: Asker, full_name: str) -> dict[str, Any]:
@@ -75,18 +81,21 @@ def _version_routes(router: APIRouter, models: ModelService) -> None:
     ) -> dict[str, Any]:
         name = ObjectName.of_full_name(full_name)
         page = models.list_versions(principal, name, max_results=max_results, page_token=page_token)
-        return _with_token({"model_versions": [version_json(item) for item in page.items]}, page.next_page_token)
+        found = [version_json(item, models.metastore_id) for item in page.items]
+        return _with_token({"model_versions": found}, page.next_page_token)
 
     @router.get("/models/{full_name}/versions/{version}")
     def get_version(principal: Asker, full_name: str, version: int) -> dict[str, Any]:
-        return version_json(models.get_version(principal, ObjectName.of_full_name(full_name), version))
+        return version_json(
+            models.get_version(principal, ObjectName.of_full_name(full_name), version), models.metastore_id
+        )
 
     @router.patch("/models/{full_name}/versions/{version}")
     def update_version(principal: Asker, full_name: str, version: int, body: UpdateVersionBody) -> dict[str, Any]:
         name = ObjectName.of_full_name(full_name)
         if body.comment is None:
-            return version_json(models.get_version(principal, name, version))
-        return version_json(models.update_version(principal, name, version, comment=body.comment))
+            return version_json(models.get_version(principal, name, version), models.metastore_id)
+        return version_json(models.update_version(principal, name, version, comment=body.comment), models.metastore_id)
 
     @router.delete("/models/{full_name}/versions/{version}")
     def delete_version(principal: Asker, full_name: str, version: int) -> dict[str, Any]:
@@ -100,18 +109,24 @@ def _upload_routes(router: APIRouter, models: ModelService) -> None:
     @router.post("/models/versions")
     def create_version(principal: Asker, body: CreateVersionBody) -> dict[str, Any]:
         name = ObjectName(body.catalog_name, body.schema_name, body.model_name)
-        made = models.begin_version(principal, name, source=body.source, run_id=body.run_id, comment=body.comment)
-        return version_json(made)
+        made = models.begin_version(
+            principal, name, source=body.source, run_id=body.run_id, comment=body.comment, tags=tags_of(body.tags)
+        )
+        return version_json(made, models.metastore_id)
 
     @router.patch("/models/{full_name}/versions/{version}/finalize")
     def finalize_version(principal: Asker, full_name: str, version: int) -> dict[str, Any]:
-        return version_json(models.finalize_version(principal, ObjectName.of_full_name(full_name), version))
+        return version_json(
+            models.finalize_version(principal, ObjectName.of_full_name(full_name), version), models.metastore_id
+        )
 
 
 def _alias_routes(router: APIRouter, models: ModelService) -> None:
     @router.get("/models/{full_name}/aliases/{alias}")
     def get_by_alias(principal: Asker, full_name: str, alias: str) -> dict[str, Any]:
-        return version_json(models.get_version_by_alias(principal, ObjectName.of_full_name(full_name), alias))
+        return version_json(
+            models.get_version_by_alias(principal, ObjectName.of_full_name(full_name), alias), models.metastore_id
+        )
 
     @router.put("/models/{full_name}/aliases/{alias}")
     def set_alias(principal: Asker, full_name: str, alias: str, body: SetAliasBody) -> dict[str, Any]:
@@ -122,6 +137,22 @@ def _alias_routes(router: APIRouter, models: ModelService) -> None:
     @router.delete("/models/{full_name}/aliases/{alias}")
     def delete_alias(principal: Asker, full_name: str, alias: str) -> dict[str, Any]:
         models.delete_alias(principal, ObjectName.of_full_name(full_name), alias)
+        return {}
+
+
+def _tag_routes(router: APIRouter, models: ModelService) -> None:
+    """Tags as MLflow's client sets them where it speaks this API only; models are of Unity Catalog's type FUNCTION."""
+
+    @router.patch("/securable-tags/FUNCTION/{full_name}")
+    def change(principal: Asker, full_name: str, body: ChangeTagsBody) -> dict[str, Any]:
+        name, changes = ObjectName.of_full_name(full_name), body.changes
+        models.change_tags(principal, name, put=tags_of(changes.add_tags), remove=changes.remove)
+        return {}
+
+    @router.patch("/subentity-tags/FUNCTION/{full_name}/{version}")
+    def change_of_version(principal: Asker, full_name: str, version: str, body: ChangeTagsBody) -> dict[str, Any]:
+        name, changes = ObjectName.of_full_name(full_name), body.changes
+        models.change_version_tags(principal, name, version, put=tags_of(changes.add_tags), remove=changes.remove)
         return {}
 
 
@@ -139,10 +170,6 @@ def _list(
         place = SchemaName(catalog, schema)
         return models.list(principal, place, max_results=max_results, page_token=page_token)
     return models.list_everywhere(principal, catalog=catalog, max_results=max_results, page_token=page_token)
-
-
-def _page(page: Page[CatalogModel]) -> dict[str, Any]:
-    return _with_token({"registered_models": [model_json(item) for item in page.items]}, page.next_page_token)
 
 
 def _with_token(body: dict[str, Any], token: str | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 The catalog knows owner and comment, MLflow knows versions, aliases and tags. Each method acts as the principal.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogModel:
-    """A registered model of the catalog with its aliases."""
+    """A registered model of the catalog with what MLflow knows of it."""
 
     model: Model
     aliases: tuple[tuple[str, int], ...]
     """Alias and version number, by alias."""
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,9 @@ class ModelVersion:
     created_ms: int
     updated_ms: int
     aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    origin: Mapping[str, Any]
+    """The logged model that it came from, in Unity Catalog's JSON; empty in lists."""
 
 
 class ModelService:
@@ -60,6 +64,11 @@ class ModelService:
         self._stores = stores
         self._uploads = uploads
 
+    @property
+    def metastore_id(self) -> str:
+        """The id of this installation's one metastore."""
+        return self._catalog.metastore_id
+
     def begin_version(
         self,
         principal: Principal,
@@ -68,9 +77,10 @@ class ModelService:
         source: str,
         run_id: str | None = None,
         comment: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> ModelVersion:
         """A new version, pending until its client has brought the files. Raises NotFound, PermissionDenied."""
-        made = self._uploads().begin(principal, name, source=source, run_id=run_id, comment=comment)
+        made = self._uploads().begin(principal, name, source=source, run_id=run_id, comment=comment, tags=tags)
         return self.get_version(principal, name, made.version)
 
     def finalize_version(self, principal: Principal, name: ObjectName, version: int) -> ModelVersion:
@@ -85,23 +95,33 @@ class ModelService:
         """
         return self._uploads().location(principal, name, str(version), write=write)
 
-    def create(self, principal: Principal, name: ObjectName, *, comment: str | None = None) -> CatalogModel:
+    def create(
+        self,
+        principal: Principal,
+        name: ObjectName,
+        *,
+        comment: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> CatalogModel:
         """A new model without versions. Raises NotFound for the schema, AlreadyExists, PermissionDenied."""
         with self._acting(principal) as registry:
-            registry.create_registered_model(str(name), description=comment)
+            from mlflow.entities.model_registry import RegisteredModelTag  # MLflow is loaded where there is a registry
+
+            labels = [RegisteredModelTag(key, value) for key, value in (tags or {}).items()]
+            registry.create_registered_model(str(name), tags=labels, description=comment)
         return self.get(principal, name)
 
     def get(self, principal: Principal, name: ObjectName) -> CatalogModel:
         """The model with a name. Raises NotFound."""
         model = self._catalog.get_model(principal, name)
-        return self._with_aliases(principal, [model])[0]
+        return self._described(principal, [model])[0]
 
     def list(
         self, principal: Principal, schema: SchemaName, *, max_results: int | None, page_token: str | None
     ) -> Page[CatalogModel]:
         """Models of a schema by name. Raises NotFound for the schema."""
         page = self._catalog.list_models(principal, schema, max_results=max_results, page_token=page_token)
-        return Page(items=tuple(self._with_aliases(principal, list(page.items))), next_page_token=page.next_page_token)
+        return Page(items=tuple(self._described(principal, list(page.items))), next_page_token=page.next_page_token)
 
     def list_everywhere(
         self, principal: Principal, *, catalog: str | None, max_results: int | None, page_token: str | None
@@ -111,7 +131,7 @@ class ModelService:
         names = self._names_after(principal, catalog, decode_token(page_token), size + 1)
         page = cut_page(names, size, str)
         models = [self._catalog.get_model(principal, name) for name in page.items]
-        return Page(items=tuple(self._with_aliases(principal, models)), next_page_token=page.next_page_token)
+        return Page(items=tuple(self._described(principal, models)), next_page_token=page.next_page_token)
 
     def update(
         self,
@@ -147,7 +167,7 @@ class ModelService:
         self._require(principal, Act.READ, name)
         with self._acting(principal) as registry:
             found = registry.get_model_version(str(name), str(version))
-            return _version_of(name, found, self._locations(name, [found])[version])
+            return self._whole(name, found)
 
     def get_version_by_alias(self, principal: Principal, name: ObjectName, alias: str) -> ModelVersion:
         """The version that an alias points to. Raises NotFound."""
@@ -155,7 +175,7 @@ class ModelService:
         try:
             with self._acting(principal) as registry:
                 found = registry.get_model_version_by_alias(str(name), alias)
-                return _version_of(name, found, self._locations(name, [found])[int(found.version)])
+                return self._whole(name, found)
         except InvalidArgument as error:  # MLflow's code for an alias that is not there
             raise NotFound(f"Alias '{alias}' of model '{name}' does not exist.") from error
 
@@ -202,6 +222,32 @@ class ModelService:
         with self._acting(principal) as registry:
             registry.delete_registered_model_alias(str(name), alias)
 
+    def change_tags(
+        self, principal: Principal, name: ObjectName, *, put: Mapping[str, str], remove: Sequence[str]
+    ) -> None:
+        """Set and remove tags of a model. Raises NotFound, PermissionDenied, InvalidArgument."""
+        self._require(principal, Act.WRITE, name)
+        with self._acting(principal) as registry:
+            from mlflow.entities.model_registry import RegisteredModelTag
+
+            for key, value in put.items():
+                registry.set_registered_model_tag(str(name), RegisteredModelTag(key, value))
+            for key in remove:
+                registry.delete_registered_model_tag(str(name), key)
+
+    def change_version_tags(
+        self, principal: Principal, name: ObjectName, version: str, *, put: Mapping[str, str], remove: Sequence[str]
+    ) -> None:
+        """Set and remove tags of a version. Raises NotFound, PermissionDenied, InvalidArgument."""
+        self._require(principal, Act.WRITE, name)
+        with self._acting(principal) as registry:
+            from mlflow.entities.model_registry import ModelVersionTag
+
+            for key, value in put.items():
+                registry.set_model_version_tag(str(name), version, ModelVersionTag(key, value))
+            for key in remove:
+                registry.delete_model_version_tag(str(name), version, key)
+
     @contextmanager
     def _acting(self, principal: Principal) -> Iterator[Any]:
         with acting_as(principal), millpond_errors():
@@ -209,6 +255,10 @@ class ModelService:
 
     def _require(self, principal: Principal, act: Act, name: ObjectName) -> None:
         require(principal, act, self._catalog.get_model(principal, name).securable)
+
+    def _whole(self, name: ObjectName, found: Any) -> ModelVersion:
+        origin = self._uploads().origin(found.source or "")
+        return _version_of(name, found, self._locations(name, [found])[int(found.version)], origin=origin)
 
     def _locations(self, name: ObjectName, found: Sequence[Any]) -> dict[int, str]:
         places = self._stores().registry.places_of(str(name), [int(item.version) for item in found])
@@ -221,16 +271,26 @@ class ModelService:
             found = self._catalog.find_model_names(connection, principal, catalog=catalog, after=after, limit=limit)
         return [ObjectName.of_full_name(name) for name in found]
 
-    def _with_aliases(self, principal: Principal, models: Sequence[Model]) -> Sequence[CatalogModel]:
-        aliases: dict[str, tuple[tuple[str, int], ...]] = {}
+    def _described(self, principal: Principal, models: Sequence[Model]) -> Sequence[CatalogModel]:
         with self._acting(principal) as registry:
-            for model in models:
-                found = registry.get_registered_model(str(model.name)).aliases
-                aliases[str(model.name)] = tuple(sorted((alias, int(number)) for alias, number in found.items()))
-        return [CatalogModel(model=model, aliases=aliases[str(model.name)]) for model in models]
+            found = [registry.get_registered_model(str(model.name)) for model in models]
+        return [
+            CatalogModel(
+                model=model,
+                aliases=tuple(sorted((alias, int(number)) for alias, number in known.aliases.items())),
+                tags=known.tags,
+            )
+            for model, known in zip(models, found, strict=True)
+        ]
 
 
-def _version_of(name: ObjectName, found: Any, location: str, aliases: dict[str, str] | None = None) -> ModelVersion:
+def _version_of(
+    name: ObjectName,
+    found: Any,
+    location: str,
+    aliases: Mapping[str, str] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> ModelVersion:
     own = (
         found.aliases if aliases is None else [a for a, number in aliases.items() if str(number) == str(found.version)]
     )
@@ -246,4 +306,6 @@ def _version_of(name: ObjectName, found: Any, location: str, aliases: dict[str, 
         created_ms=found.creation_timestamp,
         updated_ms=found.last_updated_timestamp or found.creation_timestamp,
         aliases=tuple(sorted(own or ())),
+        tags=found.tags,
+        origin=origin or {},
     )

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, request
-from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_uc_registry_messages_pb2 import CreateModelVersionRequest
 from mlflow.server import handlers
 from orjson import loads
@@ -19,9 +18,9 @@ from millpond.catalog.domain import ObjectName
 from millpond.identity.middleware import current_principal
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.errors import InvalidArgument, NotFound, NotImplementedHere
-from millpond.tracking.domain import is_three_level, logged_model_of_source
+from millpond.tracking.domain import is_three_level
 from millpond.tracking.flask_json import answer, count, json_of, required, token_of
-from millpond.tracking.version_uploads import VersionUploads
+from millpond.tracking.version_uploads import VersionUploads, origin_of
 
 _ONLY_UNITY = "name LIKE '%.%.%'"
 """As much as MLflow's filters can say of names with three levels."""
@@ -185,17 +184,7 @@ def _version(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(body: dict[str, Any]) -> dict[str, Any]:
-    """A version with parameters and metrics of the logged model that it came from, where the principal sees that."""
-    model_id = logged_model_of_source(body.get("source") or "")
-    if model_id is None:
-        return body
-    try:
-        found = json_of(handlers._get_tracking_store().get_logged_model(model_id).to_proto())
-    except MlflowException:  # another's, or another server's
-        return body | {"model_id": model_id}
-    data = found.get("data", {})
-    params = [{"name": param["key"], "value": param["value"]} for param in data.get("params", ())]
-    return body | {"model_id": model_id, "model_params": params, "model_metrics": data.get("metrics", [])}
+    return body | origin_of(handlers._get_tracking_store(), body.get("source") or "")
 
 
 def _asked() -> dict[str, Any]:

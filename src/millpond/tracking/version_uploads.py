@@ -22,7 +22,8 @@ from millpond.identity.middleware import acting_as
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.tracking.catalog_models import CatalogModels
-from millpond.tracking.domain import ARTIFACT_SCHEME, VersionPlace
+from millpond.tracking.domain import ARTIFACT_SCHEME, VersionPlace, logged_model_of_source
+from millpond.tracking.flask_json import json_of
 from millpond.tracking.model_files import artifact_path_of
 from millpond.tracking.stores.registry import PENDING, READY
 from millpond.tracking.translation import millpond_errors
@@ -113,6 +114,10 @@ class VersionUploads:
         """The location of a version's URI, or the URI itself when only MLflow can follow it."""
         return self.location_of(uri) if uri.startswith(f"{ARTIFACT_SCHEME}:") else uri
 
+    def origin(self, source: str) -> dict[str, Any]:
+        """See `origin_of`."""
+        return origin_of(self._stores.tracking, source)
+
     @contextmanager
     def _acting(self, principal: Principal, act: Act, name: ObjectName) -> Iterator[None]:
         self._catalog.require(principal, act, name)
@@ -157,6 +162,23 @@ class VersionUploads:
         )
         event = WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED)
         handlers.deliver_webhook(event=event, payload=payload, store=self._stores.registry)
+
+
+def origin_of(tracking: Any, source: str) -> dict[str, Any]:
+    """The logged model that a version came from, with what the principal sees of it, as Unity Catalog's APIs show it.
+
+    `tracking` is MLflow's tracking store.
+    """
+    model_id = logged_model_of_source(source)
+    if model_id is None:
+        return {}
+    try:
+        model = json_of(tracking.get_logged_model(model_id).to_proto())
+    except MlflowException:  # another's, or another server's
+        return {"model_id": model_id}
+    data = model.get("data", {})
+    params = [{"name": param["key"], "value": param["value"]} for param in data.get("params", ())]
+    return {"model_id": model_id, "model_params": params, "model_metrics": data.get("metrics", [])}
 
 
 def _shown(name: ObjectName, version: str) -> str:

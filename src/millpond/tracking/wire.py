@@ -3,6 +3,7 @@
 Source: the Databricks SDK, `service/catalog.py` (RegisteredModelInfo, ModelVersionInfo, RegisteredModelAlias).
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +18,26 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class TagBody(_Body):
+    """A tag."""
+
+    key: str
+    value: str = ""
+
+
+class TagChanges(_Body):
+    """Tags to set and to remove."""
+
+    add_tags: tuple[TagBody, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class ChangeTagsBody(_Body):
+    """Change tags of a model or a version."""
+
+    changes: TagChanges
+
+
 class CreateModelBody(_Body):
     """Create a registered model."""
 
@@ -24,6 +45,8 @@ class CreateModelBody(_Body):
     catalog_name: str
     schema_name: str
     comment: str | None = None
+    tags: tuple[TagBody, ...] = ()
+    deployment_job_id: None = None  # there are none here: one that is named is an error
 
 
 class UpdateModelBody(_Body):
@@ -32,6 +55,7 @@ class UpdateModelBody(_Body):
     new_name: str | None = None
     comment: str | None = None
     owner: str | None = None
+    deployment_job_id: None = None
 
 
 class CreateVersionBody(_Body):
@@ -43,6 +67,7 @@ class CreateVersionBody(_Body):
     source: str
     run_id: str | None = None
     comment: str | None = None
+    tags: tuple[TagBody, ...] = ()
 
 
 class UpdateVersionBody(_Body):
@@ -57,7 +82,12 @@ class SetAliasBody(_Body):
     version_num: int
 
 
-def model_json(found: CatalogModel) -> dict[str, Any]:
+def tags_of(bodies: Iterable[TagBody]) -> dict[str, str]:
+    """Tags by key; the last of a key counts."""
+    return {body.key: body.value for body in bodies}
+
+
+def model_json(found: CatalogModel, metastore_id: str) -> dict[str, Any]:
     """RegisteredModelInfo."""
     model = found.model
     return {
@@ -72,7 +102,9 @@ def model_json(found: CatalogModel) -> dict[str, Any]:
         "created_by": model.created_by,
         "updated_at": epoch_ms(model.updated_at),
         "updated_by": model.updated_by,
+        "metastore_id": metastore_id,
         "aliases": [alias_json(model.name, alias, number) for alias, number in found.aliases],
+        "tags": _tags_json(found.tags),
     }
 
 
@@ -87,7 +119,7 @@ def alias_json(name: Any, alias: str, version: int) -> dict[str, Any]:
     }
 
 
-def version_json(found: ModelVersion) -> dict[str, Any]:
+def version_json(found: ModelVersion, metastore_id: str) -> dict[str, Any]:
     """ModelVersionInfo."""
     return {
         "catalog_name": found.name.catalog,
@@ -104,5 +136,12 @@ def version_json(found: ModelVersion) -> dict[str, Any]:
         "created_by": found.created_by,
         "updated_at": found.updated_ms,
         "updated_by": found.created_by,
+        "metastore_id": metastore_id,
         "aliases": [alias_json(found.name, alias, found.version) for alias in found.aliases],
+        "tags": _tags_json(found.tags),
+        **found.origin,
     }
+
+
+def _tags_json(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in sorted(tags.items())]
