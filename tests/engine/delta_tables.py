@@ -8,13 +8,9 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, Schema, write_deltalake
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta import describe
-from millpond.engine.delta.table import (
-    Author,
-    Storage,
-    fields,
-    open_table,
-)
+from millpond.engine.delta.table import Storage, fields, open_table
 from millpond.engine.syntax.columns import column_type
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.model import (

@@ -11,15 +11,10 @@ from deltalake import CommitProperties
 from deltalake.exceptions import DeltaError
 from tests.engine.delta_tables import ANN, Make, field, newest, path_of, rows_of, table_maker
 
+from millpond.engine.authorship import MARK
 from millpond.engine.delta import alter, describe, maintain
 from millpond.engine.delta import schema as plans
-from millpond.engine.delta.table import (
-    MARK,
-    Storage,
-    commit,
-    open_for_write,
-    open_table,
-)
+from millpond.engine.delta.table import Storage, commit, open_for_write, open_table
 from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, UnsupportedError
 from millpond.engine.syntax.model import (
     AsOf,

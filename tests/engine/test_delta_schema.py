@@ -15,17 +15,11 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 from tests.engine.delta_tables import ANN, Make, delta_type, field, names_of, newest, path_of, rows_of, table_maker
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta import alter
 from millpond.engine.delta import schema as plans
 from millpond.engine.delta.log import commit_metadata, put_if_absent
-from millpond.engine.delta.table import (
-    Author,
-    CommitConflict,
-    Storage,
-    fields,
-    open_for_write,
-    open_table,
-)
+from millpond.engine.delta.table import CommitConflict, Storage, fields, open_for_write, open_table
 from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, UnsupportedError
 from millpond.engine.syntax.expressions import canonical
 from millpond.engine.syntax.model import (
@@ -362,7 +356,8 @@ def test_concurrent_alterations_and_appends_all_take_effect(make: Make) -> None:
 ALTERING = """
 import sys
 from millpond.engine.delta import alter, schema
-from millpond.engine.delta.table import Author, Storage
+from millpond.engine.authorship import Author
+from millpond.engine.delta.table import Storage
 from millpond.engine.syntax.model import AlterColumn, RenameColumn
 storage, author = Storage(url=sys.argv[1]), Author(id="1", name="ann")
 print("ready", flush=True)

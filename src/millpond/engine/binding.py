@@ -258,11 +258,16 @@ class Binder:
         return spliced(query.text, edits), references
 
     def splice_change(
-        self, query: Query, target: TableSite, replacement: str, names: frozenset[str]
+        self,
+        query: Query,
+        target: TableSite,
+        replacement: str,
+        names: frozenset[str],
+        edits: Sequence[tuple[int, int, str]],
     ) -> tuple[str, list[Any]]:
         """As `splice`, for a statement that changes `target`, whose name becomes `replacement`; `names` are bound."""
         self._scopes.append(names)
-        spliced = self.splice(query, [(target.start, target.name_end, replacement)])
+        spliced = self.splice(query, [(target.start, target.name_end, replacement), *edits])
         self._scopes.pop()
         return spliced
 

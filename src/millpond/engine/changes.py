@@ -8,6 +8,7 @@ from millpond.catalog.domain import Table, TableType
 from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
+from millpond.engine.authorship import MARK, USER_METADATA_SETTING, Author, Note, unsigned
 from millpond.engine.binding import Binder
 from millpond.engine.queries import Query, TableSite
 from millpond.engine.sessions import Session
@@ -40,11 +41,12 @@ class Changer:
         """Run the statement; the answer counts the rows that it changed."""
         site = next(site for site in query.tables if site.is_target)
         location, table = await asyncio.to_thread(self._target, session, site.parts, query.kind, binder)
-        command, version = await asyncio.to_thread(self._command, source, query, site, location, binder)
+        note = Note(author=Author.of(session.principal), user_metadata=session.setting(USER_METADATA_SETTING))
+        command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note)
         await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs)
         if table is not None and query.with_schema_evolution:
             await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
-        return await asyncio.to_thread(self._counts, location, query.kind, version)
+        return await asyncio.to_thread(self._counts, location, query.kind, version, note)
 
     def _target(self, session: Session, parts: tuple[str, ...], kind: str, binder: Binder) -> tuple[str, Table | None]:
         """Where the table is that shall be changed, after the right to do so was checked."""
@@ -61,14 +63,17 @@ class Changer:
         binder.needs.write(table.storage_location, str(table.name))
         return table.storage_location, table
 
-    def _command(self, source: Any, query: Query, site: TableSite, location: str, binder: Binder) -> tuple[Any, int]:
+    def _command(
+        self, source: Any, query: Query, site: TableSite, location: str, binder: Binder, note: Note
+    ) -> tuple[Any, int]:
         """The statement as a command on a path, and the version of the table before it."""
         command = proto.commands.Command()
         made = command.sql_command.input
         made.CopyFrom(source)
         names = binder.bind_arguments(made)
         alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
-        text, references = binder.splice_change(query, site, f"delta.{quote(location)}{alias}", names)
+        signed = note.beside(query.condition, "WHERE")
+        text, references = binder.splice_change(query, site, f"delta.{quote(location)}{alias}", names, signed)
         if references and made.WhichOneof("rel_type") != "with_relations":
             inner = proto.relations.Relation()
             inner.CopyFrom(made)
@@ -85,18 +90,21 @@ class Changer:
 
         return open_table(Storage(url=location, options=self._storage_options if location.startswith("s3") else {}))
 
-    def _counts(self, location: str, kind: str, before: int) -> Any:
+    def _counts(self, location: str, kind: str, before: int, note: Note) -> Any:
         """What the commit says about its rows; a statement that found none made no commit."""
         import pyarrow as pa
 
-        metrics: dict[str, Any] = {}
-        for entry in self._open(location).history(_RECENT):
-            if entry["version"] > before and entry.get("operation") == kind.upper():
-                metrics = entry.get("operationMetrics") or {}
-                break
+        table = self._open(location)
+        newer = table.version() - before
+        commits = map(unsigned, table.history(newer) if newer else [])
+        ours = next((commit for commit in commits if _is_of(commit, note, kind)), {})
+        metrics: dict[str, Any] = ours.get("operationMetrics") or {}
         counts = {name: sum(int(metrics.get(key, 0)) for key in keys) for name, keys in _COUNTS[kind].items()}
         return pa.table({name: [count] for name, count in counts.items()})
 
 
-_RECENT = 20
-"""Commits that are searched for ours, newest first."""
+def _is_of(commit: dict[str, Any], note: Note, kind: str) -> bool:
+    """Whether the commit has the note. An engine that leaves notes out is trusted to have been alone."""
+    if MARK in commit or str(commit.get("engineInfo")).startswith("sail"):
+        return bool(commit.get(MARK) == note.commit)
+    return bool(commit.get("operation") == kind.upper())

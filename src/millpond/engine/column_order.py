@@ -8,9 +8,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta.alter import change
 from millpond.engine.delta.schema import SchemaPlan, TableState
-from millpond.engine.delta.table import Author, Storage
+from millpond.engine.delta.table import Storage
 
 
 def keep_order(location: str, options: Mapping[str, str], author: Author, names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.engine import proto
+from millpond.engine.authorship import USER_METADATA_SETTING, Author, metadata_of
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream, execute_request
@@ -59,18 +60,17 @@ def _storage(target: Target) -> Any:
 
 async def _write_computed(upstream: Upstream, session: Session, relation: Any, needs: Needs, target: Target) -> None:
     from millpond.engine.delta.append import write_rows
-    from millpond.engine.delta.table import Author
 
     waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(_WAITING)
-    author = Author(id=session.principal.id, name=session.principal.name)
     writer = asyncio.create_task(
         asyncio.to_thread(
             write_rows,
             _storage(target),
-            author,
+            Author.of(session.principal),
             _batches(waiting),
             overwrite=target.overwrite,
             options=target.options,
+            user_metadata=metadata_of(target.options, session.setting(USER_METADATA_SETTING)),
         )
     )
 

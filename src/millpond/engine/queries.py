@@ -16,6 +16,7 @@ from sqlglot.dialects.databricks import Databricks
 from sqlglot.errors import ParseError as SqlglotParseError
 from sqlglot.errors import TokenError
 
+from millpond.engine.conditions import condition_span
 from millpond.engine.errors import AnalysisError, syntax_error, unsupported
 
 _DIALECT = Databricks()
@@ -102,6 +103,8 @@ class Query:
     cte_names: frozenset[str] = frozenset()
     table_functions: frozenset[str] = frozenset()
     """Functions that stand where a table may, other than TABLE_FUNCTIONS: the user's own, or to be refused."""
+    condition: tuple[int, int] = (0, 0)
+    """Of what changes a table: where the condition of WHERE or ON stands, or would stand if empty."""
     with_schema_evolution: bool = False
 
 
@@ -193,6 +196,7 @@ def _describe(text: str, tokens: list[Any], tree: exp.Expression) -> Query:
         calls=tuple(calls),
         cte_names=frozenset(cte.alias.lower() for cte in tree.find_all(exp.CTE)),
         table_functions=frozenset(functions) - TABLE_FUNCTIONS,
+        condition=(0, 0) if kind == "query" else condition_span(kind, tokens),
         with_schema_evolution=evolution,
     )
 

@@ -9,6 +9,7 @@ from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
 from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, shaping, sources, wire
+from millpond.engine.authorship import USER_METADATA_SETTING, Author, Note, metadata_of
 from millpond.engine.dml import CreateTableAs, Insert
 from millpond.engine.errors import (
     AnalysisError,
@@ -285,19 +286,18 @@ class Writer:
 
     def _keep_order(self, session: Session, location: str, fields: Sequence[Any]) -> None:
         from millpond.engine.column_order import keep_order
-        from millpond.engine.delta.table import Author
 
-        author = Author(id=session.principal.id, name=session.principal.name)
+        author = Author.of(session.principal)
         keep_order(location, self._storage_options, author, [field["name"] for field in fields])
 
     def _set_properties(self, session: Session, location: str, write: Write) -> None:
         if not write.properties:
             return
         from millpond.engine.delta.alter import set_properties
-        from millpond.engine.delta.table import Author, Storage
+        from millpond.engine.delta.table import Storage
 
         storage = Storage(url=location, options=self._storage_options)
-        set_properties(storage, Author(id=session.principal.id, name=session.principal.name), write.properties)
+        set_properties(storage, Author.of(session.principal), write.properties)
 
     async def _run(
         self, session: Session, write: Write, relation: Any, location: str, mode: int, provider: str, needs: Needs
@@ -309,7 +309,7 @@ class Writer:
         operation.path = location
         operation.mode = mode
         operation.partitioning_columns.extend(write.partitioned_by)
-        for key, value in write.options.items():
+        for key, value in (_signed(write, session) if provider == "delta" else write.options).items():
             operation.options[key] = value
         await self._upstream.run_retrying(session, proto.base.Plan(command=command), needs, again=mode != _SAVE_ERROR)
 
@@ -318,6 +318,11 @@ class Writer:
             raise table_not_found(parts)
         home = (session.current_catalog, session.current_schema)
         return ObjectName(*(*home[: 3 - len(parts)], *parts))
+
+
+def _signed(write: Write, session: Session) -> dict[str, str]:
+    metadata = metadata_of(write.options, session.setting(USER_METADATA_SETTING))
+    return Note(author=Author.of(session.principal), user_metadata=metadata).as_option(write.options)
 
 
 def _fit(write: Write, schema: list[Any], fields: list[Any], shown: str) -> shaping.Fit | None:

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from millpond.catalog.domain import Column, ObjectName, SchemaName, Table, TableType
 from millpond.catalog.service import CatalogService
-from millpond.engine.delta.table import Author, Storage, fields, open_table, partition_columns
+from millpond.engine.authorship import Author
+from millpond.engine.delta.table import Storage, fields, open_table, partition_columns
 from millpond.engine.errors import (
     AnalysisError,
     SparkError,
@@ -46,7 +47,7 @@ class CommandContext:
 
     @property
     def author(self) -> Author:
-        return Author(id=self.principal.id, name=self.principal.name)
+        return Author.of(self.principal)
 
     @property
     def time_zone(self) -> tzinfo:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta import properties as known_properties
 from millpond.engine.delta.log import commit_metadata
 from millpond.engine.delta.rewrite import rewrite
@@ -20,7 +21,6 @@ from millpond.engine.delta.schema import (
     plan_drop_check,
 )
 from millpond.engine.delta.table import (
-    Author,
     Storage,
     commit,
     delta_errors,

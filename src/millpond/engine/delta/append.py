@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta.properties import engine_can_append
-from millpond.engine.delta.table import Author, Storage, commit, fields, open_for_write, open_table
+from millpond.engine.delta.table import Storage, commit, fields, open_for_write, open_table
 from millpond.engine.errors import ExecutionError
 from millpond.engine.types import Field
 
@@ -27,6 +28,7 @@ def write_rows(
     *,
     overwrite: bool,
     options: Mapping[str, str],
+    user_metadata: str | None = None,
 ) -> None:
     """Append the batches, or put them in the place of all rows or of those that `replaceWhere` names, in one commit.
 
@@ -42,7 +44,12 @@ def write_rows(
         how["predicate"] = known["replacewhere"]
     rows = _reader(batches, pa.schema(table.schema().to_arrow()))
     try:
-        commit(table, author, lambda noted: write_deltalake(table, rows, commit_properties=noted, **how))
+        commit(
+            table,
+            author,
+            lambda noted: write_deltalake(table, rows, commit_properties=noted, **how),
+            user_metadata=user_metadata,
+        )
     except ExecutionError as error:
         if error.error_class != "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES":
             raise

@@ -8,18 +8,12 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from deltalake import DeltaTable, Schema, convert_to_deltalake, write_deltalake
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta.alter import CLUSTERING, clustering_columns
 from millpond.engine.delta.properties import checked
 from millpond.engine.delta.rewrite import refuse_generated_from_capitals
 from millpond.engine.delta.schema import CONSTRAINT_PREFIX, TableState, find
-from millpond.engine.delta.table import (
-    Author,
-    Storage,
-    commit_properties,
-    delta_errors,
-    fields,
-    partition_columns,
-)
+from millpond.engine.delta.table import Storage, commit_properties, delta_errors, fields, partition_columns
 from millpond.engine.errors import AnalysisError, SparkError, column_not_found, quoted
 from millpond.engine.syntax.columns import duplicate_column
 from millpond.engine.syntax.expressions import canonical, columns_in

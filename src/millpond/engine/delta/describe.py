@@ -6,9 +6,9 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from millpond.engine.authorship import MARK, unsigned
 from millpond.engine.delta.alter import CLUSTERING
 from millpond.engine.delta.table import (
-    MARK,
     OPERATION,
     PARAMETERS,
     Storage,
@@ -46,7 +46,8 @@ def history(storage: Storage, limit: int | None = None) -> list[dict[str, Any]]:
         return [_entry(raw) for raw in table.history(limit)] if limit != 0 else []
 
 
-def _entry(raw: dict[str, Any]) -> dict[str, Any]:
+def _entry(commit: dict[str, Any]) -> dict[str, Any]:
+    raw = unsigned(commit)
     return {
         "version": raw["version"],
         "timestamp": raw.get("timestamp"),

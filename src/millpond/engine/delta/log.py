@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlparse
 from deltalake import DeltaTable, Schema
 
 from millpond import __version__
+from millpond.engine.authorship import MARK, Author
 from millpond.engine.delta.schema import SchemaPlan
-from millpond.engine.delta.table import MARK, Author, CommitConflict, Storage, delta_errors
+from millpond.engine.delta.table import CommitConflict, Storage, delta_errors
 from millpond.engine.errors import ExecutionError, unsupported
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.ids import new_id

@@ -9,10 +9,10 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta.alter import CLUSTERING
 from millpond.engine.delta.predicates import partition_filters
 from millpond.engine.delta.table import (
-    Author,
     Storage,
     commit,
     delta_errors,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
+from millpond.engine.authorship import Author
 from millpond.engine.delta.schema import SchemaPlan, Shape
-from millpond.engine.delta.table import Author, commit
+from millpond.engine.delta.table import commit
 from millpond.engine.errors import unsupported
 from millpond.engine.syntax.expressions import columns_in
 from millpond.engine.types import GENERATED, Field, arrow_type

@@ -16,13 +16,13 @@ from deltalake.exceptions import (
     TableNotFoundError,
 )
 
+from millpond.engine.authorship import MARK, Author
 from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, UnsupportedError
 from millpond.engine.types import Field
 from millpond.kernel.ids import new_id
 
 T = TypeVar("T")
 
-MARK = "millpond.commit"
 OPERATION = "millpond.operation"
 PARAMETERS = "millpond.operationParameters"
 MAX_ATTEMPTS = 10
@@ -40,14 +40,6 @@ class Storage:
     url: str
     """`file:///...` or `s3://...`."""
     options: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Author:
-    """Who commits."""
-
-    id: str
-    name: str
 
 
 class CommitConflict(ExecutionError):
@@ -116,6 +108,7 @@ def commit(
     operation: str | None = None,
     parameters: Mapping[str, str] | None = None,
     exact: bool = False,
+    user_metadata: str | None = None,
 ) -> T | None:
     """Run one delta-rs write under the author's name.
 
@@ -123,7 +116,9 @@ def commit(
     `operation` and `parameters` are what DESCRIBE HISTORY shows instead of delta-rs' own. `exact` forbids delta-rs to
     put the commit on top of others that came in between; the caller retries on `CommitConflict`.
     """
-    properties = commit_properties(author, operation=operation, parameters=parameters, exact=exact)
+    properties = commit_properties(
+        author, operation=operation, parameters=parameters, exact=exact, user_metadata=user_metadata
+    )
     mark = (properties.custom_metadata or {})[MARK]
     before = table.version()
     try:
@@ -136,7 +131,12 @@ def commit(
 
 
 def commit_properties(
-    author: Author, *, operation: str | None = None, parameters: Mapping[str, str] | None = None, exact: bool = False
+    author: Author,
+    *,
+    operation: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    exact: bool = False,
+    user_metadata: str | None = None,
 ) -> CommitProperties:
     """What a commit says of itself: its author, a mark of its own, and what the history shall show."""
     noted: dict[str, Any] = {"userId": author.id, "userName": author.name, MARK: new_id()}
@@ -144,6 +144,8 @@ def commit_properties(
         noted[OPERATION] = operation
     if parameters is not None:
         noted[PARAMETERS] = dict(parameters)
+    if user_metadata is not None:
+        noted["userMetadata"] = user_metadata
     return CommitProperties(custom_metadata=noted, max_commit_retries=0 if exact else None)
 
 
