@@ -10,6 +10,8 @@ from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
 from millpond.engine.authorship import MARK, USER_METADATA_SETTING, Author, Note, unsigned
 from millpond.engine.binding import Binder
+from millpond.engine.merging import Merge
+from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, TableSite
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
@@ -47,6 +49,16 @@ class Changer:
         if table is not None and query.with_schema_evolution:
             await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
         return await asyncio.to_thread(self._counts, location, query.kind, version, note)
+
+    async def merge(self, session: Session, merge: Merge, query: Query, binder: Binder) -> None:
+        """Run DataFrame.mergeInto. Its functions are named for what they do, so each is registered once."""
+        for name, function in merge.functions.items():
+            key = f"register_function:{name}"
+            if key not in session.functions:
+                plan = proto.base.Plan(command=proto.commands.Command.FromString(function))
+                await self._upstream.run(session, plan, Needs())
+                session.functions[key] = function
+        await self.change(session, merge.relation, query, binder)
 
     def _target(self, session: Session, parts: tuple[str, ...], kind: str, binder: Binder) -> tuple[str, Table | None]:
         """Where the table is that shall be changed, after the right to do so was checked."""

@@ -27,6 +27,7 @@ from millpond.engine.dml import (
 )
 from millpond.engine.errors import AnalysisError, column_not_found, unsupported
 from millpond.engine.freshness import Kept, Mark
+from millpond.engine.merging import merge_of
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, analyse
 from millpond.engine.sessions import Session, Sessions
@@ -68,7 +69,6 @@ _UNSUPPORTED_COMMANDS = {
     "execute_external_command": "External commands",
     "pipeline_command": "Declarative pipelines",
     "extension": "Command extensions",
-    "merge_into_table_command": "DataFrame.mergeInto; MERGE INTO in spark.sql works and",
 }
 
 
@@ -161,6 +161,8 @@ class Planner:
             write = write_of_v2(command.write_operation_v2)
             self._bound(call, write.relation)
             return self._done(lambda: self._writer.write(call.session, write, call.needs))
+        if kind == "merge_into_table_command":
+            return self._merge(call, command.merge_into_table_command)
         if kind == "create_dataframe_view":
             return self._dataframe_view(call, command.create_dataframe_view)
         if kind in {"register_function", "register_table_function"}:
@@ -286,6 +288,19 @@ class Planner:
         """UPDATE, DELETE, MERGE: the target by path in the text, all else bound as in a query."""
         return self._result(
             lambda: self._changer.change(call.session, source, query, self.binder(call.session, call.needs))
+        )
+
+    def _merge(self, call: _Call, command: Any) -> Local:
+        """DataFrame.mergeInto, as MERGE: its expressions are checked as any, and again as part of the statement."""
+        checker = self.binder(call.session, Needs(), absolute=True)
+        actions = (*command.match_actions, *command.not_matched_actions, *command.not_matched_by_source_actions)
+        for expression in (command.merge_condition, *actions):
+            checker.bind(expression)
+        merge = merge_of(command)
+        query = analyse(merge.text)
+
+        return self._done(
+            lambda: self._changer.merge(call.session, merge, query, self.binder(call.session, call.needs))
         )
 
     def _statement(self, call: _Call, source: Any, statement: Any) -> Forward | Local:

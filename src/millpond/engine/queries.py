@@ -29,6 +29,9 @@ _AS_OF = re.compile(
     re.IGNORECASE,
 )
 
+_EVOLUTION = re.compile(r"\A(\s*MERGE\s+)(WITH\s+SCHEMA\s+EVOLUTION)(?=\s+INTO\b)", re.IGNORECASE)
+"""Of MERGE; the parser does not know it, so it is shown blanks of the same length."""
+
 TABLE_FUNCTIONS = frozenset({
     "collations", "explode", "explode_outer", "inline", "inline_outer", "json_tuple", "posexplode", "posexplode_outer",
     "range", "sql_keywords", "stack", "unnest", "values", "variant_explode", "variant_explode_outer",
@@ -118,7 +121,7 @@ def analyse(text: str) -> Query:
         raise AnalysisError(
             "STATEMENT_TOO_LONG", f"The statement has {len(text)} characters; at most {_MAX_TEXT}.", sql_state="54001"
         )
-    tokens, trees = _parse(text)
+    tokens, trees = _parse(_EVOLUTION.sub(lambda found: found[1] + " " * len(found[2]), text))
     trees = [tree for tree in trees if tree is not None]
     if len(trees) != 1:
         raise syntax_error(text, 0 if not trees else _second_statement(tokens), "", "give one statement at a time")
@@ -187,7 +190,6 @@ def _describe(text: str, tokens: list[Any], tree: exp.Expression) -> Query:
         if not isinstance(lateral.this, exp.Subquery):
             functions.add(_function_name(text, lateral.this))
     calls = _calls(text, tokens, tree)
-    evolution = bool(re.match(r"\s*MERGE\s+WITH\s+SCHEMA\s+EVOLUTION\b", text, re.IGNORECASE))
     return Query(
         text=text,
         kind=kind,
@@ -197,7 +199,7 @@ def _describe(text: str, tokens: list[Any], tree: exp.Expression) -> Query:
         cte_names=frozenset(cte.alias.lower() for cte in tree.find_all(exp.CTE)),
         table_functions=frozenset(functions) - TABLE_FUNCTIONS,
         condition=(0, 0) if kind == "query" else condition_span(kind, tokens),
-        with_schema_evolution=evolution,
+        with_schema_evolution=_EVOLUTION.match(text) is not None,
     )
 
 

@@ -37,12 +37,13 @@ class Fit:
 def fields_of_schema(schema: Any) -> list[Field]:
     """A Spark Connect struct type as Delta's schema fields."""
     return [
-        {"name": field.name, "type": _delta_type(field.data_type), "nullable": field.nullable, "metadata": {}}
+        {"name": field.name, "type": delta_type(field.data_type), "nullable": field.nullable, "metadata": {}}
         for field in schema.struct.fields
     ]
 
 
-def _delta_type(kind: Any) -> Any:
+def delta_type(kind: Any) -> Any:
+    """A Spark Connect type as Delta writes it. Raises AnalysisError for one that no column can have."""
     name = kind.WhichOneof("kind")
     if name in _SIMPLE:
         return _SIMPLE[name]
@@ -51,20 +52,20 @@ def _delta_type(kind: Any) -> Any:
     if name == "array":
         return {
             "type": "array",
-            "elementType": _delta_type(kind.array.element_type),
+            "elementType": delta_type(kind.array.element_type),
             "containsNull": kind.array.contains_null,
         }
     if name == "map":
         return {
             "type": "map",
-            "keyType": _delta_type(kind.map.key_type),
-            "valueType": _delta_type(kind.map.value_type),
+            "keyType": delta_type(kind.map.key_type),
+            "valueType": delta_type(kind.map.value_type),
             "valueContainsNull": kind.map.value_contains_null,
         }
     if name == "struct":
         return {"type": "struct", "fields": fields_of_schema(kind)}
     if name == "udt":
-        return _delta_type(kind.udt.sql_type)
+        return delta_type(kind.udt.sql_type)
     raise AnalysisError(
         "DELTA_UNSUPPORTED_DATA_TYPES", f"A Delta table cannot store the type {name}.", sql_state="0AKDC"
     )

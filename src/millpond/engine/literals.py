@@ -1,0 +1,97 @@
+"""Values of Spark Connect as SQL text."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from millpond.engine.errors import unsupported
+from millpond.engine.shaping import delta_type, sql_type
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def literal_text(literal: Any) -> str:
+    """A literal as SQL of the same value and type. Raises UnsupportedError for kinds that a table has no column for."""
+    kind = literal.WhichOneof("literal_type")
+    write = _WRITERS.get(kind)
+    if write is None:
+        raise unsupported(f"A literal of kind {kind} here; put it into a column of the DataFrame first.")
+    return write(getattr(literal, kind))
+
+
+def string_text(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def type_text(data_type: Any) -> str:
+    return sql_type(delta_type(data_type))
+
+
+def _null(data_type: Any) -> str:
+    return "NULL" if data_type.WhichOneof("kind") in {None, "null"} else f"CAST(NULL AS {type_text(data_type)})"
+
+
+def _decimal(value: Any) -> str:
+    """Clients send DECIMAL(10,0) whatever the value; Spark takes as many digits as there are, too."""
+    number = Decimal(value.value)
+    scale = max(value.scale, -int(number.as_tuple().exponent))
+    precision = max(value.precision, len(number.as_tuple().digits), scale)
+    return f"CAST('{number:f}' AS DECIMAL({precision},{scale}))"
+
+
+def _cast(sql: str) -> Callable[[Any], str]:
+    return lambda value: f"CAST('{value}' AS {sql})"
+
+
+def _array(value: Any) -> str:
+    if not value.elements:
+        return f"CAST(array() AS ARRAY<{type_text(value.element_type)}>)"
+    return _call("array", value.elements)
+
+
+def _map(value: Any) -> str:
+    if not value.keys:
+        return f"CAST(map() AS MAP<{type_text(value.key_type)},{type_text(value.value_type)}>)"
+    return _call("map", [item for pair in zip(value.keys, value.values, strict=True) for item in pair])
+
+
+def _struct(value: Any) -> str:
+    names = [field.name for field in value.struct_type.struct.fields]
+    pairs = [f"{string_text(name)}, {literal_text(item)}" for name, item in zip(names, value.elements, strict=True)]
+    return f"named_struct({', '.join(pairs)})"
+
+
+def _call(function: str, items: Sequence[Any]) -> str:
+    return f"{function}({', '.join(map(literal_text, items))})"
+
+
+def _date(days: int) -> str:
+    return f"DATE '{date(1970, 1, 1) + timedelta(days=days)}'"
+
+
+def _timestamp_ntz(micros: int) -> str:
+    moment = (_EPOCH + timedelta(microseconds=micros)).replace(tzinfo=None)
+    return f"CAST('{moment.isoformat(sep=' ')}' AS TIMESTAMP_NTZ)"
+
+
+_WRITERS: dict[str | None, Callable[[Any], str]] = {
+    "null": _null,
+    "binary": lambda value: f"X'{value.hex()}'",
+    "boolean": lambda value: str(value).upper(),
+    "byte": _cast("TINYINT"),
+    "short": _cast("SMALLINT"),
+    "integer": _cast("INT"),
+    "long": _cast("BIGINT"),
+    "float": _cast("FLOAT"),
+    "double": _cast("DOUBLE"),
+    "decimal": _decimal,
+    "string": string_text,
+    "date": _date,
+    "timestamp": lambda micros: f"timestamp_micros({micros})",
+    "timestamp_ntz": _timestamp_ntz,
+    "day_time_interval": lambda micros: f"INTERVAL '{micros}' MICROSECONDS",
+    "array": _array,
+    "map": _map,
+    "struct": _struct,
+}
