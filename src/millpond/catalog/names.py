@@ -6,6 +6,7 @@ lower case. We also fold to Unicode's NFC, so that one name is not two.
 
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from millpond.kernel.errors import InvalidArgument
 
@@ -84,6 +85,11 @@ def fold_name(raw: str, kind: str) -> str:
     """
     if not isinstance(raw, str) or not raw:
         raise InvalidArgument(f"The {kind} name is empty; give one to {MAX_NAME_LENGTH} characters.")
+    return _folded(raw, kind)
+
+
+@lru_cache(maxsize=4096)
+def _folded(raw: str, kind: str) -> str:
     check_text(raw, f"The {kind} name")
     name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", raw).lower())
     if len(name) > MAX_NAME_LENGTH:

@@ -8,8 +8,8 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,8 @@ class Engine:
             _covered(place, self.writable) for place in needs.writable
         )
 
-    @asynccontextmanager
-    async def in_use(self) -> AsyncIterator["Engine"]:
+    @contextmanager
+    def in_use(self) -> Iterator["Engine"]:
         """Keep it from being stopped while something runs on it."""
         self.running += 1
         try:

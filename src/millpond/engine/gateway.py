@@ -170,23 +170,31 @@ class Gateway:
 
     def _unary(self, name: str, kind: Any, work: Callable[[Session, Any], Awaitable[bytes]]) -> Any:
         async def handle(data: bytes, context: Any) -> bytes:
-            async with self._answering(name, context):
+            try:
                 request, session = await self._open(kind, data, context)
-                return await work(session, request)
-            raise AssertionError("unreachable: a failing call was aborted")
+                answer = await work(session, request)
+            except BaseException as error:
+                await self._fail(name, error, context)
+                raise
+            self._ok[name].inc()
+            return answer
 
         return handle
 
     def _stream(self, name: str, kind: Any, work: Callable[..., Awaitable[None]]) -> Any:
         async def handle(data: bytes, context: Any) -> None:
-            async with self._answering(name, context):
+            try:
                 request, session = await self._open(kind, data, context)
                 await work(session, request, len(data), context.write)
+            except BaseException as error:
+                await self._fail(name, error, context)
+                raise
+            self._ok[name].inc()
 
         return handle
 
     async def _add_artifacts(self, stream: AsyncIterator[bytes], context: Any) -> bytes:
-        async with self._answering("AddArtifacts", context):
+        try:
             first = await anext(stream)
             request, session = await self._open(proto.base.AddArtifactsRequest, first, context)
 
@@ -195,8 +203,12 @@ class Gateway:
                 async for data in stream:
                     yield proto.base.AddArtifactsRequest.FromString(data)
 
-            return await self._calls.add_artifacts(session, requests())
-        raise AssertionError("unreachable: a failing call was aborted")
+            answer = await self._calls.add_artifacts(session, requests())
+        except BaseException as error:
+            await self._fail("AddArtifacts", error, context)
+            raise
+        self._ok["AddArtifacts"].inc()
+        return answer
 
     async def _open(self, kind: Any, data: bytes, context: Any) -> tuple[Any, Session]:
         """The parsed request and the session it is for, which belongs to whoever calls."""
@@ -238,42 +250,33 @@ class Gateway:
         self._known[header] = (time.monotonic() + _CREDENTIAL_TRUSTED_S, mark, principal)
         return principal
 
-    @contextlib.asynccontextmanager
-    async def _answering(self, name: str, context: Any) -> AsyncIterator[None]:
-        """The one boundary where errors of a call become what goes over the wire."""
-        try:
-            yield
-        except MillpondError as error:
-            metrics.SPARK_CALLS.labels(name, getattr(error, "error_class", error.code)).inc()
-            failure = wire.failure_of(error)
-            context.set_trailing_metadata(failure.trailers)
-            await context.abort(failure.code, failure.message)
-        except RecursionError:
-            failure = wire.failure_of(
-                AnalysisError(
-                    "PLAN_TOO_DEEP",
-                    "The plan is nested too deep; write an intermediate result to a table.",
-                    sql_state="54001",
-                )
-            )
-            context.set_trailing_metadata(failure.trailers)
-            await context.abort(failure.code, failure.message)
-        except (asyncio.CancelledError, aio.AbortError):
+    async def _fail(self, name: str, error: BaseException, context: Any) -> None:
+        """The one boundary where errors of a call become what goes over the wire. Always raises."""
+        if isinstance(error, asyncio.CancelledError | aio.AbortError) or not isinstance(error, Exception):
             metrics.SPARK_CALLS.labels(name, "cancelled").inc()
-            raise
-        except Exception as error:  # the request's boundary
+            raise error
+        known = _known(error)
+        if known is None:
             reference = str(uuid4())
-            metrics.SPARK_CALLS.labels(name, "INTERNAL_ERROR").inc()
             _log.error("call failed", method=name, reference=reference, error=mask_secrets(repr(error)), exc_info=error)
-            failure = wire.failure_of(
-                ExecutionError(
-                    "INTERNAL_ERROR", f"The gateway failed; its log says more under {reference}.", sql_state="XX000"
-                )
+            known = ExecutionError(
+                "INTERNAL_ERROR", f"The gateway failed; its log says more under {reference}.", sql_state="XX000"
             )
-            context.set_trailing_metadata(failure.trailers)
-            await context.abort(failure.code, failure.message)
-        else:
-            self._ok[name].inc()
+        metrics.SPARK_CALLS.labels(name, getattr(known, "error_class", known.code)).inc()
+        failure = wire.failure_of(known)
+        context.set_trailing_metadata(failure.trailers)
+        await context.abort(failure.code, failure.message)
+
+
+def _known(error: Exception) -> MillpondError | None:
+    """The error to tell the user, None for one that only the log may see."""
+    if isinstance(error, RecursionError):
+        return AnalysisError(
+            "PLAN_TOO_DEEP",
+            "The plan is nested too deep; write an intermediate result to a table.",
+            sql_state="54001",
+        )
+    return error if isinstance(error, MillpondError) else None
 
 
 async def serve(

@@ -33,7 +33,7 @@ class Upstream:
     async def engine(self, session: Session, needs: Needs) -> AsyncIterator[Engine]:
         """The session's engine, which may reach what is needed and has the session's state, while it is used."""
         engine = await self._engines.get(session.principal, needs)
-        async with engine.in_use():
+        with engine.in_use():
             if session.engine_id != engine.id:
                 async with session.lock:
                     if session.engine_id != engine.id:
