@@ -1,33 +1,30 @@
 """The one place of permission rules. Every service calls `require` next to each act.
 
-Today's rule is small: an administrator may do all; the owner of an object, or of one of its containers, may do all to
-it (a group that owns it stands for its members); everybody signed in may see what is public to the workspace and make
-top-level objects of their own.
+An administrator may do all; the owner of an object, or of one of its containers, may do all to it (a group that owns
+it stands for its members); everybody signed in may see what is public to the workspace; others may do what a privilege
+lets them that was granted on the object or one of its containers, to them, one of their groups or everybody. Which
+privilege lets do what is data, in `privileges.py`.
 """
 
 from dataclasses import dataclass
-from enum import Enum
 
 from millpond.identity import acts
 from millpond.identity.domain import Principal
+from millpond.identity.privileges import Act, Privilege, ways, ways_to_exercise
 from millpond.kernel.errors import NotFound, PermissionDenied
 
-
-class Act(Enum):
-    """What somebody wants to do to an object."""
-
-    SEE = "see"
-    """Know that it exists and read its description."""
-    READ = "read"
-    """Read its contents: rows, files, metrics, a model's artifacts."""
-    WRITE = "write"
-    """Change its contents."""
-    CREATE_IN = "create in"
-    """Make an object inside it."""
-    USE = "use"
-    """Call it: query an endpoint, run a function."""
-    MANAGE = "manage"
-    """Change its definition, owner or rights, or delete it."""
+__all__ = [
+    "METASTORE",
+    "WORKSPACE",
+    "Act",
+    "Securable",
+    "allows",
+    "exercises",
+    "is_owner",
+    "missing",
+    "require",
+    "require_admin",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +36,45 @@ class Securable:
     name: str
     owners: tuple[str, ...]
     """Names of the owners: its own first, then those of its containers outward."""
+    ids: tuple[str, ...] = ()
+    """Under which it and its containers have grants, its own first; none for what cannot have grants of its own.
+
+    An id is unique among all kinds: where it is a name or number, the kind stands before it."""
     public: bool = False
-    """Seen and read by everybody signed in (`main`, `system`, the default experiment)."""
+    """Seen and read by everybody signed in (the default experiment)."""
     open_to_all: bool = False
     """Everybody signed in may also create in it (the workspace itself, the default experiment)."""
 
 
+def is_owner(principal: Principal, securable: Securable) -> bool:
+    """Whether the principal or one of its groups owns the object or one of its containers."""
+    return principal.name in securable.owners or not principal.groups.isdisjoint(securable.owners)
+
+
 def allows(principal: Principal, act: Act, securable: Securable) -> bool:
     """Whether the principal may do this."""
-    if principal.is_admin or principal.name in securable.owners or not principal.groups.isdisjoint(securable.owners):
+    if principal.is_admin or is_owner(principal, securable):
         return True
-    if act in {Act.SEE, Act.READ, Act.USE}:
-        return securable.public or securable.open_to_all
-    return act is Act.CREATE_IN and securable.open_to_all
+    if act in {Act.SEE, Act.READ, Act.USE} and (securable.public or securable.open_to_all):
+        return True
+    if act is Act.CREATE_IN and securable.open_to_all:
+        return True
+    held = principal.grants.on(securable.ids)
+    return any(way <= held for way in ways(securable.kind, act))
+
+
+def exercises(principal: Principal, privilege: Privilege, securable: Securable) -> bool:
+    """Whether the principal has a privilege on an object, and all besides that makes it good for something."""
+    if principal.is_admin or is_owner(principal, securable):
+        return True
+    held = principal.grants.on(securable.ids)
+    return any(way <= held for way in ways_to_exercise(securable.kind, privilege))
+
+
+def missing(principal: Principal, act: Act, securable: Securable) -> frozenset[Privilege]:
+    """The fewest privileges that the principal lacks to do this; none where no privilege lets anybody do it."""
+    held = principal.grants.on(securable.ids)
+    return min((way - held for way in ways(securable.kind, act)), key=len, default=frozenset())
 
 
 def require(principal: Principal, act: Act, securable: Securable) -> None:
@@ -59,15 +82,21 @@ def require(principal: Principal, act: Act, securable: Securable) -> None:
     if allows(principal, act, securable):
         return
     acts.denied(principal, act.value, securable.kind, securable.name)
-    if not allows(principal, Act.SEE, securable):
+    if securable is not METASTORE and not allows(principal, Act.SEE, securable):
         raise NotFound(f"{securable.kind.capitalize()} '{securable.name}' does not exist.")
+    lacks = " and ".join(sorted(privilege.words for privilege in missing(principal, act, securable)))
+    needs = f" without {lacks}" if lacks else ""
     raise PermissionDenied(
-        f"{principal.name} may not {act.value} {securable.kind} '{securable.name}'; ask its owner or an administrator."
+        f"{principal.name} may not {act.value} {securable.kind} '{securable.name}'{needs}; ask its owner or an "
+        "administrator."
     )
 
 
 WORKSPACE = Securable(kind="workspace", name="workspace", owners=(), open_to_all=True)
-"""Where catalogs, experiments and endpoints are made."""
+"""Where experiments, workspace models and endpoints are made."""
+
+METASTORE = Securable(kind="metastore", name="metastore", owners=(), ids=("metastore",))
+"""Where catalogs are made. Everybody signed in knows that it is there."""
 
 
 def require_admin(principal: Principal, what: str) -> None:

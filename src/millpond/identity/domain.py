@@ -1,10 +1,12 @@
 """Principals, their groups and credentials, and the rules for their names."""
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from millpond.identity.privileges import Privilege, implied
 from millpond.kernel.errors import InvalidArgument
 
 ADMINS = "admins"
@@ -31,6 +33,37 @@ class PrincipalKind(Enum):
         return self.value.replace("_", " ")
 
 
+class Grants:
+    """All that a principal and its groups were granted, as it was at one moment. Immutable; equal only to itself."""
+
+    __slots__ = ("_by_id", "_ids")
+
+    def __init__(self, rows: Iterable[tuple[str, str, Privilege]] = ()) -> None:
+        """`rows` are the kind and the id of a securable, and a privilege on it."""
+        by_id: dict[str, frozenset[Privilege]] = {}
+        ids: dict[tuple[str, Privilege], set[str]] = {}
+        for kind, securable_id, privilege in rows:
+            held = implied(kind, privilege)
+            by_id[securable_id] = by_id.get(securable_id, _NOTHING) | held
+            for each in held:
+                ids.setdefault((kind, each), set()).add(securable_id)
+        self._by_id = by_id
+        self._ids = {key: tuple(sorted(found)) for key, found in ids.items()}
+
+    def on(self, ids: Iterable[str]) -> frozenset[Privilege]:
+        """What is held on any of these securables: an object and its containers."""
+        by_id = self._by_id
+        return _NOTHING.union(*(by_id[each] for each in ids if each in by_id))
+
+    def ids(self, kind: str, privilege: Privilege) -> tuple[str, ...]:
+        """The ids of the securables of a kind on which a privilege is held directly, in order."""
+        return self._ids.get((kind, privilege), ())
+
+
+_NOTHING: frozenset[Privilege] = frozenset()
+NO_GRANTS = Grants()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Principal:
     """Whoever is asking, as each service method's first argument."""
@@ -42,6 +75,8 @@ class Principal:
     is_admin: bool
     groups: frozenset[str] = frozenset()
     """Names of all its groups, direct or through another group."""
+    grants: Grants = field(default=NO_GRANTS, repr=False)
+    """What it and its groups were granted, `users` among them; empty for administrators, who may do all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,9 @@ from millpond.identity.domain import (
     checked_name,
     checked_text,
 )
+from millpond.identity.snapshots import Snapshots
 from millpond.identity.store import accounts, groups, tokens
+from millpond.identity.store.groups import Standing
 from millpond.identity.store.tokens import CredentialKind
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
@@ -61,6 +63,7 @@ class IdentityService:
         self._attempts = AttemptLimiter()
         self._remembered = RememberedPasswords()
         self._slots = CheckingSlots()
+        self._snapshots = Snapshots()
 
     def authenticate(self, credential: str, *, path: str | None = None) -> Principal:
         """The active principal of a personal access token or a short-lived signed token.
@@ -88,7 +91,7 @@ class IdentityService:
         with self._database.read() as connection:
             account = accounts.find_by_name(connection, name)
             stored = accounts.password_hash(connection, account.id) if account and account.active else None
-            principal = groups.principal_of(connection, account) if account else None
+            principal = self._principal(connection, groups.standing_of(connection, account)) if account else None
         if stored is None or not self._remembered.knows(password, stored):
             self._check_password(name, password, stored, address)
         if principal is None:
@@ -119,9 +122,10 @@ class IdentityService:
         if token:
             with self._database.read() as connection:
                 held = tokens.find_held(connection, hash_secret(token.strip()), CredentialKind.PERSONAL, utc_now())
-            if held is None:
-                raise Unauthenticated("The access token is wrong, expired or revoked.")
-            return held.principal, self._open_session(held.principal, held.token)
+                if held is None:
+                    raise Unauthenticated("The access token is wrong, expired or revoked.")
+                principal = self._principal(connection, held.standing)
+            return principal, self._open_session(principal, held.token)
         principal = self.authenticate_password(user_name or "", password or "", address=address)
         return principal, self._open_session(principal, None)
 
@@ -220,9 +224,9 @@ class IdentityService:
     def _by_secret(self, secret: str, kind: CredentialKind, refusal: str) -> Principal:
         with self._database.read() as connection:
             held = tokens.find_held(connection, hash_secret(secret), kind, utc_now())
-        if held is None:
-            raise Unauthenticated(refusal)
-        return held.principal
+            if held is None:
+                raise Unauthenticated(refusal)
+            return self._principal(connection, held.standing)
 
     def _by_signature(self, claims: Claims, path: str | None) -> Principal:
         if claims.paths is not None and not _is_within(path, claims.paths):
@@ -231,11 +235,14 @@ class IdentityService:
             return SYSTEM
         with self._database.read() as connection:
             if claims.credential_id is not None:
-                return _by_credential(connection, claims, claims.credential_id)
+                return self._principal(connection, _by_credential(connection, claims, claims.credential_id))
             account = accounts.find(connection, claims.principal_id)
             if account is None or not account.active:
                 raise Unauthenticated("The account of this access token does not exist or is not active.")
-            return groups.principal_of(connection, account)
+            return self._principal(connection, groups.standing_of(connection, account))
+
+    def _principal(self, connection: Connection, standing: Standing) -> Principal:
+        return self._snapshots.principal(connection, standing)
 
     def _check_password(self, name: str, password: str, stored: str | None, address: str) -> None:
         self._attempts.check(name, address)
@@ -330,11 +337,11 @@ def expiry(now: datetime, lifetime: timedelta | None) -> datetime | None:
     return now + lifetime
 
 
-def _by_credential(connection: Connection, claims: Claims, credential_id: str) -> Principal:
+def _by_credential(connection: Connection, claims: Claims, credential_id: str) -> Standing:
     held = tokens.find_held_by_id(connection, credential_id, utc_now())
     if held is None or held.account.id != claims.principal_id:
         raise Unauthenticated("The secret behind this access token is deleted or expired, or its holder is not active.")
-    return held.principal
+    return held.standing
 
 
 def _is_within(path: str | None, allowed: Sequence[str]) -> bool:

@@ -1,11 +1,14 @@
 """Who belongs to what: memberships, nested groups, and the administrators, which follow from them."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import CTE, Connection, Select, bindparam, delete, insert, literal, select
+from sqlalchemy import CTE, Connection, Select, bindparam, delete, insert, literal, select, true
 
-from millpond.identity.domain import ADMINS, USERS, Account, Principal, PrincipalKind, Related
+from millpond.identity.domain import ADMINS, Account, PrincipalKind, Related
+from millpond.identity.store.grants import epochs
 from millpond.identity.store.tables import memberships, principals
 
 _MAX_MEMBERS_READ = 100_000
@@ -17,15 +20,22 @@ def lock(connection: Connection) -> None:
     connection.execute(select(principals.c.id).where(principals.c.name_key == ADMINS).with_for_update())
 
 
-def principal_of(connection: Connection, account: Account) -> Principal:
-    """The account as the one who asks."""
-    return principal_in(account, (row.name for row in connection.execute(_NAMES_ABOVE, {"member": int(account.id)})))
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """An account with what decides what it may do."""
+
+    account: Account
+    groups: Mapping[str, str]
+    """Names by id of all its groups, direct or through another; without `users`."""
+    epoch: int
+    """Of all grants, as they are."""
 
 
-def principal_in(account: Account, group_names: Iterable[str]) -> Principal:
-    """The account as the one who asks, in these groups and in `users`; an administrator when `admins` is among them."""
-    names = frozenset({USERS, *group_names})
-    return Principal(id=account.id, name=account.name, kind=account.kind, is_admin=ADMINS in names, groups=names)
+def standing_of(connection: Connection, account: Account) -> Standing:
+    """The account's standing now."""
+    rows = connection.execute(_ABOVE, {"member": int(account.id)}).all()
+    groups = {str(row.id): row.name for row in rows if row.id is not None}
+    return Standing(account=account, groups=groups, epoch=rows[0].epoch)
 
 
 def above_all(direct: Select[tuple[int]]) -> CTE:
@@ -34,12 +44,13 @@ def above_all(direct: Select[tuple[int]]) -> CTE:
     return above.union(select(memberships.c.group_id).join(above, memberships.c.member_id == above.c.group_id))
 
 
-def _names_above() -> Select[tuple[str]]:
+def _above() -> Select[Any]:
     above = above_all(select(memberships.c.group_id).where(memberships.c.member_id == bindparam("member")))
-    return select(principals.c.name).join(above, principals.c.id == above.c.group_id)
+    group = select(principals.c.id, principals.c.name).join(above, principals.c.id == above.c.group_id).subquery()
+    return select(epochs.c.epoch, group.c.id, group.c.name).outerjoin(group, true())
 
 
-_NAMES_ABOVE = _names_above()  # built once: every request runs it
+_ABOVE = _above()  # built once
 
 
 def contains(connection: Connection, outer_id: str, inner_id: str) -> bool:

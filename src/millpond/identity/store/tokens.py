@@ -21,9 +21,10 @@ from sqlalchemy import (
     update,
 )
 
-from millpond.identity.domain import Account, Principal, Token
+from millpond.identity.domain import Account, Token
 from millpond.identity.store.accounts import account_of
-from millpond.identity.store.groups import above_all, principal_in
+from millpond.identity.store.grants import EPOCH
+from millpond.identity.store.groups import Standing, above_all
 from millpond.identity.store.tables import memberships, principals, tokens
 from millpond.kernel.database import UtcDateTime
 from millpond.kernel.ids import new_id
@@ -41,11 +42,15 @@ class CredentialKind(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A valid credential, and the active account that holds it as the one who asks."""
+    """A valid credential, and the standing of the active account that holds it."""
 
-    account: Account
-    principal: Principal
+    standing: Standing
     token: Token
+
+    @property
+    def account(self) -> Account:
+        """Whose it is."""
+        return self.standing.account
 
 
 def token_of(row: Any) -> Token:
@@ -84,9 +89,8 @@ def _held_of(rows: Sequence[Any]) -> Held | None:
         created_at=row.token_created_at,
         expires_at=row.token_expires_at,
     )
-    account = account_of(row)
-    groups = (each.group_name for each in rows if each.group_name is not None)
-    return Held(account=account, principal=principal_in(account, groups), token=token)
+    groups = {str(each.group_id): each.group_name for each in rows if each.group_id is not None}
+    return Held(standing=Standing(account=account_of(row), groups=groups, epoch=row.epoch), token=token)
 
 
 def add(
@@ -199,7 +203,13 @@ def _held(*which: ColumnElement[bool]) -> Select[Any]:
     every_above = above_all(above)
     group = principals.alias("its_group")
     return (
-        select(principals, found, group.c.name.label("group_name"))
+        select(
+            principals,
+            found,
+            group.c.id.label("group_id"),
+            group.c.name.label("group_name"),
+            EPOCH.label("epoch"),
+        )
         .join(found, found.c.token_principal_id == principals.c.id)
         .outerjoin(every_above, true())
         .outerjoin(group, group.c.id == every_above.c.group_id)
