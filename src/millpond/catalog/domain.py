@@ -88,7 +88,7 @@ class Catalog(_Described):
     @property
     def securable(self) -> Securable:
         """This catalog under permission."""
-        return Securable(kind="catalog", name=self.name, owners=(self.owner,), public=self.name in BUILT_IN_CATALOGS)
+        return Securable(kind="catalog", name=self.name, owners=(self.owner,), ids=(self.id,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +104,8 @@ class Schema(_Described):
     @property
     def securable(self) -> Securable:
         """This schema under permission."""
-        public = self.name.catalog == SYSTEM_CATALOG or self.name == SchemaName(MAIN, "default")
         owners = (self.owner, self.catalog_owner)
-        return Securable(kind="schema", name=str(self.name), owners=owners, public=public)
+        return Securable(kind="schema", name=str(self.name), owners=owners, ids=(self.id, self.catalog_id))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +113,13 @@ class _InSchema(_Described):
     name: ObjectName
     schema_id: str
     schema_owner: str
+    catalog_id: str
     catalog_owner: str
 
     def _securable(self, kind: str) -> Securable:
-        public = self.name.catalog == SYSTEM_CATALOG
         owners = (self.owner, self.schema_owner, self.catalog_owner)
-        return Securable(kind=kind, name=str(self.name), owners=owners, public=public)
+        ids = (self.id, self.schema_id, self.catalog_id)
+        return Securable(kind=kind, name=str(self.name), owners=owners, ids=ids)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ from millpond.catalog.domain import MAIN, Catalog, ObjectName, Schema, SchemaNam
 from millpond.catalog.names import check_text
 from millpond.catalog.storage import Storages
 from millpond.catalog.store import containers, objects
+from millpond.catalog.store.reach import EVERYTHING, Reach
+from millpond.identity import acts, grants
 from millpond.identity.access import Act, Securable, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
@@ -106,6 +108,7 @@ class Base:
         self,
         principal: Principal,
         schema: SchemaName,
+        kind: str,
         table: SqlTable,
         convert: Callable[[Any], Inner],
         *,
@@ -116,10 +119,11 @@ class Base:
         with self.database.read() as connection:
             parent = self._schema(connection, schema)
             require(principal, Act.SEE, parent.securable)
+            reach = _reach_in(principal, kind, parent)
             return visible_page(
                 principal,
                 lambda after, limit: [
-                    convert(row) for row in objects.list_rows(connection, table, parent.id, after, limit)
+                    convert(row) for row in objects.list_rows(connection, table, parent.id, after, limit, reach)
                 ],
                 lambda item: item.name.name,
                 max_results=max_results,
@@ -131,6 +135,14 @@ class Base:
         schema = self._schema(connection, name.schema_name)
         require(principal, act, schema.securable)
         return schema
+
+    def _updated(
+        self, connection: Connection, principal: Principal, kind: str, name: object, values: Mapping[str, Any]
+    ) -> None:
+        """Note a change of columns of an object; another owner changes who may reach what."""
+        acts.changed(connection, principal.name, "update", kind, str(name), **_described_change(values))
+        if "owner" in values:
+            grants.rights_changed(connection)
 
     def _new_owner(self, owner: str) -> str:
         """The exact name of a principal that exists."""
@@ -164,7 +176,7 @@ def touched(principal: Principal, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "updated_at": utc_now(), "updated_by": principal.name}
 
 
-def described_change(values: Mapping[str, Any]) -> dict[str, str]:
+def _described_change(values: Mapping[str, Any]) -> dict[str, str]:
     """A change for the audit: which columns, and the new owner or name where that is what changed."""
     told = {key: str(values[key]) for key in ("name", "owner") if key in values}
     return {"columns": ",".join(sorted(values)), **{f"new_{key}": value for key, value in told.items()}}
@@ -188,6 +200,13 @@ def clean_properties(properties: Mapping[str, str] | None) -> dict[str, str]:
         check_text(key, "A property's key")
         check_text(value, f"Property '{key}'")
     return clean
+
+
+def _reach_in(principal: Principal, kind: str, schema: Schema) -> Reach:
+    """The principal's reach among a schema's objects of a kind; all of them when a container gives it already."""
+    container = schema.securable
+    anything = Securable(kind=kind, name=container.name, owners=container.owners, ids=container.ids)
+    return EVERYTHING if allows(principal, Act.SEE, anything) else Reach(principal=principal, kind=kind)
 
 
 @contextmanager

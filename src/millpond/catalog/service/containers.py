@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
 from millpond.catalog import locations
@@ -24,7 +24,6 @@ from millpond.catalog.service.base import (
     ModelHooks,
     clean_comment,
     clean_properties,
-    described_change,
     due,
     new_values,
     races,
@@ -33,8 +32,9 @@ from millpond.catalog.service.base import (
 )
 from millpond.catalog.store import containers, housekeeping, objects
 from millpond.catalog.store import schema as store_schema
-from millpond.identity import acts
-from millpond.identity.access import WORKSPACE, Act, require, require_admin
+from millpond.catalog.store.reach import Reach
+from millpond.identity import acts, grants
+from millpond.identity.access import METASTORE, Act, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument
@@ -63,7 +63,7 @@ class Containers(Base):
         name = fold_name(name, "catalog")
         if name in RESERVED_CATALOGS:
             raise InvalidArgument(f"The catalog name '{name}' is reserved; choose another.")
-        require(principal, Act.CREATE_IN, WORKSPACE)
+        require(principal, Act.CREATE_CATALOG, METASTORE)
         root = self._chosen_root(principal, storage_root)
         values = new_values(principal, name, comment)
         values |= {"properties": clean_properties(properties), "storage_root": root}
@@ -86,10 +86,11 @@ class Containers(Base):
         self, principal: Principal, *, max_results: int | None = None, page_token: str | None = None
     ) -> Page[Catalog]:
         """Catalogs that the principal may see, by name."""
+        reach = Reach(principal=principal, kind="catalog")
         with self.database.read() as connection:
             return visible_page(
                 principal,
-                lambda after, limit: containers.list_catalogs(connection, after, limit),
+                lambda after, limit: containers.list_catalogs(connection, after, limit, reach),
                 lambda catalog: catalog.name,
                 max_results=max_results,
                 page_token=page_token,
@@ -122,7 +123,7 @@ class Containers(Base):
                 values["name"] = renamed
             schemas = containers.list_schemas(connection, catalog.id, None, _EVERY)  # by their names before
             containers.update_catalog(connection, catalog.id, touched(principal, values))
-            acts.changed(connection, principal.name, "update", "catalog", name, **described_change(values))
+            self._updated(connection, principal, "catalog", name, values)
             if renamed != name:
                 for schema in schemas:
                     self._models_moved(connection, schema, SchemaName(renamed, schema.name.schema))
@@ -148,6 +149,7 @@ class Containers(Base):
                         )
                     self._delete_schema(connection, schema, force=force)
                 containers.delete_catalog(connection, catalog.id)
+                grants.forget(connection, [catalog.id])
                 acts.changed(connection, principal.name, "delete", "catalog", name, force=force)
         except IntegrityError as error:
             raise Conflict(f"Something was created in catalog '{name}' while it was deleted; try again.") from error
@@ -174,7 +176,7 @@ class Containers(Base):
         gone = f"Catalog '{full_name.catalog}' does not exist."
         with races(f"Schema '{full_name}' already exists.", gone), self.database.write() as connection:
             parent = self._catalog(connection, full_name.catalog)
-            require(principal, Act.CREATE_IN, parent.securable)
+            require(principal, Act.CREATE_SCHEMA, parent.securable)
             _refuse_system(parent.name)
             containers.insert_schema(connection, values | {"catalog_id": parent.id})
             acts.changed(connection, principal.name, "create", "schema", str(full_name))
@@ -194,9 +196,10 @@ class Containers(Base):
         with self.database.read() as connection:
             parent = self._catalog(connection, fold_name(catalog, "catalog"))
             require(principal, Act.SEE, parent.securable)
+            reach = Reach(principal=principal, kind="schema")
             return visible_page(
                 principal,
-                lambda after, limit: containers.list_schemas(connection, parent.id, after, limit),
+                lambda after, limit: containers.list_schemas(connection, parent.id, after, limit, reach),
                 lambda schema: schema.name.schema,
                 max_results=max_results,
                 page_token=page_token,
@@ -226,7 +229,7 @@ class Containers(Base):
                 _refuse_default_of_main(name, "renamed")
                 values["name"] = renamed.schema
             containers.update_schema(connection, schema.id, touched(principal, values))
-            acts.changed(connection, principal.name, "update", "schema", str(name), **described_change(values))
+            self._updated(connection, principal, "schema", name, values)
             if renamed != name:
                 self._models_moved(connection, schema, renamed)
             return self._schema(connection, renamed)
@@ -257,6 +260,7 @@ class Containers(Base):
         if held:
             self._empty_schema(connection, schema)
         containers.delete_schema(connection, schema.id)
+        grants.forget(connection, [schema.id])
 
     def _empty_schema(self, connection: Connection, schema: Schema) -> None:
         for table, managed in ((store_schema.tables, TableType.MANAGED), (store_schema.volumes, VolumeType.MANAGED)):
@@ -268,7 +272,12 @@ class Containers(Base):
         if models:
             names = [ObjectName(schema.name.catalog, schema.name.schema, row.name) for row in models]
             self._hooks_for(names).deleted(connection, names)
-        objects.delete_rows_in(connection, schema.id)
+        grants.forget(connection, objects.delete_rows_in(connection, schema.id))
+
+    def _delete(self, connection: Connection, table: Table, object_id: str) -> None:
+        """Remove an object of a schema with its grants."""
+        objects.delete_row(connection, table, object_id)
+        grants.forget(connection, [object_id])
 
     def _models_moved(self, connection: Connection, schema: Schema, renamed: SchemaName) -> None:
         rows = objects.list_rows(connection, store_schema.models, schema.id, None, _EVERY)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from millpond.catalog.domain import Function, ObjectName, SchemaName
 from millpond.catalog.names import check_text
-from millpond.catalog.service.base import clean_properties, described_change, new_values, races, touched
+from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.volumes import Volumes
 from millpond.catalog.store import objects
 from millpond.catalog.store.rows import function_of
@@ -39,7 +39,7 @@ class Functions(Volumes):
         values |= {"definition": dict(definition), "properties": clean_properties(properties)}
         taken, gone = f"Function '{name}' already exists.", f"Schema '{name.schema_name}' does not exist."
         with races(taken, gone), self.database.write() as connection:
-            schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
+            schema = self._schema_for(connection, principal, name, Act.CREATE_FUNCTION)
             objects.insert_row(connection, functions, values | {"schema_id": schema.id})
             acts.changed(connection, principal.name, "create", "function", str(name))
             return self._function(connection, name)
@@ -61,7 +61,7 @@ class Functions(Volumes):
     ) -> Page[Function]:
         """Functions of a schema that the principal may see, by name. Raises NotFound for the schema."""
         return self._list_in_schema(
-            principal, schema, functions, function_of, max_results=max_results, page_token=page_token
+            principal, schema, "function", functions, function_of, max_results=max_results, page_token=page_token
         )
 
     def update_function(self, principal: Principal, name: ObjectName, *, owner: str | None = None) -> Function:
@@ -71,7 +71,7 @@ class Functions(Volumes):
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
             objects.update_row(connection, functions, function.id, touched(principal, values))
-            acts.changed(connection, principal.name, "update", "function", str(name), **described_change(values))
+            self._updated(connection, principal, "function", name, values)
             return self._function(connection, name)
 
     def drop_function(self, principal: Principal, name: ObjectName) -> None:
@@ -79,7 +79,7 @@ class Functions(Volumes):
         with self.database.write() as connection:
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
-            objects.delete_row(connection, functions, function.id)
+            self._delete(connection, functions, function.id)
             acts.changed(connection, principal.name, "drop", "function", str(name))
 
     def _function(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Function:

@@ -5,10 +5,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Select
 
-from millpond.catalog.domain import SYSTEM_CATALOG, Model, ObjectName, SchemaName
-from millpond.catalog.service.base import clean_comment, described_change, new_values, races, touched
+from millpond.catalog.domain import Model, ObjectName, SchemaName
+from millpond.catalog.service.base import clean_comment, new_values, races, touched
 from millpond.catalog.service.tables import Tables
 from millpond.catalog.store import objects
+from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import model_of
 from millpond.catalog.store.schema import models
 from millpond.identity import acts
@@ -35,7 +36,9 @@ class Models(Tables):
         page_token: str | None = None,
     ) -> Page[Model]:
         """Models of a schema that the principal may see, by name. Raises NotFound for the schema."""
-        return self._list_in_schema(principal, schema, models, model_of, max_results=max_results, page_token=page_token)
+        return self._list_in_schema(
+            principal, schema, "model", models, model_of, max_results=max_results, page_token=page_token
+        )
 
     def model_in(self, connection: Connection, principal: Principal, name: ObjectName, *, act: Act) -> Model:
         """The model with a name, to which the principal may do `act`. Raises NotFound, PermissionDenied."""
@@ -51,27 +54,21 @@ class Models(Tables):
         return None if row is None else model_of(row)
 
     def model_names(self, principal: Principal, act: Act) -> Select[tuple[str]]:
-        """Full names of the models to which a principal may do `act`, for use inside a query: `access.allows` as SQL.
-
-        Not for administrators, who may do all.
-        """
-        reads = act in {Act.SEE, Act.READ, Act.USE}
-        names = (principal.name, *principal.groups)
-        return objects.select_full_names(models, names, SYSTEM_CATALOG if reads else None)
+        """Full names of the models to which a principal may do `act`, for use inside a query."""
+        return objects.select_full_names(models, Reach(principal=principal, kind="model", act=act))
 
     def find_model_names(
         self, connection: Connection, principal: Principal, *, catalog: str | None, after: str | None, limit: int
     ) -> Sequence[str]:
         """Full names, in their order, of the models that a principal may see: of one catalog or of all."""
-        owners = None if principal.is_admin else (principal.name, *principal.groups)
-        query = objects.select_full_names(models, owners, SYSTEM_CATALOG)
+        query = self.model_names(principal, Act.SEE)
         return objects.page_of_full_names(connection, query, catalog=catalog, after=after, limit=limit)
 
     def create_model_in(
         self, connection: Connection, principal: Principal, name: ObjectName, *, comment: str | None = None
     ) -> Model:
         """A new row. Raises NotFound for the schema, AlreadyExists, PermissionDenied."""
-        schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
+        schema = self._schema_for(connection, principal, name, Act.CREATE_MODEL)
         taken, gone = f"Model '{name}' already exists.", f"Schema '{name.schema_name}' does not exist."
         with races(taken, gone):
             values = new_values(principal, name.name, comment) | {"schema_id": schema.id}
@@ -100,17 +97,17 @@ class Models(Tables):
             if new_name.catalog != name.catalog:
                 raise InvalidArgument(f"Model '{name}' cannot move to catalog '{new_name.catalog}'.")
             values["name"] = new_name.name
-            values["schema_id"] = self._schema_for(connection, principal, new_name, Act.CREATE_IN).id
+            values["schema_id"] = self._schema_for(connection, principal, new_name, Act.CREATE_MODEL).id
         target = new_name or name
         with races(f"Model '{target}' already exists.", f"Schema '{target.schema_name}' does not exist."):
             objects.update_row(connection, models, model.id, touched(principal, values))
-        acts.changed(connection, principal.name, "update", "model", str(name), **described_change(values))
+        self._updated(connection, principal, "model", name, values)
         return self.model_in(connection, principal, target, act=Act.SEE)
 
     def delete_model_in(self, connection: Connection, principal: Principal, name: ObjectName) -> Model:
         """Remove the row and return what it was. Raises NotFound, PermissionDenied."""
         model = self.model_in(connection, principal, name, act=Act.MANAGE)
-        objects.delete_row(connection, models, model.id)
+        self._delete(connection, models, model.id)
         acts.changed(connection, principal.name, "delete", "model", str(name))
         return model
 

@@ -9,12 +9,12 @@ from sqlalchemy import Connection
 from millpond.catalog import locations
 from millpond.catalog.domain import Column, ObjectName, SchemaName, StagedTable, Table, TableConstraint, TableType
 from millpond.catalog.names import check_text
-from millpond.catalog.service.base import clean_properties, described_change, new_values, races, touched
+from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.paths import Paths
 from millpond.catalog.store import housekeeping, objects
 from millpond.catalog.store.rows import columns_json, constraints_json, table_of
 from millpond.catalog.store.schema import tables
-from millpond.identity import acts
+from millpond.identity import acts, grants
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
@@ -61,7 +61,9 @@ class Tables(Paths):
         page_token: str | None = None,
     ) -> Page[Table]:
         """Tables and views of a schema that the principal may see, by name. Raises NotFound for the schema."""
-        return self._list_in_schema(principal, schema, tables, table_of, max_results=max_results, page_token=page_token)
+        return self._list_in_schema(
+            principal, schema, "table", tables, table_of, max_results=max_results, page_token=page_token
+        )
 
     def stage_table(self, principal: Principal, name: ObjectName, location: str | None = None) -> StagedTable:
         """A place for a new table: of our choice (managed), or `location` (external). Nothing is visible yet.
@@ -71,7 +73,7 @@ class Tables(Paths):
         staged_id = new_id()
         place = self._external_place(principal, location) if location is not None else None
         with self.database.write() as connection:
-            schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
+            schema = self._schema_for(connection, principal, name, Act.CREATE_TABLE)
             self._refuse_taken(connection, principal, name)
             managed = place is None
             if place is None:
@@ -114,7 +116,7 @@ class Tables(Paths):
         }
         taken, gone = f"Table '{staged.name}' already exists.", f"Schema '{staged.name.schema_name}' does not exist."
         with races(taken, gone), self.database.write() as connection:
-            schema = self._schema_for(connection, principal, staged.name, Act.CREATE_IN)
+            schema = self._schema_for(connection, principal, staged.name, Act.CREATE_TABLE)
             if not housekeeping.take_staged(connection, staged.id):
                 raise FailedPrecondition(f"The staging of table '{staged.name}' has expired; create it again.")
             if not (is_view or staged.managed) and housekeeping.location_in_use(connection, staged.storage_location):
@@ -136,7 +138,7 @@ class Tables(Paths):
             values["properties"] = clean_properties(properties)
         with self.database.write() as connection:
             current = self._table_by_id(connection, table)
-            require(principal, Act.WRITE, current.securable)
+            require(principal, Act.ALTER, current.securable)
             objects.update_row(connection, tables, table.id, touched(principal, values))
             acts.changed(connection, principal.name, "record columns", "table", str(current.name))
             return self._table_by_id(connection, table)
@@ -193,7 +195,8 @@ class Tables(Paths):
     ) -> Table:
         """The table after a change of what is not None. Raises NotFound, InvalidArgument, PermissionDenied."""
         values = self._changes(comment=comment, owner=owner, properties=properties)
-        return self._change_table(principal, name, lambda _table: values)
+        act = Act.ALTER if owner is None else Act.MANAGE
+        return self._change_table(principal, name, lambda _table: values, act=act)
 
     def rename_table(self, principal: Principal, name: ObjectName, new_name: ObjectName) -> Table:
         """The table under another name, also in another schema of its catalog; its files stay where they are.
@@ -210,9 +213,11 @@ class Tables(Paths):
             require(principal, Act.MANAGE, table.securable)
             schema_id = table.schema_id
             if new_name.schema_name != name.schema_name:
-                schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_IN).id
+                schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_TABLE).id
             values = touched(principal, {"name": new_name.name, "schema_id": schema_id})
             objects.update_row(connection, tables, table.id, values)
+            if schema_id != table.schema_id:
+                grants.rights_changed(connection)  # it inherits others
             acts.changed(connection, principal.name, "rename", "table", str(name), new_name=str(new_name))
             return self._table(connection, new_name)
 
@@ -224,7 +229,7 @@ class Tables(Paths):
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
-            objects.delete_row(connection, tables, table.id)
+            self._delete(connection, tables, table.id)
             if table.table_type is TableType.MANAGED:
                 self._purge_later(connection, table.storage_location, f"table {name}")
             acts.changed(connection, principal.name, "drop", "table", str(name))
@@ -257,14 +262,19 @@ class Tables(Paths):
         return self._change_table(principal, name, change)
 
     def _change_table(
-        self, principal: Principal, name: ObjectName, change: Callable[[Table], Mapping[str, Any]]
+        self,
+        principal: Principal,
+        name: ObjectName,
+        change: Callable[[Table], Mapping[str, Any]],
+        *,
+        act: Act = Act.MANAGE,
     ) -> Table:
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
-            require(principal, Act.MANAGE, table.securable)
+            require(principal, act, table.securable)
             values = change(table)
             objects.update_row(connection, tables, table.id, touched(principal, values))
-            acts.changed(connection, principal.name, "update", "table", str(name), **described_change(values))
+            self._updated(connection, principal, "table", name, values)
             return self._table(connection, name)
 
     def _table(self, connection: Connection, name: ObjectName, *, lock: bool = False) -> Table:

@@ -4,7 +4,7 @@ from typing import Any
 
 from millpond.catalog import locations
 from millpond.catalog.domain import ObjectName, SchemaName, Volume, VolumeType
-from millpond.catalog.service.base import described_change, new_values, races, touched
+from millpond.catalog.service.base import new_values, races, touched
 from millpond.catalog.service.models import Models
 from millpond.catalog.store import housekeeping, objects
 from millpond.catalog.store.rows import volume_of
@@ -42,7 +42,7 @@ class Volumes(Models):
         values = new_values(principal, name.name, comment) | {"id": volume_id, "volume_type": volume_type.value}
         taken, gone = f"Volume '{name}' already exists.", f"Schema '{name.schema_name}' does not exist."
         with races(taken, gone), self.database.write() as connection:
-            schema = self._schema_for(connection, principal, name, Act.CREATE_IN)
+            schema = self._schema_for(connection, principal, name, Act.CREATE_VOLUME)
             if place is not None and housekeeping.location_in_use(connection, place):
                 raise InvalidArgument(f"The location '{place}' overlaps that of another table or volume.")
             root = place or locations.join(self._root_for(connection, schema), "volumes", principal.id, volume_id)
@@ -80,7 +80,7 @@ class Volumes(Models):
     ) -> Page[Volume]:
         """Volumes of a schema that the principal may see, by name. Raises NotFound for the schema."""
         return self._list_in_schema(
-            principal, schema, volumes, volume_of, max_results=max_results, page_token=page_token
+            principal, schema, "volume", volumes, volume_of, max_results=max_results, page_token=page_token
         )
 
     def update_volume(
@@ -103,7 +103,7 @@ class Volumes(Models):
             require(principal, Act.MANAGE, volume.securable)
             values["name"] = renamed.name
             objects.update_row(connection, volumes, volume.id, touched(principal, values))
-            acts.changed(connection, principal.name, "update", "volume", str(name), **described_change(values))
+            self._updated(connection, principal, "volume", name, values)
             return self._volume(connection, renamed)
 
     def drop_volume(self, principal: Principal, name: ObjectName) -> Volume:
@@ -114,7 +114,7 @@ class Volumes(Models):
         with self.database.write() as connection:
             volume = self._volume(connection, name, lock=True)
             require(principal, Act.MANAGE, volume.securable)
-            objects.delete_row(connection, volumes, volume.id)
+            self._delete(connection, volumes, volume.id)
             if volume.volume_type is VolumeType.MANAGED:
                 self._purge_later(connection, volume.storage_location, f"volume {name}")
             acts.changed(connection, principal.name, "drop", "volume", str(name))

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from millpond.catalog.domain import Catalog, Schema, SchemaName
+from millpond.catalog.store.reach import EVERYTHING, Reach
 from millpond.catalog.store.schema import catalogs, functions, models, schemas, tables, volumes
 
 _KINDS_IN_SCHEMA = {"table": tables, "volume": volumes, "function": functions, "model": models}
@@ -41,9 +42,9 @@ def find_catalog(connection: Connection, name: str, *, lock: bool = False) -> Ca
     return catalog_of(row) if row else None
 
 
-def list_catalogs(connection: Connection, after: str | None, limit: int) -> list[Catalog]:
-    """Catalogs in the order of their names."""
-    query = select(catalogs).order_by(catalogs.c.name).limit(limit)
+def list_catalogs(connection: Connection, after: str | None, limit: int, reach: Reach) -> list[Catalog]:
+    """Catalogs within reach, in the order of their names."""
+    query = reach.narrow(select(catalogs), catalogs).order_by(catalogs.c.name).limit(limit)
     if after is not None:
         query = query.where(catalogs.c.name > after)
     return [catalog_of(row) for row in connection.execute(query)]
@@ -71,9 +72,12 @@ def find_schema(connection: Connection, name: SchemaName, *, lock: bool = False)
     return schema_of(row) if row else None
 
 
-def list_schemas(connection: Connection, catalog_id: str, after: str | None, limit: int) -> list[Schema]:
-    """Schemas of a catalog in the order of their names."""
-    query = select_schemas().where(schemas.c.catalog_id == catalog_id).order_by(schemas.c.name).limit(limit)
+def list_schemas(
+    connection: Connection, catalog_id: str, after: str | None, limit: int, reach: Reach = EVERYTHING
+) -> list[Schema]:
+    """Schemas of a catalog within reach, in the order of their names."""
+    query = reach.narrow(select_schemas(), schemas, catalogs)
+    query = query.where(schemas.c.catalog_id == catalog_id).order_by(schemas.c.name).limit(limit)
     if after is not None:
         query = query.where(schemas.c.name > after)
     return [schema_of(row) for row in connection.execute(query)]

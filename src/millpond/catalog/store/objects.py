@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, update
 
 from millpond.catalog.names import ObjectName
 from millpond.catalog.store.containers import described
+from millpond.catalog.store.reach import EVERYTHING, Reach
 from millpond.catalog.store.schema import catalogs, functions, models, schemas, tables, volumes
 
 
@@ -18,6 +19,7 @@ def in_schema(row: Any) -> dict[str, Any]:
         "name": ObjectName(row.catalog_name, row.schema_name, row.name),
         "schema_id": row.schema_id,
         "schema_owner": row.schema_owner,
+        "catalog_id": row.catalog_id,
         "catalog_owner": row.catalog_owner,
     }
 
@@ -44,9 +46,12 @@ def find_row_by_id(connection: Connection, table: Table, object_id: str) -> Any 
     return connection.execute(select_objects(table).where(table.c.id == object_id)).first()
 
 
-def list_rows(connection: Connection, table: Table, schema_id: str, after: str | None, limit: int) -> Sequence[Any]:
-    """Rows of a schema's objects in the order of their names."""
-    query = select_objects(table).where(table.c.schema_id == schema_id).order_by(table.c.name).limit(limit)
+def list_rows(
+    connection: Connection, table: Table, schema_id: str, after: str | None, limit: int, reach: Reach = EVERYTHING
+) -> Sequence[Any]:
+    """Rows of a schema's objects within reach, in the order of their names."""
+    query = reach.narrow(select_objects(table), table, schemas, catalogs)
+    query = query.where(table.c.schema_id == schema_id).order_by(table.c.name).limit(limit)
     if after is not None:
         query = query.where(table.c.name > after)
     return connection.execute(query).all()
@@ -79,6 +84,7 @@ def select_objects(table: Table) -> Select[Any]:
             table,
             schemas.c.name.label("schema_name"),
             schemas.c.owner.label("schema_owner"),
+            schemas.c.catalog_id,
             catalogs.c.name.label("catalog_name"),
             catalogs.c.owner.label("catalog_owner"),
         )
@@ -87,19 +93,13 @@ def select_objects(table: Table) -> Select[Any]:
     )
 
 
-def select_full_names(table: Table, owners: Sequence[str] | None, public_catalog: str | None) -> Select[tuple[str]]:
-    """Full names of the objects that one of `owners` owns, itself or through a container, or that lie in a catalog.
-
-    All objects when `owners` is None.
-    """
+def select_full_names(table: Table, reach: Reach) -> Select[tuple[str]]:
+    """Full names of the objects within reach."""
     full_name = catalogs.c.name + "." + schemas.c.name + "." + table.c.name
     query = select(full_name.label("full_name")).select_from(table)
     query = query.join(schemas, schemas.c.id == table.c.schema_id)
     query = query.join(catalogs, catalogs.c.id == schemas.c.catalog_id)
-    if owners is None:
-        return query
-    reach = or_(*(owned.c.owner.in_(owners) for owned in (table, schemas, catalogs)))
-    return query.where(reach if public_catalog is None else or_(reach, catalogs.c.name == public_catalog))
+    return reach.narrow(query, table, schemas, catalogs)
 
 
 def page_of_full_names(
@@ -115,10 +115,13 @@ def page_of_full_names(
     return connection.execute(query).scalars().all()
 
 
-def delete_rows_in(connection: Connection, schema_id: str) -> None:
-    """Remove every object of a schema."""
+def delete_rows_in(connection: Connection, schema_id: str) -> Sequence[str]:
+    """Remove every object of a schema; returns their ids."""
+    ids: list[str] = []
     for table in (tables, volumes, functions, models):
-        connection.execute(delete(table).where(table.c.schema_id == schema_id))
+        query = delete(table).where(table.c.schema_id == schema_id).returning(table.c.id)
+        ids += connection.execute(query).scalars()
+    return ids
 
 
 def all_rows(connection: Connection, table: Table) -> Sequence[Any]:
