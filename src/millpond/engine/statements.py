@@ -7,7 +7,7 @@ or (CREATE TABLE AS, CREATE VIEW, DESCRIBE SELECT, ...) None, which means that t
 from collections.abc import Callable
 
 from millpond.engine.errors import unsupported
-from millpond.engine.syntax import alter, inspect, objects, tables
+from millpond.engine.syntax import alter, grants, inspect, objects, tables
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.model import Command
 
@@ -61,12 +61,12 @@ def _replace(cursor: Cursor) -> Command | None:
 
 def _alter(cursor: Cursor) -> Command | None:
     cursor.expect("ALTER")
-    kind = objects.object_kind(cursor)
+    kind = "MODEL" if cursor.accept("MODEL") else objects.object_kind(cursor)
     if kind in ("TABLE", "VIEW"):
         return alter.alter_relation(cursor, view=kind == "VIEW")
-    if kind in ("CATALOG", "SCHEMA", "VOLUME"):
+    if kind is not None:
         return objects.alter(cursor, kind)
-    raise cursor.error("expected TABLE, VIEW, CATALOG, SCHEMA or VOLUME")
+    raise cursor.error("expected TABLE, VIEW, CATALOG, SCHEMA, VOLUME, FUNCTION or MODEL")
 
 
 def _set(cursor: Cursor) -> Command | None:
@@ -85,10 +85,12 @@ _VERBS: dict[str, Callable[[Cursor], Command | None]] = {
     "DESC": inspect.describe,
     "DESCRIBE": inspect.describe,
     "DROP": objects.drop,
+    "GRANT": grants.grant,
     "MSCK": _msck,
     "OPTIMIZE": tables.optimize,
     "REPLACE": _replace,
     "RESTORE": tables.restore,
+    "REVOKE": grants.revoke,
     "SET": _set,
     "SHOW": inspect.show,
     "TRUNCATE": tables.truncate,

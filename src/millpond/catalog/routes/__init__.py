@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from millpond.catalog.files import Files
 from millpond.catalog.routes.credentials import credentials_router, version_credentials_router
 from millpond.catalog.routes.files import files_router
+from millpond.catalog.routes.grants import grants_router
 from millpond.catalog.routes.unity import containers_router, metastore_router, objects_router
 from millpond.catalog.service import CatalogService
 from millpond.identity.credentials import Signer
@@ -30,6 +31,7 @@ def router(
         containers_router(catalog),
         objects_router(catalog, s3),
         metastore_router(catalog, workspace_id),
+        grants_router(catalog),
         credentials_router(catalog, s3),
         files_router(files, signer=signer, base_url=base_url),
     )

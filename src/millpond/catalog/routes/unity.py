@@ -66,6 +66,11 @@ class Caller:
         """Sail takes a MANAGED Delta table for one whose commits the catalog keeps, and fails to read it."""
         return not self._agent.startswith("sail/")
 
+    @property
+    def writes_blanks(self) -> bool:
+        """`unitycatalog-client` knows privileges as `USE CATALOG`, the Databricks SDK as `USE_CATALOG`."""
+        return self._agent.startswith("openapi-generator")
+
     def table(self, table: Table, metastore_id: str, **options: bool) -> dict[str, Any]:
         """The table as this client can read it."""
         info = wire.table_json(table, metastore_id, **options)

@@ -19,6 +19,7 @@ from millpond.catalog.store.reach import EVERYTHING, Reach
 from millpond.identity import acts, grants
 from millpond.identity.access import Act, Securable, allows, require
 from millpond.identity.domain import Principal
+from millpond.identity.grants import GrantService
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import AlreadyExists, InvalidArgument, NotFound
@@ -75,6 +76,7 @@ class Base:
     ) -> None:
         """`private_locations` (the data directory) are refused as paths; `find_owner` gives a principal's name."""
         self.database = database
+        self.grants = GrantService(database)
         self.storages = storages
         self.storage_root = locations.canonical(storage_root)
         self._private = tuple(locations.canonical(item) for item in private_locations)

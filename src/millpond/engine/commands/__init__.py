@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from millpond.engine.commands import alter, containers, create, describe, maintain, session, show, tables
+from millpond.engine.commands import alter, containers, create, describe, grants, maintain, session, show, tables
 from millpond.engine.commands.context import CommandContext, SessionState, reconcile_columns
 from millpond.engine.syntax import model
 
@@ -47,12 +47,14 @@ _HANDLERS: dict[type[model.Command], Callable[[Any, CommandContext], pa.Table]] 
     model.DescribeHistory: describe.history,
     model.DescribeObject: describe.describe_object,
     model.DescribeTable: describe.describe_table,
+    model.Grant: grants.change,
     model.Optimize: maintain.optimize,
     model.RestoreTable: maintain.restore,
     model.Show: show.show,
     model.ShowColumns: show.show_columns,
     model.ShowCreateTable: show.show_create_table,
     model.ShowCurrentSchema: session.show_current_schema,
+    model.ShowGrants: grants.show,
     model.ShowPartitions: show.show_partitions,
     model.ShowTableProperties: show.show_properties,
     model.TruncateTable: maintain.truncate,

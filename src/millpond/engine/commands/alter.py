@@ -49,7 +49,9 @@ def alter_table(command: AlterTable, context: CommandContext) -> pa.Table:
             return nothing()
         if is_view or table.data_source_format != "DELTA":
             return _alter_catalog_only(context, table, action)
-    target = delta_target(context, command.table, Act.MANAGE, operation="ALTER TABLE")
+    # a key or check binds who writes and other tables, so it is for who manages the table
+    act = Act.MANAGE if isinstance(action, AddConstraint | DropConstraint) else Act.ALTER
+    target = delta_target(context, command.table, act, operation="ALTER TABLE")
     handler: Callable[[CommandContext, Target, Any], None] | None = _ACTIONS.get(type(action))
     if handler is None:
         raise unsupported("This ALTER TABLE needs a table of the catalog, not a path.")
@@ -209,7 +211,7 @@ _ACTIONS: dict[type, Callable[[CommandContext, Target, Any], None]] = {
 def comment_on_table(command: CommentOn, context: CommandContext) -> pa.Table:
     """COMMENT ON TABLE or VIEW: in the Delta log's description where there is one, and in the catalog."""
     table = find_table(context, command.name)
-    require(context.principal, Act.MANAGE, table.securable)
+    require(context.principal, Act.ALTER, table.securable)
     if table.data_source_format == "DELTA":
         alter.set_description(context.storage(table.storage_location), context.author, command.comment)
     context.catalog.update_table(context.principal, table.name, comment=command.comment or "")
@@ -217,7 +219,7 @@ def comment_on_table(command: CommentOn, context: CommandContext) -> pa.Table:
 
 
 def comment_on_column(command: CommentOn, context: CommandContext) -> pa.Table:
-    target = delta_target(context, TableRef(name=command.name[:-1]), Act.MANAGE, operation="COMMENT ON COLUMN")
+    target = delta_target(context, TableRef(name=command.name[:-1]), Act.ALTER, operation="COMMENT ON COLUMN")
     path = command.name[-1:]
     alter.change(target.storage, context.author, lambda state: schema.plan_column_comment(state, path, command.comment))
     record(context, target)

@@ -8,7 +8,14 @@ import pyarrow as pa
 from millpond.catalog.domain import VolumeType
 from millpond.engine.commands.answer import nothing
 from millpond.engine.commands.context import CommandContext, missing_container
-from millpond.engine.errors import AnalysisError, catalog_not_found, quoted, schema_not_found, unsupported
+from millpond.engine.errors import (
+    AnalysisError,
+    catalog_not_found,
+    quoted,
+    schema_not_found,
+    table_not_found,
+    unsupported,
+)
 from millpond.engine.syntax.model import (
     AlterObject,
     CommentOn,
@@ -79,7 +86,7 @@ def create_volume(command: CreateVolume, context: CommandContext) -> pa.Table:
 
 def drop(command: Drop, context: CommandContext) -> pa.Table:
     """DROP CATALOG, SCHEMA, VOLUME or FUNCTION."""
-    with _known(command.kind, command.name, if_exists=command.if_exists):
+    with known(command.kind, command.name, if_exists=command.if_exists):
         if command.kind == "CATALOG":
             context.catalog.delete_catalog(context.principal, command.name[0], force=command.cascade)
         elif command.kind == "SCHEMA":
@@ -92,15 +99,27 @@ def drop(command: Drop, context: CommandContext) -> pa.Table:
 
 
 def alter(command: AlterObject, context: CommandContext) -> pa.Table:
-    with _known(command.kind, command.name):
+    with known(command.kind, command.name):
         if command.kind == "CATALOG":
             renamed = command.rename_to[0] if command.rename_to else None
             context.catalog.update_catalog(context.principal, command.name[0], new_name=renamed, owner=command.owner)
         elif command.kind == "SCHEMA":
             _alter_schema(command, context)
-        else:
+        elif command.kind == "VOLUME":
             _alter_volume(command, context)
+        else:
+            _give(command, context)
     return nothing()
+
+
+def _give(command: AlterObject, context: CommandContext) -> None:
+    """ALTER FUNCTION or MODEL ... OWNER TO."""
+    name = context.object_name(command.name)
+    if command.kind == "FUNCTION":
+        context.catalog.update_function(context.principal, name, owner=command.owner)
+        return
+    with context.catalog.database.write() as connection:
+        context.catalog.update_model_in(connection, context.principal, name, owner=command.owner)
 
 
 def _alter_schema(command: AlterObject, context: CommandContext) -> None:
@@ -127,7 +146,7 @@ def _alter_volume(command: AlterObject, context: CommandContext) -> None:
 def comment_on(command: CommentOn, context: CommandContext) -> pa.Table:
     """COMMENT ON CATALOG, SCHEMA or VOLUME; NULL is the empty comment."""
     text = command.comment or ""
-    with _known(command.kind, command.name):
+    with known(command.kind, command.name):
         if command.kind == "CATALOG":
             context.catalog.update_catalog(context.principal, command.name[0], comment=text)
         elif command.kind == "SCHEMA":
@@ -140,7 +159,7 @@ def comment_on(command: CommentOn, context: CommandContext) -> pa.Table:
 
 
 @contextmanager
-def _known(kind: str, name: Name, *, if_exists: bool = False) -> Iterator[None]:
+def known(kind: str, name: Name, *, if_exists: bool = False) -> Iterator[None]:
     """Say NotFound and not-empty as Spark does; with `if_exists`, a missing object is no error."""
     try:
         yield
@@ -164,6 +183,8 @@ def _missing(kind: str, name: Name) -> AnalysisError:
         return catalog_not_found(name[0])
     if kind == "SCHEMA":
         return schema_not_found(name)
+    if kind == "TABLE":
+        return table_not_found(name)
     error_class, state = {"FUNCTION": ("ROUTINE_NOT_FOUND", "42883")}.get(kind, (f"{kind}_NOT_FOUND", "42704"))
     return AnalysisError(error_class, f"The {kind.lower()} {quoted(name)} cannot be found.", sql_state=state)
 

@@ -2,6 +2,7 @@
 
 from millpond.engine.syntax.columns import table_ref
 from millpond.engine.syntax.cursor import Cursor
+from millpond.engine.syntax.grants import show_grants
 from millpond.engine.syntax.model import (
     Command,
     DescribeDetail,
@@ -82,6 +83,8 @@ def show(cursor: Cursor) -> Command | None:
         cursor.take()
         cursor.take()
         return _listing(cursor, "FUNCTIONS")
+    if cursor.accept_any("GRANTS", "GRANT"):
+        return show_grants(cursor)
     if cursor.accept("COLUMNS"):
         return _columns(cursor)
     if cursor.accept("TBLPROPERTIES"):

@@ -137,7 +137,7 @@ class CommentOn(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class AlterObject(Command):
-    """ALTER CATALOG, SCHEMA or VOLUME: exactly one of the changes is set."""
+    """ALTER CATALOG, SCHEMA, VOLUME, FUNCTION or MODEL: exactly one of the changes is set."""
 
     kind: str
     name: Name
@@ -145,6 +145,29 @@ class AlterObject(Command):
     rename_to: Name | None = None
     set_properties: Mapping[str, str] | None = None
     unset_properties: tuple[str, ...] | None = None
+
+
+# -- grants -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant(Command):
+    """GRANT or REVOKE of privileges, as they are written, on an object."""
+
+    privileges: tuple[str, ...]
+    kind: str
+    name: Name
+    principal: str
+    revoke: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowGrants(Command):
+    """SHOW GRANTS, of one principal or of all."""
+
+    kind: str
+    name: Name
+    principal: str | None = None
 
 
 # -- tables -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from millpond.engine.syntax.model import (
 )
 
 _PROPERTY_WORDS = (("WITH", "DBPROPERTIES"), ("WITH", "PROPERTIES"), ("OPTIONS",))
-_PARTS = {"CATALOG": 1, "SCHEMA": 2, "VOLUME": 3, "TABLE": 3, "VIEW": 3, "FUNCTION": 3, "COLUMN": 4, "MODEL": 3}
+PARTS = {"CATALOG": 1, "SCHEMA": 2, "VOLUME": 3, "TABLE": 3, "VIEW": 3, "FUNCTION": 3, "COLUMN": 4, "MODEL": 3}
+"""How many parts the name of a kind of object has at most."""
 
 
 def object_kind(cursor: Cursor) -> str | None:
@@ -54,7 +55,7 @@ def _catalog_name(cursor: Cursor) -> str:
 def create(cursor: Cursor, kind: str, *, external: bool = False) -> Command:
     """The rest of `CREATE CATALOG | SCHEMA | VOLUME`, after that word."""
     if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
-    name = cursor.name(at_most=_PARTS[kind])
+    name = cursor.name(at_most=PARTS[kind])
     options: dict[str, Any] = {}
     while _option(cursor, kind, options):
         pass
@@ -93,7 +94,7 @@ def drop(cursor: Cursor) -> Command | None:
     if kind is None or (materialized and kind != "VIEW"):
         return None
     if_exists = cursor.accept("IF", "EXISTS")
-    name = cursor.name(at_most=_PARTS[kind])
+    name = cursor.name(at_most=PARTS[kind])
     cascade = False
     if kind in ("CATALOG", "SCHEMA"):
         cascade = cursor.accept_any("RESTRICT", "CASCADE") == "CASCADE"
@@ -113,7 +114,7 @@ def comment_on(cursor: Cursor) -> Command:
     kind = "COLUMN" if cursor.accept("COLUMN") else object_kind(cursor)
     if kind is None:
         cursor.fail("expected CATALOG, SCHEMA, TABLE, VIEW, COLUMN, VOLUME or FUNCTION")
-    name = cursor.name(at_most=_PARTS[kind])
+    name = cursor.name(at_most=PARTS[kind])
     if kind == "COLUMN" and len(name) < 2:
         cursor.fail("a column is named with its table: table.column")
     cursor.expect("IS")
@@ -121,8 +122,8 @@ def comment_on(cursor: Cursor) -> Command:
 
 
 def alter(cursor: Cursor, kind: str) -> Command:
-    """The rest of `ALTER CATALOG | SCHEMA | VOLUME`, after that word."""
-    name: Name = cursor.name(at_most=_PARTS[kind])
+    """The rest of `ALTER CATALOG | SCHEMA | VOLUME | FUNCTION | MODEL`, after that word."""
+    name: Name = cursor.name(at_most=PARTS[kind])
     if cursor.accept("SET", "OWNER", "TO") or cursor.accept("OWNER", "TO"):
         return AlterObject(kind=kind, name=name, owner=owner_name(cursor))
     if kind == "SCHEMA" and (cursor.accept("SET", "DBPROPERTIES") or cursor.accept("SET", "PROPERTIES")):
@@ -130,7 +131,7 @@ def alter(cursor: Cursor, kind: str) -> Command:
     if kind == "SCHEMA" and (cursor.accept("UNSET", "DBPROPERTIES") or cursor.accept("UNSET", "PROPERTIES")):
         return AlterObject(kind=kind, name=name, unset_properties=cursor.in_parentheses(property_key))
     if kind in ("CATALOG", "VOLUME") and cursor.accept("RENAME", "TO"):
-        return AlterObject(kind=kind, name=name, rename_to=cursor.name(at_most=_PARTS[kind]))
+        return AlterObject(kind=kind, name=name, rename_to=cursor.name(at_most=PARTS[kind]))
     raise cursor.error("this change is not known")
 
 
