@@ -52,8 +52,10 @@ def cli_page() -> str:
     for name in cli.list_commands(context):
         command = cli.get_command(context, name)
         assert command is not None
-        help_text = command.get_help(click.Context(command, info_name=f"millpond {name}", max_content_width=100))
-        parts.append(f"## `millpond {name}`\n\n```text\n{help_text}\n```\n\n")
+        inner = command.commands if isinstance(command, click.Group) else {}
+        for words, each in ((name, command), *((f"{name} {word}", found) for word, found in inner.items())):
+            help_text = each.get_help(click.Context(each, info_name=f"millpond {words}", max_content_width=100))
+            parts.append(f"## `millpond {words}`\n\n```text\n{help_text}\n```\n\n")
     return "".join(parts).rstrip() + "\n"
 
 

@@ -25,6 +25,9 @@ from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
 from millpond.identity.middleware import guarded
 from millpond.identity.oauth import OAuthService
+from millpond.identity.permissions import PermissionService
+from millpond.identity.routes.access import access_router
+from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
@@ -36,6 +39,7 @@ from millpond.serving import routes as serving_routes
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.runtime import ServingRuntime
+from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
 from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.routes import model_router
@@ -103,6 +107,13 @@ def build_app(settings: Settings) -> Application:
         catalog_routes.version_credentials_router(models.version_location, settings.s3),
         model_router(models),
         serving_routes.router(serving.service, base_url=settings.base_url),
+    )
+    leveled = (*tracking_permissions.permission_types(), *serving.service.permission_types())
+    finders = catalog.finders() | {each.path: each.finding for each in leveled}
+    join(
+        app,
+        permissions_router(PermissionService(database, leveled)),
+        access_router(catalog.grants, finders),
     )
     pages = Services(
         identity=identity,

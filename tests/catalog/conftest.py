@@ -28,6 +28,7 @@ from millpond.identity.directory import DirectoryService
 from millpond.identity.domain import Draft, Principal, PrincipalKind
 from millpond.identity.middleware import guarded
 from millpond.identity.oauth import OAuthService
+from millpond.identity.routes.access import access_router
 from millpond.identity.service import IdentityService
 from millpond.kernel.database import Database
 from millpond.kernel.http import install_error_handlers
@@ -140,6 +141,7 @@ def build_site(people: People, catalog: CatalogService, *, s3: S3Settings | None
             s3=s3 or S3Settings(),
         )
     )
+    app.include_router(access_router(catalog.grants, catalog.finders()))
     return guarded(app, identity=people.identity), files
 
 

@@ -355,6 +355,38 @@ class TestFunctions:
             bob, "open(path, 'w').write('x')", path=str(gateway.home.root / "tables" / "x")
         )
 
+    def test_a_granted_tables_files_are_out_of_reach_again_after_the_revocation(
+        self, gateway: RunningGateway, alice: Any, bob: Any, location: str
+    ) -> None:
+        """Though the engine that was let in has not been idle: the next statement has another."""
+        log = Path(location.removeprefix("file://")) / "_delta_log" / "00000000000000000000.json"
+        rights = ("USE CATALOG ON CATALOG alices", "USE SCHEMA, SELECT ON SCHEMA alices.s")
+        for text in rights:
+            alice.sql(f"GRANT {text} TO `{BOB}`").collect()
+        assert bob.table("alices.s.t").count() == 1
+        assert tried(bob, "result = len(open(path).read())", path=str(log)).startswith("got")
+        for text in rights:
+            alice.sql(f"REVOKE {text} FROM `{BOB}`").collect()
+        assert "PermissionError" in tried(bob, "result = len(open(path).read())", path=str(log))
+
+    def test_what_one_made_and_gave_away_is_out_of_reach(self, gateway: RunningGateway, alice: Any, bob: Any) -> None:
+        """Though it lies where all that one makes lies; one's other tables stay in reach."""
+        alice.sql(f"GRANT USE CATALOG ON CATALOG alices TO `{BOB}`").collect()
+        alice.sql(f"GRANT USE SCHEMA, CREATE TABLE ON SCHEMA alices.s TO `{BOB}`").collect()
+        bob.sql("CREATE TABLE alices.s.kept AS SELECT 1 AS a").collect()
+        bob.sql("CREATE TABLE alices.s.given AS SELECT 1 AS a").collect()
+        place = bob.sql("DESCRIBE DETAIL alices.s.given").first()["location"].removeprefix("file://")
+        code = "import os; result = len(os.listdir(path))"
+        assert tried(bob, code, path=place).startswith("got")
+        bob.sql(f"ALTER TABLE alices.s.given OWNER TO `{ALICE}`").collect()
+        assert "PermissionError" in tried(bob, code, path=place)
+        bob.sql("INSERT INTO alices.s.kept VALUES (2)").collect()
+        assert bob.table("alices.s.kept").count() == 2
+        alice.sql("DROP TABLE alices.s.given").collect()
+        alice.sql("DROP TABLE alices.s.kept").collect()
+        alice.sql(f"REVOKE USE CATALOG ON CATALOG alices FROM `{BOB}`").collect()
+        alice.sql(f"REVOKE USE SCHEMA, CREATE TABLE ON SCHEMA alices.s FROM `{BOB}`").collect()
+
     def test_the_servers_environment_and_memory_are_out_of_reach(self, gateway: RunningGateway, bob: Any) -> None:
         names = tried(
             bob,

@@ -139,7 +139,8 @@ def expected(world: World, act: Act) -> bool:
         "model": {
             Act.READ: execute,
             Act.USE: execute,
-            Act.CREATE_VERSION: in_schema and have(P.CREATE_MODEL_VERSION),
+            Act.WRITE: in_schema and have(P.MANAGE),
+            Act.CREATE_VERSION: in_schema and (have(P.CREATE_MODEL_VERSION) or have(P.MANAGE)),
         },
     }[world.kind]
     return {**common, **special}.get(act, False)

@@ -17,6 +17,7 @@ _COMMANDS = {
     "env": "connect",
     "login": "connect",
     "demo": "demo",
+    "access": "access",
 }
 
 

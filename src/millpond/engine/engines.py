@@ -1,7 +1,7 @@
 """Engine processes: one for each user who runs something, started on demand, stopped when idle, replaced when dead.
 
-An engine may read and write only what its user may reach. What that is can grow (a new table of somebody else): then a
-fresh engine takes over, and the old one ends with its last running query.
+An engine may read and write only what its user may reach. What that is can grow (a new table of somebody else) or
+shrink (a grant is revoked): then a fresh engine takes over, and the old one ends with its last running query.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import grpc
 from grpc import aio
@@ -63,6 +63,8 @@ class Engine:
     writable: frozenset[str] = frozenset()
     everything: bool = False
     """Whether it may reach all places (a remote engine has its own files)."""
+    principal: Principal | None = None
+    """For whom, with which grants, its reach was last found right."""
     running: int = 0
     last_used: float = field(default_factory=time.monotonic)
     retired: bool = False
@@ -115,6 +117,16 @@ class Engine:
         )
 
 
+class Reach(Protocol):
+    """What the catalog says about places. Both methods block."""
+
+    def homes(self, principal: Principal) -> frozenset[str]:
+        """The places where a principal's own tables and volumes are."""
+
+    def may_reach(self, principal: Principal, location: str, *, write: bool) -> bool:
+        """Whether a place lies in a table or volume that the principal may read (or write)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ApiDoor:
     """The way from an engine to this Millpond's own API, for users' functions that load models, as their user."""
@@ -132,7 +144,6 @@ class EngineOptions:
 
     run_dir: Path
     log_dir: Path
-    storage_root: str
     remote: str | None = None
     idle_timeout_s: float = 900
     memory_limit_bytes: int | None = None
@@ -145,8 +156,9 @@ class EngineOptions:
 class Engines:
     """All engines of this gateway. Its methods run on one event loop."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, reach: Reach) -> None:
         self._options = options
+        self._reach = reach
         self._current: dict[str, Engine] = {}
         self._retired: list[Engine] = []
         self._locks: dict[str, asyncio.Lock] = {}
@@ -169,11 +181,13 @@ class Engines:
         if self._remote is not None:
             return self._remote
         engine = self._current.get(principal.id)
-        if engine is not None and engine.alive and engine.covers(needs):
+        if _serves(engine, principal, needs):
             return engine
         async with self._locks.setdefault(principal.id, asyncio.Lock()):
             engine = self._current.get(principal.id)
-            if engine is not None and engine.alive and engine.covers(needs):
+            if engine is not None and engine.principal != principal:
+                engine.principal = principal if await asyncio.to_thread(self._is_right, engine, principal) else None
+            if _serves(engine, principal, needs):
                 return engine
             return await self._replace(principal, engine, needs)
 
@@ -187,9 +201,10 @@ class Engines:
         )
 
     async def _replace(self, principal: Principal, old: Engine | None, needs: Needs) -> Engine:
-        readable, writable = self._grown(principal, needs)
+        readable, writable = await asyncio.to_thread(self._places, principal, needs)
         directory, child, ready = await asyncio.to_thread(self._start, principal, readable, writable)
         fresh = _connected(directory, child, ready["target"], readable, writable)
+        fresh.principal = principal
         self._current[principal.id] = fresh
         self._wanted[principal.id] = (readable, writable)
         if old is not None:
@@ -201,12 +216,23 @@ class Engines:
         )
         return fresh
 
-    def _grown(self, principal: Principal, needs: Needs) -> tuple[frozenset[str], frozenset[str]]:
-        """What the engine before could reach, and what is needed now; the user's own tables in any case."""
+    def _is_right(self, engine: Engine, principal: Principal) -> bool:
+        """Whether the principal may still reach all that an engine can. Blocks."""
+        homes = self._reach.homes(principal)
+        return all(
+            _covered(place, homes) or self._reach.may_reach(principal, place, write=write)
+            for places, write in ((engine.readable, False), (engine.writable, True))
+            for place in places
+        )
+
+    def _places(self, principal: Principal, needs: Needs) -> tuple[frozenset[str], frozenset[str]]:
+        """What the engine before could reach and still may, what is needed now, and the user's own. Blocks."""
+        homes = self._reach.homes(principal)
         readable, writable = self._wanted.get(principal.id, (frozenset(), frozenset()))
-        readable |= {_container(place, principal) for place in needs.readable}
-        writable |= {_container(place, principal) for place in needs.writable}
-        return readable, writable | homes_of(self._options.storage_root, principal)
+        readable = frozenset(place for place in readable if self._reach.may_reach(principal, place, write=False))
+        writable = frozenset(place for place in writable if self._reach.may_reach(principal, place, write=True))
+        readable |= {_container(place, homes) for place in needs.readable}
+        return readable, writable | {_container(place, homes) for place in needs.writable} | homes
 
     def _start(
         self, principal: Principal, readable: frozenset[str], writable: frozenset[str]
@@ -316,17 +342,14 @@ class Engines:
         await asyncio.gather(*(self._stop(engine) for engine in engines))
 
 
-def homes_of(storage_root: str, principal: Principal) -> frozenset[str]:
-    """Where the principal's own managed tables and volumes are made; an administrator may reach all."""
-    if principal.is_admin:
-        return frozenset({storage_root})
-    return frozenset(locations.join(storage_root, kind, principal.id) for kind in ("delta", "volumes"))
+def _serves(engine: Engine | None, principal: Principal, needs: Needs) -> TypeGuard[Engine]:
+    return engine is not None and engine.alive and engine.principal == principal and engine.covers(needs)
 
 
-def _container(place: str, principal: Principal) -> str:
+def _container(place: str, homes: frozenset[str]) -> str:
     """The directory that the engine is let into for a place: all of the user's own tables together."""
     head, _, _ = place.rpartition("/")
-    return head if head.endswith("/" + principal.id) else place
+    return head if head in homes else place
 
 
 def _covered(place: str, granted: frozenset[str]) -> bool:

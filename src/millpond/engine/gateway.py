@@ -83,13 +83,13 @@ class Gateway:
             EngineOptions(
                 run_dir=options.run_dir / "engines",
                 log_dir=options.log_dir,
-                storage_root=options.storage_root,
                 remote=options.remote,
                 idle_timeout_s=options.idle_timeout_s,
                 memory_limit_bytes=options.memory_limit_bytes,
                 environment=options.engine_environment,
                 api=options.api,
-            )
+            ),
+            catalog,
         )
         self.sessions = Sessions()
         self._uploads = Uploads(options.run_dir / "uploads")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from millpond.identity import acts
 from millpond.identity.domain import Principal
-from millpond.identity.privileges import Act, Privilege, ways, ways_to_exercise
+from millpond.identity.privileges import Act, Privilege, levels, ways, ways_to_exercise
 from millpond.kernel.errors import NotFound, PermissionDenied
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "allows",
     "exercises",
     "is_owner",
+    "is_public",
     "missing",
     "require",
     "require_admin",
@@ -65,10 +66,15 @@ def allows(principal: Principal, act: Act, securable: Securable) -> bool:
 
 def exercises(principal: Principal, privilege: Privilege, securable: Securable) -> bool:
     """Whether the principal has a privilege on an object, and all besides that makes it good for something."""
-    if principal.is_admin or is_owner(principal, securable):
+    if principal.is_admin or is_owner(principal, securable) or is_public(privilege, securable):
         return True
     held = principal.grants.on(securable.ids)
     return any(way <= held for way in ways_to_exercise(securable.kind, privilege))
+
+
+def is_public(privilege: Privilege, securable: Securable) -> bool:
+    """Whether everybody has a permission level on an object without a grant."""
+    return securable.public and privilege in levels(securable.kind)[:1]
 
 
 def missing(principal: Principal, act: Act, securable: Securable) -> frozenset[Privilege]:

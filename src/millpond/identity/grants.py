@@ -11,7 +11,7 @@ from itertools import groupby
 from sqlalchemy import Connection
 
 from millpond.identity import acts
-from millpond.identity.access import METASTORE, Act, Securable, allows, exercises, require
+from millpond.identity.access import METASTORE, Act, Securable, allows, exercises, is_public, require
 from millpond.identity.domain import USERS, Account, Principal, PrincipalKind
 from millpond.identity.privileges import (
     GRANTABLE,
@@ -42,6 +42,8 @@ class Change:
     """What one grantee gets and loses on a securable."""
 
     grantee: str
+    kind: PrincipalKind | None = None
+    """Which kind of principal the name must be one of; None for any."""
     add: frozenset[Privilege] = frozenset()
     remove: frozenset[Privilege] = frozenset()
 
@@ -69,7 +71,7 @@ class Reason:
     """Something that lets somebody do it."""
 
     by: str
-    """administrator, ownership, or grant."""
+    """administrator, ownership, grant, or everybody for what is public."""
     grantee: str
     """The name through which it is theirs: their own, or that of a group."""
     on: Securable
@@ -130,13 +132,13 @@ class GrantService:
             for change in changes:
                 self._apply(connection, principal, securable, change)
 
-    def replace(self, principal: Principal, find: Find, wanted: Sequence[tuple[str, Privilege]]) -> None:
-        """Let these grantees have these privileges on a securable, and nobody any other. Raises as `change`."""
+    def replace(self, principal: Principal, find: Find, wanted: Sequence[Change]) -> None:
+        """Let these grantees have what is added here on a securable, and nobody anything else. Raises as `change`."""
         with self._database.write() as connection:
             securable = self._to_manage(connection, principal, find)
             store.forget(connection, securable.ids[:1])
-            for grantee, privilege in wanted:
-                self._apply(connection, principal, securable, Change(grantee=grantee, add=frozenset({privilege})))
+            for change in wanted:
+                self._apply(connection, principal, securable, change)
 
     def explain(self, principal: Principal, who: str, privilege: Privilege, find: Find) -> Explanation:
         """Why somebody has a privilege on a securable, or what is missing.
@@ -168,6 +170,8 @@ class GrantService:
         for privilege in change.add | change.remove:
             check_grantable(securable.kind, privilege)
         grantee = _find_grantee(connection, change.grantee)
+        if change.kind is not None and change.kind is not grantee.kind:
+            raise InvalidArgument(f"'{grantee.name}' is a {grantee.kind.words}, not a {change.kind.words}.")
         store.remove(
             connection, securable_id=securable.ids[0], grantee_id=grantee.id, privileges=change.remove - change.add
         )
@@ -205,6 +209,11 @@ def rename(connection: Connection, old_id: str, new_id: str) -> None:
 def rights_changed(connection: Connection) -> None:
     """Somebody else owns something now; part of that transaction. Whoever keeps what may be reached looks again."""
     store.lock(connection)
+
+
+def unity_name(name: str) -> str:
+    """A grantee as Unity Catalog names it."""
+    return ACCOUNT_USERS if name == USERS else name
 
 
 def _find_grantee(connection: Connection, name: str) -> Account:
@@ -248,7 +257,7 @@ def _explained(
 ) -> Explanation:
     securable = chain[0]
     needed = ways_to_exercise(securable.kind, privilege)[0]
-    reasons = [*_standing(subject, chain)]
+    reasons = [*_standing(subject, privilege, chain)]
     for row, on in rows:
         gives = implied(on.kind, row.privilege) & needed
         if gives and row.grantee in {subject.name, *subject.groups}:
@@ -265,9 +274,11 @@ def _explained(
     )  # fmt: skip
 
 
-def _standing(subject: Principal, chain: Chain) -> Iterable[Reason]:
+def _standing(subject: Principal, privilege: Privilege, chain: Chain) -> Iterable[Reason]:
     if subject.is_admin:
         yield Reason(by="administrator", grantee=subject.name, on=chain[0])
+    if is_public(privilege, chain[0]):
+        yield Reason(by="everybody", grantee=USERS, on=chain[0])
     for place in chain:
         owner = place.owners[0] if place.owners else None
         if owner is not None and owner in {subject.name, *subject.groups}:

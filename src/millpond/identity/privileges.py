@@ -153,6 +153,14 @@ def privilege_named(text: str) -> Privilege:
 
 _OLDER = {"ALL": "ALL_PRIVILEGES", "USE_DATABASE": "USE_SCHEMA"}
 
+_EXPERIMENT: Mapping[Act, _Ways] = {
+    Act.SEE: (frozenset({P.CAN_READ}),),
+    Act.READ: (frozenset({P.CAN_READ}),),
+    Act.WRITE: (frozenset({P.CAN_EDIT}),),
+    Act.CREATE_IN: (frozenset({P.CAN_EDIT}),),
+    Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+}
+"""What is in an experiment follows it."""
 _RULES: Mapping[str, Mapping[Act, _Ways]] = {
     "metastore": {Act.CREATE_CATALOG: (frozenset({P.CREATE_CATALOG}),)},
     "catalog": {
@@ -176,19 +184,15 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
     "model": {
         Act.READ: (frozenset({P.EXECUTE}),),
         Act.USE: (frozenset({P.EXECUTE}),),
-        Act.CREATE_VERSION: (frozenset({P.CREATE_MODEL_VERSION}),),
+        Act.WRITE: (frozenset({P.MANAGE}),),
+        Act.CREATE_VERSION: (frozenset({P.CREATE_MODEL_VERSION}), frozenset({P.MANAGE})),
     },
-    "experiment": {
-        Act.SEE: (frozenset({P.CAN_READ}),),
-        Act.READ: (frozenset({P.CAN_READ}),),
-        Act.WRITE: (frozenset({P.CAN_EDIT}),),
-        Act.CREATE_IN: (frozenset({P.CAN_EDIT}),),
-        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
-    },
+    **dict.fromkeys(("experiment", "run", "logged model", "trace"), _EXPERIMENT),
     "registered model": {
         Act.SEE: (frozenset({P.CAN_READ}),),
         Act.READ: (frozenset({P.CAN_READ}),),
         Act.WRITE: (frozenset({P.CAN_EDIT}),),
+        Act.TAG: (frozenset({P.CAN_EDIT}),),
         Act.CREATE_VERSION: (frozenset({P.CAN_EDIT}),),
         Act.STAGE: (frozenset({P.CAN_MANAGE_STAGING_VERSIONS}),),
         Act.STAGE_PRODUCTION: (frozenset({P.CAN_MANAGE_PRODUCTION_VERSIONS}),),

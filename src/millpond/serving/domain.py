@@ -152,12 +152,12 @@ class Endpoint:
     @property
     def securable(self) -> Securable:
         """This endpoint as the permission rule sees it."""
-        return endpoint_securable(self.name, self.creator)
+        return endpoint_securable(self.id, self.name, self.creator)
 
 
-def endpoint_securable(name: str, owner: str | None) -> Securable:
-    """An endpoint as the permission rule sees it; without an owner, one that does not exist."""
-    return Securable(kind="endpoint", name=name, owners=(owner,) if owner else ())
+def endpoint_securable(endpoint_id: str, name: str, owner: str) -> Securable:
+    """An endpoint as the permission rule sees it."""
+    return Securable(kind="endpoint", name=name, owners=(owner,), ids=(endpoint_id,))
 
 
 # Checks of what a client asks for

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from millpond.identity import acts
-from millpond.identity.access import WORKSPACE, Act, allows, require
+from millpond.identity import acts, grants
+from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
+from millpond.identity.permissions import ObjectType
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, MillpondError, NotFound, Unavailable
@@ -122,6 +123,11 @@ class ServingService:
         """The OpenAPI document of the endpoint's invocations. Raises NotFound."""
         return openapi_document(name, base_url, self.describe_inputs(principal, name))
 
+    @staticmethod
+    def permission_types() -> tuple[ObjectType, ...]:
+        """Endpoints as objects with permission levels, by their ids."""
+        return (ObjectType(path="serving-endpoints", name="serving-endpoint", kind="endpoint", find=_find),)
+
     # Changing
 
     def create_endpoint(
@@ -204,6 +210,7 @@ class ServingService:
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, name)
             store.delete_endpoint(connection, endpoint.id)
+            grants.forget(connection, [endpoint.id])
             acts.changed(connection, principal.name, "delete", "endpoint", name)
         self._runtime.withdraw(endpoint.name, endpoint.id)
         self._runtime.notify(endpoint.id)
@@ -222,7 +229,7 @@ class ServingService:
         if live is None:
             await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
-        require(principal, Act.USE, endpoint_securable(live.name, live.creator))
+        require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
         entity = _route(live, served_model)
         began = time.perf_counter()
         status = "500"
@@ -273,6 +280,13 @@ class ServingService:
             )
             for request in requests
         ])  # fmt: skip
+
+
+def _find(connection: Connection, endpoint_id: str) -> Securable:
+    endpoint = store.find_endpoint_by_id(connection, endpoint_id)
+    if endpoint is None:
+        raise NotFound(f"Endpoint '{endpoint_id[:80]}' does not exist.")
+    return replace(endpoint.securable, name=endpoint_id)  # whoever may not see it must not learn its name
 
 
 def _checked(principal: Principal, act: Act, name: str, endpoint: Endpoint | None) -> Endpoint:

@@ -176,10 +176,10 @@ def summary(endpoint: Endpoint) -> dict[str, Any]:
 
 def detailed(endpoint: Endpoint, principal: Principal, base_url: str) -> dict[str, Any]:
     """ServingEndpointDetailed."""
-    may_manage = allows(principal, Act.MANAGE, endpoint.securable)
+    may = [level for act, level in _LEVELS if allows(principal, act, endpoint.securable)]
     found = _common(endpoint) | {
         "route_optimized": endpoint.route_optimized,
-        "permission_level": "CAN_MANAGE" if may_manage else "CAN_QUERY",
+        "permission_level": may[0] if may else "CAN_VIEW",
         "data_plane_info": {"query_info": _query_info(endpoint, base_url)},
     }
     if endpoint.active:
@@ -187,6 +187,9 @@ def detailed(endpoint: Endpoint, principal: Principal, base_url: str) -> dict[st
     if endpoint.pending:
         found["pending_config"] = _config(endpoint.pending) | {"start_time": epoch_ms(endpoint.pending.created_at)}
     return found
+
+
+_LEVELS = ((Act.MANAGE, "CAN_MANAGE"), (Act.USE, "CAN_QUERY"))
 
 
 def tags(endpoint: Endpoint) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from millpond.catalog import locations
 from millpond.catalog.names import ObjectName
 from millpond.catalog.service import CatalogService
 from millpond.catalog.storage import FileTree
-from millpond.identity.access import Act, require
+from millpond.identity.access import Act, Securable, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.settings import Settings
@@ -82,6 +82,12 @@ class CatalogModels:
     def files_at(self, location: str, *, shown: str) -> FileTree:
         """The files below a location, under this name in messages."""
         return self._catalog.storages.tree(location, shown=shown)
+
+    def securable(self, connection: Connection, name: str) -> Securable:
+        """The model under permission; without owners and grants if it does not exist, so that nobody but an
+        administrator may do anything to it."""
+        found = self._catalog.find_model_in(connection, ObjectName.of_full_name(name))
+        return found.securable if found else Securable(kind="model", name=name, owners=())
 
     def names(self, principal: Principal, act: Act) -> Select[Any]:
         """The names of all models with which the principal may do this, to be used inside a query."""

@@ -31,20 +31,23 @@ def databricks_routes() -> Blueprint:
 
 
 def _get_model() -> Response:
-    model = handlers._get_model_registry_store().get_registered_model(required(request.args, "name"))
-    body = json_of(model.to_proto()) | {"id": model.name, "permission_level": "CAN_MANAGE"}
+    store = handlers._get_model_registry_store()
+    model = store.get_registered_model(required(request.args, "name"))
+    body = json_of(model.to_proto()) | {"id": model.name, "permission_level": store.permission_level(model.name)}
     return answer({"registered_model_databricks": body})
 
 
 def _transition_stage() -> Response:
     body = loads(request.get_data())
-    version = handlers._get_model_registry_store().transition_model_version_stage(
+    store = handlers._get_model_registry_store()
+    version = store.transition_model_version_stage(
         name=required(body, "name"),
         version=required(body, "version"),
         stage=required(body, "stage"),
         archive_existing_versions=bool(body.get("archive_existing_versions", False)),
     )
-    return answer({"model_version_databricks": json_of(version.to_proto()) | {"permission_level": "CAN_MANAGE"}})
+    level = store.permission_level(version.name)
+    return answer({"model_version_databricks": json_of(version.to_proto()) | {"permission_level": level}})
 
 
 def _list_version_artifacts() -> Response:

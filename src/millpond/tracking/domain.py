@@ -8,6 +8,7 @@ from typing import NamedTuple
 from millpond.catalog.names import ObjectName
 from millpond.identity.access import Securable
 from millpond.identity.domain import Principal
+from millpond.identity.privileges import Privilege
 from millpond.kernel.errors import InvalidArgument, PermissionDenied
 
 DEFAULT_EXPERIMENT_ID = "0"
@@ -33,18 +34,51 @@ class Owned(Enum):
 def experiment_securable(experiment_id: str, owner: str | None) -> Securable:
     """An experiment as the permission rule sees it."""
     shared = experiment_id == DEFAULT_EXPERIMENT_ID
-    owners = (owner,) if owner else ()
-    return Securable(kind="experiment", name=experiment_id, owners=owners, public=shared, open_to_all=shared)
+    return Securable(
+        kind="experiment",
+        name=experiment_id,
+        owners=(owner,) if owner else (),
+        ids=(experiment_key(experiment_id),),
+        public=shared,
+        open_to_all=shared,
+    )
 
 
 def model_securable(name: str, owner: str | None) -> Securable:
     """A registered model of the workspace registry as the permission rule sees it."""
-    return Securable(kind="registered model", name=name, owners=(owner,) if owner else ())
+    return Securable(kind="registered model", name=name, owners=(owner,) if owner else (), ids=(model_key(name),))
 
 
 def item_securable(kind: str, item_id: str, *, experiment_id: str, owners: tuple[str, ...]) -> Securable:
-    """A run, logged model or trace: readable by all in the default experiment, writable by its owners."""
-    return Securable(kind=kind, name=item_id, owners=owners, public=experiment_id == DEFAULT_EXPERIMENT_ID)
+    """A run, logged model or trace: readable by all in the default experiment, writable by its owners.
+
+    What was granted on the experiment holds for what is in it.
+    """
+    ids = (experiment_key(experiment_id),)
+    return Securable(kind=kind, name=item_id, owners=owners, ids=ids, public=experiment_id == DEFAULT_EXPERIMENT_ID)
+
+
+_EXPERIMENT_KEY, _MODEL_KEY = "experiment/", "registered model/"
+
+
+def experiment_key(experiment_id: str) -> str:
+    """The id under which an experiment has grants."""
+    return _EXPERIMENT_KEY + experiment_id
+
+
+def model_key(name: str) -> str:
+    """The id under which a model of the workspace registry has grants."""
+    return _MODEL_KEY + name
+
+
+def granted_experiments(principal: Principal, privilege: Privilege) -> list[int]:
+    """The ids of the experiments on which a principal has a permission level."""
+    return [int(key.removeprefix(_EXPERIMENT_KEY)) for key in principal.grants.ids("experiment", privilege)]
+
+
+def granted_models(principal: Principal, privilege: Privilege) -> list[str]:
+    """The names of the workspace's models on which a principal has a permission level."""
+    return [key.removeprefix(_MODEL_KEY) for key in principal.grants.ids("registered model", privilege)]
 
 
 def check_experiment_name(principal: Principal, name: str) -> None:

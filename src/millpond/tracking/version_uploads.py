@@ -61,7 +61,7 @@ class VersionUploads:
         """
         if len(source) > _MAX_SOURCE_LENGTH:
             raise InvalidArgument(f"The source has {len(source)} characters; at most {_MAX_SOURCE_LENGTH}.")
-        with self._acting(principal, Act.WRITE, name):
+        with self._acting(principal, Act.CREATE_VERSION, name):
             return self._stores.registry.begin_model_version(
                 str(name), source, run_id=self._known_run(run_id), description=comment, tags=tags or {}
             )
@@ -71,7 +71,7 @@ class VersionUploads:
 
         Raises NotFound, PermissionDenied, FailedPrecondition when the files have not come.
         """
-        with self._acting(principal, Act.WRITE, name):
+        with self._acting(principal, Act.CREATE_VERSION, name):
             place = self._place(name, version)
             if place.status != READY:
                 self._check_files(name, version, place)
@@ -97,7 +97,7 @@ class VersionUploads:
 
         Raises NotFound, PermissionDenied, FailedPrecondition.
         """
-        with self._acting(principal, Act.WRITE if write else Act.READ, name):
+        with self._acting(principal, Act.CREATE_VERSION if write else Act.READ, name):
             place = self._place(name, version)
             if write and place.status != PENDING:
                 raise FailedPrecondition(

@@ -10,7 +10,6 @@ from millpond.catalog.service import CatalogService
 from millpond.catalog.wire import grants as wire
 from millpond.identity.domain import Principal
 from millpond.identity.grants import Assignment
-from millpond.identity.privileges import privilege_named
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.paging import decode_token, encode_token
 
@@ -54,14 +53,9 @@ _Paging = Annotated[_Pages, Depends()]
 
 
 def grants_router(catalog: CatalogService) -> APIRouter:
-    """What was granted on an object, itself and by its containers; granting and revoking; why somebody may."""
+    """What was granted on an object, itself and by its containers; granting and revoking."""
     router = APIRouter()
-    _add_permissions(router, catalog)
-    _add_explanation(router, catalog)
-    return router
 
-
-def _add_permissions(router: APIRouter, catalog: CatalogService) -> None:
     def answer(found: Sequence[Assignment], paging: _Pages, show: Callable[[Assignment], Any]) -> dict[str, Any]:
         page, token = paging.cut(found)
         shown: dict[str, Any] = {"privilege_assignments": [show(assignment) for assignment in page]}
@@ -88,13 +82,7 @@ def _add_permissions(router: APIRouter, catalog: CatalogService) -> None:
         found = catalog.grants_on(me, kind, full_name)
         return {"privilege_assignments": [wire.assignment_json(each, blanks=client.writes_blanks) for each in found]}
 
-
-def _add_explanation(router: APIRouter, catalog: CatalogService) -> None:
-    @router.get("/api/millpond/access/explain")
-    def explain(me: Who, privilege: str, securable_type: str, name: str, principal: str = "") -> dict[str, Any]:
-        kind = _kind(catalog, me, securable_type, name)
-        told = catalog.explain_access(me, principal or me.name, privilege_named(privilege), kind, name)
-        return wire.explanation_json(told)
+    return router
 
 
 def _kind(catalog: CatalogService, me: Principal, securable_type: str, full_name: str) -> str:

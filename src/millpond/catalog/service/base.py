@@ -208,7 +208,9 @@ def _reach_in(principal: Principal, kind: str, schema: Schema) -> Reach:
     """The principal's reach among a schema's objects of a kind; all of them when a container gives it already."""
     container = schema.securable
     anything = Securable(kind=kind, name=container.name, owners=container.owners, ids=container.ids)
-    return EVERYTHING if allows(principal, Act.SEE, anything) else Reach(principal=principal, kind=kind)
+    if allows(principal, Act.SEE, anything):
+        return EVERYTHING
+    return Reach(principal=principal, kind=kind, within=principal.grants.on(container.ids))
 
 
 @contextmanager

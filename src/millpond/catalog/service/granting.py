@@ -1,6 +1,7 @@
 """Grants on catalogs, schemas and what is in them, and on the metastore, by their names."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,8 +14,7 @@ from millpond.catalog.store.rows import function_of, model_of, table_of, volume_
 from millpond.catalog.store.schema import functions, models, tables, volumes
 from millpond.identity.access import METASTORE
 from millpond.identity.domain import Principal
-from millpond.identity.grants import Assignment, Chain, Change, Explanation, Find
-from millpond.identity.privileges import Privilege
+from millpond.identity.grants import Assignment, Chain, Change, Find
 from millpond.kernel.errors import InvalidArgument, NotFound
 
 _OBJECTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
@@ -39,9 +39,9 @@ class Granting(Discovery):
         """Grant and revoke, all or nothing. Raises NotFound, PermissionDenied, InvalidArgument."""
         self.grants.change(principal, self.finding(kind, name), changes)
 
-    def explain_access(self, principal: Principal, who: str, privilege: Privilege, kind: str, name: str) -> Explanation:
-        """Why somebody has a privilege on an object, or what is missing. Raises as `GrantService.explain`."""
-        return self.grants.explain(principal, who, privilege, self.finding(kind, name))
+    def finders(self) -> dict[str, Callable[[str], Find]]:
+        """How an object of each kind is found by its name."""
+        return {kind: partial(self.finding, kind) for kind in GRANTING_KINDS}
 
     def finding(self, kind: str, name: str) -> Find:
         """How an object and its containers are found, without a check of rights, for the service of grants.

@@ -1,6 +1,7 @@
 """Which paths somebody may touch: only those of tables and volumes that they may reach."""
 
 import os
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
@@ -10,6 +11,7 @@ from millpond.catalog.locations import VolumePath
 from millpond.catalog.service.containers import Containers
 from millpond.catalog.storage.port import HOUSEKEEPING
 from millpond.catalog.store import objects
+from millpond.catalog.store.reach import EVERYTHING, Reach
 from millpond.catalog.store.rows import table_of, volume_of
 from millpond.catalog.store.schema import tables, volumes
 from millpond.identity.access import Act, allows, require
@@ -42,6 +44,25 @@ class Paths(Containers):
         elif not principal.is_admin or self._leads_to_private(fixed):
             raise _out_of_reach(principal, url)
         return location
+
+    def homes(self, principal: Principal) -> frozenset[str]:
+        """The places where the principal's own managed tables and volumes are made; an administrator's are all.
+
+        Where something that the principal made is now out of reach, because it was given away, only what is still in
+        reach is named, one by one.
+        """
+        if principal.is_admin:
+            return frozenset({self.storage_root})
+        homes = [locations.join(self.storage_root, kind, principal.id) for kind in ("delta", "volumes")]
+        with self.database.read() as connection:
+            return frozenset(place for home in homes for place in _own_places(connection, principal, home))
+
+    def may_reach(self, principal: Principal, location: str, *, write: bool) -> bool:
+        """Whether a place lies in a table or volume that the principal may read (or write)."""
+        if principal.is_admin:
+            return True
+        container = self._container_of(location)
+        return container is not None and allows(principal, Act.WRITE if write else Act.READ, container.securable)
 
     def resolve_volume_path(self, principal: Principal, path: VolumePath, *, write: bool) -> str:
         """The physical location of a path in a volume that the principal may read (or write).
@@ -97,6 +118,17 @@ class Paths(Containers):
             return False
         real = os.path.realpath(locations.local_path(location))
         return self._is_private(locations.canonical(real))
+
+
+def _own_places(connection: Connection, principal: Principal, home: str) -> Sequence[str]:
+    """The home, or what in it may be written where that is not all."""
+    found: list[str] = []
+    mine: list[str] = []
+    for kind, table in (("table", tables), ("volume", volumes)):
+        reach = Reach(principal=principal, kind=kind, act=Act.WRITE)
+        found += objects.locations_below(connection, table, home, EVERYTHING)
+        mine += objects.locations_below(connection, table, home, reach)
+    return mine if len(mine) < len(found) else [home]
 
 
 def _refuse_links(location: str, *, below: str) -> None:

@@ -42,7 +42,7 @@ class Tables(Paths):
         if row is None:
             raise NotFound(f"Table '{table_id}' does not exist.")
         table = table_of(row)
-        require(principal, Act.SEE, table.securable)
+        require(principal, Act.SEE, replace(table.securable, name=table_id))
         return table
 
     def find_table(self, principal: Principal, name: ObjectName) -> Table | None:

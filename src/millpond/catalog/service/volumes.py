@@ -1,5 +1,6 @@
 """Volumes: directories of files under a name."""
 
+from dataclasses import replace
 from typing import Any
 
 from millpond.catalog import locations
@@ -67,7 +68,7 @@ class Volumes(Models):
         if row is None:
             raise NotFound(f"Volume '{volume_id}' does not exist.")
         volume = volume_of(row)
-        require(principal, Act.SEE, volume.securable)
+        require(principal, Act.SEE, replace(volume.securable, name=volume_id))
         return volume
 
     def list_volumes(

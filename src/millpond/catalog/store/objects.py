@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select, update
 
 from millpond.catalog.names import ObjectName
 from millpond.catalog.store.containers import described
-from millpond.catalog.store.reach import EVERYTHING, Reach
+from millpond.catalog.store.reach import EVERYTHING, Q, Reach
 from millpond.catalog.store.schema import catalogs, functions, models, schemas, tables, volumes
 
 
@@ -62,6 +62,13 @@ def rows_with_locations(connection: Connection, table: Table, locations: Sequenc
     return connection.execute(select_objects(table).where(table.c.storage_location.in_(locations))).all()
 
 
+def locations_below(connection: Connection, table: Table, location: str, reach: Reach) -> Sequence[str]:
+    """Storage locations below this one, of the objects within reach."""
+    query = _within_containers(select(table.c.storage_location), table)
+    below = func.substr(table.c.storage_location, 1, len(location) + 1) == location + "/"
+    return connection.execute(reach.narrow(query, table, schemas, catalogs).where(below)).scalars().all()
+
+
 def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
     """Add an object; IntegrityError when the name is taken or the schema gone."""
     connection.execute(insert(table).values(**values))
@@ -96,10 +103,13 @@ def select_objects(table: Table) -> Select[Any]:
 def select_full_names(table: Table, reach: Reach) -> Select[tuple[str]]:
     """Full names of the objects within reach."""
     full_name = catalogs.c.name + "." + schemas.c.name + "." + table.c.name
-    query = select(full_name.label("full_name")).select_from(table)
-    query = query.join(schemas, schemas.c.id == table.c.schema_id)
-    query = query.join(catalogs, catalogs.c.id == schemas.c.catalog_id)
+    query = _within_containers(select(full_name.label("full_name")), table)
     return reach.narrow(query, table, schemas, catalogs)
+
+
+def _within_containers(query: Q, table: Table) -> Q:
+    query = query.select_from(table).join(schemas, schemas.c.id == table.c.schema_id)
+    return query.join(catalogs, catalogs.c.id == schemas.c.catalog_id)
 
 
 def page_of_full_names(

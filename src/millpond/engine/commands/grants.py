@@ -6,8 +6,7 @@ from millpond.engine.commands.answer import nothing, texts
 from millpond.engine.commands.containers import known
 from millpond.engine.commands.context import CommandContext
 from millpond.engine.syntax.model import Grant, Name, ShowGrants
-from millpond.identity.domain import USERS
-from millpond.identity.grants import ACCOUNT_USERS, Change
+from millpond.identity.grants import Change, unity_name
 from millpond.identity.privileges import privilege_named
 
 _COLUMNS = ["Principal", "ActionType", "ObjectType", "ObjectKey"]
@@ -29,7 +28,7 @@ def show(command: ShowGrants, context: CommandContext) -> pa.Table:
     with known(command.kind, command.name):
         found = context.catalog.grants_on(context.principal, kind, name, grantee=command.principal, inherited=True)
     rows = [
-        (ACCOUNT_USERS if each.grantee == USERS else each.grantee, granted.privilege.words,
+        (unity_name(each.grantee), granted.privilege.words,
          granted.on.kind.upper(), granted.on.name)
         for each in found
         for granted in each.granted

@@ -1,1 +1,2 @@
-"""The tables of identity and all their SQL: `accounts` (users, service principals, groups), `groups`, `tokens`."""
+"""The tables of identity and all their SQL: `accounts` (users, service principals, groups), `groups`, `tokens`, and
+`grants`."""

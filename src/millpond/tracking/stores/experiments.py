@@ -9,7 +9,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking import sqlalchemy_store as mlflow_store
 from sqlalchemy import Connection
 
-from millpond.identity.access import Act, allows
+from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable
@@ -30,6 +30,8 @@ class ExperimentStore(mlflow_store.SqlAlchemyStore):  # type: ignore[misc]  # ML
             row = run_sql.find_experiment(connection, number)
             if row is None or not self._may_see(row):
                 raise MlflowException(f"No Experiment with id={number} exists", RESOURCE_DOES_NOT_EXIST)
+            if self.ManagedSessionMaker.is_writing:  # MLflow asks for it before it writes something into it
+                require(self._principal(), Act.CREATE_IN, experiment_securable(str(number), row.owner))
             return _entity(connection, row)
 
     def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:

@@ -20,11 +20,13 @@ from mlflow.store.model_registry.dbmodels.models import (
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.validation import _validate_model_version, _validate_model_version_tag
-from sqlalchemy import Connection, event, func, inspect, or_
+from sqlalchemy import Connection, and_, event, func, inspect, or_
 from sqlalchemy.orm import with_loader_criteria
 
-from millpond.identity.access import WORKSPACE, Act, require, require_admin
+from millpond.identity import grants
+from millpond.identity.access import WORKSPACE, Act, Securable, allows, require, require_admin
 from millpond.identity.domain import Principal
+from millpond.identity.privileges import Privilege
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
@@ -36,7 +38,10 @@ from millpond.tracking.domain import (
     VersionPlace,
     canonical_model_name,
     check_model_source,
+    granted_models,
     is_three_level,
+    model_key,
+    model_securable,
     registry_uri,
     run_of_source,
 )
@@ -47,14 +52,27 @@ _NAMED = (SqlRegisteredModel, SqlModelVersion, SqlRegisteredModelTag, SqlModelVe
 
 PENDING, READY = "PENDING_REGISTRATION", "READY"
 
-_METHODS_BY_NAME = (
-    "create_registered_model", "update_registered_model", "delete_registered_model", "get_registered_model",
-    "get_latest_versions", "set_registered_model_tag", "delete_registered_model_tag", "create_model_version",
-    "update_model_version", "transition_model_version_stage", "delete_model_version", "get_model_version",
-    "get_model_version_download_uri", "set_model_version_tag", "delete_model_version_tag",
-    "set_registered_model_alias", "delete_registered_model_alias", "get_model_version_by_alias",
-    "begin_model_version", "finish_model_version", "places_of",
-)  # fmt: skip
+_METHODS_BY_NAME: Mapping[str, Act | None] = {
+    "create_registered_model": None, "get_registered_model": None, "get_latest_versions": None,
+    "get_model_version": None, "get_model_version_download_uri": None, "get_model_version_by_alias": None,
+    "transition_model_version_stage": None,  # by its stages
+    "places_of": None,
+    "update_registered_model": Act.WRITE, "set_registered_model_tag": Act.TAG, "delete_registered_model_tag": Act.TAG,
+    "set_registered_model_alias": Act.WRITE, "delete_registered_model_alias": Act.WRITE,
+    "delete_registered_model": Act.MANAGE, "rename_registered_model": Act.MANAGE,
+    "create_model_version": Act.CREATE_VERSION, "update_model_version": Act.WRITE,
+    "begin_model_version": Act.CREATE_VERSION, "finish_model_version": Act.CREATE_VERSION,
+    "delete_model_version": Act.MANAGE, "set_model_version_tag": Act.TAG, "delete_model_version_tag": Act.TAG,
+}  # fmt: skip
+"""The methods that take a model's name first, and what the principal must be allowed to do to the model; where it is
+None, the method only reads what the session shows, or asks by itself."""
+_STAGE = "production"
+_LEVELS = (
+    (Act.MANAGE, Privilege.CAN_MANAGE),
+    (Act.STAGE_PRODUCTION, Privilege.CAN_MANAGE_PRODUCTION_VERSIONS),
+    (Act.STAGE, Privilege.CAN_MANAGE_STAGING_VERSIONS),
+    (Act.WRITE, Privilege.CAN_EDIT),
+)
 
 
 class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no types
@@ -72,6 +90,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         self.db_type = "sqlite" if database.is_sqlite else "postgresql"
         self.engine = database.engine
         self.read_engine = None
+        self._database = database
         self._principal = principal
         self._catalog = catalog
         self._tracking = tracking
@@ -82,12 +101,35 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         principal = self._principal()
         if principal.is_admin:
             return ()
+        del writes  # what may be changed is asked for each method, so that a reader is denied and finds it still
         owned = store.owned_ids(Owned.MODEL, principal)
-        in_catalog = self._catalog.names(principal, Act.WRITE if writes else Act.READ)
-        return [
-            with_loader_criteria(model, or_(model.name.in_(owned), model.name.in_(in_catalog)), include_aliases=True)
-            for model in _NAMED
-        ]
+        granted = granted_models(principal, Privilege.CAN_READ)
+        visible, readable = (self._catalog.names(principal, act) for act in (Act.SEE, Act.READ))
+        criteria = []
+        for model in _NAMED:
+            in_catalog = readable if model in {SqlModelVersion, SqlModelVersionTag} else visible
+            reach = or_(model.name.in_(owned), model.name.in_(granted), model.name.in_(in_catalog))
+            if model is SqlModelVersion:  # whoever may make versions sees their own
+                reach = or_(reach, and_(model.user_id == principal.name, model.name.in_(visible)))
+            criteria.append(with_loader_criteria(model, reach, include_aliases=True))
+        return criteria
+
+    def require(self, act: Act, name: str) -> None:
+        """Pass if the principal may do this to a model. Raises as MLflow does."""
+        with mlflow_errors(), self._database.read() as connection:
+            require(self._principal(), act, self._securable(connection, name))
+
+    def permission_level(self, name: str) -> str:
+        """What the principal may do to a model that it sees, as Databricks names it."""
+        with self._database.read() as connection:
+            securable = self._securable(connection, canonical_model_name(name))
+        allowed = (level for act, level in _LEVELS if allows(self._principal(), act, securable))
+        return next(allowed, Privilege.CAN_READ).value
+
+    def _securable(self, connection: Connection, name: str) -> Securable:
+        if is_three_level(name):
+            return self._catalog.securable(connection, name)
+        return model_securable(name, store.find_owner(connection, Owned.MODEL, name))
 
     # One transaction with the catalog
 
@@ -116,6 +158,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         if not is_three_level(old):
             if old != new:
                 store.rename_owned(connection, Owned.MODEL, old, new)
+                grants.rename(connection, model_key(old), model_key(new))
         elif old != new or attributes.description.history.has_changes():
             comment = model.description or ""
             self._catalog.update(connection, self._principal(), old, new_name=new, comment=comment)
@@ -125,6 +168,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
             self._catalog.delete(connection, self._principal(), model.name)
         else:
             store.forget_owner(connection, Owned.MODEL, model.name)
+            grants.forget(connection, [model_key(model.name)])
 
     def _stamp_version(self, _mapper: Any, _connection: Connection, version: Any) -> None:
         version.user_id = self._principal().name
@@ -221,6 +265,9 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
     ) -> Any:
         """Move a version to a stage; MLflow compares its number as text, which PostgreSQL refuses."""
         number = _validate_model_version(version)
+        before = self.get_model_version(name, str(number)).current_stage
+        in_production = _STAGE in {str(each).lower() for each in (before, stage)}
+        self.require(Act.STAGE_PRODUCTION if in_production else Act.STAGE, name)
         return super().transition_model_version_stage(name, number, stage, archive_existing_versions)
 
     def may_read_artifact(self, path: str) -> bool:
@@ -259,17 +306,19 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         return method(*args, **values)
 
 
-def _by_canonical_name(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The catalog knows names without regard to case, and keeps them in lower case."""
+def _by_canonical_name(method: Callable[..., Any], act: Act | None) -> Callable[..., Any]:
+    """After the check of rights; the catalog knows names without regard to case, and keeps them in lower case."""
 
     @functools.wraps(method)
     def wrapper(self: Any, name: str, *args: Any, **values: Any) -> Any:
         with mlflow_errors():
             canonical = canonical_model_name(name)
+        if act is not None:
+            self.require(act, canonical)
         return method(self, canonical, *args, **values)
 
     return wrapper
 
 
-for _method in _METHODS_BY_NAME:
-    setattr(OwnedRegistryStore, _method, _by_canonical_name(getattr(OwnedRegistryStore, _method)))
+for _method, _act in _METHODS_BY_NAME.items():
+    setattr(OwnedRegistryStore, _method, _by_canonical_name(getattr(OwnedRegistryStore, _method), _act))

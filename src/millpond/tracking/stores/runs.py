@@ -224,10 +224,17 @@ class RunStore(ExperimentStore):
         """A transaction on a run that the principal may change and that is active."""
         with self._writing() as connection:
             run = self._find(connection, run_id)
-            with mlflow_errors():
-                require(self._principal(), Act.WRITE, _run_securable(run))
+            self._check_may_write(run)
             self._check_run_is_active(run)
             yield connection, run
+
+    def _check_may_write(self, run: Any) -> None:
+        with mlflow_errors():
+            require(self._principal(), Act.WRITE, _run_securable(run))
+
+    def _require_run(self, connection: Connection, run_id: str) -> None:
+        """Pass for who may write a run; raises as if it were not there for who may not even read it."""
+        self._check_may_write(self._find(connection, run_id))
 
     def _check_writable(self, run_id: str) -> None:
         with self._writing_run(run_id):
@@ -242,10 +249,11 @@ class RunStore(ExperimentStore):
     def _experiment_for_run(self, connection: Connection, principal: Principal, experiment_id: str) -> Any:
         number = mlflow_store._parse_experiment_id(experiment_id or DEFAULT_EXPERIMENT_ID)
         experiment = run_sql.find_experiment(connection, number)
-        if experiment is None or not allows(
-            principal, Act.CREATE_IN, experiment_securable(str(number), experiment.owner)
-        ):
+        securable = experiment_securable(str(number), experiment.owner if experiment else None)
+        if experiment is None or not allows(principal, Act.SEE, securable):
             raise MlflowException(f"No Experiment with id={number} exists", RESOURCE_DOES_NOT_EXIST)
+        with mlflow_errors():
+            require(principal, Act.CREATE_IN, securable)
         self._check_experiment_is_active(experiment)
         return experiment
 

@@ -55,10 +55,15 @@ class SessionMaker:
             return self._nested(self._active.session)
         return self._read() if read_only else self._write()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether this thread is in a session that writes."""
+        return getattr(self._active, "session", None) is not None
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """For a write beside the sessions: inside a writing session it would wait for itself on SQLite."""
-        if getattr(self._active, "session", None) is not None:
+        if self.is_writing:
             raise AssertionError("a writing session is open in this thread")
         yield
 

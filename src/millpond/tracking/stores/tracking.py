@@ -15,11 +15,12 @@ from mlflow.store.tracking.dbmodels.models import (
     SqlTraceInfo,
 )
 from mlflow.utils.mlflow_tags import MLFLOW_USER
-from sqlalchemy import Integer, and_, cast, or_
+from sqlalchemy import Connection, Integer, and_, cast, or_
 from sqlalchemy.orm import Session, with_loader_criteria
 
 from millpond.identity.access import WORKSPACE, Act, allows, require
 from millpond.identity.domain import Principal
+from millpond.identity.privileges import Privilege
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
 from millpond.tracking import store
@@ -29,6 +30,7 @@ from millpond.tracking.domain import (
     Owned,
     check_experiment_name,
     experiment_securable,
+    granted_experiments,
     item_securable,
 )
 from millpond.tracking.stores.runs import RunStore
@@ -67,11 +69,12 @@ class OwnedTrackingStore(RunStore):
         owned = store.owned_ids(Owned.EXPERIMENT, principal)
         mine = owned.with_only_columns(cast(store.owners.c.object_id, Integer))
         shared = int(DEFAULT_EXPERIMENT_ID)
+        visible = granted_experiments(principal, Privilege.CAN_READ)
+        granted = granted_experiments(principal, Privilege.CAN_EDIT) if writes else visible
+        seen = SqlExperiment.experiment_id
         criteria = [
             with_loader_criteria(
-                SqlExperiment,
-                or_(SqlExperiment.experiment_id == shared, SqlExperiment.experiment_id.in_(mine)),
-                include_aliases=True,
+                SqlExperiment, or_(seen == shared, seen.in_(mine), seen.in_(visible)), include_aliases=True
             )
         ]
         for model, own_item in (
@@ -80,16 +83,41 @@ class OwnedTrackingStore(RunStore):
             (SqlTraceInfo, SqlTraceInfo.request_id.in_(store.owned_ids(Owned.TRACE, principal))),
         ):
             in_shared = model.experiment_id == shared
-            reach = or_(and_(in_shared, own_item) if writes else in_shared, model.experiment_id.in_(mine))
+            here = and_(in_shared, own_item) if writes else in_shared
+            reach = or_(here, model.experiment_id.in_(mine), model.experiment_id.in_(granted))
             criteria.append(with_loader_criteria(model, reach, include_aliases=True))
         return criteria
 
     def _get_experiment(self, session: Session, experiment_id: str, view_type: str, eager: bool = False) -> Any:
         experiment = super()._get_experiment(session, experiment_id, view_type, eager=eager)
-        if self._is_writing(session) and str(experiment.experiment_id) == DEFAULT_EXPERIMENT_ID:
-            with mlflow_errors():
-                require(self._principal(), Act.MANAGE, experiment_securable(DEFAULT_EXPERIMENT_ID, None))
+        if self._is_writing(session):
+            self._require_experiment(session.connection(), Act.WRITE, str(experiment.experiment_id))
         return experiment
+
+    def _get_run(self, session: Session, run_uuid: str, eager: bool = False) -> Any:
+        if self._is_writing(session):
+            self._require_run(session.connection(), run_uuid)
+        return super()._get_run(session, run_uuid, eager=eager)
+
+    def _require_experiment(self, connection: Connection, act: Act, experiment_id: str) -> None:
+        with mlflow_errors():
+            owner = store.find_owner(connection, Owned.EXPERIMENT, experiment_id)
+            require(self._principal(), act, experiment_securable(experiment_id, owner))
+
+    def _managing(self, experiment_id: str) -> None:
+        """Pass for who may rename or delete an experiment; CAN_EDIT lets one only change what is in it."""
+        with self._database.read() as connection:
+            self._require_experiment(connection, Act.MANAGE, str(experiment_id or DEFAULT_EXPERIMENT_ID))
+
+    def delete_experiment(self, experiment_id: str) -> None:
+        """Delete an experiment that the principal manages."""
+        self._managing(experiment_id)
+        super().delete_experiment(experiment_id)
+
+    def restore_experiment(self, experiment_id: str) -> None:
+        """Restore an experiment that the principal manages."""
+        self._managing(experiment_id)
+        super().restore_experiment(experiment_id)
 
     def _is_writing(self, session: Session) -> bool:
         return session is getattr(self.ManagedSessionMaker._active, "session", None)
@@ -143,6 +171,7 @@ class OwnedTrackingStore(RunStore):
 
     def rename_experiment(self, experiment_id: str, new_name: str) -> None:
         """Rename an experiment of the current principal."""
+        self._managing(experiment_id)
         with mlflow_errors():
             check_experiment_name(self._principal(), new_name or "")
         super().rename_experiment(experiment_id, new_name)
