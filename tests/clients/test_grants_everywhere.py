@@ -26,7 +26,7 @@ from pyspark.sql import SparkSession
 from sklearn.linear_model import LogisticRegression
 
 from tests.clients.mlflow_session import signed_in
-from tests.servers import Server
+from tests.servers import Server, run_cli
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]  # the clients' warnings are not ours
 ROWS = pd.DataFrame({"tenure": [1.0, 60.0], "charges": [90.0, 20.0]})
@@ -151,7 +151,7 @@ def level(path: str, which: str, wanted: PermissionLevel) -> Way:
 SELECT = granting("SELECT ON TABLE $.s.t")
 WRITE = granting("SELECT, MODIFY ON TABLE $.s.t")
 READ_FILES = granting("READ VOLUME ON VOLUME $.s.v")
-WRITE_FILES = granting("READ VOLUME, WRITE VOLUME ON SCHEMA $.s")
+WRITE_FILES = granting("WRITE VOLUME ON SCHEMA $.s")
 EXECUTE = granting("EXECUTE ON MODEL $.s.m")
 ALL = granting("ALL PRIVILEGES ON SCHEMA $.s")
 SEES_EXPERIMENT = level("experiments", "experiment", PermissionLevel.CAN_READ)
@@ -299,3 +299,21 @@ def test_permissions_are_listed_with_owner_and_administrators(world: World) -> N
     assert len(levels) == 5
     with pytest.raises(NotFound, match=f"'{world.endpoint_id}'"):
         world.w.serving_endpoints.get_permissions(world.endpoint_id)
+
+
+def test_the_shell_explains(world: World) -> None:
+    """Yes with the grants, no with what is missing and where, for tables and for permission levels."""
+    place = ("--data-dir", str(world.server.data_dir))
+    asked = ("access", "explain", world.bob_name, "select", f"{world.name}.s.t", *place)
+    told = run_cli(*asked, check=False)
+    assert told.returncode == 2
+    assert f"missing: SELECT, to be granted on table {world.name}.s.t or schema {world.name}.s" in told.stdout
+    SELECT(world, True)
+    told = run_cli(*asked)
+    assert f"by the grant of SELECT on table {world.name}.s.t" in told.stdout
+    SELECT(world, False)
+    asked = ("access", "explain", world.bob_name, "CAN_EDIT", world.experiment, "--type", "experiments", *place)
+    assert "missing: CAN_EDIT" in run_cli(*asked, check=False).stdout
+    EDITS_EXPERIMENT(world, True)
+    assert "by the grant of CAN_EDIT on experiment" in run_cli(*asked).stdout
+    EDITS_EXPERIMENT(world, False)

@@ -133,7 +133,7 @@ def expected(world: World, act: Act) -> bool:
         },
         "volume": {
             Act.READ: in_schema and have(P.READ_VOLUME),
-            Act.WRITE: in_schema and have(P.READ_VOLUME) and have(P.WRITE_VOLUME),
+            Act.WRITE: in_schema and have(P.WRITE_VOLUME),
         },
         "function": {Act.READ: execute, Act.USE: execute},
         "model": {

@@ -136,7 +136,9 @@ class GrantService:
         """Let these grantees have what is added here on a securable, and nobody anything else. Raises as `change`."""
         with self._database.write() as connection:
             securable = self._to_manage(connection, principal, find)
-            store.forget(connection, securable.ids[:1])
+            for row in store.on(connection, securable.ids[:1]):
+                now_gone = Change(grantee=row.grantee, remove=frozenset({row.privilege}))
+                self._apply(connection, principal, securable, now_gone)
             for change in wanted:
                 self._apply(connection, principal, securable, change)
 
@@ -172,20 +174,17 @@ class GrantService:
         grantee = _find_grantee(connection, change.grantee)
         if change.kind is not None and change.kind is not grantee.kind:
             raise InvalidArgument(f"'{grantee.name}' is a {grantee.kind.words}, not a {change.kind.words}.")
-        store.remove(
+        removed = store.remove(
             connection, securable_id=securable.ids[0], grantee_id=grantee.id, privileges=change.remove - change.add
         )
         store.add(
             connection, kind=securable.kind, securable_id=securable.ids[0], grantee_id=grantee.id,
             privileges=change.add, by=principal.name, now=utc_now(),
         )  # fmt: skip
-        for act, privileges in (("grant", change.add), ("revoke", change.remove)):
+        for act, privileges in (("grant", change.add), ("revoke", removed)):
             if privileges:
-                named = ",".join(sorted(privileges))
-                acts.changed(
-                    connection, principal.name, act, securable.kind, securable.name, grantee=grantee.name,
-                    privileges=named,
-                )  # fmt: skip
+                told = {"grantee": grantee.name, "privileges": ",".join(sorted(privileges))}
+                acts.changed(connection, principal.name, act, securable.kind, securable.name, **told)
 
 
 def require_visible(principal: Principal, securable: Securable) -> None:
@@ -196,14 +195,18 @@ def require_visible(principal: Principal, securable: Securable) -> None:
 
 def forget(connection: Connection, securable_ids: Sequence[str]) -> None:
     """These objects are gone, and so are all grants on them; part of the transaction that removes them."""
-    if store.forget(connection, securable_ids):
-        store.lock(connection)
+    granted = store.granted_among(connection, securable_ids)
+    if granted:
+        store.lock(connection)  # before the rows, as all who change grants do, so that none waits for another for ever
+    for securable_id in granted:
+        store.forget(connection, securable_id)
 
 
 def rename(connection: Connection, old_id: str, new_id: str) -> None:
     """An object whose name is its id has another name; part of the transaction that renames it."""
-    if store.rename(connection, old_id, new_id):
+    if store.granted_among(connection, [old_id]):
         store.lock(connection)
+        store.rename(connection, old_id, new_id)
 
 
 def rights_changed(connection: Connection) -> None:

@@ -179,7 +179,7 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
         Act.WRITE: (frozenset({P.MODIFY, P.SELECT}),),
         Act.ALTER: (frozenset({P.MODIFY, P.SELECT}), frozenset({P.MANAGE})),
     },
-    "volume": {Act.READ: (frozenset({P.READ_VOLUME}),), Act.WRITE: (frozenset({P.WRITE_VOLUME, P.READ_VOLUME}),)},
+    "volume": {Act.READ: (frozenset({P.READ_VOLUME}),), Act.WRITE: (frozenset({P.WRITE_VOLUME}),)},
     "function": {Act.READ: (frozenset({P.EXECUTE}),), Act.USE: (frozenset({P.EXECUTE}),)},
     "model": {
         Act.READ: (frozenset({P.EXECUTE}),),
@@ -219,12 +219,8 @@ def ways(kind: str, act: Act) -> tuple[Held, ...]:
 
 def ways_to_exercise(kind: str, privilege: Privilege) -> tuple[Held, ...]:
     """As `ways`, for a privilege itself: which sets make it good for something. MODIFY counts together with SELECT."""
-    with_it = _TOGETHER.get(privilege) if kind in _OWN else None
-    return _with_way_in(kind, frozenset({privilege}) | (frozenset({with_it}) if with_it else frozenset()))
-
-
-_TOGETHER = {P.MODIFY: P.SELECT, P.WRITE_VOLUME: P.READ_VOLUME}
-"""Whoever writes an object's files can read them, so the right to write counts together with that to read."""
+    modifies = privilege is P.MODIFY and kind == "table"
+    return _with_way_in(kind, frozenset({privilege, P.SELECT}) if modifies else frozenset({privilege}))
 
 
 def _with_way_in(kind: str, held: Held) -> _Ways:

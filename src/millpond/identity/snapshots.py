@@ -13,7 +13,7 @@ from millpond.identity.domain import ADMINS, NO_GRANTS, USERS, Grants, Principal
 from millpond.identity.store import grants
 from millpond.identity.store.groups import Standing
 
-_KEPT = 2000
+_KEPT = 500
 
 
 class Snapshots:

@@ -41,7 +41,8 @@ def credentials_router(catalog: CatalogService, s3: S3Settings) -> APIRouter:
     def for_volume(principal: Who, body: VolumeCredential) -> dict[str, Any]:
         write = body.operation == "WRITE_VOLUME"
         volume = catalog.get_volume_by_id(principal, body.volume_id)
-        require(principal, Act.WRITE if write else Act.READ, volume.securable)
+        for act in (Act.READ, Act.WRITE) if write else (Act.READ,):  # whoever writes files in place can read them
+            require(principal, act, volume.securable)
         return _json(credentials_for(volume.storage_location, s3, write=write))
 
     @router.post("/api/2.0/unity-catalog/temporary-path-credentials")

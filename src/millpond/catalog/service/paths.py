@@ -11,7 +11,7 @@ from millpond.catalog.locations import VolumePath
 from millpond.catalog.service.containers import Containers
 from millpond.catalog.storage.port import HOUSEKEEPING
 from millpond.catalog.store import objects
-from millpond.catalog.store.reach import EVERYTHING, Reach
+from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import table_of, volume_of
 from millpond.catalog.store.schema import tables, volumes
 from millpond.identity.access import Act, allows, require
@@ -36,9 +36,8 @@ class Paths(Containers):
         location = locations.canonical(url)
         fixed = locations.without_glob(location)
         container = self._container_of(fixed)
-        act = Act.WRITE if write else Act.READ
         if container is not None:
-            if not allows(principal, act, container.securable):
+            if not _allows_files(principal, container, write=write):
                 raise _out_of_reach(principal, url)
             _refuse_links(fixed, below=container.storage_location)
         elif not principal.is_admin or self._leads_to_private(fixed):
@@ -62,14 +61,15 @@ class Paths(Containers):
         if principal.is_admin:
             return True
         container = self._container_of(location)
-        return container is not None and allows(principal, Act.WRITE if write else Act.READ, container.securable)
+        return container is not None and _allows_files(principal, container, write=write)
 
     def resolve_volume_path(self, principal: Principal, path: VolumePath, *, write: bool) -> str:
-        """The physical location of a path in a volume that the principal may read (or write).
+        """The physical location of a path in a volume, whose files the principal may read (and write) in place.
 
         Raises NotFound, PermissionDenied.
         """
         root = self.volume_location(principal, path, write=write)
+        self.volume_location(principal, path, write=False)
         location = locations.join(root, *path.parts)
         _refuse_links(locations.without_glob(location), below=root)
         return location
@@ -120,14 +120,20 @@ class Paths(Containers):
         return self._is_private(locations.canonical(real))
 
 
+def _allows_files(principal: Principal, container: Table | Volume, *, write: bool) -> bool:
+    """Whether files may be touched in place; whoever can write them so can read them too."""
+    reads = allows(principal, Act.READ, container.securable)
+    return reads and (not write or allows(principal, Act.WRITE, container.securable))
+
+
 def _own_places(connection: Connection, principal: Principal, home: str) -> Sequence[str]:
     """The home, or what in it may be written where that is not all."""
     found: list[str] = []
     mine: list[str] = []
     for kind, table in (("table", tables), ("volume", volumes)):
-        reach = Reach(principal=principal, kind=kind, act=Act.WRITE)
-        found += objects.locations_below(connection, table, home, EVERYTHING)
-        mine += objects.locations_below(connection, table, home, reach)
+        reads, writes = (Reach(principal=principal, kind=kind, act=act) for act in (Act.READ, Act.WRITE))
+        found += objects.locations_below(connection, table, home)
+        mine += objects.locations_below(connection, table, home, reads, writes)
     return mine if len(mine) < len(found) else [home]
 
 

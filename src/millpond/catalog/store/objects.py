@@ -62,11 +62,13 @@ def rows_with_locations(connection: Connection, table: Table, locations: Sequenc
     return connection.execute(select_objects(table).where(table.c.storage_location.in_(locations))).all()
 
 
-def locations_below(connection: Connection, table: Table, location: str, reach: Reach) -> Sequence[str]:
-    """Storage locations below this one, of the objects within reach."""
+def locations_below(connection: Connection, table: Table, location: str, *reach: Reach) -> Sequence[str]:
+    """Storage locations below this one, of the objects within all that is reached."""
     query = _within_containers(select(table.c.storage_location), table)
-    below = func.substr(table.c.storage_location, 1, len(location) + 1) == location + "/"
-    return connection.execute(reach.narrow(query, table, schemas, catalogs).where(below)).scalars().all()
+    query = query.where(func.substr(table.c.storage_location, 1, len(location) + 1) == location + "/")
+    for each in reach:
+        query = each.narrow(query, table, schemas, catalogs)
+    return connection.execute(query).scalars().all()
 
 
 def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:

@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict
 from millpond.identity.grants import Assignment, Change, Granted, unity_name
 from millpond.identity.privileges import Privilege, privilege_named
 
-_TYPES = {"model": "FUNCTION"}
-"""What the Databricks API calls a kind, where it is not the kind's name: it has models as functions."""
-
 
 class PermissionsChange(BaseModel):
     """What one principal gets and loses."""
@@ -52,5 +49,4 @@ def _effective(granted: Granted, kind: str) -> dict[str, Any]:
     shown: dict[str, Any] = {"privilege": granted.privilege.value}
     if granted.on.kind == kind:
         return shown
-    inherited = _TYPES.get(granted.on.kind, granted.on.kind.upper())
-    return shown | {"inherited_from_type": inherited, "inherited_from_name": granted.on.name}
+    return shown | {"inherited_from_type": granted.on.kind.upper(), "inherited_from_name": granted.on.name}

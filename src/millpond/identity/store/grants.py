@@ -94,26 +94,33 @@ def add(
         connection.execute(insert(grants).on_conflict_do_nothing(), values)
 
 
-def remove(connection: Connection, *, securable_id: str, grantee_id: str, privileges: Iterable[Privilege]) -> None:
-    """Revoke; what is not granted is no error."""
+def remove(
+    connection: Connection, *, securable_id: str, grantee_id: str, privileges: Iterable[Privilege]
+) -> frozenset[Privilege]:
+    """Revoke; returns what was granted."""
     names = [privilege.value for privilege in privileges]
     which = (grants.c.securable_id == securable_id, grants.c.grantee_id == int(grantee_id))
-    connection.execute(delete(grants).where(*which, grants.c.privilege.in_(names)))
+    query = delete(grants).where(*which, grants.c.privilege.in_(names)).returning(grants.c.privilege)
+    return frozenset(map(Privilege, connection.execute(query).scalars()))
 
 
-def forget(connection: Connection, securable_ids: Sequence[str]) -> bool:
-    """Remove all grants on these securables; whether there were any."""
-    some = False
+def granted_among(connection: Connection, securable_ids: Sequence[str]) -> list[str]:
+    """Those of these securables that have grants."""
+    found: list[str] = []
     for start in range(0, len(securable_ids), _MAX_IN_STATEMENT):
-        chunk = securable_ids[start : start + _MAX_IN_STATEMENT]
-        some |= connection.execute(delete(grants).where(grants.c.securable_id.in_(chunk))).rowcount > 0
-    return some
+        some = grants.c.securable_id.in_(securable_ids[start : start + _MAX_IN_STATEMENT])
+        found += connection.execute(select(grants.c.securable_id).where(some).distinct()).scalars()
+    return found
 
 
-def rename(connection: Connection, old: str, new: str) -> bool:
-    """Let the grants on one securable be on another; whether there were any."""
-    query = sql_update(grants).where(grants.c.securable_id == old).values(securable_id=new)
-    return connection.execute(query).rowcount > 0
+def forget(connection: Connection, securable_id: str) -> None:
+    """Remove all grants on a securable."""
+    connection.execute(delete(grants).where(grants.c.securable_id == securable_id))
+
+
+def rename(connection: Connection, old: str, new: str) -> None:
+    """Let the grants on one securable be on another."""
+    connection.execute(sql_update(grants).where(grants.c.securable_id == old).values(securable_id=new))
 
 
 def _held() -> Select[Any]:
