@@ -84,6 +84,8 @@ def test_owners_are_changed_for_every_kind(sql: Sql) -> None:
     sql(f"ALTER CATALOG shop OWNER TO `{name}`")
     assert catalog.get_catalog(people.bob, "shop").owner == name
     bob(sql)(f"ALTER CATALOG shop OWNER TO `{people.alice.name}`")
+    with catalog.database.write() as connection:
+        catalog.delete_model_in(connection, people.bob, ObjectName(*at, "m"))
 
 
 def _make(sql: Sql, kind: str) -> None:
