@@ -181,6 +181,13 @@ def explain(world: World) -> Any:
     return body
 
 
+def register_version(client: Any, name: str) -> Any:
+    """The next version of a model, from a run of one's own."""
+    run = client.create_run("0").info.run_id
+    client.log_text(run, "mine", "m.txt")
+    return client.create_model_version(name, f"runs:/{run}/m.txt", run)
+
+
 DOORS: dict[str, tuple[Way, Callable[[World], Any]]] = {
     "SQL select": (SELECT, lambda w: w.sql("SELECT * FROM $.s.t")),
     "SQL select all privileges": (ALL, lambda w: w.sql("SELECT * FROM $.s.t")),
@@ -207,6 +214,8 @@ DOORS: dict[str, tuple[Way, Callable[[World], Any]]] = {
     "Files write": (WRITE_FILES, lambda w: w.w.files.upload(
         f"/Volumes/{w.name}/s/v/b.txt", io.BytesIO(b"b"), overwrite=True)),
     "MLflow catalog model": (EXECUTE, lambda w: w.mlflow(lambda c: c.get_model_version(f"{w.name}.s.m", "1"))),
+    "MLflow catalog version": (granting("CREATE MODEL VERSION ON MODEL $.s.m"), lambda w: w.mlflow(
+        lambda c: register_version(c, f"{w.name}.s.m"))),
     "REST catalog model": (EXECUTE, lambda w: w.w.registered_models.get(f"{w.name}.s.m")),
     "MLflow experiment": (SEES_EXPERIMENT, lambda w: w.mlflow(lambda c: c.get_experiment(w.experiment))),
     "MLflow runs": (SEES_EXPERIMENT, lambda w: w.mlflow(lambda c: c.search_runs([w.experiment])[0])),

@@ -101,13 +101,14 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         principal = self._principal()
         if principal.is_admin:
             return ()
-        del writes  # what may be changed is asked for each method, so that a reader is denied and finds it still
+        # what may be changed is asked for each method, so that a reader is denied and does not find nothing
         owned = store.owned_ids(Owned.MODEL, principal)
         granted = granted_models(principal, Privilege.CAN_READ)
         visible, readable = (self._catalog.names(principal, act) for act in (Act.SEE, Act.READ))
         criteria = []
         for model in _NAMED:
-            in_catalog = readable if model in {SqlModelVersion, SqlModelVersionTag} else visible
+            # a writer who may not read versions must still count them, to give the next one its number
+            in_catalog = readable if model in {SqlModelVersion, SqlModelVersionTag} and not writes else visible
             reach = or_(model.name.in_(owned), model.name.in_(granted), model.name.in_(in_catalog))
             if model is SqlModelVersion:  # whoever may make versions sees their own
                 reach = or_(reach, and_(model.user_id == principal.name, model.name.in_(visible)))
