@@ -12,6 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from millpond.audit import routes as audit_routes
+from millpond.audit.door import AuditDoor
+from millpond.audit.drain import Drain
+from millpond.audit.service import AuditService
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService, open_catalog, rename_owner
@@ -29,6 +33,7 @@ from millpond.identity.permissions import PermissionService
 from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
+from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotImplementedHere
@@ -66,6 +71,8 @@ def build_app(settings: Settings) -> Application:
     home = Home(settings.data_dir)
     database = Database(settings.effective_database_url)
     ensure_schema(database)
+    open_spool(home.spools)
+    drain = Drain(database, home.spools, retention_days=settings.audit.retention_days)
     signer = Signer(load_signing_key(home.root))
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
@@ -83,7 +90,7 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime),
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain),
     )
     install_error_handlers(app)
     join(
@@ -114,6 +121,7 @@ def build_app(settings: Settings) -> Application:
         app,
         permissions_router(PermissionService(database, leveled)),
         access_router(catalog.grants, finders),
+        audit_routes.router(AuditService(database), workspace_id=directory.workspace_id()),
     )
     pages = Services(
         identity=identity,
@@ -131,7 +139,7 @@ def build_app(settings: Settings) -> Application:
     app.router.routes.insert(0, MlflowRoute(mlflow))  # before the Files API, of which it serves the artifacts' part
     join(app, _unknown_api_router())
     door = guarded(app, identity=identity, public_url=settings.public_url)
-    return Application(asgi=_Measured(door), wait_ready=mlflow.ready)
+    return Application(asgi=_Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 
 
 def bootstrap(home: Home, identity: IdentityService) -> None:
@@ -146,12 +154,12 @@ def _table_reader(settings: Settings, catalog: CatalogService, identity: Identit
 
 
 def _lifespan(
-    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime
+    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with janitor.at_work():
+        with drain.at_work(), janitor.at_work():
             async with serving:
                 yield
 

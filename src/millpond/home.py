@@ -28,6 +28,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def spools(self) -> Path:
+        """Events that wait for the audit's chain, a file for each process that writes some."""
+        return self.root / "audit"
+
+    @property
     def api_socket(self) -> Path:
         """Unix socket on which the server answers HTTP too, for processes without a network."""
         return self.run / "api.sock"
@@ -50,7 +55,7 @@ class Home:
     def prepare(self) -> None:
         """Make the directories; what is below is for this user alone (mode 0700)."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for directory in (self.run, self.logs, self.run / "metrics"):
+        for directory in (self.run, self.logs, self.run / "metrics", self.spools):
             directory.mkdir(exist_ok=True, mode=0o700)
 
 

@@ -28,8 +28,9 @@ from millpond.identity.origin import is_foreign
 from millpond.identity.page_headers import PageHeaders
 from millpond.identity.service import IdentityService
 from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH, SIGN_OUT_PATH
+from millpond.journal import calls
 from millpond.kernel.errors import MillpondError, PermissionDenied, Unauthenticated, Unavailable
-from millpond.kernel.http import dialect_of, error_response
+from millpond.kernel.http import STATUS_OF_CODE, dialect_of, error_response
 from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
@@ -116,9 +117,13 @@ class AuthMiddleware:
             await _refuse(scope, receive, send, connection, unreachable)
             return
         except MillpondError as error:
-            acts.denied(None, scope.get("method", "websocket"), "path", scope["path"])
+            calls.failed(STATUS_OF_CODE.get(error.code, 500), error.code)
+            if scope["type"] == "websocket":
+                acts.denied(None, "open", "path", scope["path"])
             await _refuse(scope, receive, send, connection, error)
             return
+        if principal is not None:
+            calls.identified(principal.id, principal.name)
         if scope["type"] == "websocket":
             receive = self._rechecking(connection, receive)
         reset = _principal.set(principal)

@@ -18,3 +18,13 @@ def epoch_ms(moment: datetime) -> int:
 def from_epoch_ms(milliseconds: int) -> datetime:
     """The aware UTC datetime of a number of milliseconds since 1970-01-01 UTC."""
     return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def epoch_us(moment: datetime) -> int:
+    """Microseconds since 1970-01-01 UTC."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_epoch_us(microseconds: int) -> datetime:
+    """The aware UTC datetime of a number of microseconds since 1970-01-01 UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)

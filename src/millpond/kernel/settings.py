@@ -42,6 +42,16 @@ class ServingSettings(BaseModel):
     request_timeout_s: float = Field(default=60, gt=0, description="A prediction must answer within this time.")
 
 
+class AuditSettings(BaseModel):
+    """The record of who did what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    retention_days: int | None = Field(
+        default=None, ge=1, description="Entries of the audit are removed after this many days; without it, never."
+    )
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -83,6 +93,7 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     engine: EngineSettings = EngineSettings()
     serving: ServingSettings = ServingSettings()
+    audit: AuditSettings = AuditSettings()
     s3: S3Settings = S3Settings()
 
     @classmethod

@@ -1,0 +1,44 @@
+"""Reading the audit: who may, what matches, and the rows of `system.access.audit`."""
+
+from collections.abc import Iterator
+
+from millpond.audit import store
+from millpond.audit.domain import AUDIT, Filter, Link
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.database import Database
+from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.paging import Page, cut_page, decode_token, page_size
+
+_EXPORT_PAGE = 2000
+
+
+class AuditService:
+    """What one can ask the audit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list_entries(
+        self, principal: Principal, wanted: Filter, *, max_results: int | None = None, page_token: str | None = None
+    ) -> Page[Link]:
+        """Entries that a filter lets through, newest first. Raises NotFound for who may not read the audit."""
+        require(principal, Act.READ, AUDIT)
+        size, token = page_size(max_results), decode_token(page_token)
+        if token is not None and not token.isdecimal():
+            raise InvalidArgument("page_token is not one that this server gave; start again without it.")
+        with self._database.read() as connection:
+            links = store.search(connection, wanted, None if token is None else int(token), size + 1)
+        return cut_page(links, size, lambda link: str(link.sequence))
+
+
+def export(database: Database, wanted: Filter) -> Iterator[Link]:
+    """Entries that a filter lets through, oldest first: for whoever holds the database itself."""
+    after = 0
+    while True:
+        with database.read() as connection:
+            links = store.search_after(connection, wanted, after, _EXPORT_PAGE)
+        yield from links
+        if len(links) < _EXPORT_PAGE:
+            return
+        after = links[-1].sequence
