@@ -9,6 +9,8 @@ from functools import partial
 
 import uvloop
 
+from millpond.audit.drain import Drain
+from millpond.audit.table import AuditTable
 from millpond.catalog.service import open_catalog
 from millpond.engine import proto
 from millpond.engine.engines import ApiDoor
@@ -19,6 +21,7 @@ from millpond.home import Home
 from millpond.identity.credentials import Signer, load_signing_key
 from millpond.identity.directory import DirectoryService
 from millpond.identity.service import IdentityService
+from millpond.journal.calls import open_spool
 from millpond.kernel.child import report_ready
 from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
@@ -58,11 +61,16 @@ async def _serve(settings: Settings) -> None:
     home = Home(settings.data_dir)
     database = Database(settings.effective_database_url)
     ensure_schema(database)
+    open_spool(home.spools)
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
-    catalog = open_catalog(database, settings, DirectoryService(database).find_exact_name)
+    directory = DirectoryService(database)
+    catalog = open_catalog(database, settings, directory.find_exact_name)
     catalog.on_models(MlflowRows(catalog, artifact_root(settings)))
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
-    gateway = await serve(gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate)
+    audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
+    gateway = await serve(
+        gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate, system_tables=[audit]
+    )
     report_ready({"port": gateway.port})
     await stop.wait()
     await gateway.stop(_DRAIN_S)

@@ -5,7 +5,7 @@ runs, invocations of endpoints, pages) is named in the same manner.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -31,12 +31,15 @@ def entry_of_event(event: Mapping[str, Any]) -> Entry:
     if kind == "path":
         named = request(act, name)
     elif door == "spark" and kind == "plan":
-        named = Named("sparkConnect", _lower_first(act), kind="plan", name=name)
+        named = Named("sparkConnect", _lower_first(act), {"statement": name} if name else {}, kind="plan")
     else:
         named = change(kind, act)
         named = Named(named.service, named.action, named.params, kind, name)
     details = dict(event["details"])
-    kind, name = details.pop("object_kind", named.kind), details.pop("object_name", named.name)
+    kind, name = _object_of(event, named)
+    kind, name = details.pop("object_kind", kind), details.pop("object_name", name)
+    for what, objects in _told(event["objects"]).items():
+        details[what] = ", ".join(objects)
     copied = ("id", "actor_id", "actor", "caller", "address", "agent", "session", "request", "object_id")
     return Entry(
         **{key: event[key] for key in copied},
@@ -49,6 +52,31 @@ def entry_of_event(event: Mapping[str, Any]) -> Entry:
         status=int(event["status"]),
         error=event["error"],
     )
+
+
+def _object_of(event: Mapping[str, Any], named: Named) -> tuple[str, str]:
+    """What the act names, else the thing to which it did most."""
+    if named.name and named.kind != "path":
+        return named.kind, named.name
+    if event["kind"] in {"path", "plan"} and event["objects"]:
+        _, kind, name = min(event["objects"], key=lambda item: _IMPORTANCE.get(item[0], len(_IMPORTANCE)))
+        return kind, name
+    return named.kind, named.name
+
+
+_IMPORTANCE = {act: rank for rank, act in enumerate(("manage", "write", "create in", "use", "read", "see"))}
+
+
+def _told(objects: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Names of tables and other things by what was done to them; where something was read, that it was seen goes
+    without saying."""
+    found: dict[str, list[str]] = {}
+    for act, kind, name in objects:
+        what = {"see": "seen", "read": "reads", "write": "writes", "use": "uses"}.get(act, act.replace(" ", "_"))
+        found.setdefault(what, []).append(f"{kind} {name}")
+    if "reads" in found or "writes" in found:
+        found.pop("seen", None)
+    return found
 
 
 # -- acts of services -------------------------------------------------------------------------------------------------
@@ -95,7 +123,7 @@ def request(method: str, path: str) -> Named:
         if match is not None:
             found = name(method, match)
             params = {"method": method, "path": path, **found.params}
-            return Named(found.service, found.action, params, found.kind or "path", found.name or path)
+            return Named(found.service, found.action, params, found.kind or "path", found.name)
     raise AssertionError("unreachable: the last pattern matches all")
 
 

@@ -161,3 +161,8 @@ def cut(connection: Connection, through: Link) -> int:
     gone = connection.execute(delete(entries).where(entries.c.sequence <= through.sequence)).rowcount
     connection.execute(update(ends).values(anchor_sequence=through.sequence, anchor_hash=through.hash))
     return gone
+
+
+def oldest(connection: Connection) -> datetime | None:
+    """When the oldest entry happened."""
+    return connection.execute(select(entries.c.event_time).order_by(entries.c.event_time).limit(1)).scalar()

@@ -88,7 +88,13 @@ class Catalog(_Described):
     @property
     def securable(self) -> Securable:
         """This catalog under permission."""
-        return Securable(kind="catalog", name=self.name, owners=(self.owner,), ids=(self.id,))
+        return Securable(
+            kind="catalog",
+            name=self.name,
+            owners=(self.owner,),
+            ids=(self.id,),
+            kept_by_server=self.name == SYSTEM_CATALOG,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +110,13 @@ class Schema(_Described):
     @property
     def securable(self) -> Securable:
         """This schema under permission."""
-        owners = (self.owner, self.catalog_owner)
-        return Securable(kind="schema", name=str(self.name), owners=owners, ids=(self.id, self.catalog_id))
+        return Securable(
+            kind="schema",
+            name=str(self.name),
+            owners=(self.owner, self.catalog_owner),
+            ids=(self.id, self.catalog_id),
+            kept_by_server=self.name.catalog == SYSTEM_CATALOG,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +128,13 @@ class _InSchema(_Described):
     catalog_owner: str
 
     def _securable(self, kind: str) -> Securable:
-        owners = (self.owner, self.schema_owner, self.catalog_owner)
-        ids = (self.id, self.schema_id, self.catalog_id)
-        return Securable(kind=kind, name=str(self.name), owners=owners, ids=ids)
+        return Securable(
+            kind=kind,
+            name=str(self.name),
+            owners=(self.owner, self.schema_owner, self.catalog_owner),
+            ids=(self.id, self.schema_id, self.catalog_id),
+            kept_by_server=self.name.catalog == SYSTEM_CATALOG,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from millpond.engine.errors import AnalysisError
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.engine.syntax.model import Command
+from millpond.engine.system_tables import SystemTables
 from millpond.engine.upstream import Upstream, settings_request
 
 # Settings that name code, places, credentials or other catalogs. What is not Spark's own is the user's to choose.
@@ -27,9 +28,12 @@ _REFUSED_SETTING = re.compile(
 class Commands:
     """Carries out commands for sessions."""
 
-    def __init__(self, catalog: CatalogService, upstream: Upstream, storage_options: Mapping[str, str]) -> None:
+    def __init__(
+        self, catalog: CatalogService, upstream: Upstream, system: SystemTables, storage_options: Mapping[str, str]
+    ) -> None:
         self._catalog = catalog
         self._upstream = upstream
+        self._system = system
         self._storage_options = storage_options
 
     async def run(self, session: Session, command: Command) -> Any:
@@ -46,7 +50,11 @@ class Commands:
         from millpond.engine.commands.context import CommandContext
 
         return CommandContext(
-            principal=session.principal, catalog=self._catalog, session=session, storage_options=self._storage_options
+            principal=session.principal,
+            catalog=self._catalog,
+            session=session,
+            storage_options=self._storage_options,
+            refresh=self._system.refresh_now,
         )
 
     async def settings(self, session: Session, statement: SetSetting | ResetSetting) -> Any:

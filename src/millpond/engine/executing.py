@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import Any
 from uuid import uuid4
 
-from millpond.engine import proto, wire
+from millpond.engine import proto, recording, wire
 from millpond.engine.errors import ExecutionError, SparkError
 from millpond.engine.operations import Operation
 from millpond.engine.planning import Forward, Local, Planner
@@ -40,13 +40,15 @@ class Executions:
     async def execute(self, session: Session, request: Any, size: int, write: Write) -> None:
         """Run a plan and stream its answer."""
         request.operation_id = request.operation_id or str(uuid4())
+        recording.note(request)
         if request.operation_id in session.operations:
             raise _handle_error("OPERATION_ALREADY_EXISTS", request.operation_id, "Operation already exists.")
         if size <= _PLANNED_INLINE_BYTES:
             decided = self._planner.plan(session, request.plan)
         else:
             loop = asyncio.get_running_loop()
-            decided = await loop.run_in_executor(self._threads, self._planner.plan, session, request.plan)
+            plan = recording.within_call(self._planner.plan)
+            decided = await loop.run_in_executor(self._threads, plan, session, request.plan)
         reattachable = any(option.reattach_options.reattachable for option in request.request_options)
         del request.request_options[:]
         operation = Operation(
@@ -66,11 +68,12 @@ class Executions:
         collected: list[Any] = []
 
         async def keep(message: bytes) -> None:
+            recording.answering()
             if decided.after is not None:
                 collected.append(proto.base.ExecutePlanResponse.FromString(message))
             await operation.add(message, _KEPT_BYTES)
 
-        with operation.finishing():
+        with operation.finishing(), recording.operating():
             await self._upstream.stream(session, "ExecutePlan", request, decided.needs, keep)
             if operation.reattachable:  # engines say so only to whom they let reattach
                 await keep(_completed(session, operation))
@@ -79,8 +82,10 @@ class Executions:
 
     async def _answer(self, session: Session, operation: Operation, decided: Local) -> None:
         """The gateway's own work, which goes on when the client's connection breaks."""
-        with operation.finishing():
-            for response in await decided.run(operation.id):
+        with operation.finishing(), recording.operating():
+            responses = await decided.run(operation.id)
+            recording.answering()
+            for response in responses:
                 response.session_id = session.id
                 response.server_side_session_id = session.server_id
                 await operation.add(response.SerializeToString(), _KEPT_BYTES)

@@ -6,7 +6,7 @@ Requests are parsed, bound and sent on; responses of the engine pass through as 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import grpc
 from grpc import aio
 
 from millpond.catalog.service import CatalogService
-from millpond.engine import proto, wire
+from millpond.engine import proto, recording, wire
 from millpond.engine.commanding import Commands
 from millpond.engine.engines import ApiDoor, EngineOptions, Engines
 from millpond.engine.errors import AnalysisError, ExecutionError
@@ -26,9 +26,11 @@ from millpond.engine.freshness import Mark
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
+from millpond.engine.system_tables import SystemTable, SystemTables
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
 from millpond.identity.domain import Principal
+from millpond.journal import calls
 from millpond.kernel import metrics
 from millpond.kernel.errors import MillpondError, Unauthenticated
 from millpond.kernel.logs import get_logger, mask_secrets
@@ -75,7 +77,11 @@ class Gateway:
     """A running gateway."""
 
     def __init__(
-        self, options: GatewayOptions, catalog: CatalogService, authenticate: Callable[[str], Principal]
+        self,
+        options: GatewayOptions,
+        catalog: CatalogService,
+        authenticate: Callable[[str], Principal],
+        system_tables: Sequence[SystemTable],
     ) -> None:
         self._options = options
         self._authenticate = authenticate
@@ -93,8 +99,9 @@ class Gateway:
         )
         self.sessions = Sessions()
         self._uploads = Uploads(options.run_dir / "uploads")
-        upstream = self._upstream = Upstream(self._engines, self._uploads)
-        commands = Commands(catalog, upstream, options.storage_options)
+        system = SystemTables(catalog, system_tables, options.storage_options)
+        upstream = self._upstream = Upstream(self._engines, self._uploads, system)
+        commands = Commands(catalog, upstream, system, options.storage_options)
         planner = Planner(catalog, self.sessions, upstream, commands, options.storage_options, options.mark)
         proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
@@ -171,8 +178,9 @@ class Gateway:
     def _unary(self, name: str, kind: Any, work: Callable[[Session, Any], Awaitable[bytes]]) -> Any:
         async def handle(data: bytes, context: Any) -> bytes:
             try:
-                request, session = await self._open(kind, data, context)
-                answer = await work(session, request)
+                with recording.recorded(name, context):
+                    request, session = await self._open(kind, data, context)
+                    answer = await work(session, request)
             except BaseException as error:
                 await self._fail(name, error, context)
                 raise
@@ -184,8 +192,9 @@ class Gateway:
     def _stream(self, name: str, kind: Any, work: Callable[..., Awaitable[None]]) -> Any:
         async def handle(data: bytes, context: Any) -> None:
             try:
-                request, session = await self._open(kind, data, context)
-                await work(session, request, len(data), context.write)
+                with recording.recorded(name, context):
+                    request, session = await self._open(kind, data, context)
+                    await work(session, request, len(data), context.write)
             except BaseException as error:
                 await self._fail(name, error, context)
                 raise
@@ -195,15 +204,16 @@ class Gateway:
 
     async def _add_artifacts(self, stream: AsyncIterator[bytes], context: Any) -> bytes:
         try:
-            first = await anext(stream)
-            request, session = await self._open(proto.base.AddArtifactsRequest, first, context)
+            with recording.recorded("AddArtifacts", context):
+                first = await anext(stream)
+                request, session = await self._open(proto.base.AddArtifactsRequest, first, context)
 
-            async def requests() -> AsyncIterator[Any]:
-                yield request
-                async for data in stream:
-                    yield proto.base.AddArtifactsRequest.FromString(data)
+                async def requests() -> AsyncIterator[Any]:
+                    yield request
+                    async for data in stream:
+                        yield proto.base.AddArtifactsRequest.FromString(data)
 
-            answer = await self._calls.add_artifacts(session, requests())
+                answer = await self._calls.add_artifacts(session, requests())
         except BaseException as error:
             await self._fail("AddArtifacts", error, context)
             raise
@@ -217,6 +227,7 @@ class Gateway:
                 "SERVER_STOPPING", "The server is stopping; try again when it is back.", sql_state="57P01"
             )
         principal = await self._principal(context)
+        calls.identified(principal.id, principal.name)
         try:
             if len(data) <= proto.SAFE_BYTES:
                 request = kind.FromString(data)
@@ -226,6 +237,7 @@ class Gateway:
             raise ExecutionError(
                 "CONNECT_INVALID_PLAN.CANNOT_PARSE", f"The request is no {kind.DESCRIPTOR.name}.", sql_state="56K00"
             ) from error
+        recording.note(request)
         session = self.sessions.get(principal, request.session_id)
         session.server_id = session.server_id or await self._upstream.server_id(session)
         return request, session
@@ -280,10 +292,14 @@ def _known(error: Exception) -> MillpondError | None:
 
 
 async def serve(
-    options: GatewayOptions, *, catalog: CatalogService, authenticate: Callable[[str], Principal]
+    options: GatewayOptions,
+    *,
+    catalog: CatalogService,
+    authenticate: Callable[[str], Principal],
+    system_tables: Sequence[SystemTable] = (),
 ) -> Gateway:
     """Start a gateway; it runs until its `stop`."""
-    gateway = Gateway(options, catalog, authenticate)
+    gateway = Gateway(options, catalog, authenticate, system_tables)
     await gateway.start()
     return gateway
 

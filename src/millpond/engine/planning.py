@@ -37,6 +37,7 @@ from millpond.engine.upstream import Upstream
 from millpond.engine.views import Views
 from millpond.engine.write_requests import write_of_v1, write_of_v2
 from millpond.engine.writes import Writer
+from millpond.journal import calls
 
 Responses = list[Any]
 
@@ -144,7 +145,9 @@ class Planner:
 
     def _query(self, call: _Call, plan: Any) -> Forward | Local:
         if plan.root.WhichOneof("rel_type") == "catalog":
+            calls.described(f"catalog.{plan.root.catalog.WhichOneof('cat_type')}")
             return Local(run=lambda operation: self._catalog_calls.answer(call.session, operation, plan.root.catalog))
+        calls.described("query")
         self._bound(call, plan.root)
         return Forward(plan=plan, needs=call.needs)
 
@@ -153,6 +156,7 @@ class Planner:
     def _command(self, call: _Call, plan: Any) -> Forward | Local:
         command = plan.command
         kind = command.WhichOneof("command_type")
+        calls.described(kind or "")
         if kind == "sql_command":
             return self._sql(call, command.sql_command)
         if kind == "write_operation":
@@ -231,6 +235,7 @@ class Planner:
         text = root.sql.query
         known = parse_command(text)
         if known is not None:
+            calls.described(type(known).__name__)
             if isinstance(known, Drop) and self._views.is_temporary(call.session, known):
                 return self._result(lambda: self._views.drop_temporary(call.session, known))
             if isinstance(known, DescribeTable | ShowColumns) and self._views.is_temporary_name(
@@ -240,8 +245,10 @@ class Planner:
             return self._result(lambda: self._commands.run(call.session, known))
         statement = parse_statement(text)
         if statement is not None:
+            calls.described(type(statement).__name__)
             return self._statement(call, source, statement)
         query = analyse(text)
+        calls.described(query.kind, silent=query.kind == "query")  # a query is told when it is run
         if query.kind == "query":
             return self._lazy(call, source)
         return self._change(call, source, query)

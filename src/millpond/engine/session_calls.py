@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import Any
 from uuid import uuid4
 
-from millpond.engine import proto, semantics
+from millpond.engine import proto, recording, semantics
 from millpond.engine.commanding import Commands, check_settings
 from millpond.engine.engine_errors import without_paths
 from millpond.engine.errors import AnalysisError, unsupported
@@ -52,7 +52,7 @@ class SessionCalls:
         if kind is None:
             raise unsupported("This kind of analysis is not known to this gateway.")
         needs = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._bind, session, getattr(request, kind)
+            self._threads, recording.within_call(self._bind), session, getattr(request, kind)
         )
         if kind in {"semantic_hash", "same_semantics"}:
             return _comparison(session, request)

@@ -16,6 +16,7 @@ from millpond.engine.engines import Engine, Engines
 from millpond.engine.errors import ExecutionError, SparkError
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
+from millpond.engine.system_tables import SystemTables
 from millpond.engine.uploads import Uploads
 
 _MAX_ATTEMPTS = 12
@@ -25,13 +26,15 @@ _DEATH_SEEN_WITHIN_S = 2.0
 class Upstream:
     """The engines as the sessions see them."""
 
-    def __init__(self, engines: Engines, uploads: Uploads) -> None:
+    def __init__(self, engines: Engines, uploads: Uploads, system: SystemTables) -> None:
         self._engines = engines
         self._uploads = uploads
+        self._system = system
 
     @asynccontextmanager
     async def engine(self, session: Session, needs: Needs) -> AsyncIterator[Engine]:
         """The session's engine, which may reach what is needed and has the session's state, while it is used."""
+        await self._system.refresh(needs.readable)
         engine = await self._engines.get(session.principal, needs)
         with engine.in_use():
             if session.engine_id != engine.id:

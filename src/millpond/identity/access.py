@@ -9,8 +9,8 @@ privilege lets do what is data, in `privileges.py`.
 from dataclasses import dataclass
 
 from millpond.identity import acts
-from millpond.identity.domain import Principal
-from millpond.identity.privileges import Act, Privilege, levels, ways, ways_to_exercise
+from millpond.identity.domain import SYSTEM, Principal
+from millpond.identity.privileges import CONTENT_ACTS, Act, Privilege, levels, ways, ways_to_exercise
 from millpond.kernel.errors import NotFound, PermissionDenied
 
 __all__ = [
@@ -45,6 +45,8 @@ class Securable:
     """Seen and read by everybody signed in (the default experiment)."""
     open_to_all: bool = False
     """Everybody signed in may also create in it (the workspace itself, the default experiment)."""
+    kept_by_server: bool = False
+    """Its contents are the server's own to write (the catalog `system`): nobody else may, no administrator either."""
 
 
 def is_owner(principal: Principal, securable: Securable) -> bool:
@@ -54,6 +56,8 @@ def is_owner(principal: Principal, securable: Securable) -> bool:
 
 def allows(principal: Principal, act: Act, securable: Securable) -> bool:
     """Whether the principal may do this."""
+    if securable.kept_by_server and act in CONTENT_ACTS:
+        return principal.id == SYSTEM.id
     if principal.is_admin or is_owner(principal, securable):
         return True
     if act in {Act.SEE, Act.READ, Act.USE} and (securable.public or securable.open_to_all):
@@ -86,10 +90,13 @@ def missing(principal: Principal, act: Act, securable: Securable) -> frozenset[P
 def require(principal: Principal, act: Act, securable: Securable) -> None:
     """Pass, or raise: NotFound for what the principal may not even see, else PermissionDenied."""
     if allows(principal, act, securable):
+        acts.reached(act.value, securable.kind, securable.name)
         return
     acts.denied(principal, act.value, securable.kind, securable.name)
     if securable is not METASTORE and not allows(principal, Act.SEE, securable):
         raise NotFound(f"{securable.kind.capitalize()} '{securable.name}' does not exist.")
+    if securable.kept_by_server:
+        raise PermissionDenied(f"{securable.kind.capitalize()} '{securable.name}' is kept by the server; only read it.")
     lacks = " and ".join(sorted(privilege.words for privilege in missing(principal, act, securable)))
     needs = f" without {lacks}" if lacks else ""
     raise PermissionDenied(

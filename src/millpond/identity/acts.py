@@ -1,4 +1,4 @@
-"""What was changed and what was denied: each such act of a service passes through here into the journal."""
+"""What was reached, changed and denied: each act of a service passes through here into the journal."""
 
 from sqlalchemy import Connection
 
@@ -19,6 +19,11 @@ def changed(
     """Somebody did something to an object; called inside the transaction that does it."""
     told = {key: _text(value) for key, value in details.items()}
     calls.changed(connection, actor, act, kind, name, told, object_id=object_id)
+
+
+def reached(act: str, kind: str, name: str) -> None:
+    """Whoever asks may do this to an object, and does."""
+    calls.reached(act, kind, name)
 
 
 def denied(actor: Principal | None, act: str, kind: str, name: str) -> None:

@@ -80,6 +80,9 @@ class Act(Enum):
     """Change its definition, owner or rights, or delete it."""
 
 
+CONTENT_ACTS = frozenset(act for act in Act if act is Act.WRITE or act.name.startswith("CREATE_"))
+"""The acts that change what a securable holds."""
+
 P = Privilege
 Held = frozenset[Privilege]
 

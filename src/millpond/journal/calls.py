@@ -2,7 +2,7 @@
 
 A door begins a `Call` and ends it with its outcome; in between, services say what they change (`changed`) and refuse
 (`refused`), wherever they are, and the event knows the call. A call makes one event: that of its change, if it made
-one and went well; else one with its outcome, which names what was refused.
+one and went well; else one with its outcome, which names what was reached and what was refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,17 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from millpond.journal import outbox
-from millpond.journal.domain import OK, REFUSED, Event
+from millpond.journal.domain import OK, REFUSED, Event, Object
 from millpond.journal.spool import Spool
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
 _FIRST_ERROR = 400
+_MOST_OBJECTS = 50
+"""As many are told of one call."""
+PATH = "path"
+"""The kind of a call that is a request for a path: where it changed something, the change says more than it."""
 _call: ContextVar["Call | None"] = ContextVar("millpond_call", default=None)
 _spools: list[Spool] = []
 """The spool of this process, once it has one; a process that has none logs."""
@@ -44,8 +48,14 @@ class Call:
     """Whether its end will be told; a websocket goes on for hours, so its events are written at once."""
     outcome: tuple[int, str] | None = None
     """Status and error, where they are known before the answer is, or other than it says."""
+    told: int | None = None
+    """The status with which its end was written down."""
+    silent: bool = False
+    """Whether it is not worth an event when it goes well, as it has reached nothing yet."""
     changes: int = 0
     refusals: list[Event] = field(default_factory=list)
+    objects: dict[Object, None] = field(default_factory=dict)
+    """In the order in which they were reached."""
 
     def event(self, act: str, kind: str, name: str) -> Event:
         """An event of this call."""
@@ -65,17 +75,21 @@ class Call:
     def end(self, status: int, error: str = "", details: Mapping[str, str] | None = None) -> None:
         """Write down how it went; what is written is safe before whoever asked is answered.
 
-        Raises StorageFull.
+        The first word counts; only a failure in the midst of an answer is told besides. Raises StorageFull.
         """
         status, error = self.outcome or (status, error)
-        refusals, self.refusals = self.refusals, []
         failed = status >= _FIRST_ERROR
+        if self.told is not None and (self.told >= _FIRST_ERROR or not failed):
+            return
+        self.told = status
+        refusals, self.refusals = self.refusals, []
         told = refusals.pop() if failed and refusals else None
         for event in refusals:
             write(event)
-        if self.changes and not failed:
+        if not failed and (self.silent or (self.changes and self.kind == PATH)):
             return
         event = self.event(self.act, self.kind, self.name)
+        event.objects = tuple(self.objects)
         event.status, event.error, event.details = status, error, dict(details or {})
         if told is not None:
             event.details = {**event.details, "refused": told.act, "object_kind": told.kind, "object_name": told.name}
@@ -109,6 +123,25 @@ def identified(actor_id: str, actor: str) -> None:
     call = _call.get()
     if call is not None:
         call.actor_id, call.actor = actor_id, actor
+
+
+def reached(act: str, kind: str, name: str) -> None:
+    """Whoever makes the current call may do this to an object, and does."""
+    call = _call.get()
+    if call is not None and len(call.objects) < _MOST_OBJECTS:
+        call.objects[act, kind, name] = None
+
+
+def described(name: str, *, silent: bool = False) -> None:
+    """What the current call does, known only now."""
+    call = _call.get()
+    if call is not None:
+        call.name, call.silent = name, silent
+
+
+def current() -> Call | None:
+    """The call in which this runs."""
+    return _call.get()
 
 
 def failed(status: int, error: str) -> None:
@@ -170,10 +203,13 @@ __all__ = [
     "Call",
     "changed",
     "close_spool",
+    "current",
+    "described",
     "during",
     "failed",
     "identified",
     "open_spool",
+    "reached",
     "refused",
     "write",
 ]

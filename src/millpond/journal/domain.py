@@ -1,13 +1,16 @@
 """An event as the door that saw it writes it down; `audit.actions` finds out what Databricks calls the act."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
+
+Object = tuple[str, str, str]
+"""What was done to it, its kind and its name."""
 
 OK = 200
 REFUSED = 403
@@ -49,6 +52,8 @@ class Event:
     error: str = ""
     """Code or class of the error, never its text, which may quote rows."""
     details: Mapping[str, str] = field(default_factory=dict)
+    objects: Sequence[Object] = ()
+    """What was reached in the course of it."""
 
     def line(self) -> bytes:
         """One line of JSON, texts cut to a bearable length, without secrets."""

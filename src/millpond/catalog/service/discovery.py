@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from millpond.catalog.domain import Table
-from millpond.catalog.service.functions import Functions
+from millpond.catalog.service.system import SystemTables
 from millpond.catalog.store import discovery
 from millpond.catalog.store.containers import catalog_of, schema_of
 from millpond.catalog.store.reach import Reach
@@ -28,7 +28,7 @@ class Found:
     full_name: str
 
 
-class Discovery(Functions):
+class Discovery(SystemTables):
     """What one can find."""
 
     def search(self, principal: Principal, text: str, *, limit: int = 20) -> tuple[Found, ...]:

@@ -14,6 +14,7 @@ from millpond.catalog.store import objects
 from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import table_of, volume_of
 from millpond.catalog.store.schema import tables, volumes
+from millpond.identity import acts
 from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
@@ -42,6 +43,7 @@ class Paths(Containers):
             _refuse_links(fixed, below=container.storage_location)
         elif not principal.is_admin or self._leads_to_private(fixed):
             raise _out_of_reach(principal, url)
+        acts.reached(act.value, "path", location)
         return location
 
     def homes(self, principal: Principal) -> frozenset[str]:
@@ -150,6 +152,7 @@ def _refuse_links(location: str, *, below: str) -> None:
 
 
 def _out_of_reach(principal: Principal, url: str) -> PermissionDenied:
+    acts.denied(principal, "reach", "path", url[:200])
     return PermissionDenied(
         f"{principal.name} may not reach the path '{url[:200]}'; use a table's name, or a file of a volume "
         "(/Volumes/catalog/schema/volume/...)."

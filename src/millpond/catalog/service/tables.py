@@ -7,7 +7,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from millpond.catalog import locations
-from millpond.catalog.domain import Column, ObjectName, SchemaName, StagedTable, Table, TableConstraint, TableType
+from millpond.catalog.domain import (
+    SYSTEM_CATALOG,
+    Column,
+    ObjectName,
+    SchemaName,
+    StagedTable,
+    Table,
+    TableConstraint,
+    TableType,
+)
 from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.paths import Paths
@@ -211,6 +220,7 @@ class Tables(Paths):
         with races(taken, gone), self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
+            _refuse_system(table)
             schema_id = table.schema_id
             if new_name.schema_name != name.schema_name:
                 schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_TABLE).id
@@ -229,6 +239,7 @@ class Tables(Paths):
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
+            _refuse_system(table)
             self._delete(connection, tables, table.id)
             if table.table_type is TableType.MANAGED:
                 self._purge_later(connection, table.storage_location, f"table {name}")
@@ -272,6 +283,7 @@ class Tables(Paths):
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, act, table.securable)
+            _refuse_system(table)
             values = change(table)
             objects.update_row(connection, tables, table.id, touched(principal, values))
             self._updated(connection, principal, "table", name, values)
@@ -292,6 +304,11 @@ class Tables(Paths):
     def _refuse_taken(self, connection: Connection, principal: Principal, name: ObjectName) -> None:
         if objects.find_row(connection, tables, name) is not None:
             raise AlreadyExists(f"Table '{name}' already exists.")
+
+
+def _refuse_system(table: Table) -> None:
+    if table.name.catalog == SYSTEM_CATALOG:
+        raise InvalidArgument(f"Table '{table.name}' is kept by the server and cannot be changed.")
 
 
 def check_columns(columns: Sequence[Column]) -> tuple[Column, ...]:

@@ -1,6 +1,6 @@
 """What a command runs in: who asks, the catalog, the session's names, and how to reach storage."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Protocol
@@ -44,6 +44,8 @@ class CommandContext:
     catalog: CatalogService
     session: SessionState
     storage_options: Mapping[str, str] = field(default_factory=dict)
+    refresh: Callable[[str], None] = lambda _location: None
+    """Brings the system table at a location up to date, if there is one."""
 
     @property
     def author(self) -> Author:
@@ -83,9 +85,11 @@ class Target:
 def find_table(context: CommandContext, name: Name) -> Table:
     """The table or view. Raises: TABLE_OR_VIEW_NOT_FOUND."""
     try:
-        return context.catalog.get_table(context.principal, context.object_name(name))
+        table = context.catalog.get_table(context.principal, context.object_name(name))
     except NotFound as error:
         raise table_not_found(name) from error
+    context.refresh(table.storage_location)
+    return table
 
 
 def delta_target(context: CommandContext, ref: TableRef, act: Act, *, operation: str) -> Target:
