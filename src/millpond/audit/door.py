@@ -5,6 +5,7 @@ pages, and the traffic with which an open page keeps itself alive.
 """
 
 import re
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import HTTPConnection
@@ -17,7 +18,16 @@ from millpond.journal.calls import Call
 from millpond.kernel.errors import StorageFull
 from millpond.kernel.http import dialect_of, error_response
 
-_NOISE = re.compile(r"/health.*|/metrics|/static/.*|/favicon\.ico|/_nicegui/.*|/ml/static-files/.*|.*/\.well-known/.*")
+_NOISE = re.compile(
+    r"/health(?:/live|/ready)?|/metrics|/static/[^/]*|/favicon\.ico|/_nicegui(?:_ws)?/(?!client/).*|/ml/static-files/.*"
+    r"|(?:/oidc)?/\.well-known/[^/]*",
+    re.DOTALL,
+)
+_NAMING = frozenset({
+    "catalog_name", "schema_name", "full_name", "name", "version", "alias", "experiment_id", "experiment_name",
+    "run_id", "run_uuid", "model_id", "request_id", "path", "artifact_path", "key", "metric_key",
+})  # fmt: skip
+"""Parameters of a query string that say which object is meant; all others may hold anything."""
 _SIGN_IN_FORM = ("GET", "/sign-in")
 _INSUFFICIENT_STORAGE = 507
 _CLIENT_CLOSED_REQUEST = 499
@@ -93,7 +103,7 @@ class _Answer:
 
     def _end(self, status: int, error: str) -> None:
         self._told = True
-        self._call.end(status, error)
+        self._call.end(status, error, _named_in(self._scope["query_string"]))
 
 
 def _call_of(scope: Scope) -> Call:
@@ -111,6 +121,12 @@ def _call_of(scope: Scope) -> Call:
 def _counts(scope: Scope) -> bool:
     path = scope["path"]
     return (scope["method"], path) != _SIGN_IN_FORM and _NOISE.fullmatch(path) is None
+
+
+def _named_in(query: bytes) -> dict[str, str]:
+    if not query:
+        return {}
+    return {key: value for key, value in parse_qsl(query.decode("latin-1")) if key in _NAMING}
 
 
 def _error_code(message: Message) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Index,
     Integer,
     Select,
     String,
@@ -45,6 +46,8 @@ entries = Table(
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
     UniqueConstraint("event_id"),
+    Index(None, "actor", "sequence"),
+    Index(None, "name", "sequence"),
 )
 """All but the last three are copies out of `body`, to search by."""
 

@@ -15,6 +15,8 @@ from millpond.catalog.service import CatalogService
 from millpond.catalog.store import housekeeping, objects
 from millpond.catalog.store.rows import volume_of
 from millpond.catalog.store.schema import volumes
+from millpond.identity import acts
+from millpond.identity.domain import SYSTEM
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
@@ -102,6 +104,8 @@ class Janitor:
                 return False
         with self._database.write() as connection:
             housekeeping.delete_purge(connection, purge_id)
+            if not in_use:
+                acts.changed(connection, SYSTEM.name, "purge", "files", what, location=location)
         return not in_use
 
     def _forget_uploads(self) -> int:

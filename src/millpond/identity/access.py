@@ -18,6 +18,7 @@ __all__ = [
     "WORKSPACE",
     "Act",
     "Securable",
+    "admits",
     "allows",
     "exercises",
     "is_owner",
@@ -55,7 +56,7 @@ def is_owner(principal: Principal, securable: Securable) -> bool:
 
 
 def allows(principal: Principal, act: Act, securable: Securable) -> bool:
-    """Whether the principal may do this."""
+    """Whether the principal may do this; for lists and questions. What is then done asks `require` or `admits`."""
     if securable.kept_by_server and act in CONTENT_ACTS:
         return principal.id == SYSTEM.id
     if principal.is_admin or is_owner(principal, securable):
@@ -87,12 +88,19 @@ def missing(principal: Principal, act: Act, securable: Securable) -> frozenset[P
     return min((way - held for way in ways(securable.kind, act)), key=len, default=frozenset())
 
 
-def require(principal: Principal, act: Act, securable: Securable) -> None:
-    """Pass, or raise: NotFound for what the principal may not even see, else PermissionDenied."""
+def admits(principal: Principal, act: Act, securable: Securable) -> bool:
+    """Whether the principal may do this, which is about to be done, or refused: the audit is told."""
     if allows(principal, act, securable):
         acts.reached(act.value, securable.kind, securable.name)
-        return
+        return True
     acts.denied(principal, act.value, securable.kind, securable.name)
+    return False
+
+
+def require(principal: Principal, act: Act, securable: Securable) -> None:
+    """Pass, or raise: NotFound for what the principal may not even see, else PermissionDenied."""
+    if admits(principal, act, securable):
+        return
     if securable is not METASTORE and not allows(principal, Act.SEE, securable):
         raise NotFound(f"{securable.kind.capitalize()} '{securable.name}' does not exist.")
     if securable.kept_by_server:

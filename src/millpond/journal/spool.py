@@ -7,10 +7,10 @@ seconds. A file is locked (`flock`) as long as its writer lives: who gets the lo
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 from millpond.kernel.errors import StorageFull
-from millpond.kernel.ids import new_id
 
 SUFFIX = ".jsonl"
 _FULL_BYTES = 4 << 20
@@ -61,7 +61,7 @@ class Spool:
             os.close(self._file)
             self._file = None
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = self._directory / f".{new_id()}"
+        draft = self._directory / f".{time.time_ns():020d}-{os.getpid()}"  # their names sort by age
         file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
         draft.rename(self._directory / (draft.name[1:] + SUFFIX))

@@ -43,7 +43,7 @@ class Paths(Containers):
             _refuse_links(fixed, below=container.storage_location)
         elif not principal.is_admin or self._leads_to_private(fixed):
             raise _out_of_reach(principal, url)
-        acts.reached(act.value, "path", location)
+        acts.reached((Act.WRITE if write else Act.READ).value, "path", location)
         return location
 
     def homes(self, principal: Principal) -> frozenset[str]:

@@ -9,7 +9,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking import sqlalchemy_store as mlflow_store
 from sqlalchemy import Connection
 
-from millpond.identity.access import Act, allows, require
+from millpond.identity.access import Act, admits, require
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable
@@ -41,7 +41,7 @@ class ExperimentStore(mlflow_store.SqlAlchemyStore):  # type: ignore[misc]  # ML
             return _entity(connection, row) if row is not None and self._may_see(row) else None
 
     def _may_see(self, row: Any) -> bool:
-        return allows(self._principal(), Act.SEE, experiment_securable(str(row.experiment_id), row.owner))
+        return admits(self._principal(), Act.SEE, experiment_securable(str(row.experiment_id), row.owner))
 
 
 def _entity(connection: Connection, row: Any) -> Experiment:

@@ -18,7 +18,7 @@ from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.uri import append_to_uri_path
 from sqlalchemy import Connection, select
 
-from millpond.identity.access import Act, allows, require
+from millpond.identity.access import Act, admits, require
 from millpond.identity.domain import Principal
 from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable, item_securable
 from millpond.tracking.stores import run_sql
@@ -242,7 +242,7 @@ class RunStore(ExperimentStore):
 
     def _find(self, connection: Connection, run_id: str) -> Any:
         run = run_sql.find_run(connection, run_id)
-        if run is None or not allows(self._principal(), Act.READ, _run_securable(run)):
+        if run is None or not admits(self._principal(), Act.READ, _run_securable(run)):
             raise MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
         return run
 
@@ -250,7 +250,7 @@ class RunStore(ExperimentStore):
         number = mlflow_store._parse_experiment_id(experiment_id or DEFAULT_EXPERIMENT_ID)
         experiment = run_sql.find_experiment(connection, number)
         securable = experiment_securable(str(number), experiment.owner if experiment else None)
-        if experiment is None or not allows(principal, Act.SEE, securable):
+        if experiment is None or not admits(principal, Act.SEE, securable):
             raise MlflowException(f"No Experiment with id={number} exists", RESOURCE_DOES_NOT_EXIST)
         with mlflow_errors():
             require(principal, Act.CREATE_IN, securable)
