@@ -1,19 +1,15 @@
-"""The audit of a running server: every door writes down, kill -9 loses nothing, and the command line checks."""
+"""The audit of a running server: every door writes down, and the command line checks."""
 
 import json
-import os
-import signal
-import threading
+import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.postgres import fresh_database
-from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
+from tests.servers import Server, run_cli, running_server, wait_until
 
 WRONG_TOKEN = "dapi" + "0123456789abcdef" * 2
 
@@ -27,7 +23,7 @@ def events(server: Server, **filters: str) -> list[dict[str, Any]]:
 
 def awaited(server: Server, **filters: str) -> dict[str, Any]:
     """The newest event that the filters let through; the drain needs a second."""
-    return wait_until(lambda: events(server, **filters), timeout_s=5, what=f"an event with {filters}")[0]
+    return wait_until(lambda: events(server, **filters), what=f"an event with {filters}")[0]
 
 
 def test_a_change_makes_one_event_under_databricks_names(any_server: Server) -> None:
@@ -58,7 +54,6 @@ def test_refusals_of_attacks_are_written_down(any_server: Server) -> None:
     any_server.call("GET", "/api/2.1/unity-catalog/schemas/main.private", token=mallory)
     any_server.call("GET", "/api/2.0/fs/files/Volumes/main/default/v/../../../../etc/passwd", token=mallory)
     any_server.call("GET", "/api/2.0/token-management/tokens", token=mallory)
-    any_server.call("POST", "/sign-in", basic="nobody@example.com:wrong")
     guessed = awaited(any_server, object_name="main.guess")
     assert (guessed["response"]["status_code"], guessed["response"]["error_message"]) == (401, "UNAUTHENTICATED")
     assert guessed["user_identity"]["email"] is None
@@ -73,8 +68,8 @@ def test_refusals_of_attacks_are_written_down(any_server: Server) -> None:
 def test_a_sign_in_with_a_wrong_password_is_written_down(any_server: Server) -> None:
     """With the name that was tried, and no password; a page without a session is a refusal too."""
     _post_form(any_server, "/sign-in", "user=eve%40example.com&password=hunter2hunter2")
-    failed = awaited(any_server, action_name="login", failed="true")
-    assert failed["request_params"]["object_name"] == "eve@example.com"
+    failed = awaited(any_server, action_name="login", object_name="eve@example.com")
+    assert failed["response"]["status_code"] == 401
     _post_form(any_server, "/sign-in", f"user={any_server.user.replace('@', '%40')}&password={any_server.password}")
     assert awaited(any_server, action_name="login", user=any_server.user)["response"]["status_code"] == 200
     request = urllib.request.Request(any_server.url + "/catalog", headers={"Accept": "text/html"})
@@ -92,12 +87,11 @@ def test_secrets_that_a_client_plants_do_not_appear(any_server: Server) -> None:
     )
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(request)
-    wait_until(lambda: [e for e in events(any_server) if (e["user_agent"] or "").startswith("curl")], timeout_s=5)
+    wait_until(lambda: [e for e in events(any_server) if (e["user_agent"] or "").startswith("curl")])
     exported = run_cli("audit", "export", "--data-dir", str(any_server.data_dir), env=_database_of(any_server)).stdout
     for secret in (WRONG_TOKEN, any_server.token, any_server.password, "pw-4711"):
         assert secret not in exported
-    kept = [path for path in any_server.data_dir.glob("audit/*")]
-    assert not [path for path in kept if any_server.token in path.read_text()]
+    assert not [path for path in any_server.data_dir.glob("audit/*") if any_server.token in path.read_text()]
 
 
 def test_only_who_may_reads_it_and_page_by_page(any_server: Server) -> None:
@@ -127,83 +121,8 @@ def test_the_command_line_verifies_and_exports(any_server: Server) -> None:
     assert "is no date" in wrong.stderr
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """Flags for a server on each kind of database."""
-    if request.param == "sqlite":
-        yield []
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        yield ["--database-url", url]
-
-
-def test_kill_of_the_server_under_load_loses_no_acknowledged_act_and_doubles_none(
-    tmp_path: Path, flags: list[str]
-) -> None:
-    """Each change, each read and each refusal that was answered is in the chain once; the chain holds."""
-    data_dir = tmp_path / "data"
-    up(data_dir, *flags)
-    server = server_of(data_dir)
-    acknowledged = _ask_until_killed(server)
-    wait_until(lambda: server.call("GET", "/health/ready")[0] == 200, timeout_s=60, what="the server's return")
-    run_cli("down", "--data-dir", str(data_dir))
-    env = {"MILLPOND_DATABASE_URL": flags[1]} if flags else {}
-    lines = run_cli("audit", "export", "--data-dir", str(data_dir), env=env).stdout.splitlines()
-    told = [(one["action"], one["name"]) for one in (json.loads(line)["event"] for line in lines)]
-    assert {kind for kind, _ in acknowledged} == {"createSchema", "getSchema", "getTable"}
-    assert [act for act in acknowledged if told.count(act) != 1] == []
-    assert run_cli("audit", "verify", "--data-dir", str(data_dir), env=env).stdout.startswith("ok: ")
-
-
-def _ask_until_killed(server: Server) -> list[tuple[str, str]]:
-    """Changes, reads and refusals, each of an object of its own, by several clients until the server's process ends."""
-    acknowledged: list[tuple[str, str]] = []
-    enough = threading.Event()
-
-    def ask(client: int) -> None:
-        for number in range(10_000):
-            name = f"main.k{client}x{number}"
-            try:
-                body = {"catalog_name": "main", "name": name[5:]}
-                for method, path, content, action, status, what in (
-                    ("POST", "/schemas", body, "createSchema", 200, name),
-                    ("GET", f"/schemas/{name}", None, "getSchema", 200, name),
-                    ("GET", f"/tables/{name}.none", None, "getTable", 404, f"{name}.none"),
-                ):
-                    assert server.call(method, f"/api/2.1/unity-catalog{path}", content)[0] == status
-                    acknowledged.append((action, what))
-            except (OSError, urllib.error.URLError):
-                return
-            if len(acknowledged) > 200:
-                enough.set()
-
-    threads = [threading.Thread(target=ask, args=(client,)) for client in range(4)]
-    for thread in threads:
-        thread.start()
-    assert enough.wait(60)
-    os.kill(_server_process(server.data_dir), signal.SIGKILL)
-    for thread in threads:
-        thread.join(60)
-    return acknowledged
-
-
-def _server_process(data_dir: Path) -> int:
-    mark = f"MILLPOND_TREE={data_dir}".encode()
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            try:
-                line = (directory / "cmdline").read_bytes()
-                if b"millpond.server_process" in line and mark in (directory / "environ").read_bytes().split(b"\0"):
-                    return int(directory.name)
-            except OSError:
-                continue
-    raise AssertionError("the server's process was not found")
-
-
 def test_a_chain_that_was_tampered_with_is_named(tmp_path: Path) -> None:
     """The command ends with 1 and says which link."""
-    import sqlite3
-
     data_dir = tmp_path / "data"
     with running_server(data_dir) as server:
         for number in range(5):
@@ -229,7 +148,7 @@ def _post_form(server: Server, path: str, form: str) -> None:
 
 def _database_of(server: Server) -> dict[str, str]:
     """The setting with which the server was started, where it is not SQLite."""
-    url = _environment(_server_process(server.data_dir)).get("MILLPOND_DATABASE_URL")
+    url = _environment(server.state["pid"]).get("MILLPOND_DATABASE_URL")
     return {"MILLPOND_DATABASE_URL": url} if url else {}
 
 

@@ -1,11 +1,14 @@
 """The process tree: refused doubles, clear errors, and nothing acknowledged lost by kill -9 anywhere."""
 
 import contextlib
+import http.client
+import json
 import os
 import signal
 import socket
 import threading
 import urllib.error
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +72,24 @@ def test_kill_of_the_whole_tree_under_load_loses_nothing_acknowledged(tmp_path: 
         assert {int(metric["step"]) for metric in history["metrics"]} >= set(acknowledged["steps"])
         assert len(acknowledged["steps"]) > 5
         assert len(acknowledged["schemas"]) > 5
+
+
+def test_kill_of_the_server_under_load_loses_no_acknowledged_act_from_the_audit(
+    tmp_path: Path, flags: list[str]
+) -> None:
+    """Each change, read and refusal that was answered is in the chain, and once; the chain holds."""
+    data_dir = tmp_path / "data"
+    up(data_dir, *flags)
+    server = server_of(data_dir)
+    acknowledged = _ask_until_killed(server)
+    wait_until(lambda: _ready(server), timeout_s=120, what="the server's return")
+    run_cli("down", "--data-dir", str(data_dir))
+    env = {"MILLPOND_DATABASE_URL": flags[1]} if flags else {}
+    lines = run_cli("audit", "export", "--data-dir", str(data_dir), env=env).stdout.splitlines()
+    told = Counter((event["action"], event["name"]) for event in (json.loads(line)["event"] for line in lines))
+    assert {action for action, _ in acknowledged} == {"createSchema", "getSchema", "getTable"}
+    assert {act: told[act] for act in acknowledged if told[act] != 1} == {}
+    assert run_cli("audit", "verify", "--data-dir", str(data_dir), env=env).stdout.startswith("ok: ")
 
 
 def test_kill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
@@ -146,6 +167,38 @@ def _write_until_killed(server: Server, run_id: str, kill: object) -> dict[str, 
     kill()  # type: ignore[operator]
     for writer in writers:
         writer.join(60)
+    return acknowledged
+
+
+def _ask_until_killed(server: Server) -> list[tuple[str, str]]:
+    """A change, a read and a refusal of objects of their own, by several clients, until the server is killed."""
+    acknowledged: list[tuple[str, str]] = []
+    enough = threading.Event()
+
+    def ask(client: int) -> None:
+        for number in range(10_000):
+            name = f"k{client}x{number}"
+            full = f"main.{name}"
+            try:
+                for method, path, body, act in (
+                    ("POST", "schemas", {"catalog_name": "main", "name": name}, ("createSchema", full)),
+                    ("GET", f"schemas/{full}", None, ("getSchema", full)),
+                    ("GET", f"tables/{full}.none", None, ("getTable", f"{full}.none")),
+                ):
+                    server.call(method, f"/api/2.1/unity-catalog/{path}", body)
+                    acknowledged.append(act)
+            except (OSError, urllib.error.URLError, http.client.HTTPException):
+                return
+            if len(acknowledged) > 100:
+                enough.set()
+
+    clients = [threading.Thread(target=ask, args=(client,)) for client in range(4)]
+    for client in clients:
+        client.start()
+    assert enough.wait(120)
+    _kill(_child(server.state["pid"], "millpond.server_process"))
+    for client in clients:
+        client.join(60)
     return acknowledged
 
 

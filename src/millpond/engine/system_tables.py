@@ -112,34 +112,33 @@ class _Copy:
                 return
             self._table.catch_up()
             began = time.monotonic()
-            until_no_conflict(self._append)
+            while until_no_conflict(self._append):
+                pass
             self._trim()
             self._refreshed = began
 
-    def _append(self) -> None:
+    def _append(self) -> bool:
+        """Add one batch of rows; whether there was one. Raises CommitConflict when another process was faster."""
         from deltalake import CommitProperties, Transaction, write_deltalake
 
         from millpond.engine.delta.table import delta_errors
 
         opened = self._open()
         stream = f"{self._table.name}@{self._table.origin}"
-        position = opened.transaction_version(stream) or 0
-        while True:
-            rows, last = self._table.rows_after(position, _BATCH)
-            if not rows:
-                return
-            # exactly on top of the version that told the position, else start again
-            properties = CommitProperties(
-                app_transactions=[Transaction(stream, last)],
-                max_commit_retries=0,
-                custom_metadata={"userId": SYSTEM.id, "userName": SYSTEM.name},
-            )
-            with delta_errors(self._table.name):
-                write_deltalake(opened, self._arrow(rows), mode="append", commit_properties=properties)
-                opened.update_incremental()
-            position = last
-            if opened.version() % _TIDIED_EVERY == 0:
-                self._tidy(opened)
+        rows, last = self._table.rows_after(opened.transaction_version(stream) or 0, _BATCH)
+        if not rows:
+            return False
+        # exactly on top of the version that told the position, else start again
+        properties = CommitProperties(
+            app_transactions=[Transaction(stream, last)],
+            max_commit_retries=0,
+            custom_metadata={"userId": SYSTEM.id, "userName": SYSTEM.name},
+        )
+        with delta_errors(self._table.name):
+            write_deltalake(opened, self._arrow(rows), mode="append", commit_properties=properties)
+        if opened.version() % _TIDIED_EVERY == _TIDIED_EVERY - 1:
+            self._tidy(opened)
+        return True
 
     def _arrow(self, rows: list[dict[str, Any]]) -> Any:
         import pyarrow as pa
@@ -171,6 +170,7 @@ class _Copy:
         from deltalake.exceptions import DeltaError
 
         try:
+            opened.update_incremental()
             opened.optimize.compact()
             opened.vacuum(dry_run=False)
         except DeltaError as error:
