@@ -47,16 +47,22 @@ def cli_page() -> str:
     """Every command with its help text."""
     from millpond.cli.main import cli
 
-    context = click.Context(cli, info_name="millpond")
     parts = [f"# The `millpond` command\n\n{NOTE}"]
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        assert command is not None
-        inner = command.commands if isinstance(command, click.Group) else {}
-        for words, each in ((name, command), *((f"{name} {word}", found) for word, found in inner.items())):
-            help_text = each.get_help(click.Context(each, info_name=f"millpond {words}", max_content_width=100))
-            parts.append(f"## `millpond {words}`\n\n```text\n{help_text}\n```\n\n")
+    for name, command in _commands(cli, "millpond"):
+        help_text = command.get_help(click.Context(command, info_name=name, max_content_width=100))
+        parts.append(f"## `{name}`\n\n```text\n{help_text}\n```\n\n")
     return "".join(parts).rstrip() + "\n"
+
+
+def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Each command below a group by its whole name, groups before what is in them."""
+    context = click.Context(group, info_name=path)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
 
 
 def errors_page() -> str:
