@@ -37,16 +37,20 @@ class Verdict:
 
 
 def extend(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Chain entries that are not in it yet, in the caller's transaction."""
-    if not entries:
-        return
+    """Chain entries that are not in it yet, in the caller's transaction.
+
+    What is older than the last cut stays out: it was removed before, or would be at the next cut.
+    """
     head = store.head(connection, lock=True)
     sequence, previous, links = head.sequence, head.hash, []
     for entry in entries:
+        if head.cut_before is not None and entry.time < head.cut_before:
+            continue
         link = link_after(sequence, previous, entry.body())
-        links.append(link)
+        links.append((link, entry))
         sequence, previous = link.sequence, link.hash
-    store.append(connection, links)
+    if links:
+        store.append(connection, links)
 
 
 def prune(database: Database, before: datetime) -> int:
@@ -59,7 +63,7 @@ def prune(database: Database, before: datetime) -> int:
         last = store.last_older(connection, before, head)
         if last is None or last.sequence <= head.anchor_sequence:
             return 0
-        gone = store.cut(connection, last)
+        gone = store.cut(connection, last, before)
         extend(connection, [_cut_entry(last, gone)])
     return gone
 
@@ -123,7 +127,7 @@ def _broken(row: Any, sequence: int, previous: str) -> Broken | None:
         return Broken(sequence=expected, reason="reordered", detail=detail)
     if digest(row.sequence, row.previous, row.body) != row.hash:
         return Broken(sequence=expected, reason="changed", detail=f"Link {expected} was changed after it was made.")
-    wrong = [key for key, value in store.copies(store.link_of(row)).items() if getattr(row, key) != value]
+    wrong = [key for key, value in store.copies(store.link_of(row).entry).items() if getattr(row, key) != value]
     if wrong:
         detail = f"Link {expected} was changed after it was made: {', '.join(wrong)} not as in its body."
         return Broken(sequence=expected, reason="changed", detail=detail)

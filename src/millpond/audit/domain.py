@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,7 @@ class Entry:
 
     def body(self) -> str:
         """The canonical JSON: keys sorted, no spaces, the time in microseconds since 1970."""
-        values = asdict(self) | {"time": epoch_us(self.time), "params": dict(self.params)}
+        values = vars(self) | {"time": epoch_us(self.time)}
         return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -90,6 +90,8 @@ class Head:
     hash: str
     anchor_sequence: int
     anchor_hash: str
+    cut_before: datetime | None = None
+    """What is older was removed, or would have been."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from millpond.audit import chain, store
 from millpond.audit.actions import entry_of_event
@@ -25,8 +25,9 @@ from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
-_BATCH = 1000
-_PIECE_BYTES = 512 << 10
+_BATCH = 300
+_PIECE_BYTES = 128 << 10
+"""Some 300 events: other writers of SQLite wait as long as a batch takes."""
 _PRUNE_EVERY_S = 3600.0
 
 
@@ -90,22 +91,25 @@ class Drain:
                 rows = store.waiting(connection, _BATCH)
                 if not rows:
                     return moved
-                moved += self._chain(connection, [row.event for row in rows], "outbox")
+                moved += _chain(connection, [_read(row.event, "outbox") for row in rows])
                 store.remove_waiting(connection, [row.id for row in rows])
 
     def _take(self, piece: Piece) -> int:
+        entries = [_read(line, piece.path.name) for line in piece.lines]
         with self._database.write() as connection:
-            moved = self._chain(connection, piece.lines, piece.path.name)
+            moved = _chain(connection, entries)
         self._spools.done(piece)
         return moved
 
-    def _chain(self, connection: Any, lines: Sequence[str | bytes], origin: str) -> int:
-        store.head(connection, lock=True)
-        found = {entry.id: entry for entry in (_read(line, origin) for line in lines)}
-        known = store.known_ids(connection, found)
-        fresh = [entry for entry in found.values() if entry.id not in known]
-        chain.extend(connection, fresh)
-        return len(fresh)
+
+def _chain(connection: Connection, entries: Sequence[Entry]) -> int:
+    """Chain those that are not in the chain; how many they were."""
+    store.head(connection, lock=True)  # before the look at what is known
+    found = {entry.id: entry for entry in entries}
+    known = store.known_ids(connection, found)
+    fresh = [entry for entry in found.values() if entry.id not in known]
+    chain.extend(connection, fresh)
+    return len(fresh)
 
 
 def _read(line: str | bytes, origin: str) -> Entry:

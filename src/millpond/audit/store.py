@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from millpond.audit.domain import FIRST_FAILURE, Filter, Head, Link
+from millpond.audit.domain import FIRST_FAILURE, Entry, Filter, Head, Link
 from millpond.journal.outbox import outbox
 from millpond.kernel.database import BigId, UtcDateTime, metadata
 
@@ -59,6 +59,7 @@ ends = Table(
     Column("hash", String(64), nullable=False),
     Column("anchor_sequence", BigInteger, nullable=False),
     Column("anchor_hash", String(64), nullable=False),
+    Column("cut_before", UtcDateTime),
 )
 """One row, which is locked by whoever makes the chain longer or shorter."""
 
@@ -67,17 +68,24 @@ def head(connection: Connection, *, lock: bool = False) -> Head:
     """Both ends of the chain; with `lock`, nobody else moves them until the transaction ends."""
     query = select(ends)
     row = connection.execute(query.with_for_update() if lock else query).one()
-    return Head(sequence=row.sequence, hash=row.hash, anchor_sequence=row.anchor_sequence, anchor_hash=row.anchor_hash)
+    return Head(
+        sequence=row.sequence,
+        hash=row.hash,
+        anchor_sequence=row.anchor_sequence,
+        anchor_hash=row.anchor_hash,
+        cut_before=row.cut_before,
+    )
 
 
-def append(connection: Connection, links: Sequence[Link]) -> None:
-    """Make the chain longer. The caller holds its head."""
-    connection.execute(insert(entries), [_row(link) for link in links])
-    connection.execute(update(ends).values(sequence=links[-1].sequence, hash=links[-1].hash))
+def append(connection: Connection, links: Sequence[tuple[Link, Entry]]) -> None:
+    """Make the chain longer by links with what is in them. The caller holds its head."""
+    connection.execute(insert(entries), [_row(link, entry) for link, entry in links])
+    last = links[-1][0]
+    connection.execute(update(ends).values(sequence=last.sequence, hash=last.hash))
 
 
-def _row(link: Link) -> dict[str, Any]:
-    return copies(link) | {
+def _row(link: Link, entry: Entry) -> dict[str, Any]:
+    return copies(entry) | {
         "sequence": link.sequence,
         "body": link.body,
         "previous": link.previous,
@@ -85,9 +93,8 @@ def _row(link: Link) -> dict[str, Any]:
     }
 
 
-def copies(link: Link) -> dict[str, Any]:
+def copies(entry: Entry) -> dict[str, Any]:
     """The columns that repeat what the body says."""
-    entry = link.entry
     texts = {"event_id": entry.id} | {key: getattr(entry, key) for key in _TEXT_COPIES}
     cut = {key: value[: entries.c[key].type.length].replace("\0", "\ufffd") for key, value in texts.items()}  # type: ignore[attr-defined]
     return cut | {"event_time": entry.time, "status": entry.status}
@@ -159,10 +166,12 @@ def last_older(connection: Connection, moment: datetime, ends_at: Head) -> Link 
     return None if row is None else link_of(row)
 
 
-def cut(connection: Connection, through: Link) -> int:
+def cut(connection: Connection, through: Link, before: datetime) -> int:
     """Remove links up to and with one, which becomes the anchor; how many went. The caller holds the head."""
     gone = connection.execute(delete(entries).where(entries.c.sequence <= through.sequence)).rowcount
-    connection.execute(update(ends).values(anchor_sequence=through.sequence, anchor_hash=through.hash))
+    connection.execute(
+        update(ends).values(anchor_sequence=through.sequence, anchor_hash=through.hash, cut_before=before)
+    )
     return gone
 
 

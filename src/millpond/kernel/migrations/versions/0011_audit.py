@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(64), nullable=False),
         sa.Column("anchor_sequence", sa.BigInteger(), nullable=False),
         sa.Column("anchor_hash", sa.String(64), nullable=False),
+        sa.Column("cut_before", UtcDateTime()),
         sa.PrimaryKeyConstraint("id"),
     )
     zero = "0" * 64
