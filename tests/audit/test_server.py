@@ -114,6 +114,7 @@ def test_the_command_line_verifies_and_exports(any_server: Server) -> None:
     where = ("--data-dir", str(any_server.data_dir))
     lines = run_cli("audit", "export", *where, env=_database_of(any_server)).stdout.splitlines()
     assert [json.loads(line)["sequence"] for line in lines] == list(range(1, len(lines) + 1))
+    assert "exportAuditLog" in [json.loads(line)["event"]["action"] for line in lines]
     assert run_cli("audit", "verify", *where, env=_database_of(any_server)).stdout.startswith("ok: ")
     old = run_cli("audit", "export", *where, "--to", "2020-01-01", "--format", "jsonl", env=_database_of(any_server))
     assert old.stdout == ""

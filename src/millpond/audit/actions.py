@@ -101,6 +101,7 @@ _KNOWN = {
     ("token", "revoke"): "revokeDbToken",
     ("endpoint", "update"): "putServingEndpointConfig",
     ("endpoint", "tag"): "patchServingEndpointTags",
+    ("audit", "export"): "exportAuditLog",
 }
 
 

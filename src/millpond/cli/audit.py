@@ -1,5 +1,6 @@
 """`millpond audit`: for whoever keeps the server, on the database itself, whether the server runs or not."""
 
+import getpass
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
@@ -14,6 +15,9 @@ from millpond.audit.drain import Drain
 from millpond.audit.service import export as export_links
 from millpond.cli.server import data_dir_option
 from millpond.home import Home
+from millpond.identity.domain import SYSTEM
+from millpond.journal.domain import Event
+from millpond.journal.spool import Spool
 from millpond.kernel.database import Database, sqlite_path
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.migrations import ensure_schema
@@ -47,9 +51,19 @@ def export(data_dir: Path, since: str | None, until: str | None, form: str) -> N
     """Print entries, oldest first, each with its place in the chain."""
     wanted = Filter(since=_moment(since), until=_moment(until))
     database, drain = _open(data_dir)
+    _tell(data_dir, since=since, until=until)
     drain.run_once()
     for link in export_links(database, wanted):
         _FORMS[form](link)
+
+
+def _tell(data_dir: Path, **asked: str | None) -> None:
+    """Reading the audit is an act too, and is in what is read."""
+    spool = Spool(Home(load_settings(data_dir=data_dir).data_dir).spools)
+    details = {"account": getpass.getuser(), **{key: value for key, value in asked.items() if value}}
+    event = Event(act="export", kind="audit", name="audit", actor_id=SYSTEM.id, actor=SYSTEM.name, details=details)
+    spool.append(event.line())
+    spool.close()
 
 
 def _jsonl(link: Link) -> None:

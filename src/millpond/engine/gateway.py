@@ -29,8 +29,8 @@ from millpond.engine.sessions import Session, Sessions
 from millpond.engine.system_tables import SystemTable, SystemTables
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
+from millpond.identity import acts
 from millpond.identity.domain import Principal
-from millpond.journal import calls
 from millpond.kernel import metrics
 from millpond.kernel.errors import MillpondError, Unauthenticated
 from millpond.kernel.logs import get_logger, mask_secrets
@@ -227,7 +227,7 @@ class Gateway:
                 "SERVER_STOPPING", "The server is stopping; try again when it is back.", sql_state="57P01"
             )
         principal = await self._principal(context)
-        calls.identified(principal.id, principal.name)
+        acts.identified(principal)
         try:
             if len(data) <= proto.SAFE_BYTES:
                 request = kind.FromString(data)

@@ -6,6 +6,11 @@ from millpond.identity.domain import Principal
 from millpond.journal import calls
 
 
+def identified(principal: Principal) -> None:
+    """Whoever asks has just shown who they are."""
+    calls.identified(principal.id, principal.name)
+
+
 def changed(
     connection: Connection,
     actor: str,

@@ -123,7 +123,7 @@ class AuthMiddleware:
             await _refuse(scope, receive, send, connection, error)
             return
         if principal is not None:
-            calls.identified(principal.id, principal.name)
+            acts.identified(principal)
         if scope["type"] == "websocket":
             receive = self._rechecking(connection, receive)
         reset = _principal.set(principal)

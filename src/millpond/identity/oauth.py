@@ -86,6 +86,7 @@ class OAuthService:
         ):
             acts.denied(None, "sign in", PrincipalKind.SERVICE_PRINCIPAL.words, client_id[:100])
             raise OAuthError("invalid_client", "The client id or secret is wrong, expired or deleted.")
+        acts.identified(held.principal)
         ends = now + timedelta(seconds=ACCESS_TOKEN_TTL_S)
         claims = Claims(
             principal_id=held.account.id,
@@ -100,7 +101,7 @@ class OAuthService:
         assertion = form.get("assertion", "")
         try:
             claims = self._signer.read(assertion)
-            self._identity.authenticate(assertion)  # its holder is active, and its secret still there
+            acts.identified(self._identity.authenticate(assertion))  # its holder is active, and its secret still there
         except MillpondError as error:
             raise OAuthError("invalid_grant", f"The assertion is not valid: {error.message}") from error
         narrowed = Claims(

@@ -256,6 +256,7 @@ class IdentityService:
         self._remembered.remember(password, stored)
 
     def _open_session(self, principal: Principal, parent: Token | None) -> str:
+        acts.identified(principal)
         secret, now = new_secret(SESSION_PREFIX), utc_now()
         ends = now + SESSION_TTL
         if parent is not None and parent.expires_at is not None:
