@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
+from fastapi import FastAPI
 
 from millpond.audit.door import AuditDoor
 from millpond.journal import calls
+from millpond.kernel.http import install_error_handlers
 
 
 @pytest.fixture
@@ -86,9 +88,13 @@ def test_an_answer_begins_when_its_event_is_written(spools: Path) -> None:
 def test_what_cannot_be_written_down_is_not_answered(spools: Path) -> None:
     """A disk without room: 507, and not a byte of the answer."""
     spools.write_text("a file where the directory should be")
-    start, body = ask(well)
-    assert start["status"] == 507
-    assert orjson.loads(body["body"])["error_code"] == "RESOURCE_EXHAUSTED"
+    app = FastAPI()
+    install_error_handlers(app)
+    app.get("/api/2.1/unity-catalog/catalogs")(lambda: "hidden")
+    for answering in (well, app):
+        start, body = ask(answering)
+        assert start["status"] == 507
+        assert orjson.loads(body["body"])["error_code"] == "RESOURCE_EXHAUSTED"
 
 
 def test_a_failure_is_told_with_its_code(spools: Path) -> None:

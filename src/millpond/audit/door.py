@@ -65,22 +65,21 @@ class _Answer:
         self._start: Message | None = None
         self._told = False
         self._started = False
+        self._unwritten: StorageFull | None = None
 
     async def pass_on(self, app: ASGIApp) -> None:
         try:
             await app(self._scope, self._receive, self._forward)
-        except StorageFull as error:  # it could not be written down, so it is not answered
-            if self._started:
-                raise
-            response = error_response(
-                error.code, error.message, dialect_of(self._scope["path"]), status=_INSUFFICIENT_STORAGE
-            )
-            await response(self._scope, self._receive, self._send)
         except Exception:
             self._end_without_answer(500, "INTERNAL_ERROR")
-            raise
+            if self._unwritten is None:
+                raise
         finally:  # whoever asked went away
             self._end_without_answer(_CLIENT_CLOSED_REQUEST, "CANCELLED")
+        if self._unwritten is not None and not self._started:
+            error, dialect = self._unwritten, dialect_of(self._scope["path"])
+            response = error_response(error.code, error.message, dialect, status=_INSUFFICIENT_STORAGE)
+            await response(self._scope, self._receive, self._send)
 
     async def _forward(self, message: Message) -> None:
         """Failures wait for their body, which says the code; all else is told before it starts."""
@@ -103,7 +102,11 @@ class _Answer:
 
     def _end(self, status: int, error: str) -> None:
         self._told = True
-        self._call.end(status, error, _named_in(self._scope["query_string"]))
+        try:
+            self._call.end(status, error, _named_in(self._scope["query_string"]))
+        except StorageFull as unwritten:  # then it is not answered either, whatever the application makes of this
+            self._unwritten = unwritten
+            raise
 
 
 def _call_of(scope: Scope) -> Call:
