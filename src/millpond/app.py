@@ -40,6 +40,9 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.secrets import routes as secrets_routes
+from millpond.secrets.keyring import Keyring
+from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
@@ -77,6 +80,7 @@ def build_app(settings: Settings) -> Application:
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
     directory = DirectoryService(database, group_renamed=[rename_owner])
+    secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id())
@@ -122,6 +126,7 @@ def build_app(settings: Settings) -> Application:
         permissions_router(PermissionService(database, leveled)),
         access_router(catalog.grants, finders),
         audit_routes.router(AuditService(database), workspace_id=directory.workspace_id()),
+        secrets_routes.router(secrets),
     )
     pages = Services(
         identity=identity,

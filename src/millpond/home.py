@@ -3,6 +3,7 @@
 Standard library only, because the supervisor is.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -41,6 +42,11 @@ class Home:
     def credentials_file(self) -> Path:
         """The first administrator's name, password and token (mode 0600)."""
         return self.root / "credentials.json"
+
+    @property
+    def keys(self) -> Path:
+        """The master keys of secrets (mode 0600), where no other source of them is set."""
+        return self.root / "keys"
 
     @property
     def state_file(self) -> Path:
@@ -112,10 +118,32 @@ def make_credentials(home: Home, user: str, token: str) -> Credentials:
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file with a text in one step, readable by this user alone, on disk when this returns."""
+    _private_draft(path, text).replace(path)
+    _flush_directory(path.parent)
+
+
+def write_private_once(path: Path, text: str) -> None:
+    """The same for a file that is not there yet; where another process was first, its text stays."""
+    draft = _private_draft(path, text)
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+    _flush_directory(path.parent)
+
+
+def _private_draft(path: Path, text: str) -> Path:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    draft.replace(path)
+    return draft
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

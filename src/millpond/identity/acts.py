@@ -2,13 +2,13 @@
 
 from sqlalchemy import Connection
 
-from millpond.identity.domain import Principal
+from millpond.identity.domain import Account, Principal
 from millpond.journal import calls
 
 
-def identified(principal: Principal) -> None:
+def identified(who: Principal | Account) -> None:
     """Whoever asks has just shown who they are."""
-    calls.identified(principal.id, principal.name)
+    calls.identified(who.id, who.name)
 
 
 def changed(

@@ -10,13 +10,13 @@ import hashlib
 import hmac
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import jwt
 
+from millpond.home import write_private_once
 from millpond.kernel.errors import InvalidArgument, Unauthenticated
 
 TOKEN_PREFIX = "dapi"  # noqa: S105 - a prefix, not a secret; clients and secret scanners know it
@@ -132,17 +132,5 @@ def load_signing_key(data_dir: Path) -> bytes:
         return hashlib.sha256(configured.encode()).digest()
     path = data_dir / "secret.key"
     if not path.exists():
-        _write_key(path)
+        write_private_once(path, secrets.token_hex(32))
     return bytes.fromhex(path.read_text().strip())
-
-
-def _write_key(path: Path) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(secrets.token_hex(32))
-        stream.flush()
-        os.fsync(stream.fileno())
-    with suppress(FileExistsError):  # another process was first: then its key counts
-        os.link(draft, path)
-    draft.unlink()

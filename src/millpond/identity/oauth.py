@@ -86,7 +86,7 @@ class OAuthService:
         ):
             acts.denied(None, "sign in", PrincipalKind.SERVICE_PRINCIPAL.words, client_id[:100])
             raise OAuthError("invalid_client", "The client id or secret is wrong, expired or deleted.")
-        acts.identified(held.principal)
+        acts.identified(held.account)
         ends = now + timedelta(seconds=ACCESS_TOKEN_TTL_S)
         claims = Claims(
             principal_id=held.account.id,

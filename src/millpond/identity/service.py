@@ -98,6 +98,17 @@ class IdentityService:
             raise Unauthenticated("User name or password is wrong.")
         return principal
 
+    def active_principal(self, name: str) -> Principal:
+        """Somebody for whom the server acts without their credential, as for what they have set up to run.
+
+        Raises NotFound when nobody active has the name.
+        """
+        with self._database.read() as connection:
+            account = accounts.find_by_name(connection, name)
+            if account is None or not account.active or account.kind is PrincipalKind.GROUP:
+                raise NotFound(f"The account '{name}' does not exist or is not active.")
+            return groups.principal_of(connection, account)
+
     def mint(self, principal: Principal, ttl_s: float, *, paths: Sequence[str] | None = None) -> str:
         """A signed token with which a part of this server acts as the principal for a time.
 

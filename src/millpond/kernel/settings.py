@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -50,6 +50,25 @@ class AuditSettings(BaseModel):
     retention_days: int | None = Field(
         default=None, ge=1, description="Entries of the audit are removed after this many days; without it, never."
     )
+
+
+class SecretsSettings(BaseModel):
+    """The master key of secrets, where it shall not be a file in the data directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str | None = Field(default=None, repr=False, description="Master key of secrets: 64 hexadecimal digits.")
+    key_command: str | None = Field(default=None, description="Command that prints it, instead.")
+    previous_key: str | None = Field(
+        default=None, repr=False, description="The master key before it, until `millpond secrets rotate-key` has run."
+    )
+    previous_key_command: str | None = Field(default=None, description="Command that prints that one.")
+
+    @model_validator(mode="after")
+    def _one_source_each(self) -> "SecretsSettings":
+        if (self.key and self.key_command) or (self.previous_key and self.previous_key_command):
+            raise ValueError("give a key or the command that prints it, not both")
+        return self
 
 
 class S3Settings(BaseModel):
@@ -95,6 +114,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     audit: AuditSettings = AuditSettings()
     s3: S3Settings = S3Settings()
+    secrets: SecretsSettings = SecretsSettings()
 
     @classmethod
     def settings_customise_sources(

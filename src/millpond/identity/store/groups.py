@@ -53,6 +53,13 @@ def _above() -> Select[Any]:
 _ABOVE = _above()  # built once
 
 
+def ids_above(connection: Connection, principal_id: str) -> frozenset[str]:
+    """The ids of all groups of an account, `users` among them."""
+    above = above_all(select(memberships.c.group_id).where(memberships.c.member_id == int(principal_id)))
+    everybody = select(principals.c.id).where(principals.c.name_key == USERS)
+    return frozenset(map(str, connection.execute(select(above.c.group_id).union(everybody)).scalars()))
+
+
 def contains(connection: Connection, outer_id: str, inner_id: str) -> bool:
     """Whether a group is, or holds at any depth, another principal."""
     below = select(literal(int(outer_id), principals.c.id.type).label("id")).cte(recursive=True)
