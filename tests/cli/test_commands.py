@@ -14,7 +14,9 @@ def test_doctor_finds_this_machine_well(tmp_path: Path) -> None:
     """Every check has a line, the engine really starts, and the exit code is 0."""
     done = run_cli("doctor", "--data-dir", str(tmp_path / "data"), env=_free_ports())
     checks = [line.split()[1] for line in done.stdout.splitlines()]
-    assert checks == ["version", "packages", "data", "disk", "server", "ports", "database", "engine", "sandbox"]
+    assert checks == [
+        "version", "packages", "data", "disk", "server", "ports", "database", "secrets", "engine", "sandbox",
+    ]  # fmt: skip
     assert "Sail" in done.stdout
 
 

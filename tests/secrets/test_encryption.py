@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from millpond.cli import doctor
 from millpond.kernel.errors import FailedPrecondition, PermissionDenied
-from millpond.kernel.settings import load_settings
+from millpond.kernel.settings import Settings, load_settings
 from millpond.secrets import store
 from millpond.secrets.envelope import Key
 from millpond.secrets.keyring import MasterKeyUnavailable
@@ -204,3 +205,16 @@ def test_the_settings_text_shows_no_key(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "5ec7e7" not in repr(settings)
     key = Key.new()
     assert key.text not in repr(key)
+
+
+def test_doctor_knows_the_master_key(filled: Vault) -> None:
+    """It is here; others can read it; it is gone."""
+    (file,) = filled.keys.iterdir()
+    settings = Settings(data_dir=filled.keys.parent, database_url=filled.database.url)
+    assert doctor._secrets(settings).detail == f"master key {file.stem} is here"
+    file.chmod(0o644)
+    assert doctor._secrets(settings).mend == f"chmod 600 {file}"
+    file.unlink()
+    finding = doctor._secrets(settings)
+    assert not finding.ok
+    assert "MILLPOND_SECRETS__KEY" in finding.mend

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
 
 from millpond import __version__
 from millpond.cli.server import data_dir_option, running_state
@@ -49,7 +50,7 @@ def doctor(data_dir: Path) -> None:
 def examine(settings: Settings) -> Iterator[Finding]:
     """The findings, each as soon as it is known."""
     checks: tuple[Callable[[Settings], Finding], ...] = (
-        _python, _packages, _data_dir, _disk, _server, _ports, _database, _engine, _sandbox,
+        _python, _packages, _data_dir, _disk, _server, _ports, _database, _secrets, _engine, _sandbox,
     )  # fmt: skip
     for check in checks:
         yield check(settings)
@@ -145,6 +146,31 @@ def _database(settings: Settings) -> Finding:
     newer = revision is not None and revision > head()
     detail = f"{shown}, revision {revision or 'none yet'} of {head()}"
     return Finding(name="database", ok=not newer, detail=detail, mend="Install the newer Millpond that wrote it.")
+
+
+def _secrets(settings: Settings) -> Finding:
+    """The master key that the database names is here, and its file is for nobody else."""
+    from millpond.kernel.database import Database, sqlite_path
+    from millpond.secrets.keyring import Keyring
+    from millpond.secrets.service import SecretsService
+
+    mend = "Bring the key back from a backup, or set MILLPOND_SECRETS__KEY or MILLPOND_SECRETS__KEY_COMMAND to it."
+    keyring, url = Keyring(Home(settings.data_dir).keys, settings.secrets), settings.effective_database_url
+    path, key_id = sqlite_path(url), None
+    try:
+        if path is None or path.exists():
+            key_id = SecretsService(Database(url), keyring).check_master_key()
+    except MillpondError as error:
+        return Finding(name="secrets", ok=False, detail=error.message, mend=mend)
+    except SQLAlchemyError:
+        return Finding(name="secrets", ok=True, detail="not looked at: the database has no such tables, or no answer")
+    if key_id is None:
+        return Finding(name="secrets", ok=True, detail="no master key yet (made with the first scope)")
+    key_path = keyring.path_of(key_id)
+    if key_path.exists() and key_path.stat().st_mode & 0o077:
+        detail = f"{key_path} can be read by others"
+        return Finding(name="secrets", ok=False, detail=detail, mend=f"chmod 600 {key_path}")
+    return Finding(name="secrets", ok=True, detail=f"master key {key_id} is here")
 
 
 def _engine(settings: Settings) -> Finding:

@@ -1,0 +1,100 @@
+"""The server's API for commands: which server, as whom, and its errors as ours.
+
+A command takes `--profile` (of `~/.databrickscfg`, as `millpond login` writes it) or `--data-dir` (of a server on this
+machine); without either the variables that `millpond env` prints, then the profile `millpond`.
+"""
+
+import configparser
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from millpond.cli.connect import PROFILE_FILE, connection_of
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, Unavailable
+
+DEFAULT_PROFILE = "millpond"
+_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """A server and a token."""
+
+    url: str
+    token: str = field(repr=False)
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """The JSON of a GET. Raises MillpondError with what the server said."""
+        return self._call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path, None)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON of a POST. Raises MillpondError with what the server said."""
+        return self._call("POST", path, json.dumps(body or {}).encode())
+
+    def _call(self, method: str, path: str, data: bytes | None) -> dict[str, Any]:
+        request = urllib.request.Request(self.url + path, data=data, method=method)  # noqa: S310 - the user's address
+        request.add_header("Authorization", f"Bearer {self.token}")
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            raise MillpondError(_said(error, self.url)) from error
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{self.url} does not answer as a Millpond server: {error}.") from error
+
+
+def api_command(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which server, and its first argument, the Api."""
+
+    @click.option("--profile", help="A profile of ~/.databrickscfg, as 'millpond login' writes it.")
+    @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Or: the data directory of a "
+                  "server on this machine.")  # fmt: skip
+    @wraps(command)
+    def with_api(profile: str | None, data_dir: Path | None, **arguments: Any) -> None:
+        command(open_api(profile, data_dir), **arguments)
+
+    return with_api
+
+
+def open_api(profile: str | None, data_dir: Path | None) -> Api:
+    """The server that is meant. Raises FailedPrecondition, InvalidArgument."""
+    if data_dir is not None:
+        state, credentials = connection_of(data_dir)
+        return Api(url=state.url, token=credentials.token)
+    host, token = os.environ.get("DATABRICKS_HOST"), os.environ.get("DATABRICKS_TOKEN")
+    if profile is None and host and token:
+        return Api(url=host.rstrip("/"), token=token)
+    return _from_profile(profile)
+
+
+def _from_profile(name: str | None) -> Api:
+    path = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or PROFILE_FILE).expanduser()
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(path)
+    wanted = name or DEFAULT_PROFILE
+    if not parser.has_section(wanted):
+        if name is not None:
+            raise InvalidArgument(f"{path} has no profile '{name}'.")
+        raise FailedPrecondition("Which server? Run 'millpond login' once, or give --profile or --data-dir.")
+    section = parser[wanted]
+    if "host" not in section or "token" not in section:
+        raise InvalidArgument(f"Profile '{wanted}' in {path} has no host and token.")
+    return Api(url=section["host"].rstrip("/"), token=section["token"])
+
+
+def _said(error: urllib.error.HTTPError, url: str) -> str:
+    try:
+        return str(json.load(error)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{url} answered {error.code}."
