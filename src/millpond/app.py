@@ -42,11 +42,13 @@ from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.keyring import Keyring
+from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.runtime import ServingRuntime
+from millpond.serving.variables import Variables
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
 from millpond.tracking.model_files import VersionFiles
@@ -87,7 +89,8 @@ def build_app(settings: Settings) -> Application:
     files.register("Models", lambda *asked: mlflow.uploads.resolve(*asked))
     models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
-    serving = open_serving(database, settings, RegistryModels(versions))
+    variables = Variables(References(secrets), identity.active_principal)
+    serving = open_serving(database, settings, RegistryModels(versions), variables)
 
     app = FastAPI(
         title="Millpond",

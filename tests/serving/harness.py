@@ -26,11 +26,15 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
 from millpond.kernel.http import install_error_handlers
 from millpond.kernel.settings import ServingSettings, Settings
+from millpond.secrets.keyring import Keyring
+from millpond.secrets.references import References
+from millpond.secrets.service import SecretsService
 from millpond.serving.domain import ModelVersion
 from millpond.serving.room import open_serving
 from millpond.serving.routes import router
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
+from millpond.serving.variables import Variables
 from tests.servers import wait_until
 
 ADMIN = "admin@example.com"
@@ -83,6 +87,7 @@ class ServingServer:
     runtime: ServingRuntime
     service: ServingService
     source: FolderModels
+    secrets: SecretsService
     admin: Principal
     token: str
 
@@ -172,7 +177,8 @@ def serving_server(
     if not identity.bootstrap(ADMIN, password="a-long-password", secret=token):  # a server that starts again
         token = identity.create_token(identity.authenticate_password(ADMIN, "a-long-password")).secret
     source = FolderModels(models)
-    room = open_serving(database, settings, source)
+    secrets = SecretsService(database, Keyring(data_dir / "keys", settings.secrets))
+    room = open_serving(database, settings, source, Variables(References(secrets), identity.active_principal))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -196,6 +202,7 @@ def serving_server(
                 runtime=room.runtime,
                 service=room.service,
                 source=source,
+                secrets=secrets,
                 admin=identity.authenticate(token),
                 token=token,
             )

@@ -249,9 +249,9 @@ def test_an_endpoint_is_its_owners(serving: ServingServer) -> None:
                     ]
                 },
             },
-            400,
-            "INVALID_PARAMETER_VALUE",
-            "KEY refers to a secret",
+            404,
+            "RESOURCE_DOES_NOT_EXIST",
+            "environment_vars: KEY: Secret scope 'scope' does not exist",
         ),
         (
             {"name": "x", "config": {"served_entities": [{"external_model": {"name": "gpt"}}]}},

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,9 @@ from millpond.cli.server import data_dir_option, running_state
 from millpond.home import Home
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from millpond.secrets.keyring import Keyring
 
 _MINIMUM_FREE_BYTES = 1 << 30
 _ENGINE_START_TIMEOUT_S = 30
@@ -150,16 +154,12 @@ def _database(settings: Settings) -> Finding:
 
 def _secrets(settings: Settings) -> Finding:
     """The master key that the database names is here, and its file is for nobody else."""
-    from millpond.kernel.database import Database, sqlite_path
     from millpond.secrets.keyring import Keyring
-    from millpond.secrets.service import SecretsService
 
     mend = "Bring the key back from a backup, or set MILLPOND_SECRETS__KEY or MILLPOND_SECRETS__KEY_COMMAND to it."
-    keyring, url = Keyring(Home(settings.data_dir).keys, settings.secrets), settings.effective_database_url
-    path, key_id = sqlite_path(url), None
+    keyring = Keyring(Home(settings.data_dir).keys, settings.secrets)
     try:
-        if path is None or path.exists():
-            key_id = SecretsService(Database(url), keyring).check_master_key()
+        key_id = _master_key_in_use(settings.effective_database_url, keyring)
     except MillpondError as error:
         return Finding(name="secrets", ok=False, detail=error.message, mend=mend)
     except SQLAlchemyError:
@@ -171,6 +171,20 @@ def _secrets(settings: Settings) -> Finding:
         detail = f"{key_path} can be read by others"
         return Finding(name="secrets", ok=False, detail=detail, mend=f"chmod 600 {key_path}")
     return Finding(name="secrets", ok=True, detail=f"master key {key_id} is here")
+
+
+def _master_key_in_use(url: str, keyring: "Keyring") -> str | None:
+    from millpond.kernel.database import Database, sqlite_path
+    from millpond.secrets.service import SecretsService
+
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        return None
+    database = Database(url)
+    try:
+        return SecretsService(database, keyring).check_master_key()
+    finally:
+        database.dispose()
 
 
 def _engine(settings: Settings) -> Finding:

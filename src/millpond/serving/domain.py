@@ -10,12 +10,14 @@ from enum import Enum
 
 from millpond.identity.access import Securable
 from millpond.kernel.errors import InvalidArgument
+from millpond.secrets.references import has_references
 
 MAX_ENTITIES = 10
+MAX_ENVIRONMENT_BYTES = 64 << 10
+"""Names and values of all variables of one served entity, with its secrets put in."""
 _ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET_REFERENCE = re.compile(r"\{\{\s*secrets/")
 
 
 class Deployment(Enum):
@@ -95,6 +97,8 @@ class ServedEntity:
     def worker_key(self) -> str:
         """The same for two entities that one worker can serve: a new configuration keeps running what it shares."""
         needs = [self.model.key, sorted(self.environment.items()), self.workload_size.value]
+        if any(map(has_references, self.environment.values())):
+            needs.append(self.creator)  # whose right it is to read the secrets
         return hashlib.sha256(json.dumps(needs).encode()).hexdigest()[:32]
 
 
@@ -196,12 +200,13 @@ def check_entities(entities: Sequence[ServedEntity]) -> tuple[ServedEntity, ...]
 def check_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Environment variables for a worker. Raises InvalidArgument naming the wrong one."""
     for name, value in variables.items():
-        if not _VARIABLE_NAME.fullmatch(name) or name.startswith("MILLPOND_") or "\0" in value:
+        if not _VARIABLE_NAME.fullmatch(name) or name.startswith("MILLPOND_"):
             raise InvalidArgument(f"environment_vars: '{name[:80]}' is no name; use letters, digits and underscores.")
-        if _SECRET_REFERENCE.search(value):
-            raise InvalidArgument(
-                f"environment_vars: {name} refers to a secret, and this Millpond has no secret scopes yet."
-            )
+        if "\0" in value:
+            raise InvalidArgument(f"environment_vars: the value of {name} has a NUL character, which none can have.")
+    size_bytes = sum(len(name.encode()) + len(value.encode()) for name, value in variables.items())
+    if size_bytes > MAX_ENVIRONMENT_BYTES:
+        raise InvalidArgument(f"environment_vars have {size_bytes} bytes; at most {MAX_ENVIRONMENT_BYTES} are allowed.")
     return dict(variables)
 
 

@@ -21,7 +21,7 @@ class Kind(IntEnum):
     """What a frame means. Server to worker: LOAD, PREDICT. Worker to server: READY, FAILED, ANSWER."""
 
     LOAD = 1
-    """Header: model_dir, environment, threads, redactions. The first frame."""
+    """Header: model_dir, environment, secrets (of the environment), threads, max_answer_bytes. The first frame."""
     READY = 2
     """The model is loaded. Header: build_log, notes."""
     FAILED = 3

@@ -14,6 +14,7 @@ from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import ServingSettings
 from millpond.serving.domain import ModelVersion, ServedEntity
 from millpond.serving.models import ModelCache
+from millpond.serving.variables import Environment, Variables
 from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpec, start_worker
 
 MAX_LOG_BYTES = 8 << 20
@@ -28,10 +29,19 @@ log = get_logger(__name__)
 class Launcher:
     """Starts workers; the one place that knows where their files are."""
 
-    def __init__(self, *, data_dir: Path, models: ModelCache, settings: ServingSettings, executor: Executor) -> None:
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        models: ModelCache,
+        variables: Variables,
+        settings: ServingSettings,
+        executor: Executor,
+    ) -> None:
         self._scratch = data_dir / "run" / "serving"
         self._logs = data_dir / "logs" / "serving"
         self._models = models
+        self._variables = variables
         self._settings = settings
         self._executor = executor
         self._gate = asyncio.Semaphore(_LOADS_AT_ONCE)
@@ -76,6 +86,17 @@ class Launcher:
             text = f"The model's files could not be fetched: {type(error).__name__}; the server's log says more."
             raise LoadFailed(text) from error
 
+    async def _environment(self, entity: ServedEntity) -> Environment:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._executor, self._variables.resolve, entity)
+        except MillpondError as error:
+            raise LoadFailed(
+                "The secrets of environment variables are read at each start, with the rights of who made the "
+                f"configuration, {entity.creator}: {error.message} Give that account READ permission, or update the "
+                "endpoint's configuration as somebody who has it."
+            ) from error
+
     def prune_logs(self, wanted: frozenset[Path]) -> None:
         """Delete all other logs, unless something was written to them just now. Blocks."""
         long_ago = time.time() - _UNUSED_S
@@ -95,11 +116,13 @@ class Launcher:
     async def _launch(self, endpoint_id: str, entity: ServedEntity) -> WorkerProcess:
         model_dir = await self.hold(entity.model)
         try:
+            environment = await self._environment(entity)
             spec = WorkerSpec(
                 model_dir=model_dir,
                 scratch_dir=self._scratch / new_id(),
                 log_path=self.log_path(endpoint_id, entity),
-                environment=entity.environment,
+                environment=environment.variables,
+                secrets=environment.secrets,
                 threads=entity.workload_size.concurrency,
                 memory_bytes=self._settings.memory_limit_bytes,
                 start_timeout_s=self._settings.start_timeout_s,

@@ -8,6 +8,7 @@ from millpond.serving.models import ModelCache
 from millpond.serving.ports import FeatureLookup, ModelSource, NoFeatures
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
+from millpond.serving.variables import Variables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +20,20 @@ class ServingRoom:
 
 
 def open_serving(
-    database: Database, settings: Settings, source: ModelSource, features: FeatureLookup | None = None
+    database: Database,
+    settings: Settings,
+    source: ModelSource,
+    variables: Variables,
+    features: FeatureLookup | None = None,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`."""
     models = ModelCache(settings.data_dir / "serving" / "models", source)
-    runtime = ServingRuntime(database=database, models=models, settings=settings)
+    runtime = ServingRuntime(database=database, models=models, variables=variables, settings=settings)
     service = ServingService(
         database=database,
         source=source,
         models=models,
+        variables=variables,
         runtime=runtime,
         features=features or NoFeatures(),
         request_timeout_s=settings.serving.request_timeout_s,

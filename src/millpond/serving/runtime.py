@@ -24,6 +24,7 @@ from millpond.serving.launcher import Launcher
 from millpond.serving.metrics import RESTARTS
 from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
+from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
 _ROUNDS_TO_PRUNE = 60
@@ -49,10 +50,11 @@ class LiveEndpoint:
 class ServingRuntime:
     """All controllers. Entered when the server starts, left when it stops."""
 
-    def __init__(self, *, database: Database, models: ModelCache, settings: Settings) -> None:
+    def __init__(self, *, database: Database, models: ModelCache, variables: Variables, settings: Settings) -> None:
         self.database = database
         self.request_timeout_s = settings.serving.request_timeout_s
         self._models = models
+        self._variables = variables
         self._settings = settings
         self._live: dict[str, LiveEndpoint] = {}
         self._controllers: dict[str, _Controller] = {}
@@ -66,6 +68,7 @@ class ServingRuntime:
         self.launcher = Launcher(
             data_dir=self._settings.data_dir,
             models=self._models,
+            variables=self._variables,
             settings=self._settings.serving,
             executor=self._executor,
         )

@@ -30,7 +30,6 @@ from millpond.serving.domain import (
     WorkloadSize,
     check_endpoint_name,
     check_entities,
-    check_environment,
     check_routes,
     choose,
     endpoint_securable,
@@ -39,6 +38,7 @@ from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
 from millpond.serving.ports import FeatureLookup, ModelSource
 from millpond.serving.runtime import LiveEndpoint, ServingRuntime
+from millpond.serving.variables import Variables
 
 _LOG_TAIL_BYTES = 256 << 10
 
@@ -75,6 +75,7 @@ class ServingService:
         database: Database,
         source: ModelSource,
         models: ModelCache,
+        variables: Variables,
         runtime: ServingRuntime,
         features: FeatureLookup,
         request_timeout_s: float,
@@ -82,6 +83,7 @@ class ServingService:
         self._database = database
         self._source = source
         self._models = models
+        self._variables = variables
         self._runtime = runtime
         self._features = features
         self._request_timeout_s = request_timeout_s
@@ -143,8 +145,8 @@ class ServingService:
     ) -> Endpoint:
         """Make an endpoint and begin to bring it up.
 
-        Raises InvalidArgument, AlreadyExists, NotFound (a model version that is not there or not the principal's to
-        read).
+        Raises InvalidArgument, AlreadyExists, NotFound (a model version or a secret that is not there or not the
+        principal's to read).
         """
         require(principal, Act.CREATE_IN, WORKSPACE)
         check_endpoint_name(name)
@@ -274,7 +276,7 @@ class ServingService:
                 model=self._source.find_version(principal, request.model, request.version),
                 workload_size=request.workload_size,
                 scale_to_zero=request.scale_to_zero,
-                environment=check_environment(request.environment),
+                environment=self._variables.check(principal, request.environment),
                 creator=principal.name,
                 created_at=now,
             )

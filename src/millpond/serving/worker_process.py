@@ -66,7 +66,9 @@ class WorkerSpec:
     scratch_dir: Path
     """Its own temporary, working and home directory, made for it and deleted after it."""
     log_path: Path
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    """Values in the environment that its output must not show."""
     threads: int
     memory_bytes: int
     start_timeout_s: float
@@ -222,6 +224,7 @@ async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor)
     order = {
         "model_dir": str(spec.model_dir),
         "environment": dict(spec.environment),
+        "secrets": list(spec.secrets),
         "threads": spec.threads,
         "max_answer_bytes": MAX_ANSWER_BYTES,
     }

@@ -1,5 +1,6 @@
 """Does what its input's column `do` says: the ways in which a model can return, fail and misbehave."""
 
+import base64
 import os
 import signal
 import subprocess
@@ -117,10 +118,22 @@ class Obedient(mlflow.pyfunc.PythonModel):
                 continue
         return found
 
+    def do_tell(self, argument, _rows):
+        value = os.environ[argument]
+        print("printed", value)
+        os.write(1, f"written {value}\n".encode())
+        print("Basic", base64.b64encode(f"user:{value}".encode()).decode(), file=sys.stderr)
+        subprocess.run(["printenv", argument], check=True)
+        print("told", len(value))
+        return [value]
+
     # ways to fail and to misbehave
 
     def do_raise(self, argument, _rows):
         raise ValueError(argument or f"no luck in {__file__}")
+
+    def do_raise_variable(self, argument, _rows):
+        raise ValueError(f"cannot connect with {os.environ[argument]}")
 
     def do_exit(self, argument, _rows):
         os._exit(int(argument or 3))

@@ -13,8 +13,9 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from millpond.kernel.redaction import RedactedOutput
 from millpond.serving.frames import Frame, Kind, encode, read_frame
 from millpond.serving.worker.environment import check_environment
 from millpond.serving.worker.redaction import Redaction
@@ -52,18 +53,22 @@ def main() -> None:
     faulthandler.enable()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     order = channel.receive().header
-    scorer = _load(channel, order)
+    redaction = Redaction(Path(order["model_dir"]), order["secrets"])
+    output = None
+    if order["secrets"]:
+        output = RedactedOutput(redaction.secrets)
+        faulthandler.enable(output.descriptor)  # no thread can pass on what is written while the process dies
+    scorer = _load(channel, order, redaction, output)
     requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     for number in range(order["threads"]):
-        arguments = (channel, scorer, requests)
+        arguments = (channel, scorer, requests, output)
         threading.Thread(target=_answer, args=arguments, name=f"predict-{number}", daemon=True).start()
     while True:
         requests.put(channel.receive())
 
 
-def _load(channel: Channel, order: dict[str, Any]) -> Any:
+def _load(channel: Channel, order: dict[str, Any], redaction: Redaction, output: RedactedOutput | None) -> Any:
     model_dir = Path(order["model_dir"])
-    redaction = Redaction(model_dir)
     os.environ.update(order["environment"])
     environment = check_environment(model_dir)
     build_log = environment.build_log
@@ -77,19 +82,26 @@ def _load(channel: Channel, order: dict[str, Any]) -> Any:
         message = environment.explain(error) + redaction.clean("".join(traceback.format_exception(error)))
         header = {"message": message, "build_log": f"{build_log}Loading failed.\n"}
         channel.send(Frame(kind=Kind.FAILED, header=header))
-        os._exit(1)
+        _end(output, 1)
     header = {"build_log": build_log + trial, "notes": environment.notes}
     channel.send(Frame(kind=Kind.READY, header=header))
     return scorer
 
 
-def _answer(channel: Channel, scorer: Any, requests: "queue.SimpleQueue[Frame]") -> None:
+def _answer(channel: Channel, scorer: Any, requests: "queue.SimpleQueue[Frame]", output: RedactedOutput | None) -> None:
     while True:
         request = requests.get()
         answer = scorer.answer(request.header.get("content_type", ""), request.body)
         channel.send(Frame(kind=Kind.ANSWER, request_id=request.request_id, header=answer.header, body=answer.body))
         if answer.out_of_memory:
-            os._exit(_OUT_OF_MEMORY_EXIT)  # what the model has hoarded is given back only so
+            _end(output, _OUT_OF_MEMORY_EXIT)  # what the model has hoarded is given back only so
+
+
+def _end(output: RedactedOutput | None, code: int) -> NoReturn:
+    """End the process now, but for what it has printed."""
+    if output is not None:
+        output.close()
+    os._exit(code)
 
 
 if __name__ == "__main__":

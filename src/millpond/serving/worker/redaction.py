@@ -1,15 +1,19 @@
-"""Messages for users show no path of the server."""
+"""Messages for users show no path of the server, and no secret that the model was given."""
 
 import re
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
+
+from millpond.kernel.redaction import Redactor
 
 
 class Redaction:
-    """Replaces the server's directories by what they are."""
+    """Replaces the server's directories by what they are, and secrets by a mark."""
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, secrets: Sequence[str] = ()) -> None:
+        self.secrets = Redactor(secrets)
         packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
         library = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
         millpond = str(Path(__file__).resolve().parents[3])
@@ -21,5 +25,6 @@ class Redaction:
         self._paths = re.compile("|".join(re.escape(path) for path in longest_first))
 
     def clean(self, text: str) -> str:
-        """The text without the server's directories and without NUL characters."""
-        return self._paths.sub(lambda match: self._names[match.group()], text).replace("\0", "")
+        """The text without secrets, without the server's directories and without NUL characters."""
+        shown = self.secrets.clean(text)
+        return self._paths.sub(lambda match: self._names[match.group()], shown).replace("\0", "")

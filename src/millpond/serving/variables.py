@@ -1,0 +1,57 @@
+"""The environment variables of a served entity, and the secrets that they refer to.
+
+Checked with the rights of who makes a configuration, stored and shown as written; the values are put in when a worker
+starts, with the rights that the same person has then.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import MillpondError
+from millpond.secrets.references import References, has_references
+from millpond.serving.domain import ServedEntity, check_environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a worker gets."""
+
+    variables: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """The secrets among the values, which its output must not show."""
+
+
+class Variables:
+    """Checks and resolves environment variables."""
+
+    def __init__(self, references: References, find_principal: Callable[[str], Principal]) -> None:
+        self._references = references
+        self._find_principal = find_principal
+
+    def check(self, principal: Principal, variables: Mapping[str, str]) -> dict[str, str]:
+        """The variables as they are stored.
+
+        Raises InvalidArgument, and NotFound or PermissionDenied for a secret that the principal may not read.
+        """
+        checked = check_environment(variables)
+        for name, text in checked.items():
+            try:
+                self._references.check(principal, text)
+            except MillpondError as error:
+                raise type(error)(f"environment_vars: {name}: {error.message}") from error
+        return checked
+
+    def resolve(self, entity: ServedEntity) -> Environment:
+        """The entity's variables with their secrets put in. Blocks.
+
+        Raises MillpondError for a secret that is not there, or not for the entity's creator any more.
+        """
+        referring = [name for name, text in entity.environment.items() if has_references(text)]
+        if not referring:
+            return Environment(variables=entity.environment)
+        creator = self._find_principal(entity.creator)
+        found = {name: self._references.resolve(creator, entity.environment[name]) for name in referring}
+        variables = dict(entity.environment) | {name: resolved.text for name, resolved in found.items()}
+        secrets = {value for resolved in found.values() for value in resolved.values}
+        return Environment(variables=check_environment(variables), secrets=tuple(secrets))
