@@ -27,6 +27,7 @@ from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
 from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
+from millpond.identity.federation import open_federation
 from millpond.identity.middleware import guarded
 from millpond.identity.oauth import OAuthService
 from millpond.identity.permissions import PermissionService
@@ -78,10 +79,12 @@ def build_app(settings: Settings) -> Application:
     ensure_schema(database)
     open_spool(home.spools)
     drain = Drain(database, home.spools, retention_days=settings.audit.retention_days)
-    signer = Signer(load_signing_key(home.root))
+    signing_key = load_signing_key(home.root)
+    signer = Signer(signing_key)
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
     directory = DirectoryService(database, group_renamed=[rename_owner])
+    federation = open_federation(database, identity, directory, settings.oidc, key=signing_key)
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
@@ -107,7 +110,7 @@ def build_app(settings: Settings) -> Application:
             identity,
             directory,
             CustodyService(database),
-            OAuthService(database, signer, identity),
+            OAuthService(database, signer, identity, federation),
             public_url=settings.public_url,
         ),
         catalog_routes.router(
@@ -142,6 +145,7 @@ def build_app(settings: Settings) -> Application:
         preferences=Preferences(database),
         public_url=settings.public_url,
         spark_port=settings.spark_port,
+        federation=federation,
     )
     install_pages(app, pages)
     app.router.routes.insert(0, MlflowRoute(mlflow))  # before the Files API, of which it serves the artifacts' part

@@ -27,7 +27,7 @@ from millpond.identity.limits import BodyLimit
 from millpond.identity.origin import is_foreign
 from millpond.identity.page_headers import PageHeaders
 from millpond.identity.service import IdentityService
-from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH, SIGN_OUT_PATH
+from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH, SIGN_OUT_PATH, SSO_CALLBACK_PATH, SSO_PATH
 from millpond.journal import calls
 from millpond.kernel.errors import MillpondError, PermissionDenied, Unauthenticated, Unavailable
 from millpond.kernel.http import STATUS_OF_CODE, dialect_of, error_response
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 PUBLIC_PATHS = frozenset({
-    "/health", "/health/live", "/health/ready", SIGN_IN_PATH, "/favicon.ico",
+    "/health", "/health/live", "/health/ready", SIGN_IN_PATH, SSO_PATH, SSO_CALLBACK_PATH, "/favicon.ico",
     "/static/millpond.css", "/static/millpond.js",  # the looks of the sign-in page
     "/.well-known/databricks-config", "/oidc/.well-known/oauth-authorization-server",
     "/oidc/.well-known/openid-configuration", "/oidc/v1/token",

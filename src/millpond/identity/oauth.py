@@ -1,8 +1,9 @@
-"""OAuth 2.0 for programs: from a service principal's secret, or from an access token, to a short-lived access token.
+"""OAuth 2.0 for programs: short-lived access tokens for a service principal's secret, for another access token, and for
+a token of the identity provider.
 
-Sources: RFC 6749, section 4.4 (client credentials) and 5.2 (errors); RFC 7523, section 2.1 (JWT bearer);
-RFC 9396 (authorization details). The signed token names the credential that it was got with, and each use looks that
-credential up: when the secret is deleted or its holder deactivated, the token stops at once.
+Sources: RFC 6749, section 4.4 (client credentials) and 5.2 (errors); RFC 7523, section 2.1 (JWT bearer); RFC 8693
+(token exchange); RFC 9396 (authorization details). A token that was got with a secret names it, and each use looks it
+up: when the secret is deleted or its holder deactivated, the token stops at once.
 """
 
 import json
@@ -14,6 +15,7 @@ from datetime import timedelta
 from millpond.identity import acts
 from millpond.identity.credentials import Claims, Signer, hash_secret
 from millpond.identity.domain import PrincipalKind, name_key
+from millpond.identity.federation import Federation
 from millpond.identity.service import IdentityService
 from millpond.identity.store import tokens
 from millpond.identity.store.tokens import CredentialKind
@@ -24,8 +26,11 @@ from millpond.kernel.errors import MillpondError
 ACCESS_TOKEN_TTL_S = 3600
 CLIENT_CREDENTIALS = "client_credentials"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
+_SUBJECT_TOKEN_TYPES = ("urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token")
 SCOPES = ("all-apis", "offline_access")
 """What a client may ask for; there is no narrower scope than all that its principal may do."""
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 _ENDPOINT_PATH = re.compile(r"/serving-endpoints/[^/?#%\\]+")
 
 
@@ -49,10 +54,13 @@ class AccessToken:
 class OAuthService:
     """The token endpoint."""
 
-    def __init__(self, database: Database, signer: Signer, identity: IdentityService) -> None:
+    def __init__(
+        self, database: Database, signer: Signer, identity: IdentityService, federation: Federation | None = None
+    ) -> None:
         self._database = database
         self._signer = signer
         self._identity = identity
+        self._federation = federation
 
     def exchange(self, form: Mapping[str, str], client: tuple[str, str] | None) -> AccessToken:
         """The access token that a request to the token endpoint gets; `client` is what its Basic header said.
@@ -65,6 +73,8 @@ class OAuthService:
                 return self._client_credentials(form, client)
             case "urn:ietf:params:oauth:grant-type:jwt-bearer":
                 return self._jwt_bearer(form)
+            case "urn:ietf:params:oauth:grant-type:token-exchange" if self._federation is not None:
+                return self._token_exchange(self._federation, form)
             case None:
                 raise OAuthError("invalid_request", "grant_type is missing.")
             case other:
@@ -111,6 +121,23 @@ class OAuthService:
             paths=_paths_of(form.get("authorization_details")),
         )
         return self._issue(narrowed)
+
+    def _token_exchange(self, federation: Federation, form: Mapping[str, str]) -> AccessToken:
+        """A token for who a token of the identity provider names; it lives no longer than that one."""
+        if form.get("subject_token_type") not in _SUBJECT_TOKEN_TYPES or not form.get("subject_token"):
+            raise OAuthError("invalid_request", f"Give subject_token and subject_token_type {_SUBJECT_TOKEN_TYPES[0]}.")
+        if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE or "assume_group" in form:
+            raise OAuthError("invalid_request", "Only access tokens are issued, and no group is assumed.")
+        try:
+            account_id, ends = federation.exchange(form["subject_token"], form.get("client_id"))
+        except MillpondError as error:
+            raise OAuthError("invalid_grant", error.message) from error
+        claims = Claims(
+            principal_id=account_id,
+            expires_at=min(ends, utc_now() + timedelta(seconds=ACCESS_TOKEN_TTL_S)),
+            paths=_paths_of(form.get("authorization_details")),
+        )
+        return self._issue(claims)
 
     def _issue(self, claims: Claims) -> AccessToken:
         now = utc_now()

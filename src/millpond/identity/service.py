@@ -136,9 +136,9 @@ class IdentityService:
                 if held is None:
                     raise Unauthenticated("The access token is wrong, expired or revoked.")
                 principal = self._principal(connection, held.standing)
-            return principal, self._open_session(principal, held.token)
+            return principal, self.open_session(principal, held.token)
         principal = self.authenticate_password(user_name or "", password or "", address=address)
-        return principal, self._open_session(principal, None)
+        return principal, self.open_session(principal)
 
     def close_session(self, secret: str) -> None:
         """End a browser session; harmless when it has ended."""
@@ -266,7 +266,8 @@ class IdentityService:
         self._attempts.succeeded(name, address)
         self._remembered.remember(password, stored)
 
-    def _open_session(self, principal: Principal, parent: Token | None) -> str:
+    def open_session(self, principal: Principal, parent: Token | None = None) -> str:
+        """Open a browser session for who has proved who they are; the secret for the cookie. It ends with `parent`."""
         acts.identified(principal)
         secret, now = new_secret(SESSION_PREFIX), utc_now()
         ends = now + SESSION_TTL

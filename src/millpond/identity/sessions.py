@@ -8,6 +8,8 @@ from millpond.identity.service import SESSION_TTL
 SESSION_COOKIE = "millpond_session"
 SIGN_IN_PATH = "/sign-in"
 SIGN_OUT_PATH = "/sign-out"
+SSO_PATH = "/sign-in/sso"
+SSO_CALLBACK_PATH = "/sign-in/sso/callback"
 
 
 def set_session_cookie(response: Response, secret: str, connection: HTTPConnection, *, public_url: str | None) -> None:
@@ -19,14 +21,14 @@ def set_session_cookie(response: Response, secret: str, connection: HTTPConnecti
         path="/",
         httponly=True,
         samesite="lax",
-        secure=_is_https(connection, public_url),
+        secure=is_https(connection, public_url),
     )
 
 
 def clear_session_cookie(response: Response, connection: HTTPConnection, *, public_url: str | None) -> None:
     """Take the session from the browser."""
     response.delete_cookie(
-        SESSION_COOKIE, path="/", httponly=True, samesite="lax", secure=_is_https(connection, public_url)
+        SESSION_COOKIE, path="/", httponly=True, samesite="lax", secure=is_https(connection, public_url)
     )
 
 
@@ -40,8 +42,9 @@ def local_path(text: str | None) -> str:
     if any(character <= " " or character == "\x7f" for character in text):
         return "/"
     path = text.partition("?")[0]
-    return "/" if path in {SIGN_IN_PATH, SIGN_OUT_PATH} else text
+    return "/" if path in {SIGN_IN_PATH, SIGN_OUT_PATH, SSO_PATH, SSO_CALLBACK_PATH} else text
 
 
-def _is_https(connection: HTTPConnection, public_url: str | None) -> bool:
+def is_https(connection: HTTPConnection, public_url: str | None) -> bool:
+    """Whether browsers reach us by https."""
     return connection.scope["scheme"] in {"https", "wss"} or (public_url or "").startswith("https://")

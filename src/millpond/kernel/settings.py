@@ -71,6 +71,42 @@ class SecretsSettings(BaseModel):
         return self
 
 
+class OidcSettings(BaseModel):
+    """Single sign-on at an OpenID Connect provider."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str | None = Field(default=None, description="Address of the OpenID Connect provider; turns it on.")
+    client_id: str | None = Field(default=None, description="Name under which Millpond is registered there.")
+    client_secret: str | None = Field(default=None, repr=False, description="Its secret; none for a public client.")
+    client_secret_file: Path | None = Field(default=None, description="File that holds it, instead.")
+    scopes: str = Field(default="openid profile email", description="What is asked for, `openid` among it.")
+    label: str = Field(default="Sign in with single sign-on", description="What the button says.")
+    user_claim: str = Field(default="email", description="Claim of the ID token that is the user's name here.")
+    create_users: bool = Field(default=False, description="Make a user for who is not known yet.")
+    groups_claim: str | None = Field(default=None, description="Claim that lists somebody's groups there.")
+    group_mapping: dict[str, str] = Field(
+        default={}, description="Group there to group here; who comes is put in or out of these groups."
+    )
+    exchange_audiences: tuple[str, ...] = Field(
+        default=(), description="Audiences of tokens that programs may exchange for access tokens; none by default."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "OidcSettings":
+        if self.issuer and not self.client_id:
+            raise ValueError("oidc.issuer needs oidc.client_id")
+        if self.client_secret and self.client_secret_file:
+            raise ValueError("give client_secret or client_secret_file, not both")
+        if "openid" not in self.scopes.split():
+            raise ValueError("oidc.scopes must have openid")
+        return self
+
+    def secret(self) -> str | None:
+        """The client's secret, from wherever it is."""
+        return self.client_secret_file.read_text().strip() if self.client_secret_file else self.client_secret
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -115,6 +151,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     s3: S3Settings = S3Settings()
     secrets: SecretsSettings = SecretsSettings()
+    oidc: OidcSettings = OidcSettings()
 
     @classmethod
     def settings_customise_sources(

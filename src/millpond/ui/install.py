@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from millpond.kernel.errors import NotFound
 from millpond.kernel.http import join
-from millpond.ui import assets, preferences, sign_in
+from millpond.ui import assets, preferences, sign_in, single_sign_on
 from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, tables, volumes
 from millpond.ui.services import Services
 from millpond.ui.shell import draw_error, frame
@@ -24,10 +24,12 @@ def install(app: FastAPI, services: Services) -> None:
     NiceGUI keeps one application in a process: it is mounted so that it takes only addresses of pages.
     """
     own = assets.load_assets()
+    federation, public_url = services.federation, services.public_url
     join(
         app,
         assets.router(own),
-        sign_in.router(services.identity, own, public_url=services.public_url),
+        sign_in.router(services.identity, own, public_url=public_url, federation=federation),
+        single_sign_on.router(federation, own, public_url=public_url),
         preferences.router(services.preferences),
     )
     ui.add_head_html(own.head, shared=True)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.engine.reader import TableReader
+from millpond.identity.federation import Federation
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
 from millpond.serving.service import ServingService
@@ -49,3 +50,5 @@ class Services:
     public_url: str | None
     """The address under which browsers and clients reach the server; None when it is the one that they used."""
     spark_port: int
+    federation: Federation | None = None
+    """Sign-in at an identity provider, where one is set."""

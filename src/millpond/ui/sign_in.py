@@ -1,18 +1,20 @@
 """Signing in and out: plain HTML that needs no script, with a name and password or an access token."""
 
 from html import escape
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from millpond.identity.federation import Federation
 from millpond.identity.middleware import client_address
 from millpond.identity.service import IdentityService
 from millpond.identity.sessions import (
     SESSION_COOKIE,
     SIGN_IN_PATH,
     SIGN_OUT_PATH,
+    SSO_PATH,
     clear_session_cookie,
     local_path,
     set_session_cookie,
@@ -24,13 +26,15 @@ from millpond.ui.theme import LOGO
 from millpond.ui.visit import leave_open_pages
 
 
-def router(identity: IdentityService, assets: Assets, *, public_url: str | None) -> APIRouter:
+def router(
+    identity: IdentityService, assets: Assets, *, public_url: str | None, federation: Federation | None = None
+) -> APIRouter:
     """The sign-in page, what its forms post to, and signing out."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get(SIGN_IN_PATH)
     def show(next: str = "/") -> Response:  # the name in the address
-        return _page(assets, target=local_path(next))
+        return sign_in_page(assets, target=local_path(next), federation=federation)
 
     @routes.post(SIGN_IN_PATH)
     async def sign_in(request: Request) -> Response:
@@ -39,7 +43,7 @@ def router(identity: IdentityService, assets: Assets, *, public_url: str | None)
         try:
             secret = await run_in_threadpool(_open_session, identity, form, client_address(request))
         except MillpondError as error:
-            return _page(assets, target=target, form=form, error=error)
+            return sign_in_page(assets, target=target, form=form, error=error, federation=federation)
         response = RedirectResponse(target, status_code=303)
         set_session_cookie(response, secret, request, public_url=public_url)
         return response
@@ -75,15 +79,22 @@ def _read_form(body: bytes) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-def _page(
-    assets: Assets, *, target: str, form: dict[str, str] | None = None, error: MillpondError | None = None
+def sign_in_page(
+    assets: Assets,
+    *,
+    target: str,
+    form: dict[str, str] | None = None,
+    error: MillpondError | None = None,
+    federation: Federation | None = None,
 ) -> HTMLResponse:
+    """The page, with what was wrong with the last try, and with a way to the identity provider where there is one."""
     form = form or {}
     by_token = "token" in form
     html = _PAGE.format(
         head=assets.head,
         logo=LOGO,
         target=escape(target),
+        provider=_provider_link(federation, target) if federation else "",
         user=escape(form.get("user", "")),
         error=f'<p class="mp-notice mp-bad" role="alert">{escape(error.message)}</p>' if error else "",
         token_open=" open" if by_token else "",
@@ -92,6 +103,11 @@ def _page(
     )
     status = STATUS_OF_CODE.get(error.code, 500) if error else 200
     return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
+
+
+def _provider_link(federation: Federation, target: str) -> str:
+    address = f"{SSO_PATH}?next={quote(target, safe='')}"
+    return f'<a class="mp-button mp-wide" href="{escape(address)}">{escape(federation.label)}</a>'
 
 
 _PAGE = """<!doctype html>
@@ -108,6 +124,7 @@ _PAGE = """<!doctype html>
 <div class="mp-card">
 <h2>Sign in</h2>
 {error}
+{provider}
 <form method="post" action="/sign-in">
 <input type="hidden" name="next" value="{target}">
 <label for="user">User name</label>

@@ -11,7 +11,15 @@ from urllib.parse import parse_qsl, unquote_plus
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from millpond.identity.oauth import CLIENT_CREDENTIALS, JWT_BEARER, SCOPES, OAuthError, OAuthService
+from millpond.identity.oauth import (
+    ACCESS_TOKEN_TYPE,
+    CLIENT_CREDENTIALS,
+    JWT_BEARER,
+    SCOPES,
+    TOKEN_EXCHANGE,
+    OAuthError,
+    OAuthService,
+)
 
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _MAX_FIELDS = 20
@@ -56,6 +64,7 @@ def router(oauth: OAuthService, workspace_id: int, *, public_url: str | None) ->
             "token_type": "Bearer",
             "expires_in": issued.lifetime_s,
             "scope": SCOPES[0],
+            "issued_token_type": ACCESS_TOKEN_TYPE,
         }
         return JSONResponse(body, headers=_NO_STORE)
 
@@ -66,7 +75,7 @@ def _metadata(issuer: str) -> dict[str, Any]:
     return {
         "issuer": issuer,
         "token_endpoint": f"{issuer}/v1/token",
-        "grant_types_supported": [CLIENT_CREDENTIALS, JWT_BEARER],
+        "grant_types_supported": [CLIENT_CREDENTIALS, JWT_BEARER, TOKEN_EXCHANGE],
         "response_types_supported": [],
         "scopes_supported": list(SCOPES),
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],

@@ -1,2 +1,1 @@
-"""The tables of identity and all their SQL: `accounts` (users, service principals, groups), `groups`, `tokens`, and
-`grants`."""
+"""The tables of identity and all their SQL: `accounts` (groups among them), `groups`, `tokens`, `logins`, `grants`."""

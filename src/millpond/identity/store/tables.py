@@ -44,6 +44,14 @@ tokens = Table(
     Column("expires_at", UtcDateTime),
 )
 
+logins = Table(
+    "identity_logins",
+    metadata,
+    Column("issuer", String(500), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("principal_id", BigId, ForeignKey("identity_principals.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
 workspace = Table("identity_workspace", metadata, Column("workspace_id", BigInteger, primary_key=True))
 
 

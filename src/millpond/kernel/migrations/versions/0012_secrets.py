@@ -1,4 +1,4 @@
-"""Secret scopes, their secrets and ACLs."""
+"""Secret scopes, their secrets and ACLs; accounts of identity providers."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -51,3 +51,12 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["principal_id"], ["identity_principals.id"], ondelete="CASCADE"),
     )
     op.create_index("ix_secrets_acls_principal_id", "secrets_acls", ["principal_id"])
+    op.create_table(
+        "identity_logins",
+        sa.Column("issuer", sa.String(500), nullable=False),
+        sa.Column("subject", sa.String(255), nullable=False),
+        sa.Column("principal_id", BigId, nullable=False),
+        sa.PrimaryKeyConstraint("issuer", "subject"),
+        sa.ForeignKeyConstraint(["principal_id"], ["identity_principals.id"], ondelete="CASCADE"),
+    )
+    op.create_index("ix_identity_logins_principal_id", "identity_logins", ["principal_id"])
