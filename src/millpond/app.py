@@ -145,6 +145,7 @@ def build_app(settings: Settings) -> Application:
         preferences=Preferences(database),
         public_url=settings.public_url,
         spark_port=settings.spark_port,
+        spark_tls=settings.certificate is not None,
         federation=federation,
     )
     install_pages(app, pages)
@@ -161,7 +162,7 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
 
 
 def _table_reader(settings: Settings, catalog: CatalogService, identity: IdentityService) -> TableReader:
-    gateway = GatewayClient(f"{settings.local_host}:{settings.spark_port}", identity.mint)
+    gateway = GatewayClient(Home(settings.data_dir).spark_socket, identity.mint)
     return TableReader(catalog, gateway, settings.s3.variables)
 
 

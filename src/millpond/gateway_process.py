@@ -92,6 +92,8 @@ def gateway_options(settings: Settings, api: ApiDoor | None = None) -> GatewayOp
         engine_environment=settings.s3.variables if on_s3 else {},
         storage_options=settings.s3.variables,
         api=api,
+        certificate=settings.certificate,
+        socket_path=home.spark_socket,
         mark=change_mark(driver_url(settings.effective_database_url)),
     )
 

@@ -8,6 +8,8 @@ import json
 import os
 import secrets
 import stat
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,6 +39,11 @@ class Home:
     def api_socket(self) -> Path:
         """Unix socket on which the server answers HTTP too, for processes without a network."""
         return self.run / "api.sock"
+
+    @property
+    def spark_socket(self) -> Path:
+        """Unix socket on which the gateway answers the server."""
+        return self.run / "spark.sock"
 
     @property
     def credentials_file(self) -> Path:
@@ -75,6 +82,17 @@ class ServerState:
     spark_port: int
     started_ms: int
     version: str
+    certificate: str | None = None
+    """Path of the certificate, where both ports speak TLS."""
+
+    @property
+    def spark_url(self) -> str:
+        """The address of Spark Connect, without what follows its port."""
+        return f"sc://{self.spark_host}:{self.spark_port}"
+
+    def spark_remote(self, token: str) -> str:
+        """What PySpark connects to, as the holder of a token."""
+        return f"{self.spark_url}/;{'use_ssl=true;' if self.certificate else ''}token={token}"
 
     def save(self, home: Home) -> None:
         """Write it where `load_state` finds it."""
@@ -114,6 +132,20 @@ def make_credentials(home: Home, user: str, token: str) -> Credentials:
     credentials = Credentials(user=user, password=secrets.token_urlsafe(12), token=token)
     write_private(home.credentials_file, json.dumps(asdict(credentials), indent=2) + "\n")
     return credentials
+
+
+@contextlib.contextmanager
+def socket_address(path: Path) -> Iterator[str]:
+    """A short spelling of a Unix socket's path, good inside the block: such a path has at most 107 bytes, that of a
+    data directory may be longer."""
+    if sys.platform != "linux":
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -6,14 +6,14 @@ restart refuses no connection.
 
 import asyncio
 import gc
-import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvicorn
 
-from millpond.home import Home
+from millpond.home import Home, socket_address
 from millpond.kernel.child import report_ready
 from millpond.kernel.errors import Unavailable
 from millpond.kernel.imports import hidden
@@ -25,16 +25,28 @@ log = get_logger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Tells the supervisor when every part of it answers."""
+    """Answers on the Unix socket too, always without TLS, and tells the supervisor when every part of it answers."""
 
-    def __init__(self, config: uvicorn.Config, wait_ready: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, wait_ready: Callable[[], Awaitable[object]], unix_listener: socket.socket
+    ) -> None:
         super().__init__(config)
         self._wait_ready = wait_ready
+        self._unix_listener = unix_listener
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(self._protocol, sock=self._unix_listener))
             self._reporting = asyncio.create_task(self._report())
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol_class: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     async def _report(self) -> None:
         try:
@@ -66,21 +78,19 @@ def main() -> None:
         ws="websockets-sansio",
         server_header=False,
         proxy_headers=settings.public_url is not None,  # else any local process could claim any address
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
     )
     with socket.socket(fileno=int(sys.argv[1])) as listener, _unix_listener(Home(settings.data_dir)) as unix_listener:
-        _Server(config, application.wait_ready).run(sockets=[listener, unix_listener])
+        _Server(config, application.wait_ready, unix_listener).run(sockets=[listener])
 
 
 def _unix_listener(home: Home) -> socket.socket:
     """A socket in the data directory, for engines, which have no network of ours; the same door with the same locks."""
     home.api_socket.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
-    if sys.platform == "linux":  # a path of a Unix socket has at most 107 bytes, that of a data directory may be longer
-        directory = os.open(home.run, os.O_PATH)
-        listener.bind(f"/proc/self/fd/{directory}/{home.api_socket.name}")
-        os.close(directory)
-    else:
-        listener.bind(str(home.api_socket))
+    with socket_address(home.api_socket) as address:
+        listener.bind(address)
     listener.listen(256)
     return listener
 

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 from millpond import __version__
 from millpond.home import Home, ServerState, load_state
@@ -42,6 +43,7 @@ class Plan:
     port: int
     spark_port: int
     public_url: str | None
+    certificate: str | None
     ready: "ReadyLine"
 
 
@@ -126,12 +128,15 @@ class Supervisor:
 
     def _announce(self, plan: Plan) -> None:
         host = "127.0.0.1" if plan.host in {"0.0.0.0", "::"} else plan.host  # noqa: S104 - compared, not bound
+        scheme = "https" if plan.certificate else "http"
+        named = urlsplit(plan.public_url).hostname if plan.public_url and plan.certificate else None
         state = ServerState(
             pid=os.getpid(),
-            url=plan.public_url or f"http://{host}:{plan.port}",
+            url=plan.public_url or f"{scheme}://{host}:{plan.port}",
             # PySpark sends a token over a plaintext channel to the name "localhost" only
-            spark_host="localhost" if host == "127.0.0.1" else host,
+            spark_host=named or ("localhost" if host == "127.0.0.1" else host),
             spark_port=plan.spark_port,
+            certificate=plan.certificate,
             started_ms=time.time_ns() // 1_000_000,
             version=__version__,
         )
@@ -184,7 +189,7 @@ def banner(home: Home, state: ServerState) -> str:
 
   UI             {state.url}
   API            {state.url}/api
-  Spark Connect  sc://{state.spark_host}:{state.spark_port}
+  Spark Connect  {state.spark_url}
 
   Sign in with the name and password in {home.credentials_file}
   Connect:       eval "$(millpond env --data-dir {home.root})"
@@ -310,6 +315,7 @@ def _plan_from_environment() -> Plan:
         port=int(os.environ["MILLPOND_PORT"]),
         spark_port=int(os.environ["MILLPOND_SPARK_PORT"]),
         public_url=os.environ.get("MILLPOND_PUBLIC_URL"),
+        certificate=os.environ.get("MILLPOND_SSL_CERTFILE"),
         ready=ReadyLine(int(ready_fd) if ready_fd else None),
     )
 

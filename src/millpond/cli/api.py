@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from millpond.cli.connect import PROFILE_FILE, connection_of
+from millpond.cli.server import trusting
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, Unavailable
 
 DEFAULT_PROFILE = "millpond"
@@ -31,6 +32,8 @@ class Api:
 
     url: str
     token: str = field(repr=False)
+    certificate: str | None = None
+    """The certificate to trust, of a server on this machine; None for the usual trust."""
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """The JSON of a GET. Raises MillpondError with what the server said."""
@@ -45,7 +48,7 @@ class Api:
         request.add_header("Authorization", f"Bearer {self.token}")
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=trusting(self.certificate)) as answer:  # noqa: S310
                 found: dict[str, Any] = json.load(answer)
                 return found
         except urllib.error.HTTPError as error:
@@ -71,7 +74,7 @@ def open_api(profile: str | None, data_dir: Path | None) -> Api:
     """The server that is meant. Raises FailedPrecondition, InvalidArgument."""
     if data_dir is not None:
         state, credentials = connection_of(data_dir)
-        return Api(url=state.url, token=credentials.token)
+        return Api(url=state.url, token=credentials.token, certificate=state.certificate)
     host, token = os.environ.get("DATABRICKS_HOST"), os.environ.get("DATABRICKS_TOKEN")
     if profile is None and host and token:
         return Api(url=host.rstrip("/"), token=token)

@@ -2,13 +2,14 @@
 
 import json
 import shlex
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import click
 
-from millpond.cli.server import data_dir_option, running_state
+from millpond.cli.server import data_dir_option, running_state, trusting
 from millpond.home import Credentials, Home, ServerState, load_credentials, write_private
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unauthenticated, Unavailable
 
@@ -32,13 +33,14 @@ def env(data_dir: Path) -> None:
 @click.option("--file", "path", type=click.Path(path_type=Path), default=PROFILE_FILE, show_default=True)
 def login(host: str | None, token: str | None, data_dir: Path | None, profile: str, path: Path) -> None:
     """Check an access token and keep it as a profile that mlflow and databricks-sdk read (mode 0600)."""
+    certificate = None
     if data_dir is not None:
         state, credentials = connection_of(data_dir)
-        host, token = state.url, credentials.token
+        host, token, certificate = state.url, credentials.token, state.certificate
     if not host:
         raise InvalidArgument("Give --host http://HOST:PORT, or --data-dir of a server on this machine.")
     token = token or click.prompt("Access token", hide_input=True)
-    user = _who_am_i(host.rstrip("/"), token)
+    user = _who_am_i(host.rstrip("/"), token, trusting(certificate))
     _write_profile(path.expanduser(), profile, host.rstrip("/"), token)
     click.echo(f"Signed in as {user}; profile '{profile}' written to {path}.")
 
@@ -68,16 +70,16 @@ def client_variables(state: ServerState, token: str) -> dict[str, str]:
         "DATABRICKS_TOKEN": token,
         "MLFLOW_TRACKING_URI": state.url,
         "MLFLOW_TRACKING_TOKEN": token,
-        "SPARK_REMOTE": f"sc://{state.spark_host}:{state.spark_port}/;token={token}",
+        "SPARK_REMOTE": state.spark_remote(token),
     }
 
 
-def _who_am_i(host: str, token: str) -> str:
+def _who_am_i(host: str, token: str, context: ssl.SSLContext | None) -> str:
     request = urllib.request.Request(  # noqa: S310 - the address that the user gave
         f"{host}/api/2.0/preview/scim/v2/Me", headers={"Authorization": f"Bearer {token}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310
             return str(json.load(answer)["userName"])
     except urllib.error.HTTPError as error:
         if error.code in {401, 403}:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import click
 
 from millpond.home import Home, ServerState, load_state
-from millpond.kernel.errors import Unavailable
+from millpond.kernel.errors import InvalidArgument, Unavailable
 from millpond.kernel.settings import DEFAULT_DATA_DIR, Settings, load_settings
 
 data_dir_option = click.option(
@@ -36,10 +37,13 @@ data_dir_option = click.option(
 @click.option("--spark-port", type=int, help="Port of Spark Connect; 0 takes a free one.  [default: 15002]")
 @click.option("--database-url", help="postgresql://USER@HOST/NAME instead of SQLite in the data directory.")
 @click.option("--storage-root", help="Root of managed tables: a path or s3://BUCKET/PREFIX.")
+@click.option("--ssl-certfile", type=click.Path(path_type=Path, dir_okay=False), help="Certificate (PEM): TLS.")
+@click.option("--ssl-keyfile", type=click.Path(path_type=Path, dir_okay=False), help="Its private key (PEM).")
 @click.option("--detach", is_flag=True, help="Return when the server is ready and leave it running.")
 def up(detach: bool, **flags: Any) -> None:
     """Start the server."""
     settings = load_settings(**flags)
+    _check_certificate(settings)
     home = Home(settings.data_dir)
     home.prepare()
     env = os.environ | _variables(settings, flags)
@@ -80,7 +84,7 @@ def status(data_dir: Path) -> None:
         sys.exit(3)
     click.echo(f"Millpond {state.version}, process {state.pid}, serves {home.root}")
     click.echo(f"  UI and API     {state.url}")
-    click.echo(f"  Spark Connect  sc://{state.spark_host}:{state.spark_port}")
+    click.echo(f"  Spark Connect  {state.spark_url}")
     for name, detail in _health(state).items():
         click.echo(f"  {name:<14} {detail}")
 
@@ -123,8 +127,23 @@ def _variables(settings: Settings, flags: Mapping[str, Any]) -> dict[str, str]:
         "MILLPOND_PORT": str(settings.port),
         "MILLPOND_SPARK_PORT": str(settings.spark_port),
     }
-    public = {"MILLPOND_PUBLIC_URL": settings.public_url} if settings.public_url else {}
-    return given | fixed | public
+    optional = {
+        "MILLPOND_PUBLIC_URL": settings.public_url,
+        "MILLPOND_SSL_CERTFILE": settings.ssl_certfile and settings.ssl_certfile.expanduser().resolve(),
+        "MILLPOND_SSL_KEYFILE": settings.ssl_keyfile and settings.ssl_keyfile.expanduser().resolve(),
+    }
+    return given | fixed | {name: str(value) for name, value in optional.items() if value is not None}
+
+
+def _check_certificate(settings: Settings) -> None:
+    if settings.certificate is None:
+        return
+    certificate, key = (path.expanduser() for path in settings.certificate)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise InvalidArgument(f"The certificate {certificate} cannot be used with the key {key}: {reason}.") from error
 
 
 def _start_detached(home: Home, argv: list[str], env: Mapping[str, str]) -> None:
@@ -154,9 +173,20 @@ def _start_detached(home: Home, argv: list[str], env: Mapping[str, str]) -> None
         click.echo(banner(home, state))
 
 
+def trusting(certificate: str | None) -> ssl.SSLContext | None:
+    """Trust for the very certificate of a server on this machine, whatever names it is for; None for the usual."""
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(cafile=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return context
+
+
 def _health(state: ServerState) -> dict[str, str]:
+    url, context = f"{state.url}/health/ready", trusting(state.certificate)
     try:
-        with urllib.request.urlopen(f"{state.url}/health/ready", timeout=5) as answer:  # noqa: S310 - our own address
+        with urllib.request.urlopen(url, timeout=5, context=context) as answer:  # noqa: S310 - our own address
             checks: dict[str, str] = json.load(answer)["checks"]
     except urllib.error.HTTPError as error:
         checks = json.load(error).get("checks", {})

@@ -6,12 +6,15 @@ So they see what that principal sees through any client: one place of names, fil
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pyarrow as pa
 
 from millpond.engine import proto
+from millpond.home import socket_address
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import (
     DeadlineExceeded,
@@ -35,9 +38,10 @@ _EXECUTE = f"/{proto.SERVICE}/ExecutePlan"
 class GatewayClient:
     """Runs relations on the gateway; one session for each principal, kept as long as this process lives."""
 
-    def __init__(self, address: str, mint: Callable[[Principal, float], str]) -> None:
-        """`address` is host:port; `mint` gives a short-lived token of a principal."""
-        self._address = address
+    def __init__(self, socket_path: Path, mint: Callable[[Principal, float], str]) -> None:
+        """`socket_path` is the gateway's Unix socket; `mint` gives a short-lived token of a principal."""
+        self._socket_path = socket_path
+        self._kept = ExitStack()
         self._mint = mint
         self._sessions = uuid.uuid4()
         self._channel: grpc.Channel | None = None
@@ -82,5 +86,6 @@ class GatewayClient:
         with self._lock:
             if self._channel is None:
                 options = [("grpc.max_receive_message_length", -1)]
-                self._channel = grpc.insecure_channel(self._address, options=options)
+                address = self._kept.enter_context(socket_address(self._socket_path))
+                self._channel = grpc.insecure_channel(f"unix:{address}", options=options)
             return self._channel

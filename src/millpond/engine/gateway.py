@@ -29,6 +29,7 @@ from millpond.engine.sessions import Session, Sessions
 from millpond.engine.system_tables import SystemTable, SystemTables
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
+from millpond.home import socket_address
 from millpond.identity import acts
 from millpond.identity.domain import Principal
 from millpond.kernel import metrics
@@ -71,6 +72,10 @@ class GatewayOptions:
     """Changes with the database, where that can be known."""
     api: ApiDoor | None = None
     """How users' functions reach our own API; None when they may not."""
+    certificate: tuple[Path, Path] | None = None
+    """Certificate (PEM, with its chain) and private key: TLS on the port."""
+    socket_path: Path | None = None
+    """Unix socket on which it answers too, always without TLS; for the server beside it."""
 
 
 class Gateway:
@@ -117,7 +122,11 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
-        self.port = _listen(self._server, self._options.host, self._options.port)
+        options = self._options
+        self.port = _listen(self._server, options.host, options.port, _credentials(options.certificate))
+        if options.socket_path is not None:
+            with socket_address(options.socket_path) as address:
+                self._server.add_insecure_port(f"unix:{address}")
         await self._server.start()
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
         _log.info("spark connect gateway listens", host=self._options.host, port=self.port)
@@ -304,17 +313,29 @@ async def serve(
     return gateway
 
 
-def _listen(server: Any, host: str, port: int) -> int:
+def _credentials(certificate: tuple[Path, Path] | None) -> grpc.ServerCredentials | None:
+    if certificate is None:
+        return None
+    chain, key = (path.read_bytes() for path in certificate)
+    return grpc.ssl_server_credentials([(key, chain)])
+
+
+def _listen(server: Any, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
     """Bind; for the loopback address also its IPv6 form, since `localhost` may mean either."""
+
+    def bind(address: str) -> int:
+        bound: int = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        return bound
+
     try:
-        bound: int = server.add_insecure_port(f"{host}:{port}")
+        bound = bind(f"{host}:{port}")
     except RuntimeError as error:
         raise OSError(f"Port {port} on {host} is in use or not allowed; choose another with --spark-port.") from error
     if bound == 0:
         raise OSError(f"Port {port} on {host} is in use or not allowed; choose another with --spark-port.")
     if host == "127.0.0.1":
         with contextlib.suppress(RuntimeError):  # a machine without IPv6
-            server.add_insecure_port(f"[::1]:{bound}")
+            bind(f"[::1]:{bound}")
     return bound
 
 

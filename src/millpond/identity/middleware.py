@@ -87,7 +87,8 @@ def client_address(connection: HTTPConnection) -> str:
 
 def guarded(app: ASGIApp, *, identity: IdentityService, public_url: str | None = None) -> ASGIApp:
     """The application behind the whole door: authentication, bounded bodies, and headers that protect its pages."""
-    return PageHeaders(BodyLimit(AuthMiddleware(app, identity=identity, public_url=public_url), PUBLIC_PATHS))
+    bounded = BodyLimit(AuthMiddleware(app, identity=identity, public_url=public_url), PUBLIC_PATHS)
+    return PageHeaders(bounded, https_only=(public_url or "").startswith("https://"))
 
 
 class AuthMiddleware:

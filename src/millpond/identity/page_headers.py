@@ -34,8 +34,10 @@ _FILES = re.compile(r"/+((ml/+)?(api|ajax-api|get-artifact|model-versions|graphq
 class PageHeaders:
     """Adds the headers to each HTTP response that does not bring its own."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, https_only: bool = False) -> None:
+        """`https_only` tells browsers to come by https from then on; for a host name that is ours alone."""
         self._app = app
+        self._https_only = https_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and its answer back with the headers."""
@@ -50,6 +52,8 @@ class PageHeaders:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Content-Security-Policy"] = policy
                 headers["X-Frame-Options"] = "SAMEORIGIN"
+                if self._https_only:
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
                 headers.setdefault("Referrer-Policy", "same-origin")
                 headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
                 headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")

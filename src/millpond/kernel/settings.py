@@ -143,6 +143,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8484, ge=0, le=65535, description="Port of the API and the UI.")
     spark_port: int = Field(default=15002, ge=0, le=65535, description="Port of Spark Connect.")
     public_url: str | None = Field(default=None, description="Address under which browsers and clients reach the API.")
+    ssl_certfile: Path | None = Field(default=None, description="Certificate (PEM, with its chain): TLS on both ports.")
+    ssl_keyfile: Path | None = Field(default=None, description="The certificate's private key (PEM).")
     database_url: str | None = Field(default=None, repr=False, description="postgresql://...; default SQLite.")
     storage_root: str | None = Field(default=None, description="Root of managed data: a path or s3://bucket/prefix.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
@@ -180,21 +182,27 @@ class Settings(BaseSettings):
         )
 
     @property
+    def certificate(self) -> tuple[Path, Path] | None:
+        """Certificate and private key, where both ports speak TLS."""
+        return (self.ssl_certfile, self.ssl_keyfile) if self.ssl_certfile and self.ssl_keyfile else None
+
+    @property
     def base_url(self) -> str:
         """The address that clients use, without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
-        return f"http://{self.local_host}:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://{self.local_host}:{self.port}"
 
     @property
     def local_host(self) -> str:
         """The address at which a process on this machine reaches the server."""
         return "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
 
-    @property
-    def spark_url(self) -> str:
-        """The address of Spark Connect, without a token."""
-        return f"sc://{spark_host(self.local_host)}:{self.spark_port}"
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> "Settings":
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile belong together")
+        return self
 
 
 def spark_host(host: str) -> str:

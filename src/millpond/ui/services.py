@@ -25,14 +25,21 @@ class Addresses:
     """API and pages, without a trailing slash."""
     spark_url: str
     """`sc://host:port`."""
+    spark_tls: bool = False
+
+    @property
+    def spark_remote(self) -> str:
+        """What PySpark connects to; `<token>` is for the reader to fill in."""
+        return f"{self.spark_url}/;{'use_ssl=true;' if self.spark_tls else ''}token=<token>"
 
 
-def addresses_for(request: Request, *, public_url: str | None, spark_port: int) -> Addresses:
+def addresses_for(request: Request, services: "Services") -> Addresses:
     """The addresses for whoever sent this request: the public one, else the host by which they reached us."""
-    base_url = (public_url or str(request.base_url)).rstrip("/")
+    base_url = (services.public_url or str(request.base_url)).rstrip("/")
     host = urlsplit(base_url).hostname or "localhost"
     host = f"[{host}]" if ":" in host else host
-    return Addresses(base_url=base_url, spark_url=f"sc://{spark_host(host)}:{spark_port}")
+    spark_url = f"sc://{spark_host(host)}:{services.spark_port}"
+    return Addresses(base_url=base_url, spark_url=spark_url, spark_tls=services.spark_tls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,5 +57,6 @@ class Services:
     public_url: str | None
     """The address under which browsers and clients reach the server; None when it is the one that they used."""
     spark_port: int
+    spark_tls: bool = False
     federation: Federation | None = None
     """Sign-in at an identity provider, where one is set."""

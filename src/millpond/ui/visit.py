@@ -175,7 +175,7 @@ def _visit_of(request: Request, services: Services) -> Visit:
         query=dict(request.query_params),
         theme=services.preferences.theme(principal),
         services=services,
-        addresses=addresses_for(request, public_url=services.public_url, spark_port=services.spark_port),
+        addresses=addresses_for(request, services),
         prove=_proof(request, services.identity),
     )
 

@@ -27,7 +27,7 @@ _LIFETIMES = {"30": "30 days", "90": "90 days", "365": "1 year", "": "no expiry"
 
 
 def _snippets(addresses: Addresses) -> dict[str, tuple[str, Sequence[tuple[str, str]]]]:
-    base, spark = addresses.base_url, addresses.spark_url
+    base, spark = addresses.base_url, addresses.spark_remote
     return {
         "environment": (
             "Environment",
@@ -36,7 +36,7 @@ def _snippets(addresses: Addresses) -> dict[str, tuple[str, Sequence[tuple[str, 
                     "Shell: all clients read these",
                     f"export DATABRICKS_HOST={base}\nexport DATABRICKS_TOKEN=<token>\n"
                     f"export MLFLOW_TRACKING_URI={base}\nexport MLFLOW_TRACKING_TOKEN=<token>\n"
-                    f'export SPARK_REMOTE="{spark}/;token=<token>"',
+                    f'export SPARK_REMOTE="{spark}"',
                 ),
                 ("On the server's own machine", 'eval "$(millpond env --data-dir DIR)"'),
             ],
@@ -61,7 +61,7 @@ def _snippets(addresses: Addresses) -> dict[str, tuple[str, Sequence[tuple[str, 
                 (
                     "Python",
                     "from pyspark.sql import SparkSession\n\n"
-                    f'spark = SparkSession.builder.remote("{spark}/;token=<token>").getOrCreate()\n'
+                    f'spark = SparkSession.builder.remote("{spark}").getOrCreate()\n'
                     'spark.sql("SHOW CATALOGS").show()',
                 ),
             ],

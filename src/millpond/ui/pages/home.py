@@ -141,7 +141,7 @@ def _draw_first_steps(visit: Visit) -> None:
         code_block("millpond demo", title="The whole churn story, run for you")
         code_block(
             "from pyspark.sql import SparkSession\n\n"
-            f'spark = SparkSession.builder.remote("{addresses.spark_url}/;token=<token>").getOrCreate()\n'
+            f'spark = SparkSession.builder.remote("{addresses.spark_remote}").getOrCreate()\n'
             'spark.createDataFrame([(1, "a"), (2, "b")], "id long, name string") \\\n'
             '     .write.saveAsTable("main.default.first")',
             title="A first table, with PySpark",
