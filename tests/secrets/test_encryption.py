@@ -9,12 +9,11 @@ import pytest
 from sqlalchemy import select, update
 
 from millpond.cli import doctor
-from millpond.kernel.errors import FailedPrecondition, PermissionDenied
+from millpond.kernel.errors import DataLoss, FailedPrecondition, PermissionDenied
 from millpond.kernel.settings import Settings, load_settings
 from millpond.secrets import store
 from millpond.secrets.envelope import Key
 from millpond.secrets.keyring import MasterKeyUnavailable
-from millpond.secrets.service import SecretDamaged
 from tests.secrets.conftest import VALUE, Vault
 
 
@@ -64,7 +63,7 @@ def test_a_ciphertext_opens_in_its_own_place_only(filled: Vault) -> None:
         ("token", "app", {"sealed": b""}),
     ):
         change(filled, key, **values)
-        with pytest.raises(SecretDamaged, match="altered or is damaged"):
+        with pytest.raises(DataLoss, match="altered or is damaged"):
             filled.service.get_secret(filled.ann, scope, key)
 
 

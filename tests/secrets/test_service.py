@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from millpond.identity.domain import PrincipalKind
-from millpond.kernel.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
-from millpond.secrets.domain import LimitExceeded, Permission
+from millpond.kernel.errors import AlreadyExists, InvalidArgument, LimitExceeded, NotFound, PermissionDenied
+from millpond.secrets.domain import Permission
 from tests.secrets.conftest import VALUE, Doing, Vault
 
 READ, WRITE, MANAGE = Permission.READ, Permission.WRITE, Permission.MANAGE

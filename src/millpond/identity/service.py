@@ -107,7 +107,7 @@ class IdentityService:
             account = accounts.find_by_name(connection, name)
             if account is None or not account.active or account.kind is PrincipalKind.GROUP:
                 raise NotFound(f"The account '{name}' does not exist or is not active.")
-            return groups.principal_of(connection, account)
+            return self._principal(connection, groups.standing_of(connection, account))
 
     def mint(self, principal: Principal, ttl_s: float, *, paths: Sequence[str] | None = None) -> str:
         """A signed token with which a part of this server acts as the principal for a time.

@@ -19,6 +19,12 @@ class InvalidArgument(MillpondError):
     code = "INVALID_PARAMETER_VALUE"
 
 
+class MalformedRequest(InvalidArgument):
+    """The parts of a request contradict each other."""
+
+    code = "MALFORMED_REQUEST"
+
+
 class NotFound(MillpondError):
     """No such object, or none that this principal may see."""
 
@@ -61,8 +67,20 @@ class ResourceExhausted(MillpondError):
     code = "RESOURCE_EXHAUSTED"
 
 
+class LimitExceeded(MillpondError):
+    """There are as many objects of a kind as there may be; deleting one makes room."""
+
+    code = "RESOURCE_LIMIT_EXCEEDED"
+
+
 class StorageFull(ResourceExhausted):
     """There is no room left for data. Answered as 507: clients retry 429 for minutes, and room does not come so."""
+
+
+class DataLoss(MillpondError):
+    """What is stored was altered or is damaged, and cannot be read."""
+
+    code = "DATA_LOSS"
 
 
 class DeadlineExceeded(MillpondError):

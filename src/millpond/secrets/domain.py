@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.kernel.errors import InvalidArgument
 
 MAX_SCOPES = 1000
 MAX_SECRETS = 1000
@@ -13,18 +13,6 @@ MAX_VALUE_BYTES = 128 << 10
 """Limits of the Databricks secrets API: scopes of a workspace, secrets of a scope, bytes of a value."""
 NAME_PATTERN = r"[A-Za-z0-9_.@-]{1,128}"
 """Names of scopes and keys. Source: the Databricks secrets API; they are compared without regard to case."""
-
-
-class LimitExceeded(MillpondError):
-    """There are as many objects of a kind as there may be."""
-
-    code = "RESOURCE_LIMIT_EXCEEDED"
-
-
-class MalformedRequest(InvalidArgument):
-    """The parts of a request contradict each other."""
-
-    code = "MALFORMED_REQUEST"
 
 
 class Permission(Enum):

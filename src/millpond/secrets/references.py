@@ -47,7 +47,7 @@ class References:
     def resolve(self, principal: Principal, text: str) -> Resolved:
         """The text with the values that its references have now.
 
-        Raises what `check` raises, MasterKeyUnavailable and SecretDamaged.
+        Raises what `check` raises, MasterKeyUnavailable and DataLoss.
         """
         values = {place: self._value(principal, *place) for place in _found(text)}
         return Resolved(

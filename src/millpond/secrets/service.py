@@ -17,9 +17,10 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import (
     AlreadyExists,
+    DataLoss,
     FailedPrecondition,
     InvalidArgument,
-    MillpondError,
+    LimitExceeded,
     NotFound,
     PermissionDenied,
 )
@@ -29,7 +30,6 @@ from millpond.secrets.domain import (
     MAX_SCOPES,
     MAX_SECRETS,
     Acl,
-    LimitExceeded,
     Permission,
     Scope,
     Secret,
@@ -40,12 +40,6 @@ from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring
 
 _DATA_KEY = "data key"
-
-
-class SecretDamaged(MillpondError):
-    """What the database holds of a secret does not open with its key."""
-
-    code = "DATA_LOSS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +117,7 @@ class SecretsService:
             acts.changed(connection, principal.name, "put", "secret", f"{scope.name}/{key}", version=version)
 
     def get_secret(self, principal: Principal, scope_name: str, key: str) -> bytes:
-        """The value under a key. Raises NotFound, PermissionDenied, SecretDamaged, MasterKeyUnavailable."""
+        """The value under a key. Raises NotFound, PermissionDenied, DataLoss, MasterKeyUnavailable."""
         with self._database.read() as connection:
             scope = _checked(connection, principal, scope_name, Permission.READ)
             secret = store.find_secret(connection, scope.id, key)
@@ -132,7 +126,7 @@ class SecretsService:
         try:
             value = self._data_key(scope).open(secret.sealed, *_place(scope, secret.key, secret.version))
         except Unreadable:
-            raise SecretDamaged(
+            raise DataLoss(
                 f"Secret '{secret.key}' in scope '{scope.name}' does not open with its key: its record in the database "
                 "was altered or is damaged. Put the secret again, or bring the database back from a backup."
             ) from None
@@ -247,7 +241,7 @@ class SecretsService:
         try:
             return master.unwrap(scope.wrapped_key, _DATA_KEY, scope.id)
         except Unreadable:
-            raise SecretDamaged(
+            raise DataLoss(
                 f"The key of secret scope '{scope.name}' does not open with master key {master.id}: its record in the "
                 "database was altered or is damaged. Bring the database back from a backup."
             ) from None

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from millpond.kernel.clock import epoch_ms
-from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.secrets.domain import Acl, MalformedRequest, Permission, Scope, Secret
+from millpond.kernel.errors import InvalidArgument, MalformedRequest, NotImplementedHere
+from millpond.secrets.domain import Acl, Permission, Scope, Secret
 
 
 class ScopeInput(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Connection, Select, bindparam, delete, insert, literal, select, true
 
-from millpond.identity.domain import ADMINS, Account, PrincipalKind, Related
+from millpond.identity.domain import ADMINS, USERS, Account, PrincipalKind, Related
 from millpond.identity.store.grants import epochs
 from millpond.identity.store.tables import memberships, principals
 
