@@ -34,7 +34,7 @@ from millpond.kernel.settings import OidcSettings
 from millpond.ui import sign_in, single_sign_on
 from millpond.ui.assets import Assets
 from tests.conftest import BACKENDS
-from tests.identity.conftest import Identity, build_identity, serving
+from tests.identity.conftest import Identity, build_identity, build_site_app, serving
 from tests.identity.provider import CLIENT, SECRET, Provider, running_provider
 from tests.postgres import fresh_database
 
@@ -172,7 +172,8 @@ def test_who_is_not_known_stays_out(site: SsoSite) -> None:
     ).account
     off = Draft(name="bob@example.com", display_name="Bob", active=False)
     identity.directory.update(identity.admin, PrincipalKind.USER, bob.id, lambda _entry: off)  # type: ignore[union-attr]
-    for number, name in enumerate(("ann@example.com", "bob@example.com", robot.name, "admins")):
+    wide_ada = "ａda@example.com"  # which the directory takes for the administrator's name, and is not it
+    for number, name in enumerate(("ann@example.com", "bob@example.com", robot.name, "admins", wide_ada)):
         site.provider.claims |= {"email": name, "sub": f"new-{number}"}
         with site.browser() as browser:
             done = site.sign_in(browser)
@@ -525,3 +526,14 @@ def test_what_is_for_the_pages_is_not_exchanged(site: SsoSite) -> None:
         {"assume_group": "a"},
     ):
         assert exchange(site, of_pages, **form).json()["error"] == "invalid_request"
+
+
+@pytest.mark.parametrize(("public_url", "told"), [("https://m.example.com", True), ("http://m.example.com", False)])
+def test_browsers_are_told_to_stay_with_https(public_url: str, told: bool, tmp_path: Path) -> None:
+    """Where the address that is public says so, and nowhere else: other servers may share a plain host name."""
+    database = Database(f"sqlite:///{tmp_path / 'millpond.db'}")
+    ensure_schema(database)
+    with serving(build_site_app(build_identity(database), public_url=public_url)) as url:
+        headers = httpx.get(f"{url}/health", verify=TLS).headers
+    database.dispose()
+    assert ("strict-transport-security" in headers) is told

@@ -185,7 +185,8 @@ class Federation:
         with self._database.write() as connection:
             groups.lock(connection)
             account = accounts.find_by_name(connection, name)
-            if account is None or account.kind is not PrincipalKind.USER:
+            # only case may differ: other characters that name_key takes for the same could be anybody's at the provider
+            if account is None or account.kind is not PrincipalKind.USER or account.name.casefold() != name.casefold():
                 raise _refused(claims, name)
             tied = logins.subject_of(connection, self._provider.issuer, account.id)
             if tied not in {None, subject}:
