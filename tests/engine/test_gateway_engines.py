@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,24 @@ def test_an_idle_engine_stops_and_the_session_goes_on(lean: RunningGateway) -> N
     wait_until(lambda: not engines(lean), what="the idle engine's end")
     assert session.sql("SELECT max(twice(id)) FROM four").first()[0] == 6
     session.stop()
+
+
+def test_an_engine_that_works_for_nobody_is_stopped(tmp_path: Path) -> None:
+    """The engine goes on with an interrupted query; its process does not, and the session has another."""
+    slow = "SELECT count(*) FROM range(100000) a CROSS JOIN range(1000000) b WHERE (a.id * b.id) % 7 = 3"
+    with running_gateway(tmp_path / "data") as gateway:
+        session = gateway.spark()
+        session.range(4).createOrReplaceTempView("four")
+        with ThreadPoolExecutor(1) as threads:
+            cut_off = threads.submit(lambda: session.sql(slow).collect())
+            wait_until(lambda: engines(gateway), what="the engine")
+            first = engines(gateway)
+            wait_until(lambda: session.interruptAll(), what="the interrupt")
+            with pytest.raises(PySparkException, match="OPERATION_CANCELED"):
+                cut_off.result(60)
+        wait_until(lambda: engines(gateway) != first, what="the end of the engine")
+        assert session.sql("SELECT count(*) FROM four").first()[0] == 4
+        session.stop()
 
 
 def test_a_function_that_eats_memory_ends_with_an_error(lean: RunningGateway) -> None:

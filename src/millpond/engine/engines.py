@@ -43,6 +43,9 @@ _CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.http2.lookahead_bytes", 16 << 20),
 )
+_STILL_AT_WORK_SHARE = 0.05
+"""Of one processor: an engine that has nothing to do uses much less."""
+_STILL_AT_WORK_AFTER_S = 0.5
 _UNARY = ("AnalyzePlan", "Config", "Interrupt", "ArtifactStatus", "ReleaseExecute", "ReleaseSession",
           "FetchErrorDetails",
           "CloneSession", "GetStatus")  # fmt: skip
@@ -67,6 +70,8 @@ class Engine:
     """For whom, with which grants, its reach was last found right."""
     running: int = 0
     last_used: float = field(default_factory=time.monotonic)
+    cut_off: tuple[float, float] | None = None
+    """Since when, and at which processor time, it has nothing to do, if a call was cut off before."""
     retired: bool = False
     stopped: bool = False
     calls: dict[str, Any] = field(default_factory=dict)
@@ -99,11 +104,33 @@ class Engine:
     def in_use(self) -> Iterator["Engine"]:
         """Keep it from being stopped while something runs on it."""
         self.running += 1
+        cut_off = False
         try:
             yield self
+        except asyncio.CancelledError:
+            cut_off = True
+            raise
         finally:
             self.running -= 1
             self.last_used = time.monotonic()
+            if cut_off or self.cut_off is not None:
+                self.cut_off = (self.last_used, self._processor_s())
+
+    def works_for_nobody(self) -> bool:
+        """Whether it goes on with a query that was cut off. Sail 0.7 does not stop a query that nobody waits for."""
+        if self.cut_off is None or self.running:
+            return False
+        since, before = self.cut_off
+        elapsed = time.monotonic() - since
+        if elapsed < _STILL_AT_WORK_AFTER_S:
+            return False
+        if self._processor_s() - before > _STILL_AT_WORK_SHARE * elapsed:
+            return True
+        self.cut_off = None
+        return False
+
+    def _processor_s(self) -> float:
+        return self.child.processor_s() if self.child is not None else 0.0
 
     def death(self) -> ExecutionError:
         """The error for a query that was running when the process ended."""
@@ -309,10 +336,11 @@ class Engines:
         }
 
     async def reap(self) -> None:
-        """Stop engines that are retired and done, dead, or idle for long. Called now and then."""
+        """Stop engines that are retired and done, dead, idle for long, or at work for nobody. Called now and then."""
         limit = time.monotonic() - self._options.idle_timeout_s
         for principal_id, engine in list(self._current.items()):
-            if not engine.alive or (engine.running == 0 and engine.last_used < limit):
+            idle = engine.running == 0 and engine.last_used < limit
+            if not engine.alive or idle or engine.works_for_nobody():
                 del self._current[principal_id]
                 engine.retired = True
                 self._retired.append(engine)
@@ -343,7 +371,9 @@ class Engines:
 
 
 def _serves(engine: Engine | None, principal: Principal, needs: Needs) -> TypeGuard[Engine]:
-    return engine is not None and engine.alive and engine.principal == principal and engine.covers(needs)
+    if engine is None or not engine.alive or engine.works_for_nobody():
+        return False
+    return engine.principal == principal and engine.covers(needs)
 
 
 def _container(place: str, homes: frozenset[str]) -> str:

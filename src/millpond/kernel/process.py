@@ -74,6 +74,14 @@ class Child:
         """Whether it has not ended."""
         return self.process.poll() is None
 
+    def processor_s(self) -> float:
+        """Seconds of processor time that it has used; 0 when it has ended, and where the system does not tell."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def wait_ready(self, timeout_s: float) -> dict[str, Any]:
         """The message of the child's `report_ready`. Blocks.
 
