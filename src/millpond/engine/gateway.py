@@ -247,6 +247,8 @@ class Gateway:
                 "CONNECT_INVALID_PLAN.CANNOT_PARSE", f"The request is no {kind.DESCRIPTOR.name}.", sql_state="56K00"
             ) from error
         recording.note(request)
+        if _goes_on(request) and not self.sessions.exists(request.session_id):
+            raise _session_lost(request.session_id)
         session = self.sessions.get(principal, request.session_id)
         session.server_id = session.server_id or await self._upstream.server_id(session)
         return request, session
@@ -298,6 +300,22 @@ def _known(error: Exception) -> MillpondError | None:
             sql_state="54001",
         )
     return error if isinstance(error, MillpondError) else None
+
+
+def _goes_on(request: Any) -> bool:
+    """Whether the caller would rather fail than go on in a fresh session, where names may mean something else."""
+    return getattr(request, "client_type", "") == proto.OWN_CLIENT and bool(
+        request.client_observed_server_side_session_id
+    )
+
+
+def _session_lost(session_id: str) -> ExecutionError:
+    return ExecutionError(
+        "INVALID_HANDLE.SESSION_CHANGED",
+        f"The handle {session_id} is invalid. The session was lost when Spark Connect was restarted; open another.",
+        sql_state="HY000",
+        parameters={"handle": session_id},
+    )
 
 
 async def serve(
