@@ -36,6 +36,7 @@ from millpond.kernel.logs import get_logger
 log = get_logger(__name__)
 
 __all__ = [
+    "LINK_PARAMETER",
     "PUBLIC_PATHS",
     "SESSION_COOKIE",
     "SIGN_IN_PATH",
@@ -53,6 +54,8 @@ PUBLIC_PATHS = frozenset({
     "/oidc/.well-known/openid-configuration", "/oidc/v1/token",
 })  # fmt: skip
 """Compared with the decoded path, whole: nothing below them is public, nor any other spelling of them."""
+LINK_PARAMETER = "millpond-signature"
+"""Query parameter of a link that is good by itself: a signed token that is good for the link's own path alone."""
 _RECHECK_S = 15
 _POLICY_VIOLATION = 1008
 _THREADS = 16
@@ -140,6 +143,9 @@ class AuthMiddleware:
         header = connection.headers.get("authorization")
         if header:
             return self._by_header(header, connection)
+        link = connection.query_params.get(LINK_PARAMETER)
+        if link and connection.scope.get("method") in {"GET", "HEAD"}:
+            return self._identity.authenticate_link(link, path=connection.scope["path"])
         cookie = connection.cookies.get(SESSION_COOKIE)
         if cookie:
             return self._identity.authenticate_session(cookie)

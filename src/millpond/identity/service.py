@@ -75,6 +75,17 @@ class IdentityService:
             return self._by_signature(self._signer.read(credential), path)
         return self._by_secret(credential, CredentialKind.PERSONAL, "The access token is wrong, expired or revoked.")
 
+    def authenticate_link(self, signature: str, *, path: str) -> Principal:
+        """The active principal in whose name a link to `path` was signed.
+
+        Only a token for that very path will do: one that could do more has no business in an address, where it ends
+        up in logs and histories. Raises Unauthenticated.
+        """
+        claims = self._signer.read(signature)
+        if claims.paths != (path,):
+            raise Unauthenticated("The link was altered; ask for a new one.")
+        return self._by_signature(claims, path)
+
     def authenticate_session(self, secret: str) -> Principal:
         """The active principal of a browser session.
 
