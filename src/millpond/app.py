@@ -18,7 +18,7 @@ from millpond.audit.drain import Drain
 from millpond.audit.service import AuditService
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
-from millpond.catalog.service import CatalogService, open_catalog, rename_owner
+from millpond.catalog.service import open_catalog, rename_owner
 from millpond.catalog.work import Janitor
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
@@ -50,6 +50,8 @@ from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.variables import Variables
+from millpond.sql import routes as sql_routes
+from millpond.sql.room import SqlRoom, open_sql
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
 from millpond.tracking.model_files import VersionFiles
@@ -94,13 +96,15 @@ def build_app(settings: Settings) -> Application:
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     variables = Variables(References(secrets), identity.active_principal)
     serving = open_serving(database, settings, RegistryModels(versions), variables)
+    gateway = GatewayClient(home.spark_socket, identity.mint)
+    sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
         title="Millpond",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain),
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, sql),
     )
     install_error_handlers(app)
     join(
@@ -133,12 +137,13 @@ def build_app(settings: Settings) -> Application:
         access_router(catalog.grants, finders),
         audit_routes.router(AuditService(database), workspace_id=directory.workspace_id()),
         secrets_routes.router(secrets),
+        sql_routes.router(sql, identity, public_url=settings.public_url),
     )
     pages = Services(
         identity=identity,
         catalog=catalog,
         files=files,
-        tables=_table_reader(settings, catalog, identity),
+        tables=TableReader(catalog, gateway, settings.s3.variables),
         tracking=Tracking(lambda: mlflow.stores),
         model_files=versions,
         serving=serving.service,
@@ -161,18 +166,13 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
     identity.bootstrap(credentials.user, password=credentials.password, secret=credentials.token)
 
 
-def _table_reader(settings: Settings, catalog: CatalogService, identity: IdentityService) -> TableReader:
-    gateway = GatewayClient(Home(settings.data_dir).spark_socket, identity.mint)
-    return TableReader(catalog, gateway, settings.s3.variables)
-
-
 def _lifespan(
-    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain
+    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, sql: SqlRoom
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with drain.at_work(), janitor.at_work():
+        with drain.at_work(), janitor.at_work(), sql.at_work():
             async with serving:
                 yield
 

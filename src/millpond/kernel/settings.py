@@ -107,6 +107,16 @@ class OidcSettings(BaseModel):
         return self.client_secret_file.read_text().strip() if self.client_secret_file else self.client_secret
 
 
+class SqlSettings(BaseModel):
+    """Statements sent over HTTP, and what is kept of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    results_limit_bytes: int = Field(default=10 << 30, gt=0, description="Disk for the results of all statements.")
+    result_ttl_s: float = Field(default=3600, gt=0, description="A result is kept for this long.")
+    history_days: int = Field(default=30, gt=0, description="Statements stay in the query history for this long.")
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -151,6 +161,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     serving: ServingSettings = ServingSettings()
     audit: AuditSettings = AuditSettings()
+    sql: SqlSettings = SqlSettings()
     s3: S3Settings = S3Settings()
     secrets: SecretsSettings = SecretsSettings()
     oidc: OidcSettings = OidcSettings()

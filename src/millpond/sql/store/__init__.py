@@ -1,0 +1,1 @@
+"""The tables of SQL and all their statements, one module for each noun."""
