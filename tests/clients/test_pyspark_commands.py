@@ -93,7 +93,7 @@ def test_descriptions_and_listings(spark: Any, orders: str) -> None:
     assert rows(spark, "SHOW PARTITIONS orders")[0][0].isoformat() == "2026-01-01"
     assert ("s", "orders", False) in rows(spark, "SHOW TABLES IN cmd.s LIKE 'ord*'")
     assert ("cmd",) in rows(spark, "SHOW CATALOGS")
-    assert rows(spark, "SHOW SCHEMAS IN cmd") == [("default",), ("s",)]
+    assert rows(spark, "SHOW SCHEMAS IN cmd") == [("default",), ("information_schema",), ("s",)]
     assert rows(spark, "SHOW TBLPROPERTIES orders ('delta.minReaderVersion')") == [("delta.minReaderVersion", "1")]
     detail = spark.sql("DESCRIBE DETAIL orders").first()
     assert (detail["name"], detail["partitionColumns"], detail["numFiles"]) == ("cmd.s.orders", ["day"], 2)

@@ -59,7 +59,7 @@ def test_catalogs_and_schemas_come_and_go(sql: Sql) -> None:
     sql.refuses("CREATE SCHEMA sales", "SCHEMA_ALREADY_EXISTS")
     sql.refuses("CREATE SCHEMA nowhere.x", "CATALOG_NOT_FOUND")
     sql("CREATE DATABASE IF NOT EXISTS shop.extra COMMENT 'more' WITH DBPROPERTIES (k = 'v')")
-    assert sql.rows("SHOW SCHEMAS IN shop") == [("default",), ("extra",), ("sales",)]
+    assert sql.rows("SHOW SCHEMAS IN shop") == [("default",), ("extra",), ("information_schema",), ("sales",)]
     assert sql.rows("SHOW DATABASES LIKE 'e*|S*'") == [("extra",), ("sales",)]
     assert ("shop",) in sql.rows("SHOW CATALOGS")
     assert sql("DESCRIBE SCHEMA EXTENDED extra").to_pylist()[-1] == {

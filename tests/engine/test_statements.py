@@ -93,6 +93,12 @@ def test_the_engines_statements_are_not_ours(sql: str) -> None:
         ("SET CATALOG c", model.UseCatalog(catalog="c")),
         ("SHOW TABLES FROM a.b LIKE '*x*'", model.Show(what="TABLES", scope=("a", "b"), pattern="*x*")),
         ("SHOW DATABASES", model.Show(what="SCHEMAS")),
+        ("SHOW TABLES IN ALL CATALOGS LIKE 'x'", model.ShowAcross(what="TABLES", pattern="x")),
+        (
+            "SHOW COLUMNS IN CATALOG c SCHEMA LIKE 's' TABLE LIKE 't' LIKE '%'",
+            model.ShowAcross(what="COLUMNS", catalog="c", schema_pattern="s", table_pattern="t", pattern="%"),
+        ),
+        ("SHOW COLUMNS IN catalog", model.ShowColumns(table=TableRef(name=("catalog",)))),
         ("SHOW COLUMNS IN t FROM s", model.ShowColumns(table=TableRef(name=("s", "t")))),
         ("SHOW TBLPROPERTIES t (a.b)", model.ShowTableProperties(table=T, key="a.b")),
         ("SHOW PARTITIONS t PARTITION (a = -1)", model.ShowPartitions(table=T, where={"a": "-1"})),

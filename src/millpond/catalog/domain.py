@@ -6,10 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from millpond.catalog.names import ObjectName, SchemaName
+from millpond.catalog.names import INFORMATION_SCHEMA, ObjectName, SchemaName
 from millpond.identity.access import Securable
 
 __all__ = [
+    "INFORMATION_SCHEMA",
     "MAIN",
     "SYSTEM_CATALOG",
     "SYSTEM_OWNER",
@@ -115,6 +116,7 @@ class Schema(_Described):
             name=str(self.name),
             owners=(self.owner, self.catalog_owner),
             ids=(self.id, self.catalog_id),
+            public=self.name.schema == INFORMATION_SCHEMA,
             kept_by_server=self.name.catalog == SYSTEM_CATALOG,
         )
 
@@ -133,6 +135,7 @@ class _InSchema(_Described):
             name=str(self.name),
             owners=(self.owner, self.schema_owner, self.catalog_owner),
             ids=(self.id, self.schema_id, self.catalog_id),
+            public=self.name.schema == INFORMATION_SCHEMA,
             kept_by_server=self.name.catalog == SYSTEM_CATALOG,
         )
 

@@ -12,7 +12,8 @@ from millpond.kernel.errors import InvalidArgument
 
 MAX_NAME_LENGTH = 255
 _FORBIDDEN = frozenset("./ ")
-RESERVED_SCHEMAS = frozenset({"information_schema"})
+INFORMATION_SCHEMA = "information_schema"
+RESERVED_SCHEMAS = frozenset({INFORMATION_SCHEMA})
 RESERVED_CATALOGS = frozenset({"__databricks_internal", "spark_catalog", "hive_metastore", "samples"})
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millpond.catalog.domain import Schema, SchemaName, Table, TableType
+from millpond.catalog.domain import INFORMATION_SCHEMA, Schema, SchemaName, Table, TableType
 from millpond.catalog.names import split_name
 from millpond.catalog.service import CatalogService
 from millpond.engine import wire
@@ -100,7 +100,9 @@ class CatalogCalls:
         schemas = _all(
             lambda token: self._catalog.list_schemas(session.principal, session.current_catalog, page_token=token)
         )
-        return _rows(_DATABASE, [_database(s) for s in schemas if _like(s.name.schema, call.pattern)])
+        own = self._catalog.get_schema(session.principal, SchemaName(session.current_catalog, INFORMATION_SCHEMA))
+        listed = sorted([*schemas, own], key=lambda schema: schema.name.schema)
+        return _rows(_DATABASE, [_database(s) for s in listed if _like(s.name.schema, call.pattern)])
 
     def _get_database(self, session: Session, call: Any) -> Any:
         return _rows(_DATABASE, [_database(self._schema(session, call.db_name))])

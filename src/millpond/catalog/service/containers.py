@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from millpond.catalog import locations
 from millpond.catalog.domain import (
     BUILT_IN_CATALOGS,
+    INFORMATION_SCHEMA,
     MAIN,
     SYSTEM_CATALOG,
     Catalog,
@@ -18,6 +19,7 @@ from millpond.catalog.domain import (
     TableType,
     VolumeType,
 )
+from millpond.catalog.information import information_schema
 from millpond.catalog.names import RESERVED_CATALOGS, RESERVED_SCHEMAS, fold_name
 from millpond.catalog.service.base import (
     Base,
@@ -184,6 +186,8 @@ class Containers(Base):
 
     def get_schema(self, principal: Principal, name: SchemaName) -> Schema:
         """The schema with a name. Raises NotFound."""
+        if name.schema == INFORMATION_SCHEMA:
+            return information_schema(self.get_catalog(principal, name.catalog))
         with self.database.read() as connection:
             schema = self._schema(connection, name)
         require(principal, Act.SEE, schema.securable)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from millpond.catalog import locations
 from millpond.catalog.domain import (
+    INFORMATION_SCHEMA,
     SYSTEM_CATALOG,
     Column,
     ObjectName,
@@ -17,6 +18,7 @@ from millpond.catalog.domain import (
     TableConstraint,
     TableType,
 )
+from millpond.catalog.information import RELATIONS, information_table
 from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.paths import Paths
@@ -39,6 +41,11 @@ class Tables(Paths):
 
     def get_table(self, principal: Principal, name: ObjectName) -> Table:
         """The table with a name. Raises NotFound."""
+        if name.schema == INFORMATION_SCHEMA:
+            found = information_table(self.get_catalog(principal, name.catalog), name.name)
+            if found is None:
+                raise NotFound(f"Table '{name}' does not exist.")
+            return found
         with self.database.read() as connection:
             table = self._table(connection, name)
         require(principal, Act.SEE, table.securable)
@@ -70,6 +77,9 @@ class Tables(Paths):
         page_token: str | None = None,
     ) -> Page[Table]:
         """Tables and views of a schema that the principal may see, by name. Raises NotFound for the schema."""
+        if schema.schema == INFORMATION_SCHEMA:
+            catalog = self.get_catalog(principal, schema.catalog)
+            return Page(items=tuple(filter(None, (information_table(catalog, one) for one in sorted(RELATIONS)))))
         return self._list_in_schema(
             principal, schema, "table", tables, table_of, max_results=max_results, page_token=page_token
         )

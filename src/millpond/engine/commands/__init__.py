@@ -9,7 +9,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from millpond.engine.commands import alter, containers, create, describe, grants, maintain, session, show, tables
+from millpond.engine.commands import (
+    across,
+    alter,
+    containers,
+    create,
+    describe,
+    grants,
+    maintain,
+    session,
+    show,
+    tables,
+)
 from millpond.engine.commands.context import CommandContext, SessionState, reconcile_columns
 from millpond.engine.syntax import model
 
@@ -51,6 +62,7 @@ _HANDLERS: dict[type[model.Command], Callable[[Any, CommandContext], pa.Table]] 
     model.Optimize: maintain.optimize,
     model.RestoreTable: maintain.restore,
     model.Show: show.show,
+    model.ShowAcross: across.show_across,
     model.ShowColumns: show.show_columns,
     model.ShowCreateTable: show.show_create_table,
     model.ShowCurrentSchema: session.show_current_schema,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from millpond.catalog.domain import Table, TableType
+from millpond.catalog.domain import INFORMATION_SCHEMA, Table, TableType
 from millpond.engine.commands.answer import TEXT, table, texts
 from millpond.engine.commands.context import (
     CommandContext,
@@ -81,8 +81,8 @@ def _schemas(command: Show, context: CommandContext) -> pa.Table:
         )
     except NotFound as error:
         raise catalog_not_found(catalog) from error
-    rows = [(one.name.schema,) for one in found if like(command.pattern, one.name.schema)]
-    return texts(["databaseName"], rows)
+    names = sorted([*(one.name.schema for one in found), INFORMATION_SCHEMA])
+    return texts(["databaseName"], [(name,) for name in names if like(command.pattern, name)])
 
 
 def _in_schema(command: Show, context: CommandContext, listing: Callable[..., Page[T]]) -> list[T]:

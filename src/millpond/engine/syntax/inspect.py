@@ -11,6 +11,7 @@ from millpond.engine.syntax.model import (
     DescribeTable,
     Name,
     Show,
+    ShowAcross,
     ShowColumns,
     ShowCreateTable,
     ShowCurrentSchema,
@@ -102,6 +103,8 @@ def show(cursor: Cursor) -> Command | None:
 
 
 def _listing(cursor: Cursor, what: str) -> Command:
+    if what == "TABLES" and (found := _across(cursor, what)) is not None:
+        return found
     scope: Name = ()
     parts = _SCOPE_PARTS.get(what)
     if parts is not None and cursor.accept_any("FROM", "IN"):
@@ -114,7 +117,27 @@ def _listing(cursor: Cursor, what: str) -> Command:
     return Show(what=what, scope=scope, pattern=pattern)
 
 
+def _across(cursor: Cursor, what: str) -> Command | None:
+    """The rest of `SHOW TABLES IN ALL CATALOGS` and `SHOW ... IN CATALOG name`, in the order that drivers use."""
+    began = cursor.position
+    if not cursor.accept_any("FROM", "IN"):
+        return None
+    catalog = None
+    if not cursor.accept("ALL", "CATALOGS"):
+        if not (cursor.sees("CATALOG") and cursor.names_follow()):
+            cursor.rewind(began)
+            return None
+        cursor.take()
+        catalog = cursor.name(at_most=1)[0]
+    schema = cursor.string() if cursor.accept("SCHEMA", "LIKE") else None
+    table = cursor.string() if cursor.accept("TABLE", "LIKE") else None
+    pattern = cursor.string() if cursor.accept("LIKE") else None
+    return ShowAcross(what=what, catalog=catalog, schema_pattern=schema, table_pattern=table, pattern=pattern)
+
+
 def _columns(cursor: Cursor) -> Command:
+    if (found := _across(cursor, "COLUMNS")) is not None:
+        return found
     cursor.expect_any("IN", "FROM")
     ref = table_ref(cursor)
     if cursor.accept_any("IN", "FROM"):

@@ -393,6 +393,19 @@ class Show(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShowAcross(Command):
+    """SHOW TABLES or COLUMNS of a whole catalog, or of all, as drivers ask for them."""
+
+    what: str
+    catalog: str | None = None
+    """None for all catalogs."""
+    schema_pattern: str | None = None
+    table_pattern: str | None = None
+    pattern: str | None = None
+    """Of the tables' names, or the columns'."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShowColumns(Command):
     table: TableRef
 

@@ -1,0 +1,280 @@
+"""`information_schema`: what there is in a catalog, as relations that SQL reads; in `system`, what there is in all.
+
+Each row is there for whoever may see the object that it tells of. The relations are views without a text: who reads
+one asks `information_rows`. Source: SQL:2016, part 11, as far as the Databricks SQL reference, "Information schema",
+has it.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from millpond.catalog.domain import (
+    SYSTEM_CATALOG,
+    SYSTEM_OWNER,
+    Catalog,
+    Column,
+    ObjectName,
+    Schema,
+    SchemaName,
+    Table,
+    TableType,
+)
+from millpond.catalog.names import INFORMATION_SCHEMA
+from millpond.identity.access import Act, allows
+from millpond.identity.domain import Principal
+from millpond.kernel.paging import MAX_PAGE_SIZE, Page
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+_TIMES = ("created timestamp", "created_by", "last_altered timestamp", "last_altered_by")
+
+RELATIONS: Mapping[str, tuple[str, ...]] = {
+    "catalogs": ("catalog_name", "catalog_owner", "comment", *_TIMES),
+    "schemata": ("catalog_name", "schema_name", "schema_owner", "comment", *_TIMES),
+    "tables": (
+        "table_catalog", "table_schema", "table_name", "table_type", "is_insertable_into", "table_owner", "comment",
+        *_TIMES, "data_source_format", "storage_path",
+    ),
+    "columns": (
+        "table_catalog", "table_schema", "table_name", "column_name", "ordinal_position integer", "is_nullable",
+        "full_data_type", "data_type", "partition_index integer", "comment",
+    ),
+    "views": ("table_catalog", "table_schema", "table_name", "view_definition", "check_option", "is_updatable"),
+    "volumes": (
+        "volume_catalog", "volume_schema", "volume_name", "volume_type", "volume_owner", "comment", "storage_location",
+        *_TIMES,
+    ),
+    "routines": (
+        "routine_catalog", "routine_schema", "routine_name", "routine_owner", "routine_type", "data_type",
+        "full_data_type", "routine_body", "routine_definition", "external_language", "comment", *_TIMES,
+    ),
+    "table_constraints": (
+        "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog", "table_schema", "table_name",
+        "constraint_type", "enforced",
+    ),
+    "key_column_usage": (
+        "constraint_catalog", "constraint_schema", "constraint_name", "table_catalog", "table_schema", "table_name",
+        "column_name", "ordinal_position integer", "position_in_unique_constraint integer",
+    ),
+    "referential_constraints": (
+        "constraint_catalog", "constraint_schema", "constraint_name", "unique_constraint_catalog",
+        "unique_constraint_schema", "unique_constraint_table",
+    ),
+}  # fmt: skip
+"""Columns by relation: a name, and the type where it is not string."""
+
+_SQL_TYPES = {"string": "string", "integer": "int", "timestamp": "timestamp"}
+
+
+def information_columns(relation: str) -> tuple[tuple[str, str], ...]:
+    """Names and Delta types of a relation's columns."""
+    pairs = (text.partition(" ")[::2] for text in RELATIONS[relation])
+    return tuple((name, kind or "string") for name, kind in pairs)
+
+
+def information_schema(catalog: Catalog) -> Schema:
+    """The schema of the relations, which exists in each catalog and nowhere in the database."""
+    return Schema(
+        **_described(catalog, INFORMATION_SCHEMA),
+        name=SchemaName(catalog.name, INFORMATION_SCHEMA),
+        catalog_id=catalog.id,
+        catalog_owner=catalog.owner,
+        properties={},
+        storage_root=None,
+    )
+
+
+def information_table(catalog: Catalog, relation: str) -> Table | None:
+    """One of the relations, as the view that it looks like; None when there is none of that name."""
+    if relation not in RELATIONS:
+        return None
+    schema = information_schema(catalog)
+    columns = tuple(
+        Column(name=name, type_text=_SQL_TYPES[kind], type_json=f'"{kind}"', position=position)
+        for position, (name, kind) in enumerate(information_columns(relation))
+    )
+    return Table(
+        **_described(catalog, relation),
+        name=ObjectName(catalog.name, INFORMATION_SCHEMA, relation),
+        schema_id=schema.id,
+        schema_owner=SYSTEM_OWNER,
+        catalog_owner=catalog.owner,
+        table_type=TableType.VIEW,
+        data_source_format="",
+        storage_location="",
+        columns=columns,
+        properties={},
+        view_definition=None,
+    )
+
+
+def _described(catalog: Catalog, name: str) -> dict[str, Any]:
+    return {
+        "id": str(uuid.uuid5(uuid.UUID(catalog.id), name)),
+        "owner": SYSTEM_OWNER,
+        "comment": None,
+        "created_at": catalog.created_at,
+        "created_by": SYSTEM_OWNER,
+        "updated_at": catalog.created_at,
+        "updated_by": SYSTEM_OWNER,
+    }
+
+
+def information_rows(service: Any, principal: Principal, name: ObjectName) -> list[Row]:
+    """The rows of a relation that the principal may see. `service` is the CatalogService. Reads all of the catalog."""
+    return list(_ROWS[name.name](_Seen(service, principal, name.catalog)))
+
+
+class _Seen:
+    """What a principal sees of one catalog, or of all."""
+
+    def __init__(self, service: Any, principal: Principal, catalog: str) -> None:
+        self._service = service
+        self.principal = principal
+        self._catalog = catalog
+
+    def catalogs(self) -> Iterator[Catalog]:
+        if self._catalog != SYSTEM_CATALOG:
+            yield self._service.get_catalog(self.principal, self._catalog)
+            return
+        yield from self._every(lambda **page: self._service.list_catalogs(self.principal, **page))
+
+    def schemas(self) -> Iterator[Schema]:
+        for catalog in self.catalogs():
+            yield from self._every(
+                lambda name=catalog.name, **page: self._service.list_schemas(self.principal, name, **page)
+            )
+
+    def inside(self, kind: str) -> Iterator[Any]:
+        """Objects of a kind in all schemas."""
+        listing = getattr(self._service, f"list_{kind}")
+        for schema in self.schemas():
+            yield from self._every(lambda name=schema.name, **page: listing(self.principal, name, **page))
+
+    def may_manage(self, item: Any) -> bool:
+        return allows(self.principal, Act.MANAGE, item.securable)
+
+    @staticmethod
+    def _every(fetch: Callable[..., Page[T]]) -> Iterator[T]:
+        token: str | None = None
+        while True:
+            page = fetch(max_results=MAX_PAGE_SIZE, page_token=token)
+            yield from page.items
+            token = page.next_page_token
+            if not token:
+                return
+
+
+def _times(item: Any) -> Row:
+    return item.created_at, item.created_by, item.updated_at, item.updated_by
+
+
+def _parts(name: ObjectName) -> Row:
+    return name.catalog, name.schema, name.name
+
+
+def _yes(value: bool) -> str:
+    return "YES" if value else "NO"
+
+
+def _catalogs(seen: _Seen) -> Iterator[Row]:
+    for catalog in seen.catalogs():
+        yield catalog.name, catalog.owner, catalog.comment, *_times(catalog)
+
+
+def _schemata(seen: _Seen) -> Iterator[Row]:
+    schemas = list(seen.schemas()) + [information_schema(catalog) for catalog in seen.catalogs()]
+    for schema in sorted(schemas, key=lambda one: (one.name.catalog, one.name.schema)):
+        yield schema.name.catalog, schema.name.schema, schema.owner, schema.comment, *_times(schema)
+
+
+def _tables(seen: _Seen) -> Iterator[Row]:
+    for table in seen.inside("tables"):
+        is_view = table.table_type is TableType.VIEW
+        place = table.storage_location if table.storage_location and seen.may_manage(table) else None
+        yield (
+            *_parts(table.name), table.table_type.value, _yes(not is_view), table.owner, table.comment, *_times(table),
+            table.data_source_format or None, place,
+        )  # fmt: skip
+
+
+def _columns(seen: _Seen) -> Iterator[Row]:
+    for table in seen.inside("tables"):
+        for column in table.columns:
+            yield (
+                *_parts(table.name), column.name, column.position, _yes(column.nullable), column.type_text,
+                _plain_type(column.type_text), column.partition_index, column.comment,
+            )  # fmt: skip
+
+
+def _plain_type(text: str) -> str:
+    for end in ("(", "<"):
+        text = text.partition(end)[0]
+    return text.strip().upper()
+
+
+def _views(seen: _Seen) -> Iterator[Row]:
+    for table in seen.inside("tables"):
+        if table.table_type is TableType.VIEW:
+            text = table.view_definition if allows(seen.principal, Act.READ, table.securable) else None
+            yield *_parts(table.name), text, "NONE", "NO"
+
+
+def _volumes(seen: _Seen) -> Iterator[Row]:
+    for volume in seen.inside("volumes"):
+        place = volume.storage_location if seen.may_manage(volume) else None
+        yield *_parts(volume.name), volume.volume_type.value, volume.owner, volume.comment, place, *_times(volume)
+
+
+def _routines(seen: _Seen) -> Iterator[Row]:
+    for function in seen.inside("functions"):
+        kept = function.definition
+        yield (
+            *_parts(function.name), function.owner, "FUNCTION", kept.get("data_type"), kept.get("full_data_type"),
+            kept.get("routine_body"), kept.get("routine_definition"), kept.get("external_language"), function.comment,
+            *_times(function),
+        )  # fmt: skip
+
+
+def _keys(seen: _Seen) -> Iterator[tuple[Row, Table, Any]]:
+    """Each key with the parts of its name."""
+    for table in seen.inside("tables"):
+        for key in table.constraints:
+            yield (table.name.catalog, table.name.schema, key.name), table, key
+
+
+def _table_constraints(seen: _Seen) -> Iterator[Row]:
+    for name, table, key in _keys(seen):
+        yield *name, *_parts(table.name), "FOREIGN KEY" if key.parent_table else "PRIMARY KEY", "NO"
+
+
+def _key_column_usage(seen: _Seen) -> Iterator[Row]:
+    for name, table, key in _keys(seen):
+        for position, column in enumerate(key.columns, 1):
+            yield *name, *_parts(table.name), column, position, position if key.parent_table else None
+
+
+def _referential_constraints(seen: _Seen) -> Iterator[Row]:
+    for name, _, key in _keys(seen):
+        if key.parent_table:
+            yield *name, *_padded(key.parent_table.split("."))
+
+
+def _padded(parts: Sequence[str]) -> Row:
+    return tuple([None] * (3 - len(parts)) + list(parts[:3]))
+
+
+_ROWS: Mapping[str, Callable[[_Seen], Iterator[Row]]] = {
+    "catalogs": _catalogs,
+    "schemata": _schemata,
+    "tables": _tables,
+    "columns": _columns,
+    "views": _views,
+    "volumes": _volumes,
+    "routines": _routines,
+    "table_constraints": _table_constraints,
+    "key_column_usage": _key_column_usage,
+    "referential_constraints": _referential_constraints,
+}
