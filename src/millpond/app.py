@@ -147,6 +147,7 @@ def build_app(settings: Settings) -> Application:
         tracking=Tracking(lambda: mlflow.stores),
         model_files=versions,
         serving=serving.service,
+        sql=sql,
         preferences=Preferences(database),
         public_url=settings.public_url,
         spark_port=settings.spark_port,

@@ -16,6 +16,7 @@ PAGES = [
     "/catalog/shop/silver/volumes/raw", "/experiments", "/experiments/1", "/models",
     "/models/shop.silver.churn", "/serving", "/serving/churn", "/serving/churn?tab=try",
     "/serving/churn?tab=code", "/search?q=churn", "/connect",
+    "/sql", "/sql?tab=queries", "/sql?tab=history",
 ]  # fmt: skip
 
 

@@ -331,6 +331,21 @@ class TextField:
         self.value = str(event.args)
 
 
+class SelectField:
+    """A native choice of one; `value` is what is chosen as far as the server has heard."""
+
+    def __init__(self, *, label: str, choices: Sequence[tuple[str, str]], value: str, **attributes: Any) -> None:
+        """`choices` are values and what they are called."""
+        self.value = value
+        with el("select", cls="mp-input mp-select", aria_label=label, **attributes) as self.element:
+            for choice, text in choices:
+                el("option", text, value=choice, selected=True if choice == value else None)
+        self.element.on("change", self._heard, js_handler="(event) => emit(event.target.value)")
+
+    def _heard(self, event: Any) -> None:
+        self.value = str(event.args)
+
+
 def skeleton(lines: int = 6) -> Element:
     """Grey bars that keep the place of what is being loaded."""
     with el("div", cls="mp-skeleton", role="status", aria_label="Loading") as element:

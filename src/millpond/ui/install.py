@@ -9,13 +9,13 @@ from starlette.types import Scope
 from millpond.kernel.errors import NotFound
 from millpond.kernel.http import join
 from millpond.ui import assets, preferences, sign_in, single_sign_on
-from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, tables, volumes
+from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, sql, tables, volumes
 from millpond.ui.services import Services
 from millpond.ui.shell import draw_error, frame
 from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
-_MODULES = (home, catalog, tables, volumes, experiments, models, serving, search, connect)
+_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, search, connect)
 
 
 def install(app: FastAPI, services: Services) -> None:
@@ -62,7 +62,19 @@ _NO_PAGE: Page[None] = Page(
 )
 
 _PAGE_ROOTS = frozenset(
-    {"", "catalog", "experiments", "models", "serving", "search", "connect", "_nicegui", "_nicegui_ws", "favicon.ico"}
+    {
+        "",
+        "catalog",
+        "experiments",
+        "models",
+        "serving",
+        "sql",
+        "search",
+        "connect",
+        "_nicegui",
+        "_nicegui_ws",
+        "favicon.ico",
+    }
 )
 _API_ROOTS = frozenset(
     {"api", "ajax-api", "ml", "oidc", "health", "metrics", "serving-endpoints", "graphql", "get-artifact",

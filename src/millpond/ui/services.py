@@ -12,6 +12,7 @@ from millpond.identity.federation import Federation
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
 from millpond.serving.service import ServingService
+from millpond.sql.room import SqlRoom
 from millpond.tracking.model_files import VersionFiles
 from millpond.ui.preferences import Preferences
 from millpond.ui.tracking import Tracking
@@ -53,6 +54,7 @@ class Services:
     tracking: Tracking
     model_files: VersionFiles
     serving: ServingService
+    sql: SqlRoom
     preferences: Preferences
     public_url: str | None
     """The address under which browsers and clients reach the server; None when it is the one that they used."""

@@ -26,7 +26,13 @@ class Entry:
 
 SIDEBAR: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ("", (Entry(section="home", label="Home", href="/", symbol="home"),)),
-    ("Data", (Entry(section="catalog", label="Catalog", href="/catalog", symbol="account_tree"),)),
+    (
+        "Data",
+        (
+            Entry(section="catalog", label="Catalog", href="/catalog", symbol="account_tree"),
+            Entry(section="sql", label="SQL", href="/sql", symbol="terminal"),
+        ),
+    ),
     (
         "Machine learning",
         (

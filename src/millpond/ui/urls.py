@@ -9,6 +9,7 @@ CATALOG = "/catalog"
 EXPERIMENTS = "/experiments"
 MODELS = "/models"
 SERVING = "/serving"
+SQL = "/sql"
 
 
 def catalog_url(catalog: str) -> str:
@@ -55,6 +56,21 @@ def model_url(name: str, version: str | None = None) -> str:
 def endpoint_url(name: str) -> str:
     """A serving endpoint's page."""
     return f"{SERVING}/{_part(name)}"
+
+
+def statement_url(statement_id: str) -> str:
+    """A statement in the editor, with its result."""
+    return f"{SQL}?statement={_part(statement_id)}"
+
+
+def saved_query_url(query_id: str) -> str:
+    """A saved query in the editor."""
+    return f"{SQL}?query={_part(query_id)}"
+
+
+def statement_csv_url(statement_id: str) -> str:
+    """Where the whole result of a statement is read as CSV."""
+    return f"/api/millpond/sql/statements/{_part(statement_id)}/csv"
 
 
 def found_url(kind: str, full_name: str) -> str:

@@ -102,6 +102,14 @@ def _add_results(routes: APIRouter, service: StatementService, answers: "_Answer
         body = json_bytes(table) if form is Format.JSON_ARRAY else csv_bytes(table, header=index == 0)
         return Response(body, media_type=_TYPES[form], headers=headers)
 
+    @routes.get("/api/millpond/sql/statements/{statement_id}/csv")
+    def whole_csv(me: _Me, statement_id: str) -> Response:
+        statement = service.require_chunk(me, statement_id, 0)
+        count = len(statement.manifest.chunks) if statement.manifest else 0
+        parts = (csv_bytes(service.chunk(me, statement_id, index), header=index == 0) for index in range(count))
+        disposition = {"Content-Disposition": f'attachment; filename="{statement_id}.csv"'}
+        return StreamingResponse(parts, media_type=_TYPES[Format.CSV], headers=disposition)
+
 
 def _add_sessions(routes: APIRouter, service: StatementService) -> None:
     @routes.post(_SESSIONS)

@@ -1,10 +1,8 @@
 """A table or view: its columns, some of its rows, its history and its details."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nicegui import ui
 
@@ -34,17 +32,13 @@ from millpond.ui.elements import (
     tabs,
 )
 from millpond.ui.formats import size_text
+from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SAMPLE_ROWS = 200
 HISTORY_ROWS = 200
 _COLUMNS_PER_PAGE = 200
-_LONGEST_CELL = 2_000
-_MAX_SAFE_INTEGER = 2**53 - 1  # larger ones lose digits in a browser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +137,9 @@ def _draw_sample(visit: Visit, data: _Data) -> None:
     place = el("div")
     with place:
         note = ui.label("Reading rows …").classes("mp-note mp-toolbar")
-        # in the page from the start, so that the browser loads the grid while the rows are read
-        grid = ui.aggrid(_GRID | {"columnDefs": [], "rowData": [], "loading": True}, auto_size_columns=False).classes(
-            "mp-grid"
-        )
-        grid.props["role"] = "region"
-        grid.props["aria-label"] = f"Rows of {name}"
+        grid = draw_grid(f"Rows of {name}")
 
-    def fill(outcome: Outcome[_Rows]) -> None:
+    def fill(outcome: Outcome[GridRows]) -> None:
         if outcome.value is None or not outcome.value.rows:
             place.clear()
             with place:
@@ -158,79 +147,12 @@ def _draw_sample(visit: Visit, data: _Data) -> None:
             return
         count = len(outcome.value.rows)
         note.set_text(f"The first {count:,} rows" if count >= SAMPLE_ROWS else f"All {count:,} rows")
-        grid.style(f"height: min(62vh, {_grid_height(count)}px); min-height: 0")
-        grid.options.update(columnDefs=_definitions(outcome.value), rowData=outcome.value.rows, loading=False)
-        grid.update()
+        fill_grid(grid, outcome.value)
 
-    later(visit, lambda principal: _rows(visit.services.tables.preview(principal, name, limit=SAMPLE_ROWS)), fill)
+    later(visit, lambda principal: grid_rows(visit.services.tables.preview(principal, name, limit=SAMPLE_ROWS)), fill)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    names: tuple[str, ...]
-    types: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: list[dict[str, Any]]
-
-
-def _rows(table: "pa.Table") -> _Rows:
-    import pyarrow as pa
-
-    columns = [[_plain(value) for value in column.to_pylist()] for column in table.columns]
-    return _Rows(
-        names=tuple(table.column_names),
-        types=tuple(str(field.type) for field in table.schema),
-        numeric=tuple(pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in table.schema),
-        # AG Grid evaluates keys that begin with a colon and splits them at dots: users' names never become keys
-        rows=[{f"c{index}": column[row] for index, column in enumerate(columns)} for row in range(table.num_rows)],
-    )
-
-
-def _plain(value: Any) -> str | int | float | bool | None:
-    """A value as the grid shows it: numbers and truth as they are, everything else as text."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) <= _MAX_SAFE_INTEGER else str(value)
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
-    if isinstance(value, str):
-        return value[:_LONGEST_CELL]
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat(" ") if isinstance(value, datetime) else value.isoformat()
-    if isinstance(value, bytes):
-        return f"0x{value[:64].hex()}{'…' if len(value) > 64 else ''}"
-    if isinstance(value, (list, dict, tuple)):
-        return json.dumps(value, default=str, ensure_ascii=False)[:_LONGEST_CELL]
-    return str(value)[:_LONGEST_CELL]
-
-
-_ROW_PX = 34
-_HEADER_PX = 38
-_GRID: dict[str, Any] = {
-    "defaultColDef": {"sortable": True, "resizable": True, "minWidth": 90, "maxWidth": 420, "cellDataType": False},
-    "autoSizeStrategy": {"type": "fitCellContents"},
-    "rowHeight": _ROW_PX,
-    "headerHeight": _HEADER_PX,
-    "suppressFieldDotNotation": True,
-    "enableCellTextSelection": True,
-}
-
-
-def _grid_height(rows: int) -> int:
-    """In pixels: header, rows, and a horizontal scroll bar."""
-    return _HEADER_PX + _ROW_PX * rows + 20
-
-
-def _definitions(sample: _Rows) -> list[dict[str, Any]]:
-    return [
-        {"field": f"c{index}", "headerName": column, "headerTooltip": sample.types[index]}
-        | ({"type": "rightAligned"} if sample.numeric[index] else {})
-        for index, column in enumerate(sample.names)
-    ]
-
-
-def _draw_no_rows(name: ObjectName, outcome: Outcome[_Rows]) -> None:
+def _draw_no_rows(name: ObjectName, outcome: Outcome[GridRows]) -> None:
     if outcome.value is None:
         notice(outcome.error, "bad", role="alert")
         return
