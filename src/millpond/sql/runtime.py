@@ -107,7 +107,7 @@ class Runtime:
         self._database = database
         self._sql = sql
         self._sessions = sessions
-        self._results = results
+        self.results = results
         self._settings = settings
         self._threads = ThreadPoolExecutor(MAX_RUNNING, thread_name_prefix="sql")
         self._lock = threading.Lock()
@@ -221,7 +221,7 @@ class Runtime:
             self._sql.run(execution.principal, lease.spark, _sql_of(execution), row_limit=one_more)
         )
         limits = limits_of(request.row_limit, request.byte_limit, request.disposition)
-        writer = ResultWriter(self._results, execution.statement, limits)
+        writer = ResultWriter(self.results, execution.statement, limits)
         for batch in call.batches():
             if not writer.add(batch):
                 break
@@ -232,9 +232,9 @@ class Runtime:
     def _write_end(self, execution: Execution, ended: Statement) -> None:
         """Into the database first, then to who waits. While the database is away, the statement stays here."""
         if ended.state is StatementState.SUCCEEDED:
-            self._results.room.keep(ended)
+            self.results.room.keep(ended)
         else:
-            self._results.remove(ended.id)
+            self.results.remove(ended.id)
         execution.statement = ended
         try:
             with self._database.write() as connection:
@@ -251,7 +251,7 @@ class Runtime:
         with self._database.write() as connection:
             rows.close(connection, statement_ids)
         for statement_id in statement_ids:
-            self._results.remove(statement_id)
+            self.results.remove(statement_id)
 
     def close(self, statement_id: str) -> None:
         """Remove a result."""
@@ -267,7 +267,7 @@ class Runtime:
             kept = rows.list_succeeded(connection)
         if failed:
             log.warning("statements were cut off by a restart", count=failed)
-        self._results.open(kept)
+        self.results.open(kept)
         stopped = threading.Event()
         thread = threading.Thread(target=self._house, args=(stopped, also), name="sql-housekeeping", daemon=True)
         thread.start()
@@ -296,7 +296,7 @@ class Runtime:
                 with self._database.write() as connection:
                     rows.end(connection, execution.statement)
                 self._executions.pop(execution.statement.id, None)
-        self._close(self._results.room.older_than(now - timedelta(seconds=self._settings.result_ttl_s)))
+        self._close(self.results.room.older_than(now - timedelta(seconds=self._settings.result_ttl_s)))
         self._sessions.close_idle()
         forget = now - timedelta(days=self._settings.history_days)
         with self._database.write() as connection:
