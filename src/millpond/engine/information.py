@@ -10,6 +10,7 @@ from millpond.identity.domain import Principal
 
 _NAME = INFORMATION_SCHEMA.encode()
 _HEAVY_BYTES = 1 << 20
+_LOOKED_AT_BYTES = 1 << 16
 
 
 def information_relation(catalog: CatalogService, principal: Principal, name: ObjectName) -> Any:
@@ -23,4 +24,5 @@ def information_relation(catalog: CatalogService, principal: Principal, name: Ob
 
 def weight(request: bytes) -> int:
     """The size of a request, and much more for one whose plan will read the whole catalog: that blocks."""
-    return len(request) + (_HEAVY_BYTES if _NAME in request.lower() else 0)
+    heavy = len(request) <= _LOOKED_AT_BYTES and _NAME in request.lower()
+    return len(request) + (_HEAVY_BYTES if heavy else 0)

@@ -52,6 +52,7 @@ class Execution:
         self.timeout_s = timeout_s
         self.ended: Future[Statement] = Future()
         """Done when the statement's end is in the database."""
+        self.ended.set_running_or_notify_cancel()  # who waits for it can give up, and not cancel it
         self._lock = threading.Lock()
         self._call: SqlCall | None = None
         self._cancelled = False

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field
 
 from millpond.kernel.clock import epoch_ms
-from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.errors import InvalidArgument
 from millpond.sql.domain import (
     MAX_TAGS,
     Disposition,
@@ -430,8 +430,3 @@ def history_json(statement: Statement, *, metrics: bool) -> dict[str, Any]:
             "network_sent_bytes": manifest.size_bytes,
         }
     return found
-
-
-def refuse_unsupported_config() -> None:
-    """The workspace's warehouse configuration cannot be changed. Raises NotImplementedHere."""
-    raise NotImplementedHere("This Millpond has no workspace-wide configuration of warehouses; set it on each.")

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends, Request
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
+from millpond.kernel.errors import NotImplementedHere
 from millpond.sql.domain import Warehouse
 from millpond.sql.warehouses import WarehouseService
-from millpond.sql.wire import CONFIG, WarehouseInput, data_source_json, refuse_unsupported_config, warehouse_json
+from millpond.sql.wire import CONFIG, WarehouseInput, data_source_json, warehouse_json
 
 _API = "/api/2.0/sql/warehouses"
 _CONFIG = "/api/2.0/sql/config/warehouses"
@@ -59,7 +60,7 @@ def add(routes: APIRouter, service: WarehouseService, public_url: str | None) ->
 
     @routes.put(_CONFIG)
     def set_config(_me: _Me) -> None:
-        refuse_unsupported_config()
+        raise NotImplementedHere("This Millpond has no workspace-wide configuration of warehouses; set it on each.")
 
     @routes.get("/api/2.0/preview/sql/data_sources")
     def data_sources(me: _Me) -> list[dict[str, Any]]:
