@@ -2,7 +2,7 @@
 
 delta-rs takes an author. Sail does not, but puts two texts of ours into the log as they are: `userMetadata` of a write,
 and the condition of UPDATE, DELETE and MERGE, to which a note is added that is always true.
-Read docs/decisions/0010-authors-of-commits.md for what a note is worth.
+Read docs/decisions/0015-authors-of-commits.md for what a note is worth.
 """
 
 import re

@@ -5,8 +5,8 @@ from alembic import op
 
 from millpond.kernel.database import BigId
 
-revision = "0012"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:

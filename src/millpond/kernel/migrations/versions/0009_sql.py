@@ -6,8 +6,8 @@ from alembic import op
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Json, UtcDateTime
 
-revision = "0013"
-down_revision = "0005"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:

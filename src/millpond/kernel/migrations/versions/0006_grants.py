@@ -7,7 +7,7 @@ from alembic import op
 
 from millpond.kernel.database import BigId, UtcDateTime
 
-revision = "0010"
+revision = "0006"
 down_revision = "0005"
 
 

@@ -5,8 +5,8 @@ from alembic import op
 
 from millpond.kernel.database import BigId, UtcDateTime
 
-revision = "0011"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
