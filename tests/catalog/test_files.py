@@ -198,7 +198,7 @@ def test_another_room_answers_for_its_prefix(site: Site, http: httpx.Client, tmp
     """With its own rights and its own tree."""
 
     def resolve(principal: Principal, parts: tuple[str, ...], write: bool) -> Place:
-        if principal != site.people.alice:
+        if principal.id != site.people.alice.id:
             raise NotFound("Nothing here.")
         return Place(tree=LocalTree(tmp_path / "artifacts", shown="/WorkspaceInternal/Mlflow"), parts=parts)
 
