@@ -10,7 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -162,7 +162,7 @@ def test_ann_signs_in_at_the_provider_and_works(browser: Browser, secure: Secure
     sdk(server).groups.create(display_name="operators")
     sdk(server).tables.update("main.default.sealed", owner="operators")
     context = browser.new_context(ignore_https_errors=True)
-    tab: Tab = new_tab(context, replace(server, url=server.url))
+    tab: Tab = new_tab(context, server)
     tab.page.goto(f"{server.url}/catalog/main/default/tables/sealed?tab=sample")
     tab.page.get_by_role("link", name="Sign in with Acme").click()
     tab.page.get_by_role("button", name="ann", exact=True).click()
@@ -174,7 +174,7 @@ def test_ann_signs_in_at_the_provider_and_works(browser: Browser, secure: Secure
     answer = context.request.get(f"{server.url}/api/2.0/preview/scim/v2/Me")
     assert answer.json()["userName"] == "ann@example.com"
     assert [group["display"] for group in answer.json()["groups"]] == ["operators", "users"]
-    assert not [text for text in tab.problems if "404" not in text], tab.problems
+    assert not [text for text in tab.problems if server.url in text]  # the provider's page has some of its own
     context.close()
 
 
