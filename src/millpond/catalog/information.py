@@ -100,6 +100,7 @@ def information_table(catalog: Catalog, relation: str) -> Table | None:
         name=ObjectName(catalog.name, INFORMATION_SCHEMA, relation),
         schema_id=schema.id,
         schema_owner=SYSTEM_OWNER,
+        catalog_id=catalog.id,
         catalog_owner=catalog.owner,
         table_type=TableType.VIEW,
         data_source_format="",
