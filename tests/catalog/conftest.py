@@ -1,16 +1,12 @@
 """The catalog over each database, and its routes behind the real door, served by uvicorn."""
 
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from databricks.sdk import WorkspaceClient
 from fastapi import FastAPI
 from sqlalchemy import delete, select
@@ -32,10 +28,9 @@ from millpond.identity.routes.access import access_router
 from millpond.identity.service import IdentityService
 from millpond.kernel.database import Database
 from millpond.kernel.http import install_error_handlers
-from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import S3Settings
-from tests.conftest import BACKENDS
-from tests.postgres import fresh_database
+from tests.applications import served
+from tests.databases import BACKENDS, Databases
 
 LONG = Column(name="id", type_text="bigint", type_json='"long"', nullable=False, position=0)
 TEXT = Column(name="name", type_text="string", type_json='"string"', comment="What it is called", position=1)
@@ -145,33 +140,13 @@ def build_site(people: People, catalog: CatalogService, *, s3: S3Settings | None
     return guarded(app, identity=people.identity), files
 
 
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The address of an application that a thread serves."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="websockets-sansio"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()
-
-
 @pytest.fixture(scope="session", params=BACKENDS)
-def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def database(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
     """A database of each kind, kept for the session; each test leaves it as it was (see `catalog`)."""
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = f"sqlite:///{tmp_path_factory.mktemp('catalog') / 'millpond.db'}"
-        else:
-            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
-        database = Database(url)
-        ensure_schema(database)
+    with databases.new(request.param, tmp_path_factory.mktemp("catalog")) as database:
         yield database
-        database.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -204,7 +179,7 @@ def catalog(database: Database, people: People, data_dir: Path) -> Iterator[Cata
 def site(people: People, catalog: CatalogService) -> Iterator[Site]:
     """The catalog's routes, served."""
     app, files = build_site(people, catalog)
-    with serving(app) as url:
+    with served(app) as url:
         yield Site(url=url, people=people, catalog=catalog, files=files)
 
 

@@ -22,7 +22,8 @@ from millpond.catalog.work import Janitor
 from millpond.kernel.clock import utc_now
 from millpond.kernel.ids import new_id
 from millpond.kernel.settings import S3Settings
-from tests.catalog.conftest import People, Site, build_catalog, build_site, serving
+from tests.applications import served
+from tests.catalog.conftest import People, Site, build_catalog, build_site
 from tests.catalog.test_storage import MIB, s3
 
 __all__ = ["s3"]
@@ -36,7 +37,7 @@ def bucket_site(catalog: CatalogService, people: People, data_dir: Path, s3: S3S
     made = build_catalog(catalog.database, people, data_dir, storages=ConfiguredStorages(s3), storage_root=root)
     made.create_catalog(people.alice, name="lake")
     app, files = build_site(people, made, s3=s3)
-    with serving(app) as url:
+    with served(app) as url:
         yield Site(url=url, people=people, catalog=made, files=files)
 
 

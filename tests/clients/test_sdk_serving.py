@@ -36,8 +36,6 @@ from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
 from tests.clients.mlflow_session import signed_in
-from tests.conftest import BACKENDS
-from tests.postgres import fresh_database
 from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]  # the clients' warnings are not ours
@@ -244,18 +242,8 @@ def test_a_version_that_does_not_exist_is_not_found(registered: Registered) -> N
 # The server dies
 
 
-@pytest.fixture(params=BACKENDS)
-def flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """Flags for a server on each kind of database."""
-    if request.param == "sqlite":
-        yield []
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        yield ["--database-url", url]
-
-
-def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: Path, flags: list[str]) -> None:
-    with running_server(tmp_path / "data", *flags) as server:
+def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: Path, database_flags: list[str]) -> None:
+    with running_server(tmp_path / "data", *database_flags) as server:
         registered = register_models(server)
         sdk = registered.sdk.serving_endpoints
         sdk.create_and_wait("steady", config=config_of(registered.name, "1"), timeout=PATIENCE)
@@ -271,7 +259,7 @@ def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: P
         for pid in (server.state["pid"], *tree):
             kill(pid)
         wait_until(lambda: not any(alive(pid) for pid in tree), what="the whole tree being gone")
-        up(server.data_dir, *flags)
+        up(server.data_dir, *database_flags)
         server = server_of(server.data_dir)
         sdk = sdk_of(server, server.token).serving_endpoints
         check_answers(sdk, "steady", [1, 0, 1, 0])

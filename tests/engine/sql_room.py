@@ -1,7 +1,7 @@
 """A user who types commands, on a real catalog over a real database, for the tests."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,13 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from tests.catalog.conftest import People, build_catalog, build_people
-from tests.postgres import fresh_database
+from tests.databases import Databases
 
 from millpond.catalog.domain import Table
 from millpond.catalog.service import CatalogService
 from millpond.engine.commands import CommandContext, execute
 from millpond.engine.errors import SparkError
 from millpond.engine.statements import parse_command
-from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
 
 
 @dataclass
@@ -76,15 +74,9 @@ class Sql:
 
 
 @contextmanager
-def open_room(backend: str, data_dir: Path, request: pytest.FixtureRequest) -> Iterator[tuple[CatalogService, People]]:
+def open_room(backend: str, databases: Databases, data_dir: Path) -> Iterator[tuple[CatalogService, People]]:
     """One catalog service over one kind of database; each test makes a catalog of its own in it."""
-    with ExitStack() as stack:
-        url = f"sqlite:///{data_dir / 'millpond.db'}"
-        if backend == "postgresql":
-            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
-        database = Database(url)
-        stack.callback(database.dispose)
-        ensure_schema(database)
+    with databases.new(backend, data_dir) as database:
         people = build_people(database)
         yield build_catalog(database, people, data_dir), people
 

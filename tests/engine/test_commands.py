@@ -1,35 +1,16 @@
 """Commands as a user types them, on a real catalog and real Delta tables: results, and what the catalog then knows."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from tests.catalog.conftest import People
-from tests.conftest import BACKENDS
-from tests.engine.sql_room import ORDERS, Sql, open_room, signed_in
+from tests.engine.sql_room import ORDERS, Sql
 
 from millpond.catalog.domain import ObjectName, TableType
-from millpond.catalog.service import CatalogService
 from millpond.kernel.errors import PermissionDenied
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def room(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[CatalogService, People]]:
-    with open_room(request.param, tmp_path_factory.mktemp("data"), request) as opened:
-        yield opened
-
-
-@pytest.fixture
-def sql(room: tuple[CatalogService, People]) -> Iterator[Sql]:
-    with signed_in(room) as made:
-        yield made
-
 
 # -- session ------------------------------------------------------------------------------------------------------
 

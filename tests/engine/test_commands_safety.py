@@ -1,6 +1,5 @@
 """Commands of other users, commands that fail or are killed midway, and commands on hostile names."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,31 +8,13 @@ import pytest
 from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.catalog.conftest import People
-from tests.conftest import BACKENDS
-from tests.engine.sql_room import FakeSession, Sql, open_room, signed_in
+from tests.engine.sql_room import FakeSession, Sql
 
-from millpond.catalog.service import CatalogService
 from millpond.engine.commands import reconcile_columns
 from millpond.engine.errors import AnalysisError, SparkError
 from millpond.engine.statements import parse_command
 from millpond.engine.syntax import model
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def room(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[CatalogService, People]]:
-    with open_room(request.param, tmp_path_factory.mktemp("data"), request) as opened:
-        yield opened
-
-
-@pytest.fixture
-def sql(room: tuple[CatalogService, People]) -> Iterator[Sql]:
-    with signed_in(room) as made:
-        yield made
-
 
 # -- rights -------------------------------------------------------------------------------------------------------
 

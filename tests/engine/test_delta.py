@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from deltalake import CommitProperties
 from deltalake.exceptions import DeltaError
-from tests.engine.delta_tables import ANN, Make, field, newest, path_of, rows_of, table_maker
+from tests.engine.delta_tables import ANN, Make, field, newest, path_of, rows_of
 
 from millpond.engine.authorship import MARK
 from millpond.engine.delta import alter, describe, maintain
@@ -20,12 +20,6 @@ from millpond.engine.syntax.model import (
     AsOf,
     DropColumns,
 )
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    return table_maker(tmp_path)
-
 
 # -- commits ------------------------------------------------------------------------------------------------------
 

@@ -6,14 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
-from tests.engine.delta_tables import ANN, Make, delta_type, field, names_of, newest, path_of, rows_of, table_maker
+from tests.engine.delta_tables import ANN, Make, delta_type, field, names_of, newest, path_of, rows_of
 
 from millpond.engine.authorship import Author
 from millpond.engine.delta import alter
@@ -29,12 +28,6 @@ from millpond.engine.syntax.model import (
     DropColumns,
     RenameColumn,
 )
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    return table_maker(tmp_path)
-
 
 # -- schema changes -----------------------------------------------------------------------------------------------
 

@@ -1,15 +1,11 @@
 """A real HTTP server of identity alone: its routes behind its door, on each database."""
 
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from databricks.sdk import WorkspaceClient
 from fastapi import FastAPI, Request, WebSocket
 
@@ -23,6 +19,7 @@ from millpond.identity.oauth import OAuthService
 from millpond.identity.service import IdentityService
 from millpond.kernel.database import Database
 from millpond.kernel.http import install_error_handlers
+from tests.applications import served
 
 ADMIN = "ada@example.com"
 PASSWORD = "correct horse battery"
@@ -103,7 +100,7 @@ class Site:
 @pytest.fixture
 def site(identity: Identity) -> Iterator[Site]:
     """Identity's routes behind its door, served by uvicorn on each database."""
-    with serving(build_site_app(identity)) as url:
+    with served(build_site_app(identity)) as url:
         yield Site(url=url, identity=identity)
 
 
@@ -142,18 +139,3 @@ def build_site_app(identity: Identity, public_url: str | None = None) -> Any:
             await websocket.send_text(f"{current_principal().name}: {text}")
 
     return guarded(app, identity=identity.service, public_url=public_url)
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The address of an application that a thread serves."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="websockets-sansio", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()

@@ -20,23 +20,25 @@ from millpond.identity import middleware
 from millpond.identity.limits import MAX_BODY_BYTES, MAX_PUBLIC_BODY_BYTES
 from millpond.identity.middleware import current_principal, guarded
 from millpond.identity.page_headers import _FILES
-from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
-from tests.identity.conftest import ADMIN, PASSWORD, Site, build_identity, build_site_app, serving
+from tests.applications import served
+from tests.databases import Databases
+from tests.identity.conftest import ADMIN, PASSWORD, Identity, Site, build_identity, build_site_app
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One site for all tests here, on SQLite: the door itself asks no SQL."""
-    identity = build_identity(own_database(tmp_path_factory.mktemp("door")))
-    with serving(build_site_app(identity)) as url:
-        yield Site(url=url, identity=identity)
+    with databases.new("sqlite", tmp_path_factory.mktemp("door")) as database:
+        identity = build_identity(database)
+        with served(build_site_app(identity)) as url:
+            yield Site(url=url, identity=identity)
 
 
-def own_database(directory: Path) -> Database:
-    database = Database(f"sqlite:///{directory / 'millpond.db'}")
-    ensure_schema(database)
-    return database
+@pytest.fixture
+def own_identity(databases: Databases, tmp_path: Path) -> Iterator[Identity]:
+    """The services for one test, on SQLite."""
+    with databases.new("sqlite", tmp_path) as database:
+        yield build_identity(database)
 
 
 def basic(name: str, password: str) -> dict[str, str]:
@@ -207,11 +209,10 @@ def test_a_preflight_gets_no_permission(site: Site) -> None:
 
 
 @pytest.fixture
-def proxied(tmp_path: Path) -> Iterator[Site]:
+def proxied(own_identity: Identity) -> Iterator[Site]:
     """A site behind a proxy that ends TLS and changes the Host header."""
-    identity = build_identity(own_database(tmp_path))
-    with serving(build_site_app(identity, public_url="https://millpond.example")) as url:
-        yield Site(url=url, identity=identity)
+    with served(build_site_app(own_identity, public_url="https://millpond.example")) as url:
+        yield Site(url=url, identity=own_identity)
 
 
 def test_the_configured_address_is_ours_behind_a_proxy(proxied: Site) -> None:
@@ -354,8 +355,7 @@ def test_stored_files_are_told_from_pages(path: str, is_file: bool) -> None:
     assert bool(_FILES.match(path)) is is_file
 
 
-def test_slow_handlers_keep_nobody_waiting_at_the_door(tmp_path: Path) -> None:
-    identity = build_identity(own_database(tmp_path))
+def test_slow_handlers_keep_nobody_waiting_at_the_door(own_identity: Identity) -> None:
     release, waiting = threading.Event(), threading.Semaphore(0)
 
     def wait() -> None:
@@ -369,8 +369,8 @@ def test_slow_handlers_keep_nobody_waiting_at_the_door(tmp_path: Path) -> None:
     async def quick() -> str:
         return current_principal().name
 
-    with serving(guarded(app, identity=identity.service)) as url, ThreadPoolExecutor(60) as pool:
-        headers = {"Authorization": f"Bearer {identity.admin_token}"}
+    with served(guarded(app, identity=own_identity.service)) as url, ThreadPoolExecutor(60) as pool:
+        headers = {"Authorization": f"Bearer {own_identity.admin_token}"}
         slow = [pool.submit(httpx.get, url + "/slow", headers=headers, timeout=60) for _ in range(60)]
         for _ in range(40):  # every thread that handlers have
             assert waiting.acquire(timeout=30)

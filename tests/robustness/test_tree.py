@@ -9,25 +9,13 @@ import socket
 import threading
 import urllib.error
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.postgres import fresh_database
 from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="reads the process tree from /proc")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """Flags for a server on each kind of database."""
-    if request.param == "sqlite":
-        yield []
-        return
-    with fresh_database(request.getfixturevalue("postgres_url")) as url:
-        yield ["--database-url", url]
 
 
 def test_a_second_server_on_the_same_directory_is_refused(server: Server) -> None:
@@ -55,16 +43,18 @@ def test_a_port_in_use_is_named(tmp_path: Path, flag: str) -> None:
     assert _tree(tmp_path / "data") == []
 
 
-def test_kill_of_the_whole_tree_under_load_loses_nothing_acknowledged(tmp_path: Path, flags: list[str]) -> None:
+def test_kill_of_the_whole_tree_under_load_loses_nothing_acknowledged(
+    tmp_path: Path, database_flags: list[str]
+) -> None:
     """Every schema and metric that was answered with success is there after the restart."""
     data_dir = tmp_path / "data"
-    up(data_dir, *flags)
+    up(data_dir, *database_flags)
     server = server_of(data_dir)
     run_id = _new_run(server)
     acknowledged = _write_until_killed(server, run_id, lambda: [_kill(pid) for pid in _tree(data_dir)])
     wait_until(lambda: _tree(data_dir) == [], what="the end of every process")
 
-    with running_server(data_dir, *flags) as again:
+    with running_server(data_dir, *database_flags) as again:
         _, listed = again.call("GET", "/api/2.1/unity-catalog/schemas?catalog_name=main&max_results=1000")
         assert {schema["name"] for schema in listed["schemas"]} >= set(acknowledged["schemas"])
         query = f"run_id={run_id}&metric_key=loss&max_results=25000"

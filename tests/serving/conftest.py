@@ -5,15 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
-from tests.conftest import BACKENDS
-from tests.postgres import fresh_database
+from tests.databases import BACKENDS, Databases
 from tests.serving.harness import ServingServer, serving_server
 
 MAKE_MODELS = Path(__file__).with_name("make_models.py")
@@ -37,16 +33,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def serving(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models: Path
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory, models: Path
 ) -> Iterator[ServingServer]:
     """A server for the tests of one module, once on SQLite and once on PostgreSQL; each test names its endpoints."""
     directory = tmp_path_factory.mktemp("serving")
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = f"sqlite:///{directory / 'millpond.db'}"
-        else:
-            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
-        database = Database(url)
-        ensure_schema(database)
-        stack.callback(database.dispose)
-        yield stack.enter_context(serving_server(database, directory, models))
+    with databases.new(request.param, directory) as database, serving_server(database, directory, models) as server:
+        yield server

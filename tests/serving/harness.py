@@ -1,10 +1,7 @@
 """A small server around the serving room, on a real port, with models from folders."""
 
-import asyncio
 import json
 import shutil
-import socket
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 
 from millpond.identity.access import Act, Securable, require
@@ -35,6 +31,7 @@ from millpond.serving.routes import router
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
 from millpond.serving.variables import Variables
+from tests.applications import address_of, listening, served
 from tests.servers import wait_until
 
 ADMIN = "admin@example.com"
@@ -187,39 +184,20 @@ def serving_server(
 
     app = FastAPI(lifespan=lifespan)
     install_error_handlers(app)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(256)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        app.include_router(router(room.service, base_url=url))
-        app.get("/.well-known/databricks-config")(lambda: {"oidc_endpoint": f"{url}/oidc"})
-        with _running(uvicorn.Server(_config(AuthMiddleware(app, identity=identity))), listener):
-            yield ServingServer(
-                url=url,
-                data_dir=data_dir,
-                database=database,
-                identity=identity,
-                runtime=room.runtime,
-                service=room.service,
-                source=source,
-                secrets=secrets,
-                admin=identity.authenticate(token),
-                token=token,
-            )
-
-
-def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-
-
-@contextmanager
-def _running(server: uvicorn.Server, listener: socket.socket) -> Iterator[None]:
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, what="the server being up")
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+    listener = listening()
+    url = address_of(listener)
+    app.include_router(router(room.service, base_url=url))
+    app.get("/.well-known/databricks-config")(lambda: {"oidc_endpoint": f"{url}/oidc"})
+    with served(AuthMiddleware(app, identity=identity), listener, lifespan="on"):
+        yield ServingServer(
+            url=url,
+            data_dir=data_dir,
+            database=database,
+            identity=identity,
+            runtime=room.runtime,
+            service=room.service,
+            source=source,
+            secrets=secrets,
+            admin=identity.authenticate(token),
+            token=token,
+        )

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.sandbox import landlock_abi
 from millpond.kernel.settings import ServingSettings
 from millpond.serving import launcher
+from tests.databases import Databases
 from tests.servers import wait_until
 from tests.serving.harness import ServingServer, serving_server
 from tests.serving.test_endpoints import API, process_exists
@@ -23,22 +22,22 @@ needs_landlock = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[ServingServer]:
+def serving(databases: Databases, tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[ServingServer]:
     """A server with little patience, with the obedient model and, as its neighbour, the churn model."""
     directory = tmp_path_factory.mktemp("behaviour")
     (directory / "secret.key").write_text("the server's secret")
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
-    database = Database(f"sqlite:///{directory / 'millpond.db'}")
-    ensure_schema(database)
     patience = ServingSettings(request_timeout_s=TIMEOUT_S, start_timeout_s=60, memory_limit_bytes=1 << 30)
-    with serving_server(database, directory, models, serving=patience) as server:
+    with (
+        databases.new("sqlite", directory) as database,
+        serving_server(database, directory, models, serving=patience) as server,
+    ):
         server.create("obedient", "obedient", wait=False)
         server.create("neighbour", "churn", wait=False)
         server.ready("obedient")
         server.ready("neighbour")
         yield server
-    database.dispose()
     monkeypatch.undo()
 
 

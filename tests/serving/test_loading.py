@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import ServingSettings
+from tests.databases import Databases
 from tests.serving.harness import ServingServer, serving_server
 from tests.serving.test_endpoints import API
 
@@ -20,18 +20,18 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[ServingServer]:
+def serving(databases: Databases, tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[ServingServer]:
     """A server with an endpoint for each model that does not load, and one that does."""
     directory = tmp_path_factory.mktemp("loading")
-    database = Database(f"sqlite:///{directory / 'millpond.db'}")
-    ensure_schema(database)
     limits = ServingSettings(memory_limit_bytes=1 << 30)
-    with serving_server(database, directory, models, serving=limits) as server:
+    with (
+        databases.new("sqlite", directory) as database,
+        serving_server(database, directory, models, serving=limits) as server,
+    ):
         server.create("good", "scale", wait=False)
         for name in SAID:
             server.create(name, name, wait=False)
         yield server
-    database.dispose()
 
 
 @pytest.mark.parametrize("model", SAID)

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
+from tests.databases import Databases
 from tests.servers import wait_until
 from tests.serving.harness import Answer, ServingServer, serving_server
 
@@ -81,18 +80,15 @@ SCALED_REQUESTS: list[Any] = [
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[ServingServer]:
+def ours(databases: Databases, tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[ServingServer]:
     """Our server with the three models."""
     directory = tmp_path_factory.mktemp("contract")
-    database = Database(f"sqlite:///{directory / 'millpond.db'}")
-    ensure_schema(database)
-    with serving_server(database, directory, models) as server:
+    with databases.new("sqlite", directory) as database, serving_server(database, directory, models) as server:
         for name in ("churn", "obedient", "scaled"):
             server.create(name, name, wait=False)
         for name in ("churn", "obedient", "scaled"):
             server.ready(name)
         yield server
-    database.dispose()
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """Stores on an empty database, as somebody."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.database import Database
+from millpond.kernel.migrations import ensure_schema
 from millpond.tracking.embed import mlflow_database
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
+from tests.databases import BACKENDS, Databases
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow's own warnings while it is imported
@@ -42,13 +45,28 @@ def asker() -> Asker:
     return Asker()
 
 
-@pytest.fixture
-def ours(database: Database, asker: Callable[[], Principal]):
+def _prepare(database: Database) -> None:
+    ensure_schema(database)
+    ensure_mlflow_schema(database)
+
+
+@pytest.fixture(scope="session")
+def tracking_databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Makes databases that have MLflow's tables too."""
+    made = Databases(tmp_path_factory.mktemp("tracking"), lambda: request.getfixturevalue("postgres_url"), _prepare)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def ours(
+    request: pytest.FixtureRequest, tracking_databases: Databases, tmp_path: Path, asker: Callable[[], Principal]
+) -> Iterator[OwnedTrackingStore]:
     """Our tracking store."""
-    own = mlflow_database(database)
-    ensure_mlflow_schema(own)
-    yield OwnedTrackingStore(own, asker)
-    own.dispose()
+    with tracking_databases.new(request.param, tmp_path) as database:
+        own = mlflow_database(database)
+        yield OwnedTrackingStore(own, asker)
+        own.dispose()
 
 
 @pytest.fixture
