@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,7 @@ from millpond.journal.domain import Event, now_us
 from millpond.journal.spool import Spool
 from millpond.kernel.database import Database
 from millpond.kernel.errors import StorageFull
-from millpond.kernel.migrations import ensure_schema
-from tests.conftest import BACKENDS
-from tests.postgres import fresh_database
+from tests.databases import BACKENDS, Databases
 
 TOKEN = "dapi" + "0123456789abcdef" * 2
 
@@ -44,16 +41,12 @@ def names(database: Database) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def filled(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
     """A chain of ten links, s0 to s9."""
     root = tmp_path_factory.mktemp("filled")
-    with ExitStack() as stack:
-        url = f"sqlite:///{root / 'millpond.db'}"
-        if request.param == "postgresql":
-            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
-        database = Database(url)
-        stack.callback(database.dispose)
-        ensure_schema(database)
+    with databases.new(request.param, root) as database:
         spool = Spool(root / "spools")
         for number in range(10):
             spool.append(event(f"s{number}").line())

@@ -1,32 +1,20 @@
 """GRANT, REVOKE, SHOW GRANTS and OWNER TO as a user types them, on both databases."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.catalog.conftest import People
-from tests.conftest import BACKENDS
-from tests.engine.sql_room import Sql, open_room, signed_in
+from tests.engine.sql_room import Sql
 
 from millpond.catalog.domain import ObjectName
-from millpond.catalog.service import CatalogService
 from millpond.kernel.errors import InvalidArgument, PermissionDenied
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def room(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[CatalogService, People]]:
-    with open_room(request.param, tmp_path_factory.mktemp("data"), request) as opened:
-        yield opened
-
-
 @pytest.fixture
-def sql(room: tuple[CatalogService, People]) -> Iterator[Sql]:
-    with signed_in(room) as made:
-        made("CREATE TABLE IF NOT EXISTS t (a INT)")
-        yield made
+def sql(sql: Sql) -> Sql:
+    """Alice, with a table."""
+    sql("CREATE TABLE IF NOT EXISTS t (a INT)")
+    return sql
 
 
 def bob(sql: Sql) -> Sql:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from tests.identity.conftest import serving
+from tests.applications import served
 
 CLIENT, SECRET = "millpond", "the client's secret"
 
@@ -105,6 +105,6 @@ class Provider:
 def running_provider() -> Iterator[Provider]:
     """A provider on a port of its own."""
     provider = Provider()
-    with serving(provider.app()) as url:
+    with served(provider.app()) as url:
         provider.url = url
         yield provider

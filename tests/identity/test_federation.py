@@ -5,7 +5,6 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,13 @@ from millpond.identity.provider import IdentityProvider
 from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.http import install_error_handlers
-from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import OidcSettings
 from millpond.ui import sign_in, single_sign_on
 from millpond.ui.assets import Assets
-from tests.conftest import BACKENDS
-from tests.identity.conftest import Identity, build_identity, build_site_app, serving
+from tests.applications import served
+from tests.databases import BACKENDS, Databases
+from tests.identity.conftest import Identity, build_identity, build_site_app
 from tests.identity.provider import CLIENT, SECRET, Provider, running_provider
-from tests.postgres import fresh_database
 
 TLS = ssl.create_default_context()  # made once: each client would load the certificates anew
 ONE_DATABASE = pytest.mark.parametrize("running", ["sqlite"], indirect=True)
@@ -93,23 +91,21 @@ def honest() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, honest: Provider
+    request: pytest.FixtureRequest,
+    databases: Databases,
+    tmp_path_factory: pytest.TempPathFactory,
+    honest: Provider,
 ) -> Iterator[SsoSite]:
     """One server for the tests of this module, on each kind of database."""
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = f"sqlite:///{tmp_path_factory.mktemp('sso') / 'millpond.db'}"
-        else:
-            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
-        database = Database(url)
-        stack.callback(database.dispose)
-        ensure_schema(database)
+    with databases.new(request.param, tmp_path_factory.mktemp("sso")) as database:
         identity, clock = build_identity(database), Clock()
         settings = OidcSettings(issuer=honest.url, client_id=CLIENT, client_secret=SECRET)
         client = IdentityProvider(settings, clock=clock)
         federation = Federation(database, identity.service, identity.directory, client, key=b"k" * 32)
-        site = stack.enter_context(serving(site_app(identity, federation)))
-        yield SsoSite(url=site, identity=identity, provider=honest, client=client, federation=federation, clock=clock)
+        with served(site_app(identity, federation)) as url:
+            yield SsoSite(
+                url=url, identity=identity, provider=honest, client=client, federation=federation, clock=clock
+            )
 
 
 @pytest.fixture
@@ -529,11 +525,8 @@ def test_what_is_for_the_pages_is_not_exchanged(site: SsoSite) -> None:
 
 
 @pytest.mark.parametrize(("public_url", "told"), [("https://m.example.com", True), ("http://m.example.com", False)])
-def test_browsers_are_told_to_stay_with_https(public_url: str, told: bool, tmp_path: Path) -> None:
+def test_browsers_are_told_to_stay_with_https(public_url: str, told: bool, database: Database) -> None:
     """Where the address that is public says so, and nowhere else: other servers may share a plain host name."""
-    database = Database(f"sqlite:///{tmp_path / 'millpond.db'}")
-    ensure_schema(database)
-    with serving(build_site_app(build_identity(database), public_url=public_url)) as url:
+    with served(build_site_app(build_identity(database), public_url=public_url)) as url:
         headers = httpx.get(f"{url}/health", verify=TLS).headers
-    database.dispose()
     assert ("strict-transport-security" in headers) is told

@@ -1,7 +1,6 @@
 """The secrets room over a real database, with a few people."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +9,12 @@ from sqlalchemy import delete, update
 
 from millpond.identity.domain import Draft, Principal, PrincipalKind
 from millpond.kernel.database import Database
-from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import SecretsSettings
 from millpond.secrets import store
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.service import SecretsService
-from tests.conftest import BACKENDS
+from tests.databases import BACKENDS, Databases
 from tests.identity.conftest import Identity, build_identity
-from tests.postgres import fresh_database
 
 VALUE = b"correct-horse-battery-staple-42"
 
@@ -49,16 +46,11 @@ class Vault:
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def people(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
+def people(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Identity]:
     """An administrator and two users, in one database of each kind for the tests of a module."""
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = f"sqlite:///{tmp_path_factory.mktemp('secrets') / 'millpond.db'}"
-        else:
-            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_url")))
-        database = Database(url)
-        stack.callback(database.dispose)
-        ensure_schema(database)
+    with databases.new(request.param, tmp_path_factory.mktemp("secrets")) as database:
         identity = build_identity(database)
         for name in ("ann@example.com", "eve@example.com"):
             identity.user(name)
