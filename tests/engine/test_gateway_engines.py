@@ -51,14 +51,15 @@ def test_an_engine_that_works_for_nobody_is_stopped(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "data") as gateway:
         session = gateway.spark()
         session.range(4).createOrReplaceTempView("four")
+        engine_pid = _engine_pid(session)
+        before = _processor_s(engine_pid)
         with ThreadPoolExecutor(1) as threads:
             cut_off = threads.submit(lambda: session.sql(slow).collect())
-            wait_until(lambda: engines(gateway), what="the engine")
-            first = engines(gateway)
-            wait_until(lambda: session.interruptAll(), what="the interrupt")
+            wait_until(lambda: _processor_s(engine_pid) > before + 0.5, what="the query to run")
+            session.interruptAll()
             with pytest.raises(PySparkException, match="OPERATION_CANCELED"):
                 cut_off.result(60)
-        wait_until(lambda: engines(gateway) != first, what="the end of the engine")
+        wait_until(lambda: not _runs(engine_pid), what="the end of the engine")
         assert session.sql("SELECT count(*) FROM four").first()[0] == 4
         session.stop()
 
@@ -104,14 +105,21 @@ def test_a_restarted_gateway_keeps_tables_and_tells_old_sessions_nothing_wrong(l
 def test_no_process_outlives_a_killed_gateway(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "data") as gateway:
         session = gateway.spark()
-        engine_pid = int(
-            session.range(1).select(F.udf(lambda _: str(os.getpid()), "string", useArrow=False)("id")).first()[0]
-        )
+        engine_pid = _engine_pid(session)
         helpers = [int(child) for child in Path(f"/proc/{engine_pid}/task/{engine_pid}/children").read_text().split()]
         assert helpers
         os.kill(gateway.child.pid, signal.SIGKILL)
         for pid in (engine_pid, *helpers):
             wait_until(lambda pid=pid: not _runs(pid), what=f"the end of process {pid}")
+
+
+def _engine_pid(session: Any) -> int:
+    return int(session.range(1).select(F.udf(lambda _: str(os.getpid()), "string", useArrow=False)("id")).first()[0])
+
+
+def _processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _runs(pid: int) -> bool:
