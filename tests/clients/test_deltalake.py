@@ -21,8 +21,9 @@ _READ = "import deltalake; print(deltalake.DeltaTable('uc://lake.default.t').to_
 def read_as(site: Site, who: str, directory: Path) -> list[tuple[int, str]]:
     """Exit codes and output of delta-rs, each in a process of its own; only those that came to an end.
 
-    delta-rs 1.5 to 1.6.6 stops for ever in about half of its starts on two cores, after our last answer and on its
-    own side (1.3.0 never did). So it is started several times at once; the first that ends is enough.
+    delta-rs 1.5 to 1.6.6 stops for ever in about half of its starts on two cores, after the last answer and on its
+    own side (1.3.0 never did): so it does before a server of the standard library, see `deltalake_alone.py`. So it is
+    started several times at once; the first that ends is enough.
     """
     environment = {
         **os.environ,
