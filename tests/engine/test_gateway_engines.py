@@ -127,3 +127,14 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_the_schema_comes_along_with_the_first_rows(gateway: RunningGateway) -> None:
+    """Each response costs the client a call to release it."""
+    session = gateway.spark()
+    client = session.client
+    request = client._execute_plan_request_with_metadata()
+    request.plan.CopyFrom(session.range(3)._plan.to_proto(client))
+    responses = list(client._stub.ExecutePlan(request, metadata=client._builder.metadata()))
+    assert [(one.HasField("schema"), one.arrow_batch.row_count) for one in responses] == [(True, 3)]
+    session.stop()

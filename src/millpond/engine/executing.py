@@ -13,7 +13,7 @@ from uuid import uuid4
 from millpond.engine import proto, recording, wire
 from millpond.engine.errors import ExecutionError, SparkError
 from millpond.engine.operations import Operation
-from millpond.engine.planning import Forward, Local, Planner
+from millpond.engine.planning import Forward, Local, Planner, planned
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
 
@@ -25,8 +25,6 @@ _KEPT_BYTES = 256 << 20
 _AWAY_S = 300.0
 """A client that does not come back within this time is not waited for."""
 _ABANDONED_S = 5.0
-_PLANNED_INLINE_BYTES = 16_384
-"""Larger plans are bound on a thread, smaller ones at once: the hop costs as much as they do."""
 
 
 class Executions:
@@ -43,12 +41,7 @@ class Executions:
         recording.note(request)
         if request.operation_id in session.operations:
             raise _handle_error("OPERATION_ALREADY_EXISTS", request.operation_id, "Operation already exists.")
-        if size <= _PLANNED_INLINE_BYTES:
-            decided = self._planner.plan(session, request.plan)
-        else:
-            loop = asyncio.get_running_loop()
-            plan = recording.within_call(self._planner.plan)
-            decided = await loop.run_in_executor(self._threads, plan, session, request.plan)
+        decided = await planned(self._threads, size, self._planner.plan, session, request.plan)
         reattachable = any(option.reattach_options.reattachable for option in request.request_options)
         del request.request_options[:]
         operation = Operation(
@@ -66,15 +59,23 @@ class Executions:
 
     async def _forward(self, session: Session, operation: Operation, request: Any, decided: Forward) -> None:
         collected: list[Any] = []
+        schema: bytes | None = None
 
         async def keep(message: bytes) -> None:
+            nonlocal schema
             recording.answering()
             if decided.after is not None:
                 collected.append(proto.base.ExecutePlanResponse.FromString(message))
-            await operation.add(message, _KEPT_BYTES)
+            if schema is None and _is_schema_alone(message):
+                schema = message
+                return
+            await operation.add((schema or b"") + message, _KEPT_BYTES)
+            schema = b""
 
         with operation.finishing(), recording.operating():
             await self._upstream.stream(session, "ExecutePlan", request, decided.needs, keep)
+            if schema:
+                await operation.add(schema, _KEPT_BYTES)
             if operation.reattachable:  # engines say so only to whom they let reattach
                 await keep(_completed(session, operation))
             if decided.after is not None:
@@ -139,6 +140,17 @@ class Executions:
         )
         data: bytes = response.SerializeToString()
         return data
+
+
+def _is_schema_alone(message: bytes) -> bool:
+    """Whether a response tells the schema and no more: it goes along with the rows behind it.
+
+    By themselves, each costs the client a call to release it. Serialised messages one behind the other are one message.
+    """
+    if len(message) > proto.SAFE_BYTES:
+        return False
+    response = proto.base.ExecutePlanResponse.FromString(message)
+    return bool(response.HasField("schema")) and response.WhichOneof("response_type") is None
 
 
 def _end(session: Session, operation: Operation) -> None:

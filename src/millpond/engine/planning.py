@@ -3,13 +3,15 @@
 `Planner.plan` decides without touching the engine; what it returns is carried out by `gateway.py` on its event loop.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
-from millpond.engine import proto, wire
+from millpond.engine import proto, recording, wire
 from millpond.engine.binding import Binder, KeptTables
 from millpond.engine.catalog_calls import CatalogCalls
 from millpond.engine.changes import Changer
@@ -39,7 +41,9 @@ from millpond.engine.write_requests import write_of_v1, write_of_v2
 from millpond.engine.writes import Writer
 from millpond.journal import calls
 
+T = TypeVar("T")
 Responses = list[Any]
+_INLINE_BYTES = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +348,13 @@ class Planner:
                 call.session, statement, bound, absolute, call.needs, uses_temporary=uses_temporary
             )
         )
+
+
+async def planned(threads: Executor, size_bytes: int, work: Callable[..., T], *arguments: Any) -> T:
+    """The result of binding a plan, which happens on a thread if it is large: for a small one the hop costs as much."""
+    if size_bytes <= _INLINE_BYTES:
+        return work(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(threads, recording.within_call(work), *arguments)
 
 
 def refuse_unknown_fields(message: Any) -> None:

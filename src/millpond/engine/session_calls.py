@@ -6,12 +6,12 @@ from concurrent.futures import Executor
 from typing import Any
 from uuid import uuid4
 
-from millpond.engine import proto, recording, semantics
+from millpond.engine import proto, semantics
 from millpond.engine.commanding import Commands, check_settings
 from millpond.engine.engine_errors import without_paths
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.needs import Needs
-from millpond.engine.planning import Planner, refuse_unknown_fields
+from millpond.engine.planning import Planner, planned, refuse_unknown_fields
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
@@ -51,9 +51,7 @@ class SessionCalls:
         kind = request.WhichOneof("analyze")
         if kind is None:
             raise unsupported("This kind of analysis is not known to this gateway.")
-        needs = await asyncio.get_running_loop().run_in_executor(
-            self._threads, recording.within_call(self._bind), session, getattr(request, kind)
-        )
+        needs = await planned(self._threads, request.ByteSize(), self._bind, session, getattr(request, kind))
         if kind in {"semantic_hash", "same_semantics"}:
             return _comparison(session, request)
         data = await self._upstream.unary(session, "AnalyzePlan", request, needs)
