@@ -3,7 +3,8 @@
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bench.peers import bare_sail, cpu_s, millpond
 from bench.report import heading, line, median, row
 
 QUERIES = 200
+_TABLES = ("main.default.numbers", "numbers")
 ROWS = 16_000_000
 """Of 64 bytes each: 1 GB of Arrow."""
 
@@ -27,18 +29,26 @@ def main() -> None:
         bare_sail(Path(directory)) as bare,
         millpond(Path(directory) / "data") as ours,
     ):
-        through = SparkSession.builder.remote(ours.spark_remote).create()
-        direct = SparkSession.builder.remote(bare.spark_remote).create()
+        sides = tuple(_Side(SparkSession.builder.remote(peer.spark_remote).create(), peer.pid) for peer in (ours, bare))
+        through, direct = (side.spark for side in sides)
         _prepare(through, direct, directory)
-        _compare("range(1).collect()", lambda spark, _: spark.range(1).collect(), through, direct)
-        _compare("table, 1000 rows collected", lambda spark, t: spark.table(t).collect(), through, direct)
+        _compare("range(1).collect()", lambda spark, _: spark.range(1).collect(), sides)
+        _compare("table, 1000 rows collected", lambda spark, t: spark.table(t).collect(), sides)
+        _compare("SQL, 1000 rows collected", lambda spark, t: spark.sql(f"SELECT * FROM {t}").collect(), sides)
         _compare(
             "SQL with a filter and an aggregate",
             lambda spark, t: spark.sql(f"SELECT count(*), max(id) FROM {t} WHERE id > 10").collect(),
-            through,
-            direct,
+            sides,
         )
         _stream(through, direct, ours.pid, bare.pid)
+        for side in sides:
+            side.spark.stop()  # the client would try for minutes to tell a server that has ended
+
+
+@dataclass(frozen=True)
+class _Side:
+    spark: SparkSession
+    pid: int
 
 
 def _prepare(through: SparkSession, direct: SparkSession, directory: str) -> None:
@@ -47,18 +57,22 @@ def _prepare(through: SparkSession, direct: SparkSession, directory: str) -> Non
     direct.sql(f"CREATE TABLE numbers USING delta LOCATION '{directory}/bare'")
 
 
-def _compare(name: str, act: Callable[[SparkSession, str], Any], through: SparkSession, direct: SparkSession) -> None:
-    sides = ((through, "main.default.numbers"), (direct, "numbers"))
+def _compare(name: str, act: Callable[[SparkSession, str], Any], sides: Sequence[_Side]) -> None:
     times: tuple[list[float], list[float]] = ([], [])
-    for round_number in range(QUERIES + 10):
-        for (spark, table), kept in zip(sides, times, strict=True):
+    for side, table in zip(sides, _TABLES, strict=True):
+        for _ in range(10):
+            act(side.spark, table)
+    before = [cpu_s(side.pid) for side in sides]
+    for _ in range(QUERIES):
+        for side, table, kept in zip(sides, _TABLES, times, strict=True):
             began = time.perf_counter()
-            act(spark, table)
-            if round_number >= 10:
-                kept.append((time.perf_counter() - began) * 1000)
+            act(side.spark, table)
+            kept.append((time.perf_counter() - began) * 1000)
+    spent = [(cpu_s(side.pid) - at) * 1000 / QUERIES for side, at in zip(sides, before, strict=True)]
     ours, bare = median(times[0]), median(times[1])
     row(name, ours, bare, "ms")
     line("    added by the gateway", ours - bare, "ms", goal="goal < 5 ms")
+    row("    CPU of all server processes", *spent, "ms")
 
 
 def _stream(through: SparkSession, direct: SparkSession, our_pid: int, bare_pid: int) -> None:
