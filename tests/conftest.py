@@ -79,11 +79,10 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+def databases(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """Makes empty databases with our schema."""
-    made = Databases(tmp_path_factory.mktemp("template"), lambda: request.getfixturevalue("postgres_url"))
-    yield made
-    made.close()
+    with Databases(tmp_path_factory.mktemp("template"), postgres_url) as made:
+        yield made
 
 
 @pytest.fixture(params=BACKENDS)

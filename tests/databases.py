@@ -14,21 +14,15 @@ from tests.postgres import fresh_database
 BACKENDS = ("sqlite", "postgresql")
 
 
-class Databases:
-    """Makes databases of each kind; `prepare` has been at work in each."""
+class Databases(ExitStack):
+    """Makes databases of each kind, in which `prepare` has been at work, until it is closed."""
 
-    def __init__(
-        self, directory: Path, find_server: Callable[[], str], prepare: Callable[[Database], None] = ensure_schema
-    ) -> None:
+    def __init__(self, directory: Path, postgres_url: str, prepare: Callable[[Database], None] = ensure_schema) -> None:
+        super().__init__()
         self._directory = directory
-        self._find_server = find_server
+        self._postgres_url = postgres_url
         self._prepare = prepare
         self._templates: dict[str, str] = {}
-        self._stack = ExitStack()
-
-    def close(self) -> None:
-        """Drop what was copied."""
-        self._stack.close()
 
     @contextmanager
     def new(self, backend: str, directory: Path) -> Iterator[Database]:
@@ -44,11 +38,11 @@ class Databases:
         template = self._templates[backend]
         if backend == "sqlite":
             return _sqlite(shutil.copy(template, directory / "millpond.db"))
-        return stack.enter_context(fresh_database(self._find_server(), template=template))
+        return stack.enter_context(fresh_database(self._postgres_url, template=template))
 
     def _new_template(self, backend: str) -> str:
         path = self._directory / "template.db"
-        url = _sqlite(path) if backend == "sqlite" else self._stack.enter_context(fresh_database(self._find_server()))
+        url = _sqlite(path) if backend == "sqlite" else self.enter_context(fresh_database(self._postgres_url))
         database = Database(url)
         self._prepare(database)
         database.dispose()

@@ -51,11 +51,10 @@ def _prepare(database: Database) -> None:
 
 
 @pytest.fixture(scope="session")
-def tracking_databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+def tracking_databases(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """Makes databases that have MLflow's tables too."""
-    made = Databases(tmp_path_factory.mktemp("tracking"), lambda: request.getfixturevalue("postgres_url"), _prepare)
-    yield made
-    made.close()
+    with Databases(tmp_path_factory.mktemp("tracking"), postgres_url, _prepare) as made:
+        yield made
 
 
 @pytest.fixture(params=BACKENDS)
