@@ -175,3 +175,25 @@ def test_schema_evolution_works_in_sql_too(spark: Any) -> None:
               "WHEN MATCHED THEN UPDATE SET *")  # fmt: skip
     assert rows(spark)[1:3] == [(1, "old", None), (2, "new", 4)]
     assert [column.name for column in spark.catalog.listColumns("target")] == ["id", "s", "extra"]
+
+
+HOSTILE = ("it's", "a\\", "a\\' OR true --", "`x` ? :name", "größe\n", "'; DROP TABLE t; --")
+
+
+def test_values_are_given_as_parameters_to_update_delete_and_merge(spark: Any) -> None:
+    """By name and in order, whatever they hold; what only looks like a parameter is left alone."""
+    spark.createDataFrame([(1, "x"), (2, ":name"), (3, "z")], "id long, name string").write.saveAsTable("given")
+    for value in HOSTILE:
+        spark.sql("UPDATE given SET name = :name WHERE id = :id", args={"name": value, "id": 1})
+        assert spark.table("given").filter("id = 1").first()["name"] == value
+    spark.sql("DELETE FROM given WHERE id = ? AND name = ':name' -- ? and :none", args=[2])
+    spark.sql(
+        "MERGE INTO given t USING (SELECT :id AS id) s ON t.id = s.id WHEN MATCHED AND t.id > :least THEN DELETE "
+        "WHEN NOT MATCHED THEN INSERT (id, name) VALUES (s.id, :name)",
+        args={"id": 9, "least": 1, "name": "new"},
+    )
+    assert [tuple(row) for row in spark.table("given").orderBy("id").collect()] == [
+        (1, HOSTILE[-1]), (3, "z"), (9, "new"),
+    ]  # fmt: skip
+    with pytest.raises(AnalysisException, match=r"UNBOUND_SQL_PARAMETER.*nobody"):
+        spark.sql("DELETE FROM given WHERE id = :nobody", args={"id": 1})

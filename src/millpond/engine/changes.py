@@ -12,6 +12,7 @@ from millpond.engine.authorship import MARK, USER_METADATA_SETTING, Author, Note
 from millpond.engine.binding import Binder
 from millpond.engine.merging import Merge
 from millpond.engine.needs import Needs
+from millpond.engine.parameters import value_edits
 from millpond.engine.queries import Query, TableSite
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
@@ -84,15 +85,14 @@ class Changer:
         made.CopyFrom(source)
         names = binder.bind_arguments(made)
         alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
-        signed = note.beside(query.condition, "WHERE")
-        text, references = binder.splice_change(query, site, f"delta.{quote(location)}{alias}", names, signed)
+        edits = [*value_edits(_sql_of(made), query.parameters), *note.beside(query.condition, "WHERE")]
+        text, references = binder.splice_change(query, site, f"delta.{quote(location)}{alias}", names, edits)
         if references and made.WhichOneof("rel_type") != "with_relations":
             inner = proto.relations.Relation()
             inner.CopyFrom(made)
             made.Clear()
             made.with_relations.root.CopyFrom(inner)
-        root = made.with_relations.root if made.WhichOneof("rel_type") == "with_relations" else made
-        root.sql.query = text
+        _sql_of(made).query = text
         if references:
             made.with_relations.references.extend(references)
         return command, self._open(location).version()
@@ -113,6 +113,11 @@ class Changer:
         metrics: dict[str, Any] = ours.get("operationMetrics") or {}
         counts = {name: sum(int(metrics.get(key, 0)) for key in keys) for name, keys in _COUNTS[kind].items()}
         return pa.table({name: [count] for name, count in counts.items()})
+
+
+def _sql_of(relation: Any) -> Any:
+    """The SQL of a command's relation, which may stand inside one that brings references."""
+    return (relation.with_relations.root if relation.WhichOneof("rel_type") == "with_relations" else relation).sql
 
 
 def _is_of(commit: dict[str, Any], note: Note, kind: str) -> bool:

@@ -18,6 +18,7 @@ from sqlglot.errors import TokenError
 
 from millpond.engine.conditions import condition_span
 from millpond.engine.errors import AnalysisError, syntax_error, unsupported
+from millpond.engine.parameters import ParameterSite, parameter_sites
 
 _DIALECT = Databricks()
 _MAX_TEXT = 1_000_000
@@ -108,6 +109,8 @@ class Query:
     """Functions that stand where a table may, other than TABLE_FUNCTIONS: the user's own, or to be refused."""
     condition: tuple[int, int] = (0, 0)
     """Of what changes a table: where the condition of WHERE or ON stands, or would stand if empty."""
+    parameters: tuple[ParameterSite, ...] = ()
+    """Of what changes a table."""
     with_schema_evolution: bool = False
 
 
@@ -199,6 +202,7 @@ def _describe(text: str, tokens: list[Any], tree: exp.Expression) -> Query:
         cte_names=frozenset(cte.alias.lower() for cte in tree.find_all(exp.CTE)),
         table_functions=frozenset(functions) - TABLE_FUNCTIONS,
         condition=(0, 0) if kind == "query" else condition_span(kind, tokens),
+        parameters=() if kind == "query" else parameter_sites(tokens),
         with_schema_evolution=_EVOLUTION.match(text) is not None,
     )
 
