@@ -11,9 +11,10 @@ from millpond.catalog.domain import ObjectName
 from millpond.serving.openapi import InputField, ModelInput
 from millpond.ui import urls
 from millpond.ui.formats import duration_text, metric_text, size_text
+from millpond.ui.grid import grid_rows
 from millpond.ui.model_files import example_request
 from millpond.ui.pages.serving import split_traceback
-from millpond.ui.pages.tables import _rows, metrics_text, parameters_text
+from millpond.ui.pages.tables import metrics_text, parameters_text
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_metrics_have_five_digits_that_matter(value: float, text: str) -> None:
 
 
 def test_names_of_users_never_become_keys_of_the_grid() -> None:
-    sample = _rows(pa.table({":onclick": ["alert(1)"], "a.b": [1], "a": ["x"]}))
+    sample = grid_rows(pa.table({":onclick": ["alert(1)"], "a.b": [1], "a": ["x"]}))
     assert sample.names == (":onclick", "a.b", "a")
     assert sample.rows == [{"c0": "alert(1)", "c1": 1, "c2": "x"}]
 
@@ -50,7 +51,7 @@ def test_values_that_json_or_javascript_would_spoil_become_text() -> None:
         "exact": [Decimal("1.10")], "bytes": [b"\x00\xff"], "nested": [{"a": [1]}],
         "none": pa.array([None], pa.int64()), "truth": [True],
     })  # fmt: skip
-    row = _rows(table).rows[0]
+    row = grid_rows(table).rows[0]
     assert json.loads(json.dumps(row)) == row
     assert list(row.values()) == [
         str(2**60), "nan", "2026-01-02 03:00:00+00:00", "2026-01-02", "1.10", "0x00ff", '{"a": [1]}', None, True,
