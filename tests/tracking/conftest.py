@@ -58,14 +58,18 @@ def tracking_databases(postgres_url: str, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(params=BACKENDS)
-def ours(
-    request: pytest.FixtureRequest, tracking_databases: Databases, tmp_path: Path, asker: Callable[[], Principal]
-) -> Iterator[OwnedTrackingStore]:
-    """Our tracking store."""
+def database(request: pytest.FixtureRequest, tracking_databases: Databases, tmp_path: Path) -> Iterator[Database]:
+    """An empty database with MLflow's tables beside ours, once on SQLite and once on PostgreSQL."""
     with tracking_databases.new(request.param, tmp_path) as database:
-        own = mlflow_database(database)
-        yield OwnedTrackingStore(own, asker)
-        own.dispose()
+        yield database
+
+
+@pytest.fixture
+def ours(database: Database, asker: Callable[[], Principal]) -> Iterator[OwnedTrackingStore]:
+    """Our tracking store."""
+    own = mlflow_database(database)
+    yield OwnedTrackingStore(own, asker)
+    own.dispose()
 
 
 @pytest.fixture

@@ -12,7 +12,15 @@ from sqlalchemy import Engine, create_engine, inspect, text
 
 from millpond.kernel.database import Database, driver_url
 from millpond.tracking import mlflow_schema
+from tests.databases import BACKENDS, Databases
 from tests.postgres import fresh_database
+
+
+@pytest.fixture(params=BACKENDS)
+def database(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind, without MLflow's tables."""
+    with databases.new(request.param, tmp_path) as database:
+        yield database
 
 
 @contextmanager
