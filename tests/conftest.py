@@ -71,6 +71,15 @@ def pytest_sessionfinish() -> None:
         core.SparkConnectClient._cleanup_ml_cache = lambda _client: None
 
 
+@pytest.fixture(autouse=True)
+def _leaves_the_process_as_it_was() -> Iterator[None]:
+    """Fails a test that leaves its environment or working directory to the next one."""
+    directory, before = os.getcwd(), dict(os.environ)
+    yield
+    changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith("PYTEST_")}
+    assert (changed, os.getcwd()) == (set(), directory)
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server in which we may create databases."""

@@ -19,6 +19,9 @@ with warnings.catch_warnings():
     import mlflow.sklearn
 
 
+SET_BY_CLIENT = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+
+
 @contextmanager
 def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient]:
     """The client with a user's token (the administrator's by default), as the environment would give it."""
@@ -26,9 +29,9 @@ def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_TOKEN", token or server.token)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        patch.setenv("MLFLOW_REGISTRY_URI", "")  # the client sets it; it goes again with the patch
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+        for name in SET_BY_CLIENT:
+            patch.setenv(name, "")  # so that it goes again with the patch
+            patch.delenv(name)
         patch.setattr(fluent, "_active_experiment_id", None)
         mlflow.set_tracking_uri(server.url)
         mlflow.set_registry_uri(server.url)

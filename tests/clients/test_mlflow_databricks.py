@@ -14,10 +14,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are n
 
 
 @pytest.fixture
-def client(any_server: Server, monkeypatch: pytest.MonkeyPatch):
-    with signed_in(any_server):
-        monkeypatch.setenv("DATABRICKS_HOST", any_server.url)
-        monkeypatch.setenv("DATABRICKS_TOKEN", any_server.token)
+def client(any_server: Server):
+    with signed_in(any_server), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABRICKS_HOST", any_server.url)
+        patch.setenv("DATABRICKS_TOKEN", any_server.token)
         mlflow.set_tracking_uri("databricks")
         mlflow.set_registry_uri("databricks")
         yield MlflowClient("databricks", "databricks")

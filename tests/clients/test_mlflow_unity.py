@@ -35,13 +35,13 @@ def constant(value: int) -> mlflow.pyfunc.PythonModel:
 
 
 @pytest.fixture
-def client(any_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+def client(any_server: Server) -> Iterator[MlflowClient]:
     """As a user of Databricks has it: a host, a token, and nothing said of a registry."""
-    with signed_in(any_server):
-        monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
-        monkeypatch.delenv("MLFLOW_REGISTRY_URI")
-        monkeypatch.setenv("DATABRICKS_HOST", any_server.url)
-        monkeypatch.setenv("DATABRICKS_TOKEN", any_server.token)
+    with signed_in(any_server), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_TOKEN")
+        patch.delenv("MLFLOW_REGISTRY_URI")
+        patch.setenv("DATABRICKS_HOST", any_server.url)
+        patch.setenv("DATABRICKS_TOKEN", any_server.token)
         mlflow.set_registry_uri(None)
         mlflow.set_tracking_uri("databricks")
         mlflow.set_experiment(f"/Users/{any_server.user}/{uuid.uuid4().hex}")

@@ -29,11 +29,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def client(any_server: Server, monkeypatch: pytest.MonkeyPatch, runs: str) -> Iterator[MlflowClient]:
+def client(any_server: Server, runs: str) -> Iterator[MlflowClient]:
     """Runs on the client's own disk, models in Millpond."""
-    with signed_in(any_server):
-        monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
-        monkeypatch.setenv("MLFLOW_UC_OSS_TOKEN", any_server.token)
+    with signed_in(any_server), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_TOKEN")
+        patch.setenv("MLFLOW_UC_OSS_TOKEN", any_server.token)
         mlflow.set_tracking_uri(runs)
         mlflow.set_registry_uri(f"uc:{any_server.url}")
         yield MlflowClient()

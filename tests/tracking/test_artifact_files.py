@@ -44,8 +44,9 @@ def files(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """An empty root."""
     if request.param == "disk":
         return LocalFiles(tmp_path)
-    monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL", raising=False)  # restored after `_artifact_files` has set it
-    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    for name in ("MLFLOW_S3_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "")  # so that it goes again, which `_artifact_files` sets
+        monkeypatch.delenv(name)
     found, _repository = _artifact_files(f"s3://pond/{tmp_path.name}/artifacts", request.getfixturevalue("bucket"))
     return found
 
