@@ -91,7 +91,7 @@ def test_only_administrators_find_it(spark: SparkSession, gateway: RunningGatewa
         other.sql("DESCRIBE HISTORY system.access.audit").collect()
     with pytest.raises(AnalysisException, match="INSUFFICIENT_PERMISSIONS"):
         other.read.format("delta").load(place).collect()
-    assert other.sql("SHOW SCHEMAS IN system").collect() == []
+    assert [row[0] for row in other.sql("SHOW SCHEMAS IN system").collect()] == ["information_schema"]
     other.stop()
 
 
@@ -106,6 +106,11 @@ def test_only_administrators_find_it(spark: SparkSession, gateway: RunningGatewa
         "DROP TABLE system.access.audit",
         "DROP SCHEMA system.access CASCADE",
         "CREATE TABLE system.access.mine (a INT)",
+        "ALTER TABLE system.access.audit SET TBLPROPERTIES ('delta.appendOnly' = 'true')",
+        "ALTER TABLE system.access.audit ADD COLUMN mine INT",
+        "ALTER TABLE system.access.audit ADD CONSTRAINT none CHECK (1 = 0)",
+        "COMMENT ON TABLE system.access.audit IS 'mine'",
+        "CREATE OR REPLACE TABLE system.access.audit (a INT)",
     ],
 )
 def test_nobody_changes_it(spark: SparkSession, statement: str) -> None:
@@ -114,6 +119,12 @@ def test_nobody_changes_it(spark: SparkSession, statement: str) -> None:
     with pytest.raises(AnalysisException, match=r"kept by the server|built in"):
         spark.sql(statement).collect()
     assert spark.table("system.access.audit").count() >= before
+
+
+def test_no_command_leaves_a_commit_in_it(spark: SparkSession) -> None:
+    """Whatever is refused is refused before the Delta log has it."""
+    authors = {row.userName for row in spark.sql("DESCRIBE HISTORY system.access.audit").collect()}
+    assert authors <= {"system", None}
 
 
 class Numbers:

@@ -80,8 +80,8 @@ class Act(Enum):
     """Change its definition, owner or rights, or delete it."""
 
 
-CONTENT_ACTS = frozenset(act for act in Act if act is Act.WRITE or act.name.startswith("CREATE_"))
-"""The acts that change what a securable holds."""
+CONTENT_ACTS = frozenset(act for act in Act if act in {Act.WRITE, Act.ALTER} or act.name.startswith("CREATE_"))
+"""The acts that change what a securable holds, and in which form."""
 
 P = Privilege
 Held = frozenset[Privilege]

@@ -49,9 +49,10 @@ def alter_table(command: AlterTable, context: CommandContext) -> pa.Table:
             return nothing()
         if is_view or table.data_source_format != "DELTA":
             return _alter_catalog_only(context, table, action)
-    # a key or check binds who writes and other tables, so it is for who manages the table
-    act = Act.MANAGE if isinstance(action, AddConstraint | DropConstraint) else Act.ALTER
-    target = delta_target(context, command.table, act, operation="ALTER TABLE")
+    target = delta_target(context, command.table, Act.ALTER, operation="ALTER TABLE")
+    if target.table is not None and isinstance(action, AddConstraint | DropConstraint):
+        # a key or check binds who writes and other tables, so it is for who manages the table
+        require(context.principal, Act.MANAGE, target.table.securable)
     handler: Callable[[CommandContext, Target, Any], None] | None = _ACTIONS.get(type(action))
     if handler is None:
         raise unsupported("This ALTER TABLE needs a table of the catalog, not a path.")

@@ -130,7 +130,8 @@ def _shape(columns: Iterable[Field]) -> list[tuple[str, object]]:
 def _replace(context: CommandContext, command: CreateTable, existing: Table, new: delta.NewTable) -> pa.Table:
     """CREATE OR REPLACE: the next version of the table that is there; its history stays."""
     refuse_view(existing, "CREATE OR REPLACE TABLE")
-    require(context.principal, Act.MANAGE, existing.securable)
+    for act in (Act.ALTER, Act.MANAGE):
+        require(context.principal, act, existing.securable)
     if existing.data_source_format != "DELTA" or command.location not in (None, existing.storage_location):
         raise unsupported(f"CREATE OR REPLACE with another location or format; drop {existing.name} first.")
     if not new.fields:
