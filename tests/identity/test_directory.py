@@ -64,7 +64,7 @@ HOSTILE_NAMES = [
 ]  # fmt: skip
 DECEIVING_NAMES = [
     "", " ", "a\0b", "a\nb", "x\u200by", "\u202eadmin", "a" * 256, "ﷺ" * 20, " padded", "a/b", "a\\b", "..", "system",
-    "SYSTEM", "\ud800",
+    "SYSTEM", "System user", "SYSTEM USER", "\ud800",
 ]  # fmt: skip
 
 

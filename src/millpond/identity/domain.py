@@ -15,7 +15,8 @@ USERS = "users"
 """The built-in group of everybody; nobody can be added or removed."""
 BUILT_IN_GROUPS = frozenset({ADMINS, USERS})
 
-_RESERVED_NAMES = frozenset({"system", ".", ".."})
+_RESERVED_NAMES = frozenset({"system", "system user", ".", ".."})
+"""`System user` owns what exists from the start: whoever had the name would own it too."""
 _MAX_NAME = 255
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # control, invisible, surrogate, unassigned
 
