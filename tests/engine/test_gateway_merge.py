@@ -11,6 +11,10 @@ from pyspark.errors.exceptions.base import PySparkException
 from pyspark.sql import functions as F
 from tests.engine.gateways import RunningGateway
 
+from millpond.engine import proto
+from millpond.engine.errors import UnsupportedError
+from millpond.engine.literals import literal_text
+
 USER = "merger@example.com"
 
 
@@ -160,6 +164,22 @@ def test_two_source_rows_for_one_of_the_target_are_refused(spark: Any) -> None:
     twice = source(spark).union(source(spark)).alias("source")
     with pytest.raises(PySparkException, match="MERGE_CARDINALITY_VIOLATION"):
         twice.mergeInto("target", F.expr("target.id = source.id")).whenMatched().updateAll().merge()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"decimal": {"value": "1E+999999999"}},
+        {"decimal": {"value": "NaN"}},
+        {"decimal": {"value": "1); DROP"}},
+        {"date": 2**31 - 1},
+        {"timestamp_ntz": 2**63 - 1},
+    ],
+)
+def test_a_value_that_no_column_holds_is_refused(value: dict[str, Any]) -> None:
+    """Before it is written out, which would cost the memory of everybody's gateway."""
+    with pytest.raises(UnsupportedError, match="no column holds"):
+        literal_text(proto.expressions.Expression.Literal(**value))
 
 
 def test_an_interval_is_a_value_too(spark: Any) -> None:

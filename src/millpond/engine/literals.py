@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from millpond.engine.errors import unsupported
+from millpond.engine.errors import UnsupportedError, unsupported
 from millpond.engine.shaping import delta_type, sql_type
+from millpond.engine.syntax.columns import MAX_PRECISION
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -17,11 +18,18 @@ def literal_text(literal: Any) -> str:
     write = _WRITERS.get(kind)
     if write is None:
         raise unsupported(f"A literal of kind {kind} here; put it into a column of the DataFrame first.")
-    return write(getattr(literal, kind))
+    try:
+        return write(getattr(literal, kind))
+    except OverflowError as error:
+        raise _beyond(str(kind)) from error
 
 
 def string_text(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _beyond(kind: str) -> UnsupportedError:
+    return unsupported(f"A literal of kind {kind} that no column holds.")
 
 
 def type_text(data_type: Any) -> str:
@@ -33,10 +41,20 @@ def _null(data_type: Any) -> str:
 
 
 def _decimal(value: Any) -> str:
-    """Clients send DECIMAL(10,0) whatever the value; Spark takes as many digits as there are, too."""
-    number = Decimal(value.value)
-    scale = max(value.scale, -int(number.as_tuple().exponent))
-    precision = max(value.precision, len(number.as_tuple().digits), scale)
+    """Clients send DECIMAL(10,0) whatever the value; Spark takes as many digits as there are, too.
+
+    A short text may stand for a thousand million digits, so they are counted before they are written."""
+    try:
+        number = Decimal(value.value)
+    except InvalidOperation as error:
+        raise _beyond("decimal") from error
+    if not number.is_finite():
+        raise _beyond("decimal")
+    digits, exponent = len(number.as_tuple().digits), int(number.as_tuple().exponent)
+    scale = max(value.scale, -exponent)
+    precision = max(value.precision, digits, digits + exponent, scale)
+    if precision > MAX_PRECISION:
+        raise _beyond("decimal")
     return f"CAST('{number:f}' AS DECIMAL({precision},{scale}))"
 
 
