@@ -18,7 +18,8 @@ from millpond.audit.drain import Drain
 from millpond.audit.service import AuditService
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
-from millpond.catalog.service import open_catalog, rename_owner
+from millpond.catalog.service import open_catalog
+from millpond.catalog.service import rename_owner as rename_owner_in_catalog
 from millpond.catalog.work import Janitor
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
@@ -52,6 +53,7 @@ from millpond.serving.runtime import ServingRuntime
 from millpond.serving.variables import Variables
 from millpond.sql import routes as sql_routes
 from millpond.sql.room import SqlRoom, open_sql
+from millpond.sql.room import rename_owner as rename_owner_of_queries
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
 from millpond.tracking.model_files import VersionFiles
@@ -85,7 +87,7 @@ def build_app(settings: Settings) -> Application:
     signer = Signer(signing_key)
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
-    directory = DirectoryService(database, group_renamed=[rename_owner])
+    directory = DirectoryService(database, group_renamed=[rename_owner_in_catalog, rename_owner_of_queries])
     federation = open_federation(database, identity, directory, settings.oidc, key=signing_key)
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)

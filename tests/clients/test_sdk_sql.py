@@ -22,6 +22,7 @@ from databricks.sdk.errors import (
     PermissionDenied,
     ResourceAlreadyExists,
 )
+from databricks.sdk.service import iam
 from databricks.sdk.service import sql as api
 from databricks.sdk.service.sql import StatementParameterListItem as Parameter
 
@@ -454,6 +455,20 @@ def test_saved_queries_are_listed_in_pages_and_can_be_given_away(
     assert mallory.queries.get(made[0].id).owner_user_name == heir
     with pytest.raises(NotFound):
         alice.queries.get(made[0].id)
+
+
+def test_a_renamed_group_keeps_its_queries(admin: WorkspaceClient, alice: WorkspaceClient) -> None:
+    """Else they would be those of whichever group gets the old name next."""
+    old, new = (f"{name}-{uuid.uuid4().hex[:6]}" for name in ("team", "crew"))
+    member = iam.ComplexValue(value=alice.current_user.me().id)
+    group = admin.groups.create(display_name=old, members=[member])
+    made = admin.queries.create(query=api.CreateQueryRequestQuery(display_name="ours"))
+    admin.queries.update(made.id, "owner_user_name", query=api.UpdateQueryRequestQuery(owner_user_name=old))
+    rename = iam.Patch(op=iam.PatchOp.REPLACE, path="displayName", value=new)
+    admin.groups.patch(
+        group.id or "", operations=[rename], schemas=[iam.PatchSchema.URN_IETF_PARAMS_SCIM_API_MESSAGES_2_0_PATCH_OP]
+    )
+    assert alice.queries.get(made.id).owner_user_name == new
 
 
 def test_the_history_tells_who_ran_what_and_how_it_went(

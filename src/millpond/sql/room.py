@@ -14,7 +14,10 @@ from millpond.sql.results import ResultStore, Room
 from millpond.sql.runtime import Runtime
 from millpond.sql.sessions import Sessions
 from millpond.sql.statements import StatementService
+from millpond.sql.store.queries import rename_owner
 from millpond.sql.warehouses import WarehouseService
+
+__all__ = ["SqlRoom", "open_sql", "rename_owner"]
 
 
 @dataclass(frozen=True, kw_only=True)

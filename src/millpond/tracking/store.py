@@ -36,11 +36,6 @@ def rename_owned(connection: Connection, kind: Owned, object_id: str, new_id: st
     )
 
 
-def rename_owner(connection: Connection, name: str, new_name: str) -> None:
-    """An owner (a group) has another name now."""
-    connection.execute(update(owners).where(owners.c.owner == name).values(owner=new_name))
-
-
 def forget_owner(connection: Connection, kind: Owned, object_id: str) -> None:
     """The object is gone."""
     connection.execute(delete(owners).where(owners.c.kind == kind.value, owners.c.object_id == object_id))

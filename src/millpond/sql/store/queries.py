@@ -60,6 +60,11 @@ def change(connection: Connection, query: SavedQuery) -> None:
     connection.execute(update(queries).where(queries.c.id == query.id).values(**_values(query)))
 
 
+def rename_owner(connection: Connection, old: str, new: str) -> None:
+    """Let what one name owns be owned by another, as when a group is renamed."""
+    connection.execute(update(queries).where(queries.c.owner == old).values(owner=new))
+
+
 def purge(connection: Connection, before: datetime) -> int:
     """Forget what was put into the trash before a time; how many."""
     old = delete(queries).where(queries.c.trashed.is_(True), queries.c.updated_at < before)
