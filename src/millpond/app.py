@@ -132,21 +132,27 @@ def build_app(settings: Settings) -> Application:
         serving_routes.router(serving.service, base_url=settings.base_url),
     )
     leveled = (*tracking_permissions.permission_types(), *serving.service.permission_types())
+    audit = AuditService(database)
     finders = catalog.finders() | {each.path: each.finding for each in leveled}
     join(
         app,
         permissions_router(PermissionService(database, leveled)),
         access_router(catalog.grants, finders),
-        audit_routes.router(AuditService(database), workspace_id=directory.workspace_id()),
+        audit_routes.router(audit, workspace_id=directory.workspace_id()),
         secrets_routes.router(secrets),
         sql_routes.router(sql, identity, public_url=settings.public_url),
     )
     pages = Services(
         identity=identity,
+        directory=directory,
+        audit=audit,
+        secrets=secrets,
         catalog=catalog,
+        finders=finders,
         files=files,
         tables=TableReader(catalog, gateway, settings.s3.variables),
         tracking=Tracking(lambda: mlflow.stores),
+        models=models,
         model_files=versions,
         serving=serving.service,
         sql=sql,

@@ -16,6 +16,8 @@ PAGES = [
     "/catalog/shop/silver/volumes/raw", "/experiments", "/experiments/1", "/models",
     "/models/shop.silver.churn", "/serving", "/serving/churn", "/serving/churn?tab=try",
     "/serving/churn?tab=code", "/search?q=churn", "/connect",
+    "/catalog/shop?tab=permissions", "/catalog/shop/silver/tables/customers?tab=permissions&who=bob&privilege=SELECT",
+    "/models/shop.silver.churn?tab=permissions", "/serving/churn?tab=permissions", "/experiments/1?tab=permissions",
     "/sql", "/sql?tab=queries", "/sql?tab=history",
 ]  # fmt: skip
 

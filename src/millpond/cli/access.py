@@ -11,6 +11,7 @@ import click
 
 from millpond.cli.connect import connection_of
 from millpond.cli.server import data_dir_option
+from millpond.identity.wire.sentences import sentences
 from millpond.kernel.errors import InvalidArgument, NotFound, Unavailable
 
 _KINDS = {1: ("catalog",), 2: ("schema",), 3: ("table", "volume", "function", "model")}
@@ -31,7 +32,7 @@ def access() -> None:
 def explain(user: str, privilege: str, object_name: str, kind: str | None, as_json: bool, data_dir: Path) -> None:
     """Say whether USER has PRIVILEGE on OBJECT, and by what, or what is missing; exit code 2 for a no."""
     told = _ask(data_dir, user, privilege, object_name, kind)
-    click.echo(json.dumps(told, indent=2) if as_json else "\n".join(_sentences(told)))
+    click.echo(json.dumps(told, indent=2) if as_json else "\n".join(sentences(told)))
     if not told["allowed"]:
         raise SystemExit(2)
 
@@ -60,33 +61,3 @@ def _get(data_dir: Path, path: str) -> dict[str, Any]:
         raise (NotFound if error.code == 404 else InvalidArgument)(message) from error
     except urllib.error.URLError as error:
         raise Unavailable(f"The server at {state.url} does not answer: {error.reason}.") from error
-
-
-def _sentences(told: dict[str, Any]) -> list[str]:
-    what = f"{_words(told['privilege'])} on {told['securable_type']} {told['name']}"
-    if not told["allowed"]:
-        return [f"No: {told['principal']} may not use {what}.", *map(_missing, told["missing"])]
-    return [f"Yes: {told['principal']} has {what}.", *(_reason(each, told["principal"]) for each in told["reasons"])]
-
-
-def _missing(lack: dict[str, Any]) -> str:
-    places = " or ".join(f"{place['securable_type']} {place['name']}" for place in lack["grantable_on"])
-    return f"  missing: {_words(lack['privilege'])}, to be granted on {places}"
-
-
-def _reason(reason: dict[str, Any], user: str) -> str:
-    place = f"{reason['securable_type']} {reason['name']}"
-    via = "" if reason["principal"] == user else f", through group {reason['principal']}"
-    match reason["by"]:
-        case "administrator":
-            return "  as an administrator"
-        case "ownership":
-            return f"  by owning {place}{via}"
-        case "everybody":
-            return f"  because {place} is for everybody signed in"
-        case _:
-            return f"  by the grant of {_words(reason['privilege'])} on {place}{via}"
-
-
-def _words(privilege: str) -> str:
-    return privilege if privilege.startswith("CAN_") else privilege.replace("_", " ")

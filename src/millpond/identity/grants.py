@@ -122,6 +122,13 @@ class GrantService:
             rows = [(row, on) for row, on in rows if row.grantee in mine]
         return _by_grantee([(row, on) for row, on in rows if wanted in {None, row.grantee_id}])
 
+    def securable(self, principal: Principal, find: Find) -> Securable:
+        """What is found, for who may see it. Raises NotFound."""
+        with self._database.read() as connection:
+            securable = find(connection)[0]
+        require_visible(principal, securable)
+        return securable
+
     def change(self, principal: Principal, find: Find, changes: Sequence[Change]) -> None:
         """Grant and revoke, all or nothing.
 

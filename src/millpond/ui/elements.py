@@ -4,7 +4,8 @@ Texts are always set as text nodes and attributes as values, so a name with mark
 attributes are ours alone: NiceGUI evaluates a property whose name starts with a colon.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -182,7 +183,10 @@ def page_header(
     return actions
 
 
-def facts(items: Sequence[tuple[str, "Cell | str | None"]]) -> Element:
+Facts = Sequence[tuple[str, "Cell | str | None"]]
+
+
+def facts(items: Facts) -> Element:
     """Names and values; those without a value are left out."""
     with el("dl", cls="mp-facts") as element:
         for name, value in items:
@@ -276,6 +280,17 @@ class DataTable(Element, component="components/data_table.js"):
         ]
 
 
+@contextmanager
+def table(label: str, heads: Sequence[str]) -> Iterator[None]:
+    """A table with controls in it, drawn here row by row, as a context; a `DataTable` costs the server much less."""
+    with el("div", cls="mp-table-frame", role="region", aria_label=label, tabindex="0"), el("table", cls="mp-table"):
+        with el("thead"), el("tr"):
+            for head in heads:
+                el("th", head, scope="col")
+        with el("tbody"):
+            yield
+
+
 def pager(*, next_href: str | None, first_href: str | None, text: str = "") -> None:
     """Links to the next page of a list and back to its start."""
     if next_href is None and first_href is None:
@@ -314,14 +329,17 @@ class TextField:
     """A native input or text area; `value` is what it holds as far as the server has heard."""
 
     def __init__(
-        self, *, label: str, value: str = "", placeholder: str = "", lines: int = 1, **attributes: Any
-    ) -> None:
+        self, *, label: str, value: str = "", placeholder: str = "", lines: int = 1, secret: bool = False,
+        **attributes: Any,
+    ) -> None:  # fmt: skip
+        """With `secret`, what is typed is not shown, and no password manager offers what it knows."""
         self.value = value
         kind: dict[str, Any] = {"rows": str(lines), "maxlength": _LONGEST_TEXT} if lines > 1 else {"type": "text"}
+        kind |= {"autocomplete": "new-password", "type": "password"} if secret else {"autocomplete": "off"}
         tag = "textarea" if lines > 1 else "input"
         self.element = el(
             tag, cls="mp-input", aria_label=label, placeholder=placeholder, value=value, spellcheck="false",
-            autocomplete="off", **kind, **attributes,
+            **kind, **attributes,
         )  # fmt: skip
         # a long text travels once, when its field is left (a click on a button leaves it first), not with each key
         event = "change" if lines > 1 else "input"
@@ -344,6 +362,31 @@ class SelectField:
 
     def _heard(self, event: Any) -> None:
         self.value = str(event.args)
+
+
+class CheckField:
+    """A native check box with its label; `checked` is as far as the server has heard."""
+
+    def __init__(self, label: str) -> None:
+        self.checked = False
+        with el("label", cls="mp-check"):
+            self.element = el("input", type="checkbox")
+            el("span", label)
+        self.element.on("change", self._heard, js_handler="(event) => emit(event.target.checked)")
+
+    def _heard(self, event: Any) -> None:
+        self.checked = bool(event.args)
+
+
+def chip(text: str, remove: Callable[..., Any] | None, label: str, *, tone: Tone = "accent") -> None:
+    """A badge with a button that removes what it stands for; a plain badge when it cannot be removed."""
+    if remove is None:
+        badge(text, tone)
+        return
+    with el("span", cls=f"mp-badge mp-{tone} mp-chip"):
+        el("span", text)
+        with el("button", type="button", aria_label=label, title=label).on("click", remove, args=[]):
+            icon("close")
 
 
 def skeleton(lines: int = 6) -> Element:

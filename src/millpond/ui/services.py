@@ -1,19 +1,25 @@
 """What pages are given: the services of the rooms below, and the addresses that clients use."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from millpond.audit.service import AuditService
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.engine.reader import TableReader
+from millpond.identity.directory import DirectoryService
 from millpond.identity.federation import Federation
+from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
+from millpond.secrets.service import SecretsService
 from millpond.serving.service import ServingService
 from millpond.sql.room import SqlRoom
 from millpond.tracking.model_files import VersionFiles
+from millpond.tracking.service import ModelService
 from millpond.ui.preferences import Preferences
 from millpond.ui.tracking import Tracking
 
@@ -48,10 +54,16 @@ class Services:
     """The rooms as pages see them."""
 
     identity: IdentityService
+    directory: DirectoryService
+    audit: AuditService
+    secrets: SecretsService
     catalog: CatalogService
+    finders: Mapping[str, Callable[[str], Find]]
+    """For each type of object that has grants, how one of a name or id is found."""
     files: Files
     tables: TableReader
     tracking: Tracking
+    models: ModelService
     model_files: VersionFiles
     serving: ServingService
     sql: SqlRoom

@@ -1,1 +1,3 @@
-"""The JSON of identity's protocols: `scim` with `patches`, and `tokens` (access tokens and OAuth secrets)."""
+"""The JSON of identity's protocols: `scim` with `patches`, `tokens` (access tokens and OAuth secrets), `permissions`,
+and `access`, which `sentences` turns into words.
+"""

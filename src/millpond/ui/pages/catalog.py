@@ -25,6 +25,7 @@ from millpond.ui.elements import (
     pager,
     tabs,
 )
+from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.visit import Page, Visit
 
 _NEW_CATALOG = """spark.sql("CREATE CATALOG prod_catalog")
@@ -104,13 +105,19 @@ class _Catalog:
     tree: list[dict[str, object]]
     catalog: Catalog
     schemas: Listing[Schema]
+    permissions: Permissions | None
 
 
 def _load_catalog(visit: Visit) -> _Catalog:
     service, who = visit.services.catalog, visit.principal
     catalog = service.get_catalog(who, visit.path["catalog"])
     schemas = service.list_schemas(who, catalog.name, max_results=100, page_token=visit.query.get("page"))
-    return _Catalog(tree=load_tree(visit.services, who, Path(catalog=catalog.name)), catalog=catalog, schemas=schemas)
+    return _Catalog(
+        tree=load_tree(visit.services, who, Path(catalog=catalog.name)),
+        catalog=catalog,
+        schemas=schemas,
+        permissions=load_permissions(visit, "catalog", catalog.name),
+    )
 
 
 def _draw_catalog(visit: Visit, data: _Catalog) -> None:
@@ -123,9 +130,14 @@ def _draw_catalog(visit: Visit, data: _Catalog) -> None:
             [
                 Tab(key="schemas", label="Schemas", href=visit.link(tab=None, page=None)),
                 Tab(key="details", label="Details", href=visit.link(tab="details", page=None)),
+                permissions_tab(visit),
             ],
             active,
         )
+        if data.permissions is not None:
+            update = visit.services.catalog.update_catalog
+            draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, catalog.name, owner=owner))
+            return
         if active == "details":
             draw_details(catalog)
             return
@@ -204,6 +216,7 @@ class _Schema:
     schema: Schema
     kind: str
     lines: Listing[_Line]
+    permissions: Permissions | None
 
 
 def _load_schema(visit: Visit) -> _Schema:
@@ -212,7 +225,9 @@ def _load_schema(visit: Visit) -> _Schema:
     kind = visit.query.get("tab", "tables")
     path = Path(catalog=schema.name.catalog, schema=schema.name.schema)
     lines = _lines(visit, schema.name, kind) if kind in _EMPTY else Listing[_Line](items=())
-    return _Schema(tree=load_tree(visit.services, who, path), schema=schema, kind=kind, lines=lines)
+    permissions = load_permissions(visit, "schema", str(schema.name))
+    tree = load_tree(visit.services, who, path)
+    return _Schema(tree=tree, schema=schema, kind=kind, lines=lines, permissions=permissions)
 
 
 def _lines(visit: Visit, schema: SchemaName, kind: str) -> Listing[_Line]:
@@ -249,8 +264,12 @@ def _draw_schema(visit: Visit, data: _Schema) -> None:
     with beside_tree(visit, data.tree):
         page_header(schema.name.schema, symbol="schema", crumbs=crumbs, kind="Schema", subtitle=schema.comment)
         items = [Tab(key=key, label=label, href=visit.link(tab=key, page=None)) for key, label, _ in _KINDS]
-        tabs([*items, Tab(key="details", label="Details", href=visit.link(tab="details", page=None))], data.kind)
-        if data.kind == "details":
+        details = Tab(key="details", label="Details", href=visit.link(tab="details", page=None))
+        tabs([*items, details, permissions_tab(visit)], data.kind)
+        if data.permissions is not None:
+            update = visit.services.catalog.update_schema
+            draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, schema.name, owner=owner))
+        elif data.kind == "details":
             draw_details(schema)
         else:
             _draw_lines(visit, data)

@@ -11,6 +11,7 @@ from millpond.ui.elements import (
     Crumb,
     DataTable,
     Rows,
+    Tab,
     TableColumn,
     Tone,
     button_link,
@@ -20,8 +21,10 @@ from millpond.ui.elements import (
     notice,
     page_header,
     pager,
+    tabs,
 )
 from millpond.ui.formats import duration_text, metric_text
+from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.tracking import Experiment, Run
 from millpond.ui.visit import Page, Visit
 
@@ -112,6 +115,7 @@ class _Data:
     runs: Listing[Run]
     mistake: str
     metrics: tuple[str, ...]
+    permissions: Permissions | None
 
 
 def _load(visit: Visit) -> _Data:
@@ -129,7 +133,9 @@ def _load(visit: Visit) -> _Data:
         )
     except InvalidArgument as error:
         mistake = error.message
-    return _Data(experiment=experiment, runs=runs, mistake=mistake, metrics=_columns(runs.items))
+    permissions = load_permissions(visit, "experiments", experiment.id)
+    metrics = _columns(runs.items)
+    return _Data(experiment=experiment, runs=runs, mistake=mistake, metrics=metrics, permissions=permissions)
 
 
 def _order(key: str) -> str:
@@ -157,6 +163,15 @@ def _draw(visit: Visit, data: _Data) -> None:
     )
     with actions:
         button_link("Compare in MLflow", urls.mlflow_experiment_url(experiment.id), symbol="open_in_new")
+    items = [Tab(key="runs", label="Runs", href=visit.link(tab=None)), permissions_tab(visit)]
+    tabs(items, visit.query.get("tab", "runs"), label="Experiment")
+    if data.permissions is None:
+        _draw_found(visit, data)
+    else:
+        draw_permissions(visit, data.permissions)
+
+
+def _draw_found(visit: Visit, data: _Data) -> None:
     with el("div", cls="mp-toolbar"):
         keep = [("order", visit.query["order"])] if visit.query.get("order") else []
         filter_form(

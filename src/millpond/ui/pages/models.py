@@ -6,32 +6,37 @@ from typing import Any
 
 from nicegui import ui
 
+from millpond.catalog.domain import ObjectName
 from millpond.kernel.errors import MillpondError, NotFound
 from millpond.kernel.paging import Page as Listing
+from millpond.tracking.domain import is_three_level
 from millpond.ui import urls
 from millpond.ui.elements import (
     Cell,
     Crumb,
     DataTable,
     Rows,
+    Tab,
     TableColumn,
     TextField,
     Tone,
     badge,
     button,
     card,
+    chip,
     code_block,
     copy_button,
     el,
     empty_state,
     facts,
     filter_form,
-    icon,
     notice,
     page_header,
     pager,
+    tabs,
 )
 from millpond.ui.model_files import Field, ModelCard, read_card
+from millpond.ui.permissions import Give, Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.tracking import RegisteredModel, Run, Version
 from millpond.ui.visit import Page, Visit
 
@@ -97,6 +102,7 @@ class _Data:
     card: ModelCard | None
     card_problem: str
     run: Run | None
+    permissions: Permissions | None
 
 
 def _load(visit: Visit) -> _Data:
@@ -111,8 +117,10 @@ def _load(visit: Visit) -> _Data:
             found = read_card(visit.services.model_files, who, model.name, chosen.version)
         except MillpondError as error:
             problem = error.message
-    run = _find_run(visit, chosen)
-    return _Data(model=model, versions=versions, chosen=chosen, card=found, card_problem=problem, run=run)
+    return _Data(
+        model=model, versions=versions, chosen=chosen, card=found, card_problem=problem, run=_find_run(visit, chosen),
+        permissions=load_permissions(visit, "model" if is_three_level(model.name) else "registered-models", model.name),
+    )  # fmt: skip
 
 
 def _chosen(visit: Visit, name: str, versions: Sequence[Version]) -> Version | None:
@@ -136,6 +144,11 @@ def _draw(visit: Visit, data: _Data) -> None:
     model = data.model
     crumbs = [Crumb(label="Models", href=urls.MODELS)]
     page_header(model.name, symbol="deployed_code", crumbs=crumbs)
+    versions = Tab(key="versions", label="Versions", href=visit.link(tab=None))
+    tabs([versions, permissions_tab(visit)], visit.query.get("tab", "versions"), label="Model")
+    if data.permissions is not None:
+        draw_permissions(visit, data.permissions, give=_giver(visit, model.name))
+        return
     with el("div", cls="mp-stack"):
         _draw_description(
             visit,
@@ -150,6 +163,14 @@ def _draw(visit: Visit, data: _Data) -> None:
         _draw_versions(visit, data)
         if data.chosen is not None:
             _draw_version(visit, data, data.chosen)
+
+
+def _giver(visit: Visit, name: str) -> Give | None:
+    """How the catalog's models get another owner; those of the workspace keep theirs."""
+    if not is_three_level(name):
+        return None
+    full_name = ObjectName.of_full_name(name)
+    return lambda principal, owner: visit.services.models.update(principal, full_name, owner=owner)
 
 
 def _register(name: str) -> str:
@@ -286,12 +307,7 @@ def _draw_aliases(visit: Visit, model: RegisteredModel, version: Version) -> Non
         if aliases:
             with el("div", cls="mp-row"):
                 for alias in aliases:
-                    with el("span", cls="mp-badge mp-accent mp-chip"):
-                        el("span", f"@{alias}")
-                        with el("button", type="button", aria_label=f"Remove alias {alias}", title="Remove").on(
-                            "click", remover(alias), args=[]
-                        ):
-                            icon("close")
+                    chip(f"@{alias}", remover(alias), f"Remove alias {alias}")
         else:
             el("p", "No alias points to this version.", cls="mp-muted")
         _draw_alias_form(visit, name, version)

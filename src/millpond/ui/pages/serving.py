@@ -37,6 +37,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.formats import duration_text
 from millpond.ui.model_files import example_request
+from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.visit import Page, Visit
 
 _POLL_S = 2.0
@@ -126,6 +127,7 @@ class _Data:
     endpoint: Endpoint
     inputs: ModelInput | None
     """None until the model's files are here."""
+    permissions: Permissions | None
 
     @property
     def example(self) -> str | None:
@@ -136,7 +138,8 @@ class _Data:
 def _load(visit: Visit) -> _Data:
     endpoint = visit.services.serving.get_endpoint(visit.principal, visit.path["name"])
     inputs = visit.services.serving.describe_inputs(visit.principal, endpoint.name)
-    return _Data(endpoint=endpoint, inputs=next(iter(inputs.values()), None))
+    permissions = load_permissions(visit, "serving-endpoints", endpoint.id)
+    return _Data(endpoint=endpoint, inputs=next(iter(inputs.values()), None), permissions=permissions)
 
 
 def _draw(visit: Visit, data: _Data) -> None:
@@ -158,9 +161,13 @@ def _draw(visit: Visit, data: _Data) -> None:
             Tab(key="overview", label="Overview", href=visit.link(tab=None)),
             Tab(key="try", label="Try it", href=visit.link(tab="try")),
             Tab(key="code", label="Code", href=visit.link(tab="code")),
+            permissions_tab(visit),
         ],
         active,
     )
+    if data.permissions is not None:
+        draw_permissions(visit, data.permissions)
+        return
     {"try": _draw_try, "code": _draw_code}.get(active, _draw_overview)(visit, data)
     _follow(visit, endpoint)
 

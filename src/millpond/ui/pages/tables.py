@@ -34,6 +34,7 @@ from millpond.ui.elements import (
 from millpond.ui.formats import size_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.pages.catalog import beside_tree
+from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
 SAMPLE_ROWS = 200
@@ -46,6 +47,7 @@ class _Data:
     tree: list[dict[str, object]]
     table: Table
     may_manage: bool
+    permissions: Permissions | None
 
 
 def _load(visit: Visit) -> _Data:
@@ -53,7 +55,12 @@ def _load(visit: Visit) -> _Data:
     table = visit.services.catalog.get_table(visit.principal, name)
     path = Path(catalog=table.name.catalog, schema=table.name.schema, kind="table", name=table.name.name)
     may_manage = allows(visit.principal, Act.MANAGE, table.securable)
-    return _Data(tree=load_tree(visit.services, visit.principal, path), table=table, may_manage=may_manage)
+    return _Data(
+        tree=load_tree(visit.services, visit.principal, path),
+        table=table,
+        may_manage=may_manage,
+        permissions=load_permissions(visit, "table", str(table.name)),
+    )
 
 
 def _draw(visit: Visit, data: _Data) -> None:
@@ -75,7 +82,11 @@ def _draw(visit: Visit, data: _Data) -> None:
             for key, label in keys
             if not (view and key == "history")
         ]
-        tabs(items, active, label="Table")
+        tabs([*items, permissions_tab(visit)], active, label="Table")
+        if data.permissions is not None:
+            update = visit.services.catalog.update_table
+            draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, table.name, owner=owner))
+            return
         draw = {"sample": _draw_sample, "history": _draw_history, "details": _draw_details}.get(active, _draw_columns)
         draw(visit, data)
 

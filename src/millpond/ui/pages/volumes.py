@@ -30,6 +30,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.formats import size_text
 from millpond.ui.pages.catalog import beside_tree
+from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.visit import Page, Visit
 
 
@@ -50,6 +51,7 @@ class _Volume:
     entries: Listing
     may_write: bool
     may_manage: bool
+    permissions: Permissions | None
 
 
 def _load_volume(visit: Visit) -> _Volume:
@@ -67,6 +69,7 @@ def _load_volume(visit: Visit) -> _Volume:
         entries=entries,
         may_write=allows(who, Act.WRITE, volume.securable),
         may_manage=allows(who, Act.MANAGE, volume.securable),
+        permissions=load_permissions(visit, "volume", str(volume.name)),
     )
 
 
@@ -81,10 +84,14 @@ def _draw_volume(visit: Visit, data: _Volume) -> None:
             [
                 Tab(key="files", label="Files", href=visit.link(tab=None)),
                 Tab(key="details", label="Details", href=visit.link(tab="details")),
+                permissions_tab(visit),
             ],
             active,
         )
-        if active == "details":
+        if data.permissions is not None:
+            update = visit.services.catalog.update_volume
+            draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, volume.name, owner=owner))
+        elif active == "details":
             _draw_volume_details(data)
         else:
             _draw_files(visit, data)
@@ -159,17 +166,20 @@ def _draw_volume_details(data: _Volume) -> None:
 class _Function:
     tree: list[dict[str, object]]
     function: Function
+    permissions: Permissions | None
 
 
 def _load_function(visit: Visit) -> _Function:
     name = ObjectName(visit.path["catalog"], visit.path["schema"], visit.path["name"])
     function = visit.services.catalog.get_function(visit.principal, name)
     where = Path(catalog=name.catalog, schema=name.schema, kind="function", name=name.name)
-    return _Function(tree=load_tree(visit.services, visit.principal, where), function=function)
+    permissions = load_permissions(visit, "function", str(name))
+    tree = load_tree(visit.services, visit.principal, where)
+    return _Function(tree=tree, function=function, permissions=permissions)
 
 
 def _draw_function(visit: Visit, data: _Function) -> None:
-    function, definition = data.function, data.function.definition
+    function = data.function
     with beside_tree(visit, data.tree):
         page_header(
             function.name.name,
@@ -178,21 +188,32 @@ def _draw_function(visit: Visit, data: _Function) -> None:
             kind="Function",
             subtitle=function.comment,
         )
-        parameters = (definition.get("input_params") or {}).get("parameters") or []
-        signature = ", ".join(f"{item.get('name')} {item.get('type_text', '')}".strip() for item in parameters)
-        returns = definition.get("full_data_type") or definition.get("data_type") or ""
-        with el("div", cls="mp-stack"):
-            code_block(f"{function.name}({signature})\nRETURNS {returns}", title="Signature")
-            body = definition.get("routine_definition")
-            if body:
-                code_block(str(body), title=str(definition.get("routine_body", "Body")).capitalize())
-            facts(
-                [
-                    ("Owner", function.owner),
-                    ("Created", Cell(time_ms=epoch_ms(function.created_at))),
-                    ("Created by", function.created_by),
-                ]
-            )
+        definition = Tab(key="definition", label="Definition", href=visit.link(tab=None))
+        tabs([definition, permissions_tab(visit)], visit.query.get("tab", "definition"), label="Function")
+        if data.permissions is None:
+            _draw_definition(function)
+            return
+        update = visit.services.catalog.update_function
+        draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, function.name, owner=owner))
+
+
+def _draw_definition(function: Function) -> None:
+    definition = function.definition
+    parameters = (definition.get("input_params") or {}).get("parameters") or []
+    signature = ", ".join(f"{item.get('name')} {item.get('type_text', '')}".strip() for item in parameters)
+    returns = definition.get("full_data_type") or definition.get("data_type") or ""
+    with el("div", cls="mp-stack"):
+        code_block(f"{function.name}({signature})\nRETURNS {returns}", title="Signature")
+        body = definition.get("routine_definition")
+        if body:
+            code_block(str(body), title=str(definition.get("routine_body", "Body")).capitalize())
+        facts(
+            [
+                ("Owner", function.owner),
+                ("Created", Cell(time_ms=epoch_ms(function.created_at))),
+                ("Created by", function.created_by),
+            ]
+        )
 
 
 def _crumbs(name: ObjectName) -> list[Crumb]:

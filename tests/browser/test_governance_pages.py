@@ -1,0 +1,120 @@
+"""The pages of governance in Chromium, for who may change something there and for who may not."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, expect
+
+from tests.browser.conftest import Tab, signed_in, watched
+from tests.servers import Server
+
+pytestmark = pytest.mark.browser
+
+UNITY = "/api/2.1/unity-catalog"
+ANN = "ann@governed.example"
+
+
+@pytest.fixture(scope="module")
+def governed(server: Server) -> Server:
+    """A catalog with a schema in it, which nobody was granted."""
+    assert server.call("POST", f"{UNITY}/catalogs", {"name": "gov"})[0] == 200
+    assert server.call("POST", f"{UNITY}/schemas", {"name": "silver", "catalog_name": "gov"})[0] == 200
+    return server
+
+
+@pytest.fixture(scope="module")
+def anns_token(server: Server) -> str:
+    """A token of a user who owns nothing."""
+    return server.new_user(ANN)
+
+
+@pytest.fixture(scope="module")
+def boss_context(browser: Browser, server: Server) -> Iterator[BrowserContext]:
+    with signed_in(browser, server, server.token) as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
+def anns_context(browser: Browser, server: Server, anns_token: str) -> Iterator[BrowserContext]:
+    with signed_in(browser, server, anns_token) as context:
+        yield context
+
+
+@pytest.fixture
+def boss(boss_context: BrowserContext, server: Server) -> Iterator[Tab]:
+    """A tab of the administrator."""
+    with watched(boss_context, server) as tab:
+        yield tab
+
+
+@pytest.fixture
+def ann(anns_context: BrowserContext, server: Server) -> Iterator[Tab]:
+    """A tab of a user who owns nothing."""
+    with watched(anns_context, server) as tab:
+        yield tab
+
+
+def grant(tab: Tab, who: str, *privileges: str) -> None:
+    """Fill in the form and send it."""
+    form = tab.page.get_by_role("form", name="Grant", exact=True)
+    form.get_by_label("Grant to").fill(who)
+    for privilege in privileges:
+        form.get_by_label(privilege, exact=True).check()
+    form.get_by_role("button", name="Grant").click()
+
+
+def test_who_manages_an_object_grants_asks_why_and_revokes(boss: Tab, ann: Tab, governed: Server) -> None:
+    """The other sees, meanwhile, what concerns her, and changes nothing."""
+    ann.expected.append("status of 404")
+    assert ann.open("/catalog/gov?tab=permissions").status == 404
+    boss.open("/catalog/gov?tab=permissions")
+    grant(boss, ANN, "USE CATALOG", "SELECT")
+    row = boss.page.get_by_role("row").filter(has_text=ANN)
+    expect(row).to_contain_text("USE CATALOG")
+
+    assert ann.open("/catalog/gov?tab=permissions").status == 200
+    expect(ann.page.get_by_role("row").filter(has_text=ANN)).to_contain_text("SELECT")
+    assert ann.page.get_by_role("button", name="Revoke").count() == 0
+    assert ann.page.get_by_role("form", name="Grant").count() == 0
+
+    boss.open("/catalog/gov/silver?tab=permissions")
+    row = boss.page.get_by_role("row").filter(has_text=ANN)
+    expect(row.get_by_role("link", name="catalog gov").first).to_be_visible()
+    boss.page.get_by_label("Who", exact=True).fill(ANN)
+    boss.page.get_by_label("Privilege", exact=True).select_option("USE_SCHEMA")
+    boss.page.get_by_role("button", name="Explain").click()
+    expect(
+        boss.page.get_by_text("missing: USE SCHEMA, to be granted on schema gov.silver or catalog gov")
+    ).to_be_visible()
+
+    boss.open("/catalog/gov?tab=permissions")
+    boss.page.get_by_role("button", name=f"Revoke USE CATALOG from {ANN}").click()
+    expect(boss.page.get_by_role("button", name=f"Revoke USE CATALOG from {ANN}")).to_have_count(0)
+    granted = governed.call("GET", f"{UNITY}/permissions/catalog/gov")[1]
+    assert granted == {"privilege_assignments": [{"principal": ANN, "privileges": ["SELECT"]}]}
+
+
+def test_an_object_is_given_away_and_a_mistake_is_explained(boss: Tab, governed: Server) -> None:
+    governed.call("POST", f"{UNITY}/schemas", {"name": "gift", "catalog_name": "gov"})
+    boss.open("/catalog/gov/gift?tab=permissions")
+    boss.page.get_by_text("Change the owner").click()
+    boss.page.get_by_label("New owner").fill("nobody@example.com")
+    boss.page.get_by_role("button", name="Change owner").click()
+    expect(boss.page.get_by_role("alert").filter(has_text="nobody@example.com")).to_be_visible()
+    boss.page.get_by_label("New owner").fill("admins")
+    boss.page.get_by_role("button", name="Change owner").click()
+    expect(boss.page.locator("dd").first).to_have_text("admins")
+    assert governed.call("GET", f"{UNITY}/schemas/gov.gift")[1]["owner"] == "admins"
+
+
+def test_a_level_takes_the_place_of_the_one_before(boss: Tab, ann: Tab, server: Server, anns_token: str) -> None:
+    made = server.call("POST", "/api/2.0/mlflow/experiments/create", {"name": "/governed"})[1]
+    path = f"/experiments/{made['experiment_id']}?tab=permissions"
+    boss.open(path)
+    for level in ("CAN_READ", "CAN_EDIT"):
+        boss.page.get_by_label("Permission level").select_option(level)
+        grant(boss, ANN)
+        expect(boss.page.get_by_role("row").filter(has_text=ANN)).to_contain_text(level)
+    expect(boss.page.get_by_role("row").filter(has_text=ANN)).not_to_contain_text("CAN_READ")
+    ann.open(f"{path}&privilege=CAN_MANAGE")
+    expect(ann.page.get_by_text(f"No: {ANN} may not use CAN_MANAGE on experiment")).to_be_visible()
