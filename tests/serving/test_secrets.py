@@ -6,8 +6,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from millpond.journal import calls
 from millpond.secrets.domain import Permission
 from tests.servers import wait_until
 from tests.serving.harness import ServingServer
@@ -56,6 +58,19 @@ def test_a_model_gets_the_value_and_everybody_else_the_reference(serving: Servin
     places = [path.read_bytes() for path in serving.data_dir.rglob("*") if path.is_file()]
     places += [Path(f"/proc/{pid}/{what}").read_bytes() for what in ("environ", "cmdline")]
     assert not any(VALUE.encode() in data for data in places)
+
+
+def test_each_start_that_reads_a_secret_leaves_a_trace(serving: ServingServer, scope: str, tmp_path: Path) -> None:
+    """Nobody calls then, so the event names the account with whose rights it was read."""
+    calls.open_spool(tmp_path)
+    try:
+        serving.create("traced", "obedient", environment_vars=environment(scope))
+    finally:
+        calls.close_spool()
+    lines = [line for path in tmp_path.rglob("*") if path.is_file() for line in path.read_bytes().splitlines()]
+    told = [event for event in map(orjson.loads, lines) if ["read", "secret", f"{scope}/token"] in event["objects"]]
+    assert [(event["act"], event["actor"], event["status"]) for event in told] == [("start", serving.admin.name, 200)]
+    assert VALUE.encode() not in b"".join(lines)
 
 
 def test_a_secret_is_read_with_the_rights_of_who_makes_the_configuration(serving: ServingServer, scope: str) -> None:

@@ -85,7 +85,8 @@ _SERVICE_OF_KIND = {
     "catalog": "unityCatalog", "schema": "unityCatalog", "table": "unityCatalog", "volume": "unityCatalog",
     "function": "unityCatalog", "model": "unityCatalog", "user": "accounts", "group": "accounts",
     "service principal": "accounts", "token": "accounts", "client secret": "accounts", "workspace": "workspace",
-    "endpoint": "serverlessRealTimeInference", "experiment": "mlflowExperiment", "run": "mlflowExperiment",
+    "endpoint": "serverlessRealTimeInference", "served model": "serverlessRealTimeInference",
+    "experiment": "mlflowExperiment", "run": "mlflowExperiment",
     "audit": "audit", "files": "unityCatalog",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}

@@ -4,11 +4,15 @@ Checked with the rights of who makes a configuration, stored and shown as writte
 starts, with the rights that the same person has then.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from millpond.identity.domain import Principal
+from millpond.journal import calls
+from millpond.journal.calls import Call
 from millpond.kernel.errors import MillpondError
+from millpond.kernel.http import STATUS_OF_CODE
 from millpond.secrets.references import References, has_references
 from millpond.serving.domain import ServedEntity, check_environment
 
@@ -50,8 +54,22 @@ class Variables:
         referring = [name for name, text in entity.environment.items() if has_references(text)]
         if not referring:
             return Environment(variables=entity.environment)
-        creator = self._find_principal(entity.creator)
-        found = {name: self._references.resolve(creator, entity.environment[name]) for name in referring}
+        with _recorded(entity):
+            creator = self._find_principal(entity.creator)
+            found = {name: self._references.resolve(creator, entity.environment[name]) for name in referring}
         variables = dict(entity.environment) | {name: resolved.text for name, resolved in found.items()}
         secrets = {value for resolved in found.values() for value in resolved.values}
         return Environment(variables=check_environment(variables), secrets=tuple(secrets))
+
+
+@contextmanager
+def _recorded(entity: ServedEntity) -> Iterator[None]:
+    """A start of a worker as the audit is told of it: nobody calls then, and secrets are read."""
+    call = Call(door="background", act="start", kind="served model", name=entity.name, actor=entity.creator)
+    with calls.during(call):
+        try:
+            yield
+        except MillpondError as error:
+            call.end(STATUS_OF_CODE.get(error.code, 500), error.code)
+            raise
+        call.end(calls.OK)
