@@ -245,16 +245,36 @@ _KINDS = frozenset({
     "OPTIMIZE", "REFRESH", "REPLACE", "REVOKE", "SELECT", "SET", "SHOW", "TRUNCATE", "UPDATE", "USE",
 })  # fmt: skip
 _SAME_KIND = {"DESC": "DESCRIBE", "FROM": "SELECT", "TABLE": "SELECT", "VALUES": "SELECT", "WITH": "SELECT"}
+_BEHIND_WITH = re.compile(
+    r"""'(?:[^'\\]|\\.?)*+'?|"(?:[^"\\]|\\.?)*+"?|`[^`]*+`?|--[^\n]*|/\*.*?(?:\*/|\Z)"""
+    r"|(?P<paren>[()])|(?P<word>\w+)",
+    re.DOTALL,
+)
+"""Quotes and comments, which also end where the text does, so that no text is looked through twice; and the rest."""
+_CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
 _COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*", re.DOTALL)
 _STATELESS = frozenset({"SELECT", "SHOW", "DESCRIBE", "EXPLAIN"})
 
 
 def statement_kind(text: str) -> str:
-    """The kind that a statement's first word says, for lists and filters."""
-    word = re.match(r"[A-Za-z]*", text[_leading(text) :])
+    """The kind that a statement's first word says, or the first that matters behind WITH."""
+    start = _leading(text)
+    word = re.match(r"[A-Za-z]*", text[start:])
     first = word[0].upper() if word else ""
+    if first == "WITH":
+        first = _change_behind_with(text[start:]) or first
     kind = _SAME_KIND.get(first, first)
     return kind if kind in _KINDS else "OTHER"
+
+
+def _change_behind_with(text: str) -> str | None:
+    """INSERT, UPDATE, DELETE or MERGE, where it stands outside of parentheses, quotes and comments."""
+    depth = 0
+    for found in _BEHIND_WITH.finditer(text):
+        depth += {"(": 1, ")": -1}.get(found["paren"] or "", 0)
+        if depth == 0 and (word := (found["word"] or "").upper()) in {*_CHANGES, "SELECT"}:
+            return word if word in _CHANGES else None
+    return None
 
 
 def _leading(text: str) -> int:
