@@ -1,12 +1,13 @@
 """The pages of governance in Chromium, for who may change something there and for who may not."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.conftest import Tab, signed_in, watched
-from tests.servers import Server
+from tests.servers import Server, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -118,3 +119,32 @@ def test_a_level_takes_the_place_of_the_one_before(boss: Tab, ann: Tab, server: 
     expect(boss.page.get_by_role("row").filter(has_text=ANN)).not_to_contain_text("CAN_READ")
     ann.open(f"{path}&privilege=CAN_MANAGE")
     expect(ann.page.get_by_text(f"No: {ANN} may not use CAN_MANAGE on experiment")).to_be_visible()
+
+
+def test_an_administrator_finds_an_act_in_the_audit_and_verifies_the_chain(boss: Tab, server: Server) -> None:
+    """By filters that are in the address; the entry has a page of its own."""
+    assert server.call("POST", f"{UNITY}/catalogs", {"name": "audited"})[0] == 200
+    wait_until(
+        lambda: server.call("GET", "/api/millpond/audit?object_name=audited&action_name=createCatalog")[1]["events"],
+        what="the entry in the audit",
+    )
+    boss.open("/audit")
+    boss.page.get_by_label("Object").fill("audited")
+    boss.page.get_by_label("Action").fill("createCatalog")
+    boss.page.get_by_role("button", name="Filter").click()
+    expect(boss.page).to_have_url(re.compile(r"/audit\?who=&action=createCatalog&object=audited"))
+    expect(boss.page.get_by_role("row")).to_have_count(2)
+    boss.page.get_by_role("row").nth(1).get_by_role("link").first.click()
+    expect(boss.page.locator("dd", has_text="catalog audited")).to_be_visible()
+
+    boss.open("/audit?object=never-made")
+    expect(boss.page.get_by_role("heading", name="Nothing like this happened")).to_be_visible()
+    boss.page.get_by_role("button", name="Verify the chain").click()
+    expect(boss.page.get_by_text(re.compile(r"The chain is whole: \d+ entries"))).to_be_visible()
+
+
+def test_the_audit_is_not_there_for_others(ann: Tab) -> None:
+    ann.expected.append("status of 404")
+    for path in ("/audit", "/audit/1"):
+        assert ann.open(path).status == 404
+    expect(ann.page.get_by_role("navigation", name="Main").get_by_role("link", name="Audit")).to_have_count(0)

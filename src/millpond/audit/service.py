@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from millpond.audit import store
-from millpond.audit.domain import AUDIT, Filter, Link
+from millpond.audit import chain, store
+from millpond.audit.domain import AUDIT, Filter, Head, Link
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.paging import Page, cut_page, decode_token, page_size
 
 _EXPORT_PAGE = 2000
@@ -30,6 +30,26 @@ class AuditService:
         with self._database.read() as connection:
             links = store.search(connection, wanted, None if token is None else int(token), size + 1)
         return cut_page(links, size, lambda link: str(link.sequence))
+
+    def get_entry(self, principal: Principal, sequence: int) -> Link:
+        """The entry at a place in the chain. Raises NotFound, also for who may not read the audit."""
+        require(principal, Act.READ, AUDIT)
+        with self._database.read() as connection:
+            found = store.rows_after(connection, sequence - 1, 1, through=sequence)
+        if not found:
+            raise NotFound(f"The audit has no entry {sequence}; retention may have removed it.")
+        return store.link_of(found[0])
+
+    def head(self, principal: Principal) -> Head:
+        """Both ends of the chain. Raises NotFound for who may not read the audit."""
+        require(principal, Act.READ, AUDIT)
+        with self._database.read() as connection:
+            return store.head(connection)
+
+    def verify(self, principal: Principal) -> chain.Verdict:
+        """Look at the whole chain, which takes a while. Raises NotFound for who may not read the audit."""
+        require(principal, Act.READ, AUDIT)
+        return chain.verify(self._database)
 
 
 def export(database: Database, wanted: Filter) -> Iterator[Link]:

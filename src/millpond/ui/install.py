@@ -9,13 +9,13 @@ from starlette.types import Scope
 from millpond.kernel.errors import NotFound
 from millpond.kernel.http import join
 from millpond.ui import assets, preferences, sign_in, single_sign_on
-from millpond.ui.pages import catalog, connect, experiments, home, models, search, serving, sql, tables, volumes
+from millpond.ui.pages import audit, catalog, connect, experiments, home, models, search, serving, sql, tables, volumes
 from millpond.ui.services import Services
 from millpond.ui.shell import draw_error, frame
 from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
-_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, search, connect)
+_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, audit, search, connect)
 
 
 def install(app: FastAPI, services: Services) -> None:
@@ -69,6 +69,9 @@ _PAGE_ROOTS = frozenset(
         "models",
         "serving",
         "sql",
+        "users",
+        "audit",
+        "secrets",
         "search",
         "connect",
         "_nicegui",

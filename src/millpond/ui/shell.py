@@ -1,13 +1,17 @@
 """What surrounds every page: the sidebar, the top bar with search, and the page's own place between them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from nicegui.element import Element
 
+from millpond.audit.domain import AUDIT
+from millpond.identity.access import Act, allows
+from millpond.identity.domain import Principal
 from millpond.kernel.errors import MillpondError
+from millpond.ui import urls
 from millpond.ui.elements import button_link, code_block, el, icon, logo
 from millpond.ui.search import Hit, search
 from millpond.ui.theme import Theme
@@ -22,6 +26,8 @@ class Entry:
     label: str
     href: str
     symbol: str
+    shown: Callable[[Principal], bool] = lambda _principal: True
+    """To whom; the page itself checks again."""
 
 
 SIDEBAR: tuple[tuple[str, tuple[Entry, ...]], ...] = (
@@ -39,6 +45,20 @@ SIDEBAR: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry(section="experiments", label="Experiments", href="/experiments", symbol="science"),
             Entry(section="models", label="Models", href="/models", symbol="deployed_code"),
             Entry(section="serving", label="Serving", href="/serving", symbol="cloud_queue"),
+        ),
+    ),
+    (
+        "Governance",
+        (
+            Entry(section="users", label="Users", href=urls.USERS, symbol="group"),
+            Entry(
+                section="audit",
+                label="Audit",
+                href=urls.AUDIT,
+                symbol="history",
+                shown=lambda principal: allows(principal, Act.READ, AUDIT),
+            ),
+            Entry(section="secrets", label="Secrets", href=urls.SECRETS, symbol="key"),
         ),
     ),
 )
@@ -66,7 +86,7 @@ def frame(visit: Visit, page: Page[Any]) -> Iterator[None]:
     """Draw the sidebar and the top bar; what is drawn inside becomes the page."""
     with el("div", cls="mp-shell"):
         el("a", "Skip to content", cls="mp-skip", href="#mp-main")
-        _draw_sidebar(page.section)
+        _draw_sidebar(visit.principal, page.section)
         _draw_top_bar(visit)
         with el("main", cls="mp-main", id="mp-main", tabindex="-1"):
             yield
@@ -90,7 +110,7 @@ def draw_error(visit: Visit, error: MillpondError) -> None:
             button_link("Catalog", "/catalog", symbol="account_tree")
 
 
-def _draw_sidebar(section: str) -> None:
+def _draw_sidebar(principal: Principal, section: str) -> None:
     with el("aside", cls="mp-sidebar"):
         with el("a", cls="mp-brand", href="/", aria_label="Millpond, home"):
             logo()
@@ -100,7 +120,7 @@ def _draw_sidebar(section: str) -> None:
                 if title:
                     el("div", title, cls="mp-nav-group mp-nav-label", aria_hidden="true")
                 with el("ul"):
-                    for entry in entries:
+                    for entry in (entry for entry in entries if entry.shown(principal)):
                         _draw_entry(entry, current=entry.section == section)
 
 

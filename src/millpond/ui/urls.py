@@ -10,6 +10,9 @@ EXPERIMENTS = "/experiments"
 MODELS = "/models"
 SERVING = "/serving"
 SQL = "/sql"
+USERS = "/users"
+AUDIT = "/audit"
+SECRETS = "/secrets"
 
 
 def catalog_url(catalog: str) -> str:
@@ -71,6 +74,21 @@ def saved_query_url(query_id: str) -> str:
 def statement_csv_url(statement_id: str) -> str:
     """Where the whole result of a statement is read as CSV."""
     return f"/api/millpond/sql/statements/{_part(statement_id)}/csv"
+
+
+def account_url(account_id: str) -> str:
+    """The page of a user, service principal or group."""
+    return f"{USERS}/{_part(account_id)}"
+
+
+def audit_entry_url(sequence: int) -> str:
+    """An entry of the audit by its place in the chain."""
+    return f"{AUDIT}/{sequence}"
+
+
+def scope_url(name: str) -> str:
+    """A secret scope's page."""
+    return f"{SECRETS}/{_part(name)}"
 
 
 def found_url(kind: str, full_name: str) -> str:
