@@ -175,6 +175,17 @@ def test_a_presigned_url_opens_one_path_only(site: Site, http: httpx.Client) -> 
     assert http.get(f"{FILES}{V}/z z").content == b"new"
 
 
+def test_a_narrow_token_gets_no_url_that_leads_further(site: Site, http: httpx.Client) -> None:
+    """Users' code has one for MLflow's paths, that of others too: a model's, which somebody else has pickled."""
+    http.put(f"{FILES}{V}/x", content=b"data")
+    signing = "/api/2.0/fs/create-download-url"
+    for paths, status in (((signing, f"{FILES}/Models"), 403), ((signing, f"{FILES}{V}"), 200)):
+        token = site.people.identity.mint(site.people.alice, 60, paths=paths)
+        answer = httpx.post(site.url + signing, json={"path": f"{V}/x"}, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == status, answer.text
+        assert httpx.post(site.url + signing, json={"path": f"{V}/x"}, auth=("token", token)).status_code == status
+
+
 def test_an_upload_session_is_its_makers(site: Site, http: httpx.Client) -> None:
     """For one path; and bad numbers, actions and bodies are named."""
     begun = http.post(f"{FILES}{V}/x", params={"action": "initiate-upload"}).json()

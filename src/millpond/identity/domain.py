@@ -78,6 +78,15 @@ class Principal:
     """Names of all its groups, direct or through another group."""
     grants: Grants = field(default=NO_GRANTS, repr=False)
     """What it and its groups were granted, `users` among them; empty for administrators, who may do all."""
+    paths: tuple[str, ...] | None = None
+    """The URL paths that its credential is good for, with all below them; None is good for every path."""
+
+    def may_call(self, path: str) -> bool:
+        """Whether its credential is good for a URL path."""
+        if self.paths is None:
+            return True
+        above = any(path == root or path.startswith(root + "/") for root in self.paths)
+        return above and ".." not in path.split("/")
 
 
 @dataclass(frozen=True, kw_only=True)

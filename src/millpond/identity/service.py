@@ -1,6 +1,7 @@
 """Signing in: from a credential to a principal, and the credentials that one makes and revokes for oneself."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -251,8 +252,15 @@ class IdentityService:
             return self._principal(connection, held.standing)
 
     def _by_signature(self, claims: Claims, path: str | None) -> Principal:
-        if claims.paths is not None and not _is_within(path, claims.paths):
+        principal = self._named_by(claims)
+        if claims.paths is None:
+            return principal
+        narrowed = replace(principal, paths=claims.paths)
+        if path is None or not narrowed.may_call(path):
             raise PermissionDenied(f"This access token is good for {', '.join(claims.paths)} only.")
+        return narrowed
+
+    def _named_by(self, claims: Claims) -> Principal:
         if claims.principal_id == SYSTEM.id:
             return SYSTEM
         with self._database.read() as connection:
@@ -366,9 +374,3 @@ def _by_credential(connection: Connection, claims: Claims, credential_id: str) -
     if held is None or held.account.id != claims.principal_id:
         raise Unauthenticated("The secret behind this access token is deleted or expired, or its holder is not active.")
     return held.standing
-
-
-def _is_within(path: str | None, allowed: Sequence[str]) -> bool:
-    if path is None or ".." in path.split("/"):
-        return False
-    return any(path == root or path.startswith(root + "/") for root in allowed)

@@ -22,7 +22,7 @@ from millpond.identity.credentials import Claims, Signer
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.clock import epoch_ms, utc_now
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.errors import InvalidArgument, PermissionDenied
 from millpond.kernel.http import Dialect, error_response, read_json
 
 _FILES = "/api/2.0/fs/files"
@@ -176,6 +176,8 @@ def _add_directories(router: APIRouter, files: Files) -> None:
 
 def _add_presigned(router: APIRouter, files: Files, signer: Signer, base_url: str | None) -> None:
     def link(request: Request, principal: Principal, path: str, **query: Any) -> dict[str, Any]:
+        if not principal.may_call(_FILES + path):
+            raise PermissionDenied(f"The access token of this call is not good for '{path}'.")
         base = base_url or str(request.base_url).rstrip("/")
         url = f"{base}{_FILES}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
         now = utc_now()
