@@ -54,6 +54,29 @@ def test_statements_name_what_they_read_and_write_and_no_value(spark: SparkSessi
     assert "a row value" not in everything
 
 
+def test_no_function_of_an_administrator_writes_into_them(spark: SparkSession) -> None:
+    """Its engine may read the files, and is kept from writing there as from anything that is the server's."""
+    place = spark.sql("DESCRIBE DETAIL system.access.audit").first()["location"].removeprefix("file://")
+
+    def spoil(frames: Iterator[Any]) -> Iterator[Any]:
+        for frame in frames:
+            seen = len(list(Path(place, "_delta_log").iterdir()))
+            try:
+                Path(place, "_delta_log", "spoiled").write_text("x")
+                said = "written"
+            except OSError as error:
+                said = type(error).__name__
+            yield frame.assign(said=said, seen=seen)
+
+    row = (
+        spark.sql("SELECT action_name FROM system.access.audit LIMIT 1")
+        .mapInPandas(spoil, "action_name string, said string, seen int")
+        .first()
+    )
+    assert row["said"] == "PermissionError"
+    assert row["seen"] > 0
+
+
 def ask(remote: str) -> None:
     SparkSession.builder.remote(remote).create().range(1).collect()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from millpond.catalog.domain import ObjectName, SchemaName
 from millpond.catalog.service import CatalogService
 from millpond.catalog.storage import ConfiguredStorages
 from millpond.catalog.work import Janitor
-from millpond.identity.domain import Principal
+from millpond.identity.domain import Grants, Principal
+from millpond.identity.privileges import Privilege
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, NotFound
+from millpond.kernel.errors import FailedPrecondition, NotFound, PermissionDenied
 from millpond.kernel.settings import S3Settings
 from millpond.tracking.catalog_models import CatalogModels, MlflowRows
 from millpond.tracking.embed import Stores
@@ -108,6 +110,24 @@ def test_finalizing_needs_the_file_and_may_be_repeated(room: Room) -> None:
     for other in ("0", "2", "-1", "x", "9" * 30, "\0"):
         with pytest.raises(NotFound):
             room.uploads.finalize(ANN, MODEL, other)
+
+
+def test_a_version_in_the_making_is_its_makers(room: Room, asker: Asker) -> None:
+    """Another who may read the model and make versions of it can neither bring files nor end the upload."""
+    version = room.begin()
+    room.bring(version)
+    model = room.catalog.get_model(ANN, MODEL)
+    containers = [
+        ("schema", model.schema_id, Privilege.USE_SCHEMA),
+        ("catalog", model.catalog_id, Privilege.USE_CATALOG),
+    ]
+    own = [("model", model.id, privilege) for privilege in (Privilege.EXECUTE, Privilege.CREATE_MODEL_VERSION)]
+    asker.principal = bob = replace(person("bob"), grants=Grants([*containers, *own]))
+    with pytest.raises(PermissionDenied):
+        room.uploads.resolve(bob, ("main", "ml", "churn", version, "MLmodel"), True)
+    with pytest.raises(PermissionDenied):
+        room.uploads.finalize(bob, MODEL, version)
+    assert str(room.uploads.begin(bob, MODEL, source="/home/bob/model").version) == "2"
 
 
 def test_files_go_with_their_version_or_schema_but_not_before_a_copy(room: Room) -> None:

@@ -148,6 +148,8 @@ class VersionPlace(NamedTuple):
     uri: str
     status: str
     """As MLflow has it: PENDING_REGISTRATION, FAILED_REGISTRATION or READY."""
+    maker: str
+    """Name of who made the version."""
 
 
 def registry_uri(place_id: str) -> str:

@@ -74,6 +74,7 @@ class VersionUploads:
         with self._acting(principal, Act.CREATE_VERSION, name):
             place = self._place(name, version)
             if place.status != READY:
+                self._check_maker(principal, name, place)
                 self._check_files(name, version, place)
             made = self._stores.registry.finish_model_version(str(name), version)
             if place.status != READY:
@@ -104,6 +105,8 @@ class VersionUploads:
                     f"Version {version} of model '{name}' is {place.status}; its files do not change any more. "
                     "Register another version."
                 )
+            if write:
+                self._check_maker(principal, name, place)
             return self.location_of(place.uri)
 
     def location_of(self, uri: str) -> str:
@@ -130,6 +133,11 @@ class VersionUploads:
         if place is None:
             raise NotFound(f"Version '{version[:80]}' of model '{name}' does not exist.")
         return place
+
+    def _check_maker(self, principal: Principal, name: ObjectName, place: VersionPlace) -> None:
+        """A version in the making is its maker's, else anybody who may make versions could slip files into it."""
+        if place.maker != principal.name:
+            self._catalog.require(principal, Act.MANAGE, name)
 
     def _check_files(self, name: ObjectName, version: str, place: VersionPlace) -> None:
         location = self.location_of(place.uri)

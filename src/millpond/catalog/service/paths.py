@@ -19,6 +19,9 @@ from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
 
+_KINDS = ("delta", "volumes")
+"""Directories of the storage root that hold users' data; beside them lies what only the server writes."""
+
 
 class Paths(Containers):
     """Checks of paths."""
@@ -47,23 +50,21 @@ class Paths(Containers):
         return location
 
     def homes(self, principal: Principal) -> frozenset[str]:
-        """The places where the principal's own managed tables and volumes are made; an administrator's are all.
+        """The places where the principal's own managed tables and volumes are made; an administrator's are everybody's.
 
         Where something that the principal made is now out of reach, because it was given away, only what is still in
         reach is named, one by one.
         """
         if principal.is_admin:
-            return frozenset({self.storage_root})
-        homes = [locations.join(self.storage_root, kind, principal.id) for kind in ("delta", "volumes")]
+            return frozenset(locations.join(self.storage_root, kind) for kind in _KINDS)
+        homes = [locations.join(self.storage_root, kind, principal.id) for kind in _KINDS]
         with self.database.read() as connection:
             return frozenset(place for home in homes for place in _own_places(connection, principal, home))
 
     def may_reach(self, principal: Principal, location: str, *, write: bool) -> bool:
         """Whether a place lies in a table or volume that the principal may read (or write)."""
-        if principal.is_admin:
-            return True
         container = self._container_of(location)
-        return container is not None and _allows_files(principal, container, write=write)
+        return principal.is_admin if container is None else _allows_files(principal, container, write=write)
 
     def resolve_volume_path(self, principal: Principal, path: VolumePath, *, write: bool) -> str:
         """The physical location of a path in a volume, whose files the principal may read (and write) in place.

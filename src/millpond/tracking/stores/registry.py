@@ -242,10 +242,12 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         """Where the files of these versions of a model are, by number; those that there are not are left out."""
         row = SqlModelVersion
         with self.ManagedSessionMaker() as session:
-            found = session.query(row.version, row.storage_location, row.source, row.status).filter(
+            found = session.query(row.version, row.storage_location, row.source, row.status, row.user_id).filter(
                 row.name == name, row.version.in_(versions), row.current_stage != STAGE_DELETED_INTERNAL
             )
-            return {number: VersionPlace(place or source, status) for number, place, source, status in found}
+            return {
+                number: VersionPlace(place or source, status, maker) for number, place, source, status, maker in found
+            }
 
     def get_model_version_download_uri(self, name: str, version: str) -> str:
         """Where a version's files are, once they are all there."""
