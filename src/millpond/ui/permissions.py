@@ -121,9 +121,7 @@ def _draw_owner(visit: Visit, data: Permissions, give: Give | None) -> None:
 
 
 def _draw_new_owner(visit: Visit, give: Give) -> None:
-    async def act() -> None:
-        await reloading(visit, lambda principal: give(principal, field.value.strip()))()
-
+    act = reloading(visit, lambda principal: give(principal, field.value.strip()))
     with el("details", cls="mp-disclosure"):
         el("summary", "Change the owner", cls="mp-link")
         with form(act, label="Change the owner"):
@@ -137,10 +135,12 @@ def _draw_nothing(data: Permissions) -> None:
     if not data.may_manage:
         empty_state("No grant concerns you here", "Ask the owner for one, or an administrator.", symbol="lock_open")
         return
+    who = "Everybody signed in sees it, and only" if data.securable.public else "Only"
+    more = " do more." if data.securable.public else f" use this {kind}."
     code = f"GRANT {_first(kind).words} ON {kind.upper()} {data.name} TO `account users`"
     empty_state(
         "Nothing is granted here",
-        f"Only owners and administrators may use this {kind}. Grant a privilege to a user or a group below"
+        f"{who} owners and administrators may{more} Grant a privilege to a user or a group below"
         + (", or in SQL:" if kind in CONTAINERS else "."),
         symbol="lock",
         code=code if kind in CONTAINERS else None,
@@ -223,9 +223,7 @@ def _changing(visit: Visit, data: Permissions, change: Change) -> Callable[[Prin
 
 
 def _draw_grant(visit: Visit, data: Permissions) -> None:
-    async def act() -> None:
-        await reloading(visit, lambda principal: _grant(principal, visit, data, who.value, chosen()))()
-
+    act = reloading(visit, lambda principal: _grant(principal, visit, data, who.value, chosen()))
     with card("Grant"), form(act, label="Grant", cls="mp-stack"):
         with labelled("To"):
             who = principal_field("Grant to")

@@ -123,11 +123,16 @@ def _row(visit: Visit, link: Link) -> list[Cell | str]:
     return [
         Cell(text=str(link.sequence), title="All about it", href=urls.audit_entry_url(link.sequence)),
         Cell(time_ms=epoch_ms(entry.time)),
-        Cell(text=entry.actor, title=entry.actor, href=visit.link(who=entry.actor, page=None)),
-        Cell(text=entry.action, note=entry.service, href=visit.link(action=entry.action, page=None)),
-        Cell(text=entry.name, note=entry.kind, href=visit.link(object=entry.name, page=None)),
+        _narrowing(visit, "who", entry.actor),
+        _narrowing(visit, "action", entry.action, note=entry.service),
+        _narrowing(visit, "object", entry.name, note=entry.kind),
         Cell(badges=(_result(entry.status),)),
     ]
+
+
+def _narrowing(visit: Visit, name: str, value: str, *, note: str = "") -> Cell:
+    """A value that leads to the entries that share it."""
+    return Cell(text=value, title=value, note=note, href=visit.link(**{name: value, "page": None}) if value else None)
 
 
 def _result(status: int) -> tuple[str, Tone]:
