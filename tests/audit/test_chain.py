@@ -15,12 +15,13 @@ from sqlalchemy import text
 from millpond.audit import chain, store
 from millpond.audit.domain import Filter
 from millpond.audit.drain import Drain
-from millpond.audit.service import export
+from millpond.audit.service import AuditService, export
+from millpond.identity.domain import SYSTEM, Principal, PrincipalKind
 from millpond.journal import outbox
 from millpond.journal.domain import Event, now_us
 from millpond.journal.spool import Spool
 from millpond.kernel.database import Database
-from millpond.kernel.errors import StorageFull
+from millpond.kernel.errors import NotFound, StorageFull
 from tests.databases import BACKENDS, Databases
 
 TOKEN = "dapi" + "0123456789abcdef" * 2
@@ -247,6 +248,18 @@ def test_a_filter_lets_through_what_it_says(database: Database, spools: Path) ->
     assert found(Filter(until=moment + timedelta(days=1))) == ["s0"]
     assert found(Filter(failed=True, actor="ada", kind="schema")) == ["s1", "s2"]
     assert found(Filter(actor="eve")) == []
+
+
+def test_an_entry_is_read_by_its_place_and_only_by_who_may_read_the_audit(chained: Database) -> None:
+    audit = AuditService(chained)
+    assert audit.get_entry(SYSTEM, 3).entry.name == "s2"
+    with pytest.raises(NotFound, match="no entry 11"):
+        audit.get_entry(SYSTEM, 11)
+    assert (audit.head(SYSTEM).sequence, audit.verify(SYSTEM).broken) == (10, None)
+    ann = Principal(id="7", name="ann", kind=PrincipalKind.USER, is_admin=False)
+    for ask in (audit.head, audit.verify, lambda principal: audit.get_entry(principal, 3)):
+        with pytest.raises(NotFound, match=r"system\.access\.audit"):
+            ask(ann)
 
 
 def test_a_spool_that_cannot_be_written_says_so(spools: Path) -> None:

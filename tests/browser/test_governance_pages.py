@@ -148,3 +148,52 @@ def test_the_audit_is_not_there_for_others(ann: Tab) -> None:
     for path in ("/audit", "/audit/1"):
         assert ann.open(path).status == 404
     expect(ann.page.get_by_role("navigation", name="Main").get_by_role("link", name="Audit")).to_have_count(0)
+
+
+def test_an_administrator_adds_somebody_to_a_group_then_deactivates_and_deletes_them(
+    boss: Tab, server: Server, anns_token: str
+) -> None:
+    name = "new@governed.example"
+    boss.open("/users")
+    form = boss.page.get_by_role("form", name="Add a user")
+    form.get_by_label("User name").fill(name)
+    form.get_by_label("Initial password").fill("initial-1")
+    form.get_by_role("button", name="Add").click()
+    expect(boss.page.get_by_role("link", name=name)).to_be_visible()
+    token = server.call("POST", "/api/2.0/token/create", {}, basic=f"{name}:initial-1")[1]["token_value"]
+
+    boss.open("/users?tab=groups")
+    boss.page.get_by_label("Group name").fill("governors")
+    boss.page.get_by_role("button", name="Add").click()
+    boss.page.get_by_role("link", name="governors").click()
+    for kept in (name, ANN):
+        boss.page.get_by_label("New member").fill(kept)
+        boss.page.get_by_role("button", name="Add").click()
+        expect(boss.page.get_by_role("button", name=f"Remove {kept}")).to_be_visible()
+    boss.page.get_by_role("button", name=f"Remove {ANN}").click()
+    expect(boss.page.get_by_role("heading", name="Members, 1")).to_be_visible()
+    groups = server.call("GET", "/api/2.0/preview/scim/v2/Me", token=token)[1]["groups"]
+    assert "governors" in [group["display"] for group in groups]
+
+    boss.open("/users?q=new%40governed")
+    boss.page.get_by_role("link", name=name).click()
+    boss.page.get_by_role("button", name="Deactivate").click()
+    expect(boss.page.get_by_text("deactivated", exact=True)).to_be_visible()
+    assert server.call("GET", "/api/2.0/preview/scim/v2/Me", token=token)[0] == 401
+    boss.page.get_by_role("button", name="Delete").click()
+    expect(boss.page.get_by_role("button", name="Cancel")).to_be_focused()
+    boss.page.get_by_role("button", name="Delete").click()
+    expect(boss.page).to_have_url(re.compile("/users$"))
+    expect(boss.page.get_by_role("link", name=ANN)).to_be_visible()
+    expect(boss.page.get_by_role("link", name=name)).to_have_count(0)
+
+
+def test_others_see_themselves_and_their_groups_only(ann: Tab, server: Server) -> None:
+    ann.open("/users")
+    expect(ann.page.get_by_role("heading", name="You and your groups")).to_be_visible()
+    expect(ann.page.locator("dd", has_text=ANN)).to_be_visible()
+    expect(ann.page.get_by_role("main")).not_to_contain_text(server.user)
+    boss_id = server.call("GET", "/api/2.0/preview/scim/v2/Me")[1]["id"]
+    ann.expected.append("status of 403")
+    assert ann.open(f"/users/{boss_id}").status == 403
+    expect(ann.page.get_by_text("Only an administrator may see another user or group")).to_be_visible()

@@ -27,20 +27,25 @@ def reloading(visit: Visit, work: Callable[[Principal], Any], *, then: str | Non
     return act
 
 
-def ask_first(text: str, question: str, act: Act, *, symbol: str = "delete") -> None:
-    """A button for what cannot be undone: it asks in its own place, with the focus on the way back."""
+def ask_first(text: str, question: str, act: Act, *, symbol: str = "delete", what: str = "") -> None:
+    """A button for what cannot be undone: it asks in its own place, with the focus on the way back.
+
+    With `what` it is one of many in a list, small, and named after that line.
+    """
     place = el("div", cls="mp-row")
+    looks = {"kind": "mp-quiet mp-danger" if what else "mp-danger", "symbol": symbol}
+    name = f"{text} {what}" if what else None
 
     def show() -> None:
         place.clear()
         with place:
-            button(text, ask, kind="mp-danger", symbol=symbol)
+            button(text, ask, aria_label=name, **looks)
 
     def ask() -> None:
         place.clear()
         with place:
             el("span", question, role="alert")
-            button(text, act, kind="mp-danger", symbol=symbol)
+            button(text, act, aria_label=name, **looks)
             button("Cancel", show, autofocus=True)
 
     show()

@@ -9,13 +9,26 @@ from starlette.types import Scope
 from millpond.kernel.errors import NotFound
 from millpond.kernel.http import join
 from millpond.ui import assets, preferences, sign_in, single_sign_on
-from millpond.ui.pages import audit, catalog, connect, experiments, home, models, search, serving, sql, tables, volumes
+from millpond.ui.pages import (
+    audit,
+    catalog,
+    connect,
+    experiments,
+    home,
+    models,
+    search,
+    serving,
+    sql,
+    tables,
+    users,
+    volumes,
+)
 from millpond.ui.services import Services
 from millpond.ui.shell import draw_error, frame
 from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
-_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, audit, search, connect)
+_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, users, audit, search, connect)
 
 
 def install(app: FastAPI, services: Services) -> None:
