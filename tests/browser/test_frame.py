@@ -19,7 +19,7 @@ PAGES = [
     "/catalog/shop?tab=permissions", "/catalog/shop/silver/tables/customers?tab=permissions&who=bob&privilege=SELECT",
     "/models/shop.silver.churn?tab=permissions", "/serving/churn?tab=permissions", "/experiments/1?tab=permissions",
     "/audit", "/audit?result=failed&from=2026-01-01", "/audit/1",
-    "/users", "/users?tab=groups", "/users?tab=programs", "/users?q=nobody",
+    "/users", "/users?tab=groups", "/users?tab=programs", "/users?q=nobody", "/secrets",
     "/sql", "/sql?tab=queries", "/sql?tab=history",
 ]  # fmt: skip
 

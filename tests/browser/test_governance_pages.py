@@ -1,5 +1,6 @@
 """The pages of governance in Chromium, for who may change something there and for who may not."""
 
+import base64
 import re
 from collections.abc import Iterator
 
@@ -197,3 +198,39 @@ def test_others_see_themselves_and_their_groups_only(ann: Tab, server: Server) -
     ann.expected.append("status of 403")
     assert ann.open(f"/users/{boss_id}").status == 403
     expect(ann.page.get_by_text("Only an administrator may see another user or group")).to_be_visible()
+
+
+def test_a_secret_is_put_and_never_shown_and_an_acl_lets_another_see_its_key(
+    boss: Tab, ann: Tab, server: Server, anns_token: str
+) -> None:
+    boss.open("/secrets")
+    boss.page.get_by_label("Name of the scope").fill("governed-scope")
+    boss.page.get_by_role("button", name="Create scope").click()
+    boss.page.get_by_role("link", name="governed-scope").click()
+    ann.expected.append("status of 404")
+    assert ann.open("/secrets/governed-scope").status == 404
+
+    boss.page.get_by_label("Key", exact=True).fill("password")
+    boss.page.get_by_label("Value", exact=True).fill("hush-hush")
+    boss.page.get_by_role("button", name="Put secret").click()
+    expect(boss.page.get_by_role("region", name="Secrets").get_by_text("password")).to_be_visible()
+    assert "hush-hush" not in boss.page.content()
+    boss.page.get_by_label("Give access to").fill(ANN)
+    boss.page.get_by_role("button", name="Give access").click()
+    expect(boss.page.get_by_role("button", name=f"Remove {ANN}")).to_be_visible()
+
+    ann.open("/secrets")
+    ann.page.get_by_role("link", name="governed-scope").click()
+    expect(ann.page.get_by_role("region", name="Secrets").get_by_text("password")).to_be_visible()
+    expect(ann.page.get_by_role("button", name="Put secret")).to_have_count(0)
+    expect(ann.page.get_by_text("Who may use this scope")).to_have_count(0)
+    got = server.call("GET", "/api/2.0/secrets/get?scope=governed-scope&key=password", token=anns_token)[1]
+    assert base64.b64decode(got["value"]) == b"hush-hush"
+
+    boss.page.get_by_role("button", name="Delete password").click()
+    boss.page.get_by_role("button", name="Delete password").click()
+    expect(boss.page.get_by_role("heading", name="No secrets in this scope yet")).to_be_visible()
+    boss.page.get_by_role("button", name="Delete scope").click()
+    boss.page.get_by_role("button", name="Delete scope").click()
+    expect(boss.page).to_have_url(re.compile("/secrets$"))
+    assert server.call("GET", "/api/2.0/secrets/list?scope=governed-scope")[0] == 404

@@ -13,6 +13,7 @@ READ, WRITE, MANAGE = Permission.READ, Permission.WRITE, Permission.MANAGE
 ACTS: dict[str, tuple[Permission, Doing]] = {
     "get": (READ, lambda service, me: service.get_secret(me, "app", "token")),
     "list": (READ, lambda service, me: service.list_secrets(me, "app")),
+    "most": (READ, lambda service, me: service.permission_on(me, "app")),
     "require": (READ, lambda service, me: service.require_secret(me, "app", "token")),
     "put": (WRITE, lambda service, me: service.put_secret(me, "app", "token", b"new")),
     "delete": (WRITE, lambda service, me: service.delete_secret(me, "app", "token")),
@@ -62,6 +63,15 @@ def test_a_group_lends_its_permission_to_members_of_its_groups(filled: Vault) ->
     filled.identity.directory.delete(filled.admin, PrincipalKind.GROUP, outer)
     with pytest.raises(NotFound):
         filled.service.get_secret(filled.again(filled.eve), "app", "token")
+
+
+def test_one_is_told_the_most_that_one_may_do(filled: Vault) -> None:
+    """By one's own ACL or a group's; administrators may do all."""
+    filled.group("readers", filled.eve.id)
+    filled.service.put_acl(filled.ann, "app", "readers", READ)
+    filled.service.put_acl(filled.ann, "app", filled.eve.name, WRITE)
+    assert filled.service.permission_on(filled.again(filled.eve), "app") is WRITE
+    assert filled.service.permission_on(filled.admin, "app") is MANAGE
 
 
 def test_everybody_manages_a_scope_that_is_given_to_users(vault: Vault) -> None:

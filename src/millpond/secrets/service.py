@@ -83,6 +83,12 @@ class SecretsService:
         with self._database.read() as connection:
             return store.list_scopes(connection, None if principal.is_admin else grantee_ids(connection, principal))
 
+    def permission_on(self, principal: Principal, name: str) -> Permission:
+        """The most that the principal may do in a scope. Raises NotFound."""
+        with self._database.read() as connection:
+            scope = _checked(connection, principal, name, Permission.READ)
+            return max(_held(connection, principal, scope.id), key=tuple(Permission).index)
+
     def delete_scope(self, principal: Principal, name: str) -> None:
         """Delete a scope with all its secrets. Raises NotFound, PermissionDenied."""
         with self._database.write() as connection:
@@ -272,9 +278,7 @@ def _checked(
 ) -> Scope:
     """The scope, if it exists and the principal may; asks the same questions whether it exists or not."""
     scope = store.find_scope(connection, name, lock=lock)
-    held = store.permissions(connection, scope.id if scope else "", grantee_ids(connection, principal))
-    if principal.is_admin:
-        held = (Permission.MANAGE,)
+    held = _held(connection, principal, scope.id if scope else "")
     if scope is not None and any(permission.includes(wanted) for permission in held):
         return scope
     acts.denied(principal, wanted.value, "secret scope", name[:128])
@@ -283,6 +287,11 @@ def _checked(
     raise PermissionDenied(
         f"{principal.name} does not have {wanted.value} permission on secret scope '{scope.name}'; ask who manages it."
     )
+
+
+def _held(connection: Connection, principal: Principal, scope_id: str) -> tuple[Permission, ...]:
+    found = store.permissions(connection, scope_id, grantee_ids(connection, principal))
+    return (Permission.MANAGE,) if principal.is_admin else found
 
 
 def _grantee(connection: Connection, name: str) -> str:

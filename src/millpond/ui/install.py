@@ -17,6 +17,7 @@ from millpond.ui.pages import (
     home,
     models,
     search,
+    secrets,
     serving,
     sql,
     tables,
@@ -28,7 +29,7 @@ from millpond.ui.shell import draw_error, frame
 from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
-_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, users, audit, search, connect)
+_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, users, audit, secrets, search, connect)
 
 
 def install(app: FastAPI, services: Services) -> None:
