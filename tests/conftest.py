@@ -77,6 +77,7 @@ def _leaves_the_process_as_it_was() -> Iterator[None]:
     directory, before = os.getcwd(), dict(os.environ)
     yield
     changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith("PYTEST_")}
+    changed.discard("SPARK_CONNECT_MODE_ENABLED")  # PySpark sets it with the first session, for good
     assert (changed, os.getcwd()) == (set(), directory)
 
 
