@@ -111,5 +111,5 @@ def _peak_bytes(server: Server) -> int:
     total = 0
     for process in [supervisor, *supervisor.children(recursive=True)]:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)  # one has ended
     return total
