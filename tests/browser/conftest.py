@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.servers import Server
+from tests.servers import Server, running_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")  # else the one that Playwright installs
 FLAGS = [
@@ -58,6 +58,13 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the pages' own: they show what there is, so nobody else may add to it."""
+    with running_server(tmp_path_factory.mktemp("pages") / "data") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

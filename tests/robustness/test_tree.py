@@ -65,16 +65,16 @@ def test_kill_of_the_whole_tree_under_load_loses_nothing_acknowledged(
 
 
 def test_kill_of_the_server_under_load_loses_no_acknowledged_act_from_the_audit(
-    tmp_path: Path, flags: list[str]
+    tmp_path: Path, database_flags: list[str]
 ) -> None:
     """Each change, read and refusal that was answered is in the chain, and once; the chain holds."""
     data_dir = tmp_path / "data"
-    up(data_dir, *flags)
+    up(data_dir, *database_flags)
     server = server_of(data_dir)
     acknowledged = _ask_until_killed(server)
     wait_until(lambda: _ready(server), timeout_s=120, what="the server's return")
     run_cli("down", "--data-dir", str(data_dir))
-    env = {"MILLPOND_DATABASE_URL": flags[1]} if flags else {}
+    env = {"MILLPOND_DATABASE_URL": database_flags[1]} if database_flags else {}
     lines = run_cli("audit", "export", "--data-dir", str(data_dir), env=env).stdout.splitlines()
     told = Counter((event["action"], event["name"]) for event in (json.loads(line)["event"] for line in lines))
     assert {action for action, _ in acknowledged} == {"createSchema", "getSchema", "getTable"}
