@@ -51,23 +51,23 @@ class Tab:
         return bool(self.page.evaluate("Boolean(window.hurt)"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, or Playwright's."""
+    """The system's Chromium, or Playwright's; no longer than needed, as Playwright keeps the thread's event loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the pages' own: they show what there is, so nobody else may add to it."""
     with running_server(tmp_path_factory.mktemp("pages") / "data") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stocked(server: Server) -> Server:
     """The session's server, filled by `stock.py` as a user's program would fill it."""
     program = [sys.executable, "-m", "tests.browser.stock"]
@@ -124,7 +124,7 @@ def _note(tab: Tab, message: Any) -> None:
         tab.problems.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin_context(browser: Browser, stocked: Server) -> Iterator[BrowserContext]:
     """A browser in which the administrator is signed in."""
     with signed_in(browser, stocked, stocked.token) as context:
@@ -138,13 +138,13 @@ def tab(admin_context: BrowserContext, stocked: Server) -> Iterator[Tab]:
         yield tab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bobs_token(stocked: Server) -> str:
     """A token of a user who owns nothing."""
     return stocked.new_user("bob@example.com")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bobs_context(browser: Browser, stocked: Server, bobs_token: str) -> Iterator[BrowserContext]:
     """A browser in which somebody is signed in who may see nothing of what others made."""
     with signed_in(browser, stocked, bobs_token) as context:

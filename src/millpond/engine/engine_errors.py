@@ -118,7 +118,8 @@ _SAYINGS: tuple[tuple["re.Pattern[str]", Make], ...] = (
     ),
     (
         re.compile(
-            r"commit conflict|concurrent|VersionAlreadyExists|version \d+ already exists|Transaction.*failed",
+            r"commit conflict|concurrent|VersionAlreadyExists|version \d+ already exists|Transaction.*failed"
+            r"|Failed to commit transaction: \d+$",  # so many attempts were made
             re.IGNORECASE,
         ),
         _execution("DELTA_CONCURRENT_WRITE", "org.apache.spark.SparkException"),
