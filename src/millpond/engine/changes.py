@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from millpond.catalog.domain import Table, TableType
@@ -16,7 +17,7 @@ from millpond.engine.parameters import value_edits
 from millpond.engine.queries import Query, TableSite
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
-from millpond.engine.writes import follow_log, not_changeable
+from millpond.engine.writes import follow_log, has_landed, not_changeable
 from millpond.identity.access import Act, require
 
 _COUNTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -46,7 +47,8 @@ class Changer:
         location, table = await asyncio.to_thread(self._target, session, site.parts, query.kind, binder)
         note = Note(author=Author.of(session.principal), user_metadata=session.setting(USER_METADATA_SETTING))
         command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note)
-        await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs)
+        landed = partial(has_landed, location, self._storage_options, note)
+        await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs, landed=landed)
         if table is not None and query.with_schema_evolution:
             await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
         return await asyncio.to_thread(self._counts, location, query.kind, version, note)

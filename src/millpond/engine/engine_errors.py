@@ -119,7 +119,8 @@ _SAYINGS: tuple[tuple["re.Pattern[str]", Make], ...] = (
     (
         re.compile(
             r"commit conflict|concurrent|VersionAlreadyExists|version \d+ already exists|Transaction.*failed"
-            r"|Failed to commit transaction: \d+$",  # so many attempts were made
+            r"|Failed to commit transaction: \d+$"  # so many attempts were made
+            r"|Missing commit file: expected version \d+, found \d+",  # the log grew while Sail listed it
             re.IGNORECASE,
         ),
         _execution("DELTA_CONCURRENT_WRITE", "org.apache.spark.SparkException"),

@@ -111,14 +111,27 @@ class Upstream:
         await self.stream(session, "ExecutePlan", request, needs, collect)
         return responses
 
-    async def run_retrying(self, session: Session, plan: Any, needs: Needs, *, again: bool = True) -> list[Any]:
-        """Run a write; start again when another writer was faster, as each attempt reads the newest state anew."""
+    async def run_retrying(
+        self,
+        session: Session,
+        plan: Any,
+        needs: Needs,
+        *,
+        again: bool = True,
+        landed: Callable[[], bool] = lambda: False,
+    ) -> list[Any]:
+        """Run a write; start again when another writer was faster, as each attempt reads the newest state anew.
+
+        `landed` tells after an error whether the commit was made all the same; it blocks.
+        """
         for attempt in range(_MAX_ATTEMPTS):
             try:
                 return await self.run(session, plan, needs)
             except SparkError as error:
                 if error.error_class != "DELTA_CONCURRENT_WRITE" or not again or attempt == _MAX_ATTEMPTS - 1:
                     raise
+                if await asyncio.to_thread(landed):
+                    return []
                 await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads retries
         raise AssertionError("unreachable")
 

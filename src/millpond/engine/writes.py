@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
@@ -309,9 +310,17 @@ class Writer:
         operation.path = location
         operation.mode = mode
         operation.partitioning_columns.extend(write.partitioned_by)
-        for key, value in (_signed(write, session) if provider == "delta" else write.options).items():
-            operation.options[key] = value
-        await self._upstream.run_retrying(session, proto.base.Plan(command=command), needs, again=mode != _SAVE_ERROR)
+        again = mode != _SAVE_ERROR
+        if provider != "delta":
+            operation.options.update(write.options)
+            await self._upstream.run_retrying(session, proto.base.Plan(command=command), needs, again=again)
+            return
+        metadata = metadata_of(write.options, session.setting(USER_METADATA_SETTING))
+        note = Note(author=Author.of(session.principal), user_metadata=metadata)
+        operation.options.update(note.as_option(write.options))
+        landed = partial(has_landed, location, self._storage_options, note)
+        plan = proto.base.Plan(command=command)
+        await self._upstream.run_retrying(session, plan, needs, again=again, landed=landed)
 
     def _object_name(self, session: Session, parts: tuple[str, ...]) -> ObjectName:
         if len(parts) > 3:
@@ -320,9 +329,13 @@ class Writer:
         return ObjectName(*(*home[: 3 - len(parts)], *parts))
 
 
-def _signed(write: Write, session: Session) -> dict[str, str]:
-    metadata = metadata_of(write.options, session.setting(USER_METADATA_SETTING))
-    return Note(author=Author.of(session.principal), user_metadata=metadata).as_option(write.options)
+def has_landed(location: str, storage_options: Mapping[str, str], note: Note) -> bool:
+    """Whether a commit with the note is in the table's log, which an engine's error does not rule out."""
+    from millpond.engine.delta.describe import has_commit
+    from millpond.engine.delta.table import Storage
+
+    options = storage_options if location.startswith("s3") else {}
+    return has_commit(Storage(url=location, options=options), note.commit)
 
 
 def _fit(write: Write, schema: list[Any], fields: list[Any], shown: str) -> shaping.Fit | None:

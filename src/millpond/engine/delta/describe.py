@@ -46,6 +46,14 @@ def history(storage: Storage, limit: int | None = None) -> list[dict[str, Any]]:
         return [_entry(raw) for raw in table.history(limit)] if limit != 0 else []
 
 
+def has_commit(storage: Storage, commit: str) -> bool:
+    """Whether one of the newest commits has this id of its own."""
+    return any(entry[MARK] == commit for entry in history(storage, _NEWEST))
+
+
+_NEWEST = 50
+
+
 def _entry(commit: dict[str, Any]) -> dict[str, Any]:
     raw = unsigned(commit)
     return {
