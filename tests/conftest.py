@@ -52,16 +52,27 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to scatter tests that belong together, which would only show as slowness and odd failures."""
+    if "PYTEST_XDIST_WORKER" in os.environ and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("This pytest-xdist does not group tests under this pytest; see docs/decisions/0002.")
+
+
 def _rank(item: pytest.Function) -> int:
-    place = str(item.path.relative_to(Path(__file__).parent))
-    return next((rank for rank, start in enumerate(LONGEST_FIRST) if place.startswith(start)), len(LONGEST_FIRST))
+    return next(
+        (rank for rank, start in enumerate(LONGEST_FIRST) if _place(item).startswith(start)), len(LONGEST_FIRST)
+    )
 
 
 def _group(item: pytest.Function) -> str:
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     backend = next((value for value in parameters if value in BACKENDS), BACKENDS[0])
-    shared = next((name for name in SHARED if name in item.fixturenames), str(item.path))
+    shared = next((name for name in SHARED if name in item.fixturenames), _place(item))
     return f"{shared.removeprefix('any_')} on {backend}"
+
+
+def _place(item: pytest.Function) -> str:
+    return str(item.path.relative_to(Path(__file__).parent).with_suffix(""))
 
 
 def pytest_sessionfinish() -> None:
