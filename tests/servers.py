@@ -80,7 +80,8 @@ class Server:
 
 def _clean_environment() -> dict[str, str]:
     """What a user's shell has; what tests of this process set, like MLflow's addresses, stays with them."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME") if name in os.environ}
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "JAVA_HOME", "MLFLOW_UV_AUTO_DETECT")
+    return {name: os.environ[name] for name in kept if name in os.environ}
 
 
 @contextmanager

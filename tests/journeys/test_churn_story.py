@@ -1,6 +1,7 @@
 """The churn story, as the tutorial tells it and `millpond demo` runs it, by unmodified clients."""
 
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -25,10 +26,18 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     data_dir = tmp_path_factory.mktemp("story") / "data"
     flags = ["--data-dir", str(data_dir), "--port", "0", "--spark-port", "0", "--no-open"]
     if request.param == "sqlite":
-        yield from _tell(flags, ELSEWHERE)
+        yield from _tell(flags, ELSEWHERE | {"PATH": f"{_another_uv(data_dir.parent)}:{os.environ['PATH']}"})
         return
     with fresh_database(request.getfixturevalue("postgres_url")) as url:
         yield from _tell(flags, {"MILLPOND_DATABASE_URL": url})
+
+
+def _another_uv(directory: Path) -> Path:
+    """A folder with a `uv` that knows other packages than are installed, as an old lock file does."""
+    script = directory / "uv"
+    script.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "uv 9.9.9" || echo "cloudpickle==1.2.1"\n')
+    script.chmod(0o755)
+    return directory
 
 
 def _tell(flags: list[str], env: dict[str, str]) -> Iterator[Server]:

@@ -47,12 +47,17 @@ def demo(data_dir: Path, port: int | None, spark_port: int | None, open_page: bo
 
 
 def _without_other_platforms(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment less what leads clients elsewhere: a registry's address or a profile outranks our variables."""
-    return {
+    """The environment less what leads clients elsewhere: a registry's address or a profile outranks our variables.
+
+    A `uv.lock` where the demo is started says nothing about its models either, yet MLflow would take their
+    requirements from there.
+    """
+    kept = {
         name: value
         for name, value in environment.items()
         if not name.removeprefix("_").startswith(("MLFLOW_", "DATABRICKS_", "SPARK_"))
     }
+    return kept | {"MLFLOW_UV_AUTO_DETECT": "false"}
 
 
 def _start(home: Home, port: int | None, spark_port: int | None) -> None:
