@@ -168,6 +168,8 @@ def test_a_presigned_url_opens_one_path_only(site: Site, http: httpx.Client) -> 
     headers = {item["name"]: item["value"] for item in link["headers"]}
     assert httpx.get(link["url"], headers=headers).content == b"data"
     assert httpx.get(link["url"].replace("/v/x", "/v/y"), headers=headers).status_code == 403
+    for method in ("PUT", "DELETE"):
+        assert httpx.request(method, link["url"], headers=headers).status_code == 403
     assert httpx.get(f"{site.url}/api/2.1/unity-catalog/catalogs", headers=headers).status_code == 403
     up = http.post("/api/2.0/fs/create-upload-url", params={"path": f"{V}/z z"}).json()
     headers = {item["name"]: item["value"] for item in up["headers"]}

@@ -63,6 +63,10 @@ class Files:
         place = self._writable(principal, path, overwrite=overwrite)
         return place.tree.writer(place.parts)
 
+    def check_writable(self, principal: Principal, path: str) -> None:
+        """Raises PermissionDenied or NotFound for who may not write a file here."""
+        self._resolve(principal, path, write=True)
+
     def list_directory(
         self, principal: Principal, path: str, *, page_token: str | None = None, limit: int | None = None
     ) -> Listing:

@@ -81,6 +81,8 @@ class Claims:
     """The credential that it was got with: it ends when that one is revoked or expires."""
     paths: tuple[str, ...] | None = None
     """The URL paths that it is good for, with all below them; None is good for every path and protocol."""
+    methods: tuple[str, ...] | None = None
+    """The HTTP methods that it is good for, where it is good for some only."""
 
 
 class Signer:
@@ -96,6 +98,8 @@ class Signer:
             body["cid"] = claims.credential_id
         if claims.paths is not None:
             body["paths"] = list(claims.paths)
+        if claims.methods is not None:
+            body["methods"] = list(claims.methods)
         return jwt.encode(body, self._key, algorithm=_ALGORITHM)
 
     def read(self, token: str) -> Claims:
@@ -120,6 +124,7 @@ class Signer:
             expires_at=datetime.fromtimestamp(body["exp"], tz=UTC),
             credential_id=body.get("cid"),
             paths=tuple(body["paths"]) if "paths" in body else None,
+            methods=tuple(body["methods"]) if "methods" in body else None,
         )
 
 

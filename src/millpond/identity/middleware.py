@@ -153,7 +153,8 @@ class AuthMiddleware:
 
     def _by_header(self, header: str, connection: HTTPConnection) -> Principal:
         scheme, _, value = header.partition(" ")
-        by_token = partial(self._identity.authenticate, path=connection.scope["path"])
+        method = connection.scope.get("method")
+        by_token = partial(self._identity.authenticate, path=connection.scope["path"], method=method)
         if scheme.casefold() == "bearer":
             return by_token(value.strip())
         if scheme.casefold() == "basic":

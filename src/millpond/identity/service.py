@@ -66,14 +66,14 @@ class IdentityService:
         self._slots = CheckingSlots()
         self._snapshots = Snapshots()
 
-    def authenticate(self, credential: str, *, path: str | None = None) -> Principal:
+    def authenticate(self, credential: str, *, path: str | None = None, method: str | None = None) -> Principal:
         """The active principal of a personal access token or a short-lived signed token.
 
-        `path` is that of the HTTP request; a token that is good for some paths only is refused elsewhere.
+        `path` and `method` are those of the HTTP request; a token that is good for some only is refused elsewhere.
         Raises Unauthenticated, and PermissionDenied for such a token.
         """
         if not credential.startswith(TOKEN_PREFIX):
-            return self._by_signature(self._signer.read(credential), path)
+            return self._by_signature(self._signer.read(credential), path, method)
         return self._by_secret(credential, CredentialKind.PERSONAL, "The access token is wrong, expired or revoked.")
 
     def authenticate_link(self, signature: str, *, path: str) -> Principal:
@@ -85,7 +85,7 @@ class IdentityService:
         claims = self._signer.read(signature)
         if claims.paths != (path,):
             raise Unauthenticated("The link was altered; ask for a new one.")
-        return self._by_signature(claims, path)
+        return self._by_signature(claims, path, "GET")
 
     def authenticate_session(self, secret: str) -> Principal:
         """The active principal of a browser session.
@@ -251,8 +251,10 @@ class IdentityService:
                 raise Unauthenticated(refusal)
             return self._principal(connection, held.standing)
 
-    def _by_signature(self, claims: Claims, path: str | None) -> Principal:
+    def _by_signature(self, claims: Claims, path: str | None, method: str | None) -> Principal:
         principal = self._named_by(claims)
+        if claims.methods is not None and method not in claims.methods:
+            raise PermissionDenied(f"This access token is good for {', '.join(claims.methods)} only.")
         if claims.paths is None:
             return principal
         narrowed = replace(principal, paths=claims.paths)

@@ -175,33 +175,39 @@ def _add_directories(router: APIRouter, files: Files) -> None:
 
 
 def _add_presigned(router: APIRouter, files: Files, signer: Signer, base_url: str | None) -> None:
-    def link(request: Request, principal: Principal, path: str, **query: Any) -> dict[str, Any]:
+    def link(
+        request: Request, principal: Principal, path: str, methods: tuple[str, ...], **query: Any
+    ) -> dict[str, Any]:
         if not principal.may_call(_FILES + path):
             raise PermissionDenied(f"The access token of this call is not good for '{path}'.")
         base = base_url or str(request.base_url).rstrip("/")
         url = f"{base}{_FILES}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
         now = utc_now()
-        claims = Claims(principal_id=principal.id, expires_at=now + PRESIGNED_TTL, paths=(_FILES + path,))
+        expires_at = now + PRESIGNED_TTL
+        claims = Claims(principal_id=principal.id, expires_at=expires_at, paths=(_FILES + path,), methods=methods)
         return {"url": url, "headers": [{"name": "Authorization", "value": f"Bearer {signer.sign(claims, now=now)}"}]}
 
     @router.post("/api/2.0/fs/create-download-url")
     async def download_url(request: Request, principal: Who, path: str = "") -> dict[str, Any]:
         path = await _path_of(request, path)
         found = await run_in_threadpool(files.status, principal, path)
-        return link(request, principal, _path_of_file(found, path))
+        return link(request, principal, _path_of_file(found, path), ("GET", "HEAD"))
 
     @router.post("/api/2.0/fs/create-upload-url")
     async def upload_url(request: Request, principal: Who, path: str = "") -> dict[str, Any]:
-        return link(request, principal, await _path_of(request, path), overwrite="true")
+        path = await _path_of(request, path)
+        await run_in_threadpool(files.check_writable, principal, path)
+        return link(request, principal, path, ("PUT",), overwrite="true")
 
     @router.post("/api/2.0/fs/create-upload-part-urls")
     async def part_urls(request: Request, principal: Who) -> dict[str, Any]:
         body = await read_json(request)
         path, token = _text(body, "path"), _text(body, "session_token")
+        await run_in_threadpool(files.check_writable, principal, path)
         first, count = _number(body, "start_part_number"), min(_number(body, "count"), _MAX_PART_URLS)
+        part = {"session_token": token, "upload_type": "multipart"}
         urls = [
-            link(request, principal, shown(path), session_token=token, upload_type="multipart", part_number=number)
-            | {"part_number": number}
+            link(request, principal, shown(path), ("PUT",), **part, part_number=number) | {"part_number": number}
             for number in range(first, first + count)
         ]
         return {"upload_part_urls": urls}
@@ -209,8 +215,12 @@ def _add_presigned(router: APIRouter, files: Files, signer: Signer, base_url: st
     @router.post("/api/2.0/fs/create-abort-upload-url")
     async def abort_url(request: Request, principal: Who) -> dict[str, Any]:
         body = await read_json(request)
-        path, token = shown(_text(body, "path")), _text(body, "session_token")
-        return {"abort_upload_url": link(request, principal, path, action="abort-upload", session_token=token)}
+        path, query = (
+            shown(_text(body, "path")),
+            {"action": "abort-upload", "session_token": _text(body, "session_token")},
+        )
+        await run_in_threadpool(files.check_writable, principal, path)
+        return {"abort_upload_url": link(request, principal, path, ("DELETE", "POST"), **query)}
 
 
 async def _receive(request: Request, writer: Writer, *, overwrite: bool) -> str:

@@ -1,0 +1,1 @@
+"""Who may do what by every route: the matrix, and the world in which it is tried."""

@@ -1,0 +1,328 @@
+# ruff: noqa: E501 - a table is read by its lines
+"""Each route, an example of its use, and what becomes of it for each role.
+
+An outcome is one letter for each role of `world.ROLES`, in their order:
+
+`y` done · `x` who is it? (401) · `f` refused (403) · `h` there is no such thing for you (404) ·
+`b` allowed, then something else was wrong (400, 409, 422) · `n` allowed, and said not to be implemented (501) ·
+`r` sent to the sign-in page
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One route and an example: `$key` stands for a name of the world, `$new` for one that is free, `$own` for an
+    object that was made for this very call (of the kind `own`), so that it may be changed or dropped."""
+
+    method: str
+    route: str
+    outcome: str
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    body: Any = None
+    own: str | None = None
+
+    @property
+    def id(self) -> str:
+        """How tests call it."""
+        return f"{self.method} {self.route}"
+
+
+def _case(line: str, outcome: str, *, q: str = "", body: Any = None, own: str | None = None, **path: str) -> Case:
+    method, route = line.split(" ", 1)
+    return Case(method=method, route=route, outcome=outcome, path=path, query=q, body=body, own=own)
+
+
+_UC = "/api/2.1/unity-catalog"
+_OPEN = "yyyyyy"
+_SIGNED_IN = "xyyyyy"
+
+OPEN: Sequence[Case] = (
+    _case("GET /health", _OPEN),
+    _case("GET /health/live", _OPEN),
+    _case("GET /health/ready", _OPEN),
+    _case("GET /metrics", "xyyyyy"),
+    _case("GET /.well-known/databricks-config", _OPEN),
+    _case("GET /oidc/.well-known/openid-configuration", _OPEN),
+    _case("GET /oidc/.well-known/oauth-authorization-server", _OPEN),
+    _case("POST /oidc/v1/token", "bxxxxx"),
+    _case("GET /static/millpond.css", _OPEN),
+    _case("GET /static/millpond.js", _OPEN),
+    _case("GET /favicon.ico", _OPEN),
+    _case("GET /sign-in", _OPEN),
+    _case("POST /sign-in", "xxxxxx"),
+    _case("POST /sign-out", "xrrrrr"),
+    _case("GET /sign-in/sso", "hhhhhh"),  # no provider is configured
+    _case("GET /sign-in/sso/callback", "hhhhhh"),
+)
+
+
+_SCIM = "/api/2.0/preview/scim/v2"
+
+
+def _scim() -> Sequence[Case]:
+    made = [_case(f"GET {_SCIM}/Me", _SIGNED_IN)]
+    for kind, key, body in (
+        ("Users", "user_id", {"userName": "$new@matrix.org"}),
+        ("ServicePrincipals", "principal_id", {"displayName": "$new"}),
+        ("Groups", "group_id", {"displayName": "$new"}),
+    ):
+        one = f"{_SCIM}/{kind}/{{member_id}}"
+        patch = {"Operations": [{"op": "replace", "path": "displayName", "value": "$new"}]}
+        made += [
+            _case(f"GET {_SCIM}/{kind}", "xyyyyy"),
+            _case(f"POST {_SCIM}/{kind}", "xffffy", body=body),
+            _case(f"GET {one}", "xyyyyy", member_id=f"${key}"),
+            _case(f"PUT {one}", "xffffy", member_id="$own", own=kind, body={**body, "id": "$own"}),
+            _case(f"PATCH {one}", "xffffy", member_id="$own", own=kind, body=patch),
+            _case(f"DELETE {one}", "xffffy", member_id="$own", own=kind),
+        ]
+    return made
+
+
+_PRINCIPAL_SECRETS = "/api/2.0/accounts/servicePrincipals/{principal_id}/credentials/secrets"
+
+IDENTITY: Sequence[Case] = (
+    *_scim(),
+    _case(f"POST {_PRINCIPAL_SECRETS}", "xffffy", principal_id="$principal_id", body={}),
+    _case(f"GET {_PRINCIPAL_SECRETS}", "xffffy", principal_id="$principal_id"),
+    _case(f"DELETE {_PRINCIPAL_SECRETS}/{{secret_id}}", "xffffh", principal_id="$principal_id", secret_id="none"),
+    _case("POST /api/2.0/token/create", "xyyyyy", body={"comment": "matrix"}),
+    _case("GET /api/2.0/token/list", "xyyyyy"),
+    _case("POST /api/2.0/token/delete", "xhhhyy", body={"token_id": "$own"}, own="token"),
+    _case("PATCH /api/2.0/token/{token_id}", "xhhhyy", token_id="$token_id",
+          body={"token": {"comment": "c"}, "update_mask": "comment"}),
+    _case("GET /api/2.0/token-management/tokens", "xffffy"),
+    _case("GET /api/2.0/token-management/tokens/{token_id}", "xffffy", token_id="$token_id"),
+    _case("PATCH /api/2.0/token-management/tokens/{token_id}", "xffffy", token_id="$token_id",
+          body={"token": {"comment": "c"}, "update_mask": "comment"}),
+    _case("DELETE /api/2.0/token-management/tokens/{token_id}", "xffffy", token_id="$own", own="token"),
+    _case("POST /api/2.0/token-management/on-behalf-of/tokens", "xffffy", body={"application_id": "$application_id"}),
+    _case("POST /api/millpond/users/token", "xffffy", body={"user_name": "$reader"}),
+    _case("POST /api/millpond/password", "xfffff", body={"current_password": "wrong-word-1", "new_password": "another-word-1"}),
+    _case("PATCH /api/millpond/ui/preferences", "xyyyyy", body={"theme": "dark"}),
+)  # fmt: skip
+
+
+_HOME = {"name": "$new", "catalog_name": "$cat", "schema_name": "s"}
+
+CATALOG: Sequence[Case] = (
+    _case(f"GET {_UC}/catalogs", "xyyyyy"),
+    _case(f"POST {_UC}/catalogs", "xyyyyy", body={"name": "$new"}),
+    _case(f"GET {_UC}/catalogs/{{name}}", "xhyyyy", name="$cat"),
+    _case(f"PATCH {_UC}/catalogs/{{name}}", "xhffyy", name="$cat", body={"comment": "c"}),
+    _case(f"DELETE {_UC}/catalogs/{{name}}", "xhffyy", name="$own", q="force=true", own="catalog"),
+    _case(f"GET {_UC}/schemas", "xhyyyy", q="catalog_name=$cat"),
+    _case(f"POST {_UC}/schemas", "xhfyyy", body={"name": "$new", "catalog_name": "$cat"}),
+    _case(f"GET {_UC}/schemas/{{full_name}}", "xhyyyy", full_name="$schema"),
+    _case(f"PATCH {_UC}/schemas/{{full_name}}", "xhffyy", full_name="$schema", body={"comment": "c"}),
+    _case(f"DELETE {_UC}/schemas/{{full_name}}", "xhffyy", full_name="$own", own="schema"),
+    _case(f"GET {_UC}/tables", "xhyyyy", q="catalog_name=$cat&schema_name=s"),
+    _case(f"GET {_UC}/table-summaries", "xhyyyy", q="catalog_name=$cat"),
+    _case(f"POST {_UC}/tables", "xhfyyy", body={**_HOME, "table_type": "VIEW", "view_definition": "SELECT 1 AS a"}),
+    _case(f"POST {_UC}/staging-tables", "xnnnnn", body=_HOME),
+    _case(f"GET {_UC}/tables/{{full_name}}", "xhyyyy", full_name="$table"),
+    _case(f"GET {_UC}/tables/{{full_name}}/exists", "xhyyyy", full_name="$table"),
+    _case(f"PATCH {_UC}/tables/{{full_name}}", "xhfyyy", full_name="$table", body={"comment": "c"}),
+    _case(f"DELETE {_UC}/tables/{{full_name}}", "xhffyy", full_name="$own", own="table"),
+    _case(f"POST {_UC}/constraints", "xhffyy", own="table",
+          body={"full_name_arg": "$own", "constraint": {"primary_key_constraint": {"name": "k", "child_columns": ["a"]}}}),
+    _case(f"DELETE {_UC}/constraints/{{full_name}}", "xhffhh", full_name="$table", q="constraint_name=none"),
+    _case(f"GET {_UC}/volumes", "xhyyyy", q="catalog_name=$cat&schema_name=s"),
+    _case(f"POST {_UC}/volumes", "xhfyyy", body={**_HOME, "volume_type": "MANAGED"}),
+    _case(f"GET {_UC}/volumes/{{name}}", "xhyyyy", name="$volume"),
+    _case(f"PATCH {_UC}/volumes/{{name}}", "xhffyy", name="$volume", body={"comment": "c"}),
+    _case(f"DELETE {_UC}/volumes/{{name}}", "xhffyy", name="$own", own="volume"),
+    _case(f"GET {_UC}/functions", "xhyyyy", q="catalog_name=$cat&schema_name=s"),
+    _case(f"POST {_UC}/functions", "xhfyyy", body="function"),
+    _case(f"GET {_UC}/functions/{{name}}", "xhyyyy", name="$function"),
+    _case(f"PATCH {_UC}/functions/{{name}}", "xhffyy", name="$own", own="function", body={"owner": "$owner"}),
+    _case(f"DELETE {_UC}/functions/{{name}}", "xhffyy", name="$own", own="function"),
+    _case(f"GET {_UC}/current-metastore-assignment", "xyyyyy"),
+    _case(f"GET {_UC}/metastore_summary", "xyyyyy"),
+    _case(f"GET {_UC}/metastores", "xyyyyy"),
+    _case(f"GET {_UC}/metastores/{{metastore_id}}", "xhhhhh", metastore_id="none"),
+    *(
+        case
+        for kind, name in (("catalog", "$cat"), ("schema", "$schema"), ("table", "$table"), ("volume", "$volume"),
+                           ("function", "$function"))
+        for case in (
+            _case(f"GET {_UC}/permissions/{{securable_type}}/{{full_name:path}}", "xhyyyy", securable_type=kind, full_name=name),
+            _case(f"GET {_UC}/effective-permissions/{{securable_type}}/{{full_name:path}}", "xhyyyy", securable_type=kind,
+                  full_name=name),
+            _case(f"PATCH {_UC}/permissions/{{securable_type}}/{{full_name:path}}", "xhffyy", securable_type=kind, full_name=name,
+                  body={"changes": [{"principal": "$owner", "add": ["MANAGE"]}]}),
+        )
+    ),
+    _case(f"POST {_UC}/temporary-table-credentials", "xhyyyy", body={"table_id": "$table_id", "operation": "READ"}),
+    _case(f"POST {_UC}/temporary-table-credentials", "xhfyyy", body={"table_id": "$table_id", "operation": "READ_WRITE"}),
+    _case(f"POST {_UC}/temporary-volume-credentials", "xhyyyy", body={"volume_id": "$volume_id", "operation": "READ_VOLUME"}),
+    _case(f"POST {_UC}/temporary-volume-credentials", "xhfyyy", body={"volume_id": "$volume_id", "operation": "WRITE_VOLUME"}),
+    _case(f"POST {_UC}/temporary-path-credentials", "xfyyyy", body={"url": "$location", "operation": "PATH_READ"}),
+    _case(f"POST {_UC}/temporary-model-version-credentials", "xhyyyy", body={
+          "catalog_name": "$cat", "schema_name": "s", "model_name": "m", "version": 1,
+          "operation": "READ_MODEL_VERSION"}),
+)  # fmt: skip
+
+
+_FILE = "Volumes/$cat/s/v/a.txt"
+_MINE = "Volumes/$cat/s/v/$new.txt"
+
+FILES: Sequence[Case] = (
+    _case("HEAD /api/2.0/fs/files/{path:path}", "xhyyyy", path=_FILE),
+    _case("GET /api/2.0/fs/files/{path:path}", "xhyyyy", path=_FILE),
+    _case("PUT /api/2.0/fs/files/{path:path}", "xhfyyy", path=_MINE, body=b"hello"),
+    _case("POST /api/2.0/fs/files/{path:path}", "xhfyyy", path=_MINE, q="action=initiate-upload"),
+    _case("DELETE /api/2.0/fs/files/{path:path}", "xhfyyy", path="Volumes/$cat/s/v/$own", own="file"),
+    _case("GET /api/2.0/fs/directories/{path:path}", "xhyyyy", path="Volumes/$cat/s/v"),
+    _case("HEAD /api/2.0/fs/directories/{path:path}", "xhyyyy", path="Volumes/$cat/s/v/d"),
+    _case("PUT /api/2.0/fs/directories/{path:path}", "xhfyyy", path="Volumes/$cat/s/v/$new"),
+    _case("DELETE /api/2.0/fs/directories/{path:path}", "xhfyyy", path="Volumes/$cat/s/v/$own", own="directory"),
+    _case("POST /api/2.0/fs/create-download-url", "xhyyyy", body={"path": "/" + _FILE, "expire_time": "$soon"}),
+    _case("POST /api/2.0/fs/create-upload-url", "xhfyyy", body={"path": "/" + _MINE, "expire_time": "$soon"}),
+    _case("POST /api/2.0/fs/create-upload-part-urls", "xhfyyy", body={
+        "path": "/" + _MINE, "session_token": "none", "start_part_number": 1, "count": 1, "expire_time": "$soon"}),
+    _case("POST /api/2.0/fs/create-abort-upload-url", "xhfyyy", body={
+        "path": "/" + _MINE, "session_token": "none", "expire_time": "$soon"}),
+)  # fmt: skip
+
+
+_MODEL = f"{_UC}/models/{{full_name}}"
+
+MODELS: Sequence[Case] = (
+    _case(f"POST {_UC}/models", "xhfyyy", body=_HOME),
+    _case(f"GET {_UC}/models", "xhyyyy", q="catalog_name=$cat&schema_name=s"),
+    _case(f"GET {_MODEL}", "xhyyyy", full_name="$model"),
+    _case(f"PATCH {_MODEL}", "xhffyy", full_name="$model", body={"comment": "c"}),
+    _case(f"DELETE {_MODEL}", "xhffyy", full_name="$own", own="model"),
+    _case(f"GET {_MODEL}/versions", "xhyyyy", full_name="$model"),
+    _case(f"GET {_MODEL}/versions/{{version}}", "xhyyyy", full_name="$model", version="$version"),
+    _case(f"PATCH {_MODEL}/versions/{{version}}", "xhffyy", full_name="$model", version="$version", body={"comment": "c"}),
+    _case(f"DELETE {_MODEL}/versions/{{version}}", "xhffyy", full_name="$model", version="$own", own="version"),
+    _case(f"POST {_UC}/models/versions", "xhfyyy", body={
+        "model_name": "m", "catalog_name": "$cat", "schema_name": "s", "source": "runs:/none/model"}),
+    _case(f"PATCH {_MODEL}/versions/{{version}}/finalize", "xhfyyy", full_name="$model", version="$version"),
+    _case(f"PUT {_MODEL}/aliases/{{alias}}", "xhffyy", full_name="$model", alias="a", body={"version_num": 1}),
+    _case(f"GET {_MODEL}/aliases/{{alias}}", "xhyyyy", full_name="$model", alias="a"),
+    _case(f"DELETE {_MODEL}/aliases/{{alias}}", "xhffyy", full_name="$model", alias="$own", own="alias"),
+    _case(f"PATCH {_UC}/securable-tags/FUNCTION/{{full_name}}", "xhffyy", full_name="$model", body={
+        "changes": {"add_tags": [{"key": "k", "value": "v"}]}}),
+    _case(f"PATCH {_UC}/subentity-tags/FUNCTION/{{full_name}}/{{version}}", "xhffyy", full_name="$model", version="$version",
+          body={"changes": {"add_tags": [{"key": "k", "value": "v"}]}}),
+)  # fmt: skip
+
+
+_SE = "/api/2.0/serving-endpoints"
+_ONE = f"{_SE}/{{name}}"
+
+SERVING: Sequence[Case] = (
+    _case(f"POST {_SE}", "xhyyyy", body="endpoint"),
+    _case(f"GET {_SE}", "xyyyyy"),
+    _case(f"GET {_ONE}", "xhyyyy", name="$endpoint"),
+    _case(f"PUT {_ONE}/config", "xhffyb", name="$endpoint", body="entities"),
+    _case(f"PATCH {_ONE}/tags", "xhffyy", name="$endpoint", body={"add_tags": [{"key": "k", "value": "v"}]}),
+    _case(f"DELETE {_ONE}", "xhhhyy", name="$own", own="endpoint"),
+    _case(f"PATCH {_ONE}/telemetry-config", "xhnnnn", name="$endpoint", body={}),
+    _case(f"PATCH {_ONE}/notifications", "xhnnnn", name="$endpoint", body={}),
+    _case(f"PUT {_ONE}/ai-gateway", "xhnnnn", name="$endpoint", body={}),
+    _case(f"PUT {_ONE}/rate-limits", "xhnnnn", name="$endpoint", body={}),
+    _case(f"GET {_ONE}/served-models/{{served_model}}/logs", "xhffyy", name="$endpoint", served_model="m"),
+    _case(f"GET {_ONE}/served-models/{{served_model}}/build-logs", "xhffyy", name="$endpoint", served_model="m"),
+    _case(f"GET {_ONE}/metrics", "xhyyyy", name="$endpoint"),
+    _case(f"GET {_ONE}/openapi", "xhyyyy", name="$endpoint"),
+    _case("POST /serving-endpoints/{name}/invocations", "xhfsss", name="$endpoint", body={"inputs": [[1]]}),
+    _case("POST /serving-endpoints/{name}/served-models/{served_model}/invocations", "xhfsss", name="$endpoint",
+          served_model="m", body={"inputs": [[1]]}),
+)  # fmt: skip
+
+
+_LEVELS = "/api/2.0/permissions/{object_type}/{object_id:path}"
+
+GOVERNANCE: Sequence[Case] = (
+    *(
+        case
+        for kind, key in (("experiments", "$experiment"), ("serving-endpoints", "$endpoint_id"))
+        for case in (
+            _case(f"GET {_LEVELS}/permissionLevels", "xhyyyy", object_type=kind, object_id=key),
+            _case(f"GET {_LEVELS}", "xhyyyy", object_type=kind, object_id=key),
+            _case(f"PATCH {_LEVELS}", "xhffyy", object_type=kind, object_id=key, body={
+                "access_control_list": [{"user_name": "$owner", "permission_level": "CAN_MANAGE"}]}),
+            _case(f"PUT {_LEVELS}", "xhhhhh", object_type=kind, object_id="none", body={"access_control_list": []}),
+        )
+    ),
+    _case("GET /api/millpond/access/explain", "xhffyy",
+          q="principal=$nobody&privilege=SELECT&securable_type=table&name=$table"),
+    _case("GET /api/millpond/audit", "xhhhhy"),
+)  # fmt: skip
+
+
+_SECRETS = "/api/2.0/secrets"
+
+SECRETS: Sequence[Case] = (
+    _case(f"POST {_SECRETS}/scopes/create", "xyyyyy", body={"scope": "$new"}),
+    _case(f"GET {_SECRETS}/scopes/list", "xyyyyy"),
+    _case(f"POST {_SECRETS}/scopes/delete", "xhhhyy", body={"scope": "$own"}, own="scope"),
+    _case(f"POST {_SECRETS}/put", "xhfyyy", body={"scope": "$scope", "key": "k", "string_value": "v"}),
+    _case(f"GET {_SECRETS}/get", "xhyyyy", q="scope=$scope&key=k"),
+    _case(f"GET {_SECRETS}/list", "xhyyyy", q="scope=$scope"),
+    _case(f"POST {_SECRETS}/delete", "xhfyyy", body={"scope": "$scope", "key": "$own"}, own="secret"),
+    _case(
+        f"POST {_SECRETS}/acls/put", "xhffyy", body={"scope": "$scope", "principal": "$owner", "permission": "MANAGE"}
+    ),
+    _case(f"GET {_SECRETS}/acls/get", "xhffyy", q="scope=$scope&principal=$reader"),
+    _case(f"GET {_SECRETS}/acls/list", "xhffyy", q="scope=$scope"),
+    _case(f"POST {_SECRETS}/acls/delete", "xhffyy", body={"scope": "$scope", "principal": "$own"}, own="acl"),
+    _case("POST /api/millpond/secrets/rotate-key", "xffffy"),
+)
+
+
+_W = "/api/2.0/sql/warehouses"
+_S = "/api/2.0/sql/statements"
+_Q = "/api/2.0/sql/queries"
+
+SQL: Sequence[Case] = (
+    _case(f"POST {_W}", "xyyyyy", body={"name": "$new", "cluster_size": "Small"}),
+    _case(f"GET {_W}", "xyyyyy"),
+    _case(f"GET {_W}/{{warehouse_id}}", "xhhhhy", warehouse_id="$warehouse"),
+    _case(f"POST {_W}/{{warehouse_id}}/edit", "xhhhhy", warehouse_id="$own", own="warehouse", body={"name": "$new"}),
+    _case(f"POST {_W}/{{warehouse_id}}/start", "xhhhhy", warehouse_id="$warehouse"),
+    _case(f"POST {_W}/{{warehouse_id}}/stop", "xhhhhy", warehouse_id="$own", own="warehouse"),
+    _case(f"DELETE {_W}/{{warehouse_id}}", "xhhhhy", warehouse_id="$own", own="warehouse"),
+    _case("GET /api/2.0/sql/config/warehouses", "xyyyyy"),
+    _case("PUT /api/2.0/sql/config/warehouses", "xnnnnn", body={}),
+    _case("GET /api/2.0/preview/sql/data_sources", "xyyyyy"),
+    _case(f"POST {_S}", "xyyyyy", body={"statement": "SELECT * FROM $table", "warehouse_id": "starter"}),
+    _case(f"GET {_S}/{{statement_id}}", "xhhhyy", statement_id="$statement"),
+    _case(f"POST {_S}/{{statement_id}}/cancel", "xhhhyy", statement_id="$statement"),
+    _case(f"DELETE {_S}/{{statement_id}}", "xhhhyy", statement_id="$own", own="statement"),
+    _case(f"GET {_S}/{{statement_id}}/result/chunks/{{index}}", "xhhhyy", statement_id="$statement", index="0"),
+    _case(f"GET {_S}/{{statement_id}}/result/chunks/{{index}}/data", "xhhhyy", statement_id="$statement", index="0"),
+    _case("GET /api/millpond/sql/statements/{statement_id}/csv", "xhhhyy", statement_id="$statement"),
+    _case("POST /api/2.0/sql/sessions", "xyyyyy", body={"warehouse_id": "starter"}),
+    _case("DELETE /api/2.0/sql/sessions/{session_id}", "xhhhyh", session_id="$own", q="warehouse_id=starter", own="session"),
+    _case(f"POST {_Q}", "xyyyyy", body={"query": {"display_name": "$new", "query_text": "SELECT 1"}}),
+    _case(f"GET {_Q}", "xyyyyy"),
+    _case(f"GET {_Q}/{{query_id}}", "xhhhyy", query_id="$query"),
+    _case(f"PATCH {_Q}/{{query_id}}", "xhhhyy", query_id="$query", body={
+        "query": {"description": "d"}, "update_mask": "description"}),
+    _case(f"DELETE {_Q}/{{query_id}}", "xhhhyy", query_id="$own", own="query"),
+    _case("GET /api/2.0/sql/history/queries", "xyyyyy"),
+)  # fmt: skip
+
+
+ALIASES = {
+    "/api/2.0/account/scim/v2": _SCIM,
+    "/api/2.0/accounts/{account_id}/scim/v2": _SCIM,
+    "/api/2.0/accounts/{account_id}/servicePrincipals": "/api/2.0/accounts/servicePrincipals",
+    "/api/2.0/unity-catalog/temporary": f"{_UC}/temporary",
+}
+"""Beginnings of addresses that lead to the same handlers as others, which alone are tried."""
+
+CASES = (*OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *SERVING, *GOVERNANCE, *SECRETS, *SQL)
+ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
+"""MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room
+answers is refused."""

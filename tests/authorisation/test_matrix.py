@@ -1,0 +1,75 @@
+"""Each route of the server is tried in each role: what may not be done is refused, and no route is forgotten."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.authorisation.matrix import ALIASES, CASES, ELSEWHERE, Case
+from tests.authorisation.world import FUNCTION, ROLES, World, build, endpoint_body, make
+from tests.servers import Server
+
+_LETTERS = {401: "x", 403: "f", 404: "h", 501: "n", 302: "r", 303: "r", 307: "r"}
+_SOON = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 600))
+
+
+@pytest.fixture(scope="module")
+def world(server: Server) -> Iterator[World]:
+    with httpx.Client(timeout=60) as client:
+        yield build(server, client)
+
+
+def tried(world: World, case: Case) -> str:
+    """The outcome of a case, a letter for each role."""
+    return "".join(_letter(_asked(world, case, role)) for role in ROLES)
+
+
+def _asked(world: World, case: Case, role: str) -> httpx.Response:
+    names = {"soon": _SOON, "new": f"n{time.monotonic_ns():x}"}
+    if case.own is not None:
+        names["own"] = make(world, case.own, "o" + names["new"])
+    route = case.route
+    for key, value in case.path.items():
+        route = route.replace(f"{{{key}:path}}", value).replace(f"{{{key}}}", value)
+    query = "?" + case.query if case.query else ""
+    bodies = {
+        "function": {"function_info": {"name": "$new", "catalog_name": "$cat", "schema_name": "s", **FUNCTION}},
+        "endpoint": endpoint_body(world, names["new"]),
+        "entities": {"served_entities": endpoint_body(world, "")["config"]["served_entities"]},
+    }
+    body = bodies[case.body] if isinstance(case.body, str) else case.body
+    return world.ask(role, case.method, world.filled(route + query, names), world.filled(body, names))
+
+
+def _letter(answer: httpx.Response) -> str:
+    if answer.is_success:
+        return "y"
+    return _LETTERS.get(answer.status_code) or ("b" if answer.is_client_error else "s")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_a_route_does_for_each_role_what_the_matrix_says(world: World, case: Case) -> None:
+    assert tried(world, case) == case.outcome
+
+
+def test_every_route_is_in_the_matrix(tmp_path: Path) -> None:
+    """A new route needs a line there, which says who may use it; a line needs a route."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "tests.authorisation.routes", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    routes = {_plain(route) for route in json.loads(printed.stdout)} - ELSEWHERE
+    assert routes == {case.id for case in CASES}
+
+
+def _plain(route: str) -> str:
+    """The route with the beginning under which it is tried, or the address alone where no method matters."""
+    method, path = route.split(" ", 1)
+    if path in {address.split(" ")[1] for address in ELSEWHERE}:
+        return f"* {path}"
+    known = next((start for start in ALIASES if path.startswith(start)), "")
+    return f"{method} {ALIASES.get(known, '')}{path.removeprefix(known)}"

@@ -1,0 +1,245 @@
+"""One of each object, and people who may do more and more with them."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.servers import Server
+
+ROLES = ("anonymous", "nobody", "reader", "writer", "owner", "admin")
+"""Without a token; without a grant; who may see, read, query; who may also write; who owns; an administrator."""
+
+_READS = ["USE CATALOG", "USE SCHEMA", "SELECT", "READ VOLUME", "EXECUTE"]
+_WRITES = [*_READS, "MODIFY", "WRITE VOLUME", "CREATE SCHEMA", "CREATE TABLE", "CREATE VOLUME", "CREATE FUNCTION",
+           "CREATE MODEL", "CREATE MODEL VERSION", "APPLY TAG"]  # fmt: skip
+
+
+@dataclass
+class World:
+    """A server with the objects; `names` are what stands for `$key` in the matrix."""
+
+    server: Server
+    client: httpx.Client
+    tokens: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, role: str, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """The answer to one call in a role; nothing follows redirects."""
+        headers = {"Authorization": f"Bearer {self.tokens[role]}"} if self.tokens[role] else {}
+        content = {"content": body} if isinstance(body, bytes) else {} if body is None else {"json": body}
+        return self.client.request(method, self.server.url + path, headers=headers, **content, **more)
+
+    def done(self, role: str, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of a call that has to succeed."""
+        answer = self.ask(role, method, path, self.filled(body))
+        assert answer.is_success, (method, path, answer.status_code, answer.text)
+        return answer.json() if answer.content else None
+
+    def filled(self, value: Any, more: Mapping[str, str] | None = None) -> Any:
+        """A text or body with the names in place of `$key`; `$new` is one that nobody has used."""
+        if isinstance(value, bytes) or value is None:
+            return value
+        text = value if isinstance(value, str) else json.dumps(value)
+        names = {"new": f"n{uuid.uuid4().hex[:12]}", **self.names, **(more or {})}
+        for key in sorted(names, key=len, reverse=True):
+            text = text.replace(f"${key}", names[key])
+        return text if isinstance(value, str) else json.loads(text)
+
+
+def build(server: Server, client: httpx.Client) -> World:
+    """Everything, as its owner makes it, and as much for reader and writer as their names say."""
+    tail = uuid.uuid4().hex[:8]
+    world = World(server, client)
+    world.tokens = {"anonymous": "", "admin": server.token}
+    for role in ROLES[1:5]:
+        world.names[role] = f"{role}-{tail}@matrix.org"
+        world.tokens[role] = server.new_user(world.names[role])
+    world.names |= {"admin": server.user, "cat": f"mx_{tail}", "tail": tail}
+    _catalog(world)
+    _workspace(world)
+    _people(world)
+    return world
+
+
+def _catalog(world: World) -> None:
+    cat = world.names["cat"]
+    make(world, "catalog", cat)
+    make(world, "schema", "s")
+    world.names |= {
+        "schema": f"{cat}.s",
+        "table": make(world, "table", "t"),
+        "volume": make(world, "volume", "v"),
+        "function": make(world, "function", "f"),
+        "model": make(world, "model", "m"),
+    }
+    world.names["version"] = make(world, "version", "")
+    make(world, "file", "a.txt")
+    make(world, "directory", "d")
+    table = world.done("owner", "GET", f"{_UNITY}/tables/{world.names['table']}")
+    world.names |= {"table_id": table["table_id"], "location": table["storage_location"]}
+    volume = world.done("owner", "GET", f"{_UNITY}/volumes/{world.names['volume']}")
+    world.names["volume_id"] = volume["volume_id"]
+
+
+def make(world: World, kind: str, name: str) -> str:
+    """One more object of a kind, the owner's, in the schema where it has one; what it is called."""
+    cat = world.names["cat"]
+    home = {"name": name, "catalog_name": cat, "schema_name": "s"}
+    if kind in _BODIES:
+        path, body, answer = _BODIES[kind]
+        made = world.done(*path.split(" "), world.filled(body, {"name": name}))
+        return str(made[answer]) if answer else name
+    if kind == "catalog":
+        world.done("owner", "POST", f"{_UNITY}/catalogs", {"name": name})
+        pairs = ((world.names["reader"], _READS), (world.names["writer"], _WRITES))
+        changes = [{"principal": who, "add": privileges} for who, privileges in pairs]
+        world.done("owner", "PATCH", f"{_UNITY}/permissions/catalog/{name}", {"changes": changes})
+        return name
+    if kind == "table":
+        sql(world, "owner", f"CREATE TABLE {cat}.s.{name} (a INT)")
+    elif kind == "function":
+        world.done("owner", "POST", f"{_UNITY}/functions", {"function_info": {**home, **FUNCTION}})
+    elif kind == "version":
+        return _version(world)
+    elif kind == "file":
+        world.done("owner", "PUT", f"/api/2.0/fs/files/Volumes/{cat}/s/v/{name}", b"hello")
+        return name
+    elif kind == "directory":
+        world.done("owner", "PUT", f"/api/2.0/fs/directories/Volumes/{cat}/s/v/{name}")
+        return name
+    elif kind == "alias":
+        world.done("owner", "PUT", f"{_UNITY}/models/{cat}.s.m/aliases/{name}", {"version_num": 1})
+        return name
+    elif kind == "endpoint":
+        world.done("owner", "POST", "/api/2.0/serving-endpoints", endpoint_body(world, name))
+        return name
+    elif kind == "token":
+        return str(world.done("owner", "POST", "/api/2.0/token/create", {})["token_info"]["token_id"])
+    elif kind == "acl":
+        somebody = f"u-{world.names['tail']}@matrix.org"
+        body = {"scope": world.names["scope"], "principal": somebody, "permission": "READ"}
+        world.done("owner", "POST", "/api/2.0/secrets/acls/put", body)
+        return somebody
+    elif kind == "statement":
+        return sql(world, "owner", "SELECT 1")
+    else:
+        raise AssertionError(kind)
+    return f"{cat}.s.{name}"
+
+
+_UNITY = "/api/2.1/unity-catalog"
+_SCIM = "/api/2.0/preview/scim/v2"
+_BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
+    "schema": (f"owner POST {_UNITY}/schemas", {"name": "$name", "catalog_name": "$cat"}, "full_name"),
+    "volume": (
+        f"owner POST {_UNITY}/volumes",
+        {"name": "$name", "catalog_name": "$cat", "schema_name": "s", "volume_type": "MANAGED"},
+        "full_name",
+    ),
+    "model": (
+        f"owner POST {_UNITY}/models",
+        {"name": "$name", "catalog_name": "$cat", "schema_name": "s"},
+        "full_name",
+    ),
+    "Users": (f"admin POST {_SCIM}/Users", {"userName": "$name@matrix.org"}, "id"),
+    "ServicePrincipals": (f"admin POST {_SCIM}/ServicePrincipals", {"displayName": "$name"}, "id"),
+    "Groups": (f"admin POST {_SCIM}/Groups", {"displayName": "$name"}, "id"),
+    "scope": ("owner POST /api/2.0/secrets/scopes/create", {"scope": "$name"}, None),
+    "secret": ("owner POST /api/2.0/secrets/put", {"scope": "$scope", "key": "$name", "string_value": "v"}, None),
+    "warehouse": ("admin POST /api/2.0/sql/warehouses", {"name": "$name", "cluster_size": "Small"}, "id"),
+    "session": ("owner POST /api/2.0/sql/sessions", {"warehouse_id": "starter"}, "session_id"),
+    "query": (
+        "owner POST /api/2.0/sql/queries",
+        {"query": {"display_name": "$name", "query_text": "SELECT 1", "warehouse_id": "starter"}},
+        "id",
+    ),
+}
+
+
+def _version(world: World) -> str:
+    """A version whose files a client has put where it was told."""
+    body = {"model_name": "m", "catalog_name": "$cat", "schema_name": "s", "source": "runs:/none/model"}
+    begun = world.done("owner", "POST", f"{_UNITY}/models/versions", body)
+    files = Path(begun["storage_location"].removeprefix("file://"))
+    files.mkdir(parents=True)
+    (files / "MLmodel").write_text("flavors: {}")
+    path = f"{_UNITY}/models/{world.names['model']}/versions/{begun['version']}/finalize"
+    world.done("owner", "PATCH", path)
+    return str(begun["version"])
+
+
+FUNCTION = {
+    "data_type": "INT",
+    "full_data_type": "INT",
+    "input_params": {"parameters": []},
+    "routine_body": "SQL",
+    "routine_definition": "1",
+    "parameter_style": "S",
+    "is_deterministic": True,
+    "sql_data_access": "CONTAINS_SQL",
+    "is_null_call": False,
+    "security_type": "DEFINER",
+    "specific_name": "f",
+}
+
+
+def sql(world: World, role: str, text: str) -> str:
+    """The id of a statement that has succeeded on the warehouse that is there from the start."""
+    body = {"statement": text, "warehouse_id": "starter", "wait_timeout": "50s"}
+    done = world.done(role, "POST", "/api/2.0/sql/statements", body)
+    assert done["status"]["state"] == "SUCCEEDED", done
+    return str(done["statement_id"])
+
+
+def _workspace(world: World) -> None:
+    tail = world.names["tail"]
+    created = world.done("owner", "POST", "/api/2.0/mlflow/experiments/create", {"name": f"matrix-{tail}"})
+    world.names["experiment"] = created["experiment_id"]
+    levels = [
+        {"user_name": world.names["reader"], "permission_level": "CAN_READ"},
+        {"user_name": world.names["writer"], "permission_level": "CAN_EDIT"},
+    ]
+    path = f"/api/2.0/permissions/experiments/{world.names['experiment']}"
+    world.done("owner", "PATCH", path, {"access_control_list": levels})
+    _endpoint(world)
+    scope = world.names["scope"] = make(world, "scope", f"scope-{tail}")
+    make(world, "secret", "k")
+    for role, level in (("reader", "READ"), ("writer", "WRITE")):
+        body = {"scope": scope, "principal": world.names[role], "permission": level}
+        world.done("owner", "POST", "/api/2.0/secrets/acls/put", body)
+    world.names["warehouse"] = make(world, "warehouse", f"w-{tail}")
+    world.names["statement"] = sql(world, "owner", f"SELECT * FROM {world.names['table']}")
+    world.names["query"] = make(world, "query", f"q-{tail}")
+
+
+def _endpoint(world: World) -> None:
+    """An endpoint whose model cannot be loaded: rights count before that."""
+    name = world.names["endpoint"] = f"e-{world.names['tail']}"
+    made = world.done("owner", "POST", "/api/2.0/serving-endpoints", endpoint_body(world, name))
+    world.names["endpoint_id"] = made["id"]
+    levels = [
+        {"user_name": world.names["reader"], "permission_level": "CAN_VIEW"},
+        {"user_name": world.names["writer"], "permission_level": "CAN_QUERY"},
+    ]
+    path = f"/api/2.0/permissions/serving-endpoints/{made['id']}"
+    world.done("owner", "PATCH", path, {"access_control_list": levels})
+
+
+def endpoint_body(world: World, name: str) -> dict[str, Any]:
+    """What makes an endpoint."""
+    entity = {"entity_name": world.names["model"], "entity_version": world.names["version"], "name": "m"}
+    return {"name": name, "config": {"served_entities": [entity]}}
+
+
+def _people(world: World) -> None:
+    tail = world.names["tail"]
+    world.names |= {"group_id": make(world, "Groups", f"g-{tail}"), "user_id": make(world, "Users", f"u-{tail}")}
+    principal = world.done("admin", "POST", f"{_SCIM}/ServicePrincipals", {"displayName": f"sp-{tail}"})
+    world.names |= {"principal_id": principal["id"], "application_id": principal["applicationId"]}
+    tokens = world.done("owner", "GET", "/api/2.0/token/list")["token_infos"]
+    world.names["token_id"] = tokens[0]["token_id"]
