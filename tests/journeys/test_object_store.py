@@ -1,8 +1,9 @@
 """Everything on an object store: tables, volumes and artifacts below `s3://`, by unmodified clients."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import mlflow
@@ -13,6 +14,7 @@ from databricks.sdk.service.catalog import VolumeType
 from mlflow.models import infer_signature
 from moto.server import ThreadedMotoServer
 from pyspark.sql import SparkSession
+from pyspark.sql.functions import udf
 
 from tests.clients.mlflow_session import signed_in
 from tests.clients.test_mlflow_unity import constant
@@ -74,6 +76,62 @@ def test_tables_volumes_and_artifacts_live_in_the_bucket(on_s3: Server, store: s
     listed = _listed(store)
     places = {key.split("/")[1] for key in listed}
     assert places == {"delta", "volumes", "artifacts"}
+
+
+def _seen_by_a_function(table: str, others: str) -> Callable[[Any], Any]:
+    def look(_):  # type hints would make it a pandas function
+        import os
+
+        import boto3
+
+        store = boto3.client("s3")  # with all that the engine has
+        attempts = {
+            "own": lambda: store.list_objects_v2(Bucket="lake", Prefix=table),
+            "all": lambda: store.list_objects_v2(Bucket="lake"),
+            "others": lambda: store.list_objects_v2(Bucket="lake", Prefix=others),
+            "climb": lambda: store.get_object(
+                Bucket="lake", Key=f"{table}/../{others}/_delta_log/00000000000000000000.json"
+            ),
+            "log": lambda: store.get_object(Bucket="lake", Key=f"{others}/_delta_log/00000000000000000000.json"),
+            "copy": lambda: store.copy_object(
+                Bucket="lake", Key=f"{table}/x", CopySource=f"lake/{others}/_delta_log/00000000000000000000.json"
+            ),
+            "write": lambda: store.put_object(Bucket="lake", Key=f"{others}/x", Body=b"x"),
+            "delete": lambda: store.delete_objects(Bucket="lake", Delete={"Objects": [{"Key": f"{others}/x"}]}),
+            "bucket": lambda: store.create_bucket(Bucket="mine"),
+        }
+        found = [] if os.environ["AWS_SECRET_ACCESS_KEY"] != "secret" else ["the key"]
+        for name, attempt in attempts.items():
+            try:
+                attempt()
+                found.append(name)
+            except Exception as error:
+                if "AccessDenied" not in str(error):
+                    found.append(f"{name}: {error!r}")
+        return found
+
+    return look
+
+
+def test_a_function_finds_no_key_and_reaches_nothing_of_others(on_s3: Server) -> None:
+    """The engine has a relay in place of a key, which lets through what its user may reach."""
+    admin = SparkSession.builder.remote(on_s3.spark_remote).create()
+    admin.range(3).write.saveAsTable("main.default.others")
+    admin.sql("GRANT USE CATALOG ON CATALOG main TO `account users`")
+    admin.sql("GRANT USE SCHEMA, CREATE TABLE ON SCHEMA main.default TO `account users`")
+    others = _place(admin, "main.default.others")
+    admin.stop()
+    remote = on_s3.spark_remote.replace(on_s3.token, on_s3.new_user("bob@example.com"))
+    bob = SparkSession.builder.remote(remote).create()
+    bob.range(3).write.saveAsTable("main.default.own")
+    look = udf(_seen_by_a_function(_place(bob, "main.default.own"), others), "array<string>")
+    assert bob.table("main.default.own").select(look("id")).first()[0] == ["own"]
+    bob.stop()
+
+
+def _place(spark: SparkSession, table: str) -> str:
+    location: str = spark.sql(f"DESCRIBE DETAIL {table}").first()["location"]
+    return location.removeprefix("s3://lake/")
 
 
 @pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -163,10 +164,10 @@ def _write_until_killed(server: Server, run_id: str, kill: object) -> dict[str, 
 def _ask_until_killed(server: Server) -> list[tuple[str, str]]:
     """A change, a read and a refusal of objects of their own, by several clients, until the server is killed."""
     acknowledged: list[tuple[str, str]] = []
-    enough = threading.Event()
+    enough, killed = threading.Event(), threading.Event()
 
     def ask(client: int) -> None:
-        for number in range(10_000):
+        for number in itertools.takewhile(lambda _: not killed.is_set(), itertools.count()):
             name = f"k{client}x{number}"
             full = f"main.{name}"
             try:
@@ -187,6 +188,7 @@ def _ask_until_killed(server: Server) -> list[tuple[str, str]]:
         client.start()
     assert enough.wait(120)
     _kill(_child(server.state["pid"], "millpond.server_process"))
+    killed.set()  # who was about to connect is answered by the next server, and would go on
     for client in clients:
         client.join(60)
     return acknowledged

@@ -5,7 +5,9 @@ shrink (a grant is revoked): then a fresh engine takes over, and the old one end
 """
 
 import asyncio
+import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +61,8 @@ class Engine:
     id: str
     channel: aio.Channel
     child: Child | None = None
+    relay: Child | None = None
+    """Its way to the object store, where data is on one."""
     directory: Path | None = None
     socket_directory: int | None = None
     """Descriptor through which the engine's socket is reached."""
@@ -174,8 +178,8 @@ class EngineOptions:
     remote: str | None = None
     idle_timeout_s: float = 900
     memory_limit_bytes: int | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to the engines' environment: access to an object store."""
+    store: Mapping[str, str] | None = None
+    """Access to the object store, where data is on one. The relays have it, never an engine."""
     readable: tuple[Path, ...] = ()
     api: ApiDoor | None = None
 
@@ -229,8 +233,8 @@ class Engines:
 
     async def _replace(self, principal: Principal, old: Engine | None, needs: Needs) -> Engine:
         readable, writable = await asyncio.to_thread(self._places, principal, needs)
-        directory, child, ready = await asyncio.to_thread(self._start, principal, readable, writable)
-        fresh = _connected(directory, child, ready["target"], readable, writable)
+        started = await asyncio.to_thread(self._start, principal, readable, writable)
+        fresh = _connected(started, readable, writable)
         fresh.principal = principal
         self._current[principal.id] = fresh
         self._wanted[principal.id] = (readable, writable)
@@ -261,40 +265,67 @@ class Engines:
         readable |= {_container(place, homes) for place in needs.readable}
         return readable, writable | {_container(place, homes) for place in needs.writable} | homes
 
-    def _start(
-        self, principal: Principal, readable: frozenset[str], writable: frozenset[str]
-    ) -> tuple[Path, Child, dict[str, Any]]:
-        """Start a process and wait until it listens. Blocks."""
+    def _start(self, principal: Principal, readable: frozenset[str], writable: frozenset[str]) -> "_Started":
+        """Start a process, with its relay to the object store, and wait until it listens. Blocks."""
         directory = self._options.run_dir / new_id()
         for name in ("", "tmp", "uploads", "socket", "checkpoints"):
             (directory / name).mkdir(mode=0o700)
         local = [place for place in writable if locations.is_local(place)]
         for place in local:
             locations.local_path(place).mkdir(parents=True, exist_ok=True)
-        own_network = not self._options.environment
+        relay, ways_out, store = self._start_relay(directory, readable, writable)
         child = spawn(
             ChildSpec(
                 module="millpond.engine.sail_process",
-                args=(str(directory / "socket" / "s"), str(directory / "uploads"), *self._api_arguments()),
-                env=self._environment(directory) | self._credential(principal),
+                args=(str(directory / "socket" / "s"), str(directory / "uploads"), *self._api_arguments(), *ways_out),
+                env=self._environment(directory) | store | self._credential(principal),
                 log_path=self._options.log_dir / "engine.log",
                 memory_bytes=self._options.memory_limit_bytes,
                 sandbox=True,
                 readable=(*self._options.readable, *_local_paths(readable)),
                 writable=(directory, *map(locations.local_path, local)),
                 cwd=directory / "tmp",
-                own_network=own_network,
+                own_network=True,
             )
         )
         try:
             ready = child.wait_ready(START_TIMEOUT_S)
         except Unavailable:
+            if relay is not None:
+                relay.kill()
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        if not ready["own_network"] and own_network:
+        if not ready["own_network"]:
             _log.warning("engine shares the loopback network", reason="user namespaces are not available")
         metrics.ENGINES.inc()
-        return directory, child, ready
+        return _Started(directory, child, relay, ready["target"])
+
+    def _start_relay(
+        self, directory: Path, readable: frozenset[str], writable: frozenset[str]
+    ) -> tuple[Child | None, tuple[str, ...], dict[str, str]]:
+        """The process that signs an engine's requests to the object store, the engine's way to it, and what the engine
+        has in place of a key. Blocks."""
+        if self._options.store is None:
+            return None, (), {}
+        reach = {"readable": _remote_places(readable), "writable": _remote_places(writable)}
+        socket_path, secret = directory / "socket" / "store", secrets.token_hex(32)
+        relay = spawn(
+            ChildSpec(
+                module="millpond.engine.store_relay",
+                args=(str(socket_path), json.dumps(reach)),
+                env={**self._options.store, "MILLPOND_RELAY_SECRET": secret},
+                log_path=self._options.log_dir / "engine.log",
+            )
+        )
+        port = str(relay.wait_ready(START_TIMEOUT_S)["port"])
+        variables = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": self._options.store.get("AWS_REGION", "us-east-1"),
+            "AWS_ACCESS_KEY_ID": secret,
+            "AWS_SECRET_ACCESS_KEY": secret,
+        }
+        return relay, (str(socket_path), port), variables
 
     def _api_arguments(self) -> tuple[str, ...]:
         api = self._options.api
@@ -323,7 +354,6 @@ class Engines:
             else {}
         )
         return {
-            **self._options.environment,
             **pool,
             "HOME": str(directory / "tmp"),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # there is no network to wait for
@@ -357,6 +387,8 @@ class Engines:
         if engine.child is not None:
             await asyncio.to_thread(engine.child.kill)
             metrics.ENGINES.dec()
+        if engine.relay is not None:
+            await asyncio.to_thread(engine.relay.kill)
         if engine.socket_directory is not None:
             os.close(engine.socket_directory)
         if engine.directory is not None:
@@ -390,17 +422,30 @@ def _local_paths(places: frozenset[str]) -> tuple[Path, ...]:
     return tuple(locations.local_path(place) for place in places if locations.is_local(place))
 
 
-def _connected(
-    directory: Path, child: Child, target: str, readable: frozenset[str], writable: frozenset[str]
-) -> Engine:
+def _remote_places(places: frozenset[str]) -> list[str]:
+    return [place for place in places if not locations.is_local(place)]
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A process that listens."""
+
+    directory: Path
+    child: Child
+    relay: Child | None
+    target: str
+
+
+def _connected(started: _Started, readable: frozenset[str], writable: frozenset[str]) -> Engine:
     """The engine behind a process that listens; made on the event loop that will use it."""
-    socket_directory = os.open(directory / "socket", os.O_PATH | os.O_CLOEXEC)
+    socket_directory = os.open(started.directory / "socket", os.O_PATH | os.O_CLOEXEC)
     return Engine(
-        id=directory.name,
-        channel=aio.insecure_channel(_target(target, socket_directory), options=_CHANNEL_OPTIONS),
+        id=started.directory.name,
+        channel=aio.insecure_channel(_target(started.target, socket_directory), options=_CHANNEL_OPTIONS),
         socket_directory=socket_directory,
-        child=child,
-        directory=directory,
+        child=started.child,
+        relay=started.relay,
+        directory=started.directory,
         readable=readable,
         writable=writable,
     )

@@ -1,8 +1,8 @@
 """Carries bytes through the two doors of an engine's own network.
 
-The way in: a Unix socket that only the gateway reaches leads to the engine's port. The way out: the port of our own
-API on the engine's loopback leads to the Unix socket on which the server answers, so that a user's function can load a
-model with its user's token; nothing else of the network can be reached.
+The way in: a Unix socket that only the gateway reaches leads to the engine's port. The ways out: a port on the engine's
+loopback leads to the Unix socket on which our own API answers, so that a user's function can load a model with its
+user's token, another to the relay before the object store; nothing else of the network can be reached.
 
 Runs as a small process of its own beside the engine, so that Python code in the engine cannot hold it up. Standard
 library only; `splice` moves the bytes without copying them into this process.
@@ -130,7 +130,7 @@ def _accept(door: Door, poll: select.epoll, connections: dict[int, _Connection])
 
 
 def main() -> None:
-    """`forwarder.py LISTENER_FD PARENT_PID [API_SOCKET API_PORT]`; the engine's port comes on standard input."""
+    """`forwarder.py LISTENER_FD PARENT_PID [SOCKET PORT]...`; the engine's port comes on standard input."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(sys.argv[2]):
         os._exit(1)
@@ -142,10 +142,11 @@ def main() -> None:
     serve([way_in, *_ways_out(sys.argv[3:])])
 
 
-def _ways_out(api: Sequence[str]) -> list[Door]:
-    if not api:
-        return []
-    path, port = api
+def _ways_out(pairs: Sequence[str]) -> list[Door]:
+    return [_way_out(path, int(port)) for path, port in zip(pairs[::2], pairs[1::2], strict=True)]
+
+
+def _way_out(path: str, port: int) -> Door:
     directory, _, name = path.rpartition("/")
     # a path of a Unix socket has at most 107 bytes, that of a data directory may be longer
     address = f"/proc/self/fd/{os.open(directory, os.O_PATH)}/{name}"
@@ -159,8 +160,7 @@ def _ways_out(api: Sequence[str]) -> list[Door]:
             raise
         return server
 
-    listener = socket.create_server(("127.0.0.1", int(port)))
-    return [Door(listener=listener, connect=connect)]
+    return Door(listener=socket.create_server(("127.0.0.1", port)), connect=connect)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class GatewayOptions:
     remote: str | None = None
     idle_timeout_s: float = 900
     memory_limit_bytes: int | None = None
-    engine_environment: Mapping[str, str] = field(default_factory=dict)
+    store: Mapping[str, str] | None = None
+    """Access to the object store, where data is on one."""
     storage_options: Mapping[str, str] = field(default_factory=dict)
     """delta-rs' access to an object store."""
     session_idle_s: float = SESSION_IDLE_S
@@ -98,7 +99,7 @@ class Gateway:
                 remote=options.remote,
                 idle_timeout_s=options.idle_timeout_s,
                 memory_limit_bytes=options.memory_limit_bytes,
-                environment=options.engine_environment,
+                store=options.store,
                 api=options.api,
             ),
             catalog,

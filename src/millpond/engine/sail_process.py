@@ -17,10 +17,10 @@ from millpond.kernel.child import report_ready
 
 
 def main() -> None:
-    """`sail_process SOCKET_PATH UPLOADS [API_SOCKET API_PORT] [--own-network]`: serve until killed."""
-    socket_path, uploads, *api = [argument for argument in sys.argv[1:] if argument != "--own-network"]
+    """`sail_process SOCKET_PATH UPLOADS [SOCKET PORT]... [--own-network]`: serve until killed; the pairs lead out."""
+    socket_path, uploads, *ways_out = [argument for argument in sys.argv[1:] if argument != "--own-network"]
     sys.path.insert(0, uploads)  # modules that users uploaded for their functions
-    helper = _start_forwarder(Path(socket_path), api) if "--own-network" in sys.argv else None
+    helper = _start_forwarder(Path(socket_path), ways_out) if "--own-network" in sys.argv else None
 
     from pysail.spark import SparkConnectServer
 
@@ -39,14 +39,14 @@ def main() -> None:
         signal.pause()
 
 
-def _start_forwarder(socket_path: Path, api: list[str]) -> "subprocess.Popen[bytes]":
+def _start_forwarder(socket_path: Path, ways_out: list[str]) -> "subprocess.Popen[bytes]":
     listener = socket.socket(socket.AF_UNIX)
     # a path of a Unix socket has at most 107 bytes, that of a data directory may be longer
     directory = os.open(socket_path.parent, os.O_PATH)
     listener.bind(f"/proc/self/fd/{directory}/{socket_path.name}")
     os.close(directory)
     listener.listen(64)
-    command = [sys.executable, "-I", "-S", forwarder.__file__, str(listener.fileno()), str(os.getpid()), *api]
+    command = [sys.executable, "-I", "-S", forwarder.__file__, str(listener.fileno()), str(os.getpid()), *ways_out]
     return subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(listener.fileno(),))
 
 
