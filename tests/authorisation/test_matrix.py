@@ -1,17 +1,23 @@
 """Each route of the server is tried in each role: what may not be done is refused, and no route is forgotten."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
+from millpond.engine.dml import Statement, parse_statement
+from millpond.engine.statements import parse_command
+from millpond.engine.syntax.model import AlterAction, AlterTable, Command
+from tests.authorisation.commands import COMMANDS
 from tests.authorisation.matrix import ALIASES, CASES, ELSEWHERE, Case
-from tests.authorisation.world import FUNCTION, ROLES, World, build, endpoint_body, make
+from tests.authorisation.world import FUNCTION, ROLES, World, build, endpoint_body, executed, make
 from tests.servers import Server
 
 _LETTERS = {401: "x", 403: "f", 404: "h", 501: "n", 302: "r", 303: "r", 307: "r"}
@@ -55,6 +61,38 @@ def _letter(answer: httpx.Response) -> str:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_route_does_for_each_role_what_the_matrix_says(world: World, case: Case) -> None:
     assert tried(world, case) == case.outcome
+
+
+@pytest.mark.parametrize(("outcome", "example"), COMMANDS, ids=lambda text: text)
+def test_a_command_does_for_each_role_what_the_matrix_says(world: World, outcome: str, example: str) -> None:
+    assert "".join(_outcome(world, example, role) for role in ROLES[1:]) == outcome
+
+
+def _outcome(world: World, example: str, role: str) -> str:
+    text, _, kind = example.partition("; ")
+    names = {"new": f"n{time.monotonic_ns():x}"}
+    if kind:
+        names["own"] = make(world, kind, "o" + names["new"])
+    status = executed(world, role, world.filled(text, names))["status"]
+    error = status.get("error", {}).get("message", "")
+    if status["state"] == "SUCCEEDED":
+        return "y"
+    return "f" if "INSUFFICIENT_PERMISSIONS" in error else "h" if "_NOT_FOUND" in error else "b"
+
+
+def test_every_command_is_in_the_matrix() -> None:
+    """A kind of command, or of a change to a table, needs an example there."""
+    known = {*Command.__subclasses__(), *get_args(AlterAction), *get_args(Statement)}
+    found = [_parsed(example) for _, example in COMMANDS]
+    kinds = {type(command.action) if isinstance(command, AlterTable) else type(command) for command in found}
+    assert known - kinds == {AlterTable}
+
+
+def _parsed(example: str) -> Command | Statement | None:
+    text, _, kind = example.partition("; ")
+    names = {"cat": "c", "new": "n", "schema": "c.s", "own": {"catalog": "c", "schema": "c.s"}.get(kind, "c.s.t")}
+    text = re.sub(r"\$(\w+)", lambda found: names.get(found[1], "c.s.t"), text)
+    return parse_command(text) or parse_statement(text)
 
 
 def test_every_route_is_in_the_matrix(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def make(world: World, kind: str, name: str) -> str:
         changes = [{"principal": who, "add": privileges} for who, privileges in pairs]
         world.done("owner", "PATCH", f"{_UNITY}/permissions/catalog/{name}", {"changes": changes})
         return name
-    if kind == "table":
-        sql(world, "owner", f"CREATE TABLE {cat}.s.{name} (a INT)")
+    if kind in _COLUMNS:
+        sql(world, "owner", f"CREATE TABLE {cat}.s.{name} ({_COLUMNS[kind]})")
     elif kind == "function":
         world.done("owner", "POST", f"{_UNITY}/functions", {"function_info": {**home, **FUNCTION}})
     elif kind == "version":
@@ -132,6 +132,7 @@ def make(world: World, kind: str, name: str) -> str:
     return f"{cat}.s.{name}"
 
 
+_COLUMNS = {"table": "a INT", "wide": "a INT, b INT"}
 _UNITY = "/api/2.1/unity-catalog"
 _SCIM = "/api/2.0/preview/scim/v2"
 _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -188,10 +189,16 @@ FUNCTION = {
 }
 
 
-def sql(world: World, role: str, text: str) -> str:
-    """The id of a statement that has succeeded on the warehouse that is there from the start."""
+def executed(world: World, role: str, text: str) -> dict[str, Any]:
+    """What became of a statement on the warehouse that is there from the start."""
     body = {"statement": text, "warehouse_id": "starter", "wait_timeout": "50s"}
-    done = world.done(role, "POST", "/api/2.0/sql/statements", body)
+    answer: dict[str, Any] = world.done(role, "POST", "/api/2.0/sql/statements", body)
+    return answer
+
+
+def sql(world: World, role: str, text: str) -> str:
+    """The id of a statement that has to succeed."""
+    done = executed(world, role, text)
     assert done["status"]["state"] == "SUCCEEDED", done
     return str(done["statement_id"])
 

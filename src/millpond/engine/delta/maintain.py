@@ -146,11 +146,12 @@ class Restored:
 
 
 def restore(storage: Storage, author: Author, as_of: AsOf, *, time_zone: Any = UTC) -> Restored:
-    """Bring back an earlier version, schema and properties included, as a new commit."""
+    """Bring back an earlier version, schema and properties included, as a new commit; the newest is there already."""
     table = open_for_write(storage)
     version = version_at(table, as_of, time_zone=time_zone)
     before = file_sizes(table)
-    commit(table, author, lambda noted: table.restore(version, commit_properties=noted))
+    if version < table.version():
+        commit(table, author, lambda noted: table.restore(version, commit_properties=noted))
     after = file_sizes(table)
     removed = {path: size for path, size in before.items() if path not in after}
     restored = {path: size for path, size in after.items() if path not in before}
