@@ -117,7 +117,7 @@ class Gateway:
         self._server = aio.server(options=_SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(proto.SERVICE, self._handlers()),))
         self._ok = {name: metrics.SPARK_CALLS.labels(name, "ok") for name in (*self._handlers(), "AddArtifacts")}
-        self._known: dict[str, tuple[float, int | None, Principal]] = {}
+        self._known: dict[str, tuple[float, bytes | None, Principal]] = {}
         self.port = 0
         self._housekeeping: asyncio.Task[None] | None = None
         self._stopping = False

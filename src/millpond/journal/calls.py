@@ -7,7 +7,7 @@ one and went well; else one with its outcome, which names what was reached and w
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,11 +111,21 @@ def close_spool() -> None:
 @contextmanager
 def during(call: Call) -> Iterator[Call]:
     """Make the call the current one inside the block."""
-    reset = _call.set(call)
+    reset = begin(call)
     try:
         yield call
     finally:
-        _call.reset(reset)
+        over(reset)
+
+
+def begin(call: Call) -> Token[Call | None]:
+    """Make the call the current one, until `over` is given what this returns."""
+    return _call.set(call)
+
+
+def over(reset: Token[Call | None]) -> None:
+    """Make the call before the current one again."""
+    _call.reset(reset)
 
 
 def identified(actor_id: str, actor: str) -> None:
@@ -201,6 +211,7 @@ def _event_of(call: Call | None, actor_id: str, actor: str, act: str, kind: str,
 __all__ = [
     "OK",
     "Call",
+    "begin",
     "changed",
     "close_spool",
     "current",
@@ -209,6 +220,7 @@ __all__ = [
     "failed",
     "identified",
     "open_spool",
+    "over",
     "reached",
     "refused",
     "write",
