@@ -5,7 +5,8 @@ BIN := .venv/bin
 
 install:  ## everything to develop with
 	python3 -m venv .venv
-	$(BIN)/python -m pip install --editable '.[dev]'
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv sync --frozen --inexact --extra dev
 
 demo:  ## the churn story; the server stays up
 	$(BIN)/millpond demo

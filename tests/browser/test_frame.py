@@ -24,8 +24,7 @@ PAGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [1280, 768])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (768, "dark")])
 def test_every_page_fits_its_window_and_asks_no_other_host(
     browser: Browser, stocked: Server, width: int, theme: str
 ) -> None:

@@ -51,7 +51,7 @@ def test_a_model_is_logged_registered_and_loaded(client: MlflowClient, run: mlfl
             return [7] * len(model_input)
 
     with mlflow.start_run(run_id=run.info.run_id):
-        info = mlflow.pyfunc.log_model(name="model", python_model=Constant())
+        info = mlflow.pyfunc.log_model(name="model", python_model=Constant(), pip_requirements=[])
     assert mlflow.pyfunc.load_model(info.model_uri).predict([1, 2]) == [7, 7]
     name = f"workspace-{uuid.uuid4().hex}"
     mlflow.register_model(info.model_uri, name)

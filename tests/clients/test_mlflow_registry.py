@@ -40,7 +40,9 @@ def schema(any_server: Server) -> str:
 def log_model(client: MlflowClient, value: int) -> str:
     experiment = client.create_experiment(f"registry-{uuid.uuid4().hex}")
     with mlflow.start_run(experiment_id=experiment):
-        return mlflow.pyfunc.log_model(name="model", python_model=Constant(value), input_example=[1, 2]).model_uri
+        return mlflow.pyfunc.log_model(
+            name="model", python_model=Constant(value), input_example=[1, 2], pip_requirements=[]
+        ).model_uri
 
 
 def test_versions_aliases_and_stages_of_a_catalog_model(client: MlflowClient, schema: str) -> None:
