@@ -35,6 +35,13 @@ def main() -> None:
     """Read the specification, confine this process and run its module as `__main__`."""
     with os.fdopen(int(os.environ.pop("MILLPOND_CHILD_FD"))) as stream:
         spec = json.load(stream)
+    # the module that runs must find *this* module under its real name, or its report_ready() would be another one
+    sys.modules["millpond.kernel.child"] = sys.modules["__main__"]
+    become(spec)
+
+
+def become(spec: dict[str, Any]) -> None:
+    """Confine this process as a specification says, and run its module as `__main__`."""
     # first, while there is one thread, and before the death signal, which a change of credentials clears
     in_own_network = spec["own_network"] and network.isolate()
     _die_with_parent(spec["parent_pid"])
@@ -46,8 +53,6 @@ def main() -> None:
         if not confined:
             print("millpond: this kernel has no Landlock; the process is not confined to its files", file=sys.stderr)
     sys.argv = [spec["module"], *spec["args"], *(["--own-network"] if in_own_network else [])]
-    # the module that runs must find *this* module under its real name, or its report_ready() would be another one
-    sys.modules["millpond.kernel.child"] = sys.modules["__main__"]
     runpy.run_module(spec["module"], run_name="__main__", alter_sys=True)
 
 

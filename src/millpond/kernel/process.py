@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from millpond.kernel.errors import Unavailable
 
@@ -56,10 +56,23 @@ class ChildSpec:
     """Give our whole environment; only for our own server processes."""
 
 
+class Process(Protocol):
+    """What `Child` needs of a `subprocess.Popen`."""
+
+    pid: int
+    returncode: Any
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+
+
 class Child:
     """A running child; `kill()` ends it and whatever it started."""
 
-    def __init__(self, spec: ChildSpec, process: subprocess.Popen[bytes], ready_fd: int) -> None:
+    def __init__(self, spec: ChildSpec, process: Process, ready_fd: int) -> None:
         self.spec = spec
         self.process = process
         self._ready_fd: int | None = ready_fd
@@ -146,10 +159,7 @@ def spawn(spec: ChildSpec) -> Child:
 def _spawn(spec: ChildSpec) -> Child:
     ready_read, ready_write = os.pipe()
     spec_read, spec_write = os.pipe()
-    env = (
-        dict(os.environ) if spec.inherit_env else {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    )
-    env |= {**spec.env, "MILLPOND_CHILD_FD": str(spec_read)}
+    env = environment_of(spec) | {"MILLPOND_CHILD_FD": str(spec_read)}
     output = spec.log_path.open("ab") if spec.log_path else None
     try:
         process = subprocess.Popen(
@@ -162,7 +172,7 @@ def _spawn(spec: ChildSpec) -> Child:
             pass_fds=(ready_write, spec_read, *spec.pass_fds),
             start_new_session=True,
         )
-        os.write(spec_write, json.dumps(_message(spec, ready_write)).encode())
+        os.write(spec_write, json.dumps(message_of(spec, ready_write)).encode())
     finally:
         for descriptor in (ready_write, spec_read, spec_write):
             os.close(descriptor)
@@ -171,7 +181,14 @@ def _spawn(spec: ChildSpec) -> Child:
     return Child(spec, process, ready_read)
 
 
-def _message(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
+def environment_of(spec: ChildSpec) -> dict[str, str]:
+    """The child's whole environment."""
+    names = list(os.environ) if spec.inherit_env else [name for name in _INHERITED if name in os.environ]
+    return {name: os.environ[name] for name in names} | dict(spec.env)
+
+
+def message_of(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
+    """What `kernel.child` is told."""
     return {
         "parent_pid": os.getpid(),
         "ready_fd": ready_fd,

@@ -15,7 +15,7 @@ from millpond.kernel.settings import ServingSettings
 from millpond.serving.domain import ModelVersion, ServedEntity
 from millpond.serving.models import ModelCache
 from millpond.serving.variables import Environment, Variables
-from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpec, start_worker
+from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpec, open_zygote, start_worker
 
 MAX_LOG_BYTES = 8 << 20
 _KEPT_LOG_BYTES = 1 << 20
@@ -44,11 +44,17 @@ class Launcher:
         self._variables = variables
         self._settings = settings
         self._executor = executor
+        self._zygote = open_zygote(data_dir / "logs" / "serving.log")
         self._gate = asyncio.Semaphore(_LOADS_AT_ONCE)
 
     def clean(self) -> None:
         """Remove what workers of an earlier server left. Blocks."""
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def close(self) -> None:
+        """End what workers are started with, once they have ended. Blocks."""
+        if self._zygote is not None:
+            self._zygote.close()
 
     def log_path(self, endpoint_id: str, entity: ServedEntity) -> Path:
         """Where a served entity's workers write their output."""
@@ -127,10 +133,13 @@ class Launcher:
                 memory_bytes=self._settings.memory_limit_bytes,
                 start_timeout_s=self._settings.start_timeout_s,
             )
-            worker = await start_worker(spec, self._executor)
+            worker = await start_worker(spec, self._executor, self._zygote)
         except OSError as error:  # no memory, no process, no file descriptor: it may go better later
             await asyncio.shield(self.release(entity.model))
             raise LoadFailed(f"The server could not start the model's process: {error.strerror or error}.") from error
+        except Unavailable as error:
+            await asyncio.shield(self.release(entity.model))
+            raise LoadFailed(f"The server could not start the model's process: {error.message}") from error
         except BaseException:
             await asyncio.shield(self.release(entity.model))
             raise

@@ -88,6 +88,10 @@ class WorkerPool:
                     await asyncio.wait(self._retired)
         except TimeoutError:
             log.warning("requests were cut off", pool=self.name, waiting=len(self._waiting))
+        finally:  # also of who is cancelled while requests drain, as the server is being stopped
+            await self._end()
+
+    async def _end(self) -> None:
         self._closed = True
         self._supervision.cancel()
         await asyncio.gather(self._supervision, return_exceptions=True)

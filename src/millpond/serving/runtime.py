@@ -83,11 +83,12 @@ class ServingRuntime:
     ) -> None:
         """End every worker; requests have been drained by the web server before."""
         self._loop = None
-        controllers = list(self._controllers.values())
+        await asyncio.gather(*(controller.stop() for controller in list(self._controllers.values())))
+        await asyncio.sleep(0)  # a task that is cancelled before it began would not end the workers that it was given
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await asyncio.gather(*(controller.stop() for controller in controllers))
+        await self.run_blocking(self.launcher.close)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def find(self, name: str) -> LiveEndpoint | None:

@@ -9,13 +9,15 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from millpond.kernel.metrics import SERVING_WORKERS
 from millpond.kernel.process import Child, ChildSpec, spawn
+from millpond.kernel.zygote import Zygote, available
 from millpond.serving.frames import (
     HEAD_BYTES,
     BrokenFrame,
@@ -26,9 +28,23 @@ from millpond.serving.frames import (
     encode,
 )
 
+T = TypeVar("T")
+
 MAX_ANSWER_BYTES = 64 << 20
 _MAX_MESSAGE = 8000
 _MODULE = "millpond.serving.worker"
+_SAME_FOR_ALL = {
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OMP_NUM_THREADS": "1",  # several requests run at once; each with all cores would only get in the others' way
+    "OPENBLAS_NUM_THREADS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "_MLFLOW_IS_IN_SERVING_ENVIRONMENT": "true",
+}
+_PRELOAD = ("millpond.serving.worker.scoring", "millpond.serving.worker.preload")
+_READ_AT_IMPORT = "_NUM_THREADS"
+"""The end of variables that count only in a process that has not imported yet."""
 
 
 class LoadFailed(Exception):
@@ -196,20 +212,28 @@ class WorkerProcess:
         self.on_free()
 
 
-async def start_worker(spec: WorkerSpec, executor: Executor) -> WorkerProcess:
+Spawn = Callable[[ChildSpec], Child]
+
+
+def open_zygote(log_path: Path) -> Zygote | None:
+    """What forks workers that have MLflow already; None where that cannot be."""
+    return Zygote(_PRELOAD, env=_SAME_FOR_ALL, log_path=log_path) if available() else None
+
+
+async def start_worker(spec: WorkerSpec, executor: Executor, zygote: Zygote | None = None) -> WorkerProcess:
     """A worker with its model loaded. Raises LoadFailed."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
-    spawning = loop.run_in_executor(executor, _spawn, spec, theirs)
-    try:
-        child = await asyncio.shield(spawning)
-    except asyncio.CancelledError:
-        ours.close()
-        await loop.run_in_executor(executor, _reap, await spawning, spec)
-        raise
-    finally:
-        theirs.close()
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    with theirs:
+        reader, writer = await _uncut(asyncio.open_unix_connection(sock=ours), _close)
+        imports_anew = any(name.endswith(_READ_AT_IMPORT) for name in spec.environment)
+        starting = spawn if zygote is None or imports_anew else zygote.spawn
+        spawning = loop.run_in_executor(executor, _spawn, spec, theirs, starting)
+        try:
+            child = await _uncut(spawning, lambda child: loop.run_in_executor(executor, _reap, child, spec))
+        except BaseException:
+            writer.close()
+            raise
     flow = _Flow(reader=reader, writer=writer)
     try:
         loaded = await _load(spec, flow, child, executor)
@@ -218,6 +242,20 @@ async def start_worker(spec: WorkerSpec, executor: Executor) -> WorkerProcess:
         await asyncio.shield(loop.run_in_executor(executor, _reap, child, spec))
         raise
     return WorkerProcess(spec, child, flow, executor, loaded)
+
+
+async def _close(opened: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    opened[1].close()
+
+
+async def _uncut(work: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> T:
+    """The result of some work, which goes on to its end when its caller is cancelled and is undone then."""
+    going = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(going)
+    except asyncio.CancelledError:
+        await undo(await going)
+        raise
 
 
 async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor) -> Frame:
@@ -264,27 +302,15 @@ def _answer(frame: Frame) -> Answer:
     return Answer(status=status if 400 <= status <= 599 else 500, content_type="application/json", body=body)
 
 
-def _spawn(spec: WorkerSpec, theirs: socket.socket) -> Child:
+def _spawn(spec: WorkerSpec, theirs: socket.socket, starting: Spawn) -> Child:
     spec.scratch_dir.mkdir(parents=True, mode=0o700)
     spec.log_path.parent.mkdir(parents=True, exist_ok=True)
     scratch = str(spec.scratch_dir)
-    env = {
-        "HOME": scratch,
-        "TMPDIR": scratch,
-        "MPLCONFIGDIR": scratch,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",  # several requests run at once; each with all cores would only get in the others' way
-        "OPENBLAS_NUM_THREADS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "_MLFLOW_IS_IN_SERVING_ENVIRONMENT": "true",
-    }
-    return spawn(
+    return starting(
         ChildSpec(
             module=_MODULE,
             args=(str(theirs.fileno()),),
-            env=env,
+            env={**_SAME_FOR_ALL, "HOME": scratch, "TMPDIR": scratch, "MPLCONFIGDIR": scratch},
             log_path=spec.log_path,
             memory_bytes=spec.memory_bytes,
             sandbox=True,
@@ -302,7 +328,8 @@ def _reap(child: Child, spec: WorkerSpec) -> int:
         child.process.wait(1.0)
     child.kill()
     shutil.rmtree(spec.scratch_dir, ignore_errors=True)
-    return child.process.returncode
+    code: int = child.process.returncode
+    return code
 
 
 def _describe_end(code: int, reason: str) -> str:

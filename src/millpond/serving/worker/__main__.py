@@ -73,8 +73,9 @@ def _load(channel: Channel, order: dict[str, Any], redaction: Redaction, output:
     environment = check_environment(model_dir)
     build_log = environment.build_log
     try:
-        from millpond.serving.worker.scoring import Scorer  # here, because it imports mlflow: two seconds
+        from millpond.serving.worker.scoring import Scorer, seed  # here, because it imports mlflow: two seconds
 
+        seed()
         scorer = Scorer(model_dir, redaction, max_answer_bytes=order["max_answer_bytes"])
         trial = scorer.try_example(model_dir)
     except BaseException as error:  # the model's code may raise anything

@@ -53,9 +53,15 @@ def _lean_import() -> Iterator[None]:
 
 with _lean_import():
     import mlflow.pyfunc
+    import numpy
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import scoring_server
     from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
+
+
+def seed() -> None:
+    """Begin random numbers anew: workers that were forked from one process would all draw the same."""
+    numpy.random.seed()
 
 
 @dataclass(frozen=True, kw_only=True)
