@@ -16,6 +16,7 @@ from tests.servers import wait_until
 
 pytestmark = pytest.mark.skipif(not available(), reason="children are forked on Linux only")
 
+FOR_EVER = "import time; time.sleep(600)"
 CODE = """
 import json, os, random, sys, tempfile
 from millpond.kernel.child import report_ready
@@ -32,43 +33,42 @@ report_ready({
     "tmp": tempfile.gettempdir(),
     "group": os.getpgid(0) == os.getpid(), "open": sorted(int(n) for n in os.listdir("/proc/self/fd")),
 })
-exec(sys.stdin.readline())
+exec(os.read(passed, 1000))
 """
 
 
 @pytest.fixture
 def zygote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zygote]:
     """One that has imported a module of the test's."""
-    (tmp_path / "child_code.py").write_text(CODE)
-    (tmp_path / "preloaded.py").write_text("import os, tempfile\nPID = os.getpid()\ntempfile.gettempdir()\n")
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "child_code.py").write_text(CODE)
+    (modules / "preloaded.py").write_text("import os, tempfile\nPID = os.getpid()\ntempfile.gettempdir()\n")
     monkeypatch.setenv("SECRET_OF_THE_SERVER", "hunter2")
-    made = Zygote(["preloaded"], env={"PYTHONPATH": str(tmp_path)}, log_path=tmp_path / "zygote.log")
+    made = Zygote(["preloaded"], env={"PYTHONPATH": str(modules)}, log_path=tmp_path / "zygote.log")
     yield made
     made.close()
 
 
-def fork(zygote: Zygote, tmp_path: Path, text: bytes = b"hello", **options: object) -> Child:
-    """A child that gets a text through a descriptor, and then runs what is sent to its standard input."""
+def fork(zygote: Zygote, tmp_path: Path, text: bytes = b"hello", code: str = FOR_EVER, **options: object) -> Child:
+    """A child that reads five bytes from a descriptor, tells what it sees, and then runs the code that comes behind."""
     read, write = os.pipe()
-    os.write(write, text)
+    os.write(write, text + code.encode())
     os.close(write)
     (tmp_path / "tmp").mkdir(exist_ok=True)
-    (tmp_path / "hidden").write_text("hidden")
-    env = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"), "ONE": "1"}
+    (tmp_path / "elsewhere").mkdir(exist_ok=True)
+    (tmp_path / "elsewhere" / "hidden").write_text("hidden")
+    arguments = (str(read), str(tmp_path / "elsewhere" / "hidden"))
+    env = {"TMPDIR": str(tmp_path / "tmp"), "ONE": "1"}
     try:
         return zygote.spawn(
             ChildSpec(
-                module="child_code", args=(str(read), str(tmp_path / "hidden")), env=env, pass_fds=(read,),
+                module="child_code", args=arguments, env=env, pass_fds=(read,),
                 log_path=tmp_path / "child.log", cwd=tmp_path / "tmp", **options,  # type: ignore[arg-type]
             )
         )  # fmt: skip
     finally:
         os.close(read)
-
-
-def send(child: Child, code: str) -> None:
-    assert child.process.stdin is not None
-    child.process.stdin.write(code.encode() + b"\n")
 
 
 def test_a_forked_child_is_what_was_asked_for(zygote: Zygote, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_forked_child_is_what_was_asked_for(zygote: Zygote, tmp_path: Path) ->
     told, others = one.wait_ready(30), other.wait_ready(30)
     assert told["loaded_in"] == told["parent"] == others["parent"]
     assert (told["passed"], others["passed"]) == ("hello", "other")
-    assert told["argv"][2] == str(tmp_path / "hidden")
+    assert told["argv"][2] == str(tmp_path / "elsewhere" / "hidden")
     assert told["env"]["ONE"] == "1"
     assert "SECRET_OF_THE_SERVER" not in told["env"]
     assert told["cwd"] == told["tmp"] == str(tmp_path / "tmp")
@@ -91,7 +91,7 @@ def test_a_forked_child_is_what_was_asked_for(zygote: Zygote, tmp_path: Path) ->
 
 @pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock; `doctor` says so to users")
 def test_a_forked_child_is_confined(zygote: Zygote, tmp_path: Path) -> None:
-    child = fork(zygote, tmp_path, sandbox=True, readable=(tmp_path / "child_code.py",), writable=(tmp_path / "tmp",))
+    child = fork(zygote, tmp_path, sandbox=True, writable=(tmp_path / "tmp",))
     assert child.wait_ready(30)["seen"] is None
     child.kill()
 
@@ -101,12 +101,8 @@ def test_a_forked_child_is_confined(zygote: Zygote, tmp_path: Path) -> None:
     [("pass", 0), ("raise SystemExit(7)", 7), ("raise ValueError('why')", 1), ("os.kill(os.getpid(), 9)", -9)],
 )
 def test_how_it_ended_is_told(zygote: Zygote, tmp_path: Path, code: str, expected: int) -> None:
-    child = fork(zygote, tmp_path)
+    child = fork(zygote, tmp_path, code=code)
     child.wait_ready(30)
-    assert child.running
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.process.wait(0.01)
-    send(child, code)
     assert child.process.wait(30) == expected
     assert not child.running
     assert ("ValueError: why" in (tmp_path / "child.log").read_text()) == ("why" in code)
@@ -117,6 +113,9 @@ def test_terminate_and_kill_end_it(zygote: Zygote, tmp_path: Path) -> None:
     asked, killed = fork(zygote, tmp_path), fork(zygote, tmp_path)
     asked.wait_ready(30)
     killed.wait_ready(30)
+    assert asked.running
+    with pytest.raises(subprocess.TimeoutExpired):
+        asked.process.wait(0.01)
     asked.terminate(grace_s=10)
     killed.kill()
     assert (asked.process.returncode, killed.process.returncode) == (-signal.SIGTERM, -signal.SIGKILL)
