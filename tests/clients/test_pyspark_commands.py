@@ -116,7 +116,7 @@ def test_errors_are_the_exceptions_that_spark_users_know(spark: Any, orders: str
 
 
 def test_another_user_reaches_nothing_by_command(spark: Any, orders: str, server: Server) -> None:
-    token = server.new_user("mallory@example.com")
+    token = server.new_user("mallory@commands.example.com")
     other = SparkSession.builder.remote(server.spark_remote.replace(server.token, token)).create()
     try:
         for text in ("DESCRIBE HISTORY cmd.s.orders", "OPTIMIZE cmd.s.orders", "DROP TABLE cmd.s.orders"):
