@@ -16,6 +16,8 @@ class Privilege(StrEnum):
     ALL_PRIVILEGES = "ALL_PRIVILEGES"
     """Every privilege that the securable and what is in it can have, but MANAGE; whatever is added later too."""
     APPLY_TAG = "APPLY_TAG"
+    ASSIGN = "ASSIGN"
+    """Set a governed tag, on what one may tag."""
     BROWSE = "BROWSE"
     """See that all in a catalog exists, and its descriptions, without USE CATALOG or USE SCHEMA."""
     CREATE_CATALOG = "CREATE_CATALOG"
@@ -115,6 +117,7 @@ GRANTABLE: Mapping[str, Held] = {
     "schema": _SCHEMA | {P.ALL_PRIVILEGES},
     **{kind: own | {P.ALL_PRIVILEGES} for kind, own in _OWN.items()},
     **{kind: frozenset(levels) for kind, levels in _LEVELS.items()},
+    "tag policy": frozenset({P.ASSIGN, P.MANAGE}),
 }
 """What may be granted on each kind of securable."""
 
@@ -166,6 +169,10 @@ _EXPERIMENT: Mapping[Act, _Ways] = {
 """What is in an experiment follows it."""
 _RULES: Mapping[str, Mapping[Act, _Ways]] = {
     "metastore": {Act.CREATE_CATALOG: (frozenset({P.CREATE_CATALOG}),)},
+    "tag policy": {
+        Act.TAG: (frozenset({P.ASSIGN}), frozenset({P.MANAGE})),
+        Act.MANAGE: (frozenset({P.MANAGE}),),
+    },
     "catalog": {
         Act.SEE: (frozenset({P.USE_CATALOG}), frozenset({P.MANAGE}), _BROWSE),
         Act.CREATE_SCHEMA: (frozenset({P.USE_CATALOG, P.CREATE_SCHEMA}),),

@@ -6,13 +6,12 @@ Source: databricks-sdk 0.156, `databricks/sdk/service/sql.py`; databricks-sql-co
 
 import re
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
-from millpond.kernel.clock import epoch_ms
+from millpond.kernel.clock import epoch_ms, rfc3339
 from millpond.kernel.errors import InvalidArgument
 from millpond.sql.domain import (
     MAX_TAGS,
@@ -351,8 +350,8 @@ def query_json(query: SavedQuery) -> dict[str, Any]:
         "owner_user_name": query.owner,
         "last_modifier_user_name": query.modified_by,
         "lifecycle_state": "TRASHED" if query.trashed else "ACTIVE",
-        "create_time": timestamp(query.created_at),
-        "update_time": timestamp(query.updated_at),
+        "create_time": rfc3339(query.created_at),
+        "update_time": rfc3339(query.updated_at),
         "tags": list(draft.tags),
         "parameters": list(draft.parameters),
         **{
@@ -364,11 +363,6 @@ def query_json(query: SavedQuery) -> dict[str, Any]:
             if value is not None
         },
     }  # fmt: skip
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 # History

@@ -100,6 +100,29 @@ purges = Table(
     Index(None, "due_at"),
 )
 
+tags = Table(
+    "catalog_tags",
+    metadata,
+    Column("object_id", String(36), primary_key=True),
+    Column("column_key", Text, primary_key=True),  # the column's name in lower case; empty for the object's own
+    Column("key", String(_NAME), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("updated_by", String(_NAME), nullable=False),
+    Index(None, "key"),
+)
+
+tag_policies = Table(
+    "catalog_tag_policies",
+    metadata,
+    Column("key", String(_NAME), primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("allowed", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
 uploads = Table(
     "catalog_uploads",
     metadata,

@@ -105,6 +105,8 @@ def _add_columns(context: CommandContext, target: Target, action: AddColumns) ->
 
 def _rename_column(context: CommandContext, target: Target, action: RenameColumn) -> None:
     _refuse_key_column(target, action.path, "rename")
+    if target.table is not None and len(action.path) == 1:
+        context.catalog.keep_column_tags(context.principal, target.table, action.path[0], action.new_name)
     alter.change(target.storage, context.author, lambda state: schema.plan_rename_column(state, action))
 
 

@@ -147,6 +147,27 @@ class AlterObject(Command):
     unset_properties: tuple[str, ...] | None = None
 
 
+# -- tags -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetTags(Command):
+    """Tags to set on an object, or on a column, whose name is the last part of `name`."""
+
+    kind: str
+    name: Name
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnsetTags(Command):
+    """Tags to remove; harmless where they are not."""
+
+    kind: str
+    name: Name
+    keys: tuple[str, ...]
+
+
 # -- grants -----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,51 @@
+"""Tags and the policies that govern them."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Json, UtcDateTime
+from millpond.kernel.ids import new_id
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    """Create the tables of tags, and the policy of the tag that comes with the server."""
+    op.create_table(
+        "catalog_tags",
+        sa.Column("object_id", sa.String(36), nullable=False),
+        sa.Column("column_key", sa.Text(), nullable=False),
+        sa.Column("key", sa.String(255), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_by", sa.String(255), nullable=False),
+        sa.PrimaryKeyConstraint("object_id", "column_key", "key"),
+    )
+    op.create_index("ix_catalog_tags_key", "catalog_tags", ["key"])
+    policies = op.create_table(
+        "catalog_tag_policies",
+        sa.Column("key", sa.String(255), nullable=False),
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("allowed", Json, nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+        sa.UniqueConstraint("id"),
+    )
+    now = utc_now()
+    op.bulk_insert(
+        policies,
+        [
+            {
+                "key": "system.certification_status",
+                "id": new_id(),
+                "description": "Whether an object can be relied on, or should not be used any more.",
+                "allowed": ["certified", "deprecated"],
+                "created_at": now,
+                "updated_at": now,
+            }
+        ],
+    )
