@@ -21,6 +21,9 @@ from millpond.catalog.files import Files
 from millpond.catalog.service import open_catalog
 from millpond.catalog.service import rename_owner as rename_owner_in_catalog
 from millpond.catalog.work import Janitor
+from millpond.discovery.routes import discovery_router
+from millpond.discovery.service import DiscoveryService
+from millpond.discovery.sources import sources
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
 from millpond.home import Home, make_credentials
@@ -133,6 +136,8 @@ def build_app(settings: Settings) -> Application:
     )
     leveled = (*tracking_permissions.permission_types(), *serving.service.permission_types())
     audit = AuditService(database)
+    tracking = Tracking(lambda: mlflow.stores)
+    discovery = DiscoveryService(catalog, sources(tracking, serving.service, sql.queries))
     finders = catalog.finders() | {each.path: each.finding for each in leveled}
     join(
         app,
@@ -141,6 +146,7 @@ def build_app(settings: Settings) -> Application:
         audit_routes.router(audit, workspace_id=directory.workspace_id()),
         secrets_routes.router(secrets),
         sql_routes.router(sql, identity, public_url=settings.public_url),
+        discovery_router(discovery),
     )
     pages = Services(
         identity=identity,
@@ -151,7 +157,8 @@ def build_app(settings: Settings) -> Application:
         finders=finders,
         files=files,
         tables=TableReader(catalog, gateway, settings.s3.variables),
-        tracking=Tracking(lambda: mlflow.stores),
+        tracking=tracking,
+        discovery=discovery,
         models=models,
         model_files=versions,
         serving=serving.service,

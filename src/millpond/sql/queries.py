@@ -1,6 +1,6 @@
 """Saved queries, and the history of statements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -68,6 +68,12 @@ class QueryService:
         with self._database.read() as connection:
             found = rows.list_page(connection, owner=owner, after=decode_token(page_token), limit=size + 1)
         return cut_page(found, size, lambda query: query.id)
+
+    def search(self, principal: Principal, words: Sequence[str], *, limit: int) -> tuple[SavedQuery, ...]:
+        """Queries that the principal may see and that hold all of the words, in lower case; last changed first."""
+        owner = None if principal.is_admin else principal.name
+        with self._database.read() as connection:
+            return tuple(rows.holding(connection, words, owner=owner, limit=limit))
 
     def update(
         self,

@@ -11,7 +11,7 @@ from millpond.catalog.domain import SYSTEM_CATALOG, SYSTEM_OWNER, Column, Object
 from millpond.catalog.service.base import new_values
 from millpond.catalog.service.functions import Functions
 from millpond.catalog.store import containers, objects
-from millpond.catalog.store.rows import columns_json, table_of
+from millpond.catalog.store.rows import columns_values, table_of
 from millpond.catalog.store.schema import tables
 from millpond.identity.domain import SYSTEM
 from millpond.kernel.clock import utc_now
@@ -24,7 +24,7 @@ class SystemTables(Functions):
         """The system table with a name, made or brought to these columns; several processes may do it at once."""
         assert name.catalog == SYSTEM_CATALOG
         wanted = {
-            "columns": columns_json(columns),
+            **columns_values(columns),
             "comment": comment,
             "storage_location": locations.join(self.storage_root, SYSTEM_CATALOG, name.schema, name.name),
         }

@@ -52,6 +52,7 @@ tables = Table(
     Column("data_source_format", String(40), nullable=False),
     Column("storage_location", Text, nullable=False, index=True),
     Column("columns", Json, nullable=False),
+    Column("column_words", Text, nullable=False),  # names and comments of the columns, in lower case, to search in
     Column("properties", Json, nullable=False),
     Column("view_definition", Text),
     Column("constraints", Json, nullable=False),

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Connection, Index, String, Table, Text, delete, insert, select, update
 
-from millpond.kernel.database import Json, UtcDateTime, metadata
+from millpond.kernel.database import Json, UtcDateTime, folded, metadata
 from millpond.sql.domain import QueryDraft, SavedQuery
 
 queries = Table(
@@ -48,6 +48,17 @@ def list_page(connection: Connection, *, owner: str | None, after: str | None, l
     if after is not None:
         query = query.where(queries.c.id > after)
     return [_query(row) for row in connection.execute(query)]
+
+
+def holding(connection: Connection, words: Sequence[str], *, owner: str | None, limit: int) -> Sequence[SavedQuery]:
+    """Queries outside the trash that hold all of the words, last changed first; `owner` None for everybody's."""
+    told = queries.c.name + " " + queries.c.description + " " + queries.c.text + " " + queries.c.owner
+    query = select(queries).where(
+        queries.c.trashed.is_(False), *(folded(told).contains(word, autoescape=True) for word in words)
+    )
+    if owner is not None:
+        query = query.where(queries.c.owner == owner)
+    return [_query(row) for row in connection.execute(query.order_by(queries.c.updated_at.desc()).limit(limit))]
 
 
 def add(connection: Connection, query: SavedQuery) -> None:

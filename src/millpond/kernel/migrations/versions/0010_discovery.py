@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
         sa.UniqueConstraint("id"),
     )
+    _index_columns()
     now = utc_now()
     op.bulk_insert(
         policies,
@@ -49,3 +50,13 @@ def upgrade() -> None:
             }
         ],
     )
+
+
+def _index_columns() -> None:
+    """Let names and comments of columns be found."""
+    op.add_column("catalog_tables", sa.Column("column_words", sa.Text(), nullable=False, server_default=""))
+    tables = sa.table("catalog_tables", sa.column("id"), sa.column("columns", Json), sa.column("column_words"))
+    connection = op.get_bind()
+    for row in connection.execute(sa.select(tables.c.id, tables.c.columns)).all():
+        words = "\n".join(f"{column['name']} {column.get('comment') or ''}".strip().lower() for column in row.columns)
+        connection.execute(sa.update(tables).where(tables.c.id == row.id).values(column_words=words))
