@@ -236,7 +236,7 @@ def test_search_has_a_page_of_its_own(tab: Tab) -> None:
 def test_search_takes_markup_as_text(tab: Tab) -> None:
     tab.open("/catalog")
     _type_into_search(tab.page, MARKUP)
-    expect(tab.page.get_by_text("Nothing that you may see is called like this.")).to_be_visible()
+    expect(tab.page.get_by_text("Nothing that you may see holds this.")).to_be_visible()
     tab.page.keyboard.press("Enter")
     expect(tab.page.get_by_role("heading", level=1)).to_contain_text(MARKUP)
     assert not tab.is_hurt()

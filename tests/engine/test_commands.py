@@ -297,6 +297,9 @@ def test_views_are_described_and_dropped_as_views(sql: Sql) -> None:
     assert sql.rows("SHOW TBLPROPERTIES v") == [("k", "v")]
     for statement in ("DROP TABLE v", "OPTIMIZE v", "DESCRIBE HISTORY v", "TRUNCATE TABLE v"):
         sql.refuses(statement, "WRONG_COMMAND_FOR_OBJECT_TYPE")
+    sql("COMMENT ON COLUMN v.A IS 'the first'")
+    assert sql.rows("DESCRIBE v")[0] == ("a", "int", "the first")
+    sql.refuses("COMMENT ON COLUMN v.nope IS 'x'", "UNRESOLVED_COLUMN.WITH_SUGGESTION")
     sql("DROP VIEW v")
     assert sql.rows("SHOW VIEWS") == []
 

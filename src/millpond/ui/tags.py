@@ -84,6 +84,10 @@ def _draw_form(visit: Visit, data: Tags) -> None:
     def add(who: Principal) -> None:
         _set(visit, data, key.value.strip(), value.value.strip(), who, column=column.value if column else "")
 
+    def remove(who: Principal) -> None:
+        place = _place(data, column.value if column else "")
+        visit.services.catalog.unset_tags(who, *place, [key.value.strip()])
+
     with form(reloading(visit, add), label="Add a tag"):
         if data.columns:
             choices = [("", "The table"), *((name, name) for name in data.columns)]
@@ -97,6 +101,8 @@ def _draw_form(visit: Visit, data: Tags) -> None:
             for each in data.governed:
                 el("option", value=each)
         submit("Add tag")
+        if data.columns:  # whose tags have no cross to remove them
+            button("Remove tag", reloading(visit, remove))
     if data.may_mark:
         _draw_marks(visit, data)
 
@@ -111,8 +117,12 @@ def _draw_marks(visit: Visit, data: Tags) -> None:
 
 
 def _set(visit: Visit, data: Tags, key: str, value: str, who: Principal, *, column: str = "") -> None:
-    kind, name = ("column", f"{data.name}.{column}") if column else (data.kind, data.name)
-    visit.services.catalog.set_tags(who, kind, name, {key: value})
+    visit.services.catalog.set_tags(who, *_place(data, column), {key: value})
+
+
+def _place(data: Tags, column: str) -> tuple[str, str]:
+    """Kind and name of the object, or of a column of it."""
+    return ("column", f"{data.name}.{column}") if column else (data.kind, data.name)
 
 
 def _removing(visit: Visit, data: Tags, key: str) -> Handler:
