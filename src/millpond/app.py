@@ -54,6 +54,7 @@ from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.variables import Variables
+from millpond.sql import permissions as sql_permissions
 from millpond.sql import routes as sql_routes
 from millpond.sql.room import SqlRoom, open_sql
 from millpond.sql.room import rename_owner as rename_owner_of_queries
@@ -134,7 +135,11 @@ def build_app(settings: Settings) -> Application:
         model_router(models),
         serving_routes.router(serving.service, base_url=settings.base_url),
     )
-    leveled = (*tracking_permissions.permission_types(), *serving.service.permission_types())
+    leveled = (
+        *tracking_permissions.permission_types(),
+        *serving.service.permission_types(),
+        *sql_permissions.permission_types(),
+    )
     audit = AuditService(database)
     tracking = Tracking(lambda: mlflow.stores)
     discovery = DiscoveryService(catalog, sources(tracking, serving.service, sql.queries))

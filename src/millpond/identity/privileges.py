@@ -42,15 +42,20 @@ class Privilege(StrEnum):
     CAN_VIEW = "CAN_VIEW"
     CAN_READ = "CAN_READ"
     CAN_QUERY = "CAN_QUERY"
+    CAN_USE = "CAN_USE"
+    CAN_RUN = "CAN_RUN"
+    CAN_MONITOR = "CAN_MONITOR"
     CAN_EDIT = "CAN_EDIT"
     CAN_MANAGE_STAGING_VERSIONS = "CAN_MANAGE_STAGING_VERSIONS"
     CAN_MANAGE_PRODUCTION_VERSIONS = "CAN_MANAGE_PRODUCTION_VERSIONS"
     CAN_MANAGE = "CAN_MANAGE"
+    IS_OWNER = "IS_OWNER"
+    """Not granted, but had by the owner; to give it is to give the object away."""
 
     @property
     def words(self) -> str:
         """As SQL writes it: `USE CATALOG`."""
-        return self.value if self.value.startswith("CAN_") else self.value.replace("_", " ")
+        return self.value if self.value.startswith(("CAN_", "IS_")) else self.value.replace("_", " ")
 
 
 class Act(Enum):
@@ -74,7 +79,8 @@ class Act(Enum):
     STAGE = "move between stages a version of"
     STAGE_PRODUCTION = "move into or out of production a version of"
     USE = "use"
-    """Call it: query an endpoint, run a function."""
+    """Call it: query an endpoint, run a function, run statements in a warehouse."""
+    MONITOR = "see what others run in"
     TAG = "tag"
     ALTER = "alter"
     """Change its columns, properties and comments."""
@@ -108,6 +114,8 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "registered model": (P.CAN_READ, P.CAN_EDIT, P.CAN_MANAGE_STAGING_VERSIONS, P.CAN_MANAGE_PRODUCTION_VERSIONS,
                          P.CAN_MANAGE),
     "endpoint": (P.CAN_VIEW, P.CAN_QUERY, P.CAN_MANAGE),
+    "warehouse": (P.CAN_VIEW, P.CAN_USE, P.CAN_MONITOR, P.CAN_MANAGE),
+    "query": (P.CAN_VIEW, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
 }  # fmt: skip
 """Permission levels of workspace objects, the weakest first: each holds those before it."""
 
@@ -212,6 +220,20 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
         Act.SEE: (frozenset({P.CAN_VIEW}),),
         Act.READ: (frozenset({P.CAN_VIEW}),),
         Act.USE: (frozenset({P.CAN_QUERY}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "warehouse": {
+        Act.SEE: (frozenset({P.CAN_VIEW}),),
+        Act.READ: (frozenset({P.CAN_VIEW}),),
+        Act.USE: (frozenset({P.CAN_USE}),),
+        Act.MONITOR: (frozenset({P.CAN_MONITOR}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "query": {
+        Act.SEE: (frozenset({P.CAN_VIEW}),),
+        Act.READ: (frozenset({P.CAN_VIEW}),),
+        Act.USE: (frozenset({P.CAN_RUN}),),
+        Act.WRITE: (frozenset({P.CAN_EDIT}),),
         Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
     },
 }

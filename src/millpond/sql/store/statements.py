@@ -5,7 +5,20 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Index, String, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.sql.domain import (
@@ -152,6 +165,8 @@ def _conditions(wanted: HistoryFilter) -> list[ColumnElement[bool]]:
         (columns.principal_id, wanted.principal_ids),
     )
     found: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
+    if wanted.seen_by is not None:
+        found.append(or_(columns.principal_id == wanted.seen_by, columns.warehouse_id.in_(wanted.seen_in)))
     if wanted.submitted_from is not None:
         found.append(columns.submitted_at >= wanted.submitted_from)
     if wanted.submitted_until is not None:

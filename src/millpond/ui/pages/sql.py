@@ -122,6 +122,7 @@ def _draw(visit: Visit, data: _Data) -> None:
         Tab(key="editor", label="Editor", href=urls.SQL),
         Tab(key="queries", label="Saved queries", href=f"{urls.SQL}?tab=queries"),
         Tab(key="history", label="History", href=f"{urls.SQL}?tab=history"),
+        Tab(key="warehouses", label="Warehouses", href=urls.WAREHOUSES),
     ]
     tabs(items, active, label="SQL")
     if data.queries is not None:
@@ -187,6 +188,8 @@ class _Editor:
                 self._name = TextField(label="Name of the query", value=name, placeholder="Name, to save it under")
                 self._name.element.classes("mp-sql-name")
                 button("Save", self.save, symbol="save")
+                if data.saved is not None:
+                    button_link("Permissions", urls.query_page_url(data.saved.id) + "?tab=permissions", symbol="group")
 
     def _moved(self) -> None:
         catalog, _, schema = self._schema.value.partition(".")

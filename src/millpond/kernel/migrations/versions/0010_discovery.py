@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("id"),
     )
     _index_columns()
+    _let_everybody_use_the_starter()
     now = utc_now()
     op.bulk_insert(
         policies,
@@ -60,3 +61,19 @@ def _index_columns() -> None:
     for row in connection.execute(sa.select(tables.c.id, tables.c.columns)).all():
         words = "\n".join(f"{column['name']} {column.get('comment') or ''}".strip().lower() for column in row.columns)
         connection.execute(sa.update(tables).where(tables.c.id == row.id).values(column_words=words))
+
+
+def _let_everybody_use_the_starter() -> None:
+    """Grant what everybody could do so far with the warehouse that exists from the start."""
+    principals = sa.table("identity_principals", sa.column("id"), sa.column("name_key"))
+    users = op.get_bind().execute(sa.select(principals.c.id).where(principals.c.name_key == "users")).scalar_one()
+    grants = sa.table(
+        "identity_grants", sa.column("securable_id"), sa.column("grantee_id"), sa.column("privilege"),
+        sa.column("securable_kind"), sa.column("granted_by"), sa.column("granted_at", UtcDateTime()),
+    )  # fmt: skip
+    op.execute(
+        sa.insert(grants).values(
+            securable_id="warehouse starter", grantee_id=users, privilege="CAN_USE", securable_kind="warehouse",
+            granted_by="System user", granted_at=utc_now(),
+        )
+    )  # fmt: skip
