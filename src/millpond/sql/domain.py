@@ -113,6 +113,17 @@ class StatementState(StrEnum):
         return self not in {StatementState.PENDING, StatementState.RUNNING}
 
 
+QUERY_STATUS: Mapping[StatementState, str] = {
+    StatementState.PENDING: "QUEUED",
+    StatementState.RUNNING: "RUNNING",
+    StatementState.SUCCEEDED: "FINISHED",
+    StatementState.CLOSED: "FINISHED",
+    StatementState.FAILED: "FAILED",
+    StatementState.CANCELED: "CANCELED",
+}
+"""What the query history calls the states."""
+
+
 class Disposition(StrEnum):
     """How a result travels."""
 
@@ -230,6 +241,11 @@ class Statement:
     ended_at: datetime | None = None
     failure: Failure | None = None
     manifest: Manifest | None = None
+
+    @property
+    def status(self) -> str:
+        """Its state as the query history calls it."""
+        return QUERY_STATUS[self.state]
 
     def securable(self, principal: Principal) -> Securable:
         """This statement under permission: it is its sender's, whatever they are called now."""

@@ -4,10 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from sqlalchemy import Connection
-
 from millpond.identity import acts
-from millpond.identity.access import WORKSPACE, Act, allows, require, require_admin
+from millpond.identity.access import WORKSPACE, Act, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.identity.privileges import levels
 from millpond.kernel.clock import utc_now
@@ -26,7 +24,7 @@ from millpond.sql.domain import (
 )
 from millpond.sql.store import queries as rows
 from millpond.sql.store import statements as statement_rows
-from millpond.sql.store import warehouses as warehouse_rows
+from millpond.sql.visibility import seen_by
 
 
 class FindName(Protocol):
@@ -133,11 +131,10 @@ class QueryService:
         """
         size = page_size(max_results)
         with self._database.read() as connection:
-            if not principal.is_admin:
-                monitored = _monitored(connection, principal)
-                if set(wanted.principal_ids) - {principal.id} and not monitored:
-                    require_admin(principal, "read other users' query history")
-                wanted = replace(wanted, seen_by=principal.id, seen_in=monitored)
+            seen = seen_by(connection, principal)
+            if seen and set(wanted.principal_ids) - {principal.id} and not seen["seen_in"]:
+                require_admin(principal, "read other users' query history")
+            wanted = replace(wanted, **seen)
             found = statement_rows.list_page(
                 connection, _with_unended(wanted), before=decode_token(page_token), limit=size + 1
             )
@@ -146,12 +143,6 @@ class QueryService:
 
     def _current(self, statement: Statement) -> Statement:
         return statement if statement.state.is_final else self._find_running(statement.id) or statement
-
-
-def _monitored(connection: Connection, principal: Principal) -> tuple[str, ...]:
-    """Warehouses in which the principal may see what others run."""
-    found = warehouse_rows.list_all(connection)
-    return tuple(warehouse.id for warehouse in found if allows(principal, Act.MONITOR, warehouse.securable))
 
 
 def _reach(principal: Principal) -> rows.Reach | None:
