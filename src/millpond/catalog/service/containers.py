@@ -32,7 +32,7 @@ from millpond.catalog.service.base import (
     touched,
     visible_page,
 )
-from millpond.catalog.store import containers, housekeeping, objects, tags
+from millpond.catalog.store import containers, dropped, housekeeping, objects, tags
 from millpond.catalog.store import schema as store_schema
 from millpond.catalog.store.reach import Reach
 from millpond.identity import acts, grants
@@ -263,8 +263,9 @@ class Containers(Base):
             )
         if held:
             self._empty_schema(connection, schema)
+        gone = dropped.forget_in(connection, schema.id)
         containers.delete_schema(connection, schema.id)
-        self._forget(connection, [schema.id])
+        self._forget(connection, [schema.id, *gone])
 
     def _empty_schema(self, connection: Connection, schema: Schema) -> None:
         for table, managed in ((store_schema.tables, TableType.MANAGED), (store_schema.volumes, VolumeType.MANAGED)):
@@ -295,9 +296,9 @@ class Containers(Base):
             new = [ObjectName(renamed.catalog, renamed.schema, row.name) for row in rows]
             self._hooks_for(old).renamed(connection, list(zip(old, new, strict=True)))
 
-    def _purge_later(self, connection: Connection, location: str, what: str) -> None:
+    def _purge_later(self, connection: Connection, location: str, what: str, *, purge_id: str | None = None) -> None:
         housekeeping.insert_purge(
-            connection, purge_id=new_id(), location=location, what=what, due_at=due(self._purge_after)
+            connection, purge_id=purge_id or new_id(), location=location, what=what, due_at=due(self._purge_after)
         )
 
     def _purge_now(self, connection: Connection, location: str, what: str) -> None:

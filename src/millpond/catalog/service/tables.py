@@ -22,7 +22,7 @@ from millpond.catalog.information import RELATIONS, information_table
 from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.paths import Paths
-from millpond.catalog.store import housekeeping, objects
+from millpond.catalog.store import dropped, housekeeping, objects
 from millpond.catalog.store.rows import columns_values, constraints_json, table_of
 from millpond.catalog.store.schema import tables
 from millpond.identity import acts, grants
@@ -244,15 +244,18 @@ class Tables(Paths):
     def drop_table(self, principal: Principal, name: ObjectName) -> Table:
         """Remove a table or view and return what it was; a managed table's files go later, an external one's stay.
 
-        Raises NotFound, PermissionDenied.
+        A table can be brought back meanwhile (`undropping.py`). Raises NotFound, PermissionDenied.
         """
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
             _refuse_system(table)
-            self._delete(connection, tables, table.id)
+            if table.table_type is TableType.VIEW:
+                self._delete(connection, tables, table.id)
+            else:
+                dropped.move_out(connection, table.id, now=utc_now(), by=principal.name)
             if table.table_type is TableType.MANAGED:
-                self._purge_later(connection, table.storage_location, f"table {name}")
+                self._purge_later(connection, table.storage_location, f"table {name}", purge_id=table.id)
             acts.changed(connection, principal.name, "drop", "table", str(name))
         return table
 

@@ -68,6 +68,7 @@ _HANDLERS: dict[type[model.Command], Callable[[Any, CommandContext], pa.Table]] 
     model.ShowColumns: show.show_columns,
     model.ShowCreateTable: show.show_create_table,
     model.ShowCurrentSchema: session.show_current_schema,
+    model.ShowDropped: tables.show_dropped,
     model.ShowGrants: grants.show,
     model.ShowPartitions: show.show_partitions,
     model.ShowTableProperties: show.show_properties,

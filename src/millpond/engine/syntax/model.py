@@ -234,7 +234,10 @@ class TruncateTable(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class UndropTable(Command):
-    name: Name
+    """UNDROP TABLE, by name or WITH ID: exactly one is set."""
+
+    name: Name = ()
+    table_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,6 +414,14 @@ class Show(Command):
     what: str
     scope: Name = ()
     pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowDropped(Command):
+    """SHOW TABLES DROPPED of a schema; empty means the session's current one."""
+
+    scope: Name = ()
+    limit: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("id"),
     )
     _index_columns()
+    _keep_dropped_tables()
     _let_everybody_use_the_starter()
     now = utc_now()
     op.bulk_insert(
@@ -77,3 +78,32 @@ def _let_everybody_use_the_starter() -> None:
             granted_by="System user", granted_at=utc_now(),
         )
     )  # fmt: skip
+
+
+def _keep_dropped_tables() -> None:
+    op.create_table(
+        "catalog_dropped_tables",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("name", sa.String(255), nullable=False),
+        sa.Column("owner", sa.String(255), nullable=False),
+        sa.Column("comment", sa.Text()),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("created_by", sa.String(255), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_by", sa.String(255), nullable=False),
+        sa.Column("schema_id", sa.String(36), nullable=False),
+        sa.Column("table_type", sa.String(20), nullable=False),
+        sa.Column("data_source_format", sa.String(40), nullable=False),
+        sa.Column("storage_location", sa.Text(), nullable=False),
+        sa.Column("columns", Json, nullable=False),
+        sa.Column("column_words", sa.Text(), nullable=False),
+        sa.Column("properties", Json, nullable=False),
+        sa.Column("view_definition", sa.Text()),
+        sa.Column("constraints", Json, nullable=False),
+        sa.Column("dropped_at", UtcDateTime(), nullable=False),
+        sa.Column("dropped_by", sa.String(255), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.ForeignKeyConstraint(["schema_id"], ["catalog_schemas.id"]),
+    )
+    for columns in (["schema_id", "name"], ["dropped_at"], ["storage_location"]):
+        op.create_index(f"ix_catalog_dropped_tables_{'_'.join(columns)}", "catalog_dropped_tables", columns)
