@@ -100,3 +100,15 @@ def test_what_cannot_be_tagged_is_refused(sql: Sql) -> None:
     sql.refuses("ALTER TABLE tagged ALTER COLUMN a.b SET TAGS ('x')", "UNSUPPORTED_FEATURE")
     with pytest.raises(InvalidArgument, match="holds"):
         sql("SET TAG ON TABLE tagged `a.b` = v")
+
+
+def test_tags_stay_when_a_table_is_replaced(sql: Sql) -> None:
+    sql("SET TAG ON TABLE tagged a = `1`")
+    sql("SET TAG ON COLUMN tagged.email pii = yes")
+    sql("CREATE OR REPLACE TABLE tagged (email STRING, other INT)")
+    assert tags(sql, "table", "shop.sales.tagged") == {"a": "1"}
+    assert information(sql, "column_tags") == [("shop", "sales", "tagged", "email", "pii", "yes")]
+    sql("DROP TABLE tagged")
+    assert information(sql, "column_tags") == []
+    sql("UNDROP TABLE tagged")
+    assert information(sql, "column_tags") == [("shop", "sales", "tagged", "email", "pii", "yes")]
