@@ -8,6 +8,7 @@ from typing import Any
 
 from nicegui import ui
 
+from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.paging import Page as ListPage
@@ -440,7 +441,7 @@ def _draw_history(visit: Visit, page: ListPage[Statement]) -> None:
         return
     rows: Rows = [
         [
-            Cell(text=statement.text.strip()[:200], href=urls.statement_url(statement.id)),
+            Cell(text=statement.text.strip()[:200], href=_statement_href(visit, statement)),
             Cell(badges=(_STATES[statement.state],)),
             Cell(text=_summary(statement)),
             statement.principal_name,
@@ -457,6 +458,12 @@ def _draw_history(visit: Visit, page: ListPage[Statement]) -> None:
     )
     DataTable(label="History", columns=columns, rows=rows)
     _draw_pager(visit, page.next_page_token)
+
+
+def _statement_href(visit: Visit, statement: Statement) -> str | None:
+    """The statement in the editor; none for who only sees that somebody else ran it."""
+    may_open = allows(visit.principal, Act.SEE, statement.securable(visit.principal))
+    return urls.statement_url(statement.id) if may_open else None
 
 
 def _draw_pager(visit: Visit, token: str | None) -> None:
