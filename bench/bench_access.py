@@ -18,6 +18,7 @@ from tests.postgres import fresh_database, postgres_server
 
 from bench.report import heading, line, median, row
 from millpond.catalog.domain import ObjectName, SchemaName
+from millpond.catalog.search import Wanted
 from millpond.catalog.service import CatalogService, open_catalog
 from millpond.catalog.service.base import new_values
 from millpond.catalog.store.schema import tables
@@ -108,8 +109,8 @@ class _World:
             rows.append(
                 new_values(SYSTEM, f"t{number:05}", None)
                 | {"schema_id": schema_id, "table_type": "MANAGED", "data_source_format": "DELTA",
-                   "storage_location": f"file:///nowhere/{number}", "columns": [_COLUMN] * 10, "properties": {},
-                   "view_definition": None, "constraints": []}
+                   "storage_location": f"file:///nowhere/{number}", "columns": [_COLUMN] * 10,
+                   "column_words": "a\n" * 10, "properties": {}, "view_definition": None, "constraints": []}
             )  # fmt: skip
         with self.database.write() as connection:
             connection.execute(insert(tables), rows)
@@ -179,8 +180,8 @@ def _lists(world: _World) -> None:
     row("first page, the last table alone", _median_ms(page(world.who(3))), peer, "ms", goal="goal < 50 ms")
     row(
         "search",
-        _median_ms(lambda _: world.catalog.search(world.who(3), "t0999")),
-        _median_ms(lambda _: world.catalog.search(world.admin, "t0999")),
+        _median_ms(lambda _: world.catalog.search(world.who(3), Wanted(text="t0999"))),
+        _median_ms(lambda _: world.catalog.search(world.admin, Wanted(text="t0999"))),
         "ms",
     )
 

@@ -21,6 +21,9 @@ from millpond.catalog.files import Files
 from millpond.catalog.service import open_catalog
 from millpond.catalog.service import rename_owner as rename_owner_in_catalog
 from millpond.catalog.work import Janitor
+from millpond.discovery.routes import discovery_router
+from millpond.discovery.service import DiscoveryService
+from millpond.discovery.sources import sources
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
 from millpond.home import Home, make_credentials
@@ -51,6 +54,7 @@ from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.variables import Variables
+from millpond.sql import permissions as sql_permissions
 from millpond.sql import routes as sql_routes
 from millpond.sql.room import SqlRoom, open_sql
 from millpond.sql.room import rename_owner as rename_owner_of_queries
@@ -131,8 +135,14 @@ def build_app(settings: Settings) -> Application:
         model_router(models),
         serving_routes.router(serving.service, base_url=settings.base_url),
     )
-    leveled = (*tracking_permissions.permission_types(), *serving.service.permission_types())
+    leveled = (
+        *tracking_permissions.permission_types(),
+        *serving.service.permission_types(),
+        *sql_permissions.permission_types(),
+    )
     audit = AuditService(database)
+    tracking = Tracking(lambda: mlflow.stores)
+    discovery = DiscoveryService(catalog, sources(tracking, serving.service, sql.queries))
     finders = catalog.finders() | {each.path: each.finding for each in leveled}
     join(
         app,
@@ -141,6 +151,7 @@ def build_app(settings: Settings) -> Application:
         audit_routes.router(audit, workspace_id=directory.workspace_id()),
         secrets_routes.router(secrets),
         sql_routes.router(sql, identity, public_url=settings.public_url),
+        discovery_router(discovery),
     )
     pages = Services(
         identity=identity,
@@ -151,7 +162,8 @@ def build_app(settings: Settings) -> Application:
         finders=finders,
         files=files,
         tables=TableReader(catalog, gateway, settings.s3.variables),
-        tracking=Tracking(lambda: mlflow.stores),
+        tracking=tracking,
+        discovery=discovery,
         models=models,
         model_files=versions,
         serving=serving.service,

@@ -5,12 +5,14 @@ import gc
 import signal
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 
 import uvloop
 
 from millpond.audit.drain import Drain
 from millpond.audit.table import AuditTable
+from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import open_catalog
 from millpond.engine import proto
 from millpond.engine.engines import ApiDoor
@@ -27,6 +29,7 @@ from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
+from millpond.sql.history import TABLE_NAME, HistoryTable, SparkHistory
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 
 _DRAIN_S = 20.0
@@ -68,12 +71,14 @@ async def _serve(settings: Settings) -> None:
     catalog.on_models(MlflowRows(catalog, artifact_root(settings)))
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
-    gateway = await serve(
-        gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate, system_tables=[audit]
-    )
-    report_ready({"port": gateway.port})
-    await stop.wait()
-    await gateway.stop(_DRAIN_S)
+    history = SparkHistory(database, home.history)
+    catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))
+    options = replace(gateway_options(settings, api), observe=history.note)
+    with history.at_work():
+        gateway = await serve(options, catalog=catalog, authenticate=identity.authenticate, system_tables=[audit])
+        report_ready({"port": gateway.port})
+        await stop.wait()
+        await gateway.stop(_DRAIN_S)
 
 
 def gateway_options(settings: Settings, api: ApiDoor | None = None) -> GatewayOptions:

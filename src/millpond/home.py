@@ -36,6 +36,11 @@ class Home:
         return self.root / "audit"
 
     @property
+    def history(self) -> Path:
+        """What the gateway ran, on its way into the query history."""
+        return self.root / "sql" / "history"
+
+    @property
     def api_socket(self) -> Path:
         """Unix socket on which the server answers HTTP too, for processes without a network."""
         return self.run / "api.sock"

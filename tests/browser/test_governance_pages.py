@@ -234,3 +234,27 @@ def test_a_secret_is_put_and_never_shown_and_an_acl_lets_another_see_its_key(
     boss.page.get_by_role("button", name="Delete scope").click()
     expect(boss.page).to_have_url(re.compile("/secrets$"))
     assert server.call("GET", "/api/2.0/secrets/list?scope=governed-scope")[0] == 404
+
+
+def test_tags_and_marks_are_changed_by_who_may_and_seen_by_all(boss: Tab, ann: Tab, governed: Server) -> None:
+    """On an object's page, and in what the search finds."""
+    body = {"changes": [{"principal": ANN, "add": ["BROWSE"]}]}
+    assert governed.call("PATCH", f"{UNITY}/permissions/catalog/gov", body)[0] == 200
+    boss.open("/catalog/gov/silver")
+    boss.page.get_by_text("Edit tags").click()
+    boss.page.get_by_label("Tag", exact=True).fill("team")
+    boss.page.get_by_label("Value").fill("risk")
+    boss.page.get_by_role("button", name="Add tag").click()
+    expect(boss.page.get_by_text("team: risk")).to_be_visible()
+    boss.page.get_by_text("Edit tags").click()
+    boss.page.get_by_role("button", name="Mark as certified").click()
+    tags = boss.page.get_by_role("group", name="Tags")
+    expect(tags.get_by_text("certified", exact=True)).to_be_visible()
+    ann.open("/search?q=silver&tag=team%3Drisk&certified=certified")
+    expect(ann.page.get_by_role("link", name="gov.silver")).to_be_visible()
+    expect(ann.page.get_by_text("team: risk")).to_be_visible()
+    ann.open("/catalog/gov/silver")
+    expect(ann.page.get_by_role("group", name="Tags").get_by_text("team: risk")).to_be_visible()
+    expect(ann.page.get_by_text("Edit tags")).to_have_count(0)
+    boss.page.get_by_role("button", name="Remove tag team").click()
+    expect(boss.page.get_by_text("team: risk")).to_have_count(0)

@@ -169,7 +169,7 @@ def test_a_wrong_alias_is_refused_in_words(tab: Tab) -> None:
 def test_a_description_is_edited_in_place(tab: Tab) -> None:
     tab.open("/models/plain-model")
     tab.page.get_by_role("button", name="Edit the description of this model").click()
-    tab.page.get_by_label("Description of this model").fill("First line\n<b>second</b>")
+    tab.page.get_by_label("Description of this model", exact=True).fill("First line\n<b>second</b>")
     tab.page.get_by_role("button", name="Save").click()
     expect(tab.page.get_by_text("<b>second</b>")).to_be_visible()
 
@@ -235,8 +235,10 @@ def test_search_has_a_page_of_its_own(tab: Tab) -> None:
 
 def test_search_takes_markup_as_text(tab: Tab) -> None:
     tab.open("/catalog")
-    _type_into_search(tab.page, MARKUP)
-    expect(tab.page.get_by_text("Nothing that you may see is called like this.")).to_be_visible()
+    _type_into_search(tab.page, MARKUP)  # which stands in comments
+    expect(tab.page.get_by_role("option").first).to_be_visible()
+    _type_into_search(tab.page, MARKUP + " nowhere")
+    expect(tab.page.get_by_text("Nothing that you may see holds this.")).to_be_visible()
     tab.page.keyboard.press("Enter")
     expect(tab.page.get_by_role("heading", level=1)).to_contain_text(MARKUP)
     assert not tab.is_hurt()

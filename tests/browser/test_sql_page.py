@@ -134,3 +134,25 @@ def test_anothers_statement_is_not_there(tab: Tab, bobs_tab: Tab) -> None:
     response = bobs_tab.open(tab.page.url.removeprefix(tab.url))
     assert response.status == 404
     expect(bobs_tab.page.get_by_text("There is nothing here")).to_be_visible()
+
+
+def test_warehouses_and_saved_queries_have_permissions(tab: Tab) -> None:
+    tab.open("/sql")
+    tab.page.get_by_role("link", name="Warehouses").click()
+    tab.page.get_by_role("link", name="Starter Warehouse").click()
+    tab.page.get_by_role("link", name="Permissions").click()
+    expect(tab.page.get_by_role("row", name="account users")).to_contain_text("CAN_USE")
+    tab.open("/sql")
+    write(tab.page, "SELECT 1")
+    name = f"shared-{uuid.uuid4().hex[:6]}"
+    tab.page.get_by_label("Name of the query").fill(name)
+    tab.page.get_by_role("button", name="Save").click()
+    expect(tab.page.get_by_text("Saved.")).to_be_visible()
+    tab.open("/sql?tab=queries")
+    tab.page.get_by_role("link", name=name).click()
+    tab.page.get_by_role("main").get_by_role("link", name="Permissions").click()
+    form = tab.page.get_by_role("form", name="Grant", exact=True)
+    form.get_by_label("Grant to").fill("users")
+    form.get_by_label("Permission level").select_option("CAN_EDIT")
+    form.get_by_role("button", name="Grant").click()
+    expect(tab.page.get_by_role("row", name="account users")).to_contain_text("CAN_EDIT")

@@ -16,7 +16,19 @@ from millpond.catalog.domain import Column, ObjectName, Table, TableType
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.catalog.storage import ConfiguredStorages, Storages
-from millpond.catalog.store.schema import catalogs, functions, models, purges, schemas, staged, tables, uploads, volumes
+from millpond.catalog.store.schema import (
+    catalogs,
+    dropped_tables,
+    functions,
+    models,
+    purges,
+    schemas,
+    staged,
+    tables,
+    tags,
+    uploads,
+    volumes,
+)
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, new_secret
 from millpond.identity.custody import CustodyService
@@ -168,7 +180,7 @@ def catalog(database: Database, people: People, data_dir: Path) -> Iterator[Cata
     """The catalog as it is in the beginning, with a data directory of the test's own."""
     yield build_catalog(database, people, data_dir)
     with database.write() as connection:
-        for table in (tables, volumes, functions, models, staged, purges, uploads):
+        for table in (tables, dropped_tables, volumes, functions, models, staged, purges, uploads, tags):
             connection.execute(delete(table))
         built_in = select(catalogs.c.id).where(catalogs.c.name.in_(["main", "system"]))
         connection.execute(delete(schemas).where(schemas.c.catalog_id.not_in(built_in)))

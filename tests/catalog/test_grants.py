@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from millpond.catalog.domain import ObjectName, SchemaName
+from millpond.catalog.search import Wanted
 from millpond.catalog.service import CatalogService
 from millpond.catalog.store.objects import select_objects
 from millpond.catalog.store.reach import Reach
@@ -72,11 +73,11 @@ def test_a_table_is_found_once_the_way_to_it_is_open(room: Room) -> None:
         room.catalog.get_table(room.alice, TABLE)
     with pytest.raises(NotFound):
         room.catalog.list_tables(room.alice, TABLE.schema_name)
-    assert room.catalog.search(room.alice, "orders") == ()
+    assert room.catalog.search(room.alice, Wanted(text="orders")) == ()
     room.let_in()
     assert room.catalog.get_table(room.alice, TABLE).name == TABLE
     assert [item.name for item in room.catalog.list_tables(room.alice, TABLE.schema_name).items] == [TABLE]
-    assert [item.full_name for item in room.catalog.search(room.alice, "orders")] == [str(TABLE)]
+    assert [item.full_name for item in room.catalog.search(room.alice, Wanted(text="orders"))] == [str(TABLE)]
     room.revoke("table", str(TABLE), room.people.alice.name, P.SELECT)
     with pytest.raises(NotFound):
         room.catalog.get_table(room.alice, TABLE)

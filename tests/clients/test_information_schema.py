@@ -46,6 +46,8 @@ def shop(any_server: Server) -> Iterator[Shop]:
         f"CREATE VIEW {name}.default.spent AS SELECT sum(price) AS total FROM {name}.default.orders",
         f"CREATE VIEW {name}.default.listed AS SELECT table_name FROM {name}.information_schema.tables",
         f"CREATE VOLUME {name}.default.files",
+        f"SET TAG ON TABLE {name}.default.orders pii = `no`",
+        f"ALTER TABLE {name}.default.customers ALTER COLUMN born SET TAGS ('pii' = 'yes')",
     ):
         made.rows(text)
     made.owner.functions.create(
@@ -89,6 +91,9 @@ def test_each_relation_tells_what_there_is(shop: Shop) -> None:
     assert shop.rows(keys) == [["customers", "id", "PRIMARY KEY"], ["orders", "customer", "FOREIGN KEY"]]
     parents = "SELECT constraint_name, unique_constraint_table FROM information_schema.referential_constraints"
     assert shop.rows(parents) == [["orders_fk", "customers"]]
+    tags = """SELECT table_name, column_name, tag_value FROM information_schema.column_tags UNION ALL
+        SELECT table_name, schema_name, tag_value FROM information_schema.table_tags ORDER BY 1"""
+    assert shop.rows(tags) == [["customers", "born", "yes"], ["orders", "default", "no"]]
 
 
 def test_it_can_be_described_and_shown(shop: Shop) -> None:
@@ -108,6 +113,9 @@ def test_everybody_sees_what_they_may_see(shop: Shop) -> None:
     everywhere = f"SELECT count(*) FROM system.information_schema.tables WHERE table_catalog = '{shop.name}'"
     lawful = lambda w: w.statement_execution.execute_statement(everywhere, "starter").result.data_array  # noqa: E731
     assert (lawful(shop.owner), lawful(shop.stranger)) == ([["4"]], [["0"]])
+    tagged = f"SELECT count(*) FROM system.information_schema.table_tags WHERE catalog_name = '{shop.name}'"
+    lawful = lambda w: w.statement_execution.execute_statement(tagged, "starter").result.data_array  # noqa: E731
+    assert (lawful(shop.owner), lawful(shop.stranger)) == ([["1"]], [["0"]])
     assert len(shop.rows("SELECT * FROM default.listed")) == 4
 
 

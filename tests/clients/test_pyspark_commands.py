@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pyspark.errors import AnalysisException, ParseException, SparkRuntimeException, UnsupportedOperationException
+from pyspark.errors import AnalysisException, ParseException, SparkRuntimeException
 from pyspark.sql import SparkSession
 from pyspark.sql.types import LongType, MapType, StringType, StructType, TimestampType
 
@@ -103,13 +103,20 @@ def test_descriptions_and_listings(spark: Any, orders: str) -> None:
     spark.sql("DROP TABLE again")
 
 
+def test_a_dropped_table_comes_back_with_its_rows(spark: Any, orders: str) -> None:
+    spark.sql("DROP TABLE orders")
+    assert "orders" in [row["tableName"] for row in spark.sql("SHOW TABLES DROPPED IN cmd.s").collect()]
+    spark.sql("UNDROP TABLE orders")
+    assert rows(spark, "SELECT count(*) FROM orders") == [(2,)]
+
+
 def test_errors_are_the_exceptions_that_spark_users_know(spark: Any, orders: str) -> None:
     refused(spark, "DROP TABLE orders orders", ParseException, "PARSE_SYNTAX_ERROR")
     refused(spark, "DESCRIBE HISTORY nope", AnalysisException, "TABLE_OR_VIEW_NOT_FOUND")
     refused(spark, "CREATE TABLE orders (a INT)", AnalysisException, "TABLE_OR_VIEW_ALREADY_EXISTS")
     refused(spark, "CREATE TABLE nope.t (a INT)", AnalysisException, "SCHEMA_NOT_FOUND")
     refused(spark, "DROP SCHEMA cmd.s", AnalysisException, "SCHEMA_NOT_EMPTY")
-    refused(spark, "UNDROP TABLE x", UnsupportedOperationException, "UNSUPPORTED_FEATURE")
+    refused(spark, "UNDROP TABLE x", AnalysisException, "TABLE_OR_VIEW_NOT_FOUND")
     spark.sql("UPDATE orders SET day = NULL WHERE id = 1")
     needs_values = "ALTER TABLE orders ALTER COLUMN day SET NOT NULL"
     refused(spark, needs_values, SparkRuntimeException, "DELTA_NOT_NULL_COLUMN_VIOLATION")

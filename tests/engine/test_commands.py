@@ -279,7 +279,31 @@ def test_rename_and_drop_table(sql: Sql) -> None:
     sql.refuses("DROP TABLE archive.old", "TABLE_OR_VIEW_NOT_FOUND")
     sql("DROP TABLE IF EXISTS archive.old")
     sql.refuses("DROP VIEW u", "WRONG_COMMAND_FOR_OBJECT_TYPE")
-    sql.refuses("UNDROP TABLE archive.old", "UNSUPPORTED_FEATURE")
+
+
+def test_a_dropped_table_is_listed_and_comes_back(sql: Sql) -> None:
+    """By its name the one that was dropped last, by its id any of them."""
+    for _ in range(2):
+        sql("CREATE TABLE lost (a INT) COMMENT 'mine'")
+        sql("DROP TABLE lost")
+    listed = sql("SHOW TABLES DROPPED").to_pylist()
+    assert list(listed[0]) == [
+        "catalogName", "schemaName", "tableName", "tableId", "tableType", "deletedAt", "createdAt", "updatedAt",
+        "createdBy", "owner", "comment",
+    ]  # fmt: skip
+    assert [(row["tableName"], row["comment"]) for row in listed] == [("lost", "mine")] * 2
+    assert sql("SHOW TABLES DROPPED IN sales LIMIT 1").to_pylist() == listed[:1]
+    sql("UNDROP TABLE sales.lost")
+    assert sql.table("lost").id == listed[0]["tableId"]
+    sql.refuses("UNDROP TABLE lost", "TABLE_OR_VIEW_ALREADY_EXISTS")
+    sql("ALTER TABLE lost RENAME TO found")
+    sql(f"UNDROP TABLE WITH ID '{listed[1]['tableId']}'")
+    assert sql.table("lost").id == listed[1]["tableId"]
+    assert sql.rows("SHOW TABLES DROPPED") == []
+    sql.refuses("UNDROP TABLE never", "TABLE_OR_VIEW_NOT_FOUND")
+    sql.refuses("UNDROP TABLE WITH ID 'x'", "TABLE_OR_VIEW_NOT_FOUND")
+    sql.refuses("SHOW TABLES DROPPED IN nowhere", "SCHEMA_NOT_FOUND")
+    sql.refuses("UNDROP TABLE", "PARSE_SYNTAX_ERROR")
 
 
 def test_views_are_described_and_dropped_as_views(sql: Sql) -> None:
@@ -297,6 +321,9 @@ def test_views_are_described_and_dropped_as_views(sql: Sql) -> None:
     assert sql.rows("SHOW TBLPROPERTIES v") == [("k", "v")]
     for statement in ("DROP TABLE v", "OPTIMIZE v", "DESCRIBE HISTORY v", "TRUNCATE TABLE v"):
         sql.refuses(statement, "WRONG_COMMAND_FOR_OBJECT_TYPE")
+    sql("COMMENT ON COLUMN v.A IS 'the first'")
+    assert sql.rows("DESCRIBE v")[0] == ("a", "int", "the first")
+    sql.refuses("COMMENT ON COLUMN v.nope IS 'x'", "UNRESOLVED_COLUMN.WITH_SUGGESTION")
     sql("DROP VIEW v")
     assert sql.rows("SHOW VIEWS") == []
 

@@ -68,6 +68,8 @@ def test_owners_are_changed_for_every_kind(sql: Sql) -> None:
     assert catalog.get_volume(people.bob, ObjectName(*at, "vo")).owner == name
     assert catalog.get_function(people.bob, ObjectName(*at, "f")).owner == name
     assert catalog.get_model(people.bob, ObjectName(*at, "m")).owner == name
+    bob(sql)("COMMENT ON FUNCTION f IS 'adds'")
+    assert catalog.get_function(people.bob, ObjectName(*at, "f")).comment == "adds"
     sql(f"ALTER SCHEMA sales OWNER TO `{name}`")
     sql(f"ALTER CATALOG shop OWNER TO `{name}`")
     assert catalog.get_catalog(people.bob, "shop").owner == name

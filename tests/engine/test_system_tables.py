@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import SparkSession
 from tests.engine.gateways import RunningGateway
+from tests.servers import wait_until
 
 from millpond.engine.system_tables import SystemTables
 
@@ -93,7 +94,9 @@ def test_refusals_are_told(spark: SparkSession, gateway: RunningGateway) -> None
     ):
         with pytest.raises(PySparkException):
             attack()
-    mine = told(spark, "user_identity.email = 'mallory@example.com' AND response.status_code >= 400")
+    condition = "user_identity.email = 'mallory@example.com' AND response.status_code >= 400"
+    wait_until(lambda: told(spark, condition), what="the table, which is looked at once in a second, to tell of them")
+    mine = told(spark, condition)
     assert ("see", 404, "TABLE_OR_VIEW_NOT_FOUND") in [
         (e["request_params"].get("refused"), e["response"]["status_code"], e["response"]["error_message"]) for e in mine
     ]
@@ -114,7 +117,7 @@ def test_only_administrators_find_it(spark: SparkSession, gateway: RunningGatewa
         other.sql("DESCRIBE HISTORY system.access.audit").collect()
     with pytest.raises(AnalysisException, match="INSUFFICIENT_PERMISSIONS"):
         other.read.format("delta").load(place).collect()
-    assert [row[0] for row in other.sql("SHOW SCHEMAS IN system").collect()] == ["information_schema"]
+    assert [row[0] for row in other.sql("SHOW SCHEMAS IN system").collect()] == ["information_schema", "query"]
     other.stop()
 
 

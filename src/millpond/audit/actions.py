@@ -83,13 +83,14 @@ def _told(objects: Sequence[Sequence[str]]) -> dict[str, list[str]]:
 
 _SERVICE_OF_KIND = {
     "catalog": "unityCatalog", "schema": "unityCatalog", "table": "unityCatalog", "volume": "unityCatalog",
-    "function": "unityCatalog", "model": "unityCatalog", "user": "accounts", "group": "accounts",
+    "function": "unityCatalog", "model": "unityCatalog",  "user": "accounts", "group": "accounts",
     "service principal": "accounts", "token": "accounts", "client secret": "accounts", "workspace": "workspace",
     "endpoint": "serverlessRealTimeInference", "served model": "serverlessRealTimeInference",
     "experiment": "mlflowExperiment", "run": "mlflowExperiment",
-    "audit": "audit", "files": "unityCatalog",
+    "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}
+_TAGGING = {"tag": "updateEntityTagAssignment", "untag": "deleteEntityTagAssignment"}
 _VERBS = {"drop": "delete", "change": "update"}
 _KNOWN = {
     ("user", "create"): "add",
@@ -109,6 +110,8 @@ _KNOWN = {
 def change(kind: str, act: str) -> Named:
     """Service and action of what a service did or refused."""
     service = _SERVICE_OF_KIND.get(kind, "workspace")
+    if service == "unityCatalog" and act in _TAGGING:
+        return Named(service, _TAGGING[act])
     if (kind, act) in _KNOWN:
         return Named(service, _KNOWN[kind, act])
     noun = _NOUN_OF_KIND.get(kind, _camel(kind))

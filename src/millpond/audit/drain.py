@@ -18,8 +18,8 @@ from sqlalchemy import Connection
 from millpond.audit import chain, store
 from millpond.audit.actions import entry_of_event
 from millpond.audit.domain import Entry
-from millpond.audit.spools import Piece, SpoolReader
 from millpond.journal.domain import Event
+from millpond.journal.spools import Piece, SpoolReader
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger

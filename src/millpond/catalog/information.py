@@ -30,6 +30,8 @@ Row = tuple[Any, ...]
 
 _TIMES = ("created timestamp", "created_by", "last_altered timestamp", "last_altered_by")
 
+_TAG = ("tag_name", "tag_value")
+
 RELATIONS: Mapping[str, tuple[str, ...]] = {
     "catalogs": ("catalog_name", "catalog_owner", "comment", *_TIMES),
     "schemata": ("catalog_name", "schema_name", "schema_owner", "comment", *_TIMES),
@@ -62,6 +64,11 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
         "constraint_catalog", "constraint_schema", "constraint_name", "unique_constraint_catalog",
         "unique_constraint_schema", "unique_constraint_table",
     ),
+    "catalog_tags": ("catalog_name", *_TAG),
+    "schema_tags": ("catalog_name", "schema_name", *_TAG),
+    "table_tags": ("catalog_name", "schema_name", "table_name", *_TAG),
+    "column_tags": ("catalog_name", "schema_name", "table_name", "column_name", *_TAG),
+    "volume_tags": ("catalog_name", "schema_name", "volume_name", *_TAG),
 }  # fmt: skip
 """Columns by relation: a name, and the type where it is not string."""
 
@@ -153,6 +160,11 @@ class _Seen:
         listing = getattr(self._service, f"list_{kind}")
         for schema in self.schemas():
             yield from self._every(lambda name=schema.name, **page: listing(self.principal, name, **page))
+
+    def tagged(self, kind: str) -> Iterator[tuple[Any, str, str, str]]:
+        """Objects of a kind with their tags, and those of their columns."""
+        catalog = None if self._catalog == SYSTEM_CATALOG else self._catalog
+        yield from self._service.tagged(self.principal, kind, catalog)
 
     def may_manage(self, item: Any) -> bool:
         return allows(self.principal, Act.MANAGE, item.securable)
@@ -263,6 +275,32 @@ def _referential_constraints(seen: _Seen) -> Iterator[Row]:
             yield *name, *_padded(key.parent_table.split("."))
 
 
+def _catalog_tags(seen: _Seen) -> Iterator[Row]:
+    for catalog, _, key, value in seen.tagged("catalog"):
+        yield catalog.name, key, value
+
+
+def _schema_tags(seen: _Seen) -> Iterator[Row]:
+    for schema, _, key, value in seen.tagged("schema"):
+        yield schema.name.catalog, schema.name.schema, key, value
+
+
+def _object_tags(kind: str) -> Callable[[_Seen], Iterator[Row]]:
+    def rows(seen: _Seen) -> Iterator[Row]:
+        for found, column, key, value in seen.tagged(kind):
+            if not column:
+                yield *_parts(found.name), key, value
+
+    return rows
+
+
+def _column_tags(seen: _Seen) -> Iterator[Row]:
+    for table, tagged, key, value in seen.tagged("table"):
+        for column in table.columns:
+            if column.name.lower() == tagged:
+                yield *_parts(table.name), column.name, key, value
+
+
 def _padded(parts: Sequence[str]) -> Row:
     return tuple([None] * (3 - len(parts)) + list(parts[:3]))
 
@@ -278,4 +316,9 @@ _ROWS: Mapping[str, Callable[[_Seen], Iterator[Row]]] = {
     "table_constraints": _table_constraints,
     "key_column_usage": _key_column_usage,
     "referential_constraints": _referential_constraints,
+    "catalog_tags": _catalog_tags,
+    "schema_tags": _schema_tags,
+    "table_tags": _object_tags("table"),
+    "column_tags": _column_tags,
+    "volume_tags": _object_tags("volume"),
 }

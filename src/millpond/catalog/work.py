@@ -1,5 +1,6 @@
 """The janitor: removes what nobody will ask for again. Each step may be cut off and repeated.
 
+- tables that were dropped, with their grants and tags, once they cannot be brought back;
 - files of managed tables and volumes that were dropped, once their time has come;
 - staged locations that were never registered;
 - uploads that nobody finished.
@@ -48,6 +49,7 @@ class Janitor:
 
     def run_once(self) -> Swept:
         """One round over everything that is due."""
+        self._catalog.forget_dropped()
         staged = self._expire_staged()
         return Swept(
             staged=staged, purged=self._purge(), uploads=self._forget_uploads(), leftovers=self._sweep_volumes()

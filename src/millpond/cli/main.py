@@ -18,6 +18,7 @@ _COMMANDS = {
     "login": "connect",
     "demo": "demo",
     "access": "access",
+    "search": "search",
     "audit": "audit",
     "secrets": "secrets",
 }

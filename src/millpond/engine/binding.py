@@ -9,13 +9,13 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millpond.catalog.domain import INFORMATION_SCHEMA, ObjectName, Table, TableType
+from millpond.catalog.domain import ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
 from millpond.engine.errors import AnalysisError, table_not_found, unsupported
 from millpond.engine.freshness import Kept
-from millpond.engine.information import information_relation
+from millpond.engine.information import computed_relation
 from millpond.engine.known import KNOWN_EXPRESSIONS, KNOWN_RELATIONS, LEAVES, REFUSED_RELATIONS
 from millpond.engine.needs import Needs
 from millpond.engine.queries import (
@@ -365,8 +365,8 @@ class Binder:
         require(self.principal, Act.READ, table.securable)
         if table.table_type is TableType.VIEW:
             _refuse_as_of(parts, version, timestamp)
-            if table.name.schema == INFORMATION_SCHEMA:
-                target.CopyFrom(information_relation(self.catalog, self.principal, table.name))
+            if self.catalog.is_computed(table.name):
+                target.CopyFrom(computed_relation(self.catalog, self.principal, table.name))
             else:
                 self._expand_view(target, table)
             return

@@ -7,17 +7,20 @@ The gateway keeps them, not the engine: a query then costs one call to the engin
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import uuid4
 
 from millpond.engine import proto, recording, wire
 from millpond.engine.errors import ExecutionError, SparkError
+from millpond.engine.history import Observe, Watched, text_of, watching
 from millpond.engine.operations import Operation
 from millpond.engine.planning import Forward, Local, Planner, planned
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
 
 Write = Callable[[bytes], Awaitable[None]]
+Watching = AbstractContextManager[Watched]
 
 _KEPT_OPERATIONS = 1000
 _KEPT_BYTES = 256 << 20
@@ -30,10 +33,12 @@ _ABANDONED_S = 5.0
 class Executions:
     """Runs plans for sessions."""
 
-    def __init__(self, planner: Planner, upstream: Upstream, threads: Executor) -> None:
+    def __init__(self, planner: Planner, upstream: Upstream, threads: Executor, observe: Observe | None = None) -> None:
+        """`observe` is told of each execution that has ended."""
         self._planner = planner
         self._upstream = upstream
         self._threads = threads
+        self._observe = observe
 
     async def execute(self, session: Session, request: Any, size: int, write: Write) -> None:
         """Run a plan and stream its answer."""
@@ -41,7 +46,10 @@ class Executions:
         recording.note(request)
         if request.operation_id in session.operations:
             raise _handle_error("OPERATION_ALREADY_EXISTS", request.operation_id, "Operation already exists.")
-        decided = await planned(self._threads, size, self._planner.plan, session, request.plan)
+        told = (self._observe, session, text_of(request.plan), request.client_type)
+        with watching(*told, begins=True):
+            decided = await planned(self._threads, size, self._planner.plan, session, request.plan)
+        watched = watching(*told)
         reattachable = any(option.reattach_options.reattachable for option in request.request_options)
         del request.request_options[:]
         operation = Operation(
@@ -50,20 +58,23 @@ class Executions:
         _make_room(session)
         session.operations[operation.id] = operation
         work = (
-            self._forward(session, operation, request, decided)
+            self._forward(session, operation, request, decided, watched)
             if isinstance(decided, Forward)
-            else self._answer(session, operation, decided)
+            else self._answer(session, operation, decided, watched)
         )
         operation.task = asyncio.get_running_loop().create_task(work)
         await self._hand_over(session, operation, 0, write)
 
-    async def _forward(self, session: Session, operation: Operation, request: Any, decided: Forward) -> None:
+    async def _forward(
+        self, session: Session, operation: Operation, request: Any, decided: Forward, watching: Watching
+    ) -> None:
         collected: list[Any] = []
         schema: bytes | None = None
 
         async def keep(message: bytes) -> None:
             nonlocal schema
             recording.answering()
+            watched.passed(message)
             if decided.after is not None:
                 collected.append(proto.base.ExecutePlanResponse.FromString(message))
             if schema is None and _is_schema_alone(message):
@@ -72,7 +83,7 @@ class Executions:
             await operation.add((schema or b"") + message, _KEPT_BYTES)
             schema = b""
 
-        with operation.finishing(), recording.operating():
+        with operation.finishing(), recording.operating(), watching as watched:
             await self._upstream.stream(session, "ExecutePlan", request, decided.needs, keep)
             if schema:
                 await operation.add(schema, _KEPT_BYTES)
@@ -81,15 +92,17 @@ class Executions:
             if decided.after is not None:
                 decided.after(collected)
 
-    async def _answer(self, session: Session, operation: Operation, decided: Local) -> None:
+    async def _answer(self, session: Session, operation: Operation, decided: Local, watching: Watching) -> None:
         """The gateway's own work, which goes on when the client's connection breaks."""
-        with operation.finishing(), recording.operating():
+        with operation.finishing(), recording.operating(), watching as watched:
             responses = await decided.run(operation.id)
             recording.answering()
             for response in responses:
                 response.session_id = session.id
                 response.server_side_session_id = session.server_id
-                await operation.add(response.SerializeToString(), _KEPT_BYTES)
+                message = response.SerializeToString()
+                watched.passed(message)
+                await operation.add(message, _KEPT_BYTES)
 
     async def _hand_over(self, session: Session, operation: Operation, position: int, write: Write) -> None:
         """Send the answer from a position on, as it comes."""

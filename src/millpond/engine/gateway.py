@@ -23,6 +23,7 @@ from millpond.engine.engines import ApiDoor, EngineOptions, Engines
 from millpond.engine.errors import AnalysisError, ExecutionError
 from millpond.engine.executing import Executions
 from millpond.engine.freshness import Mark
+from millpond.engine.history import Observe
 from millpond.engine.information import weight
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
@@ -78,6 +79,8 @@ class GatewayOptions:
     """Certificate (PEM, with its chain) and private key: TLS on the port."""
     socket_path: Path | None = None
     """Unix socket on which it answers too, always without TLS; for the server beside it."""
+    observe: Observe | None = None
+    """Told of each execution that has ended, for the query history."""
 
 
 class Gateway:
@@ -112,7 +115,7 @@ class Gateway:
         planner = Planner(catalog, self.sessions, upstream, commands, options.storage_options, options.mark)
         proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
-        self._executions = Executions(planner, upstream, self._threads)
+        self._executions = Executions(planner, upstream, self._threads, options.observe)
         self._calls = SessionCalls(self.sessions, planner, upstream, commands, self._uploads, self._threads)
         self._server = aio.server(options=_SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(proto.SERVICE, self._handlers()),))

@@ -29,6 +29,7 @@ from millpond.engine.dml import (
 )
 from millpond.engine.errors import AnalysisError, column_not_found, unsupported
 from millpond.engine.freshness import Kept, Mark
+from millpond.engine.history import text_in
 from millpond.engine.merging import merge_of
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, analyse
@@ -280,7 +281,9 @@ class Planner:
 
     def _lazy(self, call: _Call, source: Any) -> Local:
         """A query runs when its result is asked for; until then the client keeps it, its names made absolute."""
+        before = text_in(source)
         self.binder(call.session, Needs(), absolute=True).bind(source)
+        call.session.remember_text(text_in(source), before)
 
         async def run(operation: str) -> Responses:
             return wire.command_responses(call.session.id, operation, source)

@@ -17,6 +17,7 @@ from millpond.kernel.errors import InvalidArgument, PermissionDenied
 DEFAULT_CATALOG = "main"
 DEFAULT_SCHEMA = "default"
 _MAX_SESSIONS = 10_000
+_KEPT_TEXTS = 50
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Session:
     operations: dict[str, Operation] = field(default_factory=dict)
     answers: dict[bytes, bytes] = field(default_factory=dict)
     """Questions about settings with the engine's answers, until a setting changes."""
+    written: dict[str, str] = field(default_factory=dict)
+    """Texts of queries as their user wrote them, by what the client was given in their place."""
     server_id: str = ""
     """What the engine calls the session; the client insists that every answer says the same."""
     engine_id: str | None = None
@@ -45,6 +48,13 @@ class Session:
     last_used: float = field(default_factory=time.monotonic)
     closed: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def remember_text(self, bound: str, written: str) -> None:
+        """What the user wrote where the client runs a text with its names made absolute."""
+        if bound != written:
+            while len(self.written) >= _KEPT_TEXTS:
+                del self.written[next(iter(self.written))]
+            self.written[bound] = written
 
     def setting(self, key: str) -> str | None:
         """A setting that the user has made."""

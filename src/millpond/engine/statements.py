@@ -7,7 +7,7 @@ or (CREATE TABLE AS, CREATE VIEW, DESCRIBE SELECT, ...) None, which means that t
 from collections.abc import Callable
 
 from millpond.engine.errors import unsupported
-from millpond.engine.syntax import alter, grants, inspect, objects, tables
+from millpond.engine.syntax import alter, grants, inspect, objects, tables, tags
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.model import Command
 
@@ -65,11 +65,22 @@ def _alter(cursor: Cursor) -> Command | None:
     if kind in ("TABLE", "VIEW"):
         return alter.alter_relation(cursor, view=kind == "VIEW")
     if kind is not None:
-        return objects.alter(cursor, kind)
+        return _alter_object(cursor, kind)
     raise cursor.error("expected TABLE, VIEW, CATALOG, SCHEMA, VOLUME, FUNCTION or MODEL")
 
 
+def _alter_object(cursor: Cursor, kind: str) -> Command:
+    began = cursor.position
+    tagged = tags.clause(cursor, kind, cursor.name(at_most=objects.PARTS[kind]))
+    if tagged is not None:
+        return tagged
+    cursor.rewind(began)
+    return objects.alter(cursor, kind)
+
+
 def _set(cursor: Cursor) -> Command | None:
+    if cursor.sees("SET", "TAG", "ON"):
+        return tags.set_tag(cursor)
     return objects.set_catalog(cursor) if cursor.sees("SET", "CATALOG") else None
 
 
@@ -95,6 +106,7 @@ _VERBS: dict[str, Callable[[Cursor], Command | None]] = {
     "SHOW": inspect.show,
     "TRUNCATE": tables.truncate,
     "UNDROP": objects.undrop,
+    "UNSET": tags.unset_tag,
     "USE": objects.use,
     "VACUUM": tables.vacuum,
 }

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
-from millpond.identity.access import Act, Securable, allows
+from millpond.identity import acts
+from millpond.identity.access import Act, Securable, allows, require
 from millpond.identity.domain import ADMINS, Account, Principal, PrincipalKind
-from millpond.identity.grants import Change, Find, GrantService, require_visible
+from millpond.identity.grants import Change, Find, GrantService, require_visible, rights_changed
 from millpond.identity.privileges import Privilege, levels
 from millpond.identity.store import accounts
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.errors import InvalidArgument, NotFound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,13 @@ class ObjectType:
     """The kind of its securables."""
     find: Callable[[Connection, str], Securable] = field(repr=False)
     """The object with an id, without a check of rights. Raises NotFound, InvalidArgument."""
+    give: Callable[[Connection, str, str], None] | None = field(default=None, repr=False)
+    """Makes a user the owner of the object with an id, where IS_OWNER is a level that can be set."""
+
+    @property
+    def levels(self) -> tuple[Privilege, ...]:
+        """The levels that its objects have, the weakest first."""
+        return (*levels(self.kind), *((Privilege.IS_OWNER,) if self.give else ()))
 
     def finding(self, object_id: str) -> Find:
         """How the object with an id is found, for the service of grants."""
@@ -78,11 +86,10 @@ class PermissionService:
         }
         with self._database.read() as connection:
             securable = kind.find(connection, object_id)
-            highest = levels(kind.kind)[-1]
             if allows(principal, Act.MANAGE, securable):
-                _add(entries, accounts.find_by_name(connection, ADMINS), highest, inherited=True)
+                _add(entries, accounts.find_by_name(connection, ADMINS), levels(kind.kind)[-1], inherited=True)
             if securable.owners and allows(principal, Act.SEE, securable):
-                _add(entries, accounts.find_by_name(connection, securable.owners[0]), highest, inherited=False)
+                _add(entries, accounts.find_by_name(connection, securable.owners[0]), kind.levels[-1], inherited=False)
         return Permissions(type=kind, object_id=object_id, entries=tuple(entries.values()))
 
     def change(
@@ -94,17 +101,41 @@ class PermissionService:
         """
         kind = self._type(path)
         every = frozenset(levels(kind.kind))
-        changes = [replace(change, remove=every) for change in wanted]
+        owners = [change for change in wanted if Privilege.IS_OWNER in change.add]
+        changes = [replace(change, remove=every) for change in wanted if change not in owners]
         apply = self._grants.replace if only else self._grants.change
         apply(principal, kind.finding(object_id), changes)
-        return self.get(principal, path, object_id)
+        if owners:
+            self._give(principal, kind, object_id, owners)
+        return self._seen_after(principal, kind, object_id)
+
+    def _give(self, principal: Principal, kind: ObjectType, object_id: str, owners: Sequence[Change]) -> None:
+        """Make somebody the owner."""
+        if kind.give is None or len(owners) > 1:
+            raise InvalidArgument(f"IS_OWNER is for one user of an object, and not for all types; {kind.path} here.")
+        with self._database.write() as connection:
+            securable = kind.find(connection, object_id)
+            require(principal, Act.MANAGE, securable)
+            account = accounts.find_by_name(connection, owners[0].grantee)
+            if account is None or account.kind is PrincipalKind.GROUP:
+                raise InvalidArgument(f"'{owners[0].grantee[:80]}' is no user or service principal, which an owner is.")
+            kind.give(connection, object_id, account.name)
+            rights_changed(connection)
+            acts.changed(connection, principal.name, "give", securable.kind, securable.name, new_owner=account.name)
+
+    def _seen_after(self, principal: Principal, kind: ObjectType, object_id: str) -> Permissions:
+        """What is left to be seen by who may have given all away."""
+        try:
+            return self.get(principal, kind.path, object_id)
+        except NotFound:
+            return Permissions(type=kind, object_id=object_id, entries=())
 
     def levels(self, principal: Principal, path: str, object_id: str) -> tuple[Privilege, ...]:
         """The levels that the object can have, the weakest first. Raises NotFound."""
         kind = self._type(path)
         with self._database.read() as connection:
             require_visible(principal, kind.find(connection, object_id))
-        return levels(kind.kind)
+        return kind.levels
 
     def _type(self, path: str) -> ObjectType:
         if path not in self._types:

@@ -16,6 +16,8 @@ class Privilege(StrEnum):
     ALL_PRIVILEGES = "ALL_PRIVILEGES"
     """Every privilege that the securable and what is in it can have, but MANAGE; whatever is added later too."""
     APPLY_TAG = "APPLY_TAG"
+    ASSIGN = "ASSIGN"
+    """Set a governed tag, on what one may tag."""
     BROWSE = "BROWSE"
     """See that all in a catalog exists, and its descriptions, without USE CATALOG or USE SCHEMA."""
     CREATE_CATALOG = "CREATE_CATALOG"
@@ -40,15 +42,20 @@ class Privilege(StrEnum):
     CAN_VIEW = "CAN_VIEW"
     CAN_READ = "CAN_READ"
     CAN_QUERY = "CAN_QUERY"
+    CAN_USE = "CAN_USE"
+    CAN_RUN = "CAN_RUN"
+    CAN_MONITOR = "CAN_MONITOR"
     CAN_EDIT = "CAN_EDIT"
     CAN_MANAGE_STAGING_VERSIONS = "CAN_MANAGE_STAGING_VERSIONS"
     CAN_MANAGE_PRODUCTION_VERSIONS = "CAN_MANAGE_PRODUCTION_VERSIONS"
     CAN_MANAGE = "CAN_MANAGE"
+    IS_OWNER = "IS_OWNER"
+    """Not granted, but had by the owner; to give it is to give the object away."""
 
     @property
     def words(self) -> str:
         """As SQL writes it: `USE CATALOG`."""
-        return self.value if self.value.startswith("CAN_") else self.value.replace("_", " ")
+        return self.value if self.value.startswith(("CAN_", "IS_")) else self.value.replace("_", " ")
 
 
 class Act(Enum):
@@ -72,7 +79,8 @@ class Act(Enum):
     STAGE = "move between stages a version of"
     STAGE_PRODUCTION = "move into or out of production a version of"
     USE = "use"
-    """Call it: query an endpoint, run a function."""
+    """Call it: query an endpoint, run a function, run statements in a warehouse."""
+    MONITOR = "see what others run in"
     TAG = "tag"
     ALTER = "alter"
     """Change its columns, properties and comments."""
@@ -106,6 +114,8 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "registered model": (P.CAN_READ, P.CAN_EDIT, P.CAN_MANAGE_STAGING_VERSIONS, P.CAN_MANAGE_PRODUCTION_VERSIONS,
                          P.CAN_MANAGE),
     "endpoint": (P.CAN_VIEW, P.CAN_QUERY, P.CAN_MANAGE),
+    "warehouse": (P.CAN_VIEW, P.CAN_USE, P.CAN_MONITOR, P.CAN_MANAGE),
+    "query": (P.CAN_VIEW, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
 }  # fmt: skip
 """Permission levels of workspace objects, the weakest first: each holds those before it."""
 
@@ -115,6 +125,7 @@ GRANTABLE: Mapping[str, Held] = {
     "schema": _SCHEMA | {P.ALL_PRIVILEGES},
     **{kind: own | {P.ALL_PRIVILEGES} for kind, own in _OWN.items()},
     **{kind: frozenset(levels) for kind, levels in _LEVELS.items()},
+    "tag policy": frozenset({P.ASSIGN, P.MANAGE}),
 }
 """What may be granted on each kind of securable."""
 
@@ -166,6 +177,10 @@ _EXPERIMENT: Mapping[Act, _Ways] = {
 """What is in an experiment follows it."""
 _RULES: Mapping[str, Mapping[Act, _Ways]] = {
     "metastore": {Act.CREATE_CATALOG: (frozenset({P.CREATE_CATALOG}),)},
+    "tag policy": {
+        Act.TAG: (frozenset({P.ASSIGN}), frozenset({P.MANAGE})),
+        Act.MANAGE: (frozenset({P.MANAGE}),),
+    },
     "catalog": {
         Act.SEE: (frozenset({P.USE_CATALOG}), frozenset({P.MANAGE}), _BROWSE),
         Act.CREATE_SCHEMA: (frozenset({P.USE_CATALOG, P.CREATE_SCHEMA}),),
@@ -205,6 +220,20 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
         Act.SEE: (frozenset({P.CAN_VIEW}),),
         Act.READ: (frozenset({P.CAN_VIEW}),),
         Act.USE: (frozenset({P.CAN_QUERY}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "warehouse": {
+        Act.SEE: (frozenset({P.CAN_VIEW}),),
+        Act.READ: (frozenset({P.CAN_VIEW}),),
+        Act.USE: (frozenset({P.CAN_USE}),),
+        Act.MONITOR: (frozenset({P.CAN_MONITOR}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "query": {
+        Act.SEE: (frozenset({P.CAN_VIEW}),),
+        Act.READ: (frozenset({P.CAN_VIEW}),),
+        Act.USE: (frozenset({P.CAN_RUN}),),
+        Act.WRITE: (frozenset({P.CAN_EDIT}),),
         Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
     },
 }

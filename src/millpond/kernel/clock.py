@@ -10,6 +10,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def rfc3339(moment: datetime) -> str:
+    """An aware UTC datetime as RFC 3339 writes it, with microseconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def epoch_ms(moment: datetime) -> int:
     """Milliseconds since 1970-01-01 UTC, rounded down."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -14,6 +14,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Engine, MetaData, create_engine, event, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect, make_url
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from millpond.kernel.errors import InvalidArgument
 
@@ -111,12 +113,34 @@ def _sqlite_engine(url: str) -> Engine:
         cursor.execute("PRAGMA synchronous = FULL")  # acknowledged means on disk, also after a power cut
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+        dbapi_connection.create_function("fold", 1, _fold, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("millpond_begin", "BEGIN"))
 
     return engine
+
+
+class folded(FunctionElement[str]):
+    """A text in lower case, as `str.lower` makes it; SQLite's own `lower` knows ASCII only."""
+
+    inherit_cache = True
+    type = types.Text()
+
+
+@compiles(folded, "sqlite")
+def _fold_on_sqlite(element: folded, compiler: Any, **options: Any) -> str:
+    return f"fold({compiler.process(element.clauses, **options)})"
+
+
+@compiles(folded, "postgresql")
+def _fold_on_postgresql(element: folded, compiler: Any, **options: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
+def _fold(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _postgres_engine(url: str) -> Engine:

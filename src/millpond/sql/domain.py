@@ -12,7 +12,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument
 
 STARTER_ID = "starter"
-"""The warehouse that exists from the start, made by the migration."""
+"""The warehouse that exists from the start, made by the migration; everybody was granted CAN_USE."""
 
 MAX_QUEUED = 200
 """Statements that wait in one warehouse; more are refused."""
@@ -71,11 +71,8 @@ class Warehouse:
 
     @property
     def securable(self) -> Securable:
-        """This warehouse under permission; everybody may use the one that exists from the start.
-
-        It goes by its id: a refusal must not tell the name.
-        """
-        return Securable(kind="warehouse", name=self.id, owners=(self.creator,), public=self.id == STARTER_ID)
+        """This warehouse under permission. It goes by its id: a refusal must not tell the name."""
+        return Securable(kind="warehouse", name=self.id, owners=(self.creator,), ids=(f"warehouse {self.id}",))
 
 
 def checked_spec(spec: WarehouseSpec) -> WarehouseSpec:
@@ -114,6 +111,17 @@ class StatementState(StrEnum):
     def is_final(self) -> bool:
         """Whether it has ended."""
         return self not in {StatementState.PENDING, StatementState.RUNNING}
+
+
+QUERY_STATUS: Mapping[StatementState, str] = {
+    StatementState.PENDING: "QUEUED",
+    StatementState.RUNNING: "RUNNING",
+    StatementState.SUCCEEDED: "FINISHED",
+    StatementState.CLOSED: "FINISHED",
+    StatementState.FAILED: "FAILED",
+    StatementState.CANCELED: "CANCELED",
+}
+"""What the query history calls the states."""
 
 
 class Disposition(StrEnum):
@@ -233,6 +241,11 @@ class Statement:
     ended_at: datetime | None = None
     failure: Failure | None = None
     manifest: Manifest | None = None
+
+    @property
+    def status(self) -> str:
+        """Its state as the query history calls it."""
+        return QUERY_STATUS[self.state]
 
     def securable(self, principal: Principal) -> Securable:
         """This statement under permission: it is its sender's, whatever they are called now."""
@@ -367,7 +380,12 @@ class SavedQuery:
     @property
     def securable(self) -> Securable:
         """This query under permission; by its id, because a refusal must not tell the name."""
-        return Securable(kind="query", name=self.id, owners=(self.owner,))
+        return Securable(kind="query", name=self.id, owners=(self.owner,), ids=(query_grant_id(self.id),))
+
+
+def query_grant_id(query_id: str) -> str:
+    """Under which a query has grants."""
+    return f"query {query_id}"
 
 
 def checked_draft(draft: QueryDraft) -> QueryDraft:
@@ -389,3 +407,6 @@ class HistoryFilter:
     principal_ids: tuple[str, ...] = ()
     submitted_from: datetime | None = None
     submitted_until: datetime | None = None
+    seen_by: str | None = None
+    """Only what this principal sent, or what ran in one of `seen_in`; None for all."""
+    seen_in: tuple[str, ...] = ()

@@ -1,20 +1,30 @@
 """Saved queries, and the history of statements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from millpond.identity import acts
 from millpond.identity.access import WORKSPACE, Act, require, require_admin
 from millpond.identity.domain import Principal
+from millpond.identity.privileges import levels
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.kernel.paging import Page, cut_page, decode_token, page_size
-from millpond.sql.domain import HistoryFilter, QueryDraft, SavedQuery, Statement, StatementState, checked_draft
+from millpond.sql.domain import (
+    HistoryFilter,
+    QueryDraft,
+    SavedQuery,
+    Statement,
+    StatementState,
+    checked_draft,
+    query_grant_id,
+)
 from millpond.sql.store import queries as rows
 from millpond.sql.store import statements as statement_rows
+from millpond.sql.visibility import seen_by
 
 
 class FindName(Protocol):
@@ -62,12 +72,16 @@ class QueryService:
     def list_page(
         self, principal: Principal, *, max_results: int | None = None, page_token: str | None = None
     ) -> Page[SavedQuery]:
-        """The principal's queries (an administrator's: everybody's) in the order in which they were made."""
+        """Queries that the principal may see, in the order in which they were made."""
         size = page_size(max_results, default=20)
-        owner = None if principal.is_admin else principal.name
         with self._database.read() as connection:
-            found = rows.list_page(connection, owner=owner, after=decode_token(page_token), limit=size + 1)
+            found = rows.list_page(connection, _reach(principal), after=decode_token(page_token), limit=size + 1)
         return cut_page(found, size, lambda query: query.id)
+
+    def search(self, principal: Principal, words: Sequence[str], *, limit: int) -> tuple[SavedQuery, ...]:
+        """Queries that the principal may see and that hold all of the words, in lower case; last changed first."""
+        with self._database.read() as connection:
+            return tuple(rows.holding(connection, words, _reach(principal), limit=limit))
 
     def update(
         self,
@@ -77,12 +91,13 @@ class QueryService:
         *,
         owner: str | None = None,
     ) -> SavedQuery:
-        """Change a query, or give it to somebody. Raises NotFound, InvalidArgument."""
+        """Change a query, or give it to somebody. Raises NotFound, PermissionDenied, InvalidArgument."""
         found = None if owner is None else self._find_name(owner)
         if owner is not None and found is None:
             raise InvalidArgument(f"There is no user '{owner[:80]}' who could own the query.")
         with self._database.write() as connection:
-            query = _required(principal, rows.find(connection, query_id, lock=True), query_id, Act.MANAGE)
+            act = Act.WRITE if owner is None else Act.MANAGE
+            query = _required(principal, rows.find(connection, query_id, lock=True), query_id, act)
             query = replace(
                 query,
                 draft=checked_draft(change(query.draft)),
@@ -109,16 +124,17 @@ class QueryService:
         max_results: int | None = None,
         page_token: str | None = None,
     ) -> Page[Statement]:
-        """Statements that were sent, newest first: the principal's own, an administrator's everybody's.
+        """Statements that were sent, newest first: the principal's own, those of warehouses that the principal may
+        monitor, an administrator's everybody's.
 
-        Raises PermissionDenied for somebody else's, InvalidArgument.
+        Raises PermissionDenied for who asks for others' and may see none, InvalidArgument.
         """
-        if not principal.is_admin:
-            if set(wanted.principal_ids) - {principal.id}:
-                require_admin(principal, "read other users' query history")
-            wanted = replace(wanted, principal_ids=(principal.id,))
         size = page_size(max_results)
         with self._database.read() as connection:
+            seen = seen_by(connection, principal)
+            if seen and set(wanted.principal_ids) - {principal.id} and not seen["seen_in"]:
+                require_admin(principal, "read other users' query history")
+            wanted = replace(wanted, **seen)
             found = statement_rows.list_page(
                 connection, _with_unended(wanted), before=decode_token(page_token), limit=size + 1
             )
@@ -127,6 +143,15 @@ class QueryService:
 
     def _current(self, statement: Statement) -> Statement:
         return statement if statement.state.is_final else self._find_running(statement.id) or statement
+
+
+def _reach(principal: Principal) -> rows.Reach | None:
+    """Which queries the principal may see; None for all."""
+    if principal.is_admin:
+        return None
+    granted = {each for level in levels("query") for each in principal.grants.ids("query", level)}
+    ids = frozenset(each.removeprefix(query_grant_id("")) for each in granted)
+    return rows.Reach(owners=frozenset({principal.name, *principal.groups}), ids=ids)
 
 
 def _with_unended(wanted: HistoryFilter) -> HistoryFilter:

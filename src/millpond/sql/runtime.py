@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from millpond.engine.sql_client import Cancelled, Sql, SqlCall, SqlClient, SqlError, Value
+from millpond.identity import grants
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
@@ -27,6 +28,7 @@ from millpond.sql.domain import (
     StatementRequest,
     StatementState,
     Warehouse,
+    query_grant_id,
 )
 from millpond.sql.results import ResultStore, ResultWriter, limits_of
 from millpond.sql.sessions import Lease, Sessions
@@ -302,7 +304,7 @@ class Runtime:
         forget = now - timedelta(days=self._settings.history_days)
         with self._database.write() as connection:
             rows.purge(connection, forget)
-            query_rows.purge(connection, forget)
+            grants.forget(connection, [query_grant_id(each) for each in query_rows.purge(connection, forget)])
 
 
 class _Again(Exception):

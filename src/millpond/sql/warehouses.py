@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from millpond.identity import acts
+from millpond.identity import acts, grants
 from millpond.identity.access import WORKSPACE, Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
@@ -85,6 +85,7 @@ class WarehouseService:
         warehouse = self.require(principal, warehouse_id, Act.MANAGE)
         with self._database.write() as connection:
             rows.remove(connection, warehouse_id)
+            grants.forget(connection, warehouse.securable.ids)
             acts.changed(connection, principal.name, "delete", "warehouse", warehouse.spec.name)
         self._end_all(warehouse)
 

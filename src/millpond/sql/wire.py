@@ -6,16 +6,16 @@ Source: databricks-sdk 0.156, `databricks/sdk/service/sql.py`; databricks-sql-co
 
 import re
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 
-from millpond.kernel.clock import epoch_ms
+from millpond.kernel.clock import epoch_ms, rfc3339
 from millpond.kernel.errors import InvalidArgument
 from millpond.sql.domain import (
     MAX_TAGS,
+    QUERY_STATUS,
     Disposition,
     Format,
     Manifest,
@@ -351,8 +351,8 @@ def query_json(query: SavedQuery) -> dict[str, Any]:
         "owner_user_name": query.owner,
         "last_modifier_user_name": query.modified_by,
         "lifecycle_state": "TRASHED" if query.trashed else "ACTIVE",
-        "create_time": timestamp(query.created_at),
-        "update_time": timestamp(query.updated_at),
+        "create_time": rfc3339(query.created_at),
+        "update_time": rfc3339(query.updated_at),
         "tags": list(draft.tags),
         "parameters": list(draft.parameters),
         **{
@@ -366,30 +366,18 @@ def query_json(query: SavedQuery) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 # History
 
-_STATUS = {
-    StatementState.PENDING: "QUEUED",
-    StatementState.RUNNING: "RUNNING",
-    StatementState.SUCCEEDED: "FINISHED",
-    StatementState.CLOSED: "FINISHED",
-    StatementState.FAILED: "FAILED",
-    StatementState.CANCELED: "CANCELED",
-}
 _ALSO_RUNNING = frozenset({"STARTED", "COMPILING", "COMPILED"})
 
 
 def states_of(status: str) -> list[StatementState]:
     """The states that a QueryStatus means. Raises InvalidArgument."""
     wanted = "RUNNING" if status in _ALSO_RUNNING else status
-    found = [state for state, name in _STATUS.items() if name == wanted]
+    found = [state for state, name in QUERY_STATUS.items() if name == wanted]
     if not found:
-        raise InvalidArgument(f"filter_by.statuses: '{status[:40]}' is unknown; use {', '.join(_STATUS.values())}.")
+        known = ", ".join(QUERY_STATUS.values())
+        raise InvalidArgument(f"filter_by.statuses: '{status[:40]}' is unknown; use {known}.")
     return found
 
 
@@ -402,19 +390,19 @@ def history_json(statement: Statement, *, metrics: bool) -> dict[str, Any]:
         "query_id": statement.id,
         "query_text": statement.text,
         "statement_type": statement.kind,
-        "status": _STATUS[statement.state],
+        "status": statement.status,
         "is_final": statement.state.is_final,
         "user_id": int(statement.principal_id),
         "user_name": statement.principal_name,
         "executed_as_user_id": int(statement.principal_id),
         "executed_as_user_name": statement.principal_name,
-        "warehouse_id": statement.warehouse_id,
-        "endpoint_id": statement.warehouse_id,
         "client_application": statement.client,
         "query_start_time_ms": began,
         "rows_produced": manifest.rows,
         "query_tags": [{"key": key, "value": value} for key, value in statement.tags.items()],
     }
+    if statement.warehouse_id:  # else it came through Spark Connect
+        found |= {"warehouse_id": statement.warehouse_id, "endpoint_id": statement.warehouse_id}
     if statement.session_id:
         found["session_id"] = statement.session_id
     if ended is not None:

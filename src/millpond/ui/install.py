@@ -23,13 +23,17 @@ from millpond.ui.pages import (
     tables,
     users,
     volumes,
+    warehouses,
 )
 from millpond.ui.services import Services
 from millpond.ui.shell import draw_error, frame
 from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
-_MODULES = (home, catalog, sql, tables, volumes, experiments, models, serving, users, audit, secrets, search, connect)
+_MODULES = (
+    home, catalog, sql, warehouses, tables, volumes, experiments, models, serving, users, audit, secrets, search,
+    connect,
+)  # fmt: skip
 
 
 def install(app: FastAPI, services: Services) -> None:

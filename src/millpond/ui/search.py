@@ -1,13 +1,13 @@
-"""Search by name over tables, models, experiments and endpoints, each found by its own room for who asks."""
+"""What discovery finds, as pages show it: with an icon and the address of its page."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from millpond.catalog.search import Found, Wanted
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import InvalidArgument, Unavailable
 from millpond.ui import urls
 from millpond.ui.services import Services
+from millpond.ui.tags import mark_badges
 
 _SYMBOLS = {
     "catalog": "database",
@@ -17,7 +17,9 @@ _SYMBOLS = {
     "function": "function",
     "model": "deployed_code",
     "experiment": "science",
+    "registered model": "deployed_code",
     "endpoint": "cloud_queue",
+    "query": "terminal",
 }
 
 
@@ -28,6 +30,7 @@ class Hit:
     kind: str
     name: str
     href: str
+    found: Found
 
     @property
     def symbol(self) -> str:
@@ -36,51 +39,30 @@ class Hit:
 
     def to_wire(self) -> dict[str, Any]:
         """What `components/search_box.js` reads."""
-        return {"kind": self.kind, "name": self.name, "href": self.href, "symbol": self.symbol}
+        wire = {"kind": self.kind, "name": self.name, "href": self.href, "symbol": self.symbol}
+        for text, tone in mark_badges(self.found.certification):
+            wire |= {"mark": text, "tone": f"mp-{tone}"}
+        return wire
 
 
-def search(services: Services, principal: Principal, text: str, *, limit: int) -> tuple[Hit, ...]:
-    """What the principal may see whose name holds the text, best first: exact, then by beginning, then by length."""
-    wanted = text.strip().casefold()
-    if not wanted:
-        return ()
-    hits = [
-        *_catalog_hits(services, principal, wanted, limit),
-        *_tracking_hits(services, principal, wanted, limit),
-        *_endpoint_hits(services, principal, wanted),
-    ]
-    return tuple(sorted(hits, key=lambda hit: _rank(hit, wanted))[:limit])
+def search(services: Services, principal: Principal, wanted: Wanted, *, limit: int) -> tuple[Hit, ...]:
+    """What the principal may see that fits, the best first."""
+    return tuple(hit_of(found) for found in services.discovery.search(principal, wanted, limit=limit).items)
 
 
-def _rank(hit: Hit, wanted: str) -> tuple[int, int, str]:
-    name = hit.name.casefold()
-    last = name.replace("/", ".").rsplit(".", 1)[-1]
-    if wanted in {name, last}:
-        place = 0
-    elif last.startswith(wanted) or name.startswith(wanted):
-        place = 1
-    else:
-        place = 2 if wanted in last else 3
-    return place, len(name), name
+def hit_of(found: Found) -> Hit:
+    """What was found, with its page."""
+    return Hit(kind=found.kind, name=found.full_name, href=_href(found), found=found)
 
 
-def _catalog_hits(services: Services, principal: Principal, wanted: str, limit: int) -> Iterable[Hit]:
-    for found in services.catalog.search(principal, wanted, limit=limit):
-        if found.kind != "model":  # the registry finds them, with those outside the catalog
-            yield Hit(kind=found.kind, name=found.full_name, href=urls.found_url(found.kind, found.full_name))
-
-
-def _tracking_hits(services: Services, principal: Principal, wanted: str, limit: int) -> Iterable[Hit]:
-    try:
-        models = services.tracking.list_models(principal, text=wanted, limit=limit).items
-        experiments = services.tracking.list_experiments(principal, text=wanted).items[:limit]
-    except (InvalidArgument, Unavailable):  # a text that MLflow's filters cannot hold, or MLflow is still being loaded
-        return
-    yield from (Hit(kind="model", name=item.name, href=urls.model_url(item.name)) for item in models)
-    yield from (Hit(kind="experiment", name=item.name, href=urls.experiment_url(item.id)) for item in experiments)
-
-
-def _endpoint_hits(services: Services, principal: Principal, wanted: str) -> Iterable[Hit]:
-    for endpoint in services.serving.list_endpoints(principal):
-        if wanted in endpoint.name.casefold():
-            yield Hit(kind="endpoint", name=endpoint.name, href=urls.endpoint_url(endpoint.name))
+def _href(found: Found) -> str:
+    match found.kind:
+        case "experiment":
+            return urls.experiment_url(found.id)
+        case "endpoint":
+            return urls.endpoint_url(found.full_name)
+        case "query":
+            return urls.saved_query_url(found.id)
+        case "registered model":
+            return urls.model_url(found.full_name)
+    return urls.found_url(found.kind, found.full_name)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from millpond.audit.service import AuditService
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
+from millpond.discovery.service import DiscoveryService
 from millpond.engine.reader import TableReader
 from millpond.identity.directory import DirectoryService
 from millpond.identity.federation import Federation
@@ -63,6 +64,7 @@ class Services:
     files: Files
     tables: TableReader
     tracking: Tracking
+    discovery: DiscoveryService
     models: ModelService
     model_files: VersionFiles
     serving: ServingService

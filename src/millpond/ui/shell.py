@@ -8,6 +8,7 @@ from typing import Any
 from nicegui.element import Element
 
 from millpond.audit.domain import AUDIT
+from millpond.catalog.search import Wanted
 from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import MillpondError
@@ -76,7 +77,9 @@ class _SearchBox(Element, component="components/search_box.js"):
 
     async def _answer(self, event: Any) -> None:
         text = str(event.args)[:200]
-        outcome = await self._visit.act(lambda principal: search(self._visit.services, principal, text, limit=8))
+        outcome = await self._visit.act(
+            lambda principal: search(self._visit.services, principal, Wanted(text=text), limit=8)
+        )
         hits: tuple[Hit, ...] = outcome.value or ()
         self.run_method("answer", text, [hit.to_wire() for hit in hits])
 

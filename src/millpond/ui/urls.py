@@ -10,6 +10,7 @@ EXPERIMENTS = "/experiments"
 MODELS = "/models"
 SERVING = "/serving"
 SQL = "/sql"
+WAREHOUSES = "/sql/warehouses"
 USERS = "/users"
 AUDIT = "/audit"
 SECRETS = "/secrets"
@@ -69,6 +70,16 @@ def statement_url(statement_id: str) -> str:
 def saved_query_url(query_id: str) -> str:
     """A saved query in the editor."""
     return f"{SQL}?query={_part(query_id)}"
+
+
+def query_page_url(query_id: str) -> str:
+    """A saved query's own page: its text and who may do what with it."""
+    return f"{SQL}/queries/{_part(query_id)}"
+
+
+def warehouse_url(warehouse_id: str) -> str:
+    """A warehouse's page."""
+    return f"{WAREHOUSES}/{_part(warehouse_id)}"
 
 
 def statement_csv_url(statement_id: str) -> str:

@@ -376,7 +376,8 @@ def _add_functions(router: APIRouter, catalog: CatalogService) -> None:
 
     @router.patch("/functions/{name}")
     def update(principal: Who, name: str, body: wire.Update) -> dict[str, Any]:
-        return shown(catalog.update_function(principal, ObjectName.of_full_name(name), owner=body.owner))
+        full_name = ObjectName.of_full_name(name)
+        return shown(catalog.update_function(principal, full_name, owner=body.owner, comment=body.comment))
 
     @router.delete("/functions/{name}")
     def delete(principal: Who, name: str) -> Response:

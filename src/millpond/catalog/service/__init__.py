@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from millpond.catalog.service.base import ModelHooks
-from millpond.catalog.service.granting import Granting
+from millpond.catalog.service.tagging import Tagging
 from millpond.catalog.storage import ConfiguredStorages
 from millpond.catalog.store.objects import rename_owner
 from millpond.kernel.database import Database
@@ -12,8 +12,8 @@ from millpond.kernel.settings import Settings
 __all__ = ["CatalogService", "ModelHooks", "open_catalog", "rename_owner"]
 
 
-class CatalogService(Granting):
-    """What one can do with catalogs, schemas, tables, volumes, functions, models and their grants, each checked."""
+class CatalogService(Tagging):
+    """What one can do with catalogs, schemas, what is in them, and their grants and tags, each checked."""
 
 
 def open_catalog(database: Database, settings: Settings, find_owner: Callable[[str], str | None]) -> CatalogService:

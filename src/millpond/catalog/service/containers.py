@@ -1,6 +1,6 @@
 """Catalogs and schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -32,7 +32,7 @@ from millpond.catalog.service.base import (
     touched,
     visible_page,
 )
-from millpond.catalog.store import containers, housekeeping, objects
+from millpond.catalog.store import containers, dropped, housekeeping, objects, tags
 from millpond.catalog.store import schema as store_schema
 from millpond.catalog.store.reach import Reach
 from millpond.identity import acts, grants
@@ -151,7 +151,7 @@ class Containers(Base):
                         )
                     self._delete_schema(connection, schema, force=force)
                 containers.delete_catalog(connection, catalog.id)
-                grants.forget(connection, [catalog.id])
+                self._forget(connection, [catalog.id])
                 acts.changed(connection, principal.name, "delete", "catalog", name, force=force)
         except IntegrityError as error:
             raise Conflict(f"Something was created in catalog '{name}' while it was deleted; try again.") from error
@@ -263,8 +263,9 @@ class Containers(Base):
             )
         if held:
             self._empty_schema(connection, schema)
+        gone = dropped.forget_in(connection, schema.id)
         containers.delete_schema(connection, schema.id)
-        grants.forget(connection, [schema.id])
+        self._forget(connection, [schema.id, *gone])
 
     def _empty_schema(self, connection: Connection, schema: Schema) -> None:
         for table, managed in ((store_schema.tables, TableType.MANAGED), (store_schema.volumes, VolumeType.MANAGED)):
@@ -276,12 +277,17 @@ class Containers(Base):
         if models:
             names = [ObjectName(schema.name.catalog, schema.name.schema, row.name) for row in models]
             self._hooks_for(names).deleted(connection, names)
-        grants.forget(connection, objects.delete_rows_in(connection, schema.id))
+        self._forget(connection, objects.delete_rows_in(connection, schema.id))
 
     def _delete(self, connection: Connection, table: Table, object_id: str) -> None:
-        """Remove an object of a schema with its grants."""
+        """Remove an object of a schema with its grants and tags."""
         objects.delete_row(connection, table, object_id)
-        grants.forget(connection, [object_id])
+        self._forget(connection, [object_id])
+
+    def _forget(self, connection: Connection, object_ids: Sequence[str]) -> None:
+        """Remove what hangs on objects that are gone."""
+        grants.forget(connection, object_ids)
+        tags.forget(connection, object_ids)
 
     def _models_moved(self, connection: Connection, schema: Schema, renamed: SchemaName) -> None:
         rows = objects.list_rows(connection, store_schema.models, schema.id, None, _EVERY)
@@ -290,9 +296,9 @@ class Containers(Base):
             new = [ObjectName(renamed.catalog, renamed.schema, row.name) for row in rows]
             self._hooks_for(old).renamed(connection, list(zip(old, new, strict=True)))
 
-    def _purge_later(self, connection: Connection, location: str, what: str) -> None:
+    def _purge_later(self, connection: Connection, location: str, what: str, *, purge_id: str | None = None) -> None:
         housekeeping.insert_purge(
-            connection, purge_id=new_id(), location=location, what=what, due_at=due(self._purge_after)
+            connection, purge_id=purge_id or new_id(), location=location, what=what, due_at=due(self._purge_after)
         )
 
     def _purge_now(self, connection: Connection, location: str, what: str) -> None:

@@ -1,51 +1,46 @@
-"""Finding objects: by a part of their names, and by when they changed."""
+"""Finding objects: by what is said about them, and by when they changed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection
 
 from millpond.catalog.domain import Table
+from millpond.catalog.search import MAX_FOUND, Found, Wanted, matching_columns
 from millpond.catalog.service.system import SystemTables
 from millpond.catalog.store import discovery
+from millpond.catalog.store import tags as tag_store
 from millpond.catalog.store.containers import catalog_of, schema_of
 from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import function_of, model_of, table_of, volume_of
-from millpond.catalog.store.schema import functions, models, tables, volumes
-from millpond.identity.access import Act, Securable, allows
+from millpond.catalog.store.schema import catalogs, functions, models, schemas, tables, volumes
+from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
-from millpond.identity.privileges import CONTAINERS
 
-MAX_FOUND = 200
-_KINDS = (("table", tables, table_of), ("volume", volumes, volume_of), ("function", functions, function_of),
-          ("model", models, model_of))  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """An object by its name."""
-
-    kind: str
-    """catalog, schema, table, volume, function or model."""
-    full_name: str
+_KINDS = (
+    ("catalog", catalogs, catalog_of), ("schema", schemas, schema_of), ("table", tables, table_of),
+    ("volume", volumes, volume_of), ("function", functions, function_of), ("model", models, model_of),
+)  # fmt: skip
 
 
 class Discovery(SystemTables):
     """What one can find."""
 
-    def search(self, principal: Principal, text: str, *, limit: int = 20) -> tuple[Found, ...]:
-        """Up to `limit` objects of each kind that the principal may see and whose full name holds the text."""
-        text, limit = text.strip().lower(), min(limit, MAX_FOUND)
-        if not text or "\x00" in text:
+    def search(self, principal: Principal, wanted: Wanted, *, limit: int = 20) -> tuple[Found, ...]:
+        """Up to `limit` objects that the principal may see and that fit, the best first."""
+        limit = min(limit, MAX_FOUND + 1)
+        if wanted.is_empty:
             return ()
         with self.database.read() as connection:
-            reach = {kind: Reach(principal=principal, kind=kind) for kind in CONTAINERS}
-            catalogs = [catalog_of(row) for row in discovery.catalogs_named(connection, text, reach["catalog"], limit)]
-            schemas = [schema_of(row) for row in discovery.schemas_named(connection, text, reach["schema"], limit)]
-            inner = [
-                convert(row)
+            found = [
+                each
                 for kind, table, convert in _KINDS
-                for row in discovery.objects_named(connection, table, text, reach[kind], limit)
+                if wanted.takes(kind)
+                for each in _found(connection, principal, wanted, (kind, table, convert), limit)
             ]
-        return _visible(principal, (item.securable for item in [*catalogs, *schemas, *inner]))
+            best = sorted(found, key=lambda each: each.rank)[:limit]
+            return _with_tags(connection, best)
 
     def recent_tables(self, principal: Principal, *, limit: int = 20) -> tuple[Table, ...]:
         """Tables and views that the principal may see, last changed first."""
@@ -56,9 +51,33 @@ class Discovery(SystemTables):
         return tuple(table for table in found if allows(principal, Act.SEE, table.securable))
 
 
-def _visible(principal: Principal, securables: Iterable[Securable]) -> tuple[Found, ...]:
-    return tuple(
-        Found(kind=securable.kind, full_name=securable.name)
-        for securable in securables
-        if allows(principal, Act.SEE, securable)
-    )
+def _found(
+    connection: Connection, principal: Principal, wanted: Wanted, among: tuple[str, Any, Any], limit: int
+) -> Iterable[Found]:
+    kind, table, convert = among
+    for row in discovery.best(connection, table, wanted, Reach(principal=principal, kind=kind), limit):
+        item = convert(row)
+        if allows(principal, Act.SEE, item.securable):
+            yield Found(
+                kind=kind,
+                full_name=str(item.name),
+                id=item.id,
+                owner=item.owner,
+                comment=item.comment or "",
+                updated_at=item.updated_at,
+                columns=_columns(wanted, item) if kind == "table" else (),
+                certification=row.certification or "",
+                score=row.score,
+            )
+
+
+def _columns(wanted: Wanted, table: Table) -> tuple[str, ...]:
+    return matching_columns(wanted.words, [(column.name, column.comment or "") for column in table.columns])
+
+
+def _with_tags(connection: Connection, found: list[Found]) -> tuple[Found, ...]:
+    own: dict[str, dict[str, str]] = {}
+    for object_id, column, key, value in tag_store.all_on(connection, [each.id for each in found]):
+        if not column:
+            own.setdefault(object_id, {})[key] = value
+    return tuple(replace(each, tags=own.get(each.id, {})) for each in found)

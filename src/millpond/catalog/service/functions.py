@@ -64,9 +64,11 @@ class Functions(Volumes):
             principal, schema, "function", functions, function_of, max_results=max_results, page_token=page_token
         )
 
-    def update_function(self, principal: Principal, name: ObjectName, *, owner: str | None = None) -> Function:
-        """The function with another owner. Raises NotFound, InvalidArgument, PermissionDenied."""
-        values = self._changes(comment=None, owner=owner, properties=None)
+    def update_function(
+        self, principal: Principal, name: ObjectName, *, owner: str | None = None, comment: str | None = None
+    ) -> Function:
+        """The function after a change of what is not None. Raises NotFound, InvalidArgument, PermissionDenied."""
+        values = self._changes(comment=comment, owner=owner, properties=None)
         with self.database.write() as connection:
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)

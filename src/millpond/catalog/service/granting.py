@@ -23,7 +23,7 @@ _OBJECTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "function": (functions, function_of),
     "model": (models, model_of),
 }
-GRANTING_KINDS = ("metastore", "catalog", "schema", *_OBJECTS)
+GRANTING_KINDS = ("metastore", "catalog", "schema", *_OBJECTS, "tag policy")
 
 
 class Granting(Discovery):

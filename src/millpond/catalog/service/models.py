@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Select
 
 from millpond.catalog.domain import Model, ObjectName, SchemaName
 from millpond.catalog.service.base import clean_comment, new_values, races, touched
-from millpond.catalog.service.tables import Tables
+from millpond.catalog.service.undropping import Undropping
 from millpond.catalog.store import objects
 from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import model_of
@@ -19,7 +19,7 @@ from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.paging import Page
 
 
-class Models(Tables):
+class Models(Undropping):
     """Rows of models. Methods that take a Connection are part of the caller's write transaction on this database."""
 
     def get_model(self, principal: Principal, name: ObjectName) -> Model:

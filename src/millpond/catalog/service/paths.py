@@ -13,7 +13,7 @@ from millpond.catalog.storage.port import HOUSEKEEPING
 from millpond.catalog.store import objects
 from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import table_of, volume_of
-from millpond.catalog.store.schema import tables, volumes
+from millpond.catalog.store.schema import dropped_tables, tables, volumes
 from millpond.identity import acts
 from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
@@ -130,10 +130,10 @@ def _allows_files(principal: Principal, container: Table | Volume, *, write: boo
 
 
 def _own_places(connection: Connection, principal: Principal, home: str) -> Sequence[str]:
-    """The home, or what in it may be written where that is not all."""
+    """The home, or what in it may be written where that is not all; what was dropped there counts too."""
     found: list[str] = []
     mine: list[str] = []
-    for kind, table in (("table", tables), ("volume", volumes)):
+    for kind, table in (("table", tables), ("table", dropped_tables), ("volume", volumes)):
         reads, writes = (Reach(principal=principal, kind=kind, act=act) for act in (Act.READ, Act.WRITE))
         found += objects.locations_below(connection, table, home)
         mine += objects.locations_below(connection, table, home, reads, writes)

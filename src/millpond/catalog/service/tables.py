@@ -22,8 +22,8 @@ from millpond.catalog.information import RELATIONS, information_table
 from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.paths import Paths
-from millpond.catalog.store import housekeeping, objects
-from millpond.catalog.store.rows import columns_json, constraints_json, table_of
+from millpond.catalog.store import dropped, housekeeping, objects
+from millpond.catalog.store.rows import columns_values, constraints_json, table_of
 from millpond.catalog.store.schema import tables
 from millpond.identity import acts, grants
 from millpond.identity.access import Act, require
@@ -128,7 +128,7 @@ class Tables(Paths):
             "table_type": TableType(table_type).value,
             "data_source_format": "" if is_view else data_source_format.upper(),
             "storage_location": "" if is_view else staged.storage_location,
-            "columns": columns_json(check_columns(columns)),
+            **columns_values(check_columns(columns)),
             "properties": clean_properties(properties),
             "view_definition": None if view_definition is None else check_text(view_definition, "The view"),
             "constraints": [],
@@ -152,7 +152,7 @@ class Tables(Paths):
         properties: Mapping[str, str] | None = None,
     ) -> Table:
         """The table with the columns that its Delta log has now, and its properties where given."""
-        values: dict[str, Any] = {"columns": columns_json(check_columns(columns))}
+        values = columns_values(check_columns(columns))
         if properties is not None:
             values["properties"] = clean_properties(properties)
         with self.database.write() as connection:
@@ -174,7 +174,7 @@ class Tables(Paths):
         if columns == table.columns:
             return table
         with self.database.write() as connection:
-            values = {"columns": columns_json(columns), "updated_at": utc_now()}
+            values = columns_values(columns) | {"updated_at": utc_now()}
             objects.update_row(connection, tables, table.id, values)
             return self._table_by_id(connection, table)
 
@@ -191,7 +191,7 @@ class Tables(Paths):
         """The view with a new definition (CREATE OR REPLACE VIEW). Raises NotFound, InvalidArgument for a table."""
         values = {
             "view_definition": check_text(view_definition, "The view"),
-            "columns": columns_json(check_columns(columns)),
+            **columns_values(check_columns(columns)),
             "comment": comment,
             "properties": clean_properties(properties),
         }
@@ -244,15 +244,18 @@ class Tables(Paths):
     def drop_table(self, principal: Principal, name: ObjectName) -> Table:
         """Remove a table or view and return what it was; a managed table's files go later, an external one's stay.
 
-        Raises NotFound, PermissionDenied.
+        A table can be brought back meanwhile (`undropping.py`). Raises NotFound, PermissionDenied.
         """
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
             _refuse_system(table)
-            self._delete(connection, tables, table.id)
+            if table.table_type is TableType.VIEW:
+                self._delete(connection, tables, table.id)
+            else:
+                dropped.move_out(connection, table.id, now=utc_now(), by=principal.name)
             if table.table_type is TableType.MANAGED:
-                self._purge_later(connection, table.storage_location, f"table {name}")
+                self._purge_later(connection, table.storage_location, f"table {name}", purge_id=table.id)
             acts.changed(connection, principal.name, "drop", "table", str(name))
         return table
 

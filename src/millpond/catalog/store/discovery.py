@@ -1,40 +1,78 @@
-"""SQL that finds objects by what they are called and by when they changed, within somebody's reach."""
+"""SQL that finds objects by what is said about them and by when they changed, within somebody's reach."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, or_, select
 
+from millpond.catalog.search import MARKS, SCORES, Wanted
 from millpond.catalog.store.containers import select_schemas
 from millpond.catalog.store.objects import select_objects
 from millpond.catalog.store.reach import Reach
-from millpond.catalog.store.schema import catalogs, schemas
+from millpond.catalog.store.schema import catalogs, schemas, tables, tags
+from millpond.catalog.tags import CERTIFICATION
+from millpond.kernel.database import folded
 
 
-def objects_named(connection: Connection, table: Table, text: str, reach: Reach, limit: int) -> Sequence[Any]:
-    """Rows of objects whose full name holds the text, those with the shortest own names first."""
-    full_name = catalogs.c.name + "." + schemas.c.name + "." + table.c.name
-    query = select_objects(table).where(full_name.contains(text, autoescape=True))
-    return _nearest(connection, reach.narrow(query, table, schemas, catalogs), table, limit)
+def best(connection: Connection, table: Table, wanted: Wanted, reach: Reach, limit: int) -> Sequence[Any]:
+    """Rows of objects of a kind that fit, with their `score` and `certification`, the best first."""
+    query, levels, full_name = _objects(table)
+    mark = _mark(table)
+    scores = [_score(word, table, full_name) for word in wanted.words]
+    marked = case(*((mark == status, worth) for status, worth in MARKS.items()), else_=0)
+    total = sum(scores, marked).label("score")
+    query = query.add_columns(total, mark.label("certification"))
+    query = reach.narrow(query, *levels).where(*(score > 0 for score in scores), *_filters(wanted, table, mark))
+    order = (total.desc(), func.length(full_name), full_name, table.c.id)
+    return connection.execute(query.order_by(*order).limit(limit)).all()
 
 
-def schemas_named(connection: Connection, text: str, reach: Reach, limit: int) -> Sequence[Any]:
-    """Rows of schemas whose full name holds the text."""
-    query = select_schemas().where((catalogs.c.name + "." + schemas.c.name).contains(text, autoescape=True))
-    return _nearest(connection, reach.narrow(query, schemas, catalogs), schemas, limit)
+def _objects(table: Table) -> tuple[Select[Any], tuple[Table, ...], ColumnElement[str]]:
+    """Objects of a kind with their containers: the query, the tables from the inside out, and their full names."""
+    if table is catalogs:
+        return select(catalogs), (catalogs,), catalogs.c.name
+    in_schema = catalogs.c.name + "." + schemas.c.name
+    if table is schemas:
+        return select_schemas(), (schemas, catalogs), in_schema
+    return select_objects(table), (table, schemas, catalogs), in_schema + "." + table.c.name
 
 
-def catalogs_named(connection: Connection, text: str, reach: Reach, limit: int) -> Sequence[Any]:
-    """Rows of catalogs whose name holds the text."""
-    query = select(catalogs).where(catalogs.c.name.contains(text, autoescape=True))
-    return _nearest(connection, reach.narrow(query, catalogs), catalogs, limit)
+def _score(word: str, table: Table, full_name: ColumnElement[str]) -> ColumnElement[int]:
+    """What a word is worth by the best place where it stands."""
+    name = table.c.name
+    told = folded(tags.c.key + "=" + tags.c.value)
+    tagged = table.c.id.in_(select(tags.c.object_id).where(told.contains(word, autoescape=True)))
+    places: dict[str, ColumnElement[bool]] = {
+        "name is": or_(name == word, full_name == word),
+        "name begins": name.startswith(word, autoescape=True),
+        "name holds": name.contains(word, autoescape=True),
+        "tags hold": tagged,
+        "comment holds": folded(table.c.comment).contains(word, autoescape=True),
+        "owner holds": folded(table.c.owner).contains(word, autoescape=True),
+        "path holds": full_name.contains(word, autoescape=True),
+    }
+    if table is tables:
+        places["columns hold"] = tables.c.column_words.contains(word, autoescape=True)
+    return case(*((places[place], worth) for place, worth in SCORES.items() if place in places), else_=0)
+
+
+def _mark(table: Table) -> ColumnElement[str | None]:
+    on_object = (tags.c.object_id == table.c.id, tags.c.column_key == "", tags.c.key == CERTIFICATION)
+    return select(tags.c.value).where(*on_object).scalar_subquery()
+
+
+def _filters(wanted: Wanted, table: Table, mark: ColumnElement[str | None]) -> Iterator[ColumnElement[bool]]:
+    key, value = wanted.tag_pair
+    if key:
+        same = (tags.c.key == key,) if value is None else (tags.c.key == key, tags.c.value == value)
+        yield table.c.id.in_(select(tags.c.object_id).where(*same))
+    if wanted.owner:
+        yield folded(table.c.owner) == wanted.owner.lower()
+    if wanted.certification:
+        yield mark == wanted.certification
 
 
 def objects_by_change(connection: Connection, table: Table, reach: Reach, limit: int) -> Sequence[Any]:
     """Rows of objects, last changed first."""
     query = reach.narrow(select_objects(table), table, schemas, catalogs)
     return connection.execute(query.order_by(table.c.updated_at.desc(), table.c.id).limit(limit)).all()
-
-
-def _nearest(connection: Connection, query: Select[Any], table: Table, limit: int) -> Sequence[Any]:
-    return connection.execute(query.order_by(func.length(table.c.name), table.c.name, table.c.id).limit(limit)).all()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, func, inser
 from millpond.catalog.names import ObjectName
 from millpond.catalog.store.containers import described
 from millpond.catalog.store.reach import EVERYTHING, Q, Reach
-from millpond.catalog.store.schema import catalogs, functions, models, schemas, tables, volumes
+from millpond.catalog.store.schema import catalogs, dropped_tables, functions, models, schemas, tables, volumes
 
 
 def in_schema(row: Any) -> dict[str, Any]:
@@ -143,5 +143,5 @@ def all_rows(connection: Connection, table: Table) -> Sequence[Any]:
 
 def rename_owner(connection: Connection, old: str, new: str) -> None:
     """Let what one name owns be owned by another, as when a group is renamed."""
-    for table in (catalogs, schemas, tables, volumes, functions, models):
+    for table in (catalogs, schemas, tables, dropped_tables, volumes, functions, models):
         connection.execute(update(table).where(table.c.owner == old).values(owner=new))

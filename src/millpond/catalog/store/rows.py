@@ -22,9 +22,10 @@ def table_of(row: Any) -> Table:
     )
 
 
-def columns_json(columns: Sequence[Column]) -> list[dict[str, Any]]:
+def columns_values(columns: Sequence[Column]) -> dict[str, Any]:
     """Columns as they are stored."""
-    return [asdict(column) for column in columns]
+    words = "\n".join(f"{column.name} {column.comment or ''}".strip().lower() for column in columns)
+    return {"columns": [asdict(column) for column in columns], "column_words": words}
 
 
 def constraints_json(constraints: Sequence[TableConstraint]) -> list[dict[str, Any]]:

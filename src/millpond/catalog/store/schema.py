@@ -43,20 +43,34 @@ schemas = Table(
     UniqueConstraint("catalog_id", "name"),
 )
 
-tables = Table(
-    "catalog_tables",
+
+def _of_tables() -> list[Column[object]]:
+    return [
+        *_described(),
+        _schema_id(),
+        Column("table_type", String(20), nullable=False),
+        Column("data_source_format", String(40), nullable=False),
+        Column("storage_location", Text, nullable=False, index=True),
+        Column("columns", Json, nullable=False),
+        Column("column_words", Text, nullable=False),  # names and comments of the columns, in lower case, to search in
+        Column("properties", Json, nullable=False),
+        Column("view_definition", Text),
+        Column("constraints", Json, nullable=False),
+    ]
+
+
+tables = Table("catalog_tables", metadata, *_of_tables(), UniqueConstraint("schema_id", "name"))
+
+dropped_tables = Table(
+    "catalog_dropped_tables",
     metadata,
-    *_described(),
-    _schema_id(),
-    Column("table_type", String(20), nullable=False),
-    Column("data_source_format", String(40), nullable=False),
-    Column("storage_location", Text, nullable=False, index=True),
-    Column("columns", Json, nullable=False),
-    Column("properties", Json, nullable=False),
-    Column("view_definition", Text),
-    Column("constraints", Json, nullable=False),
-    UniqueConstraint("schema_id", "name"),
+    *_of_tables(),
+    Column("dropped_at", UtcDateTime, nullable=False),
+    Column("dropped_by", String(_NAME), nullable=False),
+    Index(None, "schema_id", "name"),
+    Index(None, "dropped_at"),
 )
+"""Tables as they were, for as long as they can be brought back; their grants and tags stay where they are."""
 
 volumes = Table(
     "catalog_volumes",
@@ -98,6 +112,29 @@ purges = Table(
     Column("what", String(800), nullable=False),  # kind and name, for logs
     Column("due_at", UtcDateTime, nullable=False),
     Index(None, "due_at"),
+)
+
+tags = Table(
+    "catalog_tags",
+    metadata,
+    Column("object_id", String(36), primary_key=True),
+    Column("column_key", Text, primary_key=True),  # the column's name in lower case; empty for the object's own
+    Column("key", String(_NAME), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("updated_by", String(_NAME), nullable=False),
+    Index(None, "key"),
+)
+
+tag_policies = Table(
+    "catalog_tag_policies",
+    metadata,
+    Column("key", String(_NAME), primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("allowed", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
 )
 
 uploads = Table(

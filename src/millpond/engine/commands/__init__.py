@@ -20,6 +20,7 @@ from millpond.engine.commands import (
     session,
     show,
     tables,
+    tags,
 )
 from millpond.engine.commands.context import CommandContext, SessionState, reconcile_columns
 from millpond.engine.syntax import model
@@ -61,16 +62,19 @@ _HANDLERS: dict[type[model.Command], Callable[[Any, CommandContext], pa.Table]] 
     model.Grant: grants.change,
     model.Optimize: maintain.optimize,
     model.RestoreTable: maintain.restore,
+    model.SetTags: tags.set_tags,
     model.Show: show.show,
     model.ShowAcross: across.show_across,
     model.ShowColumns: show.show_columns,
     model.ShowCreateTable: show.show_create_table,
     model.ShowCurrentSchema: session.show_current_schema,
+    model.ShowDropped: tables.show_dropped,
     model.ShowGrants: grants.show,
     model.ShowPartitions: show.show_partitions,
     model.ShowTableProperties: show.show_properties,
     model.TruncateTable: maintain.truncate,
     model.UndropTable: tables.undrop,
+    model.UnsetTags: tags.unset_tags,
     model.Use: session.use,
     model.UseCatalog: session.use_catalog,
     model.UseSchema: session.use_schema,

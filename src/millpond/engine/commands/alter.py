@@ -1,6 +1,7 @@
 """ALTER TABLE, ALTER VIEW, COMMENT ON TABLE and COLUMN: the Delta log first, then the catalog's rows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from millpond.catalog.domain import ObjectName, Table, TableConstraint, TableTyp
 from millpond.engine.commands.answer import nothing
 from millpond.engine.commands.context import CommandContext, Target, delta_target, find_table, record, wrong_type
 from millpond.engine.delta import alter, schema
-from millpond.engine.errors import AnalysisError, SparkError, table_exists, unsupported
+from millpond.engine.errors import AnalysisError, SparkError, column_not_found, table_exists, unsupported
 from millpond.engine.syntax.model import (
     AddColumns,
     AddConstraint,
@@ -105,6 +106,8 @@ def _add_columns(context: CommandContext, target: Target, action: AddColumns) ->
 
 def _rename_column(context: CommandContext, target: Target, action: RenameColumn) -> None:
     _refuse_key_column(target, action.path, "rename")
+    if target.table is not None and len(action.path) == 1:
+        context.catalog.keep_column_tags(context.principal, target.table, action.path[0], action.new_name)
     alter.change(target.storage, context.author, lambda state: schema.plan_rename_column(state, action))
 
 
@@ -220,8 +223,23 @@ def comment_on_table(command: CommentOn, context: CommandContext) -> pa.Table:
 
 
 def comment_on_column(command: CommentOn, context: CommandContext) -> pa.Table:
+    """COMMENT ON COLUMN: in the Delta log where there is one, else in the catalog."""
+    table = find_table(context, command.name[:-1])
+    if table.data_source_format != "DELTA":
+        _comment_in_catalog(context, table, command)
+        return nothing()
     target = delta_target(context, TableRef(name=command.name[:-1]), Act.ALTER, operation="COMMENT ON COLUMN")
     path = command.name[-1:]
     alter.change(target.storage, context.author, lambda state: schema.plan_column_comment(state, path, command.comment))
     record(context, target)
     return nothing()
+
+
+def _comment_in_catalog(context: CommandContext, table: Table, command: CommentOn) -> None:
+    named = command.name[-1].lower()
+    if named not in {column.name.lower() for column in table.columns}:
+        raise column_not_found(command.name[-1], tuple(column.name for column in table.columns))
+    columns = [
+        replace(column, comment=command.comment) if column.name.lower() == named else column for column in table.columns
+    ]
+    context.catalog.record_columns(context.principal, table, columns)

@@ -144,7 +144,7 @@ def _alter_volume(command: AlterObject, context: CommandContext) -> None:
 
 
 def comment_on(command: CommentOn, context: CommandContext) -> pa.Table:
-    """COMMENT ON CATALOG, SCHEMA or VOLUME; NULL is the empty comment."""
+    """COMMENT ON CATALOG, SCHEMA, VOLUME or FUNCTION; NULL is the empty comment."""
     text = command.comment or ""
     with known(command.kind, command.name):
         if command.kind == "CATALOG":
@@ -154,7 +154,7 @@ def comment_on(command: CommentOn, context: CommandContext) -> pa.Table:
         elif command.kind == "VOLUME":
             context.catalog.update_volume(context.principal, context.object_name(command.name), comment=text)
         else:
-            raise unsupported(f"COMMENT ON {command.kind}.")
+            context.catalog.update_function(context.principal, context.object_name(command.name), comment=text)
     return nothing()
 
 

@@ -16,7 +16,7 @@ def change(command: Grant, context: CommandContext) -> pa.Table:
     privileges = frozenset(map(privilege_named, command.privileges))
     granted, revoked = (frozenset(), privileges) if command.revoke else (privileges, frozenset())
     wish = Change(grantee=command.principal, add=granted, remove=revoked)
-    kind, name = command.kind.lower(), _full_name(context, command.kind, command.name)
+    kind, name = command.kind.lower(), full_name(context, command.kind, command.name)
     with known(command.kind, command.name):
         context.catalog.change_grants(context.principal, kind, name, [wish])
     return nothing()
@@ -24,7 +24,7 @@ def change(command: Grant, context: CommandContext) -> pa.Table:
 
 def show(command: ShowGrants, context: CommandContext) -> pa.Table:
     """What was granted on the object and what it inherits, each with the object that it was granted on."""
-    kind, name = command.kind.lower(), _full_name(context, command.kind, command.name)
+    kind, name = command.kind.lower(), full_name(context, command.kind, command.name)
     with known(command.kind, command.name):
         found = context.catalog.grants_on(context.principal, kind, name, grantee=command.principal, inherited=True)
     rows = [
@@ -36,7 +36,8 @@ def show(command: ShowGrants, context: CommandContext) -> pa.Table:
     return texts(_COLUMNS, rows)
 
 
-def _full_name(context: CommandContext, kind: str, name: Name) -> str:
+def full_name(context: CommandContext, kind: str, name: Name) -> str:
+    """The name of an object as services take it."""
     if kind in ("METASTORE", "CATALOG"):
         return name[0] if name else "metastore"
     return str(context.schema_name(name) if kind == "SCHEMA" else context.object_name(name))

@@ -1,12 +1,13 @@
-"""DROP TABLE, DROP VIEW and UNDROP."""
+"""DROP TABLE, DROP VIEW, UNDROP TABLE and SHOW TABLES DROPPED."""
 
 import pyarrow as pa
 
 from millpond.catalog.domain import TableType
-from millpond.engine.commands.answer import nothing
-from millpond.engine.commands.context import CommandContext, find_table, wrong_type
-from millpond.engine.errors import AnalysisError, unsupported
-from millpond.engine.syntax.model import Drop, UndropTable
+from millpond.engine.commands.answer import TEXT, TIMESTAMP, nothing, table
+from millpond.engine.commands.context import CommandContext, find_table, missing_container, wrong_type
+from millpond.engine.errors import AnalysisError, table_exists, table_not_found
+from millpond.engine.syntax.model import Drop, ShowDropped, UndropTable
+from millpond.kernel.errors import AlreadyExists, NotFound
 
 
 def drop(command: Drop, context: CommandContext) -> pa.Table:
@@ -25,7 +26,39 @@ def drop(command: Drop, context: CommandContext) -> pa.Table:
 
 
 def undrop(command: UndropTable, context: CommandContext) -> pa.Table:
-    raise unsupported(
-        f"UNDROP TABLE {'.'.join(command.name)}: a dropped table cannot be brought back by SQL. Its files stay for "
-        "seven days; an administrator can create an external table over a copy of them."
-    )
+    """By name the one that was dropped last."""
+    shown = command.name or (command.table_id or "",)
+    try:
+        if command.table_id is not None:
+            context.catalog.undrop_table_with_id(context.principal, command.table_id)
+        else:
+            context.catalog.undrop_table(context.principal, context.object_name(command.name))
+    except NotFound as error:
+        raise table_not_found(shown) from error
+    except AlreadyExists as error:
+        raise table_exists(shown) from error
+    return nothing()
+
+
+# Source: Databricks SQL reference, "SHOW TABLES DROPPED"
+_DROPPED = (
+    ("catalogName", TEXT), ("schemaName", TEXT), ("tableName", TEXT), ("tableId", TEXT), ("tableType", TEXT),
+    ("deletedAt", TIMESTAMP), ("createdAt", TIMESTAMP), ("updatedAt", TIMESTAMP), ("createdBy", TEXT),
+    ("owner", TEXT), ("comment", TEXT),
+)  # fmt: skip
+
+
+def show_dropped(command: ShowDropped, context: CommandContext) -> pa.Table:
+    """Those that the user may bring back, the last dropped first."""
+    schema = context.schema_name(command.scope)
+    try:
+        found = context.catalog.list_dropped(context.principal, schema)
+    except NotFound as error:
+        raise missing_container(context, schema) from error
+    rows = [
+        (one.table.name.catalog, one.table.name.schema, one.table.name.name, one.table.id, one.table.table_type.value,
+         one.dropped_at, one.table.created_at, one.table.updated_at, one.table.created_by, one.table.owner,
+         one.table.comment)
+        for one in found[: command.limit]
+    ]  # fmt: skip
+    return table(_DROPPED, rows)

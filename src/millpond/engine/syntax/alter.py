@@ -3,6 +3,7 @@
 from typing import Any
 
 from millpond.engine.errors import unsupported
+from millpond.engine.syntax import tags
 from millpond.engine.syntax.columns import (
     column_spec,
     column_type,
@@ -39,6 +40,8 @@ def alter_relation(cursor: Cursor, *, view: bool) -> Command | None:
     ref = table_ref(cursor)
     if view and cursor.sees("AS"):
         return None
+    if ref.path is None and (tagged := tags.relation_clause(cursor, ref.name)) is not None:
+        return tagged
     return AlterTable(table=ref, action=_view_action(cursor) if view else _table_action(cursor), view=view)
 
 

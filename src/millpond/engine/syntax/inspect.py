@@ -15,6 +15,7 @@ from millpond.engine.syntax.model import (
     ShowColumns,
     ShowCreateTable,
     ShowCurrentSchema,
+    ShowDropped,
     ShowPartitions,
     ShowTableProperties,
     TableRef,
@@ -103,6 +104,8 @@ def show(cursor: Cursor) -> Command | None:
 
 
 def _listing(cursor: Cursor, what: str) -> Command:
+    if what == "TABLES" and cursor.accept("DROPPED"):
+        return _dropped(cursor)
     if what == "TABLES" and (found := _across(cursor, what)) is not None:
         return found
     scope: Name = ()
@@ -115,6 +118,14 @@ def _listing(cursor: Cursor, what: str) -> Command:
     if what == "FUNCTIONS" and pattern is None and not cursor.at_end():
         pattern = cursor.name()[-1]
     return Show(what=what, scope=scope, pattern=pattern)
+
+
+def _dropped(cursor: Cursor) -> Command:
+    """The rest of `SHOW TABLES DROPPED [IN schema] [LIMIT n]`."""
+    scope: Name = ()
+    if cursor.accept_any("FROM", "IN"):
+        scope = cursor.name(at_most=2)
+    return ShowDropped(scope=scope, limit=cursor.integer() if cursor.accept("LIMIT") else None)
 
 
 def _across(cursor: Cursor, what: str) -> Command | None:

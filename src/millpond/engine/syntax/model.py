@@ -147,6 +147,27 @@ class AlterObject(Command):
     unset_properties: tuple[str, ...] | None = None
 
 
+# -- tags -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetTags(Command):
+    """Tags to set on an object, or on a column, whose name is the last part of `name`."""
+
+    kind: str
+    name: Name
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnsetTags(Command):
+    """Tags to remove; harmless where they are not."""
+
+    kind: str
+    name: Name
+    keys: tuple[str, ...]
+
+
 # -- grants -----------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +234,10 @@ class TruncateTable(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class UndropTable(Command):
-    name: Name
+    """UNDROP TABLE, by name or WITH ID: exactly one is set."""
+
+    name: Name = ()
+    table_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,6 +414,14 @@ class Show(Command):
     what: str
     scope: Name = ()
     pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowDropped(Command):
+    """SHOW TABLES DROPPED of a schema; empty means the session's current one."""
+
+    scope: Name = ()
+    limit: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,11 @@ def drop(cursor: Cursor) -> Command | None:
 
 
 def undrop(cursor: Cursor) -> Command:
+    """`UNDROP TABLE name | WITH ID 'id'`."""
     cursor.expect("UNDROP", "TABLE")
+    if cursor.sees("WITH", "ID"):
+        cursor.expect("WITH", "ID")
+        return UndropTable(table_id=cursor.string())
     return UndropTable(name=cursor.name())
 
 

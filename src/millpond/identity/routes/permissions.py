@@ -19,11 +19,12 @@ def permissions_router(service: PermissionService) -> APIRouter:
 
     @router.get(_OBJECT + "/permissionLevels")
     def levels(me: _Me, object_type: str, object_id: str) -> dict[str, Any]:
+        object_type, object_id = _named(object_type, object_id)
         return levels_json(service.levels(me, object_type, object_id))
 
     @router.get(_OBJECT)
     def get(me: _Me, object_type: str, object_id: str) -> dict[str, Any]:
-        return permissions_json(service.get(me, object_type, object_id))
+        return permissions_json(service.get(me, *_named(object_type, object_id)))
 
     @router.put(_OBJECT)
     def replace(me: _Me, object_type: str, object_id: str, body: PermissionsInput) -> dict[str, Any]:
@@ -37,6 +38,12 @@ def permissions_router(service: PermissionService) -> APIRouter:
         me: Principal, object_type: str, object_id: str, body: PermissionsInput, *, only: bool
     ) -> dict[str, Any]:
         wanted = [entry.change for entry in body.access_control_list]
-        return permissions_json(service.change(me, object_type, object_id, wanted, only=only))
+        return permissions_json(service.change(me, *_named(object_type, object_id), wanted, only=only))
 
     return router
+
+
+def _named(object_type: str, object_id: str) -> tuple[str, str]:
+    """Type and id, also where a client writes `sql/warehouses` and `sql/queries`."""
+    inner, slash, rest = object_id.partition("/")
+    return (inner, rest) if object_type == "sql" and slash else (object_type, object_id)

@@ -19,10 +19,14 @@ _DESCRIPTIONS = {
     Privilege.CAN_VIEW: "Can view",
     Privilege.CAN_READ: "Can read",
     Privilege.CAN_QUERY: "Can query",
+    Privilege.CAN_USE: "Can run statements",
+    Privilege.CAN_RUN: "Can view and run",
+    Privilege.CAN_MONITOR: "Can run statements and see those of others",
     Privilege.CAN_EDIT: "Can read and change what is in it",
     Privilege.CAN_MANAGE_STAGING_VERSIONS: "Can edit, and move versions between stages other than production",
     Privilege.CAN_MANAGE_PRODUCTION_VERSIONS: "Can edit, and move versions between all stages",
     Privilege.CAN_MANAGE: "Can do everything, change permissions and delete",
+    Privilege.IS_OWNER: "Owns it",
 }
 
 

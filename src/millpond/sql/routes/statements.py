@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import LINK_PARAMETER, current_principal
 from millpond.identity.service import IdentityService
-from millpond.kernel.clock import utc_now
+from millpond.kernel.clock import rfc3339, utc_now
 from millpond.sql.domain import Disposition, Format, Statement, StatementState
 from millpond.sql.formats import csv_bytes, json_bytes, text_rows
 from millpond.sql.statements import StatementService
@@ -29,7 +29,6 @@ from millpond.sql.wire import (
     chunk_path,
     manifest_json,
     status_json,
-    timestamp,
 )
 
 _API = "/api/2.0/sql/statements"
@@ -155,7 +154,7 @@ class _Answers:
         token = self._identity.mint(me, (expires - utc_now()).total_seconds(), paths=[path])
         base_url = (self._public_url or str(request.base_url)).rstrip("/")
         link = f"{base_url}{path}?format={statement.format.value}&{LINK_PARAMETER}={token}"
-        return {"external_links": [found | {"external_link": link, "expiration": timestamp(expires)}]}
+        return {"external_links": [found | {"external_link": link, "expiration": rfc3339(expires)}]}
 
     def _rows(self, me: Principal, statement: Statement, index: int) -> dict[str, Any]:
         if statement.format is Format.ARROW_STREAM:

@@ -1,12 +1,27 @@
 """Saved queries: read, added, changed, put into the trash."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Connection, Index, String, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Select,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from millpond.kernel.database import Json, UtcDateTime, metadata
+from millpond.kernel.database import Json, UtcDateTime, folded, metadata
 from millpond.sql.domain import QueryDraft, SavedQuery
 
 queries = Table(
@@ -40,14 +55,34 @@ def find(connection: Connection, query_id: str, *, lock: bool = False) -> SavedQ
     return _query(row) if row else None
 
 
-def list_page(connection: Connection, *, owner: str | None, after: str | None, limit: int) -> Sequence[SavedQuery]:
-    """Queries outside the trash in the order in which they were made; `owner` None for everybody's."""
-    query = select(queries).where(queries.c.trashed.is_(False)).order_by(queries.c.id).limit(limit)
-    if owner is not None:
-        query = query.where(queries.c.owner == owner)
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """Queries of these owners, and these."""
+
+    owners: frozenset[str]
+    ids: frozenset[str]
+
+
+def list_page(connection: Connection, reach: Reach | None, *, after: str | None, limit: int) -> Sequence[SavedQuery]:
+    """Queries outside the trash in the order in which they were made; `reach` None for everybody's."""
+    query = _within(reach).order_by(queries.c.id).limit(limit)
     if after is not None:
         query = query.where(queries.c.id > after)
     return [_query(row) for row in connection.execute(query)]
+
+
+def holding(connection: Connection, words: Sequence[str], reach: Reach | None, *, limit: int) -> Sequence[SavedQuery]:
+    """Queries outside the trash that hold all of the words, last changed first; `reach` None for everybody's."""
+    told = queries.c.name + " " + queries.c.description + " " + queries.c.text + " " + queries.c.owner
+    query = _within(reach).where(*(folded(told).contains(word, autoescape=True) for word in words))
+    return [_query(row) for row in connection.execute(query.order_by(queries.c.updated_at.desc()).limit(limit))]
+
+
+def _within(reach: Reach | None) -> Select[Any]:
+    query = select(queries).where(queries.c.trashed.is_(False))
+    if reach is None:
+        return query
+    return query.where(or_(queries.c.owner.in_(sorted(reach.owners)), queries.c.id.in_(sorted(reach.ids))))
 
 
 def add(connection: Connection, query: SavedQuery) -> None:
@@ -65,10 +100,10 @@ def rename_owner(connection: Connection, old: str, new: str) -> None:
     connection.execute(update(queries).where(queries.c.owner == old).values(owner=new))
 
 
-def purge(connection: Connection, before: datetime) -> int:
-    """Forget what was put into the trash before a time; how many."""
+def purge(connection: Connection, before: datetime) -> Sequence[str]:
+    """Forget what was put into the trash before a time; the ids."""
     old = delete(queries).where(queries.c.trashed.is_(True), queries.c.updated_at < before)
-    return connection.execute(old).rowcount
+    return connection.execute(old.returning(queries.c.id)).scalars().all()
 
 
 def _values(query: SavedQuery) -> dict[str, Any]:

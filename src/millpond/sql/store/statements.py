@@ -5,7 +5,21 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Index, String, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.sql.domain import (
@@ -59,23 +73,46 @@ def find(connection: Connection, statement_id: str) -> Statement | None:
 
 def add(connection: Connection, statement: Statement) -> None:
     """Add a statement that has just been sent."""
-    connection.execute(
-        insert(statements).values(
-            id=statement.id,
-            principal_id=statement.principal_id,
-            principal_name=statement.principal_name,
-            warehouse_id=statement.warehouse_id,
-            session_id=statement.session_id,
-            text=statement.text,
-            kind=statement.kind,
-            client=statement.client,
-            tags=dict(statement.tags),
-            disposition=statement.disposition.value,
-            format=statement.format.value,
-            state=statement.state.value,
-            submitted_at=statement.submitted_at,
-        )
-    )
+    connection.execute(insert(statements).values(**_sent(statement)))
+
+
+def _sent(statement: Statement) -> dict[str, Any]:
+    return {
+        "id": statement.id,
+        "principal_id": statement.principal_id,
+        "principal_name": statement.principal_name,
+        "warehouse_id": statement.warehouse_id,
+        "session_id": statement.session_id,
+        "text": statement.text,
+        "kind": statement.kind,
+        "client": statement.client,
+        "tags": dict(statement.tags),
+        "disposition": statement.disposition.value,
+        "format": statement.format.value,
+        "state": statement.state.value,
+        "submitted_at": statement.submitted_at,
+    }
+
+
+def _ended(statement: Statement) -> dict[str, Any]:
+    failure = statement.failure
+    return {
+        "state": statement.state.value,
+        "started_at": statement.started_at,
+        "ended_at": statement.ended_at,
+        "error_code": failure.code if failure else None,
+        "error_message": failure.message if failure else None,
+        "sql_state": failure.sql_state if failure else None,
+        "manifest": asdict(statement.manifest) if statement.manifest else None,
+    }
+
+
+def add_ended(connection: Connection, found: Sequence[Statement]) -> None:
+    """Add statements that ran elsewhere and have ended; those that are there stay as they are."""
+    insert_ = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    if found:
+        values = [_sent(statement) | _ended(statement) for statement in found]
+        connection.execute(insert_(statements).on_conflict_do_nothing(), values)
 
 
 def remove(connection: Connection, statement_id: str) -> None:
@@ -85,19 +122,10 @@ def remove(connection: Connection, statement_id: str) -> None:
 
 def end(connection: Connection, statement: Statement) -> None:
     """Write how a statement ended; nothing changes for one that has ended."""
-    failure = statement.failure
     connection.execute(
         update(statements)
         .where(statements.c.id == statement.id, statements.c.state.in_(_UNENDED))
-        .values(
-            state=statement.state.value,
-            started_at=statement.started_at,
-            ended_at=statement.ended_at,
-            error_code=failure.code if failure else None,
-            error_message=failure.message if failure else None,
-            sql_state=failure.sql_state if failure else None,
-            manifest=asdict(statement.manifest) if statement.manifest else None,
-        )
+        .values(**_ended(statement))
     )
 
 
@@ -152,6 +180,8 @@ def _conditions(wanted: HistoryFilter) -> list[ColumnElement[bool]]:
         (columns.principal_id, wanted.principal_ids),
     )
     found: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
+    if wanted.seen_by is not None:
+        found.append(or_(columns.principal_id == wanted.seen_by, columns.warehouse_id.in_(wanted.seen_in)))
     if wanted.submitted_from is not None:
         found.append(columns.submitted_at >= wanted.submitted_from)
     if wanted.submitted_until is not None:

@@ -58,6 +58,11 @@ def change(connection: Connection, warehouse_id: str, spec: WarehouseSpec) -> bo
     return bool(_naming(connection, changed, spec.name).rowcount)
 
 
+def set_creator(connection: Connection, warehouse_id: str, name: str) -> None:
+    """Give a warehouse to somebody."""
+    connection.execute(update(warehouses).where(warehouses.c.id == warehouse_id).values(creator=name))
+
+
 def set_state(connection: Connection, warehouse_id: str, state: WarehouseState) -> bool:
     """Start or stop a warehouse; False when it was so, or is gone."""
     changed = (

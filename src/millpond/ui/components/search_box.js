@@ -51,7 +51,7 @@ export default {
     <div class="mp-search" role="search" @focusout="left">
       <i class="mp-icon" aria-hidden="true">search</i>
       <input type="search" id="mp-search-input" v-model="text" role="combobox" aria-label="Search tables, models, experiments and endpoints"
-        placeholder="Search tables, models, experiments, endpoints" autocomplete="off" spellcheck="false"
+        placeholder="Search tables, columns, tags, models, endpoints" autocomplete="off" spellcheck="false"
         aria-controls="mp-search-list" :aria-expanded="shown ? 'true' : 'false'" aria-autocomplete="list"
         :aria-activedescendant="active >= 0 ? 'mp-search-' + active : null"
         @input="typed" @focus="open = true" @keydown.down.prevent="move(1)" @keydown.up.prevent="move(-1)"
@@ -61,10 +61,10 @@ export default {
         <ul id="mp-search-list" role="listbox" aria-label="Search results">
           <li v-for="(hit, i) in results" :key="i" :id="'mp-search-' + i" role="option" :aria-selected="i === active ? 'true' : 'false'">
             <a :href="hit.href" tabindex="-1"><i class="mp-icon" aria-hidden="true">{{ hit.symbol }}</i>
-              <span class="mp-search-name">{{ hit.name }}</span><span class="mp-note">{{ hit.kind }}</span></a>
+              <span class="mp-search-name">{{ hit.name }}</span><span v-if="hit.mark" :class="'mp-badge ' + hit.tone">{{ hit.mark }}</span><span class="mp-note">{{ hit.kind }}</span></a>
           </li>
         </ul>
-        <p v-if="!results.length" class="mp-note" role="status">Nothing that you may see is called like this.</p>
+        <p v-if="!results.length" class="mp-note" role="status">Nothing that you may see holds this.</p>
       </div>
     </div>`,
 };

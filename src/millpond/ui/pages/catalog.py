@@ -26,6 +26,7 @@ from millpond.ui.elements import (
     tabs,
 )
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
+from millpond.ui.tags import Tags, draw_tags, load_tags
 from millpond.ui.visit import Page, Visit
 
 _NEW_CATALOG = """spark.sql("CREATE CATALOG prod_catalog")
@@ -105,6 +106,7 @@ class _Catalog:
     tree: list[dict[str, object]]
     catalog: Catalog
     schemas: Listing[Schema]
+    tags: Tags
     permissions: Permissions | None
 
 
@@ -116,6 +118,7 @@ def _load_catalog(visit: Visit) -> _Catalog:
         tree=load_tree(visit.services, who, Path(catalog=catalog.name)),
         catalog=catalog,
         schemas=schemas,
+        tags=load_tags(visit, "catalog", catalog.securable),
         permissions=load_permissions(visit, "catalog", catalog.name),
     )
 
@@ -125,6 +128,7 @@ def _draw_catalog(visit: Visit, data: _Catalog) -> None:
     crumbs = [Crumb(label="Catalog", href=urls.CATALOG)]
     with beside_tree(visit, data.tree):
         page_header(catalog.name, symbol="database", crumbs=crumbs, kind="Catalog", subtitle=catalog.comment)
+        draw_tags(visit, data.tags)
         active = visit.query.get("tab", "schemas")
         tabs(
             [
@@ -216,6 +220,8 @@ class _Schema:
     schema: Schema
     kind: str
     lines: Listing[_Line]
+    tags: Tags | None
+    """None for the information schema, which has none."""
     permissions: Permissions | None
 
 
@@ -227,7 +233,8 @@ def _load_schema(visit: Visit) -> _Schema:
     lines = _lines(visit, schema.name, kind) if kind in _EMPTY else Listing[_Line](items=())
     permissions = load_permissions(visit, "schema", str(schema.name))
     tree = load_tree(visit.services, who, path)
-    return _Schema(tree=tree, schema=schema, kind=kind, lines=lines, permissions=permissions)
+    tags = None if schema.securable.public else load_tags(visit, "schema", schema.securable)
+    return _Schema(tree=tree, schema=schema, kind=kind, lines=lines, tags=tags, permissions=permissions)
 
 
 def _lines(visit: Visit, schema: SchemaName, kind: str) -> Listing[_Line]:
@@ -263,6 +270,8 @@ def _draw_schema(visit: Visit, data: _Schema) -> None:
     ]
     with beside_tree(visit, data.tree):
         page_header(schema.name.schema, symbol="schema", crumbs=crumbs, kind="Schema", subtitle=schema.comment)
+        if data.tags is not None:
+            draw_tags(visit, data.tags)
         items = [Tab(key=key, label=label, href=visit.link(tab=key, page=None)) for key, label, _ in _KINDS]
         details = Tab(key="details", label="Details", href=visit.link(tab="details", page=None))
         tabs([*items, details, permissions_tab(visit)], data.kind)

@@ -37,6 +37,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.model_files import Field, ModelCard, read_card
 from millpond.ui.permissions import Give, Permissions, draw_permissions, load_permissions, permissions_tab
+from millpond.ui.tags import Tags, draw_tags, load_tags
 from millpond.ui.tracking import RegisteredModel, Run, Version
 from millpond.ui.visit import Page, Visit
 
@@ -102,6 +103,8 @@ class _Data:
     card: ModelCard | None
     card_problem: str
     run: Run | None
+    tags: Tags | None
+    """Of a model in the catalog."""
     permissions: Permissions | None
 
 
@@ -119,8 +122,14 @@ def _load(visit: Visit) -> _Data:
             problem = error.message
     return _Data(
         model=model, versions=versions, chosen=chosen, card=found, card_problem=problem, run=_find_run(visit, chosen),
+        tags=_tags(visit, model.name) if is_three_level(model.name) else None,
         permissions=load_permissions(visit, "model" if is_three_level(model.name) else "registered-models", model.name),
     )  # fmt: skip
+
+
+def _tags(visit: Visit, name: str) -> Tags:
+    model = visit.services.catalog.get_model(visit.principal, ObjectName.of_full_name(name))
+    return load_tags(visit, "model", model.securable)
 
 
 def _chosen(visit: Visit, name: str, versions: Sequence[Version]) -> Version | None:
@@ -144,6 +153,8 @@ def _draw(visit: Visit, data: _Data) -> None:
     model = data.model
     crumbs = [Crumb(label="Models", href=urls.MODELS)]
     page_header(model.name, symbol="deployed_code", crumbs=crumbs)
+    if data.tags is not None:
+        draw_tags(visit, data.tags)
     versions = Tab(key="versions", label="Versions", href=visit.link(tab=None))
     tabs([versions, permissions_tab(visit)], visit.query.get("tab", "versions"), label="Model")
     if data.permissions is not None:

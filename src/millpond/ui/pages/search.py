@@ -1,27 +1,121 @@
-"""What is found for a text."""
+"""What is found for a text, and filters to narrow it."""
 
-from millpond.ui.elements import Cell, DataTable, Rows, TableColumn, empty_state, page_header
-from millpond.ui.search import Hit, search
+from millpond.catalog.search import Wanted
+from millpond.kernel.clock import epoch_ms
+from millpond.kernel.paging import Page as Listing
+from millpond.ui.elements import (
+    Cell,
+    DataTable,
+    Rows,
+    SelectField,
+    TableColumn,
+    button_link,
+    el,
+    empty_state,
+    page_header,
+    pager,
+)
+from millpond.ui.forms import labelled, submit
+from millpond.ui.search import Hit, hit_of
+from millpond.ui.tags import mark_badges, tag_badges
 from millpond.ui.visit import Page, Visit
 
+_PAGE = 50
+_MARKS = (("", "Any"), ("certified", "Certified"), ("deprecated", "Deprecated"))
+_COMMENT_SHOWN = 240
 
-def _load(visit: Visit) -> tuple[Hit, ...]:
-    return search(visit.services, visit.principal, visit.query.get("q", "")[:200], limit=100)
+
+def _load(visit: Visit) -> Listing[Hit]:
+    query = visit.query
+    wanted = Wanted(
+        text=query.get("q", "")[:400],
+        kinds=frozenset(filter(None, [query.get("type", "")])),
+        tag=query.get("tag", "").strip(),
+        owner=query.get("owner", "").strip(),
+        certification=query.get("certified", ""),
+    )
+    found = visit.services.discovery.search(visit.principal, wanted, limit=_PAGE, page_token=query.get("page"))
+    return found.map(hit_of)
 
 
-def _draw(visit: Visit, hits: tuple[Hit, ...]) -> None:
+def _draw(visit: Visit, hits: Listing[Hit]) -> None:
     text = visit.query.get("q", "")
     page_header(f"Results for “{text}”" if text else "Search", symbol="search")
-    if not hits:
-        empty_state(
-            "Nothing found" if text else "Type a name above",
-            "Search finds tables, volumes, functions, models, experiments and endpoints by their names.",
-            symbol="search_off" if text else "search",
-        )
-        return
-    rows: Rows = [[Cell(text=hit.name, href=hit.href, symbol=hit.symbol), hit.kind.capitalize()] for hit in hits]
-    columns = (TableColumn(label="Name", grow=True), TableColumn(label="Kind"))
-    DataTable(label="Results", columns=columns, rows=rows)
+    with el("div", cls="mp-stack"):
+        _draw_filters(visit)
+        if hits.items:
+            _draw_hits(visit, hits)
+        elif any(visit.query.values()):
+            empty_state(
+                "Nothing found",
+                "Each word must stand in the name, the comment, a tag, a column or the owner of what you may see.",
+                symbol="search_off",
+            )
+        else:
+            empty_state(
+                "Type something above",
+                "Search finds tables by name, column or tag, and volumes, functions, models, experiments, endpoints.",
+                symbol="search",
+            )
+
+
+def _draw_filters(visit: Visit) -> None:
+    query = visit.query
+    kinds = [("", "Everything"), *((kind, kind.capitalize()) for kind in visit.services.discovery.kinds)]
+    with el("form", cls="mp-row mp-form mp-filters", method="get", role="search", aria_label="Narrow the search"):
+        with labelled("Words"):
+            _field("q", "Words", query.get("q", ""))
+        with labelled("Type"):
+            SelectField(label="Type", choices=kinds, value=query.get("type", ""), name="type")
+        with labelled("Tag"):
+            _field("tag", "Tag", query.get("tag", ""), "key or key=value")
+        with labelled("Owner"):
+            _field("owner", "Owner", query.get("owner", ""))
+        with labelled("Mark"):
+            SelectField(label="Mark", choices=_MARKS, value=query.get("certified", ""), name="certified")
+        submit("Search")
+        if any(query.values()):
+            button_link("Clear", "/search")
+
+
+def _field(name: str, label: str, value: str, placeholder: str = "") -> None:
+    el("input", cls="mp-input", type="text", name=name, value=value, aria_label=label, placeholder=placeholder,
+       autocomplete="off", spellcheck="false")  # fmt: skip
+
+
+def _draw_hits(visit: Visit, hits: Listing[Hit]) -> None:
+    columns = (
+        TableColumn(label="Name", grow=True),
+        TableColumn(label="Kind"),
+        TableColumn(label="Tags", optional=True),
+        TableColumn(label="Owner", short=True, optional=True),
+        TableColumn(label="Changed", optional=True),
+    )
+    rows: Rows = [_row(hit) for hit in hits.items]
+    with el("div"):
+        DataTable(label="Results", columns=columns, rows=rows)
+        token = hits.next_page_token
+        pager(next_href=token and visit.link(page=token), first_href=visit.query.get("page") and visit.link(page=None))
+
+
+def _row(hit: Hit) -> list[Cell | str]:
+    found = hit.found
+    told = [" ".join(found.comment.split())[:_COMMENT_SHOWN]]
+    if found.columns:
+        told.append(f"Columns: {', '.join(found.columns)}")
+    return [
+        Cell(
+            text=hit.name,
+            href=hit.href,
+            symbol=hit.symbol,
+            note="\n".join(filter(None, told)),
+            badges=mark_badges(found.certification),
+        ),
+        hit.kind.capitalize(),
+        Cell(badges=tag_badges(found.tags)),
+        found.owner,
+        Cell(time_ms=epoch_ms(found.updated_at)) if found.updated_at else "",
+    ]
 
 
 PAGES = (Page(path="/search", section="search", load=_load, draw=_draw, title=lambda _visit, _hits: "Search"),)

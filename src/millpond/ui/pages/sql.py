@@ -8,6 +8,7 @@ from typing import Any
 
 from nicegui import ui
 
+from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.paging import Page as ListPage
@@ -122,6 +123,7 @@ def _draw(visit: Visit, data: _Data) -> None:
         Tab(key="editor", label="Editor", href=urls.SQL),
         Tab(key="queries", label="Saved queries", href=f"{urls.SQL}?tab=queries"),
         Tab(key="history", label="History", href=f"{urls.SQL}?tab=history"),
+        Tab(key="warehouses", label="Warehouses", href=urls.WAREHOUSES),
     ]
     tabs(items, active, label="SQL")
     if data.queries is not None:
@@ -187,6 +189,8 @@ class _Editor:
                 self._name = TextField(label="Name of the query", value=name, placeholder="Name, to save it under")
                 self._name.element.classes("mp-sql-name")
                 button("Save", self.save, symbol="save")
+                if data.saved is not None:
+                    button_link("Permissions", urls.query_page_url(data.saved.id) + "?tab=permissions", symbol="group")
 
     def _moved(self) -> None:
         catalog, _, schema = self._schema.value.partition(".")
@@ -437,7 +441,7 @@ def _draw_history(visit: Visit, page: ListPage[Statement]) -> None:
         return
     rows: Rows = [
         [
-            Cell(text=statement.text.strip()[:200], href=urls.statement_url(statement.id)),
+            Cell(text=statement.text.strip()[:200], href=_statement_href(visit, statement)),
             Cell(badges=(_STATES[statement.state],)),
             Cell(text=_summary(statement)),
             statement.principal_name,
@@ -454,6 +458,12 @@ def _draw_history(visit: Visit, page: ListPage[Statement]) -> None:
     )
     DataTable(label="History", columns=columns, rows=rows)
     _draw_pager(visit, page.next_page_token)
+
+
+def _statement_href(visit: Visit, statement: Statement) -> str | None:
+    """The statement in the editor; none for who only sees that somebody else ran it."""
+    may_open = allows(visit.principal, Act.SEE, statement.securable(visit.principal))
+    return urls.statement_url(statement.id) if may_open else None
 
 
 def _draw_pager(visit: Visit, token: str | None) -> None:

@@ -35,6 +35,7 @@ from millpond.ui.formats import size_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
+from millpond.ui.tags import Tags, draw_tags, load_tags, tag_badges
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
 SAMPLE_ROWS = 200
@@ -47,6 +48,9 @@ class _Data:
     tree: list[dict[str, object]]
     table: Table
     may_manage: bool
+    tags: Tags | None
+    """None for the information schema, which has none."""
+    column_tags: Mapping[str, Mapping[str, str]]
     permissions: Permissions | None
 
 
@@ -59,8 +63,14 @@ def _load(visit: Visit) -> _Data:
         tree=load_tree(visit.services, visit.principal, path),
         table=table,
         may_manage=may_manage,
+        tags=None if table.securable.public else _tags(visit, table),
+        column_tags=visit.services.catalog.tags_of(table).columns,
         permissions=load_permissions(visit, "table", str(table.name)),
     )
+
+
+def _tags(visit: Visit, table: Table) -> Tags:
+    return load_tags(visit, "table", table.securable, columns=tuple(column.name for column in table.columns))
 
 
 def _draw(visit: Visit, data: _Data) -> None:
@@ -75,6 +85,8 @@ def _draw(visit: Visit, data: _Data) -> None:
         kind = "View" if view else f"{table.table_type.value.capitalize()} · {table.data_source_format.capitalize()}"
         symbol = "table_view" if view else "table"
         page_header(table.name.name, symbol=symbol, crumbs=crumbs, kind=kind, subtitle=table.comment)
+        if data.tags is not None:
+            draw_tags(visit, data.tags)
         keys = [("schema", "Schema"), ("sample", "Sample data"), ("history", "History"), ("details", "Details")]
         active = visit.query.get("tab", "schema")
         items = [
@@ -118,6 +130,7 @@ def _draw_columns(visit: Visit, data: _Data) -> None:
                     *((("primary key", "accent"),) if column.name in keys else ()),
                     *((("partition", "info"),) if column.partition_index is not None else ()),
                     *((("not null", "plain"),) if not column.nullable else ()),
+                    *((text, "warn") for text, _ in tag_badges(data.column_tags.get(column.name.lower(), {}))),
                 ),
             ),
             Cell(text=column.type_text, code=True),

@@ -31,6 +31,7 @@ from millpond.ui.elements import (
 from millpond.ui.formats import size_text
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
+from millpond.ui.tags import Tags, draw_tags, load_tags
 from millpond.ui.visit import Page, Visit
 
 
@@ -51,6 +52,7 @@ class _Volume:
     entries: Listing
     may_write: bool
     may_manage: bool
+    tags: Tags
     permissions: Permissions | None
 
 
@@ -69,6 +71,7 @@ def _load_volume(visit: Visit) -> _Volume:
         entries=entries,
         may_write=allows(who, Act.WRITE, volume.securable),
         may_manage=allows(who, Act.MANAGE, volume.securable),
+        tags=load_tags(visit, "volume", volume.securable),
         permissions=load_permissions(visit, "volume", str(volume.name)),
     )
 
@@ -79,6 +82,7 @@ def _draw_volume(visit: Visit, data: _Volume) -> None:
         page_header(
             volume.name.name, symbol="folder", crumbs=_crumbs(volume.name), kind="Volume", subtitle=volume.comment
         )
+        draw_tags(visit, data.tags)
         active = visit.query.get("tab", "files")
         tabs(
             [
@@ -166,6 +170,7 @@ def _draw_volume_details(data: _Volume) -> None:
 class _Function:
     tree: list[dict[str, object]]
     function: Function
+    tags: Tags
     permissions: Permissions | None
 
 
@@ -175,7 +180,8 @@ def _load_function(visit: Visit) -> _Function:
     where = Path(catalog=name.catalog, schema=name.schema, kind="function", name=name.name)
     permissions = load_permissions(visit, "function", str(name))
     tree = load_tree(visit.services, visit.principal, where)
-    return _Function(tree=tree, function=function, permissions=permissions)
+    tags = load_tags(visit, "function", function.securable)
+    return _Function(tree=tree, function=function, tags=tags, permissions=permissions)
 
 
 def _draw_function(visit: Visit, data: _Function) -> None:
@@ -188,6 +194,7 @@ def _draw_function(visit: Visit, data: _Function) -> None:
             kind="Function",
             subtitle=function.comment,
         )
+        draw_tags(visit, data.tags)
         definition = Tab(key="definition", label="Definition", href=visit.link(tab=None))
         tabs([definition, permissions_tab(visit)], visit.query.get("tab", "definition"), label="Function")
         if data.permissions is None:
