@@ -234,9 +234,36 @@ SERVING: Sequence[Case] = (
     _case(f"GET {_ONE}/served-models/{{served_model}}/build-logs", "xhffyy", name="$endpoint", served_model="m"),
     _case(f"GET {_ONE}/metrics", "xhyyyy", name="$endpoint"),
     _case(f"GET {_ONE}/openapi", "xhyyyy", name="$endpoint"),
-    _case("POST /serving-endpoints/{name}/invocations", "xhfsss", name="$endpoint", body={"inputs": [[1]]}),
-    _case("POST /serving-endpoints/{name}/served-models/{served_model}/invocations", "xhfsss", name="$endpoint",
+    _case("POST /serving-endpoints/{name}/invocations", "xhfbbb", name="$endpoint", body={"inputs": [[1]]}),
+    _case("POST /serving-endpoints/{name}/served-models/{served_model}/invocations", "xhfbbb", name="$endpoint",
           served_model="m", body={"inputs": [[1]]}),
+)  # fmt: skip
+
+
+_TAGS = f"{_UC}/entity-tag-assignments"
+_TABLE_TAGS = f"{_TAGS}/{{entity_type}}/{{entity_name:path}}/tags"
+_POLICIES = "/api/2.1/tag-policies"
+_ROLES = "/api/2.0/preview/accounts/access-control"
+
+TAGS: Sequence[Case] = (
+    _case(f"POST {_TAGS}", "xhfyyy", body={"entity_type": "tables", "entity_name": "$table", "tag_key": "$new", "tag_value": "v"}),
+    _case(f"GET {_TABLE_TAGS}", "xhyyyy", entity_type="tables", entity_name="$table"),
+    _case(f"GET {_TABLE_TAGS}/{{tag_key:path}}", "xhyyyy", entity_type="tables", entity_name="$table", tag_key="$own", own="tag"),
+    _case(f"PATCH {_TABLE_TAGS}/{{tag_key:path}}", "xhfyyy", entity_type="tables", entity_name="$table", tag_key="$own", own="tag",
+          q="update_mask=tag_value", body={"entity_type": "tables", "entity_name": "$table", "tag_key": "$own", "tag_value": "w"}),
+    _case(f"DELETE {_TABLE_TAGS}/{{tag_key:path}}", "xhfyyy", entity_type="tables", entity_name="$table", tag_key="$own", own="tag"),
+    _case(f"GET {_POLICIES}", "xyyyyy"),
+    _case(f"POST {_POLICIES}", "xffffy", body={"tag_key": "$new", "values": [{"name": "a"}]}),
+    _case(f"GET {_POLICIES}/{{tag_key:path}}", "xyyyyy", tag_key="$own", own="tag policy"),
+    _case(f"PATCH {_POLICIES}/{{tag_key:path}}", "xffffy", tag_key="$own", own="tag policy", q="update_mask=description",
+          body={"tag_key": "$own", "description": "d"}),
+    _case(f"DELETE {_POLICIES}/{{tag_key:path}}", "xffffy", tag_key="$own", own="tag policy"),
+    _case(f"GET {_ROLES}/assignable-roles", "xyyyyy", q="resource=accounts/1/tagPolicies/$own", own="tag policy id"),
+    _case(f"GET {_ROLES}/rule-sets", "xyyyyy", q="name=accounts/1/tagPolicies/$own/ruleSets/default&etag=", own="tag policy id"),
+    _case(f"PUT {_ROLES}/rule-sets", "xffffy", own="tag policy id", body={
+        "name": "accounts/1/tagPolicies/$own/ruleSets/default", "rule_set": {
+            "name": "accounts/1/tagPolicies/$own/ruleSets/default", "etag": "", "grant_rules": []}}),
+    _case("GET /api/millpond/search", "xyyyyy", q="q=$cat"),
 )  # fmt: skip
 
 
@@ -245,7 +272,8 @@ _LEVELS = "/api/2.0/permissions/{object_type}/{object_id:path}"
 GOVERNANCE: Sequence[Case] = (
     *(
         case
-        for kind, key in (("experiments", "$experiment"), ("serving-endpoints", "$endpoint_id"))
+        for kind, key in (("experiments", "$experiment"), ("serving-endpoints", "$endpoint_id"),
+                          ("warehouses", "$warehouse"), ("queries", "$query"))
         for case in (
             _case(f"GET {_LEVELS}/permissionLevels", "xhyyyy", object_type=kind, object_id=key),
             _case(f"GET {_LEVELS}", "xhyyyy", object_type=kind, object_id=key),
@@ -287,9 +315,9 @@ _Q = "/api/2.0/sql/queries"
 SQL: Sequence[Case] = (
     _case(f"POST {_W}", "xyyyyy", body={"name": "$new", "cluster_size": "Small"}),
     _case(f"GET {_W}", "xyyyyy"),
-    _case(f"GET {_W}/{{warehouse_id}}", "xhhhhy", warehouse_id="$warehouse"),
+    _case(f"GET {_W}/{{warehouse_id}}", "xhyyyy", warehouse_id="$warehouse"),
     _case(f"POST {_W}/{{warehouse_id}}/edit", "xhhhhy", warehouse_id="$own", own="warehouse", body={"name": "$new"}),
-    _case(f"POST {_W}/{{warehouse_id}}/start", "xhhhhy", warehouse_id="$warehouse"),
+    _case(f"POST {_W}/{{warehouse_id}}/start", "xhyyyy", warehouse_id="$warehouse"),
     _case(f"POST {_W}/{{warehouse_id}}/stop", "xhhhhy", warehouse_id="$own", own="warehouse"),
     _case(f"DELETE {_W}/{{warehouse_id}}", "xhhhhy", warehouse_id="$own", own="warehouse"),
     _case("GET /api/2.0/sql/config/warehouses", "xyyyyy"),
@@ -306,8 +334,8 @@ SQL: Sequence[Case] = (
     _case("DELETE /api/2.0/sql/sessions/{session_id}", "xhhhyh", session_id="$own", q="warehouse_id=starter", own="session"),
     _case(f"POST {_Q}", "xyyyyy", body={"query": {"display_name": "$new", "query_text": "SELECT 1"}}),
     _case(f"GET {_Q}", "xyyyyy"),
-    _case(f"GET {_Q}/{{query_id}}", "xhhhyy", query_id="$query"),
-    _case(f"PATCH {_Q}/{{query_id}}", "xhhhyy", query_id="$query", body={
+    _case(f"GET {_Q}/{{query_id}}", "xhyyyy", query_id="$query"),
+    _case(f"PATCH {_Q}/{{query_id}}", "xhfyyy", query_id="$query", body={
         "query": {"description": "d"}, "update_mask": "description"}),
     _case(f"DELETE {_Q}/{{query_id}}", "xhhhyy", query_id="$own", own="query"),
     _case("GET /api/2.0/sql/history/queries", "xyyyyy"),
@@ -319,10 +347,11 @@ ALIASES = {
     "/api/2.0/accounts/{account_id}/scim/v2": _SCIM,
     "/api/2.0/accounts/{account_id}/servicePrincipals": "/api/2.0/accounts/servicePrincipals",
     "/api/2.0/unity-catalog/temporary": f"{_UC}/temporary",
+    "/api/2.0/preview/accounts/{account_id}/access-control": _ROLES,
 }
 """Beginnings of addresses that lead to the same handlers as others, which alone are tried."""
 
-CASES = (*OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *SERVING, *GOVERNANCE, *SECRETS, *SQL)
+CASES = (*OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *SERVING, *TAGS, *GOVERNANCE, *SECRETS, *SQL)
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room
 answers is refused."""

@@ -55,7 +55,7 @@ def _asked(world: World, case: Case, role: str) -> httpx.Response:
 def _letter(answer: httpx.Response) -> str:
     if answer.is_success:
         return "y"
-    return _LETTERS.get(answer.status_code) or ("b" if answer.is_client_error else "s")
+    return _LETTERS.get(answer.status_code) or ("b" if answer.is_client_error or answer.status_code == 503 else "s")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

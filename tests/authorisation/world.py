@@ -102,6 +102,8 @@ def make(world: World, kind: str, name: str) -> str:
         return name
     if kind in _COLUMNS:
         sql(world, "owner", f"CREATE TABLE {cat}.s.{name} ({_COLUMNS[kind]})")
+        if kind == "tagged":
+            sql(world, "owner", f"SET TAG ON TABLE {cat}.s.{name} k = v")
     elif kind == "function":
         world.done("owner", "POST", f"{_UNITY}/functions", {"function_info": {**home, **FUNCTION}})
     elif kind == "version":
@@ -132,7 +134,7 @@ def make(world: World, kind: str, name: str) -> str:
     return f"{cat}.s.{name}"
 
 
-_COLUMNS = {"table": "a INT", "wide": "a INT, b INT"}
+_COLUMNS = {"table": "a INT", "tagged": "a INT", "wide": "a INT, b INT"}
 _UNITY = "/api/2.1/unity-catalog"
 _SCIM = "/api/2.0/preview/scim/v2"
 _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -150,6 +152,13 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "Users": (f"admin POST {_SCIM}/Users", {"userName": "$name@matrix.org"}, "id"),
     "ServicePrincipals": (f"admin POST {_SCIM}/ServicePrincipals", {"displayName": "$name"}, "id"),
     "Groups": (f"admin POST {_SCIM}/Groups", {"displayName": "$name"}, "id"),
+    "tag": (
+        f"owner POST {_UNITY}/entity-tag-assignments",
+        {"entity_type": "tables", "entity_name": "$table", "tag_key": "$name", "tag_value": "v"},
+        None,
+    ),
+    "tag policy": ("admin POST /api/2.1/tag-policies", {"tag_key": "$name", "values": [{"name": "a"}]}, None),
+    "tag policy id": ("admin POST /api/2.1/tag-policies", {"tag_key": "$name", "values": [{"name": "a"}]}, "id"),
     "scope": ("owner POST /api/2.0/secrets/scopes/create", {"scope": "$name"}, None),
     "secret": ("owner POST /api/2.0/secrets/put", {"scope": "$scope", "key": "$name", "string_value": "v"}, None),
     "warehouse": ("admin POST /api/2.0/sql/warehouses", {"name": "$name", "cluster_size": "Small"}, "id"),
@@ -222,6 +231,14 @@ def _workspace(world: World) -> None:
     world.names["warehouse"] = make(world, "warehouse", f"w-{tail}")
     world.names["statement"] = sql(world, "owner", f"SELECT * FROM {world.names['table']}")
     world.names["query"] = make(world, "query", f"q-{tail}")
+    for kind, key, reads, writes, owns in (
+        ("warehouses", "warehouse", "CAN_USE", "CAN_MONITOR", "CAN_MANAGE"),
+        ("queries", "query", "CAN_VIEW", "CAN_EDIT", "CAN_MANAGE"),
+    ):
+        pairs = (("reader", reads), ("writer", writes), ("owner", owns))
+        levels = [{"user_name": world.names[role], "permission_level": level} for role, level in pairs]
+        path = f"/api/2.0/permissions/{kind}/{world.names[key]}"
+        world.done("admin", "PATCH", path, {"access_control_list": levels})
 
 
 def _endpoint(world: World) -> None:
