@@ -14,6 +14,7 @@ from millpond.catalog.domain import (
     SYSTEM_OWNER,
     Catalog,
     Column,
+    Guards,
     ObjectName,
     Schema,
     SchemaName,
@@ -61,6 +62,14 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
     "referential_constraints": (
         "constraint_catalog", "constraint_schema", "constraint_name", "unique_constraint_catalog",
         "unique_constraint_schema", "unique_constraint_table",
+    ),
+    "row_filters": (
+        "catalog_name", "schema_name", "table_name", "filter_catalog", "filter_schema", "filter_name",
+        "filter_col_usage",
+    ),
+    "column_masks": (
+        "catalog_name", "schema_name", "table_name", "column_name", "mask_catalog", "mask_schema", "mask_name",
+        "mask_col_usage",
     ),
 }  # fmt: skip
 """Columns by relation: a name, and the type where it is not string."""
@@ -153,6 +162,10 @@ class _Seen:
         listing = getattr(self._service, f"list_{kind}")
         for schema in self.schemas():
             yield from self._every(lambda name=schema.name, **page: listing(self.principal, name, **page))
+
+    def guards_of(self, table: Table) -> Guards:
+        found: Guards = self._service.guards_of(table)
+        return found
 
     def may_manage(self, item: Any) -> bool:
         return allows(self.principal, Act.MANAGE, item.securable)
@@ -263,6 +276,26 @@ def _referential_constraints(seen: _Seen) -> Iterator[Row]:
             yield *name, *_padded(key.parent_table.split("."))
 
 
+def _guarded(seen: _Seen) -> Iterator[tuple[Table, Guards]]:
+    """Tables with a row filter or masks that the principal may read: BROWSE alone does not show these."""
+    for table in seen.inside("tables"):
+        if table.guards and allows(seen.principal, Act.READ, table.securable):
+            yield table, seen.guards_of(table)
+
+
+def _row_filters(seen: _Seen) -> Iterator[Row]:
+    for table, guards in _guarded(seen):
+        if guards.row_filter is not None:
+            used = ", ".join(guards.row_filter.columns)
+            yield *_parts(table.name), *_parts(guards.row_filter.function.name), used
+
+
+def _column_masks(seen: _Seen) -> Iterator[Row]:
+    for table, guards in _guarded(seen):
+        for column, mask in guards.masks.items():
+            yield *_parts(table.name), column, *_parts(mask.function.name), ", ".join(mask.columns) or None
+
+
 def _padded(parts: Sequence[str]) -> Row:
     return tuple([None] * (3 - len(parts)) + list(parts[:3]))
 
@@ -278,4 +311,6 @@ _ROWS: Mapping[str, Callable[[_Seen], Iterator[Row]]] = {
     "table_constraints": _table_constraints,
     "key_column_usage": _key_column_usage,
     "referential_constraints": _referential_constraints,
+    "row_filters": _row_filters,
+    "column_masks": _column_masks,
 }

@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from millpond.catalog.domain import Function, ObjectName, SchemaName
 from millpond.catalog.names import check_text
-from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.base import clean_comment, clean_properties, new_values, races, touched
+from millpond.catalog.service.usage import refuse_in_use
 from millpond.catalog.service.volumes import Volumes
 from millpond.catalog.store import objects
 from millpond.catalog.store.rows import function_of
@@ -44,6 +45,30 @@ class Functions(Volumes):
             acts.changed(connection, principal.name, "create", "function", str(name))
             return self._function(connection, name)
 
+    def replace_function(
+        self, principal: Principal, name: ObjectName, *, definition: Mapping[str, Any], comment: str | None = None
+    ) -> Function:
+        """The function with another definition. Raises NotFound, InvalidArgument, PermissionDenied.
+
+        Raises FailedPrecondition for other parameters or another result while row filters and masks are made of it.
+        """
+        _check_definition(definition)
+        values = {"definition": dict(definition), "comment": clean_comment(comment)}
+        with self.database.write() as connection:
+            function = self._function(connection, name, lock=True)
+            require(principal, Act.MANAGE, function.securable)
+            if _signature(function.definition) != _signature(definition):
+                refuse_in_use(connection, {function.id}, "given another signature")
+            objects.update_row(connection, functions, function.id, touched(principal, values))
+            acts.changed(connection, principal.name, "replace", "function", str(name))
+            return self._function(connection, name)
+
+    def look_up_function(self, name: ObjectName) -> Function | None:
+        """The function with a name, for who then asks for rights on it; None when there is none."""
+        with self.database.read() as connection:
+            row = objects.find_row(connection, functions, name)
+        return None if row is None else function_of(row)
+
     def get_function(self, principal: Principal, name: ObjectName) -> Function:
         """The function with a name. Raises NotFound."""
         with self.database.read() as connection:
@@ -75,10 +100,11 @@ class Functions(Volumes):
             return self._function(connection, name)
 
     def drop_function(self, principal: Principal, name: ObjectName) -> None:
-        """Remove a function. Raises NotFound, PermissionDenied."""
+        """Remove a function. Raises NotFound, PermissionDenied, FailedPrecondition for one that is in use."""
         with self.database.write() as connection:
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
+            refuse_in_use(connection, {function.id}, "dropped")
             self._delete(connection, functions, function.id)
             acts.changed(connection, principal.name, "drop", "function", str(name))
 
@@ -87,6 +113,11 @@ class Functions(Volumes):
         if row is None:
             raise NotFound(f"Function '{name}' does not exist.")
         return function_of(row)
+
+
+def _signature(definition: Mapping[str, Any]) -> tuple[Any, ...]:
+    given = (definition.get("input_params") or {}).get("parameters") or []
+    return definition.get("full_data_type"), [item.get("type_text") for item in given]
 
 
 def _check_definition(value: Any) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from millpond.catalog import locations
 from millpond.catalog.domain import SYSTEM_CATALOG, SYSTEM_OWNER, Column, ObjectName, SchemaName, Table, TableType
 from millpond.catalog.service.base import new_values
-from millpond.catalog.service.functions import Functions
+from millpond.catalog.service.guarding import Guarding
 from millpond.catalog.store import containers, objects
 from millpond.catalog.store.rows import columns_json, table_of
 from millpond.catalog.store.schema import tables
@@ -17,7 +17,7 @@ from millpond.identity.domain import SYSTEM
 from millpond.kernel.clock import utc_now
 
 
-class SystemTables(Functions):
+class SystemTables(Guarding):
     """Making system tables known."""
 
     def keep_system_table(self, name: ObjectName, columns: Sequence[Column], comment: str) -> Table:

@@ -9,8 +9,10 @@ from sqlalchemy import Connection
 from millpond.catalog import locations
 from millpond.catalog.domain import (
     INFORMATION_SCHEMA,
+    NO_GUARDS,
     SYSTEM_CATALOG,
     Column,
+    GuardRefs,
     ObjectName,
     SchemaName,
     StagedTable,
@@ -23,7 +25,7 @@ from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.paths import Paths
 from millpond.catalog.store import housekeeping, objects
-from millpond.catalog.store.rows import columns_json, constraints_json, table_of
+from millpond.catalog.store.rows import columns_json, constraints_json, guards_json, table_of
 from millpond.catalog.store.schema import tables
 from millpond.identity import acts, grants
 from millpond.identity.access import Act, require
@@ -67,6 +69,12 @@ class Tables(Paths):
             return self.get_table(principal, name)
         except NotFound:
             return None
+
+    def look_up_table(self, name: ObjectName) -> Table | None:
+        """The table with a name, for who then asks for rights on it; None when there is none."""
+        with self.database.read() as connection:
+            row = objects.find_row(connection, tables, name)
+        return None if row is None else table_of(row)
 
     def list_tables(
         self,
@@ -116,6 +124,7 @@ class Tables(Paths):
         comment: str | None = None,
         properties: Mapping[str, str] | None = None,
         view_definition: str | None = None,
+        guards: GuardRefs = NO_GUARDS,
     ) -> Table:
         """Make a staged table visible, all at once.
 
@@ -132,6 +141,7 @@ class Tables(Paths):
             "properties": clean_properties(properties),
             "view_definition": None if view_definition is None else check_text(view_definition, "The view"),
             "constraints": [],
+            "guards": guards_json(guards),
         }
         taken, gone = f"Table '{staged.name}' already exists.", f"Schema '{staged.name.schema_name}' does not exist."
         with races(taken, gone), self.database.write() as connection:
@@ -230,7 +240,7 @@ class Tables(Paths):
         with races(taken, gone), self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
-            _refuse_system(table)
+            refuse_system(table)
             schema_id = table.schema_id
             if new_name.schema_name != name.schema_name:
                 schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_TABLE).id
@@ -249,7 +259,7 @@ class Tables(Paths):
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
-            _refuse_system(table)
+            refuse_system(table)
             self._delete(connection, tables, table.id)
             if table.table_type is TableType.MANAGED:
                 self._purge_later(connection, table.storage_location, f"table {name}")
@@ -293,7 +303,7 @@ class Tables(Paths):
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, act, table.securable)
-            _refuse_system(table)
+            refuse_system(table)
             values = change(table)
             objects.update_row(connection, tables, table.id, touched(principal, values))
             self._updated(connection, principal, "table", name, values)
@@ -316,7 +326,8 @@ class Tables(Paths):
             raise AlreadyExists(f"Table '{name}' already exists.")
 
 
-def _refuse_system(table: Table) -> None:
+def refuse_system(table: Table) -> None:
+    """Raises InvalidArgument for a table of the catalog `system`."""
     if table.name.catalog == SYSTEM_CATALOG:
         raise InvalidArgument(f"Table '{table.name}' is kept by the server and cannot be changed.")
 

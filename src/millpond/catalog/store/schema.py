@@ -55,6 +55,7 @@ tables = Table(
     Column("properties", Json, nullable=False),
     Column("view_definition", Text),
     Column("constraints", Json, nullable=False),
+    Column("guards", Json),  # row filter and masks; null for nearly all tables
     UniqueConstraint("schema_id", "name"),
 )
 
