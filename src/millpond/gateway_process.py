@@ -69,7 +69,11 @@ async def _serve(settings: Settings) -> None:
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
     gateway = await serve(
-        gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate, system_tables=[audit]
+        gateway_options(settings, api),
+        catalog=catalog,
+        authenticate=identity.authenticate,
+        find_owner=identity.find_owner,
+        system_tables=[audit],
     )
     report_ready({"port": gateway.port})
     await stop.wait()

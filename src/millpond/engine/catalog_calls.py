@@ -8,9 +8,8 @@ from typing import Any
 
 from millpond.catalog.domain import INFORMATION_SCHEMA, Schema, SchemaName, Table, TableType
 from millpond.catalog.names import split_name
-from millpond.catalog.service import CatalogService
 from millpond.engine import wire
-from millpond.engine.binding import Binder, KeptTables
+from millpond.engine.binding import Binder
 from millpond.engine.commanding import Commands
 from millpond.engine.errors import AnalysisError, catalog_not_found, schema_not_found, unsupported
 from millpond.engine.needs import Needs
@@ -30,6 +29,7 @@ from millpond.engine.syntax.model import (
 )
 from millpond.engine.upstream import Upstream
 from millpond.engine.views import Views
+from millpond.engine.world import World
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.paging import Page
 
@@ -46,14 +46,12 @@ _NOTHING_TO_DO = frozenset({
 class CatalogCalls:
     """Answers the calls of `spark.catalog`."""
 
-    def __init__(
-        self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands, kept: KeptTables
-    ) -> None:
-        self._catalog = catalog
+    def __init__(self, shared: World, sessions: Sessions, upstream: Upstream, commands: Commands) -> None:
+        self._world = shared
+        self._catalog = shared.catalog
         self._sessions = sessions
         self._commands = commands
-        self._kept = kept
-        self._views = Views(catalog, sessions, upstream)
+        self._views = Views(shared.catalog, sessions, upstream)
 
     async def answer(self, session: Session, operation: str, call: Any) -> list[Any]:
         """The responses to one call."""
@@ -167,11 +165,10 @@ class CatalogCalls:
     def _binder(self, session: Session) -> Binder:
         return Binder(
             principal=session.principal,
-            catalog=self._catalog,
+            world=self._world,
             session=session,
             global_views=self._sessions.global_views(session.principal),
             needs=Needs(),
-            kept=self._kept,
         )
 
     def _create_table(self, session: Session, call: Any) -> Any:

@@ -178,6 +178,8 @@ class EngineOptions:
     """Added to the engines' environment: access to an object store."""
     readable: tuple[Path, ...] = ()
     api: ApiDoor | None = None
+    given: Callable[[Principal], frozenset[str]] = lambda _principal: frozenset()
+    """Places that each engine may read besides, whatever the catalog says. Blocks."""
 
 
 class Engines:
@@ -245,7 +247,7 @@ class Engines:
 
     def _is_right(self, engine: Engine, principal: Principal) -> bool:
         """Whether the principal may still reach all that an engine can. Blocks."""
-        homes = self._reach.homes(principal)
+        homes = self._reach.homes(principal) | self._options.given(principal)
         return all(
             _covered(place, homes) or self._reach.may_reach(principal, place, write=write)
             for places, write in ((engine.readable, False), (engine.writable, True))
@@ -258,7 +260,7 @@ class Engines:
         readable, writable = self._wanted.get(principal.id, (frozenset(), frozenset()))
         readable = frozenset(place for place in readable if self._reach.may_reach(principal, place, write=False))
         writable = frozenset(place for place in writable if self._reach.may_reach(principal, place, write=True))
-        readable |= {_container(place, homes) for place in needs.readable}
+        readable |= {_container(place, homes) for place in needs.readable} | self._options.given(principal)
         return readable, writable | {_container(place, homes) for place in needs.writable} | homes
 
     def _start(

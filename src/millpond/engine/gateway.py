@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,9 +27,11 @@ from millpond.engine.information import weight
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
+from millpond.engine.spools import Spools
 from millpond.engine.system_tables import SystemTable, SystemTables
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
+from millpond.engine.world import FindOwner, world
 from millpond.home import socket_address
 from millpond.identity import acts
 from millpond.identity.domain import Principal
@@ -87,28 +89,28 @@ class Gateway:
         options: GatewayOptions,
         catalog: CatalogService,
         authenticate: Callable[[str], Principal],
+        find_owner: FindOwner,
         system_tables: Sequence[SystemTable],
     ) -> None:
         self._options = options
         self._authenticate = authenticate
-        self._engines = Engines(
-            EngineOptions(
-                run_dir=options.run_dir / "engines",
-                log_dir=options.log_dir,
-                remote=options.remote,
-                idle_timeout_s=options.idle_timeout_s,
-                memory_limit_bytes=options.memory_limit_bytes,
-                environment=options.engine_environment,
-                api=options.api,
-            ),
-            catalog,
-        )
         self.sessions = Sessions()
         self._uploads = Uploads(options.run_dir / "uploads")
         system = SystemTables(catalog, system_tables, options.storage_options)
-        upstream = self._upstream = Upstream(self._engines, self._uploads, system)
+        spools = None if options.remote else Spools(options.run_dir / "spools", options.storage_options)
+        users = _engine_options(options, "engines", spools.readable if spools else _nothing)
+        self._engines = Engines(users, catalog)
+        upstream = self._upstream = Upstream(self._engines, self._uploads, system, spools)
+        self._spools = spools
+        self._computing = None
+        if spools is not None:
+            everything = frozenset({catalog.storage_root})
+            own = replace(_engine_options(options, "computing", lambda _principal: everything), api=None)
+            self._computing = Engines(own, spools)
+            spools.compute_with(Upstream(self._computing, self._uploads, system, spools))
         commands = Commands(catalog, upstream, system, options.storage_options)
-        planner = Planner(catalog, self.sessions, upstream, commands, options.storage_options, options.mark)
+        shared = world(catalog, find_owner, spools, options.mark)
+        planner = Planner(shared, self.sessions, upstream, commands, options.storage_options)
         proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
         self._executions = Executions(planner, upstream, self._threads)
@@ -138,7 +140,8 @@ class Gateway:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         await self._server.stop(grace_s)
-        await self._engines.close()
+        for engines in filter(None, (self._engines, self._computing)):
+            await engines.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def wait(self) -> None:
@@ -151,7 +154,10 @@ class Gateway:
             try:
                 for session in self.sessions.forget(self._options.session_idle_s):
                     self._uploads.forget(session)
-                await self._engines.reap()
+                for engines in filter(None, (self._engines, self._computing)):
+                    await engines.reap()
+                if self._spools is not None:
+                    await self._spools.tidy(self._options.idle_timeout_s)
             except Exception as error:  # a supervisor's boundary: housekeeping goes on
                 _log.error("housekeeping failed", error=str(error), kind=type(error).__name__)
 
@@ -292,6 +298,25 @@ class Gateway:
         await context.abort(failure.code, failure.message)
 
 
+def _nothing(_principal: Principal) -> frozenset[str]:
+    return frozenset()
+
+
+def _engine_options(
+    options: GatewayOptions, directory: str, given: Callable[[Principal], frozenset[str]]
+) -> EngineOptions:
+    return EngineOptions(
+        run_dir=options.run_dir / directory,
+        log_dir=options.log_dir,
+        remote=options.remote,
+        idle_timeout_s=options.idle_timeout_s,
+        memory_limit_bytes=options.memory_limit_bytes,
+        environment=options.engine_environment,
+        api=options.api,
+        given=given,
+    )
+
+
 def _known(error: Exception) -> MillpondError | None:
     """The error to tell the user, None for one that only the log may see."""
     if isinstance(error, RecursionError):
@@ -324,10 +349,11 @@ async def serve(
     *,
     catalog: CatalogService,
     authenticate: Callable[[str], Principal],
+    find_owner: FindOwner,
     system_tables: Sequence[SystemTable] = (),
 ) -> Gateway:
     """Start a gateway; it runs until its `stop`."""
-    gateway = Gateway(options, catalog, authenticate, system_tables)
+    gateway = Gateway(options, catalog, authenticate, find_owner, system_tables)
     await gateway.start()
     return gateway
 

@@ -179,7 +179,7 @@ def _properties(command: ShowTableProperties, context: CommandContext) -> dict[s
 
 def show_partitions(command: ShowPartitions, context: CommandContext) -> pa.Table:
     """One row for each partition, one column of its own type for each partition column, as Delta does."""
-    target = delta_target(context, command.table, Act.READ, operation="SHOW PARTITIONS")
+    target = delta_target(context, command.table, Act.READ, operation="SHOW PARTITIONS", tells_of_all_rows=True)
     opened = open_table(target.storage)
     names = partition_columns(opened)
     if not names:

@@ -1,0 +1,214 @@
+"""What a user's engine must not compute itself: tables with row filters and masks, views of what only others may read.
+
+A user's functions run in the user's engine and see all files in its reach, so such rows are computed by an engine of
+the gateway's, which runs nothing but texts of the catalog, and the user's engine gets the result to read (`spools.py`).
+So no predicate of the user's is evaluated on a hidden row, wherever an optimiser moves it. Before a remote engine there
+are no such files; there the rows are kept apart by a barrier in the plan, and plans with users' functions are refused.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from millpond.catalog.domain import Guard, Table
+from millpond.catalog.names import quote
+from millpond.engine import proto, sources
+from millpond.engine.errors import AnalysisError, SparkError
+from millpond.engine.needs import Needs
+from millpond.engine.queries import analyse
+from millpond.engine.rewriting import References
+from millpond.engine.routines import Parameter, SqlFunction, checked_type, inlined, sql_function
+from millpond.engine.splicing import plan_ids
+from millpond.identity.access import Act, allows
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from millpond.engine.binding import Binder
+
+_BASE = "__millpond_rows"
+_BARRIER = (1 << 31) - 1
+"""A limit that limits nothing, below which no optimiser moves a predicate."""
+
+
+def read_table(binder: "Binder", target: Any, table: Table, version: str | None, timestamp: str | None) -> None:
+    """Make `target` give the rows and values of a table that whoever asks may see."""
+    needs = Needs()
+    base = proto.relations.Relation()
+    needs.read(table.storage_location, str(table.name))
+    sources.read_table(base.read.data_source, table)
+    sources.set_as_of(base.read.data_source, version, timestamp, binder.session)
+    try:
+        relation = _filtered(binder, table, base, needs)
+    except SparkError as error:
+        raise _broken(table, error.error_class) from error
+    _hand_over(binder, target, relation, needs, str(table.name))
+
+
+def read_view(binder: "Binder", target: Any, view: Table) -> None:
+    """Make `target` compute a view, with the rights of its owner where those of whoever asks do not do."""
+    if _reads_itself(binder, view):
+        binder.expand_view(target, view)
+        return
+    needs = Needs()
+    relation = proto.relations.Relation()
+    owner = _owner(binder, view.owner, f"view {view.name}")
+    inner = binder.nested(home=home_of(view), views=False, principal=owner, needs=needs, trusted=True)
+    inner.expand_view(relation, view)
+    _hand_over(binder, target, relation, needs, str(view.name))
+
+
+def home_of(view: Table) -> tuple[str, str]:
+    """The catalog and schema in which the names in a view's text are meant."""
+    kept = view.properties
+    return kept.get("view.catalog", view.name.catalog), kept.get("view.schema", view.name.schema)
+
+
+def _reads_itself(binder: "Binder", view: Table) -> bool:
+    """Whether a view needs no rights but those that its text is bound with."""
+    if view.owner == binder.principal.name or not view.view_definition:
+        return True
+    names = binder.nested(home=home_of(view), views=False)
+    query = analyse(view.view_definition)
+    for site in query.tables:
+        if len(site.parts) == 2 and sources.is_path_format(site.parts[0]):
+            continue
+        try:
+            table = binder.world.table(names.object_name(site.parts))
+        except (InvalidArgument, AnalysisError):
+            continue  # it fails as before
+        if table is not None and not allows(binder.principal, Act.READ, table.securable):
+            return False
+    return all(_may_call(names, site.parts) for site in query.routines)
+
+
+def _may_call(binder: "Binder", parts: tuple[str, ...]) -> bool:
+    try:
+        function = binder.function(parts)
+    except AnalysisError:
+        return True  # it fails as before
+    return function is None or allows(binder.principal, Act.USE, function.securable)
+
+
+def _owner(binder: "Binder", name: str, what: str) -> Principal:
+    owner = binder.world.owner(name)
+    if owner is None:
+        raise AnalysisError(
+            "INSUFFICIENT_PERMISSIONS",
+            f"The owner of {what}, with whose rights it is read, does not exist any more; give it to somebody else.",
+            sql_state="42501",
+        )
+    return owner
+
+
+# -- rows and values ----------------------------------------------------------------------------------------------
+
+
+class _Columns:
+    """Columns as arguments of functions: each is cast once, under a name that nothing else has."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, str] = {}
+
+    def argument(self, column: str, parameter: Parameter) -> str:
+        text = f"CAST({quote(column)} AS {parameter.type})"
+        return quote(self.made.setdefault(text, f"__millpond_argument_{len(self.made)}"))
+
+
+def _filtered(binder: "Binder", table: Table, base: Any, needs: Needs) -> Any:
+    """The rows of `base` for which the filter is true, with masks in the place of columns."""
+    guards = binder.catalog.guards_of(table)
+    columns, found = _Columns(), References({_BASE})
+    row_filter = "TRUE"
+    if guards.row_filter is not None:
+        row_filter = _decided(binder, guards.row_filter, guards.row_filter.columns, "BOOLEAN", columns, found, needs)
+    masks: dict[str, str] = {}
+    for column, mask in guards.masks.items():
+        kind = _type_of(table, column)
+        masks[column] = _decided(binder, mask, (column, *mask.columns), kind, columns, found, needs)
+    names = {column: f"__millpond_mask_{at}" for at, column in enumerate(masks)}
+    made = proto.relations.Relation()
+    listed = "".join(f", {text} AS {quote(names[column])}" for column, text in masks.items())
+    made.with_relations.root.sql.query = f"SELECT *{listed} FROM {_BASE} WHERE {row_filter}"  # noqa: S608 - ours
+    made.with_relations.root.common.plan_id = next(plan_ids)
+    rows = made.with_relations.references.add()
+    rows.common.plan_id = next(plan_ids)
+    rows.subquery_alias.alias = _BASE
+    _with_columns(rows.subquery_alias.input, base, {name: text for text, name in columns.made.items()})
+    made.with_relations.references.extend(found.relations)
+    return _tidied(made, names, [*columns.made.values(), *names.values()])
+
+
+def _decided(
+    binder: "Binder",
+    guard: Guard,
+    given: tuple[str, ...],
+    kind: str,
+    columns: _Columns,
+    found: References,
+    needs: Needs,
+) -> str:
+    """What the function says of some columns, with the rights of its owner."""
+    function: SqlFunction = sql_function(guard.function)
+    owner = _owner(binder, guard.function.owner, f"function {guard.function.name}")
+    inner = binder.nested(home=function.home, views=False, principal=owner, needs=needs, trusted=True)
+    pairs = zip(given, function.parameters, strict=False)
+    arguments = [(None, columns.argument(column, parameter)) for column, parameter in pairs]
+    arguments += [(None, "NULL")] * max(0, len(given) - len(function.parameters))  # refused as too many
+    return f"CAST({inlined(inner, function, arguments, found)} AS {kind})"
+
+
+def _type_of(table: Table, column: str) -> str:
+    found = next((one for one in table.columns if one.name == column), None)
+    if found is None:
+        raise AnalysisError("UNRESOLVED_COLUMN.WITHOUT_SUGGESTION", column)
+    return checked_type(found.type_text)
+
+
+def _with_columns(target: Any, relation: Any, texts: dict[str, str]) -> None:
+    """Make `target` the relation with more columns, or with others in their place."""
+    if not texts:
+        target.CopyFrom(relation)
+        return
+    target.with_columns.input.CopyFrom(relation)
+    for name, text in texts.items():
+        alias = target.with_columns.aliases.add()
+        alias.name.append(name)
+        alias.expr.expression_string.expression = text
+
+
+def _tidied(relation: Any, masked: dict[str, str], helpers: list[str]) -> Any:
+    """Masks where the columns stood, and nothing besides the table's columns."""
+    made = proto.relations.Relation()
+    target = made
+    if helpers:
+        made.drop.column_names.extend(helpers)
+        target = made.drop.input
+    _with_columns(target, relation, {column: quote(name) for column, name in masked.items()})
+    return made
+
+
+def _broken(table: Table, reason: str) -> AnalysisError:
+    return AnalysisError(
+        "ROW_FILTER_OR_MASK_FAILED",
+        f"The row filter or a column mask of {table.name} does not work any more ({reason}), so nobody may read the "
+        "table. Its owner can set it again or drop it.",
+        sql_state="42000",
+    )
+
+
+# -- over to the user's engine ------------------------------------------------------------------------------------
+
+
+def _hand_over(binder: "Binder", target: Any, relation: Any, needs: Needs, shown: str) -> None:
+    """Let `target` read what the relation computes elsewhere."""
+    spools = binder.world.spools
+    if spools is None:
+        needs.guarded_in_plan = True
+        binder.needs.add([needs])
+        target.limit.limit = _BARRIER
+        target.limit.input.CopyFrom(relation)
+        return
+    part = spools.part(binder.invoker, relation, needs, shown=shown, inner=binder.trusted)
+    binder.needs.parts.append(part)
+    binder.needs.names[part.location] = shown
+    target.read.data_source.format = "parquet"
+    target.read.data_source.paths.append(part.location)
