@@ -6,6 +6,9 @@ So no predicate of the user's is evaluated on a hidden row, wherever an optimise
 are no such files; there the rows are kept apart by a barrier in the plan, and plans with users' functions are refused.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from millpond.catalog.domain import Guard, Table
@@ -13,13 +16,14 @@ from millpond.catalog.names import quote
 from millpond.engine import proto, sources
 from millpond.engine.errors import AnalysisError, SparkError
 from millpond.engine.needs import Needs
-from millpond.engine.queries import analyse
+from millpond.engine.queries import Query, TableSite, analyse
 from millpond.engine.rewriting import References
 from millpond.engine.routines import Parameter, SqlFunction, checked_type, inlined, sql_function
 from millpond.engine.splicing import plan_ids
-from millpond.identity.access import Act, allows
+from millpond.engine.syntax.cursor import Cursor
+from millpond.identity.access import Act, Securable, allows, require
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.errors import InvalidArgument, PermissionDenied
 
 if TYPE_CHECKING:
     from millpond.engine.binding import Binder
@@ -50,7 +54,7 @@ def read_view(binder: "Binder", target: Any, view: Table) -> None:
         return
     needs = Needs()
     relation = proto.relations.Relation()
-    owner = _owner(binder, view.owner, f"view {view.name}")
+    owner = binder.world.owner_of(view)
     inner = binder.nested(home=home_of(view), views=False, principal=owner, needs=needs, trusted=True)
     inner.expand_view(relation, view)
     _hand_over(binder, target, relation, needs, str(view.name))
@@ -63,40 +67,35 @@ def home_of(view: Table) -> tuple[str, str]:
 
 
 def _reads_itself(binder: "Binder", view: Table) -> bool:
-    """Whether a view needs no rights but those that its text is bound with."""
+    """Whether the rights that its text is bound with do, and its owner has what it needs.
+
+    Where others than whoever asks have written what is bound here, a view always gets its own owner's rights: else who
+    may change an inner view could read what the owner of an outer one may.
+    """
     if view.owner == binder.principal.name or not view.view_definition:
         return True
-    names = binder.nested(home=home_of(view), views=False)
-    query = analyse(view.view_definition)
+    if binder.trusted:
+        return False
+    return all(
+        allows(binder.principal, act, securable) and allows(binder.world.owner_of(view), act, securable)
+        for act, securable in _needed(binder.nested(home=home_of(view), views=False), analyse(view.view_definition))
+    )
+
+
+def _needed(binder: "Binder", query: Query) -> Iterator[tuple[Act, Securable]]:
+    """Which tables and functions of the catalog a text needs; what is not there fails when it is bound."""
     for site in query.tables:
         if len(site.parts) == 2 and sources.is_path_format(site.parts[0]):
             continue
-        try:
-            table = binder.world.table(names.object_name(site.parts))
-        except (InvalidArgument, AnalysisError):
-            continue  # it fails as before
-        if table is not None and not allows(binder.principal, Act.READ, table.securable):
-            return False
-    return all(_may_call(names, site.parts) for site in query.routines)
-
-
-def _may_call(binder: "Binder", parts: tuple[str, ...]) -> bool:
-    try:
-        function = binder.function(parts)
-    except AnalysisError:
-        return True  # it fails as before
-    return function is None or allows(binder.principal, Act.USE, function.securable)
-
-
-def _owner(binder: "Binder", name: str, what: str) -> Principal:
-    owner = binder.world.owner(name)
-    if owner is None:
-        raise AnalysisError(
-            "INSUFFICIENT_PERMISSIONS",
-            f"The owner of {what}, with whose rights it is read, does not exist any more; give it to somebody else.",
-            sql_state="42501",
-        )
-    return owner
+        with suppress(InvalidArgument, AnalysisError):
+            table = binder.world.table(binder.object_name(site.parts))
+            if table is not None:
+                yield Act.READ, table.securable
+    for call in query.routines:
+        with suppress(AnalysisError):
+            function = binder.function(call.parts)
+            if function is not None:
+                yield Act.USE, function.securable
 
 
 # -- rows and values ----------------------------------------------------------------------------------------------
@@ -148,7 +147,7 @@ def _decided(
 ) -> str:
     """What the function says of some columns, with the rights of its owner."""
     function: SqlFunction = sql_function(guard.function)
-    owner = _owner(binder, guard.function.owner, f"function {guard.function.name}")
+    owner = binder.world.owner_of(guard.function)
     inner = binder.nested(home=function.home, views=False, principal=owner, needs=needs, trusted=True)
     pairs = zip(given, function.parameters, strict=False)
     arguments = [(None, columns.argument(column, parameter)) for column, parameter in pairs]
@@ -184,6 +183,64 @@ def _tidied(relation: Any, masked: dict[str, str], helpers: list[str]) -> Any:
         target = made.drop.input
     _with_columns(target, relation, {column: quote(name) for column, name in masked.items()})
     return made
+
+
+# -- changes ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visible:
+    """Which rows a statement may change, and what the condition reads besides the table."""
+
+    condition: str
+    references: tuple[Any, ...]
+
+
+def require_manager(principal: Principal, table: Table, what: str) -> None:
+    """Pass for who may take the row filter and masks away: others could feel out hidden rows by what changes or fails.
+
+    Raises AnalysisError.
+    """
+    try:
+        require(principal, Act.MANAGE, table.securable)
+    except PermissionDenied as error:
+        raise AnalysisError(
+            "INSUFFICIENT_PERMISSIONS",
+            f"{what} on {table.name}, which has a row filter or column masks, is for who may MANAGE the table, as it "
+            f"would tell of hidden rows and values. {principal.name} can INSERT into it.",
+            sql_state="42501",
+        ) from error
+
+
+def visible_rows(binder: "Binder", table: Table, query: Query, target: TableSite) -> Visible | None:
+    """What keeps an UPDATE, DELETE or MERGE to the rows that whoever asks may see; None where these are all.
+
+    The filter reads other tables with the asker's own rights here, because the user's engine evaluates it.
+    """
+    guard = binder.catalog.guards_of(table).row_filter
+    if guard is None:
+        return None
+    if _changes_unmatched(query):
+        raise AnalysisError(
+            "ROW_LEVEL_SECURITY_MERGE_UNSUPPORTED_TARGET",
+            f"MERGE with WHEN NOT MATCHED BY SOURCE into {table.name}, which has a row filter, would change rows that "
+            "you cannot see.",
+            sql_state="0A000",
+        )
+    name = target.alias or target.parts[-1]
+    found = References(set(query.cte_names) | {name.lower()})
+    arguments = [(None, f"{quote(name)}.{quote(column)}") for column in guard.columns]
+    condition = inlined(binder, sql_function(guard.function), arguments, found)
+    return Visible(condition=condition, references=tuple(found.relations))
+
+
+def _changes_unmatched(query: Query) -> bool:
+    cursor = Cursor(query.text)
+    while cursor.word() is not None:
+        if cursor.sees("NOT", "MATCHED", "BY", "SOURCE"):
+            return True
+        cursor.take()
+    return False
 
 
 def _broken(table: Table, reason: str) -> AnalysisError:

@@ -63,11 +63,17 @@ class TableSite:
     end: int
     name_end: int
     """Where the name alone ends; between there and `end` stands VERSION or TIMESTAMP AS OF."""
-    aliased: bool
+    alias: str
+    """Empty where it has none."""
     version: str | None = None
     timestamp: str | None = None
     is_target: bool = False
     """Whether the statement changes this table."""
+
+    @property
+    def aliased(self) -> bool:
+        """Whether it has another name in the statement."""
+        return bool(self.alias)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -257,7 +263,7 @@ def _table_site(text: str, table: exp.Table, *, is_target: bool) -> TableSite:
         start=start,
         end=end,
         name_end=name_end,
-        aliased=bool(table.alias),
+        alias=str(table.alias),
         version=version,
         timestamp=timestamp,
         is_target=is_target,

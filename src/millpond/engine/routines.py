@@ -1,7 +1,7 @@
 """Functions of the catalog, put into the text that calls them: `CAST((body) AS type)`, with arguments for parameters.
 
-The engine knows nothing of them. A body reads tables with the rights of whoever binds the text that calls it: the
-caller's in a query, the function's owner's in a row filter or mask.
+The engine knows nothing of them. A body reads tables with the caller's rights in a query, whose text the caller wrote
+and whose engine is the caller's; in a row filter, a mask and a view of others with the function's owner's.
 """
 
 from collections.abc import Sequence
@@ -83,7 +83,8 @@ def called(binder: "Binder", parts: tuple[str, ...], arguments: Sequence[Given],
         require(binder.principal, Act.USE, function.securable)
     except NotFound as error:
         raise routine_not_found(parts) from error
-    return inlined(binder, sql_function(function), arguments, sources)
+    owner = binder.world.owner_of(function) if binder.trusted else None
+    return inlined(binder, sql_function(function), arguments, sources, owner)
 
 
 def call_of_function(
@@ -106,8 +107,14 @@ class _ArgumentText(ExpressionText):
         return ".".join(map(quote, split_name(attribute.unparsed_identifier)))
 
 
-def inlined(binder: "Binder", function: SqlFunction, arguments: Sequence[Given], sources: "Sources") -> str:
-    """The function's body for some arguments."""
+def inlined(
+    binder: "Binder",
+    function: SqlFunction,
+    arguments: Sequence[Given],
+    sources: "Sources",
+    owner: Principal | None = None,
+) -> str:
+    """The function's body for some arguments; it reads with the rights of `owner`, or else the binder's."""
     from millpond.engine.rewriting import rewritten
 
     if binder.depth >= MAX_DEPTH:
@@ -116,7 +123,7 @@ def inlined(binder: "Binder", function: SqlFunction, arguments: Sequence[Given],
         )
     values = _matched(function, arguments)
     query = analyse(f"{_PREFIX}{function.body}{_SUFFIX}")
-    inner = binder.nested(home=function.home, views=False)
+    inner = binder.nested(home=function.home, views=False, principal=owner)
     heads = _heads(query.text)
     _refuse_capture(inner, function, query, heads, [text for _, text in arguments])
     edits = [

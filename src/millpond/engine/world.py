@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from millpond.catalog.domain import Function, ObjectName, Table
 from millpond.catalog.service import CatalogService
+from millpond.engine.errors import AnalysisError
 from millpond.engine.freshness import Kept, Mark
 from millpond.engine.spools import Spools
 from millpond.identity.domain import Principal
@@ -29,6 +30,17 @@ class World:
     def owner(self, name: str) -> Principal | None:
         """The principal that owns something."""
         return self.owners.get(name, lambda: self.find_owner(name))
+
+    def owner_of(self, item: Table | Function) -> Principal:
+        """With whose rights a view or function reads. Raises INSUFFICIENT_PERMISSIONS when there is nobody any more."""
+        found = self.owner(item.owner)
+        if found is None:
+            raise AnalysisError(
+                "INSUFFICIENT_PERMISSIONS",
+                f"The owner of {item.name}, with whose rights it reads, does not exist any more. Give it to another.",
+                sql_state="42501",
+            )
+        return found
 
     def function(self, name: ObjectName) -> Function | None:
         """The function with a name, whoever may use it."""

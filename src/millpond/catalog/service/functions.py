@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from millpond.catalog.domain import Function, ObjectName, SchemaName
 from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_comment, clean_properties, new_values, races, touched
+from millpond.catalog.service.ownership import author_owns, check_giver
 from millpond.catalog.service.usage import refuse_in_use
 from millpond.catalog.service.volumes import Volumes
 from millpond.catalog.store import objects
@@ -48,9 +49,9 @@ class Functions(Volumes):
     def replace_function(
         self, principal: Principal, name: ObjectName, *, definition: Mapping[str, Any], comment: str | None = None
     ) -> Function:
-        """The function with another definition. Raises NotFound, InvalidArgument, PermissionDenied.
+        """The function with another definition, whose author owns it now.
 
-        Raises FailedPrecondition for other parameters or another result while row filters and masks are made of it.
+        Raises NotFound, InvalidArgument, PermissionDenied, and FailedPrecondition for another signature while row filters are made of it.
         """
         _check_definition(definition)
         values = {"definition": dict(definition), "comment": clean_comment(comment)}
@@ -59,6 +60,7 @@ class Functions(Volumes):
             require(principal, Act.MANAGE, function.securable)
             if _signature(function.definition) != _signature(definition):
                 refuse_in_use(connection, {function.id}, "given another signature")
+            values |= author_owns(connection, principal, function)
             objects.update_row(connection, functions, function.id, touched(principal, values))
             acts.changed(connection, principal.name, "replace", "function", str(name))
             return self._function(connection, name)
@@ -90,11 +92,15 @@ class Functions(Volumes):
         )
 
     def update_function(self, principal: Principal, name: ObjectName, *, owner: str | None = None) -> Function:
-        """The function with another owner. Raises NotFound, InvalidArgument, PermissionDenied."""
+        """The function with another owner, whose rights its body then has.
+
+        Raises NotFound, InvalidArgument, PermissionDenied.
+        """
         values = self._changes(comment=None, owner=owner, properties=None)
         with self.database.write() as connection:
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
+            check_giver(principal, function, owner)
             objects.update_row(connection, functions, function.id, touched(principal, values))
             self._updated(connection, principal, "function", name, values)
             return self._function(connection, name)

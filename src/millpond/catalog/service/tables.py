@@ -23,6 +23,7 @@ from millpond.catalog.domain import (
 from millpond.catalog.information import RELATIONS, information_table
 from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.ownership import author_owns, check_giver
 from millpond.catalog.service.paths import Paths
 from millpond.catalog.store import housekeeping, objects
 from millpond.catalog.store.rows import columns_json, constraints_json, guards_json, table_of
@@ -198,18 +199,21 @@ class Tables(Paths):
         comment: str | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> Table:
-        """The view with a new definition (CREATE OR REPLACE VIEW). Raises NotFound, InvalidArgument for a table."""
-        values = {
+        """The view with a new definition (CREATE OR REPLACE VIEW), whose author owns it now.
+
+        Raises NotFound, PermissionDenied, InvalidArgument for a table.
+        """
+        values: dict[str, Any] = {
             "view_definition": check_text(view_definition, "The view"),
             "columns": columns_json(check_columns(columns)),
             "comment": comment,
             "properties": clean_properties(properties),
         }
 
-        def change(table: Table) -> Mapping[str, Any]:
+        def change(connection: Connection, table: Table) -> Mapping[str, Any]:
             if table.table_type is not TableType.VIEW:
                 raise InvalidArgument(f"'{table.name}' is a table, not a view.")
-            return values
+            return {**values, **author_owns(connection, principal, table)}
 
         return self._change_table(principal, name, change)
 
@@ -225,7 +229,14 @@ class Tables(Paths):
         """The table after a change of what is not None. Raises NotFound, InvalidArgument, PermissionDenied."""
         values = self._changes(comment=comment, owner=owner, properties=properties)
         act = Act.ALTER if owner is None else Act.MANAGE
-        return self._change_table(principal, name, lambda _table: values, act=act)
+
+        def change(_connection: Connection, table: Table) -> Mapping[str, Any]:
+            if table.table_type is not TableType.VIEW:
+                return values
+            check_giver(principal, table, owner)
+            return values if properties is None else values | {"properties": _kept_meaning(table, values["properties"])}
+
+        return self._change_table(principal, name, change, act=act)
 
     def rename_table(self, principal: Principal, name: ObjectName, new_name: ObjectName) -> Table:
         """The table under another name, also in another schema of its catalog; its files stay where they are.
@@ -275,7 +286,7 @@ class Tables(Paths):
     def add_constraint(self, principal: Principal, name: ObjectName, constraint: TableConstraint) -> Table:
         """The table with one more declared key. Raises NotFound, AlreadyExists, InvalidArgument."""
 
-        def change(table: Table) -> dict[str, Any]:
+        def change(_connection: Connection, table: Table) -> dict[str, Any]:
             _check_constraint(table, constraint)
             return {"constraints": constraints_json((*table.constraints, constraint))}
 
@@ -284,7 +295,7 @@ class Tables(Paths):
     def drop_constraint(self, principal: Principal, name: ObjectName, constraint: str) -> Table:
         """The table without a declared key. Raises NotFound."""
 
-        def change(table: Table) -> dict[str, Any]:
+        def change(_connection: Connection, table: Table) -> dict[str, Any]:
             kept = [item for item in table.constraints if item.name != constraint.lower()]
             if len(kept) == len(table.constraints):
                 raise NotFound(f"Constraint '{constraint}' of table '{name}' does not exist.")
@@ -296,7 +307,7 @@ class Tables(Paths):
         self,
         principal: Principal,
         name: ObjectName,
-        change: Callable[[Table], Mapping[str, Any]],
+        change: Callable[[Connection, Table], Mapping[str, Any]],
         *,
         act: Act = Act.MANAGE,
     ) -> Table:
@@ -304,7 +315,7 @@ class Tables(Paths):
             table = self._table(connection, name, lock=True)
             require(principal, act, table.securable)
             refuse_system(table)
-            values = change(table)
+            values = change(connection, table)
             objects.update_row(connection, tables, table.id, touched(principal, values))
             self._updated(connection, principal, "table", name, values)
             return self._table(connection, name)
@@ -324,6 +335,12 @@ class Tables(Paths):
     def _refuse_taken(self, connection: Connection, principal: Principal, name: ObjectName) -> None:
         if objects.find_row(connection, tables, name) is not None:
             raise AlreadyExists(f"Table '{name}' already exists.")
+
+
+def _kept_meaning(view: Table, properties: Mapping[str, str]) -> dict[str, str]:
+    """Properties of a view without a change of those that say what the names in its text mean."""
+    given = {key: value for key, value in properties.items() if not key.startswith("view.")}
+    return given | {key: value for key, value in view.properties.items() if key.startswith("view.")}
 
 
 def refuse_system(table: Table) -> None:

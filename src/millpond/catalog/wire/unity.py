@@ -80,9 +80,7 @@ class ColumnBody(_Body):
     def column(self, position: int) -> Column:
         """The domain's column. Raises InvalidArgument for one with a mask, which is not to be lost without a word."""
         if self.mask is not None:
-            raise InvalidArgument(
-                f"Column '{self.name}': set masks by SQL (ALTER TABLE ... SET MASK)."
-            )
+            raise InvalidArgument(f"Column '{self.name}': set masks by SQL (ALTER TABLE ... SET MASK).")
         type_json = spark_type_json(self.name, self.type_json, self.type_text, self.type_name)
         return Column(
             name=self.name,

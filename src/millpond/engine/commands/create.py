@@ -140,9 +140,7 @@ def _replace(context: CommandContext, command: CreateTable, existing: Table, new
     """CREATE OR REPLACE: the next version of the table that is there; its history stays."""
     refuse_view(existing, "CREATE OR REPLACE TABLE")
     if command.row_filter is not None or any(spec.mask for spec in command.columns):
-        raise unsupported(
-            f"A row filter or mask in replacing {existing.name}, which keeps its own; ALTER it then."
-        )
+        raise unsupported(f"A row filter or mask in replacing {existing.name}, which keeps its own; ALTER it then.")
     names = {field["name"] for field in new.fields}
     gone = [column.name for column in existing.columns if column.name not in names]
     guards.refuse_guarded_columns(existing, gone, "take away")

@@ -1,4 +1,4 @@
-"""Row filters and column masks: SET and DROP, and those of CREATE TABLE. Types are checked here, rights in the catalog."""
+"""Row filters and column masks: SET, DROP and CREATE TABLE. Types are checked here, rights in the catalog."""
 
 from collections.abc import Sequence
 
@@ -137,9 +137,7 @@ def _fits(kind: str, wanted: str) -> bool:
 
 def _column(path: Name, fields: Sequence[Field]) -> Field:
     if len(path) != 1:
-        raise unsupported(
-            "A mask of a field inside a column; mask the column.", "COLUMN_MASKS_MULTI_PART_TARGET_COLUMN_NAME"
-        )
+        raise unsupported("A mask of a field in a column; mask it.", "COLUMN_MASKS_MULTI_PART_TARGET_COLUMN_NAME")
     found = next((one for one in fields if one["name"].lower() == path[0].lower()), None)
     if found is None:
         raise column_not_found(path[0], tuple(one["name"] for one in fields))
