@@ -66,7 +66,10 @@ def test_refusals_of_attacks_are_written_down(any_server: Server) -> None:
     seen = awaited(any_server, object_name="main.private", failed="true")
     assert (seen["response"]["status_code"], seen["request_params"]["refused"]) == (404, "see")
     assert seen["user_identity"]["email"] == "mallory@audit.example.com"
-    assert awaited(any_server, service_name="filesystem", user="mallory@audit.example.com")["response"]["status_code"] >= 400
+    assert (
+        awaited(any_server, service_name="filesystem", user="mallory@audit.example.com")["response"]["status_code"]
+        >= 400
+    )
     tokens = awaited(any_server, action_name="listTokens", user="mallory@audit.example.com")
     assert tokens["response"]["status_code"] == 403
 

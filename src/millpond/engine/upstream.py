@@ -41,7 +41,8 @@ class Upstream:
     @asynccontextmanager
     async def engine(self, session: Session, needs: Needs) -> AsyncIterator[Engine]:
         """The session's engine, which may reach what is needed and has the session's state, while it is used."""
-        _refuse_code_beside_hidden_rows(needs)
+        if needs.guarded_in_plan and (needs.runs_code or session.functions):
+            raise _code_beside_hidden_rows()
         await self._system.refresh(needs.readable)
         if needs.parts and self._spools is not None:
             await self._spools.fill(needs.parts)
@@ -209,13 +210,12 @@ def settings_request(session: Session, settings: dict[str, str]) -> Any:
     return request
 
 
-def _refuse_code_beside_hidden_rows(needs: Needs) -> None:
+def _code_beside_hidden_rows() -> SparkError:
     """A barrier in the plan holds against predicates, not against a function that may read the engine's memory."""
-    if needs.guarded_in_plan and needs.runs_code:
-        raise unsupported(
-            "Functions of your own over a table with a row filter or column masks, before a remote engine; write the "
-            "rows that you may see to a table first."
-        )
+    return unsupported(
+        "Functions of your own beside a table with a row filter or column masks, before a remote engine; read it in a "
+        "session without such functions."
+    )
 
 
 async def _error_of(error: aio.AioRpcError, engine: Engine, needs: Needs) -> Exception:

@@ -51,7 +51,8 @@ class Functions(Volumes):
     ) -> Function:
         """The function with another definition, whose author owns it now.
 
-        Raises NotFound, InvalidArgument, PermissionDenied, and FailedPrecondition for another signature while row filters are made of it.
+        Raises NotFound, InvalidArgument, PermissionDenied, and FailedPrecondition for another signature while row
+        filters or masks are made of it.
         """
         _check_definition(definition)
         values = {"definition": dict(definition), "comment": clean_comment(comment)}
