@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from millpond.catalog.domain import Guard, Table
 from millpond.catalog.names import quote
 from millpond.engine import proto, sources
-from millpond.engine.errors import AnalysisError, SparkError
+from millpond.engine.errors import AnalysisError
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, TableSite, analyse
 from millpond.engine.rewriting import References
@@ -23,7 +23,7 @@ from millpond.engine.splicing import plan_ids
 from millpond.engine.syntax.cursor import Cursor
 from millpond.identity.access import Act, Securable, allows, require
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import InvalidArgument, PermissionDenied
+from millpond.kernel.errors import InvalidArgument, MillpondError, PermissionDenied
 
 if TYPE_CHECKING:
     from millpond.engine.binding import Binder
@@ -42,8 +42,8 @@ def read_table(binder: "Binder", target: Any, table: Table, version: str | None,
     sources.set_as_of(base.read.data_source, version, timestamp, binder.session)
     try:
         relation = _filtered(binder, table, base, needs)
-    except SparkError as error:
-        raise _broken(table, error.error_class) from error
+    except MillpondError as error:
+        raise _broken(table, "its row filter or a column mask", error) from error
     _hand_over(binder, target, relation, needs, str(table.name))
 
 
@@ -56,7 +56,10 @@ def read_view(binder: "Binder", target: Any, view: Table) -> None:
     relation = proto.relations.Relation()
     owner = binder.world.owner_of(view)
     inner = binder.nested(home=home_of(view), views=False, principal=owner, needs=needs, trusted=True)
-    inner.expand_view(relation, view)
+    try:
+        inner.expand_view(relation, view)
+    except MillpondError as error:
+        raise _broken(view, "its query", error) from error
     _hand_over(binder, target, relation, needs, str(view.name))
 
 
@@ -243,11 +246,13 @@ def _changes_unmatched(query: Query) -> bool:
     return False
 
 
-def _broken(table: Table, reason: str) -> AnalysisError:
+def _broken(item: Table, what: str, error: MillpondError) -> AnalysisError:
+    """What others than the owner are told: not the names of what they may not see."""
+    reason = getattr(error, "error_class", error.code)
     return AnalysisError(
-        "ROW_FILTER_OR_MASK_FAILED",
-        f"The row filter or a column mask of {table.name} does not work any more ({reason}), so nobody may read the "
-        "table. Its owner can set it again or drop it.",
+        "RESULT_OF_OTHERS_FAILED",
+        f"{item.name} cannot be read, because {what} cannot be computed with the rights of its owner ({reason}). The "
+        "owner can put that right.",
         sql_state="42000",
     )
 

@@ -142,11 +142,10 @@ def sql_function(function: Function) -> SqlFunction:
     body = str(kept.get("routine_definition") or "")
     if str(kept.get("routine_body") or "SQL").upper() != "SQL" or not body:
         raise unsupported(f"The function {function.name} is not of SQL; only such functions can be called here.")
-    given = (kept.get("input_params") or {}).get("parameters") or []
     path = str(kept.get("sql_path") or "").split(".")
     made = SqlFunction(
         name=str(function.name),
-        parameters=tuple(_parameter(item) for item in given),
+        parameters=_parameters(function),
         returns=checked_type(str(kept.get("full_data_type") or kept.get("data_type") or "")),
         body=body,
         home=(path[0], path[1]) if len(path) == 2 else (function.name.catalog, function.name.schema),
@@ -155,11 +154,20 @@ def sql_function(function: Function) -> SqlFunction:
     return made
 
 
-def _parameter(item: Any) -> Parameter:
-    default = item.get("parameter_default")
-    return Parameter(
-        name=str(item["name"]), type=checked_type(str(item.get("type_text") or "")), default=default and str(default)
-    )
+def _parameters(function: Function) -> tuple[Parameter, ...]:
+    """What the REST object says of them, which its maker may have written in any form."""
+    try:
+        given = (function.definition.get("input_params") or {}).get("parameters") or []
+        return tuple(
+            Parameter(
+                name=str(item["name"]),
+                type=checked_type(str(item["type_text"])),
+                default=item.get("parameter_default") and str(item["parameter_default"]),
+            )
+            for item in given
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise unsupported(f"The parameters of {function.name} are not described as in Unity Catalog.") from error
 
 
 @lru_cache(maxsize=1024)

@@ -48,7 +48,7 @@ _VOLATILE = re.compile(
 _COMMIT = re.compile(r"(\d{20})(?:\.checkpoint.*|\.json)\Z")
 _TOLD = re.compile(
     r"ENGINE_(?:ENDED|UNAVAILABLE)|DISK_FULL|OUT_OF_MEMORY|UNRESOLVED_(?:COLUMN|ROUTINE).*|TABLE_OR_VIEW_NOT_FOUND"
-    r"|DELTA_\w*NOT_FOUND|ROW_FILTER_OR_MASK_FAILED|RESULT_OF_OTHERS_FAILED"
+    r"|DELTA_\w*NOT_FOUND|RESULT_OF_OTHERS_FAILED"
 )
 """Errors whose text holds no value of a row."""
 _log = get_logger(__name__)
