@@ -28,9 +28,10 @@ from millpond.engine.queries import (
     user_error_of_table_function,
 )
 from millpond.engine.rewriting import Paths, References, rewritten
-from millpond.engine.routines import call_of_function, routine_not_found
+from millpond.engine.routines import call_of_function
 from millpond.engine.sessions import Session
 from millpond.engine.splicing import plan_ids
+from millpond.engine.sql_functions import routine_not_found
 from millpond.engine.world import World
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal

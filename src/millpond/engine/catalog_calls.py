@@ -13,9 +13,9 @@ from millpond.engine.binding import Binder
 from millpond.engine.commanding import Commands
 from millpond.engine.errors import AnalysisError, catalog_not_found, schema_not_found, unsupported
 from millpond.engine.needs import Needs
-from millpond.engine.routines import routine_not_found
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.shaping import fields_of_schema
+from millpond.engine.sql_functions import routine_not_found
 from millpond.engine.syntax.model import (
     ColumnSpec,
     Command,

@@ -180,6 +180,8 @@ class EngineOptions:
     api: ApiDoor | None = None
     given: Callable[[Principal], frozenset[str]] = lambda _principal: frozenset()
     """Places that each engine may read besides, whatever the catalog says. Blocks."""
+    idle_at_most: int | None = None
+    """How many engines that have nothing to do are kept; None for all, until they time out."""
 
 
 class Engines:
@@ -239,6 +241,8 @@ class Engines:
         if old is not None:
             old.retired = True
             self._retired.append(old)
+            await self.reap()
+        if self._options.idle_at_most is not None:
             await self.reap()
         _log.info(
             "engine started", principal=principal.name, engine=fresh.id, pid=fresh.child.pid if fresh.child else None
@@ -340,16 +344,26 @@ class Engines:
     async def reap(self) -> None:
         """Stop engines that are retired and done, dead, idle for long, or at work for nobody. Called now and then."""
         limit = time.monotonic() - self._options.idle_timeout_s
+        spare = {engine.id for engine in self._spare()}
         for principal_id, engine in list(self._current.items()):
-            idle = engine.running == 0 and engine.last_used < limit
+            idle = engine.id in spare or (engine.running == 0 and engine.last_used < limit)
             if not engine.alive or idle or engine.works_for_nobody():
                 del self._current[principal_id]
                 engine.retired = True
                 self._retired.append(engine)
+                if self._options.idle_at_most is not None:
+                    self._wanted.pop(principal_id, None)
         done = [engine for engine in self._retired if engine.running == 0 or not engine.alive]
         self._retired = [engine for engine in self._retired if engine not in done]
         for engine in done:
             await self._stop(engine)
+
+    def _spare(self) -> list[Engine]:
+        """Engines without work beyond those that are kept, the longest unused ones."""
+        if self._options.idle_at_most is None:
+            return []
+        idle = sorted((each for each in self._current.values() if not each.running), key=lambda each: each.last_used)
+        return idle[: max(0, len(idle) - self._options.idle_at_most)]
 
     async def _stop(self, engine: Engine) -> None:
         if engine.stopped:  # found dead by who replaces it and by housekeeping at once; a descriptor is closed once

@@ -45,6 +45,8 @@ _CREDENTIAL_TRUSTED_S = 1.0
 """A credential is looked up again after this long, or when the database has changed: one query makes five calls."""
 _KNOWN_CREDENTIALS = 1000
 SESSION_IDLE_S = 24 * 3600.0
+_IDLE_COMPUTING = 4
+"""Engines that wait for a part to compute; each can reach one set of places only, and starts in 0.2 s."""
 _SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -104,8 +106,8 @@ class Gateway:
         self._spools = spools
         self._computing = None
         if spools is not None:
-            everything = frozenset({catalog.storage_root})
-            own = replace(_engine_options(options, "computing", lambda _principal: everything), api=None)
+            own = _engine_options(options, "computing", _nothing)
+            own = replace(own, api=None, idle_at_most=_IDLE_COMPUTING, idle_timeout_s=min(60, own.idle_timeout_s))
             self._computing = Engines(own, spools)
             spools.compute_with(Upstream(self._computing, self._uploads, system, spools))
         commands = Commands(catalog, upstream, system, options.storage_options)

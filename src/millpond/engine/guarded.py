@@ -18,8 +18,9 @@ from millpond.engine.errors import AnalysisError
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, TableSite, analyse
 from millpond.engine.rewriting import References
-from millpond.engine.routines import Parameter, SqlFunction, checked_type, inlined, sql_function
+from millpond.engine.routines import inlined
 from millpond.engine.splicing import plan_ids
+from millpond.engine.sql_functions import Parameter, SqlFunction, checked_type, sql_function
 from millpond.engine.syntax.cursor import Cursor
 from millpond.identity.access import Act, Securable, allows, require
 from millpond.identity.domain import Principal

@@ -11,9 +11,10 @@ from millpond.engine.dml import CreateFunction
 from millpond.engine.errors import AnalysisError, quoted, schema_not_found
 from millpond.engine.queries import analyse
 from millpond.engine.rewriting import References
-from millpond.engine.routines import Parameter, SqlFunction, check_body, inlined
+from millpond.engine.routines import inlined
 from millpond.engine.sessions import Session
 from millpond.engine.splicing import plan_ids
+from millpond.engine.sql_functions import Parameter, SqlFunction, check_body
 from millpond.engine.upstream import Upstream
 from millpond.kernel.errors import AlreadyExists, NotFound
 

@@ -5,20 +5,23 @@ and whose engine is the caller's; in a row filter, a mask and a view of others w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import sqlglot
-from sqlglot import exp
-
-from millpond.catalog.domain import Function
 from millpond.catalog.names import quote, split_name
 from millpond.engine.call_sites import GROUP_FUNCTIONS
-from millpond.engine.errors import AnalysisError, quoted, unsupported
+from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.expression_text import ExpressionText
 from millpond.engine.queries import analyse
-from millpond.engine.syntax.columns import data_type
+from millpond.engine.sql_functions import (
+    PREFIX,
+    SUFFIX,
+    Heads,
+    SqlFunction,
+    heads_of,
+    routine_not_found,
+    sql_function,
+    wrong_number_of_arguments,
+)
 from millpond.engine.syntax.cursor import Cursor
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
@@ -30,43 +33,9 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 20
 _EVERYBODY = "account users"
-_PREFIX, _SUFFIX = "SELECT (", "\n)"  # the body may end with a comment
 
 Given = tuple[str | None, str]
 """An argument's name, where it has one, and its text."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One parameter of a function."""
-
-    name: str
-    type: str
-    """SQL."""
-    default: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SqlFunction:
-    """A function whose body is one SQL expression."""
-
-    name: str
-    parameters: tuple[Parameter, ...]
-    returns: str | None
-    """SQL; None for what the body is."""
-    body: str
-    home: tuple[str, str]
-    """Catalog and schema in which the body's names are meant."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Heads:
-    """What a body says that is not the names of tables."""
-
-    columns: tuple[tuple[str, int, int, bool], ...]
-    """First part of each column's name in lower case, where it stands, and whether it is all of the name."""
-    bound: frozenset[str]
-    """Names that mean something inside only: aliases, common table expressions, variables of lambdas."""
 
 
 def called(binder: "Binder", parts: tuple[str, ...], arguments: Sequence[Given], sources: "Sources") -> str | None:
@@ -122,9 +91,9 @@ def inlined(
             "RECURSIVE_FUNCTION", f"Functions call each other deeper than {MAX_DEPTH} times at {function.name}."
         )
     values = _matched(function, arguments)
-    query = analyse(f"{_PREFIX}{function.body}{_SUFFIX}")
+    query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
     inner = binder.nested(home=function.home, views=False, principal=owner)
-    heads = _heads(query.text)
+    heads = heads_of(query.text)
     _refuse_capture(inner, function, query, heads, [text for _, text in arguments])
     edits = [
         (start, end, values[name])
@@ -134,108 +103,6 @@ def inlined(
     text = rewritten(inner, query, sources, edits)
     body = text.removeprefix("SELECT ")
     return body if function.returns is None else f"CAST({body} AS {function.returns})"
-
-
-def sql_function(function: Function) -> SqlFunction:
-    """The function as it can be put into a text. Raises AnalysisError and UnsupportedError for what cannot be."""
-    kept = function.definition
-    body = str(kept.get("routine_definition") or "")
-    if str(kept.get("routine_body") or "SQL").upper() != "SQL" or not body:
-        raise unsupported(f"The function {function.name} is not of SQL; only such functions can be called here.")
-    path = str(kept.get("sql_path") or "").split(".")
-    made = SqlFunction(
-        name=str(function.name),
-        parameters=_parameters(function),
-        returns=checked_type(str(kept.get("full_data_type") or kept.get("data_type") or "")),
-        body=body,
-        home=(path[0], path[1]) if len(path) == 2 else (function.name.catalog, function.name.schema),
-    )
-    check_body(made)
-    return made
-
-
-def _parameters(function: Function) -> tuple[Parameter, ...]:
-    """What the REST object says of them, which its maker may have written in any form."""
-    try:
-        given = (function.definition.get("input_params") or {}).get("parameters") or []
-        return tuple(
-            Parameter(
-                name=str(item["name"]),
-                type=checked_type(str(item["type_text"])),
-                default=item.get("parameter_default") and str(item["parameter_default"]),
-            )
-            for item in given
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise unsupported(f"The parameters of {function.name} are not described as in Unity Catalog.") from error
-
-
-@lru_cache(maxsize=1024)
-def checked_type(text: str) -> str:
-    """A type's SQL, written anew, so that nothing else can stand in it."""
-    from millpond.engine.types import sql_text
-
-    cursor = Cursor(text)
-    kind = data_type(cursor)
-    cursor.expect_end()
-    return sql_text(kind)
-
-
-@lru_cache(maxsize=1024)
-def check_body(function: SqlFunction) -> None:
-    """Refuse a body that is not one expression, or that reads what is neither a parameter nor of a table in it.
-
-    Raises ParseError, AnalysisError.
-    """
-    for text in (function.body, *(each.default for each in function.parameters if each.default is not None)):
-        _check_balance(text)
-    query = analyse(f"{_PREFIX}{function.body}{_SUFFIX}")
-    if query.kind != "query":
-        raise unsupported(f"The body of {function.name} must be an expression.")
-    names = {each.name.lower() for each in function.parameters}
-    if len(names) < len(function.parameters):
-        raise AnalysisError(
-            "DUPLICATE_ROUTINE_PARAMETER_NAMES",
-            f"Found duplicate names in the parameter list of {function.name}.",
-            sql_state="42734",
-        )
-    unknown = [name for name, _, _, _ in _heads(query.text).columns if name not in names]
-    if unknown and not query.tables:
-        raise AnalysisError(
-            "UNRESOLVED_COLUMN.WITHOUT_SUGGESTION",
-            f"A column, variable, or function parameter with name {quoted((unknown[0],))} cannot be resolved in "
-            f"function {function.name}.",
-            sql_state="42703",
-        )
-
-
-def _check_balance(text: str) -> None:
-    """Raises ParseError where the text closes what it did not open, or has more than one expression."""
-    cursor = Cursor(text)
-    depth = 0
-    while (word := cursor.word()) is not None:
-        bare = not (word.is_name or word.is_string)
-        depth += (bare and word.text in "([{") - (bare and word.text in ")]}")
-        if depth < 0 or (bare and (word.text == ";" or (word.text == "," and depth == 0))):
-            cursor.fail("the function's body must be one expression")
-        cursor.take()
-    if depth:
-        cursor.fail("the function's body must be one expression")
-
-
-@lru_cache(maxsize=1024)
-def _heads(text: str) -> _Heads:
-    tree = sqlglot.parse_one(text, dialect="databricks")
-    columns = []
-    for column in tree.find_all(exp.Column):
-        first = column.parts[0]
-        if isinstance(first, exp.Identifier) and "start" in first.meta:
-            place = (int(first.meta["start"]), int(first.meta["end"]) + 1)
-            columns.append((first.name.lower(), *place, len(column.parts) == 1))
-    bound = {alias.name.lower() for alias in tree.find_all(exp.TableAlias) if alias.name}
-    bound |= {table.name.lower() for table in tree.find_all(exp.Table)}
-    bound |= {each.name.lower() for node in tree.find_all(exp.Lambda) for each in node.expressions}
-    return _Heads(columns=tuple(columns), bound=frozenset(bound))
 
 
 def _matched(function: SqlFunction, arguments: Sequence[Given]) -> dict[str, str]:
@@ -259,7 +126,7 @@ def _matched(function: SqlFunction, arguments: Sequence[Given]) -> dict[str, str
 
 
 def _refuse_capture(
-    binder: "Binder", function: SqlFunction, query: Any, heads: _Heads, arguments: Sequence[str]
+    binder: "Binder", function: SqlFunction, query: Any, heads: Heads, arguments: Sequence[str]
 ) -> None:
     """Refuse an argument that would mean something else in the body: a column of its table, a lambda's variable."""
     if not heads.bound or not arguments:
@@ -294,25 +161,3 @@ def _membership(who: Principal, function: str, arguments: Sequence[Given]) -> st
 def groups_of(who: Principal) -> list[str]:
     """The names of the groups of whoever asks, that of everybody too."""
     return sorted({*who.groups, _EVERYBODY})
-
-
-def wrong_number_of_arguments(function: SqlFunction, given: int) -> AnalysisError:
-    """The error for a call."""
-    wanted = len(function.parameters)
-    return AnalysisError(
-        "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
-        f"The `{function.name}` requires {wanted} parameters but the actual number is {given}.",
-        sql_state="42605",
-        parameters={"functionName": f"`{function.name}`", "expectedNum": str(wanted), "actualNum": str(given)},
-    )
-
-
-def routine_not_found(parts: tuple[str, ...]) -> AnalysisError:
-    """The error for a function that is not there, or not for the asker."""
-    return AnalysisError(
-        "UNRESOLVED_ROUTINE",
-        f"Cannot resolve routine {quoted(parts)} on search path [`system`.`builtin`, `system`.`session`, current "
-        "schema]. Verify the spelling, and that you have EXECUTE on it.",
-        sql_state="42883",
-        parameters={"routineName": quoted(parts)},
-    )

@@ -1,13 +1,14 @@
 """Rows that an engine of the gateway's has computed, as files for the engine of the user who may have them.
 
-Of each user there is a second engine here, which reads all tables and runs only what is made of texts of the catalog;
-never a function of the user's. What it computes is kept by what was asked and the versions of the Delta tables that it
-read, so that it is computed once for as long as nothing changes. A bound plan names a directory of its own, into which
-the kept files are linked when the plan is about to run, and which goes with it.
+Such an engine runs only what is made of texts of the catalog, never a function of the user's, and reads only the places
+that this one part needs: so a text in which our parser has overlooked something reads no more. What it computes is kept
+by what was asked and the versions of the Delta tables that it read, so that it is computed once for as long as nothing
+changes. A bound plan names a directory of its own, into which the kept files are linked when the plan is about to run,
+and which goes with it.
 
-    PRINCIPAL/read    what the user's own engine can reach
-    PRINCIPAL/inner   what further parts are computed from; it may be more than the user may see
-    PRINCIPAL/kept    the files themselves
+    PRINCIPAL/read         what the user's own engine can reach
+    PRINCIPAL/inner        what further parts are computed from; it may be more than the user may see
+    PRINCIPAL-PLACES/kept  the files themselves, as the engine for these places writes them
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _KEPT_RESULTS = 200
 _KEPT_BYTES = 4 << 30
+_KEPT_SESSIONS = 1000
 _SAVE_ERROR = 3
 _VOLATILE = re.compile(
     rb"\b(?:now|rand|randn|random|uuid|shuffle|randstr|uniform|current_date|curdate|current_time|current_timestamp"
@@ -103,8 +105,8 @@ class Spools:
     # -- reach of the engines that compute ----------------------------------------------------------------------
 
     def homes(self, principal: Principal) -> frozenset[str]:
-        """Where an engine of the gateway's writes."""
-        return frozenset({self._place(principal)})
+        """Where an engine that computes writes; it is nobody's but that of a `_worker`."""
+        return frozenset({self._place(principal, "kept")})
 
     def may_reach(self, _principal: Principal, _location: str, *, write: bool) -> bool:
         """It may read whatever a plan names, because rights were asked when the plan was bound."""
@@ -155,17 +157,18 @@ class Spools:
         return hashlib.sha256("\n".join(state).encode()).hexdigest()
 
     async def _computed(self, part: Part) -> _Result:
-        directory = locations.local_path(self._place(part.principal, "kept")) / new_id()
-        session = self._session(part.principal)
+        worker, needs = _worker(part)
+        directory = locations.local_path(self._place(worker, "kept")) / new_id()
+        session = self._session(worker)
         command = proto.commands.Command()
         command.write_operation.input.CopyFrom(part.relation)
         command.write_operation.source = "parquet"
         command.write_operation.path = locations.canonical(str(directory))
         command.write_operation.mode = _SAVE_ERROR
         try:
-            await self._computing().run(session, proto.base.Plan(command=command), part.needs)
+            await self._computing().run(session, proto.base.Plan(command=command), needs)
             if not directory.is_dir() or not any(directory.iterdir()):
-                schema = await self._computing().schema(session, part.relation, part.needs)
+                schema = await self._computing().schema(session, part.relation, needs)
                 await asyncio.to_thread(_write_no_rows, directory, schema)
         except SparkError as error:
             shutil.rmtree(directory, ignore_errors=True)
@@ -176,9 +179,11 @@ class Spools:
         return _Result(directory, sum(file.stat().st_size for file in directory.iterdir()))
 
     def _session(self, principal: Principal) -> Session:
-        """The one session of a user's second engine, which has no state: no settings, views or functions."""
+        """The one session of an engine that computes, which has no state: no settings, views or functions."""
         session = self._sessions.get(principal.id)
         if session is None:
+            if len(self._sessions) > _KEPT_SESSIONS:
+                self._sessions.clear()
             session = self._sessions[principal.id] = Session(id=str(uuid.uuid4()), principal=principal)
         session.principal = principal
         return session
@@ -205,6 +210,14 @@ class Spools:
     async def tidy(self, idle_s: float) -> None:
         """Forget what nobody has read for so long. Called now and then."""
         await self._make_room(idle_s)
+
+
+def _worker(part: Part) -> tuple[Principal, Needs]:
+    """Whose engine computes a part: one for the user and exactly the places that are read."""
+    places = part.needs.readable | {inner.location for inner in part.needs.parts}
+    digest = hashlib.sha256("\n".join(sorted(places)).encode()).hexdigest()[:24]
+    needs = Needs(readable=places, names=dict(part.needs.names), parts=part.needs.parts)
+    return replace(part.principal, id=f"{part.principal.id}-{digest}"), needs
 
 
 def _places(part: Part) -> set[str]:

@@ -6,7 +6,7 @@ from millpond.catalog.domain import Function
 from millpond.engine.commands.answer import texts
 from millpond.engine.commands.context import CommandContext
 from millpond.engine.commands.describe import java_date
-from millpond.engine.routines import routine_not_found
+from millpond.engine.sql_functions import routine_not_found
 from millpond.engine.syntax.model import DescribeFunction
 from millpond.kernel.errors import NotFound
 

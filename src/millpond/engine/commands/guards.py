@@ -8,7 +8,7 @@ from millpond.catalog.domain import NO_GUARDS, Function, GuardRef, GuardRefs, Ta
 from millpond.engine.commands.answer import nothing
 from millpond.engine.commands.context import CommandContext, refuse_view
 from millpond.engine.errors import AnalysisError, column_not_found, unsupported
-from millpond.engine.routines import SqlFunction, routine_not_found, sql_function, wrong_number_of_arguments
+from millpond.engine.sql_functions import SqlFunction, routine_not_found, sql_function, wrong_number_of_arguments
 from millpond.engine.syntax.model import CreateTable, GuardSpec, Name, SetMask, SetRowFilter
 from millpond.engine.types import Field, fields_of, sql_text
 from millpond.identity.access import Act, require
