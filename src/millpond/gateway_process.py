@@ -75,7 +75,13 @@ async def _serve(settings: Settings) -> None:
     catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))
     options = replace(gateway_options(settings, api), observe=history.note)
     with history.at_work():
-        gateway = await serve(options, catalog=catalog, authenticate=identity.authenticate, system_tables=[audit])
+        gateway = await serve(
+            options,
+            catalog=catalog,
+            authenticate=identity.authenticate,
+            find_owner=identity.find_owner,
+            system_tables=[audit],
+        )
         report_ready({"port": gateway.port})
         await stop.wait()
         await gateway.stop(_DRAIN_S)

@@ -60,13 +60,12 @@ def test_owners_are_changed_for_every_kind(sql: Sql) -> None:
     """With SET and without."""
     people, catalog = sql.people, sql.context.catalog
     name = people.bob.name
-    for kind in ("TABLE t", "VOLUME vo", "FUNCTION f", "MODEL m"):
+    for kind in ("TABLE t", "VOLUME vo", "MODEL m"):
         _make(sql, kind)
         sql(f"ALTER {kind} SET OWNER TO `{name}`")
     at = ("shop", "sales")
     assert catalog.get_table(people.bob, ObjectName(*at, "t")).owner == name
     assert catalog.get_volume(people.bob, ObjectName(*at, "vo")).owner == name
-    assert catalog.get_function(people.bob, ObjectName(*at, "f")).owner == name
     assert catalog.get_model(people.bob, ObjectName(*at, "m")).owner == name
     bob(sql)("COMMENT ON FUNCTION f IS 'adds'")
     assert catalog.get_function(people.bob, ObjectName(*at, "f")).comment == "adds"
@@ -76,6 +75,20 @@ def test_owners_are_changed_for_every_kind(sql: Sql) -> None:
     bob(sql)(f"ALTER CATALOG shop OWNER TO `{people.alice.name}`")
     with catalog.database.write() as connection:
         catalog.delete_model_in(connection, people.bob, ObjectName(*at, "m"))
+
+
+def test_a_function_or_view_which_reads_with_its_owners_rights_is_not_put_into_anothers_mouth(sql: Sql) -> None:
+    """Only an administrator gives it to anybody; others take it or give it to a group of theirs."""
+    people, catalog = sql.people, sql.context.catalog
+    _make(sql, "FUNCTION f")
+    with pytest.raises(PermissionDenied, match="reads with the rights of its owner"):
+        sql(f"ALTER FUNCTION f OWNER TO `{people.bob.name}`")
+    given = replace(sql, context=replace(sql.context, principal=people.admin))
+    given(f"ALTER FUNCTION shop.sales.f OWNER TO `{people.bob.name}`")
+    name = ObjectName("shop", "sales", "f")
+    assert catalog.get_function(people.bob, name).owner == people.bob.name
+    sql("ALTER FUNCTION f OWNER TO `alice@example.com`")
+    assert catalog.get_function(people.alice, name).owner == people.alice.name
 
 
 def _make(sql: Sql, kind: str) -> None:

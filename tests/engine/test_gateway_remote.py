@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from tests.engine.gateways import RunningGateway, running_gateway
 from tests.engine.spark_server import spark_connect_server
@@ -85,4 +85,27 @@ def test_users_share_the_engine_and_nothing_else(remote: RunningGateway, spark: 
     spark.range(2).createOrReplaceTempView("hidden")
     with pytest.raises(AnalysisException):
         bob.table("hidden").collect()
+    bob.stop()
+
+
+def test_hidden_rows_stay_behind_a_barrier_and_no_code_runs_beside_them(remote: RunningGateway, spark: Any) -> None:
+    """There are no files to put the visible rows in, which both could read."""
+    bob = remote.spark("bob@example.com")
+    for statement in (
+        "CREATE FUNCTION small(x LONG) RETURNS BOOLEAN RETURN x < 3",
+        "CREATE FUNCTION veil(x LONG) RETURNS LONG RETURN -x",
+        "ALTER TABLE t SET ROW FILTER small ON (x)",
+        "ALTER TABLE t ALTER COLUMN id SET MASK veil",
+        "GRANT USE CATALOG, USE SCHEMA, SELECT ON CATALOG r TO `bob@example.com`",
+        "CREATE VIEW narrow AS SELECT id FROM t",
+    ):
+        spark.sql(statement).collect()
+    assert sorted(rows(bob, "SELECT * FROM r.s.t")) == [(-1, 2), (0, 0)]
+    assert sorted(rows(bob, "SELECT x FROM r.s.t WHERE 1 / (x - 4) < 9 OR raise_error(x) IS NULL")) == [(0,), (2,)]
+    assert rows(bob, "SELECT count(*) FROM r.s.narrow") == [(2,)]
+    with pytest.raises(PySparkException, match="Functions of your own"):
+        bob.table("r.s.t").mapInPandas(lambda frames: frames, "id long, x long").collect()
+    bob.udf.register("same", lambda value: value, "long")
+    with pytest.raises(PySparkException, match="Functions of your own"):
+        bob.sql("SELECT same(x) FROM r.s.t").collect()
     bob.stop()

@@ -41,7 +41,6 @@ def literal(text: str) -> str:
         "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
         "ALTER VIEW v AS SELECT 2",
         "DESCRIBE SELECT 1",
-        "DESCRIBE FUNCTION upper",
         "SET spark.sql.shuffle.partitions = 4",
         "DROP TEMPORARY VARIABLE x",
         "`SHOW` TABLES",

@@ -17,6 +17,10 @@ __all__ = [
     "Catalog",
     "Column",
     "Function",
+    "Guard",
+    "GuardRef",
+    "GuardRefs",
+    "Guards",
     "Model",
     "ObjectName",
     "Schema",
@@ -155,6 +159,43 @@ class TableConstraint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardRef:
+    """A function that decides about a row or a value, and the columns that it is given."""
+
+    function_id: str
+    columns: tuple[str, ...]
+    """Of a mask: those besides the masked one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardRefs:
+    """What decides which rows and values of a table one sees, as the table notes it."""
+
+    row_filter: GuardRef | None = None
+    masks: Mapping[str, GuardRef] = field(default_factory=dict)
+    """By the name of the masked column."""
+
+    def __bool__(self) -> bool:
+        return self.row_filter is not None or bool(self.masks)
+
+    @property
+    def function_ids(self) -> frozenset[str]:
+        """The functions in use."""
+        refs = (*self.masks.values(), *((self.row_filter,) if self.row_filter else ()))
+        return frozenset(ref.function_id for ref in refs)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns in use, in lower case."""
+        given = [column for ref in self.masks.values() for column in ref.columns]
+        given += self.row_filter.columns if self.row_filter else ()
+        return frozenset(column.lower() for column in (*self.masks, *given))
+
+
+NO_GUARDS = GuardRefs()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table(_InSchema):
     """A Delta (or other) table, or a view."""
 
@@ -167,6 +208,7 @@ class Table(_InSchema):
     properties: Mapping[str, str]
     view_definition: str | None
     constraints: tuple[TableConstraint, ...] = ()
+    guards: GuardRefs = NO_GUARDS
 
     @property
     def securable(self) -> Securable:
@@ -210,6 +252,24 @@ class Function(_InSchema):
     def securable(self) -> Securable:
         """This function under permission."""
         return self._securable("function")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """A row filter, or the mask of a column."""
+
+    function: Function
+    columns: tuple[str, ...]
+    """As in `GuardRef`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guards:
+    """What decides which rows and values of a table one sees."""
+
+    row_filter: Guard | None = None
+    masks: Mapping[str, Guard] = field(default_factory=dict)
+    """By the name of the masked column."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from millpond.catalog.domain import (
     SYSTEM_OWNER,
     Catalog,
     Column,
+    Guards,
     ObjectName,
     Schema,
     SchemaName,
@@ -69,6 +70,14 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
     "table_tags": ("catalog_name", "schema_name", "table_name", *_TAG),
     "column_tags": ("catalog_name", "schema_name", "table_name", "column_name", *_TAG),
     "volume_tags": ("catalog_name", "schema_name", "volume_name", *_TAG),
+    "row_filters": (
+        "catalog_name", "schema_name", "table_name", "filter_catalog", "filter_schema", "filter_name",
+        "filter_col_usage",
+    ),
+    "column_masks": (
+        "catalog_name", "schema_name", "table_name", "column_name", "mask_catalog", "mask_schema", "mask_name",
+        "mask_col_usage",
+    ),
 }  # fmt: skip
 """Columns by relation: a name, and the type where it is not string."""
 
@@ -165,6 +174,10 @@ class _Seen:
         """Objects of a kind with their tags, and those of their columns."""
         catalog = None if self._catalog == SYSTEM_CATALOG else self._catalog
         yield from self._service.tagged(self.principal, kind, catalog)
+
+    def guards_of(self, table: Table) -> Guards:
+        found: Guards = self._service.guards_of(table)
+        return found
 
     def may_manage(self, item: Any) -> bool:
         return allows(self.principal, Act.MANAGE, item.securable)
@@ -301,6 +314,26 @@ def _column_tags(seen: _Seen) -> Iterator[Row]:
                 yield *_parts(table.name), column.name, key, value
 
 
+def _guarded(seen: _Seen) -> Iterator[tuple[Table, Guards]]:
+    """Tables with a row filter or masks that the principal may read: BROWSE alone does not show these."""
+    for table in seen.inside("tables"):
+        if table.guards and allows(seen.principal, Act.READ, table.securable):
+            yield table, seen.guards_of(table)
+
+
+def _row_filters(seen: _Seen) -> Iterator[Row]:
+    for table, guards in _guarded(seen):
+        if guards.row_filter is not None:
+            used = ", ".join(guards.row_filter.columns)
+            yield *_parts(table.name), *_parts(guards.row_filter.function.name), used
+
+
+def _column_masks(seen: _Seen) -> Iterator[Row]:
+    for table, guards in _guarded(seen):
+        for column, mask in guards.masks.items():
+            yield *_parts(table.name), column, *_parts(mask.function.name), ", ".join(mask.columns) or None
+
+
 def _padded(parts: Sequence[str]) -> Row:
     return tuple([None] * (3 - len(parts)) + list(parts[:3]))
 
@@ -321,4 +354,6 @@ _ROWS: Mapping[str, Callable[[_Seen], Iterator[Row]]] = {
     "table_tags": _object_tags("table"),
     "column_tags": _column_tags,
     "volume_tags": _object_tags("volume"),
+    "row_filters": _row_filters,
+    "column_masks": _column_masks,
 }

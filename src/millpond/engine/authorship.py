@@ -54,13 +54,18 @@ class Note:
         """The options of a write with this note in the place of the user's metadata."""
         return {**without_metadata(options), "userMetadata": str(self)}
 
-    def beside(self, condition: tuple[int, int], keyword: str) -> list[tuple[int, int, str]]:
-        """The edits that add this note to the condition at this place, or after `keyword` where there is none."""
+    def beside(self, condition: tuple[int, int], keyword: str, also: str | None = None) -> list[tuple[int, int, str]]:
+        """The edits that add this note to the condition at this place, or after `keyword` where there is none.
+
+        `also` is a further condition.
+        """
         start, end = condition
         note = f"'{self}' IS NOT NULL"
         if start == end:
-            return [(end, end, f" {keyword} {note}")]
-        return [(start, start, " ("), (end, end, f") AND {note}")]
+            return [(end, end, f" {keyword} {note}" if also is None else f" {keyword} ({also}) AND {note}")]
+        if also is None:
+            return [(start, start, " ("), (end, end, f") AND {note}")]
+        return [(start, start, " (("), (end, end, f") AND ({also})) AND {note}")]
 
 
 def metadata_of(options: Mapping[str, str], setting: str | None) -> str | None:

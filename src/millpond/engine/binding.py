@@ -9,12 +9,11 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millpond.catalog.domain import ObjectName, Table, TableType
+from millpond.catalog.domain import Function, ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
-from millpond.catalog.service import CatalogService
-from millpond.engine import proto, sources
+from millpond.engine import guarded, proto, sources
+from millpond.engine.call_sites import GROUP_FUNCTIONS
 from millpond.engine.errors import AnalysisError, table_not_found, unsupported
-from millpond.engine.freshness import Kept
 from millpond.engine.information import computed_relation
 from millpond.engine.known import KNOWN_EXPRESSIONS, KNOWN_RELATIONS, LEAVES, REFUSED_RELATIONS
 from millpond.engine.needs import Needs
@@ -28,13 +27,15 @@ from millpond.engine.queries import (
     may_need_analysis,
     user_error_of_table_function,
 )
+from millpond.engine.rewriting import Paths, References, rewritten
+from millpond.engine.routines import call_of_function
 from millpond.engine.sessions import Session
-from millpond.engine.splicing import column_edits, free_name, plan_ids, spliced
+from millpond.engine.splicing import plan_ids
+from millpond.engine.sql_functions import routine_not_found
+from millpond.engine.world import World
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
-
-KeptTables = Kept[tuple[Principal, ObjectName], Table]
 
 MAX_VIEW_DEPTH = 50
 GLOBAL_TEMP = "global_temp"
@@ -50,29 +51,38 @@ class Binder:
         self,
         *,
         principal: Principal,
-        catalog: CatalogService,
+        world: World,
         session: Session,
         global_views: dict[str, bytes],
         needs: Needs,
-        kept: KeptTables,
         absolute: bool = False,
         home: tuple[str, str] | None = None,
         views: bool = True,
         depth: int = 0,
+        invoker: Principal | None = None,
+        trusted: bool = False,
     ) -> None:
+        """`principal` has the rights, `invoker` asks: two in what is bound with an owner's rights (`trusted`)."""
         self.principal = principal
-        self.catalog = catalog
+        self.invoker = invoker or principal
+        self.world = world
+        self.catalog = world.catalog
         self.session = session
         self.needs = needs
+        self.is_absolute = absolute
+        self.trusted = trusted
+        self.depth = depth
         self._global_views = global_views
-        self._kept = kept
-        self._absolute = absolute
         self._home = home or (session.current_catalog, session.current_schema)
         self._views = views
-        self._depth = depth
         self._level = 0
         self._scopes: list[frozenset[str]] = []
         self._tables: dict[ObjectName, Table] = {}
+
+    @property
+    def scope(self) -> tuple[object, ...]:
+        """Equal for binders in which names mean the same."""
+        return (self._home, self.principal.id, self._views)
 
     # -- the walk -----------------------------------------------------------------------------------------------
 
@@ -146,8 +156,13 @@ class Binder:
         kind = function.WhichOneof("function")
         if kind != "python_udf":
             raise unsupported(f"Functions of kind {kind}: only Python functions can be given to this server.")
+        self.needs.runs_code = True
         for argument in function.arguments:
             self.bind(argument)
+
+    def _user_table_function(self, function: Any) -> None:
+        self.needs.runs_code = True
+        self._bind_fields(function)
 
     def _refuse_any(self, message: Any) -> None:
         raise unsupported(f"Protobuf extensions ({message.type_url or 'without a type'}) are not supported.")
@@ -159,16 +174,22 @@ class Binder:
         if lowered in DENIED_FUNCTIONS:
             raise unsupported(f"The function {lowered} is not allowed.")
         if lowered in SESSION_FUNCTIONS:
-            answer = self._session_answer(lowered)
+            answer = self.session_answer(lowered)
             expression.Clear()
             expression.literal.string = answer
             return
-        self._bind_fields(getattr(expression, expression.WhichOneof("expr_type")))
+        call = getattr(expression, expression.WhichOneof("expr_type"))
+        self._bind_fields(call)
+        if "." in name or lowered in GROUP_FUNCTIONS or expression.HasField("call_function"):
+            text = call_of_function(self, split_name(name), call.arguments, Paths())
+            if text is not None:
+                expression.Clear()
+                expression.expression_string.expression = text
 
-    def _session_answer(self, function: str) -> str:
+    def session_answer(self, function: str) -> str:
         if function == "current_catalog":
             return self._home[0]
-        return self._home[1] if function in {"current_database", "current_schema"} else self.principal.name
+        return self._home[1] if function in {"current_database", "current_schema"} else self.invoker.name
 
     def check_table_functions(self, names: set[str] | frozenset[str]) -> None:
         """Refuse functions in the place of a table that could read files."""
@@ -181,33 +202,12 @@ class Binder:
         if not may_need_analysis(text):
             return
         prefix = "SELECT "
-        query = analyse(prefix + text)
-        self.check_table_functions(query.table_functions)
-        edits = self._call_edits(query)
-        for site in query.tables:
-            if len(site.parts) == 1 and self._in_scope(site.parts[0]):
-                continue
-            edits.append((site.start, site.end, self._path_text(site)))
-        message.expression = spliced(query.text, edits)[len(prefix) :]
-
-    def _path_text(self, site: TableSite) -> str:
-        """A table inside an expression, where nothing can be bound to a name: by its path."""
-        if self._absolute:
-            return ".".join(map(quote, self.absolute_name(site.parts)))
-        relation = self.table_relation(site.parts, site.version, site.timestamp)
-        while relation.WhichOneof("rel_type") == "subquery_alias":
-            relation = relation.subquery_alias.input
-        source = relation.read.data_source
-        if source.format not in {"delta", "parquet"} or len(source.paths) != 1 or source.options:
-            raise unsupported(
-                f"In an expression's text, only plain tables may be read; {'.'.join(site.parts)} is not one."
-            )
-        alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
-        return f"{source.format}.{quote(source.paths[0])}{alias}"
+        message.expression = rewritten(self, analyse(prefix + text), Paths())[len(prefix) :]
 
     # -- SQL ----------------------------------------------------------------------------------------------------
 
-    def _in_scope(self, name: str) -> bool:
+    def in_scope(self, name: str) -> bool:
+        """Whether a name means a relation that the plan brings along."""
         return any(name.lower() in scope for scope in self._scopes)
 
     def _with_relations(self, relation: Any) -> None:
@@ -237,26 +237,9 @@ class Binder:
 
     def splice(self, query: Query, edits: Sequence[tuple[int, int, str]] = ()) -> tuple[str, list[Any]]:
         """The text with names that the engine can resolve, and the relations that these names mean."""
-        self.check_table_functions(query.table_functions)
-        edits = [*edits, *self._call_edits(query)]
-        names: dict[Any, str] = {}
-        taken = set(query.cte_names).union(*self._scopes)
-        references = []
-        for site in query.tables:
-            if site.is_target or (len(site.parts) == 1 and self._in_scope(site.parts[0])):
-                continue
-            if site.key not in names:
-                names[site.key] = free_name(site.parts[-1], taken)
-                relation = self.table_relation(site.parts, site.version, site.timestamp, alias=names[site.key])
-                relation.common.plan_id = next(plan_ids)
-                references.append(relation)
-            name = names[site.key]
-            same = query.text[site.start : site.end].strip("`") == name
-            if not same:
-                alias = "" if site.aliased or name == site.parts[-1] else f" AS {quote(site.parts[-1])}"
-                edits.append((site.start, site.end, quote(name) + alias))
-        edits.extend(column_edits(query))
-        return spliced(query.text, edits), references
+        found = References(set(query.cte_names).union(*self._scopes))
+        text = rewritten(self, query, found, edits)
+        return text, found.relations
 
     def splice_change(
         self,
@@ -282,14 +265,6 @@ class Binder:
         self._bind_fields(relation.with_relations.root.sql)
         return _reference_names(relation.with_relations.references)
 
-    def _call_edits(self, query: Query) -> list[tuple[int, int, str]]:
-        edits = []
-        for call in query.calls:
-            answer = "'" + self._session_answer(call.function).replace("\\", "\\\\").replace("'", "\\'") + "'"
-            alias = f" AS {quote(call.function + '()')}" if call.is_column else ""
-            edits.append((call.start, call.end, answer + alias))
-        return edits
-
     # -- reads --------------------------------------------------------------------------------------------------
 
     def _read(self, relation: Any) -> None:
@@ -298,8 +273,8 @@ class Binder:
             raise unsupported("Streaming reads (spark.readStream) are not supported.")
         kind = read.WhichOneof("read_type")
         if kind == "data_source":
-            sources.check_read(self.catalog, self.principal, read.data_source, self.needs, keep_paths=self._absolute)
-            if not self._absolute:
+            sources.check_read(self.catalog, self.principal, read.data_source, self.needs, keep_paths=self.is_absolute)
+            if not self.is_absolute:
                 sources.normalise_as_of(read.data_source.options, self.session)
         elif kind == "named_table":
             self._named_table(relation)
@@ -309,7 +284,7 @@ class Binder:
     def _named_table(self, relation: Any) -> None:
         named = relation.read.named_table
         parts = split_name(named.unparsed_identifier)
-        if len(parts) == 1 and self._in_scope(parts[0]):
+        if len(parts) == 1 and self.in_scope(parts[0]):
             return
         options = {key.lower(): value for key, value in named.options.items()}
         version, timestamp = options.pop("versionasof", None), options.pop("timestampasof", None)
@@ -335,11 +310,11 @@ class Binder:
         if view is not None:
             _refuse_as_of(parts, version, timestamp)
             target.ParseFromString(view)
-            if not self._absolute:
-                self._nested(home=self._home, views=False).bind(target)
+            if not self.is_absolute:
+                self.nested(home=self._home, views=False).bind(target)
         elif len(parts) == 2 and sources.is_path_format(parts[0]):
             self._path_source(target.read.data_source, parts, version, timestamp)
-        elif self._absolute:
+        elif self.is_absolute:
             self._absolute_table(target, parts, version, timestamp)
         else:
             self._bind_table(target, parts, version, timestamp)
@@ -358,7 +333,7 @@ class Binder:
         source.format = parts[0].lower()
         source.paths.append(parts[1])
         sources.set_as_of(source, version, timestamp, self.session)
-        sources.check_read(self.catalog, self.principal, source, self.needs, keep_paths=self._absolute)
+        sources.check_read(self.catalog, self.principal, source, self.needs, keep_paths=self.is_absolute)
 
     def _bind_table(self, target: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
         table = self.table(parts)
@@ -366,42 +341,56 @@ class Binder:
         if table.table_type is TableType.VIEW:
             _refuse_as_of(parts, version, timestamp)
             if self.catalog.is_computed(table.name):
-                target.CopyFrom(computed_relation(self.catalog, self.principal, table.name))
+                target.CopyFrom(computed_relation(self.catalog, self.invoker, table.name))
             else:
-                self._expand_view(target, table)
+                guarded.read_view(self, target, table)
+            return
+        if table.guards:
+            guarded.read_table(self, target, table, version, timestamp)
             return
         self.needs.read(table.storage_location, str(table.name))
         sources.read_table(target.read.data_source, table)
         sources.set_as_of(target.read.data_source, version, timestamp, self.session)
 
-    def _expand_view(self, target: Any, table: Table) -> None:
-        if self._depth >= MAX_VIEW_DEPTH:
+    def expand_view(self, target: Any, table: Table) -> None:
+        """Make `target` compute a view of the catalog, with this binder's rights."""
+        if self.depth >= MAX_VIEW_DEPTH:
             raise AnalysisError(
                 "VIEW_EXCEED_MAX_NESTED_DEPTH", f"Views are nested deeper than {MAX_VIEW_DEPTH} at {table.name}."
             )
-        home = (
-            table.properties.get("view.catalog", table.name.catalog),
-            table.properties.get("view.schema", table.name.schema),
-        )
         query = target
         if table.columns:
             target.to_df.column_names.extend(column.name for column in table.columns)
             query = target.to_df.input
         query.sql.query = table.view_definition or ""
-        self._nested(home=home, views=False).bind(query)
+        self.nested(home=guarded.home_of(table), views=False).bind(query)
 
-    def _nested(self, *, home: tuple[str, str], views: bool) -> "Binder":
-        return Binder(
-            principal=self.principal,
-            catalog=self.catalog,
+    def nested(
+        self,
+        *,
+        home: tuple[str, str],
+        views: bool,
+        principal: Principal | None = None,
+        needs: Needs | None = None,
+        trusted: bool | None = None,
+    ) -> "Binder":
+        """A binder for what a name here means, as which it is bound where nothing else is said."""
+        inner = Binder(
+            principal=principal or self.principal,
+            world=self.world,
             session=self.session,
             global_views=self._global_views,
-            needs=self.needs,
-            kept=self._kept,
+            needs=self.needs if needs is None else needs,
+            absolute=self.is_absolute,
             home=home,
             views=views,
-            depth=self._depth + 1,
+            depth=self.depth + 1,
+            invoker=self.invoker,
+            trusted=self.trusted if trusted is None else trusted,
         )
+        if principal is None:
+            inner._tables = self._tables
+        return inner
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -421,6 +410,10 @@ class Binder:
         """Whether a name means a temporary view."""
         return self._find_temp_view(parts) is not None
 
+    def object_name(self, parts: tuple[str, ...]) -> ObjectName:
+        """The full name that a name means. Raises InvalidArgument, TABLE_OR_VIEW_NOT_FOUND."""
+        return ObjectName(*self.absolute_name(parts))
+
     def absolute_name(self, parts: tuple[str, ...]) -> tuple[str, str, str]:
         """Catalog, schema and name that a name of one to three parts means in this session."""
         if len(parts) == 1:
@@ -434,17 +427,32 @@ class Binder:
     def table(self, parts: tuple[str, ...]) -> Table:
         """The table or view that a name means. Raises TABLE_OR_VIEW_NOT_FOUND."""
         try:
-            name = ObjectName(*self.absolute_name(parts))
+            name = self.object_name(parts)
         except InvalidArgument as error:
             raise table_not_found(parts) from error
         if name not in self._tables:
             try:
-                self._tables[name] = self._kept.get(
+                self._tables[name] = self.world.tables.get(
                     (self.principal, name), lambda: self.catalog.get_table(self.principal, name)
                 )
             except NotFound as error:
                 raise table_not_found(parts) from error
         return self._tables[name]
+
+    def function(self, parts: tuple[str, ...]) -> Function | None:
+        """The function of the catalog that a name means; None for one of one part that may be another's.
+
+        Raises UNRESOLVED_ROUTINE.
+        """
+        if len(parts) == 1 and f"register_function:{parts[0].lower()}" in self.session.functions and not self.trusted:
+            return None
+        try:
+            found = self.world.function(self.object_name(parts))
+        except (InvalidArgument, AnalysisError):
+            found = None
+        if found is None and len(parts) > 1:
+            raise routine_not_found(parts)
+        return found
 
     def _checkpoint(self, relation_id: str) -> None:
         if relation_id not in self.session.remote_relations:
@@ -477,5 +485,6 @@ _HANDLERS = {
     "spark.connect.Relation": Binder._relation,
     "spark.connect.Expression": Binder._expression,
     "spark.connect.CommonInlineUserDefinedFunction": Binder._user_function,
+    "spark.connect.CommonInlineUserDefinedTableFunction": Binder._user_table_function,
     "google.protobuf.Any": Binder._refuse_any,
 }

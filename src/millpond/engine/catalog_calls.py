@@ -6,16 +6,16 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millpond.catalog.domain import INFORMATION_SCHEMA, Schema, SchemaName, Table, TableType
+from millpond.catalog.domain import INFORMATION_SCHEMA, Function, Schema, SchemaName, Table, TableType
 from millpond.catalog.names import split_name
-from millpond.catalog.service import CatalogService
 from millpond.engine import wire
-from millpond.engine.binding import Binder, KeptTables
+from millpond.engine.binding import Binder
 from millpond.engine.commanding import Commands
 from millpond.engine.errors import AnalysisError, catalog_not_found, schema_not_found, unsupported
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.shaping import fields_of_schema
+from millpond.engine.sql_functions import routine_not_found
 from millpond.engine.syntax.model import (
     ColumnSpec,
     Command,
@@ -30,6 +30,7 @@ from millpond.engine.syntax.model import (
 )
 from millpond.engine.upstream import Upstream
 from millpond.engine.views import Views
+from millpond.engine.world import World
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.paging import Page
 
@@ -46,14 +47,12 @@ _NOTHING_TO_DO = frozenset({
 class CatalogCalls:
     """Answers the calls of `spark.catalog`."""
 
-    def __init__(
-        self, catalog: CatalogService, sessions: Sessions, upstream: Upstream, commands: Commands, kept: KeptTables
-    ) -> None:
-        self._catalog = catalog
+    def __init__(self, shared: World, sessions: Sessions, upstream: Upstream, commands: Commands) -> None:
+        self._world = shared
+        self._catalog = shared.catalog
         self._sessions = sessions
         self._commands = commands
-        self._kept = kept
-        self._views = Views(catalog, sessions, upstream)
+        self._views = Views(shared.catalog, sessions, upstream)
 
     async def answer(self, session: Session, operation: str, call: Any) -> list[Any]:
         """The responses to one call."""
@@ -167,11 +166,10 @@ class CatalogCalls:
     def _binder(self, session: Session) -> Binder:
         return Binder(
             principal=session.principal,
-            catalog=self._catalog,
+            world=self._world,
             session=session,
             global_views=self._sessions.global_views(session.principal),
             needs=Needs(),
-            kept=self._kept,
         )
 
     def _create_table(self, session: Session, call: Any) -> Any:
@@ -244,20 +242,39 @@ class CatalogCalls:
         return _one(False)
 
     def _list_functions(self, session: Session, call: Any) -> Any:
-        return _rows(_FUNCTION, [row for row in _functions(session) if _like(row[0], call.pattern)])
+        schema = self._schema(session, call.db_name) if call.db_name else None
+        name = schema.name if schema else SchemaName(session.current_catalog, session.current_schema)
+        kept = _all(lambda token: self._catalog.list_functions(session.principal, name, page_token=token))
+        found = [*_functions(session), *map(_function_row, kept)]
+        return _rows(_FUNCTION, [row for row in found if _like(row[0], call.pattern)])
 
     def _get_function(self, session: Session, call: Any) -> Any:
-        found = [row for row in _functions(session) if row[0] == call.function_name.lower()]
-        if not found:
-            raise AnalysisError(
-                "UNRESOLVED_ROUTINE",
-                f"Cannot resolve routine `{call.function_name}` on this session's functions.",
-                sql_state="42883",
-            )
-        return _rows(_FUNCTION, found)
+        found = self._find_function(session, call)
+        if found is None:
+            raise routine_not_found(split_name(call.function_name))
+        return _rows(_FUNCTION, [found])
 
     def _function_exists(self, session: Session, call: Any) -> Any:
-        return _one(any(row[0] == call.function_name.lower() for row in _functions(session)))
+        return _one(self._find_function(session, call) is not None)
+
+    def _find_function(self, session: Session, call: Any) -> tuple[Any, ...] | None:
+        """The session's own function, or that of the catalog which the principal may see."""
+        parts = split_name(call.function_name)
+        own = next((row for row in _functions(session) if parts == (row[0],)), None)
+        if own is not None:
+            return own
+        if call.db_name:
+            parts = (*split_name(call.db_name), *parts)
+        try:
+            name = self._binder(session).object_name(parts)
+            return _function_row(self._catalog.get_function(session.principal, name))
+        except (AnalysisError, InvalidArgument, NotFound):
+            return None
+
+
+def _function_row(function: Function) -> tuple[Any, ...]:
+    name = function.name
+    return name.name, name.catalog, [name.schema], function.comment, "SQL", False
 
 
 def _functions(session: Session) -> list[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
 from millpond.engine.authorship import MARK, USER_METADATA_SETTING, Author, Note, unsigned
 from millpond.engine.binding import Binder
+from millpond.engine.guarded import Visible, require_manager, visible_rows
 from millpond.engine.merging import Merge
 from millpond.engine.needs import Needs
 from millpond.engine.parameters import value_edits
@@ -46,7 +47,8 @@ class Changer:
         site = next(site for site in query.tables if site.is_target)
         location, table = await asyncio.to_thread(self._target, session, site.parts, query.kind, binder)
         note = Note(author=Author.of(session.principal), user_metadata=session.setting(USER_METADATA_SETTING))
-        command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note)
+        visible = await asyncio.to_thread(visible_rows, binder, table, query, site) if table is not None else None
+        command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note, visible)
         landed = partial(has_landed, location, self._storage_options, note)
         await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs, landed=landed)
         if table is not None and query.with_schema_evolution:
@@ -71,6 +73,8 @@ class Changer:
             raise not_changeable(parts, kind, "a temporary view")
         table = binder.table(parts)
         require(session.principal, Act.WRITE, table.securable)
+        if table.guards:
+            require_manager(session.principal, table, kind.upper())
         if table.table_type is TableType.VIEW:
             raise not_changeable(parts, kind, "a view")
         if table.data_source_format != "DELTA":
@@ -79,7 +83,14 @@ class Changer:
         return table.storage_location, table
 
     def _command(
-        self, source: Any, query: Query, site: TableSite, location: str, binder: Binder, note: Note
+        self,
+        source: Any,
+        query: Query,
+        site: TableSite,
+        location: str,
+        binder: Binder,
+        note: Note,
+        visible: Visible | None,
     ) -> tuple[Any, int]:
         """The statement as a command on a path, and the version of the table before it."""
         command = proto.commands.Command()
@@ -87,8 +98,10 @@ class Changer:
         made.CopyFrom(source)
         names = binder.bind_arguments(made)
         alias = "" if site.aliased else f" AS {quote(site.parts[-1])}"
-        edits = [*value_edits(_sql_of(made), query.parameters), *note.beside(query.condition, "WHERE")]
+        also = None if visible is None else visible.condition
+        edits = [*value_edits(_sql_of(made), query.parameters), *note.beside(query.condition, "WHERE", also)]
         text, references = binder.splice_change(query, site, f"delta.{quote(location)}{alias}", names, edits)
+        references = [*references, *(visible.references if visible is not None else ())]
         if references and made.WhichOneof("rel_type") != "with_relations":
             inner = proto.relations.Relation()
             inner.CopyFrom(made)

@@ -11,7 +11,8 @@ from typing import Any
 from millpond.engine.errors import unsupported
 from millpond.engine.syntax.columns import properties
 from millpond.engine.syntax.cursor import Cursor
-from millpond.engine.syntax.model import Name
+from millpond.engine.syntax.functions import FunctionParameter, function_head
+from millpond.engine.syntax.model import DeltaType, Name
 from millpond.engine.syntax.tables import cluster_columns
 
 
@@ -65,6 +66,21 @@ class CreateView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CreateFunction:
+    """CREATE FUNCTION ... RETURN expression."""
+
+    name: Name
+    or_replace: bool = False
+    if_not_exists: bool = False
+    parameters: tuple[FunctionParameter, ...] = ()
+    returns: DeltaType | None = None
+    comment: str | None = None
+    deterministic: bool = True
+    query: str
+    """The body: an expression or a query of one value."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explain:
     """EXPLAIN a query; `mode` is one of Spark's, in upper case, or empty."""
 
@@ -101,7 +117,9 @@ class Nothing:
     name: Name = ()
 
 
-Statement = Insert | CreateTableAs | CreateView | Explain | DescribeQuery | SetSetting | ResetSetting | Nothing
+Statement = (
+    Insert | CreateTableAs | CreateView | CreateFunction | Explain | DescribeQuery | SetSetting | ResetSetting | Nothing
+)
 
 _FIRST_WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
 _SET = re.compile(r"\s*SET\s+(?P<key>\w[\w.$:-]*)(?:\s*=\s*(?P<value>.*?))?\s*;?\s*$", re.IGNORECASE | re.DOTALL)
@@ -185,6 +203,9 @@ def _create(cursor: Cursor) -> Statement | None:
     temporary = cursor.accept_any("TEMPORARY", "TEMP") is not None
     if cursor.accept("VIEW"):
         return _create_view(cursor, or_replace=or_replace, temporary=temporary, is_global=is_global)
+    if cursor.accept("FUNCTION"):
+        head = function_head(cursor, temporary=temporary)
+        return CreateFunction(or_replace=or_replace, query=_rest(cursor), **head)
     if cursor.accept("TABLE") and not temporary:
         return _create_table_as(cursor, or_replace=or_replace)
     raise unsupported(f"CREATE {cursor.sql.strip()[7:60]!r}: this kind of object cannot be made by SQL here.")

@@ -182,6 +182,10 @@ class EngineOptions:
     """Access to the object store, where data is on one. The relays have it, never an engine."""
     readable: tuple[Path, ...] = ()
     api: ApiDoor | None = None
+    given: Callable[[Principal], frozenset[str]] = lambda _principal: frozenset()
+    """Places that each engine may read besides, whatever the catalog says. Blocks."""
+    idle_at_most: int | None = None
+    """How many engines that have nothing to do are kept; None for all, until they time out."""
 
 
 class Engines:
@@ -242,6 +246,8 @@ class Engines:
             old.retired = True
             self._retired.append(old)
             await self.reap()
+        if self._options.idle_at_most is not None:
+            await self.reap()
         _log.info(
             "engine started", principal=principal.name, engine=fresh.id, pid=fresh.child.pid if fresh.child else None
         )
@@ -249,7 +255,7 @@ class Engines:
 
     def _is_right(self, engine: Engine, principal: Principal) -> bool:
         """Whether the principal may still reach all that an engine can. Blocks."""
-        homes = self._reach.homes(principal)
+        homes = self._reach.homes(principal) | self._options.given(principal)
         return all(
             _covered(place, homes) or self._reach.may_reach(principal, place, write=write)
             for places, write in ((engine.readable, False), (engine.writable, True))
@@ -262,7 +268,7 @@ class Engines:
         readable, writable = self._wanted.get(principal.id, (frozenset(), frozenset()))
         readable = frozenset(place for place in readable if self._reach.may_reach(principal, place, write=False))
         writable = frozenset(place for place in writable if self._reach.may_reach(principal, place, write=True))
-        readable |= {_container(place, homes) for place in needs.readable}
+        readable |= {_container(place, homes) for place in needs.readable} | self._options.given(principal)
         return readable, writable | {_container(place, homes) for place in needs.writable} | homes
 
     def _start(self, principal: Principal, readable: frozenset[str], writable: frozenset[str]) -> "_Started":
@@ -368,16 +374,26 @@ class Engines:
     async def reap(self) -> None:
         """Stop engines that are retired and done, dead, idle for long, or at work for nobody. Called now and then."""
         limit = time.monotonic() - self._options.idle_timeout_s
+        spare = {engine.id for engine in self._spare()}
         for principal_id, engine in list(self._current.items()):
-            idle = engine.running == 0 and engine.last_used < limit
+            idle = engine.id in spare or (engine.running == 0 and engine.last_used < limit)
             if not engine.alive or idle or engine.works_for_nobody():
                 del self._current[principal_id]
                 engine.retired = True
                 self._retired.append(engine)
+                if self._options.idle_at_most is not None:
+                    self._wanted.pop(principal_id, None)
         done = [engine for engine in self._retired if engine.running == 0 or not engine.alive]
         self._retired = [engine for engine in self._retired if engine not in done]
         for engine in done:
             await self._stop(engine)
+
+    def _spare(self) -> list[Engine]:
+        """Engines without work beyond those that are kept, the longest unused ones."""
+        if self._options.idle_at_most is None:
+            return []
+        idle = sorted((each for each in self._current.values() if not each.running), key=lambda each: each.last_used)
+        return idle[: max(0, len(idle) - self._options.idle_at_most)]
 
     async def _stop(self, engine: Engine) -> None:
         if engine.stopped:  # found dead by who replaces it and by housekeeping at once; a descriptor is closed once

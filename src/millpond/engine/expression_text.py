@@ -98,7 +98,7 @@ def _variable(_writer: ExpressionText, variable: Any) -> str:
 
 _WRITERS: dict[str | None, Callable[[ExpressionText, Any], str]] = {
     "literal": lambda _writer, literal: literal_text(literal),
-    "unresolved_attribute": ExpressionText.column,
+    "unresolved_attribute": lambda writer, attribute: writer.column(attribute),
     "expression_string": ExpressionText._text,
     "unresolved_function": ExpressionText._function,
     "call_function": ExpressionText._function,

@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,9 +28,11 @@ from millpond.engine.information import weight
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
+from millpond.engine.spools import Spools
 from millpond.engine.system_tables import SystemTable, SystemTables
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
+from millpond.engine.world import FindOwner, world
 from millpond.home import socket_address
 from millpond.identity import acts
 from millpond.identity.domain import Principal
@@ -44,6 +46,8 @@ _CREDENTIAL_TRUSTED_S = 1.0
 """A credential is looked up again after this long, or when the database has changed: one query makes five calls."""
 _KNOWN_CREDENTIALS = 1000
 SESSION_IDLE_S = 24 * 3600.0
+_IDLE_COMPUTING = 4
+"""Engines that wait for a part to compute; each can reach one set of places only, and starts in 0.2 s."""
 _SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -91,28 +95,28 @@ class Gateway:
         options: GatewayOptions,
         catalog: CatalogService,
         authenticate: Callable[[str], Principal],
+        find_owner: FindOwner,
         system_tables: Sequence[SystemTable],
     ) -> None:
         self._options = options
         self._authenticate = authenticate
-        self._engines = Engines(
-            EngineOptions(
-                run_dir=options.run_dir / "engines",
-                log_dir=options.log_dir,
-                remote=options.remote,
-                idle_timeout_s=options.idle_timeout_s,
-                memory_limit_bytes=options.memory_limit_bytes,
-                store=options.store,
-                api=options.api,
-            ),
-            catalog,
-        )
         self.sessions = Sessions()
         self._uploads = Uploads(options.run_dir / "uploads")
         system = SystemTables(catalog, system_tables, options.storage_options)
-        upstream = self._upstream = Upstream(self._engines, self._uploads, system)
+        spools = None if options.remote else Spools(options.run_dir / "spools", options.storage_options)
+        users = _engine_options(options, "engines", spools.readable if spools else _nothing)
+        self._engines = Engines(users, catalog)
+        upstream = self._upstream = Upstream(self._engines, self._uploads, system, spools)
+        self._spools = spools
+        self._computing = None
+        if spools is not None:
+            own = _engine_options(options, "computing", _nothing)
+            own = replace(own, api=None, idle_at_most=_IDLE_COMPUTING, idle_timeout_s=min(60, own.idle_timeout_s))
+            self._computing = Engines(own, spools)
+            spools.compute_with(Upstream(self._computing, self._uploads, system, spools))
         commands = Commands(catalog, upstream, system, options.storage_options)
-        planner = Planner(catalog, self.sessions, upstream, commands, options.storage_options, options.mark)
+        shared = world(catalog, find_owner, spools, options.mark)
+        planner = Planner(shared, self.sessions, upstream, commands, options.storage_options)
         proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
         self._executions = Executions(planner, upstream, self._threads, options.observe)
@@ -142,7 +146,8 @@ class Gateway:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         await self._server.stop(grace_s)
-        await self._engines.close()
+        for engines in filter(None, (self._engines, self._computing)):
+            await engines.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def wait(self) -> None:
@@ -155,7 +160,10 @@ class Gateway:
             try:
                 for session in self.sessions.forget(self._options.session_idle_s):
                     self._uploads.forget(session)
-                await self._engines.reap()
+                for engines in filter(None, (self._engines, self._computing)):
+                    await engines.reap()
+                if self._spools is not None:
+                    await self._spools.tidy(self._options.idle_timeout_s)
             except Exception as error:  # a supervisor's boundary: housekeeping goes on
                 _log.error("housekeeping failed", error=str(error), kind=type(error).__name__)
 
@@ -296,6 +304,25 @@ class Gateway:
         await context.abort(failure.code, failure.message)
 
 
+def _nothing(_principal: Principal) -> frozenset[str]:
+    return frozenset()
+
+
+def _engine_options(
+    options: GatewayOptions, directory: str, given: Callable[[Principal], frozenset[str]]
+) -> EngineOptions:
+    return EngineOptions(
+        run_dir=options.run_dir / directory,
+        log_dir=options.log_dir,
+        remote=options.remote,
+        idle_timeout_s=options.idle_timeout_s,
+        memory_limit_bytes=options.memory_limit_bytes,
+        store=options.store,
+        api=options.api,
+        given=given,
+    )
+
+
 def _known(error: Exception) -> MillpondError | None:
     """The error to tell the user, None for one that only the log may see."""
     if isinstance(error, RecursionError):
@@ -328,10 +355,11 @@ async def serve(
     *,
     catalog: CatalogService,
     authenticate: Callable[[str], Principal],
+    find_owner: FindOwner,
     system_tables: Sequence[SystemTable] = (),
 ) -> Gateway:
     """Start a gateway; it runs until its `stop`."""
-    gateway = Gateway(options, catalog, authenticate, system_tables)
+    gateway = Gateway(options, catalog, authenticate, find_owner, system_tables)
     await gateway.start()
     return gateway
 

@@ -31,14 +31,16 @@ class Target:
     options: Mapping[str, str]
     """Those of the write: `mergeSchema`, `replaceWhere`."""
     storage_options: Mapping[str, str]
+    always: bool = False
+    """Whether delta-rs writes even where the engine could: the engine must not reach the table's files."""
 
 
 async def handed_over(upstream: Upstream, session: Session, relation: Any, needs: Needs, target: Target) -> bool:
-    """If the engine cannot append to the table: run the bound relation, and write its rows in one commit of the user's.
+    """If the engine cannot or must not append to the table: run the bound relation, and commit its rows as the user's.
 
     False when the engine can, and nothing was done.
     """
-    if not await asyncio.to_thread(_is_ours, target):
+    if not target.always and not await asyncio.to_thread(_is_ours, target):
         return False
     await _write_computed(upstream, session, relation, needs, target)
     return True

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from millpond.engine.spools import Part
 
 
 @dataclass
@@ -13,6 +17,12 @@ class Needs:
     writable: set[str] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)
     """What users call a location; errors show this in its place."""
+    parts: list["Part"] = field(default_factory=list)
+    """What another engine computes first; the directories of these are in every engine's reach and not named above."""
+    guarded_in_plan: bool = False
+    """Whether hidden rows pass through the plan itself, behind a barrier (before a remote engine)."""
+    runs_code: bool = False
+    """Whether the plan brings functions of the user's."""
 
     def read(self, location: str, name: str) -> None:
         self.readable.add(location)
@@ -27,3 +37,6 @@ class Needs:
             self.readable |= other.readable
             self.writable |= other.writable
             self.names |= other.names
+            self.parts += other.parts
+            self.guarded_in_plan |= other.guarded_in_plan
+            self.runs_code |= other.runs_code

@@ -10,8 +10,6 @@ from typing import Any
 from sqlglot import TokenType
 
 from millpond.engine.errors import AnalysisError
-from millpond.engine.expression_text import ExpressionText
-from millpond.engine.literals import literal_text
 
 _ENDS_A_VALUE = frozenset({TokenType.VAR, TokenType.IDENTIFIER, TokenType.R_PAREN, TokenType.R_BRACKET})
 """A colon right after one of them begins a path into a value, `column:field`."""
@@ -60,6 +58,9 @@ def value_edits(sql: Any, sites: Sequence[ParameterSite]) -> list[tuple[int, int
 
 def _values(sql: Any) -> tuple[dict[str, str], list[str]]:
     """Texts by name, and in order. Clients before 4.0 give literals, later ones expressions."""
+    from millpond.engine.expression_text import ExpressionText  # loads Spark's messages, which commands do without
+    from millpond.engine.literals import literal_text
+
     text = ExpressionText(alias="", plan_ids=frozenset())
     named = {name: literal_text(value) for name, value in sql.args.items()}
     named |= {name: text(value) for name, value in sql.named_arguments.items()}

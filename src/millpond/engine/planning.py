@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from millpond.catalog.names import quote
-from millpond.catalog.service import CatalogService
 from millpond.engine import proto, recording, wire
-from millpond.engine.binding import Binder, KeptTables
+from millpond.engine.binding import Binder
 from millpond.engine.catalog_calls import CatalogCalls
 from millpond.engine.changes import Changer
 from millpond.engine.commanding import Commands
 from millpond.engine.dml import (
+    CreateFunction,
     CreateTableAs,
     CreateView,
     DescribeQuery,
@@ -28,8 +28,8 @@ from millpond.engine.dml import (
     parse_statement,
 )
 from millpond.engine.errors import AnalysisError, column_not_found, unsupported
-from millpond.engine.freshness import Kept, Mark
 from millpond.engine.history import text_in
+from millpond.engine.making_functions import FunctionMaker
 from millpond.engine.merging import merge_of
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, analyse
@@ -38,6 +38,7 @@ from millpond.engine.statements import parse_command
 from millpond.engine.syntax.model import DescribeTable, Drop, ShowColumns
 from millpond.engine.upstream import Upstream
 from millpond.engine.views import Views
+from millpond.engine.world import World
 from millpond.engine.write_requests import write_of_v1, write_of_v2
 from millpond.engine.writes import Writer
 from millpond.journal import calls
@@ -91,22 +92,22 @@ class Planner:
 
     def __init__(
         self,
-        catalog: CatalogService,
+        shared: World,
         sessions: Sessions,
         upstream: Upstream,
         commands: Commands,
         storage_options: Mapping[str, str],
-        mark: Mark,
     ) -> None:
-        self._catalog = catalog
-        self._kept: KeptTables = Kept(mark)
+        catalog = shared.catalog
+        self._world = shared
         self._sessions = sessions
         self._upstream = upstream
         self._commands = commands
-        self._catalog_calls = CatalogCalls(catalog, sessions, upstream, commands, self._kept)
+        self._catalog_calls = CatalogCalls(shared, sessions, upstream, commands)
         self._writer = Writer(catalog, upstream, storage_options)
         self._changer = Changer(catalog, upstream, storage_options)
         self._views = Views(catalog, sessions, upstream)
+        self._functions = FunctionMaker(catalog, upstream)
 
     def plan(self, session: Session, plan: Any) -> Forward | Local:
         """What to do with a plan. Raises MillpondError for all that is refused."""
@@ -127,11 +128,10 @@ class Planner:
         """A binder for one call of a session."""
         return Binder(
             principal=session.principal,
-            catalog=self._catalog,
+            world=self._world,
             session=session,
             global_views=self._sessions.global_views(session.principal),
             needs=needs,
-            kept=self._kept,
             absolute=absolute,
         )
 
@@ -324,6 +324,9 @@ class Planner:
             if statement.name:
                 self._views.require_relation(self.binder(call.session, Needs()), statement.name)
             return self._result(_empty)
+        if isinstance(statement, CreateFunction):
+            binder = self.binder(call.session, call.needs)
+            return self._result(lambda: self._functions.create(call.session, statement, binder))
         relation = _with_query(source, statement.query)
         if isinstance(statement, CreateView):
             return self._create_view(call, statement, relation)

@@ -16,6 +16,7 @@ from sqlglot.dialects.databricks import Databricks
 from sqlglot.errors import ParseError as SqlglotParseError
 from sqlglot.errors import TokenError
 
+from millpond.engine.call_sites import GROUP_FUNCTIONS, RoutineSite, is_result, may_call_routines, routine_sites
 from millpond.engine.conditions import condition_span
 from millpond.engine.errors import AnalysisError, syntax_error, unsupported
 from millpond.engine.parameters import ParameterSite, parameter_sites
@@ -62,11 +63,17 @@ class TableSite:
     end: int
     name_end: int
     """Where the name alone ends; between there and `end` stands VERSION or TIMESTAMP AS OF."""
-    aliased: bool
+    alias: str
+    """Empty where it has none."""
     version: str | None = None
     timestamp: str | None = None
     is_target: bool = False
     """Whether the statement changes this table."""
+
+    @property
+    def aliased(self) -> bool:
+        """Whether it has another name in the statement."""
+        return bool(self.alias)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -104,6 +111,7 @@ class Query:
     tables: tuple[TableSite, ...] = ()
     columns: tuple[ColumnSite, ...] = ()
     calls: tuple[CallSite, ...] = ()
+    routines: tuple[RoutineSite, ...] = ()
     cte_names: frozenset[str] = frozenset()
     table_functions: frozenset[str] = frozenset()
     """Functions that stand where a table may, other than TABLE_FUNCTIONS: the user's own, or to be refused."""
@@ -133,7 +141,7 @@ def analyse(text: str) -> Query:
 
 def may_need_analysis(expression: str) -> bool:
     """Whether an expression's text may name a table or a function that the gateway must see."""
-    return _MAYBE_NEEDS_PARSE.search(expression) is not None
+    return _MAYBE_NEEDS_PARSE.search(expression) is not None or may_call_routines(expression)
 
 
 def require_plain(expression: str) -> None:
@@ -144,8 +152,11 @@ def require_plain(expression: str) -> None:
     if not may_need_analysis(expression):
         return
     query = analyse(f"SELECT {expression}")
-    if query.tables or query.table_functions or query.calls:
-        raise unsupported(f"Subqueries and session functions in the condition {expression[:80]!r}.")
+    asks = any(len(site.parts) > 1 or site.parts[0].lower() in GROUP_FUNCTIONS for site in query.routines)
+    if query.tables or query.table_functions or query.calls or asks:
+        raise unsupported(
+            f"Subqueries, session functions and functions of the catalog in the condition {expression[:80]!r}."
+        )
 
 
 def _parse(text: str) -> tuple[list[Any], list[Any]]:
@@ -199,6 +210,7 @@ def _describe(text: str, tokens: list[Any], tree: exp.Expression) -> Query:
         tables=tuple(sorted(tables, key=lambda site: site.start)),
         columns=tuple(_columns(tree)),
         calls=tuple(calls),
+        routines=tuple(routine_sites(tokens, tree)),
         cte_names=frozenset(cte.alias.lower() for cte in tree.find_all(exp.CTE)),
         table_functions=frozenset(functions) - TABLE_FUNCTIONS,
         condition=(0, 0) if kind == "query" else condition_span(kind, tokens),
@@ -251,7 +263,7 @@ def _table_site(text: str, table: exp.Table, *, is_target: bool) -> TableSite:
         start=start,
         end=end,
         name_end=name_end,
-        aliased=bool(table.alias),
+        alias=str(table.alias),
         version=version,
         timestamp=timestamp,
         is_target=is_target,
@@ -359,18 +371,9 @@ def _calls(text: str, tokens: list[Any], tree: exp.Expression) -> list[CallSite]
         elif before != "." and after == ["(", ")"]:
             end = int(tokens[at + 2].end) + 1
             found.append(
-                CallSite(function=name, start=int(token.start), end=end, is_column=_is_result(tokens, at, at + 3))
+                CallSite(function=name, start=int(token.start), end=end, is_column=is_result(tokens, at, at + 3))
             )
     return found
-
-
-def _is_result(tokens: list[Any], before: int, after: int) -> bool:
-    """Whether the tokens stand alone between SELECT or a comma and a comma, FROM or the end."""
-    previous = str(tokens[before - 1].text).upper() if before else ""
-    following = str(tokens[after].text).upper() if after < len(tokens) else ""
-    return (previous == "SELECT" and following in {"", ",", "FROM", ")", ";"}) or (
-        previous == "," and following in {"", "FROM", ";"}
-    )
 
 
 def user_error_of_table_function(name: str) -> AnalysisError:

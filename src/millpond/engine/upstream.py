@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -13,9 +13,10 @@ from grpc import aio
 from millpond.engine import proto
 from millpond.engine.engine_errors import translated
 from millpond.engine.engines import Engine, Engines
-from millpond.engine.errors import ExecutionError, SparkError
+from millpond.engine.errors import ExecutionError, SparkError, unsupported
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
+from millpond.engine.spools import Spools
 from millpond.engine.system_tables import SystemTables
 from millpond.engine.uploads import Uploads
 
@@ -26,15 +27,25 @@ _DEATH_SEEN_WITHIN_S = 2.0
 class Upstream:
     """The engines as the sessions see them."""
 
-    def __init__(self, engines: Engines, uploads: Uploads, system: SystemTables) -> None:
+    def __init__(self, engines: Engines, uploads: Uploads, system: SystemTables, spools: Spools | None) -> None:
+        """`spools` are where parts of plans are computed by other engines; None before a remote engine."""
         self._engines = engines
         self._uploads = uploads
         self._system = system
+        self._spools = spools
+
+    async def refresh(self, places: Iterable[str]) -> None:
+        """Bring system tables at these places up to date."""
+        await self._system.refresh(places)
 
     @asynccontextmanager
     async def engine(self, session: Session, needs: Needs) -> AsyncIterator[Engine]:
         """The session's engine, which may reach what is needed and has the session's state, while it is used."""
+        if needs.guarded_in_plan and (needs.runs_code or session.functions):
+            raise _code_beside_hidden_rows()
         await self._system.refresh(needs.readable)
+        if needs.parts and self._spools is not None:
+            await self._spools.fill(needs.parts)
         engine = await self._engines.get(session.principal, needs)
         with engine.in_use():
             if session.engine_id != engine.id:
@@ -197,6 +208,14 @@ def settings_request(session: Session, settings: dict[str, str]) -> Any:
     request = proto.base.ConfigRequest(session_id=session.id, operation=operation)
     _own(request, session)
     return request
+
+
+def _code_beside_hidden_rows() -> SparkError:
+    """A barrier in the plan holds against predicates, not against a function that may read the engine's memory."""
+    return unsupported(
+        "Functions of your own beside a table with a row filter or column masks, before a remote engine; read it in a "
+        "session without such functions."
+    )
 
 
 async def _error_of(error: aio.AioRpcError, engine: Engine, needs: Needs) -> Exception:

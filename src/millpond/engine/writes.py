@@ -9,6 +9,7 @@ from typing import Any
 from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
 from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
+from millpond.catalog.service.paths import may_hold_files
 from millpond.engine import proto, shaping, sources, wire
 from millpond.engine.authorship import USER_METADATA_SETTING, Author, Note, metadata_of
 from millpond.engine.dml import CreateTableAs, Insert
@@ -20,6 +21,7 @@ from millpond.engine.errors import (
     table_not_found,
     unsupported,
 )
+from millpond.engine.guarded import require_manager
 from millpond.engine.handover import Target, handed_over
 from millpond.engine.needs import Needs
 from millpond.engine.queries import require_plain
@@ -137,9 +139,13 @@ class Writer:
         require(session.principal, Act.WRITE, table.securable)
         if table.table_type is TableType.VIEW:
             raise not_changeable(write.name, "write", "a view")
-        needs.write(table.storage_location, str(name))
+        apart = _is_written_apart(session.principal, write, table)
+        if not apart:
+            needs.write(table.storage_location, str(name))
         if table.data_source_format == "DELTA":
-            changed = await self._write_delta(session, write, table.storage_location, str(name), needs)
+            changed = await self._write_delta(
+                session, write, table.storage_location, str(name), needs, guarded=table, apart=apart
+            )
             if changed:
                 await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
         else:
@@ -153,8 +159,21 @@ class Writer:
         schema = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
         return shaping.fitted(write.relation, _fit(write, schema, fields_of(table.columns), str(table.name)))
 
-    async def _write_delta(self, session: Session, write: Write, location: str, shown: str, needs: Needs) -> bool:
-        """Write to a Delta table that exists, or a path; whether its columns may have changed."""
+    async def _write_delta(
+        self,
+        session: Session,
+        write: Write,
+        location: str,
+        shown: str,
+        needs: Needs,
+        *,
+        guarded: Table | None = None,
+        apart: bool = False,
+    ) -> bool:
+        """Write to a Delta table that exists, or a path; whether its columns may have changed.
+
+        `apart` when the user's engine must not touch the files: then it computes the rows and delta-rs writes them.
+        """
         existing = await asyncio.to_thread(delta_schema, location, self._storage_options)
         schema = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
         if existing is None:
@@ -190,6 +209,7 @@ class Writer:
                 sql_state="42KDG",
             )
         if _overwrites_schema(write):
+            _refuse_guarded(guarded, fields, schema)
             relation = shaping.fitted(write.relation, shaping.fit_new(schema))
             await self._run(session, write, relation, location, _SAVE_OVERWRITE, "delta", needs)
             await asyncio.to_thread(self._keep_order, session, location, schema)
@@ -205,7 +225,7 @@ class Writer:
             write = replace(write, options={**_without(write.options, "partitionOverwriteMode"), **condition})
         write = replace(write, partitioned_by=())
         mode = _mode_of(write.mode)
-        into = Target(location, fields, mode == _SAVE_OVERWRITE, write.options, self._storage_options)
+        into = Target(location, fields, mode == _SAVE_OVERWRITE, write.options, self._storage_options, always=apart)
         if not await handed_over(self._upstream, session, relation, needs, into):
             await self._run(session, write, relation, location, mode, "delta", needs)
         return fit is not None and fit.adds_columns
@@ -327,6 +347,27 @@ class Writer:
             raise table_not_found(parts)
         home = (session.current_catalog, session.current_schema)
         return ObjectName(*(*home[: 3 - len(parts)], *parts))
+
+
+def _is_written_apart(principal: Principal, write: Write, table: Table) -> bool:
+    """Whether a table's row filter or masks keep its files from the user's engine.
+
+    Raises INSUFFICIENT_PERMISSIONS for what would tell of hidden rows.
+    """
+    if may_hold_files(principal, table):
+        return False
+    if table.data_source_format != "DELTA" or _overwrites_schema(write) or write.option("replaceWhere") is not None:
+        require_manager(principal, table, "A write that replaces chosen rows or the columns")
+    return True
+
+
+def _refuse_guarded(table: Table | None, fields: Sequence[Any], schema: Sequence[Any]) -> None:
+    if table is None or not table.guards:
+        return
+    from millpond.engine.commands.guards import refuse_guarded_columns
+
+    names = {field["name"] for field in schema}
+    refuse_guarded_columns(table, [field["name"] for field in fields if field["name"] not in names], "take away")
 
 
 def has_landed(location: str, storage_options: Mapping[str, str], note: Note) -> bool:

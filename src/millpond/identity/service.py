@@ -121,6 +121,17 @@ class IdentityService:
                 raise NotFound(f"The account '{name}' does not exist or is not active.")
             return self._principal(connection, groups.standing_of(connection, account))
 
+    def find_owner(self, name: str) -> Principal | None:
+        """The active principal with a name, for what is done with the rights of who owns it; a group as a member is."""
+        with self._database.read() as connection:
+            account = accounts.find_by_name(connection, name)
+            if account is None or not account.active:
+                return None
+            found = self._principal(connection, groups.standing_of(connection, account))
+        if account.kind is not PrincipalKind.GROUP:
+            return found
+        return replace(found, groups=found.groups | {account.name}, is_admin=found.is_admin or account.name == ADMINS)
+
     def mint(self, principal: Principal, ttl_s: float, *, paths: Sequence[str] | None = None) -> str:
         """A signed token with which a part of this server acts as the principal for a time.
 

@@ -1,6 +1,6 @@
 """Catalogs and schemas."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -32,6 +32,7 @@ from millpond.catalog.service.base import (
     touched,
     visible_page,
 )
+from millpond.catalog.service.usage import refuse_in_use
 from millpond.catalog.store import containers, dropped, housekeeping, objects, tags
 from millpond.catalog.store import schema as store_schema
 from millpond.catalog.store.reach import Reach
@@ -149,7 +150,7 @@ class Containers(Base):
                             f"Catalog '{name}' is not empty: it has {len(found)} schema(s). Drop them first, or delete "
                             "with force=true (CASCADE)."
                         )
-                    self._delete_schema(connection, schema, force=force)
+                    self._delete_schema(connection, schema, force=force, going={each.id for each in found})
                 containers.delete_catalog(connection, catalog.id)
                 self._forget(connection, [catalog.id])
                 acts.changed(connection, principal.name, "delete", "catalog", name, force=force)
@@ -253,7 +254,10 @@ class Containers(Base):
         except IntegrityError as error:
             raise Conflict(f"Something was created in schema '{name}' while it was deleted; try again.") from error
 
-    def _delete_schema(self, connection: Connection, schema: Schema, *, force: bool) -> None:
+    def _delete_schema(
+        self, connection: Connection, schema: Schema, *, force: bool, going: Collection[str] = ()
+    ) -> None:
+        """`going` are the ids of the schemas that go with it, if it does not go alone."""
         containers.find_schema(connection, schema.name, lock=True)
         held = containers.kinds_in_schema(connection, schema.id)
         if held and not force:
@@ -262,17 +266,19 @@ class Containers(Base):
                 "first, or delete with force=true (CASCADE)."
             )
         if held:
-            self._empty_schema(connection, schema)
+            self._empty_schema(connection, schema, going or {schema.id})
         gone = dropped.forget_in(connection, schema.id)
         containers.delete_schema(connection, schema.id)
         self._forget(connection, [schema.id, *gone])
 
-    def _empty_schema(self, connection: Connection, schema: Schema) -> None:
+    def _empty_schema(self, connection: Connection, schema: Schema, going: Collection[str]) -> None:
         for table, managed in ((store_schema.tables, TableType.MANAGED), (store_schema.volumes, VolumeType.MANAGED)):
             kind = "table_type" if table is store_schema.tables else "volume_type"
             for row in objects.list_rows(connection, table, schema.id, None, _EVERY):
                 if getattr(row, kind) == managed.value:
                     self._purge_later(connection, row.storage_location, f"{schema.name}.{row.name}")
+        functions = objects.list_rows(connection, store_schema.functions, schema.id, None, _EVERY)
+        refuse_in_use(connection, {row.id for row in functions}, "dropped", going=going)
         models = objects.list_rows(connection, store_schema.models, schema.id, None, _EVERY)
         if models:
             names = [ObjectName(schema.name.catalog, schema.name.schema, row.name) for row in models]

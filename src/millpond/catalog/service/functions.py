@@ -7,7 +7,9 @@ from sqlalchemy import Connection
 
 from millpond.catalog.domain import Function, ObjectName, SchemaName
 from millpond.catalog.names import check_text
-from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.base import clean_comment, clean_properties, new_values, races, touched
+from millpond.catalog.service.ownership import author_owns, check_giver
+from millpond.catalog.service.usage import refuse_in_use
 from millpond.catalog.service.volumes import Volumes
 from millpond.catalog.store import objects
 from millpond.catalog.store.rows import function_of
@@ -44,6 +46,32 @@ class Functions(Volumes):
             acts.changed(connection, principal.name, "create", "function", str(name))
             return self._function(connection, name)
 
+    def replace_function(
+        self, principal: Principal, name: ObjectName, *, definition: Mapping[str, Any], comment: str | None = None
+    ) -> Function:
+        """The function with another definition, whose author owns it now.
+
+        Raises NotFound, InvalidArgument, PermissionDenied, and FailedPrecondition for another signature while row
+        filters or masks are made of it.
+        """
+        _check_definition(definition)
+        values = {"definition": dict(definition), "comment": clean_comment(comment)}
+        with self.database.write() as connection:
+            function = self._function(connection, name, lock=True)
+            require(principal, Act.MANAGE, function.securable)
+            if _signature(function.definition) != _signature(definition):
+                refuse_in_use(connection, {function.id}, "given another signature")
+            values |= author_owns(connection, principal, function)
+            objects.update_row(connection, functions, function.id, touched(principal, values))
+            acts.changed(connection, principal.name, "replace", "function", str(name))
+            return self._function(connection, name)
+
+    def look_up_function(self, name: ObjectName) -> Function | None:
+        """The function with a name, for who then asks for rights on it; None when there is none."""
+        with self.database.read() as connection:
+            row = objects.find_row(connection, functions, name)
+        return None if row is None else function_of(row)
+
     def get_function(self, principal: Principal, name: ObjectName) -> Function:
         """The function with a name. Raises NotFound."""
         with self.database.read() as connection:
@@ -67,20 +95,25 @@ class Functions(Volumes):
     def update_function(
         self, principal: Principal, name: ObjectName, *, owner: str | None = None, comment: str | None = None
     ) -> Function:
-        """The function after a change of what is not None. Raises NotFound, InvalidArgument, PermissionDenied."""
+        """The function after a change of what is not None; its body has the rights of its owner.
+
+        Raises NotFound, InvalidArgument, PermissionDenied.
+        """
         values = self._changes(comment=comment, owner=owner, properties=None)
         with self.database.write() as connection:
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
+            check_giver(principal, function, owner)
             objects.update_row(connection, functions, function.id, touched(principal, values))
             self._updated(connection, principal, "function", name, values)
             return self._function(connection, name)
 
     def drop_function(self, principal: Principal, name: ObjectName) -> None:
-        """Remove a function. Raises NotFound, PermissionDenied."""
+        """Remove a function. Raises NotFound, PermissionDenied, FailedPrecondition for one that is in use."""
         with self.database.write() as connection:
             function = self._function(connection, name, lock=True)
             require(principal, Act.MANAGE, function.securable)
+            refuse_in_use(connection, {function.id}, "dropped")
             self._delete(connection, functions, function.id)
             acts.changed(connection, principal.name, "drop", "function", str(name))
 
@@ -89,6 +122,11 @@ class Functions(Volumes):
         if row is None:
             raise NotFound(f"Function '{name}' does not exist.")
         return function_of(row)
+
+
+def _signature(definition: Mapping[str, Any]) -> tuple[Any, ...]:
+    given = (definition.get("input_params") or {}).get("parameters") or []
+    return definition.get("full_data_type"), [item.get("type_text") for item in given]
 
 
 def _check_definition(value: Any) -> int:

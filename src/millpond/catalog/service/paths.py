@@ -43,6 +43,7 @@ class Paths(Containers):
         if container is not None:
             if not _allows_files(principal, container, write=write):
                 raise _out_of_reach(principal, url)
+            refuse_guarded_files(principal, container)
             _refuse_links(fixed, below=container.storage_location)
         elif not principal.is_admin or self._leads_to_private(fixed):
             raise _out_of_reach(principal, url)
@@ -62,9 +63,15 @@ class Paths(Containers):
             return frozenset(place for home in homes for place in _own_places(connection, principal, home))
 
     def may_reach(self, principal: Principal, location: str, *, write: bool) -> bool:
-        """Whether a place lies in a table or volume that the principal may read (or write)."""
+        """Whether a place lies in a table or volume whose files the principal's engine may read (or write).
+
+        Those of a table with a row filter or masks are for the engines of who may take these away, as users' functions
+        run in an engine and see all that it can reach.
+        """
         container = self._container_of(location)
-        return principal.is_admin if container is None else _allows_files(principal, container, write=write)
+        if container is None:
+            return principal.is_admin
+        return _allows_files(principal, container, write=write) and may_hold_files(principal, container)
 
     def resolve_volume_path(self, principal: Principal, path: VolumePath, *, write: bool) -> str:
         """The physical location of a path in a volume, whose files the principal may read (and write) in place.
@@ -123,6 +130,22 @@ class Paths(Containers):
         return self._is_private(locations.canonical(real))
 
 
+def may_hold_files(principal: Principal, container: Table | Volume) -> bool:
+    """Whether its row filter and masks, where it has any, keep nothing from the principal."""
+    guarded = isinstance(container, Table) and container.guards
+    return not guarded or allows(principal, Act.MANAGE, container.securable)
+
+
+def refuse_guarded_files(principal: Principal, container: Table | Volume) -> None:
+    """Raises PermissionDenied for the files of a table with a row filter or masks, whoever asks."""
+    if isinstance(container, Table) and container.guards:
+        acts.denied(principal, "reach the files of", "table", str(container.name))
+        raise PermissionDenied(
+            f"Table '{container.name}' has a row filter or column masks, so its files are for nobody; read it by name, "
+            "through Spark or SQL."
+        )
+
+
 def _allows_files(principal: Principal, container: Table | Volume, *, write: bool) -> bool:
     """Whether files may be touched in place; whoever can write them so can read them too."""
     reads = allows(principal, Act.READ, container.securable)
@@ -137,6 +160,8 @@ def _own_places(connection: Connection, principal: Principal, home: str) -> Sequ
         reads, writes = (Reach(principal=principal, kind=kind, act=act) for act in (Act.READ, Act.WRITE))
         found += objects.locations_below(connection, table, home)
         mine += objects.locations_below(connection, table, home, reads, writes)
+    kept = {row.storage_location: table_of(row) for row in objects.guarded_rows(connection)}
+    mine = [place for place in mine if place not in kept or may_hold_files(principal, kept[place])]
     return mine if len(mine) < len(found) else [home]
 
 

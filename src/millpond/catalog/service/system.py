@@ -21,7 +21,7 @@ from millpond.catalog.domain import (
 )
 from millpond.catalog.information import Row, information_rows
 from millpond.catalog.service.base import new_values
-from millpond.catalog.service.functions import Functions
+from millpond.catalog.service.guarding import Guarding
 from millpond.catalog.store import containers, objects
 from millpond.catalog.store.rows import columns_values, table_of
 from millpond.catalog.store.schema import tables
@@ -46,7 +46,7 @@ class Computed(Protocol):
         """The rows that the principal may see. Blocks."""
 
 
-class SystemTables(Functions):
+class SystemTables(Guarding):
     """Making system tables known."""
 
     @cached_property

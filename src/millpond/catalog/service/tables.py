@@ -9,8 +9,10 @@ from sqlalchemy import Connection
 from millpond.catalog import locations
 from millpond.catalog.domain import (
     INFORMATION_SCHEMA,
+    NO_GUARDS,
     SYSTEM_CATALOG,
     Column,
+    GuardRefs,
     ObjectName,
     SchemaName,
     StagedTable,
@@ -21,9 +23,10 @@ from millpond.catalog.domain import (
 from millpond.catalog.information import RELATIONS, information_table
 from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
+from millpond.catalog.service.ownership import author_owns, check_giver
 from millpond.catalog.service.paths import Paths
 from millpond.catalog.store import dropped, housekeeping, objects
-from millpond.catalog.store.rows import columns_values, constraints_json, table_of
+from millpond.catalog.store.rows import columns_values, constraints_json, guards_json, table_of
 from millpond.catalog.store.schema import tables
 from millpond.identity import acts, grants
 from millpond.identity.access import Act, require
@@ -67,6 +70,12 @@ class Tables(Paths):
             return self.get_table(principal, name)
         except NotFound:
             return None
+
+    def look_up_table(self, name: ObjectName) -> Table | None:
+        """The table with a name, for who then asks for rights on it; None when there is none."""
+        with self.database.read() as connection:
+            row = objects.find_row(connection, tables, name)
+        return None if row is None else table_of(row)
 
     def list_tables(
         self,
@@ -116,6 +125,7 @@ class Tables(Paths):
         comment: str | None = None,
         properties: Mapping[str, str] | None = None,
         view_definition: str | None = None,
+        guards: GuardRefs = NO_GUARDS,
     ) -> Table:
         """Make a staged table visible, all at once.
 
@@ -132,6 +142,7 @@ class Tables(Paths):
             "properties": clean_properties(properties),
             "view_definition": None if view_definition is None else check_text(view_definition, "The view"),
             "constraints": [],
+            "guards": guards_json(guards),
         }
         taken, gone = f"Table '{staged.name}' already exists.", f"Schema '{staged.name.schema_name}' does not exist."
         with races(taken, gone), self.database.write() as connection:
@@ -188,18 +199,21 @@ class Tables(Paths):
         comment: str | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> Table:
-        """The view with a new definition (CREATE OR REPLACE VIEW). Raises NotFound, InvalidArgument for a table."""
-        values = {
+        """The view with a new definition (CREATE OR REPLACE VIEW), whose author owns it now.
+
+        Raises NotFound, PermissionDenied, InvalidArgument for a table.
+        """
+        values: dict[str, Any] = {
             "view_definition": check_text(view_definition, "The view"),
             **columns_values(check_columns(columns)),
             "comment": comment,
             "properties": clean_properties(properties),
         }
 
-        def change(table: Table) -> Mapping[str, Any]:
+        def change(connection: Connection, table: Table) -> Mapping[str, Any]:
             if table.table_type is not TableType.VIEW:
                 raise InvalidArgument(f"'{table.name}' is a table, not a view.")
-            return values
+            return {**values, **author_owns(connection, principal, table)}
 
         return self._change_table(principal, name, change)
 
@@ -215,7 +229,14 @@ class Tables(Paths):
         """The table after a change of what is not None. Raises NotFound, InvalidArgument, PermissionDenied."""
         values = self._changes(comment=comment, owner=owner, properties=properties)
         act = Act.ALTER if owner is None else Act.MANAGE
-        return self._change_table(principal, name, lambda _table: values, act=act)
+
+        def change(_connection: Connection, table: Table) -> Mapping[str, Any]:
+            if table.table_type is not TableType.VIEW:
+                return values
+            check_giver(principal, table, owner)
+            return values if properties is None else values | {"properties": _kept_meaning(table, values["properties"])}
+
+        return self._change_table(principal, name, change, act=act)
 
     def rename_table(self, principal: Principal, name: ObjectName, new_name: ObjectName) -> Table:
         """The table under another name, also in another schema of its catalog; its files stay where they are.
@@ -230,7 +251,7 @@ class Tables(Paths):
         with races(taken, gone), self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
-            _refuse_system(table)
+            refuse_system(table)
             schema_id = table.schema_id
             if new_name.schema_name != name.schema_name:
                 schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_TABLE).id
@@ -249,7 +270,7 @@ class Tables(Paths):
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, Act.MANAGE, table.securable)
-            _refuse_system(table)
+            refuse_system(table)
             if table.table_type is TableType.VIEW:
                 self._delete(connection, tables, table.id)
             else:
@@ -268,7 +289,7 @@ class Tables(Paths):
     def add_constraint(self, principal: Principal, name: ObjectName, constraint: TableConstraint) -> Table:
         """The table with one more declared key. Raises NotFound, AlreadyExists, InvalidArgument."""
 
-        def change(table: Table) -> dict[str, Any]:
+        def change(_connection: Connection, table: Table) -> dict[str, Any]:
             _check_constraint(table, constraint)
             return {"constraints": constraints_json((*table.constraints, constraint))}
 
@@ -277,7 +298,7 @@ class Tables(Paths):
     def drop_constraint(self, principal: Principal, name: ObjectName, constraint: str) -> Table:
         """The table without a declared key. Raises NotFound."""
 
-        def change(table: Table) -> dict[str, Any]:
+        def change(_connection: Connection, table: Table) -> dict[str, Any]:
             kept = [item for item in table.constraints if item.name != constraint.lower()]
             if len(kept) == len(table.constraints):
                 raise NotFound(f"Constraint '{constraint}' of table '{name}' does not exist.")
@@ -289,15 +310,15 @@ class Tables(Paths):
         self,
         principal: Principal,
         name: ObjectName,
-        change: Callable[[Table], Mapping[str, Any]],
+        change: Callable[[Connection, Table], Mapping[str, Any]],
         *,
         act: Act = Act.MANAGE,
     ) -> Table:
         with self.database.write() as connection:
             table = self._table(connection, name, lock=True)
             require(principal, act, table.securable)
-            _refuse_system(table)
-            values = change(table)
+            refuse_system(table)
+            values = change(connection, table)
             objects.update_row(connection, tables, table.id, touched(principal, values))
             self._updated(connection, principal, "table", name, values)
             return self._table(connection, name)
@@ -319,7 +340,14 @@ class Tables(Paths):
             raise AlreadyExists(f"Table '{name}' already exists.")
 
 
-def _refuse_system(table: Table) -> None:
+def _kept_meaning(view: Table, properties: Mapping[str, str]) -> dict[str, str]:
+    """Properties of a view without a change of those that say what the names in its text mean."""
+    given = {key: value for key, value in properties.items() if not key.startswith("view.")}
+    return given | {key: value for key, value in view.properties.items() if key.startswith("view.")}
+
+
+def refuse_system(table: Table) -> None:
+    """Raises InvalidArgument for a table of the catalog `system`."""
     if table.name.catalog == SYSTEM_CATALOG:
         raise InvalidArgument(f"Table '{table.name}' is kept by the server and cannot be changed.")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, null, select, update
 
 from millpond.catalog.names import ObjectName
 from millpond.catalog.store.containers import described
@@ -134,6 +134,11 @@ def delete_rows_in(connection: Connection, schema_id: str) -> Sequence[str]:
         query = delete(table).where(table.c.schema_id == schema_id).returning(table.c.id)
         ids += connection.execute(query).scalars()
     return ids
+
+
+def guarded_rows(connection: Connection) -> Sequence[Any]:
+    """Every table that has a row filter or masks."""
+    return connection.execute(select_objects(tables).where(tables.c.guards.is_not(null()))).all()
 
 
 def all_rows(connection: Connection, table: Table) -> Sequence[Any]:

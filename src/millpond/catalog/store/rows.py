@@ -4,7 +4,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from millpond.catalog.domain import Column, Function, Model, Table, TableConstraint, TableType, Volume, VolumeType
+from sqlalchemy import Null, null
+
+from millpond.catalog.domain import (
+    NO_GUARDS,
+    Column,
+    Function,
+    GuardRef,
+    GuardRefs,
+    Model,
+    Table,
+    TableConstraint,
+    TableType,
+    Volume,
+    VolumeType,
+)
 from millpond.catalog.store.objects import in_schema
 
 
@@ -19,6 +33,7 @@ def table_of(row: Any) -> Table:
         properties=row.properties,
         view_definition=row.view_definition,
         constraints=tuple(_constraint_of(item) for item in row.constraints),
+        guards=NO_GUARDS if row.guards is None else _guards_of(row.guards),
     )
 
 
@@ -31,6 +46,11 @@ def columns_values(columns: Sequence[Column]) -> dict[str, Any]:
 def constraints_json(constraints: Sequence[TableConstraint]) -> list[dict[str, Any]]:
     """Constraints as they are stored."""
     return [asdict(item) for item in constraints]
+
+
+def guards_json(guards: GuardRefs) -> dict[str, Any] | Null:
+    """Row filter and masks as they are stored: SQL's NULL where there is none."""
+    return asdict(guards) if guards else null()
 
 
 def volume_of(row: Any) -> Volume:
@@ -57,3 +77,15 @@ def _constraint_of(item: dict[str, Any]) -> TableConstraint:
         timeseries_columns=tuple(item["timeseries_columns"]),
         rely=item["rely"],
     )
+
+
+def _guards_of(stored: dict[str, Any]) -> GuardRefs:
+    row_filter = stored["row_filter"]
+    return GuardRefs(
+        row_filter=None if row_filter is None else _guard_of(row_filter),
+        masks={column: _guard_of(item) for column, item in stored["masks"].items()},
+    )
+
+
+def _guard_of(stored: dict[str, Any]) -> GuardRef:
+    return GuardRef(function_id=stored["function_id"], columns=tuple(stored["columns"]))

@@ -56,6 +56,7 @@ def _of_tables() -> list[Column[object]]:
         Column("properties", Json, nullable=False),
         Column("view_definition", Text),
         Column("constraints", Json, nullable=False),
+        Column("guards", Json),  # row filter and masks; null for nearly all tables
     ]
 
 

@@ -14,6 +14,8 @@ from millpond.catalog.domain import (
     Catalog,
     Column,
     Function,
+    Guard,
+    Guards,
     Schema,
     Table,
     TableConstraint,
@@ -73,9 +75,12 @@ class ColumnBody(_Body):
     comment: str | None = None
     position: int | None = None
     partition_index: int | None = None
+    mask: Any = None
 
     def column(self, position: int) -> Column:
-        """The domain's column."""
+        """The domain's column. Raises InvalidArgument for one with a mask, which is not to be lost without a word."""
+        if self.mask is not None:
+            raise InvalidArgument(f"Column '{self.name}': set masks by SQL (ALTER TABLE ... SET MASK).")
         type_json = spark_type_json(self.name, self.type_json, self.type_text, self.type_name)
         return Column(
             name=self.name,
@@ -101,9 +106,12 @@ class CreateTable(_Body):
     comment: str | None = None
     properties: Properties | None = None
     view_definition: str | None = None
+    row_filter: Any = None
 
     def domain_columns(self) -> tuple[Column, ...]:
-        """The columns in their order."""
+        """The columns in their order. Raises InvalidArgument when a row filter or mask is asked for."""
+        if self.row_filter is not None:
+            raise InvalidArgument(f"Table '{self.name}': set its row filter by SQL (ALTER TABLE ... SET ROW FILTER).")
         ordered = sorted(self.columns, key=lambda column: column.position or 0)
         return tuple(column.column(position) for position, column in enumerate(ordered))
 
@@ -285,20 +293,24 @@ def schema_json(schema: Schema, metastore_id: str) -> dict[str, Any]:
     }
 
 
-def table_json(table: Table, metastore_id: str, *, columns: bool = True, properties: bool = True) -> dict[str, Any]:
-    """TableInfo."""
+def table_json(
+    table: Table, metastore_id: str, guards: Guards, *, columns: bool = True, properties: bool = True
+) -> dict[str, Any]:
+    """TableInfo; without the place of files that are for nobody, as Polars would read them where it can."""
     info = {
         **_in_schema(table, metastore_id),
         "table_id": table.id,
         "table_type": table.table_type.value,
         **_given(
             data_source_format=table.data_source_format or None,
-            storage_location=table.storage_location or None,
+            storage_location=None if table.guards else table.storage_location or None,
             view_definition=table.view_definition,
         ),
     }
     if columns:
-        info["columns"] = [column_json(column) for column in table.columns]
+        info["columns"] = [column_json(column, guards.masks.get(column.name)) for column in table.columns]
+    if guards.row_filter is not None:
+        info["row_filter"] = _guard_json(guards.row_filter, "input_column_names")
     if properties:
         info["properties"] = dict(table.properties)
     if table.constraints:
@@ -306,7 +318,7 @@ def table_json(table: Table, metastore_id: str, *, columns: bool = True, propert
     return info
 
 
-def column_json(column: Column) -> dict[str, Any]:
+def column_json(column: Column, mask: Guard | None = None) -> dict[str, Any]:
     """ColumnInfo."""
     digits = precision_and_scale(column.type_text)
     info: dict[str, Any] = {
@@ -318,7 +330,14 @@ def column_json(column: Column) -> dict[str, Any]:
         "nullable": column.nullable,
         **_given(comment=column.comment, partition_index=column.partition_index),
     }
+    if mask is not None:
+        info["mask"] = _guard_json(mask, "using_column_names")
     return info | ({"type_precision": digits[0], "type_scale": digits[1]} if digits else {})
+
+
+def _guard_json(guard: Guard, columns: str) -> dict[str, Any]:
+    """TableRowFilter or ColumnMask, which differ in the word for the columns."""
+    return {"function_name": str(guard.function.name), columns: list(guard.columns)}
 
 
 def constraint_json(item: TableConstraint) -> dict[str, Any]:

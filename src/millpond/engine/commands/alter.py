@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from millpond.catalog.domain import ObjectName, Table, TableConstraint, TableType
+from millpond.engine.commands import guards
 from millpond.engine.commands.answer import nothing
 from millpond.engine.commands.context import CommandContext, Target, delta_target, find_table, record, wrong_type
 from millpond.engine.delta import alter, schema
@@ -24,8 +25,10 @@ from millpond.engine.syntax.model import (
     Name,
     RenameColumn,
     RenameTable,
+    SetMask,
     SetOwner,
     SetProperties,
+    SetRowFilter,
     TableRef,
     UnsetProperties,
 )
@@ -48,9 +51,11 @@ def alter_table(command: AlterTable, context: CommandContext) -> pa.Table:
         if isinstance(action, SetOwner):
             context.catalog.update_table(context.principal, table.name, owner=action.owner)
             return nothing()
+        if isinstance(action, SetRowFilter | SetMask):
+            return guards.change(context, table, action)
         if is_view or table.data_source_format != "DELTA":
             return _alter_catalog_only(context, table, action)
-    target = delta_target(context, command.table, Act.ALTER, operation="ALTER TABLE")
+    target = delta_target(context, command.table, Act.ALTER, operation="ALTER TABLE", tells_of_all_rows=True)
     if target.table is not None and isinstance(action, AddConstraint | DropConstraint):
         # a key or check binds who writes and other tables, so it is for who manages the table
         require(context.principal, Act.MANAGE, target.table.securable)
@@ -106,6 +111,7 @@ def _add_columns(context: CommandContext, target: Target, action: AddColumns) ->
 
 def _rename_column(context: CommandContext, target: Target, action: RenameColumn) -> None:
     _refuse_key_column(target, action.path, "rename")
+    guards.refuse_guarded_columns(target.table, action.path[:1], "rename")
     if target.table is not None and len(action.path) == 1:
         context.catalog.keep_column_tags(context.principal, target.table, action.path[0], action.new_name)
     alter.change(target.storage, context.author, lambda state: schema.plan_rename_column(state, action))
@@ -114,10 +120,13 @@ def _rename_column(context: CommandContext, target: Target, action: RenameColumn
 def _drop_columns(context: CommandContext, target: Target, action: DropColumns) -> None:
     for path in action.paths:
         _refuse_key_column(target, path, "drop")
+        guards.refuse_guarded_columns(target.table, path[:1], "drop")
     alter.change(target.storage, context.author, lambda state: schema.plan_drop_columns(state, action))
 
 
 def _alter_column(context: CommandContext, target: Target, action: AlterColumn) -> None:
+    if action.type is not None:
+        guards.refuse_guarded_columns(target.table, action.path[:1], "change the type of")
     alter.change(target.storage, context.author, lambda state: schema.plan_alter_column(state, action))
 
 

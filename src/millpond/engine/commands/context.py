@@ -92,9 +92,12 @@ def find_table(context: CommandContext, name: Name) -> Table:
     return table
 
 
-def delta_target(context: CommandContext, ref: TableRef, act: Act, *, operation: str) -> Target:
+def delta_target(
+    context: CommandContext, ref: TableRef, act: Act, *, operation: str, tells_of_all_rows: bool = False
+) -> Target:
     """The Delta table that `ref` names and that the principal may `act` on.
 
+    What `tells_of_all_rows`, hidden ones too, is for who manages the table where a row filter or masks hide something.
     Raises: errors for missing tables, views, tables of other formats, and paths out of reach.
     """
     if ref.path is not None:
@@ -109,6 +112,8 @@ def delta_target(context: CommandContext, ref: TableRef, act: Act, *, operation:
             "DELTA_TABLE_ONLY_OPERATION",
         )
     require(context.principal, act, table.securable)
+    if tells_of_all_rows and table.guards:
+        require(context.principal, Act.MANAGE, table.securable)
     return Target(storage=context.storage(table.storage_location), shown=str(table.name), table=table)
 
 

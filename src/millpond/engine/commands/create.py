@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
 
-from millpond.catalog.domain import StagedTable, Table, TableType
+from millpond.catalog.domain import NO_GUARDS, GuardRefs, StagedTable, Table, TableType
+from millpond.engine.commands import guards
 from millpond.engine.commands.alter import declare_key
 from millpond.engine.commands.answer import LONG, nothing, table
 from millpond.engine.commands.context import (
@@ -27,7 +28,7 @@ from millpond.engine.delta.table import fields, file_sizes, open_table, partitio
 from millpond.engine.errors import AnalysisError, table_exists, table_not_found, unsupported
 from millpond.engine.sources import check_options
 from millpond.engine.syntax.model import CloneTable, ConvertToDelta, CreateTable, Name
-from millpond.engine.types import Field, columns_of, field_of
+from millpond.engine.types import Field, columns_of, field_of, fields_of
 from millpond.identity.access import Act, require
 from millpond.kernel.errors import AlreadyExists, NotFound
 
@@ -46,7 +47,8 @@ def create_table(command: CreateTable, context: CommandContext) -> pa.Table:
     new = _like(context, command) if command.like is not None else delta.plan_table(command)
     if existing is not None:
         return _replace(context, command, existing, new)
-    made = _in_place(context, command.name, command.location, lambda staged: _write(context, staged, new))
+    guarded = guards.of_new_table(context, command, new.fields)
+    made = _in_place(context, command.name, command.location, lambda staged: _write(context, staged, new), guarded)
     for constraint in command.constraints:
         if constraint.kind != "CHECK":
             declare_key(context, made, constraint)
@@ -66,7 +68,13 @@ def _full(found: Table) -> Name:
     return (found.name.catalog, found.name.schema, found.name.name)
 
 
-def _in_place(context: CommandContext, name: Name, location: str | None, write: Callable[[StagedTable], None]) -> Table:
+def _in_place(
+    context: CommandContext,
+    name: Name,
+    location: str | None,
+    write: Callable[[StagedTable], None],
+    guarded: GuardRefs = NO_GUARDS,
+) -> Table:
     """Stage, write, register; on any failure the staged place is given up."""
     full = context.object_name(name)
     try:
@@ -77,7 +85,7 @@ def _in_place(context: CommandContext, name: Name, location: str | None, write: 
         raise missing_container(context, full.schema_name) from error
     try:
         write(staged)
-        return _register(context, staged)
+        return _register(context, staged, guarded)
     except AlreadyExists as error:
         context.catalog.abandon_table(context.principal, staged)
         raise table_exists(name) from error
@@ -86,7 +94,7 @@ def _in_place(context: CommandContext, name: Name, location: str | None, write: 
         raise
 
 
-def _register(context: CommandContext, staged: StagedTable) -> Table:
+def _register(context: CommandContext, staged: StagedTable, guarded: GuardRefs) -> Table:
     opened = open_table(context.storage(staged.storage_location))
     metadata = opened.metadata()
     return context.catalog.register_table(
@@ -97,6 +105,7 @@ def _register(context: CommandContext, staged: StagedTable) -> Table:
         "DELTA",
         comment=metadata.description or None,
         properties=shown_properties(metadata.configuration),
+        guards=guarded,
     )
 
 
@@ -130,6 +139,11 @@ def _shape(columns: Iterable[Field]) -> list[tuple[str, object]]:
 def _replace(context: CommandContext, command: CreateTable, existing: Table, new: delta.NewTable) -> pa.Table:
     """CREATE OR REPLACE: the next version of the table that is there; its history stays."""
     refuse_view(existing, "CREATE OR REPLACE TABLE")
+    if command.row_filter is not None or any(spec.mask for spec in command.columns):
+        raise unsupported(f"A row filter or mask in replacing {existing.name}, which keeps its own; ALTER it then.")
+    names = {field["name"] for field in new.fields}
+    gone = [column.name for column in existing.columns if column.name not in names]
+    guards.refuse_guarded_columns(existing, gone, "take away")
     for act in (Act.ALTER, Act.MANAGE):
         require(context.principal, act, existing.securable)
     if existing.data_source_format != "DELTA" or command.location not in (None, existing.storage_location):
@@ -200,6 +214,7 @@ def _register_files(context: CommandContext, command: CreateTable, using: str) -
             using.upper(),
             comment=command.comment,
             properties={**command.properties, **options},
+            guards=guards.of_new_table(context, command, fields_of(columns)),
         )
     except AlreadyExists as error:
         raise table_exists(command.name) from error
@@ -224,7 +239,7 @@ def clone_table(command: CloneTable, context: CommandContext) -> pa.Table:
     """DEEP CLONE: a table of its own with the rows, columns and properties of the source at a moment."""
     if command.shallow:
         raise unsupported("SHALLOW CLONE: two tables would share files. Use DEEP CLONE.")
-    source = delta_target(context, command.source, Act.READ, operation="CLONE")
+    source = delta_target(context, command.source, Act.READ, operation="CLONE", tells_of_all_rows=True)
     existing = _existing(context, command.name)
     if existing is not None and command.if_not_exists:
         return nothing()

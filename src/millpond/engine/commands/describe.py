@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from millpond.catalog.domain import Table, TableType
+from millpond.catalog.domain import Guards, Table, TableType
 from millpond.engine.commands.answer import (
     LONG,
     TEXT,
@@ -144,6 +144,7 @@ def describe_table(command: DescribeTable, context: CommandContext) -> pa.Table:
         rows += [row for name in partitions for row in rows[: len(columns)] if row[0] == name]
     if command.extended and found is not None:
         rows += [("", "", ""), ("# Detailed Table Information", "", ""), *_details(found)]
+        rows += described_guards(context.catalog.guards_of(found))
     return texts(_COLUMNS, rows)
 
 
@@ -184,6 +185,18 @@ def _details(found: Table) -> list[_Row]:
         ("Table Properties", _property_list(found)),
     ]
     return [(key, value, "") for key, value in rows if value is not None]
+
+
+def described_guards(guards: Guards) -> list[_Row]:
+    """Row filter and masks, as DESCRIBE EXTENDED of Databricks shows them."""
+    rows: list[_Row] = []
+    if guards.row_filter is not None:
+        rows += [("", "", ""), ("# Row Filter", "", ""), ("Function", str(guards.row_filter.function.name), "")]
+        rows.append(("Column Names", ", ".join(guards.row_filter.columns), ""))
+    if guards.masks:
+        rows += [("", "", ""), ("# Column Masks", "", "")]
+        rows += [(name, str(mask.function.name), ", ".join(mask.columns)) for name, mask in guards.masks.items()]
+    return rows
 
 
 def _property_list(found: Table) -> str | None:

@@ -54,7 +54,7 @@ METRICS = pa.struct(
 
 
 def optimize(command: Optimize, context: CommandContext) -> pa.Table:
-    target = delta_target(context, command.table, Act.WRITE, operation="OPTIMIZE")
+    target = delta_target(context, command.table, Act.WRITE, operation="OPTIMIZE", tells_of_all_rows=True)
     started = time.time_ns() // 1_000_000
     found = maintain.optimize(target.storage, context.author, where=command.where, zorder_by=command.zorder_by)
     metrics = _metrics(found) | {"startTimeMs": started, "endTimeMs": time.time_ns() // 1_000_000}
@@ -94,7 +94,7 @@ def _sizes(found: dict[str, Any]) -> dict[str, Any]:
 
 def vacuum(command: Vacuum, context: CommandContext) -> pa.Table:
     """The path of the table, or for DRY RUN the files that would go."""
-    target = delta_target(context, command.table, Act.WRITE, operation="VACUUM")
+    target = delta_target(context, command.table, Act.WRITE, operation="VACUUM", tells_of_all_rows=True)
     files = maintain.vacuum(
         target.storage,
         context.author,

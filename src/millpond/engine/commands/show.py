@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from millpond.catalog.domain import INFORMATION_SCHEMA, Table, TableType
+from millpond.catalog.domain import INFORMATION_SCHEMA, Guard, Guards, Table, TableType
 from millpond.engine.commands.answer import TEXT, table, texts
 from millpond.engine.commands.context import (
     CommandContext,
@@ -179,7 +179,7 @@ def _properties(command: ShowTableProperties, context: CommandContext) -> dict[s
 
 def show_partitions(command: ShowPartitions, context: CommandContext) -> pa.Table:
     """One row for each partition, one column of its own type for each partition column, as Delta does."""
-    target = delta_target(context, command.table, Act.READ, operation="SHOW PARTITIONS")
+    target = delta_target(context, command.table, Act.READ, operation="SHOW PARTITIONS", tells_of_all_rows=True)
     opened = open_table(target.storage)
     names = partition_columns(opened)
     if not names:
@@ -224,11 +224,12 @@ def show_create_table(command: ShowCreateTable, context: CommandContext) -> pa.T
         configuration, comment = visible_properties(found), found.comment or None
         name, location = found.name.quoted, found.storage_location
     using = found.data_source_format.lower() if found is not None else "delta"
-    text = _create_table(name, columns, partitions, configuration, comment, location, using, found)
+    text = _create_table(context, name, columns, partitions, configuration, comment, location, using, found)
     return texts(["createtab_stmt"], [(text,)])
 
 
 def _create_table(
+    context: CommandContext,
     name: str,
     columns: list[Field],
     partitions: list[str],
@@ -238,7 +239,8 @@ def _create_table(
     using: str,
     found: Table | None,
 ) -> str:
-    lines = [_column_sql(one) for one in columns]
+    guards = context.catalog.guards_of(found) if found is not None else Guards()
+    lines = [_column_sql(one) + _mask_sql(guards.masks.get(one["name"])) for one in columns]
     for key, expression in sorted(configuration.items()):
         if key.startswith(CONSTRAINT_PREFIX):
             lines.append(f"CONSTRAINT {_quote(key.removeprefix(CONSTRAINT_PREFIX))} CHECK ({expression})")
@@ -253,6 +255,9 @@ def _create_table(
         text += f"COMMENT {_literal(comment)}\n"
     if location is not None:
         text += f"LOCATION {_literal(location)}\n"
+    if guards.row_filter is not None:
+        given = ", ".join(map(_quote, guards.row_filter.columns))
+        text += f"WITH ROW FILTER {guards.row_filter.function.name.quoted} ON ({given})\n"
     hidden = (CONSTRAINT_PREFIX, "millpond.", "delta.minWriterVersion", "delta.minReaderVersion")
     shown = {key: value for key, value in configuration.items() if not key.startswith(hidden)}
     return text + _properties_sql(shown)
@@ -267,6 +272,13 @@ def _column_sql(column: Field) -> str:
     if DEFAULT in metadata:
         text += f" DEFAULT {metadata[DEFAULT]}"
     return text + (f" COMMENT {_literal(metadata[COMMENT])}" if COMMENT in metadata else "")
+
+
+def _mask_sql(mask: Guard | None) -> str:
+    if mask is None:
+        return ""
+    using = f" USING COLUMNS ({', '.join(map(_quote, mask.columns))})" if mask.columns else ""
+    return f" MASK {mask.function.name.quoted}{using}"
 
 
 def _is_plain(column: Field) -> bool:

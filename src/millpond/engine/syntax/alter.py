@@ -8,8 +8,10 @@ from millpond.engine.syntax.columns import (
     column_spec,
     column_type,
     constraint,
+    mask,
     properties,
     property_key,
+    row_filter,
     table_ref,
 )
 from millpond.engine.syntax.cursor import Cursor
@@ -27,8 +29,10 @@ from millpond.engine.syntax.model import (
     Name,
     RenameColumn,
     RenameTable,
+    SetMask,
     SetOwner,
     SetProperties,
+    SetRowFilter,
     UnsetProperties,
 )
 from millpond.engine.syntax.objects import owner_name
@@ -69,6 +73,10 @@ def _table_action(cursor: Cursor) -> AlterAction:
     action = _common_action(cursor)
     if action is not None:
         return action
+    if cursor.accept("SET", "ROW", "FILTER"):
+        return SetRowFilter(guard=row_filter(cursor))
+    if cursor.accept("DROP", "ROW", "FILTER"):
+        return SetRowFilter(guard=None)
     if cursor.sees("ADD") or cursor.sees("DROP"):
         return _add(cursor) if cursor.accept("ADD") else _drop(cursor)
     if cursor.accept("RENAME", "COLUMN"):
@@ -131,8 +139,12 @@ def _drop(cursor: Cursor) -> AlterAction:
     return DropColumns(paths=paths, if_exists=if_exists)
 
 
-def _alter_column(cursor: Cursor) -> AlterColumn:
+def _alter_column(cursor: Cursor) -> AlterAction:
     path = cursor.name(at_most=64)
+    if cursor.accept("SET", "MASK"):
+        return SetMask(path=path, guard=mask(cursor))
+    if cursor.accept("DROP", "MASK"):
+        return SetMask(path=path, guard=None)
     change: dict[str, Any] = {}
     if cursor.accept("COMMENT"):
         change["comment"] = cursor.string()
@@ -151,5 +163,5 @@ def _alter_column(cursor: Cursor) -> AlterColumn:
     elif cursor.accept("AFTER"):
         change["after"] = cursor.identifier()
     else:
-        cursor.fail("expected COMMENT, TYPE, SET or DROP NOT NULL, SET or DROP DEFAULT, FIRST or AFTER")
+        cursor.fail("expected COMMENT, TYPE, SET or DROP of NOT NULL, DEFAULT or MASK, FIRST or AFTER")
     return AlterColumn(path=path, **change)

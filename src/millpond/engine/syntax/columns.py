@@ -5,7 +5,7 @@ from typing import Any
 
 from millpond.engine.errors import AnalysisError, SparkError, unsupported
 from millpond.engine.syntax.cursor import Cursor
-from millpond.engine.syntax.model import AsOf, ColumnSpec, Constraint, DeltaType, Name, TableRef
+from millpond.engine.syntax.model import AsOf, ColumnSpec, Constraint, DeltaType, GuardSpec, Name, TableRef
 
 _PRIMITIVES: dict[str, str] = {
     "BOOLEAN": "boolean",
@@ -129,13 +129,18 @@ def column_type(cursor: Cursor) -> tuple[DeltaType, str | None]:
     return kind, f"{'varchar' if sized == 'VARCHAR' else 'char'}({length})"
 
 
-def column_spec(cursor: Cursor, *, nested: bool = False) -> tuple[ColumnSpec, tuple[Constraint, ...]]:
-    """`name type [NOT NULL] [DEFAULT e] [GENERATED ALWAYS AS (e)] [COMMENT s] [FIRST | AFTER c] [key]`."""
+def column_spec(
+    cursor: Cursor, *, nested: bool = False, masks: bool = False
+) -> tuple[ColumnSpec, tuple[Constraint, ...]]:
+    """`name type [NOT NULL] [DEFAULT e] [GENERATED ALWAYS AS (e)] [COMMENT s] [FIRST | AFTER c] [key]`.
+
+    With `masks` also `[MASK f [USING COLUMNS (c, ...)]]`.
+    """
     path = cursor.name(at_most=64) if nested else (cursor.identifier(),)
     kind, sized = column_type(cursor)
     options: dict[str, Any] = {"path": path, "type": kind, "varchar": sized}
     constraints: list[Constraint] = []
-    while _column_option(cursor, options, constraints, path[-1]):
+    while _column_option(cursor, options, constraints, path[-1], masks=masks):
         pass
     return ColumnSpec(**options), tuple(constraints)
 
@@ -150,10 +155,30 @@ _AFTER_EXPRESSION = (
     "REFERENCES",
     "CONSTRAINT",
     "CHECK",
+    "MASK",
 )
 
 
-def _column_option(cursor: Cursor, options: dict[str, Any], constraints: list[Constraint], column: str) -> bool:
+def mask(cursor: Cursor) -> GuardSpec:
+    """`f [USING COLUMNS (c, ...)]`, after the word MASK."""
+    function = cursor.name()
+    if not cursor.accept("USING", "COLUMNS"):
+        return GuardSpec(function=function)
+    return GuardSpec(function=function, columns=cursor.in_parentheses(Cursor.identifier))
+
+
+def row_filter(cursor: Cursor) -> GuardSpec:
+    """`f ON (c, ...)`, after ROW FILTER; the parentheses may be empty."""
+    function = cursor.name()
+    cursor.expect("ON")
+    if cursor.accept("(", ")"):
+        return GuardSpec(function=function)
+    return GuardSpec(function=function, columns=cursor.in_parentheses(Cursor.identifier))
+
+
+def _column_option(
+    cursor: Cursor, options: dict[str, Any], constraints: list[Constraint], column: str, *, masks: bool
+) -> bool:
     if cursor.accept("NOT", "NULL"):
         _once(cursor, options, "nullable", False)
     elif cursor.accept("COMMENT"):
@@ -162,6 +187,8 @@ def _column_option(cursor: Cursor, options: dict[str, Any], constraints: list[Co
         _once(cursor, options, "default", cursor.text_until(*_AFTER_EXPRESSION))
     elif cursor.accept("GENERATED"):
         _once(cursor, options, "generated", _generation(cursor))
+    elif masks and cursor.accept("MASK"):
+        _once(cursor, options, "mask", mask(cursor))
     elif cursor.accept("FIRST"):
         _once(cursor, options, "first", True)
     elif cursor.accept("AFTER"):

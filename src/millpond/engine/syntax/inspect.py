@@ -6,6 +6,7 @@ from millpond.engine.syntax.grants import show_grants
 from millpond.engine.syntax.model import (
     Command,
     DescribeDetail,
+    DescribeFunction,
     DescribeHistory,
     DescribeObject,
     DescribeTable,
@@ -21,7 +22,7 @@ from millpond.engine.syntax.model import (
     TableRef,
 )
 
-_QUERIES = ("QUERY", "SELECT", "WITH", "VALUES", "FROM", "FUNCTION", "INSERT")
+_QUERIES = ("QUERY", "SELECT", "WITH", "VALUES", "FROM", "INSERT")
 _LISTS = {
     "CATALOGS": "CATALOGS",
     "SCHEMAS": "SCHEMAS",
@@ -36,7 +37,7 @@ _SCOPE_PARTS = {"SCHEMAS": 1, "TABLES": 2, "VIEWS": 2, "VOLUMES": 2, "FUNCTIONS"
 
 
 def describe(cursor: Cursor) -> Command | None:
-    """`DESCRIBE ...`; None where it describes a query or a function, which is the engine's."""
+    """`DESCRIBE ...`; None where it describes a query, which is the engine's."""
     cursor.expect_any("DESCRIBE", "DESC")
     if cursor.sees("HISTORY") and cursor.names_follow():
         cursor.take()
@@ -49,6 +50,10 @@ def describe(cursor: Cursor) -> Command | None:
         if cursor.sees(word) and cursor.names_follow():
             cursor.take()
             return _object(cursor, kind)
+    if cursor.sees("FUNCTION") and cursor.names_follow():
+        cursor.take()
+        extended = cursor.sees("EXTENDED") and cursor.names_follow() and cursor.accept("EXTENDED")
+        return DescribeFunction(name=cursor.name(), extended=extended)
     if cursor.sees_any(*_QUERIES) and cursor.names_follow():
         return None
     return _table(cursor)

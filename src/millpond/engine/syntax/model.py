@@ -37,6 +37,14 @@ class AsOf:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardSpec:
+    """A function that filters rows or masks a column, and the columns that it is given (besides the masked one)."""
+
+    function: Name
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ColumnSpec:
     """A column in CREATE TABLE or ADD COLUMN. `path` has several parts for a field of a struct."""
 
@@ -50,6 +58,7 @@ class ColumnSpec:
     after: str | None = None
     varchar: str | None = None
     """`varchar(20)` or `char(3)` where the user wrote that; Delta stores it as string and notes the text."""
+    mask: GuardSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +222,7 @@ class CreateTable(Command):
     comment: str | None = None
     location: str | None = None
     like: TableRef | None = None
+    row_filter: GuardSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,6 +358,21 @@ class ClusterBy:
     columns: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SetRowFilter:
+    """SET ROW FILTER, or DROP ROW FILTER as None."""
+
+    guard: GuardSpec | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMask:
+    """ALTER COLUMN c SET MASK, or DROP MASK as None."""
+
+    path: Name
+    guard: GuardSpec | None
+
+
 AlterAction = (
     AddColumns
     | RenameColumn
@@ -360,6 +385,8 @@ AlterAction = (
     | RenameTable
     | SetOwner
     | ClusterBy
+    | SetRowFilter
+    | SetMask
 )
 
 
@@ -390,6 +417,12 @@ class DescribeTable(Command):
     extended: bool = False
     column: Name | None = None
     as_json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeFunction(Command):
+    name: Name
+    extended: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from millpond.engine.errors import unsupported
-from millpond.engine.syntax.columns import as_of, column_spec, constraint, properties, table_ref
+from millpond.engine.syntax.columns import as_of, column_spec, constraint, properties, row_filter, table_ref
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.model import (
     CloneTable,
@@ -55,7 +55,7 @@ def _columns(cursor: Cursor) -> tuple[tuple[ColumnSpec, ...], tuple[Constraint, 
         if _constraint_starts(cursor):
             constraints.append(constraint(cursor))
         else:
-            spec, own = column_spec(cursor)
+            spec, own = column_spec(cursor, masks=True)
             columns.append(spec)
             constraints.extend(own)
         if not cursor.accept(","):
@@ -91,6 +91,8 @@ def _table_option(cursor: Cursor, made: dict[str, Any], specs: list[ColumnSpec])
         key, value = "comment", cursor.string()
     elif cursor.accept("LOCATION"):
         key, value = "location", cursor.string()
+    elif cursor.accept("WITH", "ROW", "FILTER"):
+        key, value = "row_filter", row_filter(cursor)
     elif cursor.sees_any("CLUSTERED", "STORED", "ROW", "SKEWED"):
         raise unsupported(f"{cursor.take().text.upper()} has no meaning for a Delta table.")
     else:

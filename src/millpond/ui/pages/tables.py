@@ -6,7 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
-from millpond.catalog.domain import ObjectName, Table, TableType
+from millpond.catalog.domain import Guards, ObjectName, Table, TableType
 from millpond.engine.reader import Commit, Detail
 from millpond.identity.access import Act, allows
 from millpond.kernel.clock import epoch_ms
@@ -47,6 +47,7 @@ _COLUMNS_PER_PAGE = 200
 class _Data:
     tree: list[dict[str, object]]
     table: Table
+    guards: Guards
     may_manage: bool
     tags: Tags | None
     """None for the information schema, which has none."""
@@ -62,6 +63,7 @@ def _load(visit: Visit) -> _Data:
     return _Data(
         tree=load_tree(visit.services, visit.principal, path),
         table=table,
+        guards=visit.services.catalog.guards_of(table),
         may_manage=may_manage,
         tags=None if table.securable.public else _tags(visit, table),
         column_tags=visit.services.catalog.tags_of(table).columns,
@@ -131,6 +133,7 @@ def _draw_columns(visit: Visit, data: _Data) -> None:
                     *((("partition", "info"),) if column.partition_index is not None else ()),
                     *((("not null", "plain"),) if not column.nullable else ()),
                     *((text, "warn") for text, _ in tag_badges(data.column_tags.get(column.name.lower(), {}))),
+                    *((("masked", "warn"),) if column.name in data.guards.masks else ()),
                 ),
             ),
             Cell(text=column.type_text, code=True),
@@ -300,9 +303,22 @@ def _draw_details(visit: Visit, data: _Data) -> None:
                 with place:
                     skeleton(4)
                 later(visit, lambda p: visit.services.tables.detail(p, table.name), filling(place, _fill_detail))
+    if table.guards:
+        with card("Who sees what").style("margin-top: 16px"):
+            facts(_guard_facts(data.guards))
     if table.properties:
         with card("Properties").style("margin-top: 16px"):
             facts([(key, Cell(text=value, code=True)) for key, value in sorted(table.properties.items())])
+
+
+def _guard_facts(guards: Guards) -> list[tuple[str, Cell]]:
+    """The functions that decide, with the columns that they are given."""
+    named = [("Row filter", guards.row_filter)] if guards.row_filter is not None else []
+    named += [(f"Mask of {column}", mask) for column, mask in guards.masks.items()]
+    return [
+        (label, Cell(text=str(guard.function.name), code=True, note=f"given {', '.join(guard.columns) or 'no column'}"))
+        for label, guard in named
+    ]
 
 
 def _fill_detail(outcome: Outcome[Detail]) -> None:

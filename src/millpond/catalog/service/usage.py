@@ -1,0 +1,25 @@
+"""Whether functions may go: not while a row filter or mask is made of them."""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from millpond.catalog.store import objects
+from millpond.catalog.store.rows import table_of
+from millpond.kernel.errors import FailedPrecondition
+
+
+def refuse_in_use(
+    connection: Connection, function_ids: Collection[str], verb: str, *, going: Collection[str] = ()
+) -> None:
+    """Raises FailedPrecondition naming a table for which one of the functions decides.
+
+    `going` are the ids of schemas whose tables go together with the functions.
+    """
+    for row in objects.guarded_rows(connection) if function_ids else ():
+        table = table_of(row)
+        if table.schema_id not in going and not table.guards.function_ids.isdisjoint(function_ids):
+            raise FailedPrecondition(
+                f"A function that decides who sees what of table '{table.name}' cannot be {verb}; drop the table's row "
+                "filter or mask first."
+            )

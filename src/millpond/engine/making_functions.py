@@ -1,0 +1,123 @@
+"""CREATE FUNCTION: the engine says whether the body can be analysed, the catalog keeps it."""
+
+from typing import Any
+
+from millpond.catalog.domain import ObjectName
+from millpond.catalog.service import CatalogService
+from millpond.catalog.wire.types import type_name
+from millpond.engine import proto, shaping, wire
+from millpond.engine.binding import Binder
+from millpond.engine.dml import CreateFunction
+from millpond.engine.errors import AnalysisError, quoted, schema_not_found
+from millpond.engine.queries import analyse
+from millpond.engine.rewriting import References
+from millpond.engine.routines import inlined
+from millpond.engine.sessions import Session
+from millpond.engine.splicing import plan_ids
+from millpond.engine.sql_functions import Parameter, SqlFunction, check_body
+from millpond.engine.upstream import Upstream
+from millpond.kernel.errors import AlreadyExists, NotFound
+
+
+class FunctionMaker:
+    """Makes functions of the catalog."""
+
+    def __init__(self, catalog: CatalogService, upstream: Upstream) -> None:
+        self._catalog = catalog
+        self._upstream = upstream
+
+    async def create(self, session: Session, statement: CreateFunction, binder: Binder) -> Any:
+        """Keep the function, after the engine has said that its body can be analysed."""
+        function = _sql_function(session, statement)
+        schema = await self._upstream.schema(session, _trial(binder, function), binder.needs)
+        returns = function.returns or shaping.sql_type(shaping.fields_of_schema(schema)[0]["type"])
+        definition = _definition(statement, function, returns)
+        name = ObjectName(*((*function.home, *statement.name)[-3:]))
+        self._keep(session, name, statement, definition)
+        return wire.string_table([], [])
+
+    def _keep(self, session: Session, name: ObjectName, statement: CreateFunction, definition: dict[str, Any]) -> None:
+        there = self._catalog.look_up_function(name) is not None
+        if there and statement.if_not_exists:
+            return
+        try:
+            if there and statement.or_replace:
+                self._catalog.replace_function(
+                    session.principal, name, definition=definition, comment=statement.comment
+                )
+            else:
+                self._catalog.create_function(session.principal, name, definition=definition, comment=statement.comment)
+        except AlreadyExists as error:
+            raise _routine_exists(name) from error
+        except NotFound as error:
+            raise schema_not_found((name.catalog, name.schema)) from error
+
+
+def _sql_function(session: Session, statement: CreateFunction) -> SqlFunction:
+    from millpond.engine.types import sql_text
+
+    home = (session.current_catalog, session.current_schema)
+    function = SqlFunction(
+        name=".".join((*home, *statement.name)[-3:]),
+        parameters=tuple(
+            Parameter(name=each.name, type=sql_text(each.type), default=each.default) for each in statement.parameters
+        ),
+        returns=None if statement.returns is None else sql_text(statement.returns),
+        body=statement.query,
+        home=home,
+    )
+    check_body(function)
+    return function
+
+
+def _trial(binder: Binder, function: SqlFunction) -> Any:
+    """A query that calls the function with nothing."""
+    found = References(set())
+    text = inlined(binder, function, [(None, "NULL") for _ in function.parameters], found)
+    made = proto.relations.Relation()
+    made.with_relations.root.sql.query = f"SELECT {text}"
+    made.with_relations.root.common.plan_id = next(plan_ids)
+    made.with_relations.references.extend(found.relations)
+    return made if found.relations else made.with_relations.root
+
+
+def _definition(statement: CreateFunction, function: SqlFunction, returns: str) -> dict[str, Any]:
+    """The function as the REST API of Unity Catalog tells it."""
+    parameters = [
+        {
+            "name": parameter.name,
+            "type_text": parameter.type,
+            "type_name": type_name(parameter.type),
+            "position": at,
+            "parameter_type": "PARAM",
+            **({} if parameter.default is None else {"parameter_default": parameter.default}),
+            **({} if given.comment is None else {"comment": given.comment}),
+        }
+        for at, (parameter, given) in enumerate(zip(function.parameters, statement.parameters, strict=True))
+    ]
+    reads = bool(analyse(f"SELECT ({function.body}\n)").tables)
+    return {
+        "input_params": {"parameters": parameters},
+        "data_type": type_name(returns),
+        "full_data_type": returns,
+        "routine_body": "SQL",
+        "routine_definition": function.body,
+        "parameter_style": "S",
+        "is_deterministic": statement.deterministic,
+        "sql_data_access": "READS_SQL_DATA" if reads else "CONTAINS_SQL",
+        "is_null_call": True,
+        "security_type": "DEFINER",
+        "specific_name": statement.name[-1],
+        "sql_path": ".".join(function.home),
+    }
+
+
+def _routine_exists(name: ObjectName) -> AnalysisError:
+    shown = quoted((name.catalog, name.schema, name.name))
+    return AnalysisError(
+        "ROUTINE_ALREADY_EXISTS",
+        f"Cannot create the routine {shown} because a routine of that name already exists. Choose a different name, "
+        "drop or replace the existing routine, or add the IF NOT EXISTS clause.",
+        sql_state="42723",
+        parameters={"routineName": shown},
+    )

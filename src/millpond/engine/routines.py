@@ -1,0 +1,163 @@
+"""Functions of the catalog, put into the text that calls them: `CAST((body) AS type)`, with arguments for parameters.
+
+The engine knows nothing of them. A body reads tables with the caller's rights in a query, whose text the caller wrote
+and whose engine is the caller's; in a row filter, a mask and a view of others with the function's owner's.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from millpond.catalog.names import quote, split_name
+from millpond.engine.call_sites import GROUP_FUNCTIONS
+from millpond.engine.errors import AnalysisError, unsupported
+from millpond.engine.expression_text import ExpressionText
+from millpond.engine.queries import analyse
+from millpond.engine.sql_functions import (
+    PREFIX,
+    SUFFIX,
+    Heads,
+    SqlFunction,
+    heads_of,
+    routine_not_found,
+    sql_function,
+    wrong_number_of_arguments,
+)
+from millpond.engine.syntax.cursor import Cursor
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import NotFound
+
+if TYPE_CHECKING:
+    from millpond.engine.binding import Binder
+    from millpond.engine.rewriting import Sources
+
+MAX_DEPTH = 20
+_EVERYBODY = "account users"
+
+Given = tuple[str | None, str]
+"""An argument's name, where it has one, and its text."""
+
+
+def called(binder: "Binder", parts: tuple[str, ...], arguments: Sequence[Given], sources: "Sources") -> str | None:
+    """The text for a call with arguments that are rewritten already; None for what the engine itself must know."""
+    if len(parts) == 1 and parts[0].lower() in GROUP_FUNCTIONS:
+        return None if binder.is_absolute else _membership(binder.invoker, parts[0], arguments)
+    function = binder.function(parts)
+    if function is None:
+        return None
+    if binder.is_absolute:  # it is called when what is made now is read
+        name = ".".join(map(quote, (function.name.catalog, function.name.schema, function.name.name)))
+        return f"{name}({', '.join(f'{key} => {text}' if key else text for key, text in arguments)})"
+    try:
+        require(binder.principal, Act.USE, function.securable)
+    except NotFound as error:
+        raise routine_not_found(parts) from error
+    owner = binder.world.owner_of(function) if binder.trusted else None
+    return inlined(binder, sql_function(function), arguments, sources, owner)
+
+
+def call_of_function(
+    binder: "Binder", parts: tuple[str, ...], arguments: Sequence[Any], sources: "Sources"
+) -> str | None:
+    """The same for a call that is no text, with arguments that are bound already."""
+    if len(parts) > 1 or parts[0].lower() in GROUP_FUNCTIONS or binder.function(parts) is not None:
+        write = _ArgumentText(alias="", plan_ids=frozenset())
+        texts = [(None, write(each)) for each in arguments]
+        if write.functions:
+            raise unsupported("A function of your own inside a call of the catalog's; compute it as a column first.")
+        return called(binder, parts, texts, sources)
+    return None
+
+
+class _ArgumentText(ExpressionText):
+    """Columns by their names, whichever DataFrame they were taken from."""
+
+    def column(self, attribute: Any) -> str:
+        return ".".join(map(quote, split_name(attribute.unparsed_identifier)))
+
+
+def inlined(
+    binder: "Binder",
+    function: SqlFunction,
+    arguments: Sequence[Given],
+    sources: "Sources",
+    owner: Principal | None = None,
+) -> str:
+    """The function's body for some arguments; it reads with the rights of `owner`, or else the binder's."""
+    from millpond.engine.rewriting import rewritten
+
+    if binder.depth >= MAX_DEPTH:
+        raise AnalysisError(
+            "RECURSIVE_FUNCTION", f"Functions call each other deeper than {MAX_DEPTH} times at {function.name}."
+        )
+    values = _matched(function, arguments)
+    query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
+    inner = binder.nested(home=function.home, views=False, principal=owner)
+    heads = heads_of(query.text)
+    _refuse_capture(inner, function, query, heads, [text for _, text in arguments])
+    edits = [
+        (start, end, values[name])
+        for name, start, end, alone in heads.columns
+        if name in values and (alone or name not in heads.bound)
+    ]
+    text = rewritten(inner, query, sources, edits)
+    body = text.removeprefix("SELECT ")
+    return body if function.returns is None else f"CAST({body} AS {function.returns})"
+
+
+def _matched(function: SqlFunction, arguments: Sequence[Given]) -> dict[str, str]:
+    """The text of each parameter, by its name in lower case."""
+    wanted = {each.name.lower(): each for each in function.parameters}
+    if len(arguments) > len(wanted):
+        raise wrong_number_of_arguments(function, len(arguments))
+    given = {name.lower() if name else key: text for key, (name, text) in zip(wanted, arguments, strict=False)}
+    unknown = set(given) - set(wanted)
+    if unknown or len(given) < len(arguments):
+        raise AnalysisError(
+            "UNRECOGNIZED_PARAMETER_NAME",
+            f"Cannot invoke routine {function.name} because of the named arguments {sorted(unknown or given)}; its "
+            f"parameters are {', '.join(wanted)}.",
+            sql_state="4274K",
+        )
+    given = {key: each.default for key, each in wanted.items() if each.default is not None} | given
+    if len(given) < len(wanted):
+        raise wrong_number_of_arguments(function, len(arguments))
+    return {key: f"CAST(({given[key]}\n) AS {each.type})" for key, each in wanted.items()}
+
+
+def _refuse_capture(
+    binder: "Binder", function: SqlFunction, query: Any, heads: Heads, arguments: Sequence[str]
+) -> None:
+    """Refuse an argument that would mean something else in the body: a column of its table, a lambda's variable."""
+    if not heads.bound or not arguments:
+        return
+    hidden = set(heads.bound)
+    for site in query.tables:
+        if len(site.parts) != 2 or site.parts[0].lower() != "delta":
+            hidden |= {column.name.lower() for column in binder.table(site.parts).columns}
+    for argument in arguments:
+        cursor = Cursor(argument)
+        while (word := cursor.word()) is not None:
+            cursor.take()
+            if word.is_name and word.text.lower() in hidden:
+                raise unsupported(
+                    f"An argument of {function.name} is called {word.text}, and so is something in its body; give the "
+                    "argument another name in a subquery first."
+                )
+
+
+def _membership(who: Principal, function: str, arguments: Sequence[Given]) -> str:
+    """Whether the name that an expression gives is a group of whoever asks; `is_member` knows the same groups."""
+    if len(arguments) != 1:
+        raise AnalysisError(
+            "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+            f"The `{function}` requires 1 parameters but the actual number is {len(arguments)}.",
+            sql_state="42605",
+        )
+    names = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in groups_of(who))
+    return f"(({arguments[0][1]}\n) IN ({names}))"
+
+
+def groups_of(who: Principal) -> list[str]:
+    """The names of the groups of whoever asks, that of everybody too."""
+    return sorted({*who.groups, _EVERYBODY})

@@ -1,0 +1,175 @@
+"""Functions of the catalog whose body is one SQL expression: what they are, and whether their text is one."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import sqlglot
+from sqlglot import exp
+
+from millpond.catalog.domain import Function
+from millpond.engine.errors import AnalysisError, quoted, unsupported
+from millpond.engine.queries import analyse, require_plain
+from millpond.engine.syntax.columns import data_type
+from millpond.engine.syntax.cursor import Cursor
+
+PREFIX, SUFFIX = "SELECT (", "\n)"  # the body may end with a comment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter of a function."""
+
+    name: str
+    type: str
+    """SQL."""
+    default: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlFunction:
+    """A function whose body is one SQL expression."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    returns: str | None
+    """SQL; None for what the body is."""
+    body: str
+    home: tuple[str, str]
+    """Catalog and schema in which the body's names are meant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heads:
+    """What a body says that is not the names of tables."""
+
+    columns: tuple[tuple[str, int, int, bool], ...]
+    """First part of each column's name in lower case, where it stands, and whether it is all of the name."""
+    bound: frozenset[str]
+    """Names that mean something inside only: aliases, common table expressions, variables of lambdas."""
+
+
+def sql_function(function: Function) -> SqlFunction:
+    """The function as it can be put into a text. Raises AnalysisError and UnsupportedError for what cannot be."""
+    kept = function.definition
+    body = str(kept.get("routine_definition") or "")
+    if str(kept.get("routine_body") or "SQL").upper() != "SQL" or not body:
+        raise unsupported(f"The function {function.name} is not of SQL; only such functions can be called here.")
+    path = str(kept.get("sql_path") or "").split(".")
+    made = SqlFunction(
+        name=str(function.name),
+        parameters=_parameters(function),
+        returns=checked_type(str(kept.get("full_data_type") or kept.get("data_type") or "")),
+        body=body,
+        home=(path[0], path[1]) if len(path) == 2 else (function.name.catalog, function.name.schema),
+    )
+    check_body(made)
+    return made
+
+
+def _parameters(function: Function) -> tuple[Parameter, ...]:
+    """What the REST object says of them, which its maker may have written in any form."""
+    try:
+        given = (function.definition.get("input_params") or {}).get("parameters") or []
+        return tuple(
+            Parameter(
+                name=str(item["name"]),
+                type=checked_type(str(item["type_text"])),
+                default=item.get("parameter_default") and str(item["parameter_default"]),
+            )
+            for item in given
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise unsupported(f"The parameters of {function.name} are not described as in Unity Catalog.") from error
+
+
+@lru_cache(maxsize=1024)
+def checked_type(text: str) -> str:
+    """A type's SQL, written anew, so that nothing else can stand in it."""
+    from millpond.engine.types import sql_text
+
+    cursor = Cursor(text)
+    kind = data_type(cursor)
+    cursor.expect_end()
+    return sql_text(kind)
+
+
+@lru_cache(maxsize=1024)
+def check_body(function: SqlFunction) -> None:
+    """Refuse a body that is not one expression, or that reads what is neither a parameter nor of a table in it.
+
+    Raises ParseError, AnalysisError.
+    """
+    _check_balance(function.body)
+    for default in (each.default for each in function.parameters if each.default is not None):
+        _check_balance(default)
+        require_plain(default)  # it goes into the text as it is
+    query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
+    if query.kind != "query":
+        raise unsupported(f"The body of {function.name} must be an expression.")
+    names = {each.name.lower() for each in function.parameters}
+    if len(names) < len(function.parameters):
+        raise AnalysisError(
+            "DUPLICATE_ROUTINE_PARAMETER_NAMES",
+            f"Found duplicate names in the parameter list of {function.name}.",
+            sql_state="42734",
+        )
+    unknown = [name for name, _, _, _ in heads_of(query.text).columns if name not in names]
+    if unknown and not query.tables:
+        raise AnalysisError(
+            "UNRESOLVED_COLUMN.WITHOUT_SUGGESTION",
+            f"A column, variable, or function parameter with name {quoted((unknown[0],))} cannot be resolved in "
+            f"function {function.name}.",
+            sql_state="42703",
+        )
+
+
+def _check_balance(text: str) -> None:
+    """Raises ParseError where the text closes what it did not open, or has more than one expression."""
+    cursor = Cursor(text)
+    depth = 0
+    while (word := cursor.word()) is not None:
+        bare = not (word.is_name or word.is_string)
+        depth += (bare and word.text in "([{") - (bare and word.text in ")]}")
+        if depth < 0 or (bare and (word.text == ";" or (word.text == "," and depth == 0))):
+            cursor.fail("the function's body must be one expression")
+        cursor.take()
+    if depth:
+        cursor.fail("the function's body must be one expression")
+
+
+@lru_cache(maxsize=1024)
+def heads_of(text: str) -> Heads:
+    """What a query that a body was made into says besides."""
+    tree = sqlglot.parse_one(text, dialect="databricks")
+    columns = []
+    for column in tree.find_all(exp.Column):
+        first = column.parts[0]
+        if isinstance(first, exp.Identifier) and "start" in first.meta:
+            place = (int(first.meta["start"]), int(first.meta["end"]) + 1)
+            columns.append((first.name.lower(), *place, len(column.parts) == 1))
+    bound = {alias.name.lower() for alias in tree.find_all(exp.TableAlias) if alias.name}
+    bound |= {table.name.lower() for table in tree.find_all(exp.Table)}
+    bound |= {each.name.lower() for node in tree.find_all(exp.Lambda) for each in node.expressions}
+    return Heads(columns=tuple(columns), bound=frozenset(bound))
+
+
+def wrong_number_of_arguments(function: SqlFunction, given: int) -> AnalysisError:
+    """The error for a call."""
+    wanted = len(function.parameters)
+    return AnalysisError(
+        "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+        f"The `{function.name}` requires {wanted} parameters but the actual number is {given}.",
+        sql_state="42605",
+        parameters={"functionName": f"`{function.name}`", "expectedNum": str(wanted), "actualNum": str(given)},
+    )
+
+
+def routine_not_found(parts: tuple[str, ...]) -> AnalysisError:
+    """The error for a function that is not there, or not for the asker."""
+    return AnalysisError(
+        "UNRESOLVED_ROUTINE",
+        f"Cannot resolve routine {quoted(parts)} on search path [`system`.`builtin`, `system`.`session`, current "
+        "schema]. Verify the spelling, and that you have EXECUTE on it.",
+        sql_state="42883",
+        parameters={"routineName": quoted(parts)},
+    )
