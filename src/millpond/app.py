@@ -18,7 +18,7 @@ from millpond.audit.drain import Drain
 from millpond.audit.service import AuditService
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
-from millpond.catalog.service import open_catalog
+from millpond.catalog.service import CatalogService, open_catalog
 from millpond.catalog.service import rename_owner as rename_owner_in_catalog
 from millpond.catalog.work import Janitor
 from millpond.engine.client import GatewayClient
@@ -42,6 +42,8 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.lineage.drain import LineageDrain, Read
+from millpond.lineage.service import LineageService
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
@@ -98,6 +100,8 @@ def build_app(settings: Settings) -> Application:
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     variables = Variables(References(secrets), identity.active_principal)
     serving = open_serving(database, settings, RegistryModels(versions), variables)
+    lineage = LineageService(database, catalog)
+    lineage_drain = LineageDrain(lineage, home.lineage, lambda: _note_reader(catalog))
     gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
@@ -106,7 +110,7 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, sql),
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage_drain, sql),
     )
     install_error_handlers(app)
     join(
@@ -169,6 +173,12 @@ def build_app(settings: Settings) -> Application:
     return Application(asgi=_Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 
 
+def _note_reader(catalog: CatalogService) -> Read:
+    from millpond.engine.lineage.reading import note_reader  # with sqlglot, which the server's start need not wait for
+
+    return note_reader(catalog)
+
+
 def bootstrap(home: Home, identity: IdentityService) -> None:
     """Make the first administrator; its credentials are in a file before they count."""
     credentials = make_credentials(home, FIRST_ADMINISTRATOR, new_secret())
@@ -176,12 +186,12 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
 
 
 def _lifespan(
-    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, sql: SqlRoom
+    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, lineage: LineageDrain, sql: SqlRoom
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with drain.at_work(), janitor.at_work(), sql.at_work():
+        with drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work():
             async with serving:
                 yield
 

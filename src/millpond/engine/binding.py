@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millpond.catalog.domain import INFORMATION_SCHEMA, ObjectName, Table, TableType
+from millpond.catalog.domain import INFORMATION_SCHEMA, SYSTEM_CATALOG, ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
@@ -59,6 +59,7 @@ class Binder:
         home: tuple[str, str] | None = None,
         views: bool = True,
         depth: int = 0,
+        inside_view: bool = False,
     ) -> None:
         self.principal = principal
         self.catalog = catalog
@@ -70,6 +71,7 @@ class Binder:
         self._home = home or (session.current_catalog, session.current_schema)
         self._views = views
         self._depth = depth
+        self._inside_view = inside_view
         self._level = 0
         self._scopes: list[frozenset[str]] = []
         self._tables: dict[ObjectName, Table] = {}
@@ -363,6 +365,8 @@ class Binder:
     def _bind_table(self, target: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
         table = self.table(parts)
         require(self.principal, Act.READ, table.securable)
+        if not (self._inside_view or table.name.catalog == SYSTEM_CATALOG or table.name.schema == INFORMATION_SCHEMA):
+            self.needs.direct[table.id] = table
         if table.table_type is TableType.VIEW:
             _refuse_as_of(parts, version, timestamp)
             if table.name.schema == INFORMATION_SCHEMA:
@@ -371,6 +375,7 @@ class Binder:
                 self._expand_view(target, table)
             return
         self.needs.read(table.storage_location, str(table.name))
+        self.needs.tables[table.storage_location] = table
         sources.read_table(target.read.data_source, table)
         sources.set_as_of(target.read.data_source, version, timestamp, self.session)
 
@@ -384,13 +389,15 @@ class Binder:
             table.properties.get("view.schema", table.name.schema),
         )
         query = target
+        target.common.plan_id = next(plan_ids)
+        self.needs.views[target.common.plan_id] = table
         if table.columns:
             target.to_df.column_names.extend(column.name for column in table.columns)
             query = target.to_df.input
         query.sql.query = table.view_definition or ""
-        self._nested(home=home, views=False).bind(query)
+        self._nested(home=home, views=False, inside_view=True).bind(query)
 
-    def _nested(self, *, home: tuple[str, str], views: bool) -> "Binder":
+    def _nested(self, *, home: tuple[str, str], views: bool, inside_view: bool = False) -> "Binder":
         return Binder(
             principal=self.principal,
             catalog=self.catalog,
@@ -401,6 +408,7 @@ class Binder:
             home=home,
             views=views,
             depth=self._depth + 1,
+            inside_view=self._inside_view or inside_view,
         )
 
     # -- names --------------------------------------------------------------------------------------------------
@@ -454,6 +462,7 @@ class Binder:
                 "Compute it again.",
                 sql_state="42K0K",
             )
+        self.needs.remember(self.session.remote_relations[relation_id])
 
 
 def _refuse_as_of(parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:

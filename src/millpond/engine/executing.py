@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from millpond.engine import proto, recording, wire
 from millpond.engine.errors import ExecutionError, SparkError
+from millpond.engine.lineage import capture
 from millpond.engine.operations import Operation
 from millpond.engine.planning import Forward, Local, Planner, planned
 from millpond.engine.sessions import Session
@@ -80,6 +81,8 @@ class Executions:
                 await keep(_completed(session, operation))
             if decided.after is not None:
                 decided.after(collected)
+            else:
+                capture.read(session, decided.needs)
 
     async def _answer(self, session: Session, operation: Operation, decided: Local) -> None:
         """The gateway's own work, which goes on when the client's connection breaks."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from millpond.catalog.domain import Table
+
 
 @dataclass
 class Needs:
@@ -13,6 +15,16 @@ class Needs:
     writable: set[str] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)
     """What users call a location; errors show this in its place."""
+    tables: dict[str, Table] = field(default_factory=dict)
+    """The tables of the catalog that are read, by location."""
+    views: dict[int, Table] = field(default_factory=dict)
+    """The views of the catalog that were put in place, by the id of the relation that stands there."""
+    direct: dict[str, Table] = field(default_factory=dict)
+    """The tables and views that the plan itself names, by id; not what stands behind its views."""
+    checkpoints: dict[str, bytes] = field(default_factory=dict)
+    """Relations that the engine holds for the session, by id, as they were made."""
+    made: tuple[str, ...] = ()
+    """Names of the columns to be written, once the engine has told them."""
 
     def read(self, location: str, name: str) -> None:
         self.readable.add(location)
@@ -21,6 +33,12 @@ class Needs:
     def write(self, location: str, name: str) -> None:
         self.writable.add(location)
         self.names[location] = name
+
+    def remember(self, other: "Needs") -> None:
+        """What a plan that was carried out before was made of, where its result stands in this one."""
+        self.tables |= other.tables
+        self.views |= other.views
+        self.checkpoints |= other.checkpoints
 
     def add(self, others: Iterable["Needs"]) -> None:
         for other in others:
