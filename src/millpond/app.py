@@ -42,8 +42,9 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
-from millpond.lineage.drain import LineageDrain, Read
-from millpond.lineage.service import LineageService
+from millpond.lineage import routes as lineage_routes
+from millpond.lineage.drain import Read
+from millpond.lineage.room import LineageRoom, open_lineage
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
@@ -100,8 +101,7 @@ def build_app(settings: Settings) -> Application:
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     variables = Variables(References(secrets), identity.active_principal)
     serving = open_serving(database, settings, RegistryModels(versions), variables)
-    lineage = LineageService(database, catalog)
-    lineage_drain = LineageDrain(lineage, home.lineage, lambda: _note_reader(catalog))
+    lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
@@ -110,7 +110,7 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage_drain, sql),
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql),
     )
     install_error_handlers(app)
     join(
@@ -144,6 +144,7 @@ def build_app(settings: Settings) -> Application:
         access_router(catalog.grants, finders),
         audit_routes.router(audit, workspace_id=directory.workspace_id()),
         secrets_routes.router(secrets),
+        lineage_routes.router(lineage, workspace_id=directory.workspace_id(), metastore_id=catalog.metastore_id),
         sql_routes.router(sql, identity, public_url=settings.public_url),
     )
     pages = Services(
@@ -186,7 +187,7 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
 
 
 def _lifespan(
-    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, lineage: LineageDrain, sql: SqlRoom
+    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, lineage: LineageRoom, sql: SqlRoom
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:

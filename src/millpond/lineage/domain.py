@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 TABLES_NAME = "system.access.table_lineage"
 COLUMNS_NAME = "system.access.column_lineage"
@@ -117,6 +118,8 @@ class Observation:
     columns: tuple[ColumnFlow, ...] = ()
     inexact: tuple[str, ...] = ()
     """Columns of the target of which only the tables behind them are known."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What whoever declared it said besides."""
     replaces: bool = False
     """Whether all that was known of the target's columns before holds no longer: a view was defined anew."""
 
@@ -138,6 +141,7 @@ class Edge:
     statement: str
     entity: Entity
     inexact: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,7 @@ class SeenNode:
     kind: NodeKind
     key: str
     name: str
-    details: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
     """`type`, `columns` and the like, as far as its kind has them."""
     columns: tuple[str, ...] = ()
 

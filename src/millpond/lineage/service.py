@@ -168,8 +168,15 @@ class LineageService:
             by_kind.setdefault(node.kind, []).append(node)
         seen: dict[str, SeenNode] = {}
         for kind, found in by_kind.items():
-            seer = self._seers.get(kind)
-            seen |= seer(principal, found) if seer is not None else {}
+            seen |= self._seers.get(kind, _see_none)(principal, found)
+        return seen
+
+    def see_nodes(self, principal: Principal, found: Sequence[Node]) -> dict[str, SeenNode]:
+        """Those of some nodes that the principal may see, whether or not anything is known of them."""
+        seen: dict[str, SeenNode] = {}
+        for node in found:
+            seer = self._seers.get(node.kind, _see_none)
+            seen |= seer(principal, [SeenNode(id=node.id, kind=node.kind, key=node.key, name=node.name)])
         return seen
 
     def see_node(self, principal: Principal, node: Node) -> SeenNode:
@@ -217,6 +224,10 @@ def _far(edge: Any, direction: Direction) -> str:
 def _see_all(_principal: Principal, found: Sequence[SeenNode]) -> dict[str, SeenNode]:
     """What lies outside is told to everybody who is signed in, as Databricks grants BROWSE on it to all."""
     return {node.id: node for node in found}
+
+
+def _see_none(_principal: Principal, _found: Sequence[SeenNode]) -> dict[str, SeenNode]:
+    return {}
 
 
 def _seen_table(table: Table) -> SeenNode:

@@ -1,7 +1,7 @@
 """SQL of lineage."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -39,6 +39,7 @@ from millpond.lineage.domain import (
     digest,
 )
 
+T = TypeVar("T", Edge, ColumnEdge)
 _AT_ONCE = 5000
 """SQLite takes 32,766 parameters in one statement."""
 
@@ -66,6 +67,7 @@ edges = Table(
     Column("entity_type", String(60), nullable=False),
     Column("entity_id", Text, nullable=False),
     Column("inexact", Json, nullable=False),
+    Column("details", Json, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("first_seen", UtcDateTime, nullable=False),
     Column("last_seen", UtcDateTime, nullable=False),
@@ -104,7 +106,7 @@ events = Table(
     Column("operation", String(60), nullable=False),
     Column("actor", String(255), nullable=False),
     Column("session", String(255), nullable=False),
-    Column("statement", String(255), nullable=False),
+    Column("statement", String(255), nullable=False, index=True),
     Column("entity_type", String(60), nullable=False),
     Column("entity_id", Text, nullable=False),
 )
@@ -160,10 +162,10 @@ def put_nodes(connection: Connection, found: Iterable[Node]) -> None:
     _upsert(connection, nodes, list(rows.values()), ["name", "updated_at"])
 
 
-def put_details(connection: Connection, node: Node, details: Mapping[str, Any]) -> None:
+def put_node(connection: Connection, node: Node, details: Mapping[str, Any]) -> None:
     """What is known of something outside besides its name."""
     put_nodes(connection, [node])
-    connection.execute(update(nodes).where(nodes.c.id == node.id).values(details=dict(details), name=node.name))
+    connection.execute(update(nodes).where(nodes.c.id == node.id).values(details=dict(details)))
 
 
 def end_edges_into(connection: Connection, target_id: str) -> None:
@@ -173,15 +175,16 @@ def end_edges_into(connection: Connection, target_id: str) -> None:
         connection.execute(ended.values(ended_at=utc_now()))
 
 
-def end_edges(connection: Connection, source_id: str, target_id: str) -> bool:
-    """This holds no longer between the two; whether there was anything."""
-    ended = 0
+def end_edges(connection: Connection, source_id: str, target_id: str, operation: str) -> bool:
+    """What was declared so holds no longer between the two; whether there was anything."""
+    there = and_(edges.c.source_id == source_id, edges.c.target_id == target_id, edges.c.ended_at.is_(None))
+    if connection.execute(select(edges.c.id).where(there, edges.c.operation == operation)).first() is None:
+        return False
     for table in (edges, column_edges):
-        change = update(table).where(
-            table.c.source_id == source_id, table.c.target_id == target_id, table.c.ended_at.is_(None)
-        )
-        ended += connection.execute(change.values(ended_at=utc_now())).rowcount
-    return ended > 0
+        declared = and_(table.c.known == Known.DECLARED.value, table.c.ended_at.is_(None))
+        change = update(table).where(table.c.source_id == source_id, table.c.target_id == target_id, declared)
+        connection.execute(change.values(ended_at=utc_now()))
+    return True
 
 
 def put_edges(connection: Connection, observation: Observation) -> None:
@@ -191,24 +194,24 @@ def put_edges(connection: Connection, observation: Observation) -> None:
     act, target = observation.act, observation.target
     seen = {"first_seen": act.time, "last_seen": act.time, "ended_at": None, "known": act.known.value}
     rows = [
-        {"id": digest(source.id, target.id), "source_id": source.id, "target_id": target.id, "count": 1,
-         "inexact": list(observation.inexact), **_act(act), **seen}
+        {"id": digest(source.id, target.id, act.known.value), "source_id": source.id, "target_id": target.id,
+         "count": 1, "inexact": list(observation.inexact), "details": dict(observation.details), **_act(act), **seen}
         for source in observation.sources
     ]  # fmt: skip
-    _upsert(connection, edges, rows, ["last_seen", "ended_at", "inexact", *_act(act)], count=True)
+    _upsert(connection, edges, rows, ["last_seen", "ended_at", "inexact", "details", *_act(act)], count=True)
     found = {
-        _flow_id(flow, target): {
-            "id": _flow_id(flow, target), "source_id": flow.source.id, "source_column": flow.source_column,
+        (flow_id := _flow_id(flow, target, act.known)): {
+            "id": flow_id, "source_id": flow.source.id, "source_column": flow.source_column,
             "target_id": target.id, "target_column": flow.target_column, "use": flow.use.value, **seen,
         }
         for flow in observation.columns
     }  # fmt: skip
-    _upsert(connection, column_edges, list(found.values()), ["last_seen", "ended_at", "known"])
+    _upsert(connection, column_edges, list(found.values()), ["last_seen", "ended_at"])
 
 
-def _flow_id(flow: ColumnFlow, target: Node) -> str:
+def _flow_id(flow: ColumnFlow, target: Node, known: Known) -> str:
     source = (flow.source.id, flow.source_column.lower())
-    return digest(*source, target.id, flow.target_column.lower(), flow.use.value)
+    return digest(*source, target.id, flow.target_column.lower(), flow.use.value, known.value)
 
 
 def _act(act: Act) -> dict[str, str]:
@@ -319,7 +322,24 @@ def edges_at(connection: Connection, ids: Collection[str], direction: Direction,
     here = edges.c.target_id if direction is Direction.UPSTREAM else edges.c.source_id
     query = select(edges).where(here.in_(sorted(ids)), edges.c.ended_at.is_(None))
     rows = connection.execute(query.order_by(edges.c.last_seen.desc(), edges.c.id).limit(limit))
-    return [_edge_of(row) for row in rows]
+    return _best([_edge_of(row) for row in rows], lambda edge: (edge.source_id, edge.target_id))
+
+
+def _best(found: list[T], key: Callable[[T], tuple[str, ...]]) -> list[T]:
+    """Of edges that are known in several ways the one that is known best."""
+    ranked: dict[tuple[str, ...], T] = {}
+    for edge in found:
+        other = ranked.get(key(edge))
+        if other is None or _RANKS[edge.known] < _RANKS[other.known]:
+            ranked[key(edge)] = edge
+    return list(ranked.values())
+
+
+_RANKS = {Known.OBSERVED: 0, Known.PARSED: 1, Known.DECLARED: 2}
+
+
+def _column_key(edge: ColumnEdge) -> tuple[str, ...]:
+    return (edge.source_id, edge.source_column.lower(), edge.target_id, edge.target_column.lower(), edge.use.value)
 
 
 def _edge_of(row: Any) -> Edge:
@@ -336,6 +356,7 @@ def _edge_of(row: Any) -> Edge:
         statement=row.statement,
         entity=Entity(type=row.entity_type, id=row.entity_id),
         inexact=tuple(row.inexact),
+        details=row.details,
     )
 
 
@@ -350,7 +371,7 @@ def column_edges_at(
     if column is not None:
         query = query.where(func.lower(name) == column.lower())
     rows = connection.execute(query.order_by(table.c.last_seen.desc(), table.c.id).limit(limit))
-    return [column_edge_of(row) for row in rows]
+    return _best([column_edge_of(row) for row in rows], _column_key)
 
 
 def column_edges_between(connection: Connection, ids: Collection[str], limit: int) -> list[ColumnEdge]:
@@ -358,7 +379,7 @@ def column_edges_between(connection: Connection, ids: Collection[str], limit: in
     table, wanted = column_edges, sorted(ids)
     inside = and_(table.c.source_id.in_(wanted), table.c.target_id.in_(wanted), table.c.ended_at.is_(None))
     rows = connection.execute(select(table).where(inside).order_by(table.c.id).limit(limit))
-    return [column_edge_of(row) for row in rows]
+    return _best([column_edge_of(row) for row in rows], _column_key)
 
 
 def column_edge_of(row: Any) -> ColumnEdge:
@@ -387,6 +408,16 @@ def column_events_after(connection: Connection, sequence: int, limit: int) -> Se
     query = select(column_events, *told).join(events, events.c.sequence == column_events.c.event)
     query = query.where(column_events.c.sequence > sequence).order_by(column_events.c.sequence).limit(limit)
     return connection.execute(query).all()
+
+
+def nodes_of_statement(connection: Connection, statement: str, actor: str) -> tuple[dict[str, Node], dict[str, Node]]:
+    """The sources and the targets that a statement or run has told of."""
+    of_it = and_(events.c.statement == statement, events.c.actor == actor)
+    rows = connection.execute(select(events.c.source_id, events.c.target_id).where(of_it).limit(_AT_ONCE)).all()
+    found = find_nodes(connection, {each for row in rows for each in row if each})
+    made = {row.id: Node(kind=NodeKind(row.kind), key=row.key, name=row.name) for row in found.values()}
+    sources, targets = ({row[side] for row in rows} & made.keys() for side in (0, 1))
+    return {each: made[each] for each in sources}, {each: made[each] for each in targets}
 
 
 def column_events_of(connection: Connection, sequences: Collection[int]) -> Sequence[Any]:

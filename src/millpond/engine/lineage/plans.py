@@ -124,11 +124,11 @@ class Plans:
         return rows.using(found.sources | found.uses)
 
     def _opaque(self, message: Any) -> Rows:
-        """A function over whole rows: everything may be in everything."""
+        """A function over whole rows: anything may be in anything, and which columns it takes is not known."""
         uses: set[Any] = set()
         for each in ("input", "other"):
             if each in message.DESCRIPTOR.fields_by_name and message.HasField(each):
-                uses |= self.rows(getattr(message, each)).everything
+                uses |= self.rows(getattr(message, each)).uses
         return opaque_rows(uses)
 
     # -- sources ------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("known", sa.String(20), nullable=False),
         *_act(),
         sa.Column("inexact", Json, nullable=False),
+        sa.Column("details", Json, nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         *_seen(),
         sa.PrimaryKeyConstraint("id"),
@@ -65,7 +66,8 @@ def _create_events() -> None:
         *_act(),
         sa.PrimaryKeyConstraint("sequence"),
     )
-    op.create_index("ix_lineage_events_observation", "lineage_events", ["observation"])
+    for column in ("observation", "statement"):
+        op.create_index(f"ix_lineage_events_{column}", "lineage_events", [column])
     op.create_table(
         "lineage_column_events",
         sa.Column("sequence", BigId, nullable=False, autoincrement=False),
