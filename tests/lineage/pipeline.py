@@ -23,9 +23,12 @@ def build(spark: SparkSession, where: str, files: str) -> None:
 
 
 def _raw(spark: SparkSession, files: str) -> None:
-    spark.sql("CREATE TABLE raw_orders (id INT, customer INT, product INT, amount DOUBLE, placed DATE, tags ARRAY<STRING>)")
-    spark.sql("INSERT INTO raw_orders VALUES (1, 1, 1, 9.5, DATE'2026-01-01', array('a', 'b')), "
-              "(2, 2, 1, 120.0, DATE'2026-01-02', array('c')), (3, 1, 2, 300.0, DATE'2026-01-03', array())")  # fmt: skip
+    spark.sql(
+        "CREATE TABLE raw_orders (id INT, customer INT, product INT, amount DOUBLE, placed DATE, tags ARRAY<STRING>)"
+    )
+    rows = ("(1, 1, 1, 9.5, DATE'2026-01-01', array('a', 'b'))", "(2, 2, 1, 120.0, DATE'2026-01-02', array('c'))",
+            "(3, 1, 2, 300.0, DATE'2026-01-03', array())")  # fmt: skip
+    spark.sql(f"INSERT INTO raw_orders VALUES {', '.join(rows)}")
     people = [(1, "Ada", "Lovelace", "UK"), (2, "Alan", "Turing", "UK"), (3, "Grace", "Hopper", "US")]
     spark.createDataFrame(people, "id INT, first STRING, last STRING, country STRING").write.mode("overwrite").csv(
         f"{files}/people", header=True
@@ -59,8 +62,8 @@ def _joined(spark: SparkSession) -> None:
     enriched.write.saveAsTable("enriched")
     spark.sql("CREATE VIEW spend AS SELECT c.name, sum(o.amount) AS total, count(*) AS orders "
               "FROM orders o JOIN customers c ON o.customer = c.id GROUP BY c.name")  # fmt: skip
-    spark.sql("CREATE TABLE ranked AS SELECT name, total, rank() OVER (PARTITION BY country ORDER BY total DESC) AS place "
-              "FROM spend JOIN (SELECT name, country FROM customers) USING (name)")  # fmt: skip
+    spark.sql("CREATE TABLE ranked AS SELECT name, total, rank() OVER (PARTITION BY country ORDER BY total DESC) "
+              "AS place FROM spend JOIN (SELECT name, country FROM customers) USING (name)")  # fmt: skip
 
 
 def _reported(spark: SparkSession) -> None:
@@ -68,7 +71,9 @@ def _reported(spark: SparkSession) -> None:
         for batch in batches:
             yield batch[["id", "amount"]]
 
-    by_country = spark.table("enriched").groupBy("country").agg(F.sum("amount").alias("amount"), F.count("*").alias("n"))
+    by_country = (
+        spark.table("enriched").groupBy("country").agg(F.sum("amount").alias("amount"), F.count("*").alias("n"))
+    )
     by_country.writeTo("by_country").create()
     latest = Window.partitionBy("buyer").orderBy(F.desc("order_id"))
     (
@@ -86,4 +91,5 @@ def _reported(spark: SparkSession) -> None:
               "(SELECT max(o.amount) FROM orders o) WHERE total > 1")  # fmt: skip
     spark.sql("CREATE TABLE totals (country STRING, amount DOUBLE, source STRING)")
     spark.sql("INSERT INTO totals SELECT country, amount, 'all' FROM by_country "
-              "UNION ALL SELECT c.country, o.amount, o.label FROM enriched o JOIN customers c ON c.name = o.buyer")  # fmt: skip
+              "UNION ALL SELECT c.country, o.amount, o.label FROM enriched o JOIN customers c "
+              "ON c.name = o.buyer")  # fmt: skip

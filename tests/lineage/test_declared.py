@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +68,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(server: Server) -> Iterator[World]:
+def world(server: Server) -> World:
     """Made over REST, without Spark."""
     w = WorkspaceClient(host=server.url, token=server.token, auth_type="pat")
     schema = w.schemas.create(f"declared_{uuid.uuid4().hex[:8]}", "main").full_name
@@ -81,7 +80,7 @@ def world(server: Server) -> Iterator[World]:
         status, made = server.call("POST", "/api/2.1/unity-catalog/tables", body)
         assert status == 200, made
     user = f"eve-{uuid.uuid4().hex[:8]}@example.com"
-    yield World(server=server, w=w, schema=schema, user=user, user_token=server.new_user(user))
+    return World(server=server, w=w, schema=schema, user=user, user_token=server.new_user(user))
 
 
 def described(world: World, **changes: Any) -> ExternalMetadata:
@@ -125,20 +124,23 @@ def test_external_lineage_through_the_sdk(world: World) -> None:
     )
     down, up = LineageDirection.DOWNSTREAM, LineageDirection.UPSTREAM
     (found,) = world.w.external_lineage.list_external_lineage_relationships(world.table("here"), down)
-    assert found.external_metadata_info and found.external_lineage_info
+    assert found.external_metadata_info
+    assert found.external_lineage_info
     assert found.external_metadata_info.name == made.name
     assert found.external_lineage_info.id == created.id
     assert found.external_lineage_info.columns == pairs
     assert found.external_lineage_info.properties == {"by": "hand"}
     (found,) = world.w.external_lineage.list_external_lineage_relationships(external(made), up)
-    assert found.table_info and found.table_info.name == "here"
+    assert found.table_info
+    assert found.table_info.name == "here"
     assert list(world.client().external_lineage.list_external_lineage_relationships(external(made), up)) == []
     assert [each["externalMetadataInfo"]["name"] for each in world.lineage("here")["downstreams"]] == [made.name]
     world.w.external_lineage.update_external_lineage_relationship(
         UpdateRequestExternalLineage(**ends, columns=[]), "columns"
     )
     (found,) = world.w.external_lineage.list_external_lineage_relationships(external(made), up)
-    assert found.external_lineage_info and not found.external_lineage_info.columns
+    assert found.external_lineage_info
+    assert not found.external_lineage_info.columns
     world.w.external_lineage.delete_external_lineage_relationship(DeleteRequestExternalLineage(**ends))
     assert list(world.w.external_lineage.list_external_lineage_relationships(external(made), up)) == []
     with pytest.raises(NotFound):
