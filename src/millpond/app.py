@@ -169,6 +169,8 @@ def build_app(settings: Settings) -> Application:
         model_files=versions,
         serving=serving.service,
         sql=sql,
+        lineage=lineage,
+        model_lineage=mlflow.lineage,
         preferences=Preferences(database),
         public_url=settings.public_url,
         spark_port=settings.spark_port,

@@ -19,6 +19,7 @@ _COMMANDS = {
     "demo": "demo",
     "access": "access",
     "audit": "audit",
+    "lineage": "lineage",
     "secrets": "secrets",
 }
 

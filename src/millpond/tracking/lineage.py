@@ -79,6 +79,11 @@ class ModelLineage:
         )
         record_in(connection, [made])
 
+    def version_node(self, name: str, version: str) -> Node:
+        """A version of a model as a node."""
+        with self._catalog.database.read() as connection:
+            return self._version_node(connection, name, version)
+
     def _version_node(self, connection: Connection, name: str, version: str) -> Node:
         """By the id of a model of the catalog, which survives renames; by the name of another."""
         model = self._catalog.find_model_in(connection, ObjectName.of_full_name(name)) if is_three_level(name) else None

@@ -33,6 +33,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.formats import size_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
+from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
@@ -48,6 +49,7 @@ class _Data:
     table: Table
     may_manage: bool
     permissions: Permissions | None
+    lineage: Lineage | None
 
 
 def _load(visit: Visit) -> _Data:
@@ -60,6 +62,7 @@ def _load(visit: Visit) -> _Data:
         table=table,
         may_manage=may_manage,
         permissions=load_permissions(visit, "table", str(table.name)),
+        lineage=load_lineage(visit, lambda who: visit.services.lineage.lineage.table_node(who, name)),
     )
 
 
@@ -82,10 +85,13 @@ def _draw(visit: Visit, data: _Data) -> None:
             for key, label in keys
             if not (view and key == "history")
         ]
-        tabs([*items, permissions_tab(visit)], active, label="Table")
+        tabs([*items, lineage_tab(visit), permissions_tab(visit)], active, label="Table")
         if data.permissions is not None:
             update = visit.services.catalog.update_table
             draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, table.name, owner=owner))
+            return
+        if data.lineage is not None:
+            draw_lineage(visit, data.lineage)
             return
         draw = {"sample": _draw_sample, "history": _draw_history, "details": _draw_details}.get(active, _draw_columns)
         draw(visit, data)
