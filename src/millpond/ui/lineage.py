@@ -25,7 +25,7 @@ from millpond.ui.elements import (
     empty_state,
     notice,
 )
-from millpond.ui.lineage_graph import graph_options, trace
+from millpond.ui.lineage_graph import graph_options, height_px, trace
 from millpond.ui.theme import CHART_COLOURS
 from millpond.ui.visit import Visit
 
@@ -108,6 +108,7 @@ def _draw_graph(visit: Visit, data: Lineage, graph: Graph) -> None:
     hrefs = {node_id: href for node_id, node in graph.nodes.items() if (href := node_url(node))}
     options = graph_options(graph, trace(graph, data.column), CHART_COLOURS[visit.theme])
     drawn = ui.echart(options, on_point_click=lambda event: _follow(hrefs.get(str(event.name)))).classes("mp-chart")
+    drawn.style(f"height: {height_px(graph)}px")
     drawn.props["role"] = "img"
     drawn.props["aria-label"] = f"Lineage of {data.node.name}: {len(graph.nodes)} nodes, listed below"
     if graph.is_cut:
@@ -151,7 +152,7 @@ def _draw_neighbours(data: Lineage, graph: Graph, direction: Direction) -> None:
         for node, edge in sorted(found, key=lambda pair: pair[0].name)
     ]
     columns = (
-        TableColumn(label="From" if upstream else "To"),
+        TableColumn(label="From" if upstream else "To", short=True),
         TableColumn(label="Columns", grow=True),
         TableColumn(label="How"),
         TableColumn(label="Who", short=True, optional=True),
@@ -185,7 +186,7 @@ def _draw_impact(data: Lineage) -> None:
             for each in data.affected
         ]  # fmt: skip
         columns = (
-            TableColumn(label="What"),
+            TableColumn(label="What", short=True),
             TableColumn(label="Column"),
             TableColumn(label="Why", grow=True),
             TableColumn(label="Steps", numeric=True),

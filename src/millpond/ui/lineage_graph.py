@@ -1,5 +1,6 @@
 """Lineage as a picture: nodes in layers, upstream to the left, and the way of one column through them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from millpond.lineage.domain import ColumnEdge, Direction, Edge, Known, NodeKind, SeenNode, Use
 from millpond.lineage.service import Graph
 
-_LAYER_WIDTH, _ROW_HEIGHT = 230, 74
+_ROW_HEIGHT = 84
 _LONGEST = 26
 SYMBOLS: Mapping[NodeKind, str] = {
     NodeKind.TABLE: "roundRect",
@@ -62,42 +63,81 @@ def _far(edge: ColumnEdge, direction: Direction) -> tuple[str, str]:
 
 
 def layers(graph: Graph) -> dict[str, int]:
-    """How many steps each node is from the root; negative upstream."""
-    levels = {graph.root: 0}
-    for direction, step in ((Direction.UPSTREAM, -1), (Direction.DOWNSTREAM, 1)):
+    """How far each node is from the root, on the longest way without a circle; negative upstream."""
+    levels: dict[str, int] = {}
+    for direction, sign in ((Direction.UPSTREAM, -1), (Direction.DOWNSTREAM, 1)):
         following: dict[str, list[str]] = {}
         for edge in graph.edges:
-            near, far = edge.target_id, edge.source_id
-            near, far = (near, far) if direction is Direction.UPSTREAM else (far, near)
+            near, far = edge.source_id, edge.target_id
+            near, far = (far, near) if direction is Direction.UPSTREAM else (near, far)
             following.setdefault(near, []).append(far)
-        here = [graph.root]
-        for near in here:  # grows as it is walked
-            fresh = [far for far in dict.fromkeys(following.get(near, ())) if far not in levels]
-            levels |= dict.fromkeys(fresh, levels[near] + step)
-            here += fresh
+        for node_id, steps in _longest_ways(graph.root, following).items():
+            levels.setdefault(node_id, sign * steps)
     return levels
 
 
+def _longest_ways(root: str, following: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    order = _ordered(root, following)
+    places = {node_id: place for place, node_id in enumerate(order)}
+    steps = dict.fromkeys(order, 0)
+    for node_id in order:
+        for far in following.get(node_id, ()):
+            if places[far] > places[node_id]:  # else it closes a circle
+                steps[far] = max(steps[far], steps[node_id] + 1)
+    return steps
+
+
+def _ordered(root: str, following: Mapping[str, Sequence[str]]) -> list[str]:
+    """All that is reached, each before what follows it, as far as there is no circle."""
+    done: list[str] = []
+    seen = {root}
+    ways = [(root, iter(following.get(root, ())))]
+    while ways:
+        node_id, rest = ways[-1]
+        far = next((each for each in rest if each not in seen), None)
+        if far is None:
+            done.append(node_id)
+            ways.pop()
+        else:
+            seen.add(far)
+            ways.append((far, iter(following.get(far, ()))))
+    return done[::-1]
+
+
 def graph_options(graph: Graph, traced: Trace, colours: Sequence[str]) -> dict[str, Any]:
-    """The picture for ECharts."""
+    """The picture for ECharts, on axes that are not shown, as these do not stretch what stands on them."""
     accent, text, line = colours
     levels = layers(graph)
-    rows: dict[int, int] = {}
-    drawn: list[dict[str, Any]] = []
-    for node_id, node in sorted(graph.nodes.items(), key=lambda item: (levels.get(item[0], 0), item[1].name)):
-        level = levels.get(node_id, 0)
-        rows[level] = rows.get(level, 0) + 1
-        drawn.append(_node(node, traced, is_root=node_id == graph.root, accent=accent, text=text)
-                     | {"x": level * _LAYER_WIDTH, "level": level, "row": rows[level]})  # fmt: skip
-    for each in drawn:
-        each["y"] = (each.pop("row") - (rows[each.pop("level")] + 1) / 2) * _ROW_HEIGHT
+    rows: dict[int, list[SeenNode]] = {}
+    for node in sorted(graph.nodes.values(), key=lambda node: node.name):
+        rows.setdefault(levels.get(node.id, 0), []).append(node)
+    drawn = [
+        _node(node, traced, is_root=node.id == graph.root, accent=accent, text=text)
+        | {"value": [level, (len(in_level) - 1) / 2 - row]}
+        for level, in_level in rows.items()
+        for row, node in enumerate(in_level)
+    ]
     links = [_link(edge, traced, accent, line) for edge in graph.edges if edge.source_id != edge.target_id]
     series = {
-        "type": "graph", "layout": "none", "roam": True, "data": drawn, "links": links, "symbolSize": 18,
-        "edgeSymbol": ["none", "arrow"], "edgeSymbolSize": 8, "emphasis": {"focus": "adjacency"},
-        "left": 90, "right": 130, "top": 40, "bottom": 50,
+        "type": "graph", "coordinateSystem": "cartesian2d", "data": drawn, "links": links,
+        "edgeSymbol": ["none", "arrow"], "edgeSymbolSize": 9, "emphasis": {"focus": "adjacency"},
     }  # fmt: skip
-    return {"animation": False, "textStyle": {"fontFamily": "inherit"}, "tooltip": {"show": False}, "series": [series]}
+    half = max(map(len, rows.values())) / 2
+    axis = {"type": "value", "show": False}
+    return {
+        "animation": False,
+        "textStyle": {"fontFamily": "inherit"},
+        "grid": {"left": 80, "right": 80, "top": 10, "bottom": 20},
+        "xAxis": {**axis, "min": min(rows), "max": max(rows)},
+        "yAxis": {**axis, "min": -half, "max": half},
+        "series": [series],
+    }
+
+
+def height_px(graph: Graph) -> int:
+    """As high as the fullest layer needs."""
+    counts = Counter(layers(graph).values())
+    return 60 + _ROW_HEIGHT * max(counts.values())
 
 
 def _node(node: SeenNode, traced: Trace, *, is_root: bool, accent: str, text: str) -> dict[str, Any]:
@@ -110,9 +150,10 @@ def _node(node: SeenNode, traced: Trace, *, is_root: bool, accent: str, text: st
         "id": node.id,
         "name": node.id,
         "symbol": SYMBOLS[node.kind],
-        "itemStyle": {"color": accent if filled else text, "opacity": 1 if filled else 0.75},
-        "label": {"show": True, "position": "bottom", "color": text, "formatter": _literal(label),
-                  "fontWeight": "bold" if is_root else "normal"},
+        "symbolSize": [34, 22] if node.kind in {NodeKind.TABLE, NodeKind.PATH} else 24,
+        "itemStyle": {"color": accent if filled else text},
+        "label": {"show": True, "position": "bottom", "color": text, "fontSize": 12, "lineHeight": 16,
+                  "formatter": _literal(label), "fontWeight": "bold" if is_root else "normal"},
     }  # fmt: skip
 
 
