@@ -16,6 +16,7 @@ import orjson
 from millpond.catalog.domain import Table
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
+from millpond.identity.domain import Principal
 from millpond.journal import calls
 from millpond.journal.domain import now_us
 from millpond.journal.spool import Spool
@@ -67,7 +68,7 @@ def wrote(
     """
     if target is None or not _spools:
         return
-    note = _head(session, operation) | {
+    note = _head(session.principal, session.setting(ENTITY_SETTING), operation) | {
         "plan": b64encode(_lean(plan).SerializeToString()).decode(),
         "type": plan.DESCRIPTOR.name,
         "sources": {place: _described(table) for place, table in needs.tables.items()},
@@ -84,23 +85,23 @@ def wrote(
     _append(note)
 
 
-def copied(session: Session, operation: str, source: Table | str, target: Table) -> None:
-    """A table was copied as it is."""
+def copied(principal: Principal, entity: str | None, operation: str, source: Table | str, target: Table) -> None:
+    """A table was copied as it is; `entity` is the session's setting."""
     described = {"location": source} if isinstance(source, str) else _described(source)
-    _append(_head(session, operation) | {"copy_of": described, "target": _described(target)})
+    _append(_head(principal, entity, operation) | {"copy_of": described, "target": _described(target)})
 
 
-def _head(session: Session, operation: str) -> dict[str, Any]:
+def _head(principal: Principal, entity: str | None, operation: str) -> dict[str, Any]:
     call = calls.current()
     return {
         "id": new_id(),
         "time_us": now_us(),
         "operation": operation,
-        "actor": session.principal.name,
-        "session": session.id,
+        "actor": principal.name,
+        "session": call.session if call else "",
         "statement": call.request if call else "",
         "agent": call.agent if call else "",
-        "entity": session.setting(ENTITY_SETTING) or "",
+        "entity": entity or "",
     }
 
 
