@@ -31,10 +31,46 @@ _NO_LINEAGE = frozenset({"FAIL", "ABORT"})
 _MOST_DATASETS = 1000
 
 
-class _Dataset(BaseModel):
+class _Place(BaseModel):
     namespace: str
     name: str
-    facets: dict[str, Any] = {}
+
+
+class _Transformation(BaseModel):
+    type: str = ""
+
+
+class _Field(_Place):
+    field: str
+    transformations: list[_Transformation] = []
+
+    @property
+    def is_indirect(self) -> bool:
+        """Whether it was only looked at."""
+        kinds = {each.type.upper() for each in self.transformations}
+        return kinds == {"INDIRECT"}
+
+
+class _Fields(BaseModel):
+    input_fields: list[_Field] = Field(default=[], alias="inputFields", max_length=_MOST_DATASETS)
+
+
+class _ColumnLineage(BaseModel):
+    fields_of: dict[str, _Fields] = Field(default={}, alias="fields", max_length=_MOST_DATASETS)
+    dataset: list[_Field] = Field(default=[], max_length=_MOST_DATASETS)
+
+
+class _Symlinks(BaseModel):
+    identifiers: list[_Place] = []
+
+
+class _Facets(BaseModel):
+    column_lineage: _ColumnLineage = Field(default=_ColumnLineage(), alias="columnLineage")
+    symlinks: _Symlinks = _Symlinks()
+
+
+class _Dataset(_Place):
+    facets: _Facets = _Facets()
 
 
 class _Job(BaseModel):
@@ -88,7 +124,7 @@ class OpenLineage:
         told = self._told(principal, event)
         with self._database.write() as connection:
             store.lock(connection)
-            before = store.nodes_of_statement(connection, told.act.statement, told.act.actor)
+            before = store.nodes_of_statement(connection, told.act)
             record_in(connection, list(_observations(told, *before)))
 
     def _told(self, principal: Principal, event: _Event) -> _Told:
@@ -108,25 +144,23 @@ class OpenLineage:
     def _flows(
         self, principal: Principal, output: _Dataset, known: dict[tuple[str, str], Node]
     ) -> Iterator[ColumnFlow]:
-        facet = output.facets.get("columnLineage")
-        fields = facet.get("fields") if isinstance(facet, dict) else None
-        told = [(name, field.get("inputFields")) for name, field in (fields or {}).items() if isinstance(field, dict)]
-        for name, inputs in [*told, ("", (facet or {}).get("dataset"))]:
-            for each in inputs or ():
-                dataset = _Dataset(namespace=str(each.get("namespace")), name=str(each.get("name")))
-                key = (dataset.namespace, dataset.name)
-                if key not in known:
-                    known[key] = self._node(principal, dataset, Right.READ)
-                yield ColumnFlow(
-                    source=known[key],
-                    source_column=str(each.get("field")),
-                    target_column=name,
-                    use=Use.VALUE if name else Use.ROWS,
-                )
+        facet = output.facets.column_lineage
+        told = [(name, each) for name, fields in facet.fields_of.items() for each in fields.input_fields]
+        for name, each in [*told, *(("", each) for each in facet.dataset)]:
+            key = (each.namespace, each.name)
+            if key not in known:
+                known[key] = self._node(principal, _Dataset(namespace=each.namespace, name=each.name), Right.READ)
+            of_value = bool(name) and not each.is_indirect
+            yield ColumnFlow(
+                source=known[key],
+                source_column=each.field,
+                target_column=name if of_value else "",
+                use=Use.VALUE if of_value else Use.ROWS,
+            )
 
     def _node(self, principal: Principal, dataset: _Dataset, right: Right) -> Node:
-        for namespace, name in ((dataset.namespace, dataset.name), *_symlinks(dataset)):
-            table = self._table(principal, namespace, name)
+        for place in (dataset, *dataset.facets.symlinks.identifiers):
+            table = self._table(principal, place.namespace, place.name)
             if table is not None:
                 require(principal, right, table.securable)
                 return Node(kind=NodeKind.TABLE, key=table.id, name=str(table.name))
@@ -168,12 +202,6 @@ def _act_of(principal: Principal, event: _Event) -> Act:
         statement=run,
         entity=entity,
     )
-
-
-def _symlinks(dataset: _Dataset) -> list[tuple[str, str]]:
-    facet = dataset.facets.get("symlinks")
-    found = facet.get("identifiers") if isinstance(facet, dict) else None
-    return [(str(each.get("namespace")), str(each.get("name"))) for each in found or () if isinstance(each, dict)]
 
 
 def _observations(told: _Told, sources: Mapping[str, Node], targets: Mapping[str, Node]) -> Iterator[Observation]:

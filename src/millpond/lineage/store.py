@@ -410,9 +410,10 @@ def column_events_after(connection: Connection, sequence: int, limit: int) -> Se
     return connection.execute(query).all()
 
 
-def nodes_of_statement(connection: Connection, statement: str, actor: str) -> tuple[dict[str, Node], dict[str, Node]]:
-    """The sources and the targets that a statement or run has told of."""
-    of_it = and_(events.c.statement == statement, events.c.actor == actor)
+def nodes_of_statement(connection: Connection, act: Act) -> tuple[dict[str, Node], dict[str, Node]]:
+    """The sources and the targets that an act's statement or run has told of before."""
+    told = _act(act)
+    of_it = and_(*(events.c[name] == told[name] for name in ("statement", "actor", "operation")))
     rows = connection.execute(select(events.c.source_id, events.c.target_id).where(of_it).limit(_AT_ONCE)).all()
     found = find_nodes(connection, {each for row in rows for each in row if each})
     made = {row.id: Node(kind=NodeKind(row.kind), key=row.key, name=row.name) for row in found.values()}
