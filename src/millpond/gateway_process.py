@@ -17,6 +17,7 @@ from millpond.engine.engines import ApiDoor
 from millpond.engine.freshness import change_mark
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
+from millpond.engine.lineage.capture import close_spool as close_lineage_spool
 from millpond.engine.lineage.capture import open_spool as open_lineage_spool
 from millpond.engine.lineage.reading import note_reader
 from millpond.engine.system_tables import SystemTable
@@ -82,6 +83,7 @@ async def _serve(settings: Settings) -> None:
     report_ready({"port": gateway.port})
     await stop.wait()
     await gateway.stop(_DRAIN_S)
+    close_lineage_spool()
 
 
 def _lineage_tables(database: Database, home: Home, catalog: CatalogService, workspace_id: int) -> list[LineageTable]:

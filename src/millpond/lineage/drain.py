@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from sqlalchemy.exc import DataError
 
 from millpond.audit.spools import SpoolReader
 from millpond.kernel.logs import get_logger
@@ -17,7 +18,10 @@ from millpond.lineage.domain import Observation
 from millpond.lineage.service import LineageService
 
 log = get_logger(__name__)
-_PIECE_BYTES = 256 << 10
+_PIECE_BYTES = 16 << 20
+"""More than the longest note has."""
+_AT_ONCE = 50
+"""Observations of one transaction, for which other writers of SQLite wait."""
 Read = Callable[[Mapping[str, Any]], Observation]
 
 
@@ -43,9 +47,20 @@ class LineageDrain:
         with self._lock:
             recorded = 0
             for piece in self._spools.pieces(_PIECE_BYTES):
-                recorded += self._lineage.record(self._observations(piece.lines))
+                for start in range(0, len(piece.lines), _AT_ONCE):
+                    recorded += self._record(self._observations(piece.lines[start : start + _AT_ONCE]))
                 self._spools.done(piece)
             return recorded
+
+    def _record(self, observations: Sequence[Observation]) -> int:
+        """Record them together; where one of them cannot be, each by itself without it."""
+        try:
+            return self._lineage.record(observations)
+        except DataError as error:
+            if len(observations) == 1:
+                log.error("lineage cannot be recorded", observation=observations[0].id, error=str(error.orig)[:300])
+                return 0
+            return sum(self._record([each]) for each in observations)
 
     def _observations(self, lines: Sequence[bytes]) -> list[Observation]:
         read = self._read()

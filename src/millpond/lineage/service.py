@@ -26,6 +26,7 @@ Seer = Callable[[Principal, Sequence[SeenNode]], Mapping[str, SeenNode]]
 """Of some nodes of one kind those that a principal may see, by id, as they are called now."""
 MOST_NODES = 500
 MOST_EDGES = 5_000
+MOST_COLUMN_EDGES = 20_000
 MOST_STEPS = 20
 
 
@@ -103,7 +104,7 @@ class LineageService:
     ) -> list[ColumnNeighbour]:
         """The same for a column. Those that were only looked at have no column downstream."""
         with self._database.read() as connection:
-            edges = store.column_edges_at(connection, [node.id], direction, MOST_EDGES, column=column)
+            edges = store.column_edges_at(connection, [node.id], direction, MOST_EDGES, columns=[column])
             seen = self.see(principal, connection, {_far(edge, direction) for edge in edges})
         upstream = direction is Direction.UPSTREAM
         return [
@@ -128,7 +129,8 @@ class LineageService:
         with self._database.read() as connection:
             for direction in directions:
                 is_cut |= self._follow(principal, connection, root, direction, min(steps, MOST_STEPS), nodes, edges)
-            found = store.column_edges_between(connection, nodes, MOST_EDGES) if columns else []
+            found = store.column_edges_between(connection, nodes, MOST_COLUMN_EDGES) if columns else []
+        is_cut |= len(found) >= MOST_COLUMN_EDGES
         return Graph(root=root.id, nodes=nodes, edges=tuple(edges.values()), columns=tuple(found), is_cut=is_cut)
 
     def _follow(

@@ -155,8 +155,8 @@ def put_nodes(connection: Connection, found: Iterable[Node]) -> None:
     """Make these known under the names that they have now."""
     now = utc_now()
     rows: dict[str, dict[str, Any]] = {
-        node.id: {"id": node.id, "kind": node.kind.value, "key": node.key, "name": node.name, "details": {},
-                  "updated_at": now}
+        node.id: {"id": node.id, "kind": node.kind.value, "key": _text(node.key), "name": _text(node.name),
+                  "details": {}, "updated_at": now}
         for node in found
     }  # fmt: skip
     _upsert(connection, nodes, list(rows.values()), ["name", "updated_at"])
@@ -201,8 +201,8 @@ def put_edges(connection: Connection, observation: Observation) -> None:
     _upsert(connection, edges, rows, ["last_seen", "ended_at", "inexact", "details", *_act(act)], count=True)
     found = {
         (flow_id := _flow_id(flow, target, act.known)): {
-            "id": flow_id, "source_id": flow.source.id, "source_column": flow.source_column,
-            "target_id": target.id, "target_column": flow.target_column, "use": flow.use.value, **seen,
+            "id": flow_id, "source_id": flow.source.id, "source_column": _text(flow.source_column),
+            "target_id": target.id, "target_column": _text(flow.target_column), "use": flow.use.value, **seen,
         }
         for flow in observation.columns
     }  # fmt: skip
@@ -215,7 +215,7 @@ def _flow_id(flow: ColumnFlow, target: Node, known: Known) -> str:
 
 
 def _act(act: Act) -> dict[str, str]:
-    return {
+    told = {
         "known": act.known.value,
         "operation": act.operation[:60],
         "actor": act.actor[:255],
@@ -224,6 +224,12 @@ def _act(act: Act) -> dict[str, str]:
         "entity_type": act.entity.type[:60],
         "entity_id": act.entity.id,
     }
+    return {name: _text(value) for name, value in told.items()}
+
+
+def _text(value: str) -> str:
+    """A text that PostgreSQL takes."""
+    return value.replace("\0", "\ufffd")
 
 
 def _upsert(
@@ -266,9 +272,9 @@ def _event(observation: Observation, source: Node | None, target: Node | None) -
         "observation": observation.id,
         "time": observation.act.time,
         "source_id": source.id if source else None,
-        "source_name": source.name if source else None,
+        "source_name": _text(source.name) if source else None,
         "target_id": target.id if target else None,
-        "target_name": target.name if target else None,
+        "target_name": _text(target.name) if target else None,
         **_act(observation.act),
     }
 
@@ -278,9 +284,10 @@ def _put_column_events(connection: Connection, columns: Sequence[tuple[int, Colu
         return
     first = _numbers(connection, "column_events", len(columns))
     rows = [
-        {"sequence": number, "event": event, "source_column": f.source_column, "target_column": f.target_column}
+        {"sequence": number, "event": event, "source_column": _text(f.source_column),
+         "target_column": _text(f.target_column)}
         for number, (event, f) in enumerate(columns, start=first)
-    ]
+    ]  # fmt: skip
     connection.execute(insert(column_events), rows)
 
 
@@ -361,17 +368,29 @@ def _edge_of(row: Any) -> Edge:
 
 
 def column_edges_at(
-    connection: Connection, ids: Collection[str], direction: Direction, limit: int, *, column: str | None = None
+    connection: Connection, ids: Collection[str], direction: Direction, limit: int, *, columns: Collection[str]
 ) -> list[ColumnEdge]:
-    """Column edges that hold, from these nodes (or one column of them) in one direction, newest first."""
+    """Column edges that hold, from columns with these names of these nodes in one direction, newest first."""
     table = column_edges
     upstream = direction is Direction.UPSTREAM
     here, name = (table.c.target_id, table.c.target_column) if upstream else (table.c.source_id, table.c.source_column)
     query = select(table).where(here.in_(sorted(ids)), table.c.ended_at.is_(None))
-    if column is not None:
-        query = query.where(func.lower(name) == column.lower())
+    if all(column.isascii() for column in columns):  # SQLite knows upper and lower case of no others
+        query = query.where(func.lower(name).in_(sorted({column.lower() for column in columns})))
     rows = connection.execute(query.order_by(table.c.last_seen.desc(), table.c.id).limit(limit))
-    return _best([column_edge_of(row) for row in rows], _column_key)
+    found = [column_edge_of(row) for row in rows]
+    wanted = {column.lower() for column in columns}
+    named = [edge for edge in found if (edge.target_column if upstream else edge.source_column).lower() in wanted]
+    return _best(named, _column_key)
+
+
+def followed_pairs(connection: Connection, ids: Collection[str]) -> set[tuple[str, str]]:
+    """From which of these nodes to which others columns are known to flow."""
+    table = column_edges
+    pairs = select(table.c.source_id, table.c.target_id).where(
+        table.c.source_id.in_(sorted(ids)), table.c.ended_at.is_(None)
+    )
+    return {(row.source_id, row.target_id) for row in connection.execute(pairs.distinct())}
 
 
 def column_edges_between(connection: Connection, ids: Collection[str], limit: int) -> list[ColumnEdge]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from millpond.kernel.errors import InvalidArgument
 from millpond.lineage.domain import ColumnEdge, Direction, Edge, Entity, NodeKind, SeenNode
 from millpond.lineage.external import ExternalMetadata, Reference, Relation
-from millpond.lineage.impact import Affected
+from millpond.lineage.impact import Damage
 from millpond.lineage.service import ColumnNeighbour, Graph, Neighbour
 
 _INFOS_OF_ENTITY = {"JOB": "jobInfos", "NOTEBOOK": "notebookInfos", "DBSQL_QUERY": "queryInfos", "RUN": "runInfos"}
@@ -146,7 +146,7 @@ def _column_edge(edge: ColumnEdge) -> dict[str, Any]:
     }
 
 
-def impact_json(affected: Sequence[Affected]) -> dict[str, Any]:
+def impact_json(damage: Damage) -> dict[str, Any]:
     """What would break."""
     return {
         "affected": [
@@ -158,8 +158,9 @@ def impact_json(affected: Sequence[Affected]) -> dict[str, Any]:
                 "steps": each.steps,
                 "through": each.through,
             }
-            for each in affected
-        ]
+            for each in damage.affected
+        ],
+        "truncated": damage.is_cut,
     }
 
 

@@ -1,6 +1,6 @@
 """The tab that says what something was made of, what was made of it, and what breaks without it; also by column."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nicegui import ui
@@ -10,7 +10,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import NotFound
 from millpond.lineage.domain import Direction, Edge, NodeKind, SeenNode, Use
-from millpond.lineage.impact import Affected, Cause
+from millpond.lineage.impact import Cause, Damage
 from millpond.lineage.service import Graph
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -49,7 +49,7 @@ class Lineage:
     """None where nothing is known."""
     graph: Graph | None = None
     column: str = ""
-    affected: Sequence[Affected] = ()
+    damage: Damage | None = None
 
 
 def lineage_tab(visit: Visit) -> Tab:
@@ -71,7 +71,7 @@ def load_lineage(visit: Visit, find: Callable[[Principal], SeenNode]) -> Lineage
         node=node,
         graph=room.lineage.graph(who, node, steps=_STEPS),
         column=column if column in node.columns else "",
-        affected=room.impact.of(who, node, column if column in node.columns else ""),
+        damage=room.impact.of(who, node, column if column in node.columns else ""),
     )
 
 
@@ -176,14 +176,15 @@ def _flows(data: Lineage, graph: Graph, edge: Edge) -> str:
 def _draw_impact(data: Lineage) -> None:
     what = f"the column {data.column}" if data.column else "it"
     title = f"What breaks if {what} goes"
+    assert data.damage is not None
     with card(title):
-        if not data.affected:
+        if not data.damage.affected:
             el("p", "Nothing that you may see.", cls="mp-note")
             return
         rows: Rows = [
             [_node_cell(each.node), Cell(text=each.column or "all of it", code=bool(each.column)),
              Cell(text=_WORDS[each.cause], note=f"through {each.through}" if each.steps > 1 else None), str(each.steps)]
-            for each in data.affected
+            for each in data.damage.affected
         ]  # fmt: skip
         columns = (
             TableColumn(label="What", short=True),
@@ -192,6 +193,8 @@ def _draw_impact(data: Lineage) -> None:
             TableColumn(label="Steps", numeric=True),
         )
         DataTable(label=title, columns=columns, rows=rows)
+        if data.damage.is_cut:
+            notice("There is more, further away.")
 
 
 def _node_cell(node: SeenNode) -> Cell:

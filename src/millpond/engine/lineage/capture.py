@@ -29,6 +29,8 @@ ENTITY_SETTING = "spark.millpond.entity"
 """A session says by it what it runs for: `RUN:id`, `JOB:id`, `NOTEBOOK:path`."""
 _LEAN_BYTES = 32_768
 """Larger plans are noted without the rows and functions in them."""
+_MOST_BYTES = 2 << 20
+"""Of a plan still larger than this, only the tables are noted."""
 _READS_EVERY_S = 1.0
 _spools: list[Spool] = []
 """The spool of this process, once it has one; a process that has none notes nothing."""
@@ -42,7 +44,7 @@ def open_spool(directory: Path) -> None:
 
 def close_spool() -> None:
     """End this process's spool."""
-    _reads.clear()
+    flush_reads()
     while _spools:
         _spools.pop().close()
 
@@ -69,7 +71,7 @@ def wrote(
     if target is None or not _spools:
         return
     note = _head(session.principal, session.setting(ENTITY_SETTING), operation) | {
-        "plan": b64encode(_lean(plan).SerializeToString()).decode(),
+        "plan": _encoded(_lean(plan)),
         "type": plan.DESCRIPTOR.name,
         "sources": {place: _described(table) for place, table in needs.tables.items()},
         "views": {str(number): _described(table) for number, table in needs.views.items()},
@@ -112,6 +114,11 @@ def _described(table: Table) -> dict[str, Any]:
         "location": table.storage_location,
         "columns": [column.name for column in table.columns],
     }
+
+
+def _encoded(plan: Any) -> str:
+    data = plan.SerializeToString()
+    return b64encode(data).decode() if len(data) <= _MOST_BYTES else ""
 
 
 def _lean(plan: Any) -> Any:

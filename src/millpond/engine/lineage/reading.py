@@ -75,6 +75,8 @@ class _Reader:
 
     def _written(self, target: Node) -> Observation:
         note = self._note
+        if not note["plan"]:
+            return self._only_tables(target)
         plan = _plan_of(note)
         known = self._known()
         sources = {self._node(key) for key in sources_of(plan, known)} - {target}
@@ -87,6 +89,13 @@ class _Reader:
             return replace(observation, inexact=tuple(note["target"].get("columns", ())))
         inexact = tuple(column.name for column in made.columns if not column.exact)
         return replace(observation, columns=tuple(self._flows(made, target)), inexact=inexact)
+
+    def _only_tables(self, target: Node) -> Observation:
+        """Of a plan that was too large to be noted: all that it named."""
+        described = [*self._note["sources"].values(), *self._note["views"].values()]
+        sources = {_table_node(each) for each in described} | {self._path_node(each) for each in self._note["names"]}
+        ordered = tuple(sorted(sources - {target}, key=lambda node: node.name))
+        return replace(self._told(ordered, target), inexact=tuple(self._note["target"].get("columns", ())))
 
     # -- columns ------------------------------------------------------------------------------------------------
 
