@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from databricks.sdk import WorkspaceClient
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -192,3 +193,14 @@ def test_a_large_plan_is_noted_without_its_rows(world: World) -> None:
     large = world.spark.createDataFrame(rows, "k INT, note STRING")
     large.join(world.table("u"), "k").select("note", "x").write.saveAsTable(f"{world.where}.large")
     awaited(world, "large", {"x": {"u.x"}})
+
+
+def test_a_statement_over_http_is_known_by_its_id(world: World, server: Server) -> None:
+    """The one of the query history, as the entity that ran."""
+    w = WorkspaceClient(host=server.url, token=server.token, auth_type="pat")
+    text = f"CREATE TABLE {world.where}.by_http AS SELECT a FROM {world.where}.t"
+    done = w.statement_execution.execute_statement(text, "starter", wait_timeout="30s")
+    path = f"/api/2.0/lineage-tracking/table-lineage?table_name={world.where}.by_http&include_entity_lineage=true"
+    (found,) = wait_until(lambda: server.call("GET", path)[1]["upstreams"], timeout_s=5)
+    assert [each["query_id"] for each in found["queryInfos"]] == [done.statement_id]
+    assert found["tableInfo"]["statement_id"] == done.statement_id

@@ -40,6 +40,7 @@ class Executions:
         """Run a plan and stream its answer."""
         request.operation_id = request.operation_id or str(uuid4())
         recording.note(request)
+        capture.asked(request)
         if request.operation_id in session.operations:
             raise _handle_error("OPERATION_ALREADY_EXISTS", request.operation_id, "Operation already exists.")
         decided = await planned(self._threads, size, self._planner.plan, session, request.plan)

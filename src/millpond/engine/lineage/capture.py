@@ -8,12 +8,14 @@ import asyncio
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from millpond.catalog.domain import Table
+from millpond.engine import proto
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.identity.domain import Principal
@@ -32,6 +34,7 @@ _LEAN_BYTES = 32_768
 _MOST_BYTES = 2 << 20
 """Of a plan still larger than this, only the tables are noted."""
 _READS_EVERY_S = 1.0
+_statement: ContextVar[str] = ContextVar("millpond_statement", default="")
 _spools: list[Spool] = []
 """The spool of this process, once it has one; a process that has none notes nothing."""
 
@@ -47,6 +50,12 @@ def close_spool() -> None:
     flush_reads()
     while _spools:
         _spools.pop().close()
+
+
+def asked(request: Any) -> None:
+    """A plan is about to be carried out: by which name its statement is known, if it is the server's own SQL."""
+    tag = next((tag for tag in request.tags if tag.startswith(proto.STATEMENT_TAG)), "") if request.tags else ""
+    _statement.set(tag.removeprefix(proto.STATEMENT_TAG) if request.client_type == proto.OWN_CLIENT else "")
 
 
 # -- writes and views ---------------------------------------------------------------------------------------------
@@ -101,7 +110,7 @@ def _head(principal: Principal, entity: str | None, operation: str) -> dict[str,
         "operation": operation,
         "actor": principal.name,
         "session": call.session if call else "",
-        "statement": call.request if call else "",
+        "statement": _statement.get() or (call.request if call else ""),
         "agent": call.agent if call else "",
         "entity": entity or "",
     }
@@ -179,12 +188,13 @@ def read(session: Session, needs: Needs) -> None:
     call = calls.current()
     if not _reads:
         asyncio.get_running_loop().call_later(_READS_EVERY_S, flush_reads)
+    statement = _statement.get() or (call.request if call else "")
     agent, entity = call.agent if call else "", session.setting(ENTITY_SETTING) or ""
     now = time.time_ns() // 1000
     for table in needs.direct.values():
         known = _reads.setdefault((session.principal.name, session.id, table.id, agent, entity), {"count": 0})
         known["count"] += 1
-        known["time_us"], known["table"], known["statement"] = now, table, call.request if call else ""
+        known["time_us"], known["table"], known["statement"] = now, table, statement
 
 
 def flush_reads() -> None:
