@@ -138,6 +138,7 @@ class ExternalLineage:
         current = self.get(name)
         require(principal, Right.MANAGE, current.securable)
         with self._database.write() as connection:
+            store.lock(connection)
             store.delete_node(connection, current.node.id)
             acts.changed(connection, principal.name, "drop", "external metadata", name)
 
@@ -170,6 +171,7 @@ class ExternalLineage:
             details={**details, "id": relation_id},
         )
         with self._database.write() as connection:
+            store.lock(connection)  # before the edges, as whoever records does
             if not store.end_edges(connection, ends[0].id, ends[1].id, OPERATION) and must_exist:
                 raise NotFound(f"There is no external lineage from '{ends[0].name}' to '{ends[1].name}'.")
             record_in(connection, [observation])
@@ -180,6 +182,7 @@ class ExternalLineage:
         """Take a relation back. Raises NotFound, PermissionDenied."""
         ends = self.node(principal, source, write=False), self.node(principal, target, write=True)
         with self._database.write() as connection:
+            store.lock(connection)
             if not store.end_edges(connection, ends[0].id, ends[1].id, OPERATION):
                 raise NotFound(f"There is no external lineage from '{ends[0].name}' to '{ends[1].name}'.")
             acts.changed(connection, principal.name, "unrelate", "external metadata", ends[1].name, source=ends[0].name)
