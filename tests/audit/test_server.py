@@ -46,15 +46,15 @@ def test_a_read_names_what_it_reached(any_server: Server) -> None:
     """Also where the path does not: MLflow names a run's experiment by number."""
     any_server.call("GET", "/api/2.1/unity-catalog/schemas/main.default")
     assert awaited(any_server, action_name="getSchema", object_name="main.default")["response"]["status_code"] == 200
-    reader = any_server.new_user("reader@audit.example.com")
+    reader = any_server.new_user("reader@example.org")
     any_server.call("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0", token=reader)
-    event = awaited(any_server, action_name="getMlflowExperiment", user="reader@audit.example.com")
+    event = awaited(any_server, action_name="getMlflowExperiment", user="reader@example.org")
     assert (event["request_params"]["object_kind"], event["request_params"]["experiment_id"]) == ("experiment", "0")
 
 
 def test_refusals_of_attacks_are_written_down(any_server: Server) -> None:
     """A guessed token, another user's object, a path that climbs, an API for administrators, a foreign page."""
-    mallory = any_server.new_user("mallory@audit.example.com")
+    mallory = any_server.new_user("mallory@example.org")
     any_server.call("POST", "/api/2.1/unity-catalog/schemas", {"catalog_name": "main", "name": "private"})
     any_server.call("GET", "/api/2.1/unity-catalog/schemas/main.guess", token=WRONG_TOKEN)
     any_server.call("GET", "/api/2.1/unity-catalog/schemas/main.private", token=mallory)
@@ -65,9 +65,9 @@ def test_refusals_of_attacks_are_written_down(any_server: Server) -> None:
     assert guessed["user_identity"]["email"] is None
     seen = awaited(any_server, object_name="main.private", failed="true")
     assert (seen["response"]["status_code"], seen["request_params"]["refused"]) == (404, "see")
-    assert seen["user_identity"]["email"] == "mallory@audit.example.com"
-    assert awaited(any_server, service_name="filesystem", user="mallory@audit.example.com")["response"]["status_code"] >= 400
-    tokens = awaited(any_server, action_name="listTokens", user="mallory@audit.example.com")
+    assert seen["user_identity"]["email"] == "mallory@example.org"
+    assert awaited(any_server, service_name="filesystem", user="mallory@example.org")["response"]["status_code"] >= 400
+    tokens = awaited(any_server, action_name="listTokens", user="mallory@example.org")
     assert tokens["response"]["status_code"] == 403
 
 
@@ -102,11 +102,11 @@ def test_secrets_that_a_client_plants_do_not_appear(any_server: Server) -> None:
 
 def test_only_who_may_reads_it_and_page_by_page(any_server: Server) -> None:
     """For others the audit does not exist; a page's token leads to older events."""
-    stranger = any_server.new_user("stranger@audit.example.com")
+    stranger = any_server.new_user("stranger@example.org")
     status, answer = any_server.call("GET", "/api/millpond/audit", token=stranger)
     assert (status, answer["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     assert any_server.call("GET", "/api/millpond/audit", token="")[0] == 401
-    awaited(any_server, user="stranger@audit.example.com", service_name="audit", failed="true")
+    awaited(any_server, user="stranger@example.org", service_name="audit", failed="true")
     _, first = any_server.call("GET", "/api/millpond/audit?max_results=2")
     _, second = any_server.call("GET", f"/api/millpond/audit?max_results=2&page_token={first['next_page_token']}")
     numbers = [event["chain"]["sequence"] for event in (*first["events"], *second["events"])]
