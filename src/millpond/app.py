@@ -2,14 +2,14 @@
 
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.audit import routes as audit_routes
@@ -18,7 +18,7 @@ from millpond.audit.drain import Drain
 from millpond.audit.service import AuditService
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
-from millpond.catalog.service import open_catalog
+from millpond.catalog.service import CatalogService, open_catalog
 from millpond.catalog.service import rename_owner as rename_owner_in_catalog
 from millpond.catalog.work import Janitor
 from millpond.discovery.routes import discovery_router
@@ -31,6 +31,7 @@ from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
 from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
+from millpond.identity.domain import Principal
 from millpond.identity.federation import open_federation
 from millpond.identity.middleware import guarded
 from millpond.identity.oauth import OAuthService
@@ -45,11 +46,17 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.lineage import routes as lineage_routes
+from millpond.lineage.domain import NodeKind
+from millpond.lineage.drain import Read
+from millpond.lineage.room import LineageRoom, open_lineage
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
+from millpond.serving.domain import Endpoint, ServedEntity
+from millpond.serving.ports import Deployed
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.runtime import ServingRuntime
@@ -60,6 +67,7 @@ from millpond.sql.room import SqlRoom, open_sql
 from millpond.sql.room import rename_owner as rename_owner_of_queries
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
+from millpond.tracking.lineage import ModelLineage, run_seer
 from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.routes import model_router
 from millpond.tracking.service import ModelService
@@ -101,7 +109,11 @@ def build_app(settings: Settings) -> Application:
     models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     variables = Variables(References(secrets), identity.active_principal)
-    serving = open_serving(database, settings, RegistryModels(versions), variables)
+    serving = open_serving(database, settings, RegistryModels(versions), variables, deployed=_deployed(mlflow.lineage))
+    lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
+    lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
+    lineage.lineage.on_kind(NodeKind.MODEL_VERSION, mlflow.lineage.see_versions)
+    lineage.lineage.on_kind(NodeKind.ENDPOINT, serving.service.see_nodes)
     gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
@@ -110,7 +122,7 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, sql),
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql),
     )
     install_error_handlers(app)
     join(
@@ -150,6 +162,7 @@ def build_app(settings: Settings) -> Application:
         access_router(catalog.grants, finders),
         audit_routes.router(audit, workspace_id=directory.workspace_id()),
         secrets_routes.router(secrets),
+        lineage_routes.router(lineage, workspace_id=directory.workspace_id(), metastore_id=catalog.metastore_id),
         sql_routes.router(sql, identity, public_url=settings.public_url),
         discovery_router(discovery),
     )
@@ -168,6 +181,8 @@ def build_app(settings: Settings) -> Application:
         model_files=versions,
         serving=serving.service,
         sql=sql,
+        lineage=lineage,
+        model_lineage=mlflow.lineage,
         preferences=Preferences(database),
         public_url=settings.public_url,
         spark_port=settings.spark_port,
@@ -181,6 +196,22 @@ def build_app(settings: Settings) -> Application:
     return Application(asgi=_Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 
 
+def _deployed(lineage: ModelLineage) -> Deployed:
+    """Tells lineage which models an endpoint serves."""
+
+    def told(connection: Connection, who: Principal, endpoint: Endpoint, entities: Sequence[ServedEntity]) -> None:
+        models = sorted({(entity.model.name, entity.model.version) for entity in entities})
+        lineage.deployed(connection, who, (endpoint.id, endpoint.name), models)
+
+    return told
+
+
+def _note_reader(catalog: CatalogService) -> Read:
+    from millpond.engine.lineage.reading import note_reader  # with sqlglot, which the server's start need not wait for
+
+    return note_reader(catalog)
+
+
 def bootstrap(home: Home, identity: IdentityService) -> None:
     """Make the first administrator; its credentials are in a file before they count."""
     credentials = make_credentials(home, FIRST_ADMINISTRATOR, new_secret())
@@ -188,12 +219,12 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
 
 
 def _lifespan(
-    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, sql: SqlRoom
+    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, lineage: LineageRoom, sql: SqlRoom
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with drain.at_work(), janitor.at_work(), sql.at_work():
+        with drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work():
             async with serving:
                 yield
 

@@ -13,12 +13,16 @@ import uvloop
 from millpond.audit.drain import Drain
 from millpond.audit.table import AuditTable
 from millpond.catalog.domain import ObjectName
-from millpond.catalog.service import open_catalog
+from millpond.catalog.service import CatalogService, open_catalog
 from millpond.engine import proto
 from millpond.engine.engines import ApiDoor
 from millpond.engine.freshness import change_mark
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
+from millpond.engine.lineage.capture import close_spool as close_lineage_spool
+from millpond.engine.lineage.capture import open_spool as open_lineage_spool
+from millpond.engine.lineage.reading import note_reader
+from millpond.engine.system_tables import SystemTable
 from millpond.home import Home
 from millpond.identity.credentials import Signer, load_signing_key
 from millpond.identity.directory import DirectoryService
@@ -29,6 +33,9 @@ from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
+from millpond.lineage.drain import LineageDrain
+from millpond.lineage.service import LineageService
+from millpond.lineage.table import LineageTable
 from millpond.sql.history import TABLE_NAME, HistoryTable, SparkHistory
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 
@@ -73,6 +80,8 @@ async def _serve(settings: Settings) -> None:
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
     history = SparkHistory(database, home.history)
     catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))
+    open_lineage_spool(home.lineage)
+    system_tables: list[SystemTable] = [audit, *_lineage_tables(database, home, catalog, directory.workspace_id())]
     options = replace(gateway_options(settings, api), observe=history.note)
     with history.at_work():
         gateway = await serve(
@@ -80,11 +89,22 @@ async def _serve(settings: Settings) -> None:
             catalog=catalog,
             authenticate=identity.authenticate,
             find_owner=identity.find_owner,
-            system_tables=[audit],
+            system_tables=system_tables,
         )
         report_ready({"port": gateway.port})
         await stop.wait()
         await gateway.stop(_DRAIN_S)
+    close_lineage_spool()
+
+
+def _lineage_tables(database: Database, home: Home, catalog: CatalogService, workspace_id: int) -> list[LineageTable]:
+    drain = LineageDrain(LineageService(database, catalog), home.lineage, lambda: note_reader(catalog))
+    return [
+        LineageTable(
+            database, drain.run_once, workspace_id=workspace_id, metastore_id=catalog.metastore_id, columns=columns
+        )
+        for columns in (False, True)
+    ]
 
 
 def gateway_options(settings: Settings, api: ApiDoor | None = None) -> GatewayOptions:

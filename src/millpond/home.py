@@ -41,6 +41,11 @@ class Home:
         return self.root / "sql" / "history"
 
     @property
+    def lineage(self) -> Path:
+        """Notes of what was written out of what, which wait to be read."""
+        return self.root / "lineage"
+
+    @property
     def api_socket(self) -> Path:
         """Unix socket on which the server answers HTTP too, for processes without a network."""
         return self.run / "api.sock"
@@ -73,7 +78,7 @@ class Home:
     def prepare(self) -> None:
         """Make the directories; what is below is for this user alone (mode 0700)."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for directory in (self.run, self.logs, self.run / "metrics", self.spools):
+        for directory in (self.run, self.logs, self.run / "metrics", self.spools, self.lineage):
             directory.mkdir(exist_ok=True, mode=0o700)
 
 

@@ -267,6 +267,39 @@ TAGS: Sequence[Case] = (
 )  # fmt: skip
 
 
+_LINEAGE = "/api/2.0/lineage-tracking"
+_METADATA = f"{_LINEAGE}/external-metadata"
+_FLOW = {"source": {"external_metadata": {"name": "$own"}}, "target": {"table": {"name": "$table"}}}
+_RELATION = "external_lineage_relationship"
+_FLOW_IN_QUERY = f"{_RELATION}.source.external_metadata.name=$own&{_RELATION}.target.table.name=$table"
+
+LINEAGE: Sequence[Case] = (
+    _case(f"GET {_LINEAGE}/table-lineage", "xhyyyy", q="table_name=$table"),
+    _case(f"GET {_LINEAGE}/column-lineage", "xhyyyy", q="table_name=$table&column_name=a"),
+    _case(f"POST {_METADATA}", "xffffy", body={"name": "$new", "system_type": "OTHER", "entity_type": "report"}),
+    _case(f"GET {_METADATA}", "xyyyyy"),
+    _case(f"GET {_METADATA}/{{name}}", "xyyyyy", name="$own", own="external metadata"),
+    _case(f"PATCH {_METADATA}/{{name}}", "xfffyy", name="$own", own="external metadata", q="update_mask=description",
+          body={"name": "$own", "system_type": "OTHER", "entity_type": "report", "description": "d"}),
+    _case(f"DELETE {_METADATA}/{{name}}", "xfffyy", name="$own", own="external metadata"),
+    _case(f"POST {_LINEAGE}/external-lineage", "xhfyyy", own="external metadata", body=_FLOW),
+    _case(f"PATCH {_LINEAGE}/external-lineage", "xhfyyy", own="external flow", q="update_mask=properties",
+          body={**_FLOW, "properties": {"k": "v"}}),
+    _case(f"GET {_LINEAGE}/external-lineage", "xhyyyy",
+          q="object_info.table.name=$table&lineage_direction=UPSTREAM"),
+    _case(f"DELETE {_LINEAGE}/external-lineage", "xhfyyy", own="external flow", q=_FLOW_IN_QUERY),
+    _case("GET /api/millpond/lineage/graph", "xhyyyy", q="table_name=$table"),
+    _case("GET /api/millpond/lineage/impact", "xhyyyy", q="table_name=$table"),
+    *(
+        _case(f"POST {path}", "xyyyyy", body={
+            "eventTime": "2026-01-02T03:04:05Z", "eventType": "COMPLETE", "job": {"namespace": "x", "name": "y"},
+            "run": {"runId": "01a21621-f743-7eed-8f33-333db4f43c4c"},
+            "inputs": [{"namespace": "millpond", "name": "$table"}], "outputs": [{"namespace": "x", "name": "y"}]})
+        for path in ("/api/v1/lineage", "/api/millpond/lineage/openlineage")
+    ),
+)  # fmt: skip
+
+
 _LEVELS = "/api/2.0/permissions/{object_type}/{object_id:path}"
 
 GOVERNANCE: Sequence[Case] = (
@@ -351,7 +384,7 @@ ALIASES = {
 }
 """Beginnings of addresses that lead to the same handlers as others, which alone are tried."""
 
-CASES = (*OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *SERVING, *TAGS, *GOVERNANCE, *SECRETS, *SQL)
+CASES = (*OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *SERVING, *TAGS, *LINEAGE, *GOVERNANCE, *SECRETS, *SQL)
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room
 answers is refused."""

@@ -127,6 +127,11 @@ def make(world: World, kind: str, name: str) -> str:
         body = {"scope": world.names["scope"], "principal": somebody, "permission": "READ"}
         world.done("owner", "POST", "/api/2.0/secrets/acls/put", body)
         return somebody
+    elif kind == "external flow":
+        source = {"external_metadata": {"name": make(world, "external metadata", name)}}
+        flow = {"source": source, "target": {"table": {"name": "$table"}}}
+        world.done("owner", "POST", "/api/2.0/lineage-tracking/external-lineage", world.filled(flow))
+        return name
     elif kind == "statement":
         return sql(world, "owner", "SELECT 1")
     else:
@@ -152,6 +157,11 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "Users": (f"admin POST {_SCIM}/Users", {"userName": "$name@matrix.org"}, "id"),
     "ServicePrincipals": (f"admin POST {_SCIM}/ServicePrincipals", {"displayName": "$name"}, "id"),
     "Groups": (f"admin POST {_SCIM}/Groups", {"displayName": "$name"}, "id"),
+    "external metadata": (
+        "admin POST /api/2.0/lineage-tracking/external-metadata",
+        {"name": "$name", "system_type": "OTHER", "entity_type": "report", "owner": "$owner"},
+        None,
+    ),
     "tag": (
         f"owner POST {_UNITY}/entity-tag-assignments",
         {"entity_type": "tables", "entity_name": "$table", "tag_key": "$name", "tag_value": "v"},

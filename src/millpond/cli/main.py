@@ -20,6 +20,7 @@ _COMMANDS = {
     "access": "access",
     "search": "search",
     "audit": "audit",
+    "lineage": "lineage",
     "secrets": "secrets",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millpond.catalog.domain import Function, ObjectName, Table, TableType
+from millpond.catalog.domain import INFORMATION_SCHEMA, SYSTEM_CATALOG, Function, ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
 from millpond.engine import guarded, proto, sources
 from millpond.engine.call_sites import GROUP_FUNCTIONS
@@ -61,6 +61,7 @@ class Binder:
         depth: int = 0,
         invoker: Principal | None = None,
         trusted: bool = False,
+        inside_view: bool = False,
     ) -> None:
         """`principal` has the rights, `invoker` asks: two in what is bound with an owner's rights (`trusted`)."""
         self.principal = principal
@@ -75,6 +76,7 @@ class Binder:
         self._global_views = global_views
         self._home = home or (session.current_catalog, session.current_schema)
         self._views = views
+        self._inside_view = inside_view
         self._level = 0
         self._scopes: list[frozenset[str]] = []
         self._tables: dict[ObjectName, Table] = {}
@@ -338,17 +340,22 @@ class Binder:
     def _bind_table(self, target: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
         table = self.table(parts)
         require(self.principal, Act.READ, table.securable)
+        if not (self._inside_view or table.name.catalog == SYSTEM_CATALOG or table.name.schema == INFORMATION_SCHEMA):
+            self.needs.direct[table.id] = table
         if table.table_type is TableType.VIEW:
             _refuse_as_of(parts, version, timestamp)
             if self.catalog.is_computed(table.name):
                 target.CopyFrom(computed_relation(self.catalog, self.invoker, table.name))
             else:
                 guarded.read_view(self, target, table)
+                self._stands_for(target, table)
             return
         if table.guards:
             guarded.read_table(self, target, table, version, timestamp)
+            self._stands_for(target, table)
             return
         self.needs.read(table.storage_location, str(table.name))
+        self.needs.tables[table.storage_location] = table
         sources.read_table(target.read.data_source, table)
         sources.set_as_of(target.read.data_source, version, timestamp, self.session)
 
@@ -359,11 +366,18 @@ class Binder:
                 "VIEW_EXCEED_MAX_NESTED_DEPTH", f"Views are nested deeper than {MAX_VIEW_DEPTH} at {table.name}."
             )
         query = target
+        self._stands_for(target, table)
         if table.columns:
             target.to_df.column_names.extend(column.name for column in table.columns)
             query = target.to_df.input
         query.sql.query = table.view_definition or ""
-        self.nested(home=guarded.home_of(table), views=False).bind(query)
+        self.nested(home=guarded.home_of(table), views=False, inside_view=True).bind(query)
+
+    def _stands_for(self, target: Any, table: Table) -> None:
+        """Note that a relation is the contents of a table or view, whatever it is computed from."""
+        if not target.common.HasField("plan_id"):
+            target.common.plan_id = next(plan_ids)
+        self.needs.views[target.common.plan_id] = table
 
     def nested(
         self,
@@ -373,6 +387,7 @@ class Binder:
         principal: Principal | None = None,
         needs: Needs | None = None,
         trusted: bool | None = None,
+        inside_view: bool = False,
     ) -> "Binder":
         """A binder for what a name here means, as which it is bound where nothing else is said."""
         inner = Binder(
@@ -387,6 +402,7 @@ class Binder:
             depth=self.depth + 1,
             invoker=self.invoker,
             trusted=self.trusted if trusted is None else trusted,
+            inside_view=self._inside_view or inside_view,
         )
         if principal is None:
             inner._tables = self._tables
@@ -462,6 +478,7 @@ class Binder:
                 "Compute it again.",
                 sql_state="42K0K",
             )
+        self.needs.remember(self.session.remote_relations[relation_id])
 
 
 def _refuse_as_of(parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:

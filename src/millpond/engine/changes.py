@@ -12,6 +12,7 @@ from millpond.engine import proto, sources
 from millpond.engine.authorship import MARK, USER_METADATA_SETTING, Author, Note, unsigned
 from millpond.engine.binding import Binder
 from millpond.engine.guarded import Visible, require_manager, visible_rows
+from millpond.engine.lineage import capture
 from millpond.engine.merging import Merge
 from millpond.engine.needs import Needs
 from millpond.engine.parameters import value_edits
@@ -51,6 +52,7 @@ class Changer:
         command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note, visible)
         landed = partial(has_landed, location, self._storage_options, note)
         await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs, landed=landed)
+        capture.wrote(session, query.kind.upper(), command, binder.needs, target=table or location)
         if table is not None and query.with_schema_evolution:
             await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
         return await asyncio.to_thread(self._counts, location, query.kind, version, note)

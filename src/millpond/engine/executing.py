@@ -14,6 +14,7 @@ from uuid import uuid4
 from millpond.engine import proto, recording, wire
 from millpond.engine.errors import ExecutionError, SparkError
 from millpond.engine.history import Observe, Watched, text_of, watching
+from millpond.engine.lineage import capture
 from millpond.engine.operations import Operation
 from millpond.engine.planning import Forward, Local, Planner, planned
 from millpond.engine.sessions import Session
@@ -44,6 +45,7 @@ class Executions:
         """Run a plan and stream its answer."""
         request.operation_id = request.operation_id or str(uuid4())
         recording.note(request)
+        capture.asked(request)
         if request.operation_id in session.operations:
             raise _handle_error("OPERATION_ALREADY_EXISTS", request.operation_id, "Operation already exists.")
         told = (self._observe, session, text_of(request.plan), request.client_type)
@@ -91,6 +93,8 @@ class Executions:
                 await keep(_completed(session, operation))
             if decided.after is not None:
                 decided.after(collected)
+            else:
+                capture.read(session, decided.needs)
 
     async def _answer(self, session: Session, operation: Operation, decided: Local, watching: Watching) -> None:
         """The gateway's own work, which goes on when the client's connection breaks."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from millpond.engine.spools import Part
 
+from millpond.catalog.domain import Table
+
 
 @dataclass
 class Needs:
@@ -23,6 +25,16 @@ class Needs:
     """Whether hidden rows pass through the plan itself, behind a barrier (before a remote engine)."""
     runs_code: bool = False
     """Whether the plan brings functions of the user's."""
+    tables: dict[str, Table] = field(default_factory=dict)
+    """The tables of the catalog that are read, by location."""
+    views: dict[int, Table] = field(default_factory=dict)
+    """The views of the catalog that were put in place, by the id of the relation that stands there."""
+    direct: dict[str, Table] = field(default_factory=dict)
+    """The tables and views that the plan itself names, by id; not what stands behind its views."""
+    checkpoints: dict[str, bytes] = field(default_factory=dict)
+    """Relations that the engine holds for the session, by id, as they were made."""
+    made: tuple[str, ...] = ()
+    """Names of the columns to be written, once the engine has told them."""
 
     def read(self, location: str, name: str) -> None:
         self.readable.add(location)
@@ -31,6 +43,12 @@ class Needs:
     def write(self, location: str, name: str) -> None:
         self.writable.add(location)
         self.names[location] = name
+
+    def remember(self, other: "Needs") -> None:
+        """What a plan that was carried out before was made of, where its result stands in this one."""
+        self.tables |= other.tables
+        self.views |= other.views
+        self.checkpoints |= other.checkpoints
 
     def add(self, others: Iterable["Needs"]) -> None:
         for other in others:

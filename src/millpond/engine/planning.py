@@ -6,7 +6,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from millpond.catalog.names import quote
@@ -169,7 +170,7 @@ class Planner:
         if kind == "write_operation_v2":
             write = write_of_v2(command.write_operation_v2)
             self._bound(call, write.relation)
-            return self._done(lambda: self._writer.write(call.session, write, call.needs))
+            return self._done(lambda: self._writer.write(call.session, write, call.needs, "writeTo"))
         if kind == "merge_into_table_command":
             return self._merge(call, command.merge_into_table_command)
         if kind == "create_dataframe_view":
@@ -178,9 +179,12 @@ class Planner:
             return self._register(call, plan, kind)
         if kind == "checkpoint_command":
             self._bound(call, command.checkpoint_command.relation)
-            return Forward(plan=plan, needs=call.needs, after=lambda found: _note_checkpoints(call.session, found))
+            made = command.checkpoint_command.relation.SerializeToString()
+            after = partial(_note_checkpoints, call.session, call.needs, made)
+            return Forward(plan=plan, needs=call.needs, after=after)
         if kind == "remove_cached_remote_relation_command":
-            call.session.remote_relations.discard(command.remove_cached_remote_relation_command.relation.relation_id)
+            relation_id = command.remove_cached_remote_relation_command.relation.relation_id
+            call.session.remote_relations.pop(relation_id, None)
             return Forward(plan=plan, needs=call.needs)
         if kind == "get_resources_command":
             return Local(run=lambda operation: _resources(call.session, operation))
@@ -198,7 +202,7 @@ class Planner:
     def _write_v1(self, call: _Call, operation: Any) -> Local:
         write = write_of_v1(operation)
         self._bound(call, write.relation)
-        return self._done(lambda: self._writer.write(call.session, write, call.needs))
+        return self._done(lambda: self._writer.write(call.session, write, call.needs, "write"))
 
     def _dataframe_view(self, call: _Call, command: Any) -> Local:
         absolute = proto.relations.Relation()
@@ -402,10 +406,12 @@ def _uses_temporary(binder: Binder, query: Query) -> str | None:
     return None
 
 
-def _note_checkpoints(session: Session, responses: list[Any]) -> None:
+def _note_checkpoints(session: Session, needs: Needs, made: bytes, responses: list[Any]) -> None:
     for response in responses:
         if response.HasField("checkpoint_command_result"):
-            session.remote_relations.add(response.checkpoint_command_result.relation.relation_id)
+            relation_id = response.checkpoint_command_result.relation.relation_id
+            checkpoints = {**needs.checkpoints, relation_id: made}
+            session.remote_relations[relation_id] = replace(needs, checkpoints=checkpoints)
 
 
 async def _resources(session: Session, operation: str) -> Responses:

@@ -31,7 +31,7 @@ _AS_OF = re.compile(
     re.IGNORECASE,
 )
 
-_EVOLUTION = re.compile(r"\A(\s*MERGE\s+)(WITH\s+SCHEMA\s+EVOLUTION)(?=\s+INTO\b)", re.IGNORECASE)
+EVOLUTION = re.compile(r"\A(\s*MERGE\s+)(WITH\s+SCHEMA\s+EVOLUTION)(?=\s+INTO\b)", re.IGNORECASE)
 """Of MERGE; the parser does not know it, so it is shown blanks of the same length."""
 
 TABLE_FUNCTIONS = frozenset({
@@ -132,7 +132,7 @@ def analyse(text: str) -> Query:
         raise AnalysisError(
             "STATEMENT_TOO_LONG", f"The statement has {len(text)} characters; at most {_MAX_TEXT}.", sql_state="54001"
         )
-    tokens, trees = _parse(_EVOLUTION.sub(lambda found: found[1] + " " * len(found[2]), text))
+    tokens, trees = _parse(EVOLUTION.sub(lambda found: found[1] + " " * len(found[2]), text))
     trees = [tree for tree in trees if tree is not None]
     if len(trees) != 1:
         raise syntax_error(text, 0 if not trees else _second_statement(tokens), "", "give one statement at a time")
@@ -215,7 +215,7 @@ def _describe(text: str, tokens: list[Any], tree: exp.Expression) -> Query:
         table_functions=frozenset(functions) - TABLE_FUNCTIONS,
         condition=(0, 0) if kind == "query" else condition_span(kind, tokens),
         parameters=() if kind == "query" else parameter_sites(tokens),
-        with_schema_evolution=_EVOLUTION.match(text) is not None,
+        with_schema_evolution=EVOLUTION.match(text) is not None,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from millpond.engine.errors import AnalysisError
+from millpond.engine.needs import Needs
 from millpond.engine.operations import Operation
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, PermissionDenied
@@ -34,8 +35,8 @@ class Session:
     """Serialised register commands by lower-case name, for a fresh engine."""
     table_functions: set[str] = field(default_factory=set)
     settings: dict[str, str] = field(default_factory=dict)
-    remote_relations: set[str] = field(default_factory=set)
-    """Checkpoints that this session made in the engine."""
+    remote_relations: dict[str, Needs] = field(default_factory=dict)
+    """Checkpoints that this session made in the engine, by id, each with what it was made of."""
     operations: dict[str, Operation] = field(default_factory=dict)
     answers: dict[bytes, bytes] = field(default_factory=dict)
     """Questions about settings with the engine's answers, until a setting changes."""

@@ -131,22 +131,37 @@ class SqlClient:
         except grpc.RpcError:
             return  # the gateway forgets sessions by itself, and all of them when it ends
 
-    def run(self, principal: Principal, session: SqlSession, sql: Sql, *, row_limit: int | None = None) -> "SqlCall":
-        """A statement that is about to run."""
-        return SqlCall(self._gateway, principal, session, sql, row_limit)
+    def run(
+        self,
+        principal: Principal,
+        session: SqlSession,
+        sql: Sql,
+        *,
+        row_limit: int | None = None,
+        statement_id: str = "",
+    ) -> "SqlCall":
+        """A statement that is about to run; lineage knows it by its id."""
+        return SqlCall(self._gateway, principal, session, sql, row_limit, statement_id)
 
 
 class SqlCall:
     """One statement on its way. `batches` is iterated once, by one thread; `cancel` may come from any."""
 
     def __init__(
-        self, gateway: GatewayClient, principal: Principal, session: SqlSession, sql: Sql, row_limit: int | None
+        self,
+        gateway: GatewayClient,
+        principal: Principal,
+        session: SqlSession,
+        sql: Sql,
+        row_limit: int | None,
+        statement_id: str,
     ) -> None:
         self._gateway = gateway
         self._principal = principal
         self._session = session
         self._sql = sql
         self._row_limit = row_limit
+        self._tags = [proto.STATEMENT_TAG + statement_id] if statement_id else []
         self._lock = threading.Lock()
         self._cancelled = False
         self._running: tuple[str, Any] | None = None
@@ -217,6 +232,7 @@ class SqlCall:
 
     def _responses(self, plan: Any) -> Iterator[Any]:
         request = _request(self._session, plan)
+        request.tags.extend(self._tags)
         with self._lock:
             if self._cancelled:
                 raise Cancelled

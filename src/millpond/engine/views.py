@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from millpond.catalog.domain import ObjectName, TableType
+from millpond.catalog.domain import ObjectName, Table, TableType
 from millpond.catalog.names import split_name
 from millpond.catalog.service import CatalogService
 from millpond.engine import shaping, wire
 from millpond.engine.binding import GLOBAL_TEMP, Binder
 from millpond.engine.dml import CreateView
 from millpond.engine.errors import AnalysisError, table_exists, table_not_found
+from millpond.engine.lineage import capture
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.syntax.model import Drop
@@ -79,10 +80,11 @@ class Views:
             )
         schema = await self._upstream.schema(session, bound, needs)
         fields = shaping.fields_of_schema(schema)
-        self._create_in_catalog(session, statement, fields)
+        view = self._create_in_catalog(session, statement, fields)
+        capture.wrote(session, "CREATE VIEW", bound, needs, target=view, by_position=True, replaces=True)
         return wire.string_table([], [])
 
-    def _create_in_catalog(self, session: Session, statement: CreateView, fields: list[Any]) -> None:
+    def _create_in_catalog(self, session: Session, statement: CreateView, fields: list[Any]) -> Table | None:
         from millpond.engine.types import columns_of
 
         if statement.columns:
@@ -104,9 +106,9 @@ class Views:
         noted = {**statement.properties, "view.catalog": home[0], "view.schema": home[1]}
         existing = self._catalog.find_table(session.principal, name)
         if existing is not None and statement.if_not_exists:
-            return
+            return None
         if existing is not None and statement.or_replace and existing.table_type is TableType.VIEW:
-            self._catalog.replace_view(
+            return self._catalog.replace_view(
                 session.principal,
                 name,
                 view_definition=statement.query,
@@ -114,11 +116,10 @@ class Views:
                 comment=statement.comment,
                 properties=noted,
             )
-            return
         if existing is not None:
             raise table_exists((name.catalog, name.schema, name.name))
         staged = self._catalog.stage_table(session.principal, name)
-        self._catalog.register_table(
+        return self._catalog.register_table(
             session.principal,
             staged,
             columns,

@@ -23,6 +23,7 @@ from millpond.engine.errors import (
 )
 from millpond.engine.guarded import require_manager
 from millpond.engine.handover import Target, handed_over
+from millpond.engine.lineage import capture
 from millpond.engine.needs import Needs
 from millpond.engine.queries import require_plain
 from millpond.engine.sessions import Session
@@ -75,7 +76,8 @@ class Writer:
             constants=constants,
             options=options,
         )
-        await self.write(session, write, needs)
+        operation = "INSERT OVERWRITE" if statement.overwrite else "INSERT"
+        await self.write(session, write, needs, operation)
         return wire.string_table([], [])
 
     async def create_as(self, session: Session, statement: CreateTableAs, relation: Any, needs: Needs) -> Any:
@@ -97,45 +99,58 @@ class Writer:
             properties=statement.properties,
             comment=statement.comment,
         )
-        await self.write(session, write, needs)
+        await self.write(session, write, needs, "CREATE TABLE AS")
         return wire.string_table(["num_affected_rows", "num_inserted_rows"], [])
 
     # -- writes -------------------------------------------------------------------------------------------------
 
-    async def write(self, session: Session, write: Write, needs: Needs) -> None:
-        """Carry out a write; when this returns, it is there for everybody."""
+    async def write(self, session: Session, write: Write, needs: Needs, operation: str) -> None:
+        """Carry out a write; when this returns, it is there for everybody, and noted what it was made of."""
+        target = await self._written(session, write, needs)
+        capture.wrote(
+            session,
+            operation,
+            write.relation,
+            needs,
+            target=target,
+            columns=write.columns,
+            constants=tuple(write.constants),
+            by_position=write.by_position,
+        )
+
+    async def _written(self, session: Session, write: Write, needs: Needs) -> Table | str | None:
+        """The table or location that was written to; None where there was nothing to do."""
         for text in (write.option("replaceWhere"), *write.constants.values()):
             if text is not None:
                 require_plain(text)
         if write.name and not (len(write.name) == 2 and sources.is_path_format(write.name[0])):
-            await self._write_table(session, write, needs)
-            return
+            return await self._write_table(session, write, needs)
         if write.name:
             write = replace(write, path=write.name[1], provider=write.name[0], name=())
-        await self._write_path(session, write, needs)
+        return await self._write_path(session, write, needs)
 
-    async def _write_path(self, session: Session, write: Write, needs: Needs) -> None:
+    async def _write_path(self, session: Session, write: Write, needs: Needs) -> str:
         provider = sources.check_format(write.provider)
         location = await asyncio.to_thread(
             sources.reach, self._catalog, session.principal, str(write.path), needs, write=True
         )
         if provider != "delta":
             await self._run(session, write, write.relation, location, _mode_of(write.mode), provider, needs)
-            return
-        await self._write_delta(session, write, location, str(write.path), needs)
+        else:
+            await self._write_delta(session, write, location, str(write.path), needs)
+        return location
 
-    async def _write_table(self, session: Session, write: Write, needs: Needs) -> None:
+    async def _write_table(self, session: Session, write: Write, needs: Needs) -> Table | None:
         name = self._object_name(session, write.name)
         table = await asyncio.to_thread(self._catalog.find_table, session.principal, name)
         if table is None:
             if write.must_exist:
                 raise table_not_found(write.name)
-            await self._create(session, write, name, needs)
-            return
+            return await self._create(session, write, name, needs)
         if write.mode in {"error", "create"}:
             raise table_exists((name.catalog, name.schema, name.name))
         if write.mode == "ignore":
-            return
+            return None
         require(session.principal, Act.WRITE, table.securable)
         if table.table_type is TableType.VIEW:
             raise not_changeable(write.name, "write", "a view")
@@ -152,12 +167,19 @@ class Writer:
             provider = sources.check_format(table.data_source_format)
             relation = await self._fit_other(session, write, table, needs)
             await self._run(session, write, relation, table.storage_location, _mode_of(write.mode), provider, needs)
+        return table
 
     async def _fit_other(self, session: Session, write: Write, table: Table, needs: Needs) -> Any:
         from millpond.engine.types import fields_of
 
-        schema = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
+        schema = await self._fields(session, write, needs)
         return shaping.fitted(write.relation, _fit(write, schema, fields_of(table.columns), str(table.name)))
+
+    async def _fields(self, session: Session, write: Write, needs: Needs) -> list[Any]:
+        """The columns of the rows to be written, as the engine knows them."""
+        fields = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
+        needs.made = tuple(field["name"] for field in fields)
+        return fields
 
     async def _write_delta(
         self,
@@ -175,7 +197,7 @@ class Writer:
         `apart` when the user's engine must not touch the files: then it computes the rows and delta-rs writes them.
         """
         existing = await asyncio.to_thread(delta_schema, location, self._storage_options)
-        schema = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
+        schema = await self._fields(session, write, needs)
         if existing is None:
             if write.mode == "append" and write.must_exist:
                 raise table_not_found((shown,))
@@ -252,19 +274,19 @@ class Writer:
             )
         return {"replaceWhere": " OR ".join(_same_partition(row) for row in rows) or "FALSE"}
 
-    async def _create(self, session: Session, write: Write, name: ObjectName, needs: Needs) -> None:
+    async def _create(self, session: Session, write: Write, name: ObjectName, needs: Needs) -> Table:
         provider = sources.check_format(write.provider)
         staged = await asyncio.to_thread(self._stage, session, name, write.path)
         try:
             needs.write(staged.storage_location, str(name))
-            fields = shaping.fields_of_schema(await self._upstream.schema(session, write.relation, needs))
+            fields = await self._fields(session, write, needs)
             if write.by_position:
                 raise table_not_found(write.name)
             relation = write.relation
             if provider == "delta":
                 relation = shaping.fitted(relation, shaping.fit_new(fields))
             await self._run(session, write, relation, staged.storage_location, _SAVE_ERROR, provider, needs)
-            await asyncio.to_thread(self._register, session, staged, write, provider, fields)
+            return await asyncio.to_thread(self._register, session, staged, write, provider, fields)
         except BaseException:
             await asyncio.to_thread(self._catalog.abandon_table, session.principal, staged)
             raise
@@ -277,7 +299,7 @@ class Writer:
         except AlreadyExists as error:
             raise table_exists((name.catalog, name.schema, name.name)) from error
 
-    def _register(self, session: Session, staged: StagedTable, write: Write, provider: str, fields: list[Any]) -> None:
+    def _register(self, session: Session, staged: StagedTable, write: Write, provider: str, fields: list[Any]) -> Table:
         from millpond.engine.types import columns_of
 
         partitions: Sequence[str] = write.partitioned_by
@@ -293,7 +315,7 @@ class Writer:
             self._set_properties(session, staged.storage_location, write)
         options = {f"option.{key}": value for key, value in write.options.items()} if provider != "delta" else {}
         try:
-            self._catalog.register_table(
+            return self._catalog.register_table(
                 session.principal,
                 staged,
                 columns_of(fields, list(partitions)),

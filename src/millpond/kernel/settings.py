@@ -117,6 +117,17 @@ class SqlSettings(BaseModel):
     history_days: int = Field(default=30, gt=0, description="Statements stay in the query history for this long.")
 
 
+class LineageSettings(BaseModel):
+    """Where lineage is sent, as OpenLineage events."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    openlineage_file: Path | None = Field(default=None, description="File to which each event is added as a line.")
+    openlineage_url: str | None = Field(default=None, description="Endpoint to which each event is posted.")
+    openlineage_api_key: str | None = Field(default=None, repr=False, description="Bearer token for that endpoint.")
+    openlineage_namespace: str = Field(default="millpond", description="Namespace of the tables and jobs in events.")
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -162,6 +173,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     audit: AuditSettings = AuditSettings()
     sql: SqlSettings = SqlSettings()
+    lineage: LineageSettings = LineageSettings()
     s3: S3Settings = S3Settings()
     secrets: SecretsSettings = SecretsSettings()
     oidc: OidcSettings = OidcSettings()

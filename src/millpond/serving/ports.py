@@ -1,10 +1,13 @@
 """What serving asks of the rooms below."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from millpond.identity.domain import Principal
-from millpond.serving.domain import ModelVersion, ServedEntity
+from millpond.serving.domain import Endpoint, ModelVersion, ServedEntity
 
 
 class ModelSource(Protocol):
@@ -34,3 +37,7 @@ class NoFeatures:
     async def complete(self, entity: ServedEntity, content_type: str, body: bytes) -> bytes:
         """The body as it came."""
         return body
+
+
+Deployed = Callable[[Connection, Principal, Endpoint, Sequence[ServedEntity]], None]
+"""Told, in the transaction of the change, which entities an endpoint is to serve from now on."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
 from millpond.serving.models import ModelCache
-from millpond.serving.ports import FeatureLookup, ModelSource, NoFeatures
+from millpond.serving.ports import Deployed, FeatureLookup, ModelSource, NoFeatures
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
 from millpond.serving.variables import Variables
@@ -25,6 +25,7 @@ def open_serving(
     source: ModelSource,
     variables: Variables,
     features: FeatureLookup | None = None,
+    deployed: Deployed = lambda *_told: None,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`."""
     models = ModelCache(settings.data_dir / "serving" / "models", source)
@@ -36,6 +37,7 @@ def open_serving(
         variables=variables,
         runtime=runtime,
         features=features or NoFeatures(),
+        deployed=deployed,
         request_timeout_s=settings.serving.request_timeout_s,
     )
     return ServingRoom(service=service, runtime=runtime)

@@ -19,6 +19,7 @@ from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
+from millpond.lineage.domain import SeenNode
 from millpond.serving import metrics, store
 from millpond.serving.domain import (
     CREATING,
@@ -36,7 +37,7 @@ from millpond.serving.domain import (
 )
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
-from millpond.serving.ports import FeatureLookup, ModelSource
+from millpond.serving.ports import Deployed, FeatureLookup, ModelSource
 from millpond.serving.runtime import LiveEndpoint, ServingRuntime
 from millpond.serving.variables import Variables
 
@@ -78,6 +79,7 @@ class ServingService:
         variables: Variables,
         runtime: ServingRuntime,
         features: FeatureLookup,
+        deployed: Deployed,
         request_timeout_s: float,
     ) -> None:
         self._database = database
@@ -86,6 +88,7 @@ class ServingService:
         self._variables = variables
         self._runtime = runtime
         self._features = features
+        self._deployed = deployed
         self._request_timeout_s = request_timeout_s
 
     # Looking
@@ -99,6 +102,11 @@ class ServingService:
         with self._database.read() as connection:
             found = store.list_endpoints(connection)
         return tuple(endpoint for endpoint in found if allows(principal, Act.SEE, endpoint.securable))
+
+    def see_nodes(self, principal: Principal, found: Sequence[SeenNode]) -> dict[str, SeenNode]:
+        """Of endpoints in lineage those that the principal may see, under their names of now."""
+        names = {endpoint.id: endpoint.name for endpoint in self.list_endpoints(principal)}
+        return {node.id: replace(node, name=names[node.key]) for node in found if node.key in names}
 
     def read_logs(self, principal: Principal, name: str, served_model: str) -> str:
         """The end of what a served model has printed. Raises NotFound."""
@@ -168,6 +176,7 @@ class ServingService:
         )
         with self._database.write() as connection:
             store.insert_endpoint(connection, endpoint)
+            self._deployed(connection, principal, endpoint, served)
             acts.changed(connection, principal.name, "create", "endpoint", name)
         self._runtime.notify(endpoint.id)
         return endpoint
@@ -193,6 +202,7 @@ class ServingService:
             version = store.next_version(connection, endpoint.id)
             config = _next_config(endpoint, version, served, routes)
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
+            self._deployed(connection, principal, endpoint, config.entities)
             acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
             changed = self._lock(connection, principal, name)
         self._runtime.notify(changed.id)

@@ -221,7 +221,13 @@ class Runtime:
         request = execution.request
         one_more = None if request.row_limit is None else request.row_limit + 1  # to know whether there are more
         call = execution.calling(
-            self._sql.run(execution.principal, lease.spark, _sql_of(execution), row_limit=one_more)
+            self._sql.run(
+                execution.principal,
+                lease.spark,
+                _sql_of(execution),
+                row_limit=one_more,
+                statement_id=execution.statement.id,
+            )
         )
         limits = limits_of(request.row_limit, request.byte_limit, request.disposition)
         writer = ResultWriter(self.results, execution.statement, limits)

@@ -21,6 +21,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.settings import Settings
 from millpond.tracking.domain import REGISTRY_FOLDER, registry_uri
+from millpond.tracking.lineage import ModelLineage
 
 _TABLES_BY_NAME = (
     "registered_model_aliases",
@@ -48,6 +49,7 @@ class CatalogModels:
         """`root` is the location of all artifacts."""
         self._catalog = catalog
         self.root = root
+        self.lineage = ModelLineage(catalog)
 
     def create(self, connection: Connection, principal: Principal, name: str, comment: str | None) -> None:
         """Write the row. Raises NotFound without the schema, AlreadyExists, PermissionDenied."""

@@ -6,7 +6,7 @@ stand inside the middleware that authenticates.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from millpond.kernel.settings import S3Settings, Settings
 from millpond.tracking.bridge import WsgiBridge
 from millpond.tracking.catalog_models import CatalogModels, MlflowRows, artifact_root
 from millpond.tracking.databricks_dialect import ADDRESSES, DatabricksDialect, speaks_databricks
+from millpond.tracking.lineage import ModelLineage
 from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
 from millpond.tracking.pages import UI_PREFIX, MlflowPages
@@ -127,6 +128,15 @@ class MlflowApp:
         return self._loaded.stores
 
     @property
+    def lineage(self) -> ModelLineage:
+        """What runs and models tell lineage."""
+        return self._catalog.lineage
+
+    def visible_runs(self, principal: Principal, run_ids: Sequence[str]) -> Mapping[str, str]:
+        """Of some runs those that a principal may read, by id, with their names; none while MLflow is not loaded."""
+        return {} if self._loaded is None else self._loaded.stores.tracking.visible_runs(principal, run_ids)
+
+    @property
     def files(self) -> "ArtifactFiles":
         """The artifacts. Raises Unavailable while MLflow is not loaded."""
         if self._loaded is None:
@@ -214,7 +224,7 @@ def _build(
     from millpond.tracking.version_uploads import VersionUploads
     from millpond.tracking.workspace_files import WorkspaceFiles
 
-    tracking = OwnedTrackingStore(database, principal)
+    tracking = OwnedTrackingStore(database, principal, catalog.lineage)
     stores = Stores(tracking=tracking, registry=OwnedRegistryStore(database, principal, catalog, tracking))
     files, handlers._artifact_repo = _artifact_files(catalog.root, s3)
     handlers._tracking_store, handlers._model_registry_store = stores.tracking, stores.registry

@@ -16,9 +16,11 @@ from millpond.identity.federation import Federation
 from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
+from millpond.lineage.room import LineageRoom
 from millpond.secrets.service import SecretsService
 from millpond.serving.service import ServingService
 from millpond.sql.room import SqlRoom
+from millpond.tracking.lineage import ModelLineage
 from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.service import ModelService
 from millpond.ui.preferences import Preferences
@@ -69,6 +71,8 @@ class Services:
     model_files: VersionFiles
     serving: ServingService
     sql: SqlRoom
+    lineage: LineageRoom
+    model_lineage: ModelLineage
     preferences: Preferences
     public_url: str | None
     """The address under which browsers and clients reach the server; None when it is the one that they used."""

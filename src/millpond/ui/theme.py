@@ -111,3 +111,10 @@ FAVICON = (
     "3.2 1.5 1.6-1.5 3.1-1.5'/><path d='M5.8 19.3c1.5 0 1.5 1.3 3.1 1.3s1.6-1.3 "
     "3.1-1.3 1.6 1.3 3.1 1.3 1.6-1.3 3.1-1.3'/></svg>"
 )
+
+CHART_COLOURS: Mapping[Theme, tuple[str, str, str]] = {
+    Theme.LIGHT: (LIGHT["accent"], LIGHT["muted"], LIGHT["line"]),
+    Theme.DARK: (DARK["accent"], DARK["muted"], DARK["line"]),
+    Theme.AUTO: (DARK["accent"], LIGHT["control"], LIGHT["control"]),  # a canvas is told colours once, for both
+}
+"""Accent, text and lines of a chart."""

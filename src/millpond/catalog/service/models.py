@@ -1,6 +1,6 @@
 """The catalog's side of registered models, kept by the tracking room in its own transactions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select
@@ -13,7 +13,7 @@ from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import model_of
 from millpond.catalog.store.schema import models
 from millpond.identity import acts
-from millpond.identity.access import Act, require
+from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.paging import Page
@@ -52,6 +52,12 @@ class Models(Undropping):
         """The model with a name, without a check of rights, or None."""
         row = objects.find_row(connection, models, name)
         return None if row is None else model_of(row)
+
+    def find_models_by_id(self, principal: Principal, ids: Collection[str]) -> dict[str, Model]:
+        """Those of some models that the principal may see, by id."""
+        with self.database.read() as connection:
+            found = [model_of(row) for row in objects.rows_with_ids(connection, models, sorted(ids))]
+        return {model.id: model for model in found if allows(principal, Act.SEE, model.securable)}
 
     def model_names(self, principal: Principal, act: Act) -> Select[tuple[str]]:
         """Full names of the models to which a principal may do `act`, for use inside a query."""

@@ -1,6 +1,6 @@
 """Tables and views."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from millpond.catalog.store import dropped, housekeeping, objects
 from millpond.catalog.store.rows import columns_values, constraints_json, guards_json, table_of
 from millpond.catalog.store.schema import tables
 from millpond.identity import acts, grants
-from millpond.identity.access import Act, require
+from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
@@ -63,6 +63,17 @@ class Tables(Paths):
         table = table_of(row)
         require(principal, Act.SEE, replace(table.securable, name=table_id))
         return table
+
+    def find_tables_by_id(self, principal: Principal, ids: Collection[str]) -> dict[str, Table]:
+        """Those of some tables that the principal may see, by id."""
+        with self.database.read() as connection:
+            found = [table_of(row) for row in objects.rows_with_ids(connection, tables, sorted(ids))]
+        return {table.id: table for table in found if allows(principal, Act.SEE, table.securable)}
+
+    def table_at(self, location: str) -> Table | None:
+        """The table whose files a location is among; for the server itself, as nobody is asked."""
+        found = self._container_of(locations.without_glob(location))
+        return found if isinstance(found, Table) else None
 
     def find_table(self, principal: Principal, name: ObjectName) -> Table | None:
         """The table with a name that the principal may see, or None."""

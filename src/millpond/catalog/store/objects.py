@@ -11,6 +11,9 @@ from millpond.catalog.store.containers import described
 from millpond.catalog.store.reach import EVERYTHING, Q, Reach
 from millpond.catalog.store.schema import catalogs, dropped_tables, functions, models, schemas, tables, volumes
 
+_AT_ONCE = 5000
+"""SQLite takes 32,766 parameters in one statement."""
+
 
 def in_schema(row: Any) -> dict[str, Any]:
     """The fields that every object in a schema has, from a row of `select_objects`."""
@@ -44,6 +47,14 @@ def _by_name(table: Table, *, lock: bool) -> Select[Any]:
 def find_row_by_id(connection: Connection, table: Table, object_id: str) -> Any | None:
     """The row of the object with an id."""
     return connection.execute(select_objects(table).where(table.c.id == object_id)).first()
+
+
+def rows_with_ids(connection: Connection, table: Table, ids: Sequence[str]) -> Sequence[Any]:
+    """The rows of the objects with these ids."""
+    found: list[Any] = []
+    for start in range(0, len(ids), _AT_ONCE):
+        found += connection.execute(select_objects(table).where(table.c.id.in_(ids[start : start + _AT_ONCE])))
+    return found
 
 
 def list_rows(

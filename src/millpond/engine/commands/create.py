@@ -26,6 +26,7 @@ from millpond.engine.delta.alter import CLUSTERING
 from millpond.engine.delta.maintain import version_at
 from millpond.engine.delta.table import fields, file_sizes, open_table, partition_columns, refuse_unknown_features
 from millpond.engine.errors import AnalysisError, table_exists, table_not_found, unsupported
+from millpond.engine.lineage import capture
 from millpond.engine.sources import check_options
 from millpond.engine.syntax.model import CloneTable, ConvertToDelta, CreateTable, Name
 from millpond.engine.types import Field, columns_of, field_of, fields_of
@@ -259,7 +260,9 @@ def clone_table(command: CloneTable, context: CommandContext) -> pa.Table:
         made = delta.clone(opened, context.storage(staged.storage_location), context.author, new)
         counted.update(_counts(file_sizes(opened), file_sizes(made)))
 
-    _in_place(context, command.name, command.location, write)
+    made = _in_place(context, command.name, command.location, write)
+    entity = context.session.setting(capture.ENTITY_SETTING)
+    capture.copied(context.principal, entity, "DEEP CLONE", source.table or source.storage.url, made)
     return table([(name, LONG) for name in _CLONED], [[counted[name] for name in _CLONED]])
 
 

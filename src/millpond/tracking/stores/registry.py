@@ -139,6 +139,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         event.listen(SqlRegisteredModel, "after_update", self._updated)
         event.listen(SqlRegisteredModel, "after_delete", self._deleted)
         event.listen(SqlModelVersion, "before_insert", self._stamp_version)
+        event.listen(SqlModelVersion, "after_insert", self._version_inserted)
         event.listen(SqlModelVersion, "after_update", self._version_updated)
         event.listen(SqlModelVersion, "after_delete", self._version_deleted)
 
@@ -173,6 +174,9 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
 
     def _stamp_version(self, _mapper: Any, _connection: Connection, version: Any) -> None:
         version.user_id = self._principal().name
+
+    def _version_inserted(self, _mapper: Any, connection: Connection, version: Any) -> None:
+        self._catalog.lineage.version_made(connection, self._principal(), version)
 
     def _version_updated(self, mapper: Any, connection: Connection, version: Any) -> None:
         stage = inspect(version).attrs.current_stage

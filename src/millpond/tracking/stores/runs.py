@@ -18,7 +18,7 @@ from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.uri import append_to_uri_path
 from sqlalchemy import Connection, select
 
-from millpond.identity.access import Act, admits, require
+from millpond.identity.access import Act, admits, allows, require
 from millpond.identity.domain import Principal
 from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable, item_securable
 from millpond.tracking.stores import run_sql
@@ -149,6 +149,14 @@ class RunStore(ExperimentStore):
         with translated_errors(), self._database.read() as connection:
             run = self._find(connection, run_id)
             return self._read_records(connection, [run], with_model_inputs=True)[0]
+
+    def visible_runs(self, principal: Principal, run_ids: Sequence[str]) -> dict[str, str]:
+        """Of some runs those that a principal may read, by id, with their names."""
+        with self._database.read() as connection:
+            found = [run for each in run_ids if (run := run_sql.find_run(connection, each)) is not None]
+        return {
+            run.run_uuid: run.name or run.run_uuid for run in found if allows(principal, Act.READ, _run_securable(run))
+        }
 
     def _search_runs(
         self,

@@ -33,6 +33,7 @@ from millpond.tracking.domain import (
     granted_experiments,
     item_securable,
 )
+from millpond.tracking.lineage import ModelLineage
 from millpond.tracking.stores.runs import RunStore
 from millpond.tracking.stores.session import SessionMaker, mlflow_errors
 
@@ -49,7 +50,9 @@ def experiment_owner(database: Database, experiment_id: str) -> str | None:
 class OwnedTrackingStore(RunStore):
     """MLflow's SQL store on our engine, limited to what the current principal may reach."""
 
-    def __init__(self, database: Database, principal: Callable[[], Principal]) -> None:
+    def __init__(
+        self, database: Database, principal: Callable[[], Principal], lineage: ModelLineage | None = None
+    ) -> None:
         AbstractStore.__init__(self)  # not the SQL store's own: it would make an engine and run migrations
         self.db_uri = database.url
         self.db_type = "sqlite" if database.is_sqlite else "postgresql"
@@ -58,7 +61,14 @@ class OwnedTrackingStore(RunStore):
         self.read_engine = None
         self._principal = principal
         self._database = database
+        self._lineage = lineage
         self.ManagedSessionMaker = SessionMaker(database.engine, self._criteria)
+
+    def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
+        """Note what a run reads; lineage is told which tables and files it is."""
+        super().log_inputs(run_id, datasets, models)
+        if self._lineage is not None:
+            self._lineage.inputs_logged(self._principal(), run_id, datasets or [])
 
     # What one may reach
 

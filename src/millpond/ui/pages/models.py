@@ -7,8 +7,10 @@ from typing import Any
 from nicegui import ui
 
 from millpond.catalog.domain import ObjectName
+from millpond.identity.domain import Principal
 from millpond.kernel.errors import MillpondError, NotFound
 from millpond.kernel.paging import Page as Listing
+from millpond.lineage.domain import SeenNode
 from millpond.tracking.domain import is_three_level
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -35,6 +37,7 @@ from millpond.ui.elements import (
     pager,
     tabs,
 )
+from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
 from millpond.ui.model_files import Field, ModelCard, read_card
 from millpond.ui.permissions import Give, Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.tags import Tags, draw_tags, load_tags
@@ -106,6 +109,7 @@ class _Data:
     tags: Tags | None
     """Of a model in the catalog."""
     permissions: Permissions | None
+    lineage: Lineage | None
 
 
 def _load(visit: Visit) -> _Data:
@@ -124,12 +128,20 @@ def _load(visit: Visit) -> _Data:
         model=model, versions=versions, chosen=chosen, card=found, card_problem=problem, run=_find_run(visit, chosen),
         tags=_tags(visit, model.name) if is_three_level(model.name) else None,
         permissions=load_permissions(visit, "model" if is_three_level(model.name) else "registered-models", model.name),
+        lineage=load_lineage(visit, lambda p: _version_node(visit, p, model.name, chosen)),
     )  # fmt: skip
 
 
 def _tags(visit: Visit, name: str) -> Tags:
     model = visit.services.catalog.get_model(visit.principal, ObjectName.of_full_name(name))
     return load_tags(visit, "model", model.securable)
+
+
+def _version_node(visit: Visit, who: Principal, name: str, chosen: Version | None) -> SeenNode:
+    if chosen is None:
+        raise NotFound(f"Model '{name}' has no version yet.")
+    node = visit.services.model_lineage.version_node(name, chosen.version)
+    return visit.services.lineage.lineage.see_node(who, node)
 
 
 def _chosen(visit: Visit, name: str, versions: Sequence[Version]) -> Version | None:
@@ -156,9 +168,12 @@ def _draw(visit: Visit, data: _Data) -> None:
     if data.tags is not None:
         draw_tags(visit, data.tags)
     versions = Tab(key="versions", label="Versions", href=visit.link(tab=None))
-    tabs([versions, permissions_tab(visit)], visit.query.get("tab", "versions"), label="Model")
+    tabs([versions, lineage_tab(visit), permissions_tab(visit)], visit.query.get("tab", "versions"), label="Model")
     if data.permissions is not None:
         draw_permissions(visit, data.permissions, give=_giver(visit, model.name))
+        return
+    if data.lineage is not None:
+        draw_lineage(visit, data.lineage)
         return
     with el("div", cls="mp-stack"):
         _draw_description(

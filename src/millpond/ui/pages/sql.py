@@ -51,7 +51,7 @@ from millpond.ui.formats import duration_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.sql_chart import KINDS, chart_options, chosen
 from millpond.ui.sql_completion import Home, SqlCompletion
-from millpond.ui.theme import DARK, LIGHT, Theme
+from millpond.ui.theme import CHART_COLOURS
 from millpond.ui.visit import Page, Visit
 
 SHOWN_ROWS = 1000
@@ -59,11 +59,6 @@ MOST_ROWS = 100_000
 """A result on this page is cut here; clients have no such limit."""
 _SCHEMAS = 200
 _POLL_S = 1.0
-_CHART_COLOURS = {
-    Theme.LIGHT: (LIGHT["accent"], LIGHT["muted"], LIGHT["line"]),
-    Theme.DARK: (DARK["accent"], DARK["muted"], DARK["line"]),
-    Theme.AUTO: (DARK["accent"], LIGHT["control"], LIGHT["control"]),  # a canvas is told colours once, for both
-}
 _STATES: dict[StatementState, tuple[str, Tone]] = {
     StatementState.PENDING: ("waiting", "info"),
     StatementState.RUNNING: ("running", "info"),
@@ -383,7 +378,7 @@ def _draw_chart(visit: Visit, rows: GridRows) -> None:
         SelectField(label="Across", choices=columns, value=str(chart.x), name="x")
         SelectField(label="Up", choices=columns, value=str(chart.y), name="y")
         el("button", "Draw", cls="mp-button", type="submit")
-    options = chart_options(rows, chart, _CHART_COLOURS[visit.theme])
+    options = chart_options(rows, chart, CHART_COLOURS[visit.theme])
     drawn = ui.echart(options).classes("mp-chart")
     drawn.props["role"] = "img"
     drawn.props["aria-label"] = f"{rows.names[chart.y]} by {rows.names[chart.x]}"

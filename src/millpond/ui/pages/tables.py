@@ -33,6 +33,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.formats import size_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
+from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.tags import Tags, draw_tags, load_tags, tag_badges
@@ -53,6 +54,7 @@ class _Data:
     """None for the information schema, which has none."""
     column_tags: Mapping[str, Mapping[str, str]]
     permissions: Permissions | None
+    lineage: Lineage | None
 
 
 def _load(visit: Visit) -> _Data:
@@ -68,6 +70,7 @@ def _load(visit: Visit) -> _Data:
         tags=None if table.securable.public else _tags(visit, table),
         column_tags=visit.services.catalog.tags_of(table).columns,
         permissions=load_permissions(visit, "table", str(table.name)),
+        lineage=load_lineage(visit, lambda who: visit.services.lineage.lineage.table_node(who, name)),
     )
 
 
@@ -96,10 +99,13 @@ def _draw(visit: Visit, data: _Data) -> None:
             for key, label in keys
             if not (view and key == "history")
         ]
-        tabs([*items, permissions_tab(visit)], active, label="Table")
+        tabs([*items, lineage_tab(visit), permissions_tab(visit)], active, label="Table")
         if data.permissions is not None:
             update = visit.services.catalog.update_table
             draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, table.name, owner=owner))
+            return
+        if data.lineage is not None:
+            draw_lineage(visit, data.lineage)
             return
         draw = {"sample": _draw_sample, "history": _draw_history, "details": _draw_details}.get(active, _draw_columns)
         draw(visit, data)

@@ -1,0 +1,98 @@
+"""The drain: reads the notes that the gateways of this machine have written, and records what they tell.
+
+Any number may run; an observation's id keeps it from being recorded twice.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy.exc import DataError
+
+from millpond.journal.spools import SpoolReader
+from millpond.kernel.logs import get_logger
+from millpond.lineage.domain import Observation
+from millpond.lineage.service import LineageService
+
+log = get_logger(__name__)
+_PIECE_BYTES = 16 << 20
+"""More than the longest note has."""
+_AT_ONCE = 50
+"""Observations of one transaction, for which other writers of SQLite wait."""
+Read = Callable[[Mapping[str, Any]], Observation]
+
+
+class LineageDrain:
+    """Records what waits. Thread-safe; each round may be cut off at any point and run again."""
+
+    def __init__(
+        self,
+        lineage: LineageService,
+        spools: Path,
+        read: Callable[[], Read],
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`read` gives the reader of notes, which is loaded when there is one; `after` is called after each round."""
+        self._lineage = lineage
+        self._spools = SpoolReader(spools)
+        self._read = read
+        self._after = after
+        self._lock = threading.Lock()
+
+    def run_once(self) -> int:
+        """Everything that waits now; how many observations were new."""
+        with self._lock:
+            recorded = 0
+            for piece in self._spools.pieces(_PIECE_BYTES):
+                for start in range(0, len(piece.lines), _AT_ONCE):
+                    recorded += self._record(self._observations(piece.lines[start : start + _AT_ONCE]))
+                self._spools.done(piece)
+            return recorded
+
+    def _record(self, observations: Sequence[Observation]) -> int:
+        """Record them together; where one of them cannot be, each by itself without it."""
+        try:
+            return self._lineage.record(observations)
+        except DataError as error:
+            if len(observations) == 1:
+                log.error("lineage cannot be recorded", observation=observations[0].id, error=str(error.orig)[:300])
+                return 0
+            return sum(self._record([each]) for each in observations)
+
+    def _observations(self, lines: Sequence[bytes]) -> list[Observation]:
+        read = self._read()
+        return [found for line in lines if (found := _observation(read, line)) is not None]
+
+    @contextmanager
+    def at_work(self, *, interval_s: float = 1.0) -> Iterator[None]:
+        """Rounds in a thread of its own while the block runs, and one after it."""
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._run, args=(stopped, interval_s), name="lineage-drain", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join(10)
+
+    def _run(self, stopped: threading.Event, interval_s: float) -> None:
+        last = False
+        while not last:
+            last = stopped.wait(interval_s)
+            try:
+                self.run_once()
+                self._after()
+            except Exception as error:  # the boundary of a work item: the next round tries again
+                log.error("the lineage drain failed", exc_info=error)
+
+
+def _observation(read: Read, line: bytes) -> Observation | None:
+    """What a line tells; None for one that is torn, which says nothing."""
+    try:
+        return read(orjson.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("a note of lineage cannot be read", error=repr(error)[:300])
+        return None

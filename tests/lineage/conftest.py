@@ -1,0 +1,1 @@
+"""The pipeline, run once by a gateway for all tests of this room."""
