@@ -389,9 +389,9 @@ class TestFunctions:
 
     def test_they_are_described_listed_and_dropped(self, ann: Any, bob: Any) -> None:
         told = [row[0] for row in ann.sql(f"DESCRIBE FUNCTION EXTENDED {C}.s.hide").collect()]
-        assert f"Function:     {C}.s.hide" in told
-        assert "Input:        v STRING, r STRING" in told
-        assert "Comment:      of a number" in told
+        assert f"Function:      {C}.s.hide" in told
+        assert "Input:         v STRING, r STRING" in told
+        assert "Comment:       of a number" in told
         assert (f"{C}.s.hide",) in rows(ann.sql(f"SHOW FUNCTIONS IN {C}.s"))
         assert ann.catalog.functionExists(f"{C}.s.hide")
         assert not bob.catalog.functionExists(f"{C}.s.hide")
