@@ -189,6 +189,7 @@ def register_version(client: Any, name: str) -> Any:
 
 
 DOORS: dict[str, tuple[Way, Callable[[World], Any]]] = {
+    "SQL view over a table": (granting("SELECT ON TABLE $.s.view"), lambda w: w.sql("SELECT * FROM $.s.view")),
     "SQL select": (SELECT, lambda w: w.sql("SELECT * FROM $.s.t")),
     "SQL select all privileges": (ALL, lambda w: w.sql("SELECT * FROM $.s.t")),
     "SQL time travel": (SELECT, lambda w: w.sql("SELECT * FROM $.s.t VERSION AS OF 1")),
@@ -260,8 +261,6 @@ LESSER: dict[str, tuple[Way, Callable[[World], Any], str]] = {
     "SQL insert": (SELECT, DOORS["SQL insert"][1], "MODIFY"),
     "SQL drop": (ALL, lambda w: w.sql("DROP TABLE $.s.t"), "MANAGE"),
     "SQL grant": (ALL, lambda w: w.sql("GRANT SELECT ON TABLE $.s.t TO `account users`"), "MANAGE"),
-    "SQL view over a table": (granting("SELECT ON TABLE $.s.view"), lambda w: w.sql("SELECT * FROM $.s.view"),
-        "TABLE_OR_VIEW_NOT_FOUND"),
     "Files write": (READ_FILES, DOORS["Files write"][1], "WRITE VOLUME"),
     "MLflow log": (SEES_EXPERIMENT, DOORS["MLflow log"][1], "CAN_EDIT"),
     "MLflow delete": (EDITS_EXPERIMENT, lambda w: w.mlflow(lambda c: c.delete_experiment(w.experiment)), "CAN_MANAGE"),

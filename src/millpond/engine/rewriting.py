@@ -90,7 +90,7 @@ def _with_call(
     binder: "Binder", query: Query, call: RoutineSite, edits: Sequence[Edit], sources: Sources
 ) -> list[Edit]:
     """The edits with one for a call, in the place of those inside it."""
-    inside = [edit for edit in edits if call.start <= edit[0] and edit[1] <= call.end]
+    inside = [edit for edit in edits if _lies_in(edit, call)]
     arguments = [(each.name, _part(query.text, inside, each.start, each.end)) for each in call.arguments]
     replacement = called(binder, call.parts, arguments, sources)
     if replacement is None:
@@ -98,6 +98,13 @@ def _with_call(
     if call.is_column:
         replacement += f" AS {quote(query.text[call.start : call.end])}"
     return [*(edit for edit in edits if edit not in inside), (call.start, call.end, replacement)]
+
+
+def _lies_in(edit: Edit, call: RoutineSite) -> bool:
+    """Whether an edit changes the call itself; one that only adds a text at its edge does not."""
+    start, end, _ = edit
+    at_edge = start == end and start in (call.start, call.end)
+    return call.start <= start and end <= call.end and not at_edge
 
 
 def _part(text: str, edits: Sequence[Edit], start: int, end: int) -> str:

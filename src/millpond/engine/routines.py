@@ -90,6 +90,7 @@ def inlined(
         raise AnalysisError(
             "RECURSIVE_FUNCTION", f"Functions call each other deeper than {MAX_DEPTH} times at {function.name}."
         )
+    _refuse_positional(function, arguments)
     values = _matched(function, arguments)
     query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
     inner = binder.nested(home=function.home, views=False, principal=owner)
@@ -125,6 +126,13 @@ def _matched(function: SqlFunction, arguments: Sequence[Given]) -> dict[str, str
     return {key: f"CAST(({given[key]}\n) AS {each.type})" for key, each in wanted.items()}
 
 
+def _refuse_positional(function: SqlFunction, arguments: Sequence[Given]) -> None:
+    """A body may say a parameter twice or never, and then the marks would be counted wrongly."""
+    for _, text in arguments:
+        if "?" in text and any(word.text == "?" and not word.is_string for word in Cursor(text).words()):
+            raise unsupported(f"A parameter ? in a call of {function.name}; give it a name (:name).")
+
+
 def _refuse_capture(
     binder: "Binder", function: SqlFunction, query: Any, heads: Heads, arguments: Sequence[str]
 ) -> None:
@@ -136,9 +144,7 @@ def _refuse_capture(
         if len(site.parts) != 2 or site.parts[0].lower() != "delta":
             hidden |= {column.name.lower() for column in binder.table(site.parts).columns}
     for argument in arguments:
-        cursor = Cursor(argument)
-        while (word := cursor.word()) is not None:
-            cursor.take()
+        for word in Cursor(argument).words():
             if word.is_name and word.text.lower() in hidden:
                 raise unsupported(
                     f"An argument of {function.name} is called {word.text}, and so is something in its body; give the "

@@ -18,7 +18,7 @@ def describe_function(command: DescribeFunction, context: CommandContext) -> pa.
     except NotFound as error:
         raise routine_not_found(command.name) from error
     lines = [*_lines(found), *(_more(found) if command.extended else ())]
-    return texts(["function_desc"], [(f"{key + ':':14}{value}",) for key, value in lines if value])
+    return texts(["function_desc"], [(f"{key + ':':15}{value}",) for key, value in lines if value])
 
 
 def _lines(found: Function) -> list[tuple[str, str]]:

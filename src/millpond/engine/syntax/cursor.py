@@ -74,6 +74,10 @@ class Cursor:
         at = self._at + ahead
         return self._tokens[at] if at < len(self._tokens) else None
 
+    def words(self) -> tuple[Word, ...]:
+        """All tokens of the text."""
+        return tuple(self._tokens)
+
     def sees(self, *keywords: str) -> bool:
         """Whether the next tokens are these keywords or punctuation marks, whatever their case."""
         for ahead, keyword in enumerate(keywords):

@@ -322,7 +322,12 @@ def _guard_facts(guards: Guards) -> list[tuple[str, Cell]]:
     named = [("Row filter", guards.row_filter)] if guards.row_filter is not None else []
     named += [(f"Mask of {column}", mask) for column, mask in guards.masks.items()]
     return [
-        (label, Cell(text=str(guard.function.name), code=True, note=f"given {', '.join(guard.columns) or 'no column'}"))
+        (
+            label,
+            Cell(
+                text=str(guard.function.name) + (f" ({', '.join(guard.columns)})" if guard.columns else ""), code=True
+            ),
+        )
         for label, guard in named
     ]
 
