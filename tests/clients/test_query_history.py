@@ -94,17 +94,14 @@ def test_who_monitors_a_warehouse_reads_what_others_ran_in_it(user: Callable[[st
     ann.w.warehouses.delete(warehouse_id)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_nobody_changes_it(user: Callable[[str], User]) -> None:
+    spark = user("admin").spark
+    for statement in (
         "DROP VIEW system.query.history",
         "CREATE OR REPLACE VIEW system.query.history AS SELECT 1 AS a",
         "INSERT INTO system.query.history SELECT * FROM system.query.history",
         "DELETE FROM system.query.history",
-    ],
-)
-def test_nobody_changes_it(user: Callable[[str], User], statement: str) -> None:
-    admin = user("admin")
-    with pytest.raises(PySparkException):
-        admin.spark.sql(statement).collect()
-    assert admin.history("statement_text = 'nothing'") == []
+    ):
+        with pytest.raises(PySparkException):
+            spark.sql(statement).collect()
+    assert "statement_text" in spark.table("system.query.history").columns
