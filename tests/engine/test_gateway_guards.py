@@ -168,6 +168,18 @@ class TestWhatOneSees:
         assert rows(found) == []
         assert found.dtypes == ann.sql(f"SELECT * FROM {C}.s.none").dtypes
 
+    def test_names_of_any_letters_and_marks(self, ann: Any, bob: Any) -> None:
+        run(
+            ann,
+            "CREATE TABLE `löhne_2026` (`Brutto €` DOUBLE, `a``b` STRING, `x.y` INT, Region STRING)",
+            "INSERT INTO `löhne_2026` VALUES (1.5, 'q', 1, 'EU'), (2.5, 'r', 2, 'US')",
+            "CREATE FUNCTION zero_of(v DOUBLE, w STRING, i INT) RETURNS DOUBLE RETURN i * 0",
+            "ALTER TABLE `löhne_2026` SET ROW FILTER in_region ON (REGION)",
+            "ALTER TABLE `löhne_2026` ALTER COLUMN `brutto €` SET MASK zero_of USING COLUMNS (`A``b`, `x.y`)",
+            f"GRANT SELECT ON TABLE `löhne_2026` TO `{BOB}`",
+        )
+        assert rows(bob.sql(f"SELECT * FROM {C}.s.`LÖHNE_2026`")) == [(0.0, "q", 1, "EU")]
+
 
 class TestWaysAround:
     def test_a_function_of_the_users_own_sees_no_hidden_row_and_no_file(
@@ -442,6 +454,20 @@ class TestFunctions:
         )
         assert rows(ann.sql("SELECT known(z) FROM (SELECT 'EU' AS z)")) == [(True,)]
         refused(lambda: ann.sql("SELECT known(area) FROM (SELECT 'XX' AS area)").collect(), "another name")
+
+    def test_calls_that_grow_without_end_are_an_error_at_once(self, ann: Any) -> None:
+        """In depth, in number though nothing is left of them, and in text."""
+        run(ann, "CREATE FUNCTION one(x INT) RETURNS INT RETURN 1", "CREATE FUNCTION d0(x INT) RETURNS INT RETURN x")
+
+        def grow() -> None:
+            for at in range(1, 12):
+                run(ann, f"CREATE FUNCTION d{at}(x INT) RETURNS INT RETURN one(d{at - 1}(x) + d{at - 1}(x))")
+
+        refused(grow, "FUNCTION_TOO_LARGE")
+        run(ann, "CREATE OR REPLACE FUNCTION d0(x INT) RETURNS INT RETURN d0(x)")
+        refused(lambda: ann.sql("SELECT d0(1)").collect(), "FUNCTION_TOO_LARGE")
+        run(ann, "CREATE FUNCTION doubled_(x INT) RETURNS INT RETURN x + x")
+        refused(lambda: ann.sql("SELECT " + "doubled_(" * 40 + "1" + ")" * 40).collect(), "FUNCTION_TOO_LARGE")
 
     def test_guards_must_fit(self, ann: Any) -> None:
         run(ann, "CREATE FUNCTION same(x INT) RETURNS INT RETURN x")

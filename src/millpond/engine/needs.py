@@ -23,6 +23,8 @@ class Needs:
     """What another engine computes first; the directories of these are in every engine's reach and not named above."""
     guarded_in_plan: bool = False
     """Whether hidden rows pass through the plan itself, behind a barrier (before a remote engine)."""
+    inlined: int = 0
+    """How many calls of functions of the catalog were put into the plan."""
     runs_code: bool = False
     """Whether the plan brings functions of the user's."""
     tables: dict[str, Table] = field(default_factory=dict)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from millpond.engine.rewriting import Sources
 
 MAX_DEPTH = 20
+MAX_CALLS = 1000
+MAX_TEXT = 250_000
+"""Of a body with what its calls became: it may double with each call."""
 _EVERYBODY = "account users"
 
 Given = tuple[str | None, str]
@@ -86,10 +89,9 @@ def inlined(
     """The function's body for some arguments; it reads with the rights of `owner`, or else the binder's."""
     from millpond.engine.rewriting import rewritten
 
-    if binder.depth >= MAX_DEPTH:
-        raise AnalysisError(
-            "RECURSIVE_FUNCTION", f"Functions call each other deeper than {MAX_DEPTH} times at {function.name}."
-        )
+    binder.needs.inlined += 1
+    if binder.depth >= MAX_DEPTH or binder.needs.inlined > MAX_CALLS:
+        raise _too_large(function)
     _refuse_positional(function, arguments)
     values = _matched(function, arguments)
     query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
@@ -102,8 +104,19 @@ def inlined(
         if name in values and (alone or name not in heads.bound)
     ]
     text = rewritten(inner, query, sources, edits)
+    if len(text) > MAX_TEXT:
+        raise _too_large(function)
     body = text.removeprefix("SELECT ")
     return body if function.returns is None else f"CAST({body} AS {function.returns})"
+
+
+def _too_large(function: SqlFunction) -> AnalysisError:
+    return AnalysisError(
+        "FUNCTION_TOO_LARGE",
+        f"Calls of functions, put in the place of each other, become too large at {function.name}: at most {MAX_DEPTH} "
+        f"deep, {MAX_CALLS} in all and {MAX_TEXT} characters.",
+        sql_state="54001",
+    )
 
 
 def _matched(function: SqlFunction, arguments: Sequence[Given]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Row filters and column masks: which functions decide what one sees of a table.
 
-They hold for everybody, its owner and administrators too: the function decides. Where they come from is `guards_of`
-alone, so that another source (a policy) has one place to join.
+They hold for everybody, its owner and administrators too: the function decides. Another source (a policy) has two
+places to join: `store.rows.table_of`, which says that a table is guarded, and `guards_of`, which says by what.
 """
 
 from collections.abc import Sequence
