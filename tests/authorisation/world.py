@@ -78,6 +78,8 @@ def _catalog(world: World) -> None:
         "model": make(world, "model", "m"),
     }
     world.names["version"] = make(world, "version", "")
+    sql(world, "owner", f"CREATE FUNCTION {cat}.s.mask(v INT) RETURNS INT RETURN v")
+    world.names |= {"filter": make(world, "sql function", "filter"), "mask": f"{cat}.s.mask"}
     make(world, "file", "a.txt")
     make(world, "directory", "d")
     table = world.done("owner", "GET", f"{_UNITY}/tables/{world.names['table']}")
@@ -102,8 +104,10 @@ def make(world: World, kind: str, name: str) -> str:
         return name
     if kind in _COLUMNS:
         sql(world, "owner", f"CREATE TABLE {cat}.s.{name} ({_COLUMNS[kind]})")
-        if kind == "tagged":
-            sql(world, "owner", f"SET TAG ON TABLE {cat}.s.{name} k = v")
+        if kind in _ALTERED:
+            sql(world, "owner", world.filled(_ALTERED[kind], {"name": f"{cat}.s.{name}"}))
+    elif kind == "sql function":
+        sql(world, "owner", f"CREATE FUNCTION {cat}.s.{name}(v INT) RETURNS BOOLEAN RETURN v > 0")
     elif kind == "function":
         world.done("owner", "POST", f"{_UNITY}/functions", {"function_info": {**home, **FUNCTION}})
     elif kind == "version":
@@ -139,7 +143,11 @@ def make(world: World, kind: str, name: str) -> str:
     return f"{cat}.s.{name}"
 
 
-_COLUMNS = {"table": "a INT", "tagged": "a INT", "wide": "a INT, b INT"}
+_COLUMNS = {"table": "a INT", "tagged": "a INT", "filtered": "a INT", "wide": "a INT, b INT"}
+_ALTERED = {
+    "tagged": "SET TAG ON TABLE $name k = v",
+    "filtered": "ALTER TABLE $name SET ROW FILTER $filter ON (a)",
+}
 _UNITY = "/api/2.1/unity-catalog"
 _SCIM = "/api/2.0/preview/scim/v2"
 _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
