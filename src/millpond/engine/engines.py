@@ -48,6 +48,8 @@ _CHANNEL_OPTIONS = (
 _STILL_AT_WORK_SHARE = 0.05
 """Of one processor: an engine that has nothing to do uses much less."""
 _STILL_AT_WORK_AFTER_S = 0.5
+_ABOUT_TO_BE_USED_S = 5.0
+"""An engine that was started or used so short a time ago may be about to be used."""
 _UNARY = ("AnalyzePlan", "Config", "Interrupt", "ArtifactStatus", "ReleaseExecute", "ReleaseSession",
           "FetchErrorDetails",
           "CloneSession", "GetStatus")  # fmt: skip
@@ -392,7 +394,9 @@ class Engines:
         """Engines without work beyond those that are kept, the longest unused ones."""
         if self._options.idle_at_most is None:
             return []
-        idle = sorted((each for each in self._current.values() if not each.running), key=lambda each: each.last_used)
+        lately = time.monotonic() - _ABOUT_TO_BE_USED_S
+        engines = (each for each in self._current.values() if not each.running and each.last_used < lately)
+        idle = sorted(engines, key=lambda each: each.last_used)
         return idle[: max(0, len(idle) - self._options.idle_at_most)]
 
     async def _stop(self, engine: Engine) -> None:
