@@ -43,7 +43,7 @@ class Discovery(SystemTables):
             return _with_tags(connection, best)
 
     def recent_tables(self, principal: Principal, *, limit: int = 20) -> tuple[Table, ...]:
-        """Tables and views that the principal may see, last changed first."""
+        """Tables and views that the principal may see, last changed first; not the server's own."""
         reach = Reach(principal=principal, kind="table")
         with self.database.read() as connection:
             rows = discovery.objects_by_change(connection, tables, reach, min(limit, MAX_FOUND))

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, or_, select
 
+from millpond.catalog.domain import SYSTEM_CATALOG
 from millpond.catalog.search import MARKS, SCORES, Wanted
 from millpond.catalog.store.containers import select_schemas
 from millpond.catalog.store.objects import select_objects
@@ -73,6 +74,6 @@ def _filters(wanted: Wanted, table: Table, mark: ColumnElement[str | None]) -> I
 
 
 def objects_by_change(connection: Connection, table: Table, reach: Reach, limit: int) -> Sequence[Any]:
-    """Rows of objects, last changed first."""
-    query = reach.narrow(select_objects(table), table, schemas, catalogs)
+    """Rows of objects outside the catalog `system`, last changed first."""
+    query = reach.narrow(select_objects(table), table, schemas, catalogs).where(catalogs.c.name != SYSTEM_CATALOG)
     return connection.execute(query.order_by(table.c.updated_at.desc(), table.c.id).limit(limit)).all()
