@@ -145,8 +145,7 @@ def _draw_neighbours(data: Lineage, graph: Graph, direction: Direction) -> None:
         [
             _node_cell(node),
             Cell(text=_flows(data, graph, edge), badges=(("some only by table", "warn"),) if edge.inexact else ()),
-            Cell(text=edge.operation, badges=((edge.known.value, "plain"),)),
-            edge.actor,
+            Cell(text=edge.operation, badges=((edge.known.value, "plain"),), note=edge.actor),
             Cell(time_ms=epoch_ms(edge.last_seen)),
         ]
         for node, edge in sorted(found, key=lambda pair: pair[0].name)
@@ -155,7 +154,6 @@ def _draw_neighbours(data: Lineage, graph: Graph, direction: Direction) -> None:
         TableColumn(label="From" if upstream else "To", short=True),
         TableColumn(label="Columns", grow=True),
         TableColumn(label="How"),
-        TableColumn(label="Who", short=True, optional=True),
         TableColumn(label="When", optional=True),
     )
     with card("Made of" if upstream else "What was made of it"):
