@@ -114,11 +114,13 @@ def _seen_by_a_function(table: str, others: str) -> Callable[[Any], Any]:
 
 
 def test_a_function_finds_no_key_and_reaches_nothing_of_others(on_s3: Server) -> None:
-    """The engine has a relay in place of a key, which lets through what its user may reach."""
+    """The engine has a relay in place of a key, which lets through what its user may reach: no filtered table."""
     admin = SparkSession.builder.remote(on_s3.spark_remote).create()
     admin.range(3).write.saveAsTable("main.default.others")
     admin.sql("GRANT USE CATALOG ON CATALOG main TO `account users`")
-    admin.sql("GRANT USE SCHEMA, CREATE TABLE ON SCHEMA main.default TO `account users`")
+    admin.sql("GRANT USE SCHEMA, CREATE TABLE, SELECT ON SCHEMA main.default TO `account users`")
+    admin.sql("CREATE FUNCTION main.default.above_one(id BIGINT) RETURNS BOOLEAN RETURN id > 1")
+    admin.sql("ALTER TABLE main.default.others SET ROW FILTER main.default.above_one ON (id)")
     others = _place(admin, "main.default.others")
     admin.stop()
     remote = on_s3.spark_remote.replace(on_s3.token, on_s3.new_user("bob@example.com"))
@@ -126,6 +128,7 @@ def test_a_function_finds_no_key_and_reaches_nothing_of_others(on_s3: Server) ->
     bob.range(3).write.saveAsTable("main.default.own")
     look = udf(_seen_by_a_function(_place(bob, "main.default.own"), others), "array<string>")
     assert bob.table("main.default.own").select(look("id")).first()[0] == ["own"]
+    assert bob.table("main.default.others").select("id", look("id")).collect() == [(2, ["own"])]
     bob.stop()
 
 
