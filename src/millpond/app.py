@@ -1,5 +1,6 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
+import hashlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,11 +39,14 @@ from millpond.identity.service import IdentityService
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
-from millpond.kernel.errors import NotImplementedHere
+from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.registry.room import RegistryRoom, open_registry
+from millpond.registry.webhooks import Sealer
 from millpond.secrets import routes as secrets_routes
+from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
@@ -92,12 +96,23 @@ def build_app(settings: Settings) -> Application:
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
-    mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id())
+    versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
+    registry = open_registry(
+        database,
+        settings.registry,
+        catalog=catalog,
+        stores=lambda: mlflow.stores,
+        files=versions,
+        principal_named=identity.active_principal,
+        sealer=_sealer(signing_key),
+        scratch=home.run / "registry",
+        storage_options=settings.s3.variables,
+    )
+    mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
     files.register("Models", lambda *asked: mlflow.uploads.resolve(*asked))
     models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)
-    versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     variables = Variables(References(secrets), identity.active_principal)
-    serving = open_serving(database, settings, RegistryModels(versions), variables)
+    serving = open_serving(database, settings, RegistryModels(versions), variables, served=registry.serving)
     gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
@@ -106,7 +121,7 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, sql),
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, sql, registry),
     )
     install_error_handlers(app)
     join(
@@ -154,6 +169,7 @@ def build_app(settings: Settings) -> Application:
         tracking=Tracking(lambda: mlflow.stores),
         models=models,
         model_files=versions,
+        registry=registry,
         serving=serving.service,
         sql=sql,
         preferences=Preferences(database),
@@ -163,7 +179,8 @@ def build_app(settings: Settings) -> Application:
         federation=federation,
     )
     install_pages(app, pages)
-    app.router.routes.insert(0, MlflowRoute(mlflow))  # before the Files API, of which it serves the artifacts' part
+    # before the Files API, of which MLflow serves the artifacts' part; before MLflow, what it lacks of its own API
+    app.router.routes[:0] = [*registry.router().routes, MlflowRoute(mlflow)]
     join(app, _unknown_api_router())
     door = guarded(app, identity=identity, public_url=settings.public_url)
     return Application(asgi=_Measured(AuditDoor(door)), wait_ready=mlflow.ready)
@@ -175,13 +192,26 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
     identity.bootstrap(credentials.user, password=credentials.password, secret=credentials.token)
 
 
+def _sealer(signing_key: bytes) -> Sealer:
+    """Seals what webhooks are signed with, under a key that follows from the server's own."""
+    key = Key(hashlib.sha256(b"millpond registry webhooks\0" + signing_key).digest())
+
+    def opened(sealed: str, context: str) -> str:
+        try:
+            return key.open(bytes.fromhex(sealed), context).decode()
+        except Unreadable as error:
+            raise FailedPrecondition("The webhook's secret was sealed under another key; set it again.") from error
+
+    return Sealer(seal=lambda text, context: key.seal(text.encode(), context).hex(), open=opened)
+
+
 def _lifespan(
-    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, sql: SqlRoom
+    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, sql: SqlRoom, registry: RegistryRoom
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with drain.at_work(), janitor.at_work(), sql.at_work():
+        with drain.at_work(), janitor.at_work(), sql.at_work(), registry.at_work():
             async with serving:
                 yield
 

@@ -27,6 +27,7 @@ from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
+from millpond.registry.table import HistoryTable
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 
 _DRAIN_S = 20.0
@@ -68,8 +69,12 @@ async def _serve(settings: Settings) -> None:
     catalog.on_models(MlflowRows(catalog, artifact_root(settings)))
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
+    history = HistoryTable(database, workspace_id=directory.workspace_id())
     gateway = await serve(
-        gateway_options(settings, api), catalog=catalog, authenticate=identity.authenticate, system_tables=[audit]
+        gateway_options(settings, api),
+        catalog=catalog,
+        authenticate=identity.authenticate,
+        system_tables=[audit, history],
     )
     report_ready({"port": gateway.port})
     await stop.wait()

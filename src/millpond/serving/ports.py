@@ -1,7 +1,10 @@
 """What serving asks of the rooms below."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from sqlalchemy import Connection
 
 from millpond.identity.domain import Principal
 from millpond.serving.domain import ModelVersion, ServedEntity
@@ -19,6 +22,17 @@ class ModelSource(Protocol):
         Called in the background, for an endpoint whose creator could read the version. Raises NotFound when the files
         are gone.
         """
+
+
+Served = Callable[[Connection, str, str, Sequence[tuple[str, str]]], None]
+"""Keeps which endpoint (id, name) answers with exactly which models and versions from now on; in the transaction that
+decides it."""
+
+
+def nobody_listens(
+    _connection: Connection, _endpoint_id: str, _endpoint: str, _models: Sequence[tuple[str, str]]
+) -> None:
+    """Where nobody keeps it."""
 
 
 class FeatureLookup(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
 from millpond.serving.models import ModelCache
-from millpond.serving.ports import FeatureLookup, ModelSource, NoFeatures
+from millpond.serving.ports import FeatureLookup, ModelSource, NoFeatures, Served, nobody_listens
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
 from millpond.serving.variables import Variables
@@ -25,10 +25,11 @@ def open_serving(
     source: ModelSource,
     variables: Variables,
     features: FeatureLookup | None = None,
+    served: Served = nobody_listens,
 ) -> ServingRoom:
-    """Serving on a database and a data directory, with models from `source`."""
+    """Serving on a database and a data directory, with models from `source`; `served` is told of what answers."""
     models = ModelCache(settings.data_dir / "serving" / "models", source)
-    runtime = ServingRuntime(database=database, models=models, variables=variables, settings=settings)
+    runtime = ServingRuntime(database=database, models=models, variables=variables, settings=settings, served=served)
     service = ServingService(
         database=database,
         source=source,
@@ -37,5 +38,6 @@ def open_serving(
         runtime=runtime,
         features=features or NoFeatures(),
         request_timeout_s=settings.serving.request_timeout_s,
+        served=served,
     )
     return ServingRoom(service=service, runtime=runtime)

@@ -36,7 +36,7 @@ from millpond.serving.domain import (
 )
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
-from millpond.serving.ports import FeatureLookup, ModelSource
+from millpond.serving.ports import FeatureLookup, ModelSource, Served, nobody_listens
 from millpond.serving.runtime import LiveEndpoint, ServingRuntime
 from millpond.serving.variables import Variables
 
@@ -79,6 +79,7 @@ class ServingService:
         runtime: ServingRuntime,
         features: FeatureLookup,
         request_timeout_s: float,
+        served: Served = nobody_listens,
     ) -> None:
         self._database = database
         self._source = source
@@ -87,6 +88,7 @@ class ServingService:
         self._runtime = runtime
         self._features = features
         self._request_timeout_s = request_timeout_s
+        self._served = served
 
     # Looking
 
@@ -212,6 +214,7 @@ class ServingService:
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, name)
             store.delete_endpoint(connection, endpoint.id)
+            self._served(connection, endpoint.id, endpoint.name, [])
             grants.forget(connection, [endpoint.id])
             acts.changed(connection, principal.name, "delete", "endpoint", name)
         self._runtime.withdraw(endpoint.name, endpoint.id)

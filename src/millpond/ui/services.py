@@ -15,6 +15,7 @@ from millpond.identity.federation import Federation
 from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
+from millpond.registry.room import RegistryRoom
 from millpond.secrets.service import SecretsService
 from millpond.serving.service import ServingService
 from millpond.sql.room import SqlRoom
@@ -65,6 +66,7 @@ class Services:
     tracking: Tracking
     models: ModelService
     model_files: VersionFiles
+    registry: RegistryRoom
     serving: ServingService
     sql: SqlRoom
     preferences: Preferences

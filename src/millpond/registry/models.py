@@ -1,0 +1,24 @@
+"""Registered models as this room knows them: their rights, and the key under which their record is kept.
+
+The key is the model's first id under permission: the catalog's own for three-level names, so that a rename does not
+touch the record, and `registered model/<name>` for those of the workspace.
+"""
+
+from sqlalchemy import Connection
+
+from millpond.catalog.domain import ObjectName
+from millpond.catalog.service import CatalogService
+from millpond.identity.access import Securable
+from millpond.kernel.errors import NotFound
+from millpond.tracking.domain import is_three_level
+from millpond.tracking.permissions import find_model
+
+
+def securable_of(catalog: CatalogService, connection: Connection, name: str) -> Securable:
+    """The model with a (canonical) name, under permission. Raises NotFound."""
+    if not is_three_level(name):
+        return find_model(connection, name)
+    found = catalog.find_model_in(connection, ObjectName.of_full_name(name))
+    if found is None:
+        raise NotFound(f"Registered model '{name}' does not exist.")
+    return found.securable
