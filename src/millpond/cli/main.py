@@ -20,6 +20,7 @@ _COMMANDS = {
     "access": "access",
     "audit": "audit",
     "secrets": "secrets",
+    "registry": "registry",
 }
 
 

@@ -250,6 +250,7 @@ class RegistryService:
         why = clean_text(reason, "reason") or "Rollback."
         with self._database.read() as connection:
             name, model = self._model(connection, principal, name)
+            require(principal, _act_at(target), model)
             moves = store.list_activities(connection, model.ids[0], kinds=MOVES, limit=_ALL)
             current = store.holder(connection, name, target)
             goal = previous_live(moves, target, store.version_numbers(connection, name))
@@ -336,11 +337,9 @@ class RegistryService:
 
     def _act_for(self, connection: Connection, name: str, version: int, target: Target) -> Act:
         """What somebody must be allowed to do to a model to move a version."""
-        if target.kind is TargetKind.ALIAS:
-            return Act.WRITE
         row = store.find_version(connection, name, version)
-        stages = {target.name, row.current_stage if row else ""}
-        return Act.STAGE_PRODUCTION if PRODUCTION in stages else Act.STAGE
+        leaves_production = target.kind is TargetKind.STAGE and row is not None and row.current_stage == PRODUCTION
+        return Act.STAGE_PRODUCTION if leaves_production else _act_at(target)
 
     def _name_now(self, name_then: str, key: str) -> str:
         return key.removeprefix("registered model/") if key.startswith("registered model/") else name_then
@@ -368,6 +367,12 @@ class RegistryService:
             previous=_stage_of(connection, name, version) if target and target.kind is TargetKind.STAGE else "",
             comment=comment,
         )
+
+
+def _act_at(target: Target) -> Act:
+    if target.kind is TargetKind.ALIAS:
+        return Act.WRITE
+    return Act.STAGE_PRODUCTION if target.name == PRODUCTION else Act.STAGE
 
 
 def _stage_of(connection: Connection, name: str, version: int) -> str:
