@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,12 @@ from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.kernel.process import ChildSpec, spawn
 from millpond.registry.checks import Trial
+from millpond.registry.policies import Policy
 from millpond.tracking.model_files import VersionFiles
 
 _MAX_ROWS = 200_000
 _MAX_MLMODEL = 4 << 20
+_MAX_CALLS = 10_000
 _MODULE = "millpond.registry.trial"
 
 
@@ -51,9 +53,9 @@ class Bench:
         self._principal_named = principal_named
         self._limits = limits
 
-    def tools(self, model: str, author: str) -> "BenchTools":
-        """For checks of versions of a model by a policy of this author's."""
-        return BenchTools(self, model, author)
+    def tools(self, model: str, policy: Policy) -> "BenchTools":
+        """For a policy's checks of versions of a model."""
+        return BenchTools(self, model, policy)
 
     def require_readable(self, principal: Principal, table: str) -> None:
         """Pass if the principal may read a table. Raises NotFound, PermissionDenied."""
@@ -87,8 +89,11 @@ class Bench:
             raise InvalidArgument(f"Table '{name}' has {rows.num_rows} rows; a gate looks at {_MAX_ROWS} at most.")
         return rows
 
-    def trial(self, model: str, version: int, *, calls: int, rows: Any) -> Trial:
-        """See `checks.Tools`. Blocks for as long as the model takes."""
+    def trial(self, model: str, version: int, *, calls: int, rows: Mapping[str, Any]) -> Trial:
+        """Let a version predict its input example so often, and the rows of Arrow tables; blocks meanwhile.
+
+        Raises FailedPrecondition with what the model said when it fails.
+        """
         with self._directory() as directory:
             model_dir, scratch = directory / "model", directory / "scratch"
             model_dir.mkdir()
@@ -133,35 +138,69 @@ class Bench:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-@dataclass(frozen=True)
 class BenchTools:
-    """The `checks.Tools` for one model and one policy."""
+    """The `checks.Tools` for one model and one policy. One process does for a version what all its checks ask for."""
 
-    bench: Bench
-    model: str
-    author: str
+    def __init__(self, bench: Bench, model: str, policy: Policy) -> None:
+        self._bench = bench
+        self._model = model
+        self._author = policy.author
+        asked = [check.params for check in policy.rules.checks]
+        self._wanted = {_place(params) for params in asked if {"table", "table_version", "label"} <= set(params)}
+        self._tables: dict[tuple[str, int], Any] = {}
+        self._trials: dict[int, Trial | FailedPrecondition] = {}
 
     def signature(self, version: int) -> Mapping[str, Any] | None:
         """See `checks.Tools`."""
-        return self.bench.signature(self.model, version)
-
-    def trial(self, version: int, *, calls: int = 1, rows: Any = None) -> Trial:
-        """See `checks.Tools`."""
-        return self.bench.trial(self.model, version, calls=max(1, min(calls, 10_000)), rows=rows)
+        return self._bench.signature(self._model, version)
 
     def table(self, name: str, version: int) -> Any:
         """See `checks.Tools`."""
-        return self.bench.table(self.author, name, version)
+        if (name, version) not in self._tables:
+            self._tables[name, version] = self._bench.table(self._author, name, version)
+        return self._tables[name, version]
+
+    def trial(self, version: int, *, calls: int) -> Trial:
+        """See `checks.Tools`."""
+        found = self._trials.get(version)
+        if found is None or (isinstance(found, Trial) and found.p99_ms is None and calls):
+            found = self._trials[version] = self._tried(version, calls)
+        if isinstance(found, FailedPrecondition):
+            raise found
+        return found
+
+    def predictions(self, version: int, table: str, table_version: int, label: str) -> Sequence[Any]:
+        """See `checks.Tools`."""
+        place = (table, table_version, label)
+        if place not in self._wanted:
+            self._wanted.add(place)
+            self._trials.pop(version, None)
+        return self.trial(version, calls=0).predictions[_name(place)]
+
+    def _tried(self, version: int, calls: int) -> Trial | FailedPrecondition:
+        rows = {_name(place): self.table(*place[:2]).drop_columns([place[2]]) for place in sorted(self._wanted)}
+        try:
+            return self._bench.trial(self._model, version, calls=min(calls, _MAX_CALLS), rows=rows)
+        except FailedPrecondition as error:
+            return error
 
 
-def _order(scratch: Path, model_dir: Path, calls: int, rows: Any) -> Path:
-    place = ""
-    if rows is not None:
-        import pyarrow.parquet as pq
+def _place(params: Mapping[str, Any]) -> tuple[str, int, str]:
+    return params["table"], params["table_version"], params["label"]
 
-        place = str(scratch / "rows.parquet")
-        pq.write_table(rows, place)
-    order = {"model_dir": str(model_dir), "rows": place, "calls": calls, "answer": str(scratch / "answer.json")}
+
+def _name(place: tuple[str, int, str]) -> str:
+    return "@".join(map(str, place))
+
+
+def _order(scratch: Path, model_dir: Path, calls: int, rows: Mapping[str, Any]) -> Path:
+    import pyarrow.parquet as pq
+
+    places = {}
+    for number, (name, table) in enumerate(rows.items()):
+        places[name] = str(scratch / f"rows-{number}.parquet")
+        pq.write_table(table, places[name])
+    order = {"model_dir": str(model_dir), "rows": places, "calls": calls, "answer": str(scratch / "answer.json")}
     path = scratch / "order.json"
     path.write_text(json.dumps(order))
     return path

@@ -32,9 +32,10 @@ class Trial:
 
     load_s: float
     p99_ms: float | None
-    """Of calls with the input example; None where it was given rows instead."""
+    """Of calls with the input example; None where there were none."""
     peak_mb: float
-    predictions: Sequence[Any]
+    predictions: Mapping[str, Sequence[Any]] = field(repr=False)
+    """For the rows of each table that it was given."""
 
 
 class Tools(Protocol):
@@ -43,11 +44,14 @@ class Tools(Protocol):
     def signature(self, version: int) -> Mapping[str, Any] | None:
         """The signature of a version of the model as its MLmodel file has it; None without one."""
 
-    def trial(self, version: int, *, calls: int = 1, rows: Any = None) -> Trial:
-        """Load a version in a clean process and let it predict: its input example, or the rows of an Arrow table."""
+    def trial(self, version: int, *, calls: int) -> Trial:
+        """Load a version in a clean process and let it predict its input example so often."""
 
     def table(self, name: str, version: int) -> Any:
         """An evaluation table at a version (Arrow), as the policy's author may read it."""
+
+    def predictions(self, version: int, table: str, table_version: int, label: str) -> Sequence[Any]:
+        """What a version says to the rows of an evaluation table, which it gets without their labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +179,7 @@ def _metric(subject: Subject, params: Mapping[str, Any]) -> _Looked:
 def _slices(subject: Subject, params: Mapping[str, Any]) -> _Looked:
     rows = subject.tools.table(params["table"], params["table_version"])
     labels, name = metrics.column(rows, params["label"]), params["name"]
-    predicted = _predicted(subject, subject.version, rows, params)
+    predicted = _predicted(subject, subject.version, params)
     found: dict[str, float] = {}
     by = [metrics.column(rows, str(each)) for each in params["by"]]
     for value, places in metrics.groups(by).items():
@@ -192,12 +196,12 @@ def _slices(subject: Subject, params: Mapping[str, Any]) -> _Looked:
 
 
 def _measured(subject: Subject, version: int, rows: Any, params: Mapping[str, Any]) -> float:
-    predicted = _predicted(subject, version, rows, params)
+    predicted = _predicted(subject, version, params)
     return metrics.measure(params["name"], metrics.column(rows, params["label"]), predicted)
 
 
-def _predicted(subject: Subject, version: int, rows: Any, params: Mapping[str, Any]) -> Sequence[Any]:
-    return subject.tools.trial(version, rows=rows.drop_columns([params["label"]])).predictions
+def _predicted(subject: Subject, version: int, params: Mapping[str, Any]) -> Sequence[Any]:
+    return subject.tools.predictions(version, params["table"], params["table_version"], params["label"])
 
 
 _TABLE: Mapping[str, tuple[type, ...]] = {"table": (str,), "table_version": (int,), "label": (str,), "name": (str,)}

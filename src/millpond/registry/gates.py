@@ -168,7 +168,7 @@ class Gates:
             tags=asked.tags,
             approvals_missing=missing,
             champion=asked.champion,
-            tools=self._bench.tools(asked.model, policy.author),
+            tools=self._bench.tools(asked.model, policy),
         )
         return [examine(check.name, check.params, subject) for check in checks]
 

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from millpond.kernel.child import report_ready
+from millpond.kernel.imports import hidden
 
 _MAX_MESSAGE = 2000
+_NOT_NEEDED = ("polars", "pyspark", "litellm", "aiohttp", "matplotlib", "torch")
+"""MLflow looks for these only to offer them on its client side; a model that needs one imports it itself, later."""
 
 
 def main() -> None:
@@ -28,26 +31,28 @@ def main() -> None:
 
 
 def _tried(order: dict[str, Any]) -> dict[str, Any]:
-    import mlflow.pyfunc
+    with hidden(*_NOT_NEEDED):
+        import mlflow.pyfunc
 
     began = time.perf_counter()
     model = mlflow.pyfunc.load_model(order["model_dir"])
     load_s = time.perf_counter() - began
-    rows = _rows(order, model)
-    predicted = model.predict(rows)
-    p99_ms = None if order["rows"] else _p99_ms(model, rows, order["calls"])
+    p99_ms = _p99_ms(model, _example(order["model_dir"]), order["calls"]) if order["calls"] else None
+    predictions = {name: _plain(model.predict(_rows(path))) for name, path in order["rows"].items()}
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"load_s": load_s, "p99_ms": p99_ms, "peak_mb": peak_mb, "predictions": _plain(predicted)}
+    return {"load_s": load_s, "p99_ms": p99_ms, "peak_mb": peak_mb, "predictions": predictions}
 
 
-def _rows(order: dict[str, Any], model: Any) -> Any:
-    if order["rows"]:
-        import pyarrow.parquet as pq
+def _rows(path: str) -> Any:
+    import pyarrow.parquet as pq
 
-        return pq.read_table(order["rows"]).to_pandas()
+    return pq.read_table(path).to_pandas()
+
+
+def _example(model_dir: str) -> Any:
     from mlflow.models import Model
 
-    example = Model.load(order["model_dir"]).load_input_example(order["model_dir"])
+    example = Model.load(model_dir).load_input_example(model_dir)
     if example is None:
         raise ValueError("the version has no input example; log it with input_example=...")
     return example

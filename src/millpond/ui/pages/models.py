@@ -36,6 +36,7 @@ from millpond.ui.elements import (
     tabs,
 )
 from millpond.ui.model_files import Field, ModelCard, read_card
+from millpond.ui.pages.model_record import RecordData, draw_record, load_record, record_tab
 from millpond.ui.permissions import Give, Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.tracking import RegisteredModel, Run, Version
 from millpond.ui.visit import Page, Visit
@@ -103,12 +104,15 @@ class _Data:
     card_problem: str
     run: Run | None
     permissions: Permissions | None
+    record: RecordData | None
 
 
 def _load(visit: Visit) -> _Data:
     tracking, who = visit.services.tracking, visit.principal
     model = tracking.get_model(who, visit.path["name"])
-    versions = tracking.list_versions(who, model.name, page_token=visit.query.get("page"))
+    record = load_record(visit, model.name)
+    token = None if record else visit.query.get("page")
+    versions = tracking.list_versions(who, model.name, page_token=token)
     chosen = _chosen(visit, model.name, versions.items)
     found: ModelCard | None = None
     problem = ""
@@ -120,6 +124,7 @@ def _load(visit: Visit) -> _Data:
     return _Data(
         model=model, versions=versions, chosen=chosen, card=found, card_problem=problem, run=_find_run(visit, chosen),
         permissions=load_permissions(visit, "model" if is_three_level(model.name) else "registered-models", model.name),
+        record=record,
     )  # fmt: skip
 
 
@@ -144,8 +149,11 @@ def _draw(visit: Visit, data: _Data) -> None:
     model = data.model
     crumbs = [Crumb(label="Models", href=urls.MODELS)]
     page_header(model.name, symbol="deployed_code", crumbs=crumbs)
-    versions = Tab(key="versions", label="Versions", href=visit.link(tab=None))
-    tabs([versions, permissions_tab(visit)], visit.query.get("tab", "versions"), label="Model")
+    versions = Tab(key="versions", label="Versions", href=visit.link(tab=None, page=None))
+    tabs([versions, record_tab(visit), permissions_tab(visit)], visit.query.get("tab", "versions"), label="Model")
+    if data.record is not None:
+        draw_record(visit, model.name, [version.version for version in data.versions.items], data.record)
+        return
     if data.permissions is not None:
         draw_permissions(visit, data.permissions, give=_giver(visit, model.name))
         return
