@@ -78,6 +78,7 @@ def _catalog(world: World) -> None:
         "model": make(world, "model", "m"),
     }
     world.names["version"] = make(world, "version", "")
+    world.names["staged"] = make(world, "version", "")
     make(world, "file", "a.txt")
     make(world, "directory", "d")
     table = world.done("owner", "GET", f"{_UNITY}/tables/{world.names['table']}")
@@ -125,11 +126,39 @@ def make(world: World, kind: str, name: str) -> str:
         body = {"scope": world.names["scope"], "principal": somebody, "permission": "READ"}
         world.done("owner", "POST", "/api/2.0/secrets/acls/put", body)
         return somebody
+    elif kind in _RECORDS:
+        return _recorded(world, kind, name)
     elif kind == "statement":
         return sql(world, "owner", "SELECT 1")
     else:
         raise AssertionError(kind)
     return f"{cat}.s.{name}"
+
+
+_ML, _RECORD = "/api/2.0/mlflow", "/api/millpond/registry"
+_RECORDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "comment": (f"owner POST {_ML}/comments/create", {"comment": "hello"}),
+    "request": (f"owner POST {_RECORD}/requests/create", {"alias": "$name"}),
+    "webhook": (
+        f"owner POST {_ML}/registry-webhooks/create",
+        {"events": ["COMMENT_CREATED"], "http_url_spec": {"url": "http://127.0.0.1:9/"}, "model_name": "$model"},
+    ),
+    "mlflow webhook": (
+        f"admin POST {_ML}/webhooks",
+        {"url": "http://127.0.0.1:9/", "events": [{"entity": "PROMPT", "action": "CREATED"}]},
+    ),
+}
+
+
+def _recorded(world: World, kind: str, name: str) -> str:
+    """A comment, a request or a webhook; its id, or the alias that is asked for."""
+    path, body = _RECORDS[kind]
+    about = {"name": "$model", "version": "$version"} if kind in {"comment", "request"} else {"name": "$name"}
+    made = world.done(*path.split(" "), world.filled({**about, **body}, {"name": name}))
+    if kind == "request":
+        return name
+    (found,) = made.values()
+    return str(found.get("id") or found["webhook_id"])
 
 
 _COLUMNS = {"table": "a INT", "wide": "a INT, b INT"}
