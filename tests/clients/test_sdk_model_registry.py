@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tests.clients.mlflow_session import signed_in
-from tests.servers import Server
+from tests.servers import Server, run_cli
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
 
@@ -213,6 +213,10 @@ def test_a_rollback_brings_back_the_last_live_version(any_server: Server, people
     status, answer = any_server.call("POST", f"{OURS}/rollback", body, token=people.author)
     assert (status, answer["error_code"]) == (400, "INVALID_STATE")
     assert any_server.call("POST", f"{OURS}/rollback", body, token=people.reader)[0] == 403
+    env = any_server.client_env(token=people.reader)
+    said = run_cli("registry", "history", model, env=env).stdout
+    assert "alias:champion = version 1, since" in said
+    assert "version 1 by " + people.author_name + " (it fails)" in said
 
 
 def test_models_of_the_catalog_have_a_history_by_every_door(any_server: Server, author: MlflowClient) -> None:
@@ -229,6 +233,11 @@ def test_models_of_the_catalog_have_a_history_by_every_door(any_server: Server, 
     w.registered_models.update(f"{schema}.m", new_name="n")
     record = history(any_server, f"{schema}.n")
     assert live(record) == {"alias:prod": "2"}
+    statement = "SELECT version, previous, moved_by, target FROM system.mlops.model_history WHERE model_name = "
+    body = {"statement": f"{statement} '{schema}.m' ORDER BY sequence", "warehouse_id": "starter",
+            "wait_timeout": "50s"}  # fmt: skip
+    rows = any_server.call("POST", "/api/2.0/sql/statements", body)[1]["result"]["data_array"]
+    assert rows == [["1", "", any_server.user, "prod"], ["2", "1", any_server.user, "prod"]]
     assert [m["from_version"] for m in record["moves"]] == ["1", ""]
     body = {"name": f"{schema}.n", "version": "1", "alias": "prod", "comment": "back, please"}
     assert any_server.call("POST", f"{OURS}/requests/create", body)[0] == 200
