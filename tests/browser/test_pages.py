@@ -168,7 +168,7 @@ def test_a_wrong_alias_is_refused_in_words(tab: Tab) -> None:
 
 def test_the_record_of_a_model_is_read_and_moves_are_asked_for_and_approved(tab: Tab) -> None:
     tab.open("/models/shop.silver.churn?tab=record")
-    live = tab.page.get_by_role("region", name="Live now")
+    live = tab.page.locator("section.mp-card", has=tab.page.get_by_role("heading", name="Live now"))
     expect(live).to_contain_text("@production")
     expect(live).to_contain_text("served by churn")
     tab.page.get_by_label("Comment on the version").fill(f"looks fine {MARKUP}")

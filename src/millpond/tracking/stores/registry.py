@@ -204,8 +204,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         named = {run_id or "", run_of_source(source) or ""} - {"", self._run_of_copied(source)}
         for each in named:
             self._tracking.get_run(each)  # raises for another's
-        with self.ManagedSessionMaker(read_only=False) as session:  # one after the other: each gets the next number
-            session.query(SqlRegisteredModel.name).filter_by(name=name).with_for_update().first()
+        with self._alone_with(name):  # one after the other: each gets the next number
             return super().create_model_version(name, source, run_id, *args, **values)
 
     def _run_of_copied(self, source: str) -> str | None:
@@ -302,7 +301,14 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
     def _moving(self, name: str, version: int, target: Target) -> Iterator[None]:
         """The block in which a version is moved, once the gates have let it pass."""
         why = replace(because(), moves=(name, version))
-        with moving(why), self._watch.admitted(self._principal(), name, version, target):
+        with moving(why), self._watch.admitted(self._principal(), name, version, target), self._alone_with(name):
+            yield
+
+    @contextmanager
+    def _alone_with(self, name: str) -> Iterator[None]:
+        """A writing session, which MLflow's own joins, in which nobody else changes the model."""
+        with self.ManagedSessionMaker(read_only=False) as session:
+            session.query(SqlRegisteredModel.name).filter_by(name=name).with_for_update().first()
             yield
 
     def may_read_artifact(self, path: str) -> bool:
