@@ -366,6 +366,7 @@ ALIASES = {
     "/api/2.0/accounts/{account_id}/servicePrincipals": "/api/2.0/accounts/servicePrincipals",
     "/api/2.0/unity-catalog/temporary": f"{_UC}/temporary",
     "/ajax-api/2.0/mlflow/webhooks": f"{_ML}/webhooks",
+    "/ml/ajax-api/2.0/mlflow/webhooks": f"{_ML}/webhooks",
 }
 """Beginnings of addresses that lead to the same handlers as others, which alone are tried."""
 

@@ -122,6 +122,23 @@ def test_no_door_leads_past_a_gate_and_each_says_what_failed(
     assert [run["state"] for run in runs] == ["refused"] * len(DOORS)
 
 
+def test_a_model_does_not_move_into_a_guarded_schema_with_what_is_guarded_there(
+    any_server: Server, client: MlflowClient, schema: str
+) -> None:
+    put_policy(any_server, "schema", schema, "targets: [alias:prod]\nchecks: [description]")
+    name = f"m_{uuid.uuid4().hex[:10]}"
+    client.create_registered_model(f"main.default.{name}")
+    plain_version(client, f"main.default.{name}")
+    client.set_registered_model_alias(f"main.default.{name}", "prod", "1")
+    with pytest.raises(MlflowException, match="without having passed it"):
+        client.rename_registered_model(f"main.default.{name}", f"{schema}.{name}")
+    client.delete_registered_model_alias(f"main.default.{name}", "prod")
+    client.rename_registered_model(f"main.default.{name}", f"{schema}.{name}")
+    client.update_model_version(f"{schema}.{name}", "1", description="knows")
+    client.set_registered_model_alias(f"{schema}.{name}", "prod", "1")
+    client.rename_registered_model(f"{schema}.{name}", f"{schema}.{name}_again")
+
+
 def test_only_an_administrator_with_a_reason_gets_past(any_server: Server, client: MlflowClient) -> None:
     owner = any_server.new_user(f"owner-{uuid.uuid4().hex[:8]}@gates.org")
     name = f"gated-{uuid.uuid4().hex[:10]}"
@@ -237,6 +254,7 @@ def _evaluation_table(server: Server, table: str) -> None:
         ("targets: [alias:prod]\nchecks: [{tags: {}}]", "needs 'required'"),
         ("targets: [alias:prod]\nchecks: [{description: {min_length: long}}]", "wrong type"),
         ("a: [", "not YAML"),
+        ("targets: &a [alias:prod]\nchecks: *a", "no YAML aliases"),
         ("targets: [alias:p]\nchecks: [{metric: {table: main.default.gone, table_version: 0, label: l, name: f1}}]",
          "does not exist"),
     ],

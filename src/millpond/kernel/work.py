@@ -6,13 +6,14 @@ item twice, and must be harmless then. A handler that raises is tried again, lat
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, String, Table, Text, insert, select, update
+from sqlalchemy import Column, Connection, Integer, String, Table, Text, delete, insert, select, update
 
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database, Json, UtcDateTime, metadata
@@ -22,6 +23,9 @@ from millpond.kernel.logs import get_logger
 QUEUED, DONE, FAILED = "queued", "done", "failed"
 _POLL_S = 0.5
 _LONGEST_PAUSE_S = 3600.0
+_TIDY_EVERY_S = 3600.0
+_KEPT = timedelta(days=30)
+"""What has ended stays so long, to be looked at."""
 
 log = get_logger(__name__)
 
@@ -108,14 +112,23 @@ class Worker:
         return True
 
     def _run(self, kind: str, stopped: threading.Event) -> None:
+        tidied = -_TIDY_EVERY_S
         while not stopped.is_set():
             try:
+                if time.monotonic() - tidied > _TIDY_EVERY_S:
+                    tidied = time.monotonic()
+                    self._tidy(kind)
                 worked = self.run_due(kind)
             except Exception as error:  # the database is away: the next round tries again
                 log.error("work cannot be looked for", kind=kind, exc_info=error)
                 worked = False
             if not worked:
                 stopped.wait(_POLL_S)
+
+    def _tidy(self, kind: str) -> None:
+        old = items.c.ended_at < utc_now() - _KEPT
+        with self._database.write() as connection:
+            connection.execute(delete(items).where(items.c.kind == kind, old))
 
     def _claim(self, kind: str) -> Item | None:
         """The next item, leased: due again when the lease ends. A look without a lock comes first."""

@@ -22,6 +22,7 @@ from millpond.tracking.model_files import VersionFiles
 _MAX_ROWS = 200_000
 _MAX_MLMODEL = 4 << 20
 _MAX_CALLS = 10_000
+_MAX_ANSWER = 64 << 20
 _MODULE = "millpond.registry.trial"
 
 
@@ -101,7 +102,7 @@ class Bench:
             self._files.download(self._files.locate(SYSTEM, model, str(version)), model_dir)
             order = _order(scratch, model_dir, calls, rows)
             self._run(model, version, model_dir, scratch, order)
-            return Trial(**json.loads((scratch / "answer.json").read_text()))
+            return _answer(scratch / "answer.json", model, version)
 
     def _run(self, model: str, version: int, model_dir: Path, scratch: Path, order: Path) -> None:
         child = spawn(
@@ -191,6 +192,21 @@ def _place(params: Mapping[str, Any]) -> tuple[str, int, str]:
 
 def _name(place: tuple[str, int, str]) -> str:
     return "@".join(map(str, place))
+
+
+def _answer(path: Path, model: str, version: int) -> Trial:
+    """What the process wrote; it ran the model's code, so nothing is taken on trust."""
+    try:
+        if path.is_symlink() or path.stat().st_size > _MAX_ANSWER:
+            raise ValueError("the answer is too large")
+        said = json.loads(path.read_text())
+        p99_ms = None if said["p99_ms"] is None else float(said["p99_ms"])
+        predictions = {str(name): list(values) for name, values in said["predictions"].items()}
+        return Trial(
+            load_s=float(said["load_s"]), p99_ms=p99_ms, peak_mb=float(said["peak_mb"]), predictions=predictions
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise FailedPrecondition(f"Version {version} of model '{model}' gave no readable answer: {error}.") from error
 
 
 def _order(scratch: Path, model_dir: Path, calls: int, rows: Mapping[str, Any]) -> Path:

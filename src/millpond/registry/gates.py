@@ -18,7 +18,7 @@ from millpond.identity import acts
 from millpond.identity.access import Act, Securable, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from millpond.kernel.work import Item, enqueue
 from millpond.registry import gate_runs, policies, store
 from millpond.registry.bench import Bench
@@ -88,7 +88,7 @@ class Gates:
             _admission.reset(reset)
 
     def proof(self, connection: Connection, securable: Securable, version: int, target: Target) -> Mapping[str, Any]:
-        """What let the version pass, in the transaction of the move. Raises FailedPrecondition when nothing did."""
+        """What let the version pass, in the transaction of the move. Raises Conflict when nothing did."""
         guards = policies.guarding(connection, securable.ids, target)
         if not guards:
             return {}
@@ -96,11 +96,26 @@ class Gates:
         found = _admission.get()
         now = (securable.ids[0], version, target, _named(guards), _last_move(connection, securable.ids[0], target))
         if found is None or now != (found.key, found.version, found.target, found.policies, found.last_move):
-            raise FailedPrecondition(
+            raise Conflict(
                 f"{target} of model '{securable.name}' is guarded by the policy of {guards[0].scope}, and something "
                 "changed while its checks were looked at; move the version again."
             )
         return found.evidence
+
+    def require_unguarded(self, connection: Connection, securable: Securable, model: str) -> None:
+        """Pass unless the model, under its new name, has what another schema than its own before guards.
+
+        Its own policy and those that held before let its versions pass; which those are, evidence tells. Raises
+        FailedPrecondition.
+        """
+        for policy in policies.in_force(connection, securable.ids[1:]):
+            for target in policy.rules.targets:
+                holder = store.holder(connection, model, target)
+                if holder is not None and not _has_passed(connection, securable.ids[0], holder, target, policy):
+                    raise FailedPrecondition(
+                        f"The policy of {policy.scope} guards {target}, which version {holder} of the model has "
+                        "without having passed it; take it away, move the model, and set it again."
+                    )
 
     def _examined(self, principal: Principal, model: str, version: int, target: Target) -> Admission | None:
         asked = self._asked(model, version, target)
@@ -402,6 +417,14 @@ def _last_move(connection: Connection, key: str, target: Target) -> int:
         moved.c.target == target.name,
     )
     return int(connection.execute(query).scalar() or 0)
+
+
+def _has_passed(connection: Connection, key: str, version: int, target: Target, policy: Policy) -> bool:
+    """Whether the move that brought a version to a target was let pass by a policy, in any version of it."""
+    moves = store.list_activities(connection, key, version=version, limit=1000)
+    last = next((m for m in moves if (m.target_kind, m.target) == (target.kind.value, target.name)), None)
+    gates = last.evidence.get("gates", []) if last else []
+    return any(gate.get("policy") == policy.scope for gate in gates)
 
 
 def _named(guards: Sequence[Policy]) -> tuple[tuple[str, int], ...]:

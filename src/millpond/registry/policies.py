@@ -83,6 +83,8 @@ def parse(body: str) -> Rules:
     import yaml  # type: ignore[import-untyped]  # ships no types; only where policies are, and mlflow brings it
 
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=yaml.SafeLoader)):
+            raise InvalidArgument("A policy has no YAML aliases (*name).")
         said = yaml.safe_load(body)
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidArgument(f"The policy is not YAML: {error}") from error

@@ -28,6 +28,9 @@ class Gate(Protocol):
     def admitted(self, principal: Principal, model: str, version: int, target: Target) -> AbstractContextManager[None]:
         """See `tracking.watch.RegistryWatch`."""
 
+    def require_unguarded(self, connection: Connection, securable: Securable, model: str) -> None:
+        """Pass unless the model, under its new name, has what its new schema guards. Raises FailedPrecondition."""
+
     def proof(self, connection: Connection, securable: Securable, version: int, target: Target) -> Mapping[str, Any]:
         """What let the version pass, in the transaction of the move. Raises FailedPrecondition when nothing did."""
 
@@ -91,7 +94,9 @@ class Recorder:
                      overridden=bool(evidence.get("overridden")), reason=why.reason)  # fmt: skip
 
     def _renamed(self, connection: Connection, event: RegistryEvent) -> None:
-        if not is_three_level(event.model):
+        if is_three_level(event.model):
+            self._gate.require_unguarded(connection, self._find_model(connection, event.name), event.name)
+        else:
             self._change_key(connection, model_key(event.model), model_key(event.name))
 
     def _deleted(self, connection: Connection, model: str, key: str) -> None:

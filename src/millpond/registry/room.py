@@ -21,7 +21,7 @@ from millpond.registry import webhooks as telling
 from millpond.registry.bench import Bench, Limits
 from millpond.registry.gate_runs import gate_runs
 from millpond.registry.gates import Gates
-from millpond.registry.models import securable_of
+from millpond.registry.models import securable_of, securable_with_key
 from millpond.registry.policies import policies
 from millpond.registry.recorder import Recorder, Serving
 from millpond.registry.routes import deliveries_router, registry_router
@@ -76,7 +76,7 @@ def open_registry(
     storage_options: Mapping[str, str],
 ) -> RegistryRoom:
     """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded."""
-    find_model = partial(securable_of, catalog)
+    find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     bench = Bench(
         scratch=scratch,
         files=files,
@@ -87,13 +87,13 @@ def open_registry(
     )
     gates = Gates(database, find_model, bench, wait_s=settings.gate_wait_s)
     announcer = Announcer()
-    webhooks = WebhookService(database, find_model, sealer, networks=settings.webhook_networks)
+    webhooks = WebhookService(database, find_model, find_by_key, sealer, networks=settings.webhook_networks)
     handlers = {
         gate_keeping.WORK: Handler(run=gates.run_item, lease_s=20 * settings.trial_timeout_s, attempts=3),
         telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS),
     }
     return RegistryRoom(
-        service=RegistryService(database, find_model, stores, gates, announcer),
+        service=RegistryService(database, find_model, find_by_key, stores, gates, announcer),
         gates=gates,
         webhooks=webhooks,
         watch=Recorder(find_model, gates, announcer, (*KEYED, gate_runs, policies, telling.webhooks)),

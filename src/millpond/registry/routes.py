@@ -51,7 +51,8 @@ def registry_router(service: RegistryService, gates: Gates, webhooks: WebhookSer
     _transition_requests(router, service)
     _databricks_webhooks(router, webhooks)
     _mlflow_webhooks(router, webhooks, f"{_MLFLOW}/webhooks")
-    _mlflow_webhooks(router, webhooks, "/ajax-api/2.0/mlflow/webhooks")
+    for page in ("/ajax-api", "/ml/ajax-api"):  # as MLflow's own pages ask
+        _mlflow_webhooks(router, webhooks, f"{page}/2.0/mlflow/webhooks")
     _history(router, service)
     _requests(router, service)
     _gates(router, gates, scope)

@@ -50,6 +50,7 @@ class RegistryService:
         self,
         database: Database,
         find_model: FindModel,
+        find_by_key: FindModel,
         stores: Callable[[], "Stores"],
         gates: Gates,
         announcer: Announcer,
@@ -57,6 +58,7 @@ class RegistryService:
         """`stores` raises Unavailable while MLflow is being loaded."""
         self._database = database
         self._find_model = find_model
+        self._find_by_key = find_by_key
         self._stores = stores
         self._gates = gates
         self._announcer = announcer
@@ -101,7 +103,7 @@ class RegistryService:
             raise gone
         comment, key = found
         try:
-            model = self._find_model(connection, self._name_now(comment.model, key))
+            model = self._find_by_key(connection, key)
             require(principal, Act.READ, model)
         except NotFound:
             raise gone from None
@@ -340,9 +342,6 @@ class RegistryService:
         row = store.find_version(connection, name, version)
         leaves_production = target.kind is TargetKind.STAGE and row is not None and row.current_stage == PRODUCTION
         return Act.STAGE_PRODUCTION if leaves_production else _act_at(target)
-
-    def _name_now(self, name_then: str, key: str) -> str:
-        return key.removeprefix("registered model/") if key.startswith("registered model/") else name_then
 
     def _note(
         self,

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -43,6 +43,7 @@ from millpond.tracking.watch import RegistryEvent
 WORK = "registry.webhook"
 ACTIVE, DISABLED, TEST_MODE = "ACTIVE", "DISABLED", "TEST_MODE"
 _TIMEOUT_S = 15.0
+_KEPT = timedelta(days=30)
 _SHOWN = 200
 _IS_PROMPT = text(
     "SELECT 1 FROM registered_model_tags WHERE name = :name AND key = 'mlflow.prompt.is_prompt' AND value = 'true'"
@@ -191,6 +192,7 @@ class WebhookService:
         self,
         database: Database,
         find_model: Callable[[Connection, str], Securable],
+        find_by_key: Callable[[Connection, str], Securable],
         sealer: Sealer,
         *,
         networks: Sequence[Network],
@@ -198,6 +200,7 @@ class WebhookService:
         """`networks` are those besides the public ones to which deliveries may go."""
         self._database = database
         self._find_model = find_model
+        self._find_by_key = find_by_key
         self._sealer = sealer
         self._networks = tuple(networks)
 
@@ -301,7 +304,11 @@ class WebhookService:
             raise Unreachable(f"webhook {webhook.id} answered {answer.status}")
 
     def _note(self, delivery_id: str, item: Item, **values: Any) -> None:
+        """How it went; what went long ago is forgotten."""
         with self._database.write() as connection:
+            old = deliveries.c.updated_at < utc_now() - _KEPT
+            mine = select(deliveries.c.webhook_id).where(deliveries.c.id == delivery_id).scalar_subquery()
+            connection.execute(delete(deliveries).where(deliveries.c.webhook_id == mine, old))
             told = {**values, "attempts": item.attempt, "updated_at": utc_now()}
             connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(told))
 
@@ -334,7 +341,7 @@ class WebhookService:
         if principal.is_admin or not webhook.model_key:
             return principal.is_admin
         try:
-            return allows(principal, Act.MANAGE, self._find_model(connection, webhook.model))
+            return allows(principal, Act.MANAGE, self._find_by_key(connection, webhook.model_key))
         except NotFound:
             return False
 

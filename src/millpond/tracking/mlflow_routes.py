@@ -17,7 +17,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, INVALID_PA
 from mlflow.server import handlers
 from werkzeug.exceptions import HTTPException
 
-from millpond.kernel.errors import FailedPrecondition, MillpondError
+from millpond.kernel.errors import MillpondError
 from millpond.kernel.logs import get_logger
 from millpond.tracking.databricks_routes import databricks_routes
 from millpond.tracking.run_routes import OWN_HANDLERS
@@ -120,10 +120,7 @@ def _answer_error(error: Exception) -> Response:
     if isinstance(error, MlflowException):
         return error_answer(error)
     if isinstance(error, MillpondError):
-        answer = error_answer(to_mlflow_error(error))
-        if isinstance(error, FailedPrecondition):
-            answer.status_code = 400  # clients would repeat MLflow's 500 for minutes
-        return answer
+        return error_answer(to_mlflow_error(error))
     if isinstance(error, HTTPException):
         return _http_error(error)
     if isinstance(error, AssertionError | KeyError | TypeError | ValueError | AttributeError):

@@ -53,6 +53,11 @@ class Models(Tables):
         row = objects.find_row(connection, models, name)
         return None if row is None else model_of(row)
 
+    def find_model_by_id(self, connection: Connection, model_id: str) -> Model | None:
+        """The model with an id whoever asks, for the caller to check, or None."""
+        row = objects.find_row_by_id(connection, models, model_id)
+        return None if row is None else model_of(row)
+
     def model_names(self, principal: Principal, act: Act) -> Select[tuple[str]]:
         """Full names of the models to which a principal may do `act`, for use inside a query."""
         return objects.select_full_names(models, Reach(principal=principal, kind="model", act=act))

@@ -20,11 +20,12 @@ _NAME = sa.String(256)
 def upgrade() -> None:
     """Create the tables, and begin the history with what is where now."""
     _work()
-    activities, counters = _activities()
+    activities, counters, served = _activities()
     _requests()
     _gates()
     _webhooks()
     _begin_history(activities, counters)
+    op.bulk_insert(served, list(_serving(op.get_bind())))
 
 
 def _work() -> None:
@@ -44,7 +45,7 @@ def _work() -> None:
     op.create_index("ix_work_items_state_kind_due_at", "work_items", ["state", "kind", "due_at"])
 
 
-def _activities() -> tuple[sa.Table, sa.Table]:
+def _activities() -> tuple[sa.Table, sa.Table, sa.Table]:
     counters = op.create_table(
         "registry_counters",
         sa.Column("name", sa.String(40), nullable=False),
@@ -73,7 +74,7 @@ def _activities() -> tuple[sa.Table, sa.Table]:
         sa.UniqueConstraint("id"),
     )
     op.create_index("ix_registry_activities_model_key_sequence", "registry_activities", ["model_key", "sequence"])
-    op.create_table(
+    served = op.create_table(
         "registry_served",
         sa.Column("id", sa.String(36), nullable=False),
         sa.Column("endpoint_id", sa.String(36), nullable=False),
@@ -86,7 +87,7 @@ def _activities() -> tuple[sa.Table, sa.Table]:
     )
     op.create_index("ix_registry_served_endpoint_id", "registry_served", ["endpoint_id"])
     op.create_index("ix_registry_served_model_key_version", "registry_served", ["model_key", "version"])
-    return activities, counters
+    return activities, counters, served
 
 
 def _requests() -> None:
@@ -204,8 +205,27 @@ def _begin_history(activities: sa.Table, counters: sa.Table) -> None:
     op.bulk_insert(counters, [{"name": "activities", "value": len(rows)}])
 
 
+_SERVED = sa.text(
+    "SELECT DISTINCT e.id, e.name, n.model_name, n.model_version FROM serving_endpoints e "
+    "JOIN serving_entities n ON n.endpoint_id = e.id AND n.version = e.active_version"
+)
+
+
+def _serving(connection: sa.Connection) -> Iterator[dict[str, Any]]:
+    ids = _ids(connection)
+    for endpoint_id, endpoint, model, version in connection.execute(_SERVED):
+        yield {
+            "id": new_id(), "endpoint_id": endpoint_id, "endpoint": endpoint, "version": int(version),
+            "model_key": ids.get(model, f"registered model/{model}"), "since": utc_now(),
+        }  # fmt: skip
+
+
+def _ids(connection: sa.Connection) -> dict[str, str]:
+    return {f"{row.catalog}.{row.schema_name}.{row.model}": row.id for row in connection.execute(_CATALOG_MODELS)}
+
+
 def _present(connection: sa.Connection) -> Iterator[dict[str, Any]]:
-    ids = {f"{row.catalog}.{row.schema_name}.{row.model}": row.id for row in connection.execute(_CATALOG_MODELS)}
+    ids = _ids(connection)
     found = [("stage", "APPLIED_TRANSITION", row) for row in connection.execute(_STAGES)]
     found += [("alias", "ALIAS_SET", row) for row in connection.execute(_ALIASES)]
     now = utc_now()
