@@ -67,6 +67,8 @@ class Handler:
     attempts: int = 1
     pause_s: float = 1.0
     """After the first failure; three times as long after each further one."""
+    threads: int = 1
+    """As many items are done at once."""
 
 
 def enqueue(connection: Connection, kind: str, payload: Mapping[str, Any]) -> str:
@@ -79,7 +81,7 @@ def enqueue(connection: Connection, kind: str, payload: Mapping[str, Any]) -> st
 
 
 class Worker:
-    """Does what waits; one thread for each kind. Several processes may have one on the same database."""
+    """Does what waits. Several processes may have one on the same PostgreSQL."""
 
     def __init__(self, database: Database, handlers: Mapping[str, Handler]) -> None:
         self._database = database
@@ -90,7 +92,8 @@ class Worker:
         """Work while the block runs."""
         stopped = threading.Event()
         with ExitStack() as stack:
-            for kind in self._handlers:
+            self._reclaim()
+            for kind in (kind for kind, handler in self._handlers.items() for _ in range(handler.threads)):
                 thread = threading.Thread(target=self._run, args=(kind, stopped), name=f"work-{kind}", daemon=True)
                 thread.start()
                 stack.callback(thread.join, 10)
@@ -124,6 +127,13 @@ class Worker:
                 worked = False
             if not worked:
                 stopped.wait(_POLL_S)
+
+    def _reclaim(self) -> None:
+        """On SQLite there is one server: what an earlier one had begun is nobody's any more."""
+        if self._database.is_sqlite:
+            begun = (items.c.state == QUEUED, items.c.kind.in_(self._handlers))
+            with self._database.write() as connection:
+                connection.execute(update(items).where(*begun).values(due_at=utc_now()))
 
     def _tidy(self, kind: str) -> None:
         old = items.c.ended_at < utc_now() - _KEPT

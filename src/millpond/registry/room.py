@@ -89,8 +89,8 @@ def open_registry(
     announcer = Announcer()
     webhooks = WebhookService(database, find_model, find_by_key, sealer, networks=settings.webhook_networks)
     handlers = {
-        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=20 * settings.trial_timeout_s, attempts=3),
-        telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS),
+        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=2 * settings.trial_timeout_s + 120, attempts=3),
+        telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS, threads=2),
     }
     return RegistryRoom(
         service=RegistryService(database, find_model, find_by_key, stores, gates, announcer),
