@@ -92,7 +92,6 @@ class Gates:
         guards = policies.guarding(connection, securable.ids, target)
         if not guards:
             return {}
-        store.lock_order(connection)
         found = _admission.get()
         now = (securable.ids[0], version, target, _named(guards), _last_move(connection, securable.ids[0], target))
         if found is None or now != (found.key, found.version, found.target, found.policies, found.last_move):

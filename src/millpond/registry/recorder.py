@@ -62,6 +62,7 @@ class Recorder:
         self._announce(connection, principal, securable.ids[0], event)
 
     def _moved(self, connection: Connection, principal: Principal, securable: Securable, event: RegistryEvent) -> None:
+        store.lock_order(connection)
         why, key = because(), securable.ids[0]
         kind = TargetKind.STAGE if event.what is Happening.STAGE_CHANGED else TargetKind.ALIAS
         target = Target(kind, event.name)

@@ -118,6 +118,7 @@ class RegistryService:
         clean = clean_text(comment, "comment")
         with self._database.write() as connection:
             name, number, model = self._version(connection, principal, name, version)
+            store.lock_order(connection)
             asked = store.open_requests(connection, model.ids[0], version=number, target=target, lock=True)
             if any(request.creator == principal.name for request in asked):
                 raise FailedPrecondition(f"You have an open request for version {number} to {target} already.")
@@ -214,6 +215,7 @@ class RegistryService:
         return (*found, "CANCEL_TRANSITION_REQUEST") if may_cancel else found
 
     def _asked(self, connection: Connection, model: Securable, version: int, target: Target) -> list[Request]:
+        store.lock_order(connection)
         asked = store.open_requests(connection, model.ids[0], version=version, target=target, lock=True)
         if not asked:
             raise NotFound(f"Version {version} of model '{model.name}' has no open request to {target}.")

@@ -128,7 +128,10 @@ def add_activity(
 
 
 def lock_order(connection: Connection) -> None:
-    """No other activity is added until this transaction ends; what was added is seen."""
+    """No other activity is added until this transaction ends; what was added is seen.
+
+    Whoever locks requests does this first, so that no two wait for each other.
+    """
     connection.execute(select(counters).where(counters.c.name == "activities").with_for_update())
 
 
