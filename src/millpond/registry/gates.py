@@ -439,7 +439,7 @@ def _told(policy: Policy, findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _refusal(asked: _Asked, failed: Sequence[Finding]) -> str:
-    told = "; ".join(f"{finding.check}: {finding.message}" for finding in failed)
+    told = "; ".join(f"{finding.check}: {finding.message.rstrip('.')}" for finding in failed)
     return f"Version {asked.version} of model '{asked.model}' may not become {asked.target}. {told[:3000]}."
 
 
