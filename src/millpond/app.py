@@ -43,6 +43,7 @@ from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.registry.dropped import RecordedModels
 from millpond.registry.room import RegistryRoom, open_registry
 from millpond.registry.webhooks import Sealer
 from millpond.secrets import routes as secrets_routes
@@ -59,6 +60,7 @@ from millpond.sql import routes as sql_routes
 from millpond.sql.room import SqlRoom, open_sql
 from millpond.sql.room import rename_owner as rename_owner_of_queries
 from millpond.tracking import permissions as tracking_permissions
+from millpond.tracking.catalog_models import MlflowRows, artifact_root
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
 from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.routes import model_router
@@ -108,6 +110,7 @@ def build_app(settings: Settings) -> Application:
         scratch=home.run / "registry",
         storage_options=settings.s3.variables,
     )
+    catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
     files.register("Models", lambda *asked: mlflow.uploads.resolve(*asked))
     models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)

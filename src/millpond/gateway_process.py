@@ -27,6 +27,7 @@ from millpond.kernel.database import Database, driver_url
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings
+from millpond.registry.dropped import RecordedModels
 from millpond.registry.table import HistoryTable
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 
@@ -66,7 +67,7 @@ async def _serve(settings: Settings) -> None:
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
     directory = DirectoryService(database)
     catalog = open_catalog(database, settings, directory.find_exact_name)
-    catalog.on_models(MlflowRows(catalog, artifact_root(settings)))
+    catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
     history = HistoryTable(database, workspace_id=directory.workspace_id())

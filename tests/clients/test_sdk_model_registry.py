@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tests.clients.mlflow_session import signed_in
-from tests.servers import Server, run_cli
+from tests.servers import Server, run_cli, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
 
@@ -245,6 +245,16 @@ def test_models_of_the_catalog_have_a_history_by_every_door(any_server: Server, 
     assert live(history(any_server, f"{schema}.n")) == {"alias:prod": "1"}
     w.registered_models.delete_alias(f"{schema}.n", "prod")
     assert live(history(any_server, f"{schema}.n")) == {}
+    w.registered_models.set_alias(f"{schema}.n", "prod", 2)
+    w.schemas.delete(schema, force=True)
+    last = f"SELECT action, previous, moved_by FROM system.mlops.model_history WHERE model_name = '{schema}.n'"
+    query = {"statement": f"{last} ORDER BY sequence DESC LIMIT 1", "warehouse_id": "starter", "wait_timeout": "50s"}
+    ended = [["ALIAS_REMOVED", "2", any_server.user]]
+    wait_until(lambda: rows_of(any_server, query) == ended, timeout_s=10, what="the end in the history")
+
+
+def rows_of(server: Server, query: dict[str, str]) -> Any:
+    return server.call("POST", "/api/2.0/sql/statements", query)[1]["result"].get("data_array")
 
 
 def test_fifty_registrations_at_once_give_fifty_numbers(

@@ -23,7 +23,7 @@ from millpond.kernel.http import Dialect, error_response
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import S3Settings, Settings
 from millpond.tracking.bridge import WsgiBridge
-from millpond.tracking.catalog_models import CatalogModels, MlflowRows, artifact_root
+from millpond.tracking.catalog_models import CatalogModels, artifact_root
 from millpond.tracking.databricks_dialect import ADDRESSES, DatabricksDialect, speaks_databricks
 from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
@@ -263,9 +263,8 @@ def open_mlflow(
     workspace_id: int,
     watch: RegistryWatch | None = None,
 ) -> MlflowApp:
-    """The embedded MLflow of a Millpond, on its catalog."""
+    """The embedded MLflow of a Millpond, on its catalog; `watch` is told what happens to models."""
     root = artifact_root(settings)
-    catalog.on_models(MlflowRows(catalog, root))
     models = CatalogModels(catalog, root)
     return MlflowApp(database=database, catalog=models, workspace_id=workspace_id, s3=settings.s3, watch=watch)
 
