@@ -34,8 +34,8 @@ from millpond.tracking.model_files import VersionFiles
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
 
-_DELIVERY_ATTEMPTS = 8
-"""The last some forty minutes after the first."""
+_DELIVERY_ATTEMPTS = 9
+"""The last some fifty-five minutes after the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
