@@ -1,5 +1,6 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
+import hashlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -42,7 +43,7 @@ from millpond.identity.service import IdentityService
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
-from millpond.kernel.errors import NotImplementedHere
+from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
@@ -50,7 +51,11 @@ from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import LineageRoom, open_lineage
+from millpond.registry.dropped import RecordedModels
+from millpond.registry.room import RegistryRoom, open_registry
+from millpond.registry.webhooks import Sealer
 from millpond.secrets import routes as secrets_routes
+from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
@@ -66,6 +71,7 @@ from millpond.sql import routes as sql_routes
 from millpond.sql.room import SqlRoom, open_sql
 from millpond.sql.room import rename_owner as rename_owner_of_queries
 from millpond.tracking import permissions as tracking_permissions
+from millpond.tracking.catalog_models import MlflowRows, artifact_root
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
 from millpond.tracking.lineage import ModelLineage, run_seer
 from millpond.tracking.model_files import VersionFiles
@@ -104,12 +110,27 @@ def build_app(settings: Settings) -> Application:
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
-    mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id())
+    versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
+    registry = open_registry(
+        database,
+        settings.registry,
+        catalog=catalog,
+        stores=lambda: mlflow.stores,
+        files=versions,
+        principal_named=identity.active_principal,
+        sealer=_sealer(signing_key),
+        scratch=home.run / "registry",
+        storage_options=settings.s3.variables,
+    )
+    catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
+    mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
     files.register("Models", lambda *asked: mlflow.uploads.resolve(*asked))
     models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)
-    versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     variables = Variables(References(secrets), identity.active_principal)
-    serving = open_serving(database, settings, RegistryModels(versions), variables, deployed=_deployed(mlflow.lineage))
+    deployed = _deployed(mlflow.lineage)
+    serving = open_serving(
+        database, settings, RegistryModels(versions), variables, deployed=deployed, served=registry.serving
+    )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
     lineage.lineage.on_kind(NodeKind.MODEL_VERSION, mlflow.lineage.see_versions)
@@ -122,7 +143,7 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql),
+        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry),
     )
     install_error_handlers(app)
     join(
@@ -179,6 +200,7 @@ def build_app(settings: Settings) -> Application:
         discovery=discovery,
         models=models,
         model_files=versions,
+        registry=registry,
         serving=serving.service,
         sql=sql,
         lineage=lineage,
@@ -190,7 +212,8 @@ def build_app(settings: Settings) -> Application:
         federation=federation,
     )
     install_pages(app, pages)
-    app.router.routes.insert(0, MlflowRoute(mlflow))  # before the Files API, of which it serves the artifacts' part
+    # before the Files API, of which MLflow serves the artifacts' part; before MLflow, what it lacks of its own API
+    app.router.routes[:0] = [*registry.router().routes, MlflowRoute(mlflow)]
     join(app, _unknown_api_router())
     door = guarded(app, identity=identity, public_url=settings.public_url)
     return Application(asgi=_Measured(AuditDoor(door)), wait_ready=mlflow.ready)
@@ -218,13 +241,32 @@ def bootstrap(home: Home, identity: IdentityService) -> None:
     identity.bootstrap(credentials.user, password=credentials.password, secret=credentials.token)
 
 
+def _sealer(signing_key: bytes) -> Sealer:
+    """Seals what webhooks are signed with, under a key that follows from the server's own."""
+    key = Key(hashlib.sha256(b"millpond registry webhooks\0" + signing_key).digest())
+
+    def opened(sealed: str, context: str) -> str:
+        try:
+            return key.open(bytes.fromhex(sealed), context).decode()
+        except Unreadable as error:
+            raise FailedPrecondition("The webhook's secret was sealed under another key; set it again.") from error
+
+    return Sealer(seal=lambda text, context: key.seal(text.encode(), context).hex(), open=opened)
+
+
 def _lifespan(
-    mlflow: MlflowApp, janitor: Janitor, serving: ServingRuntime, drain: Drain, lineage: LineageRoom, sql: SqlRoom
+    mlflow: MlflowApp,
+    janitor: Janitor,
+    serving: ServingRuntime,
+    drain: Drain,
+    lineage: LineageRoom,
+    sql: SqlRoom,
+    registry: RegistryRoom,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work():
+        with drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work(), registry.at_work():
             async with serving:
                 yield
 

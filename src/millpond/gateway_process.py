@@ -36,6 +36,8 @@ from millpond.kernel.settings import Settings, load_settings
 from millpond.lineage.drain import LineageDrain
 from millpond.lineage.service import LineageService
 from millpond.lineage.table import LineageTable
+from millpond.registry.dropped import RecordedModels
+from millpond.registry.table import HistoryTable as ModelHistoryTable
 from millpond.sql.history import TABLE_NAME, HistoryTable, SparkHistory
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 
@@ -75,13 +77,18 @@ async def _serve(settings: Settings) -> None:
     identity = IdentityService(database, Signer(load_signing_key(home.root)))
     directory = DirectoryService(database)
     catalog = open_catalog(database, settings, directory.find_exact_name)
-    catalog.on_models(MlflowRows(catalog, artifact_root(settings)))
+    catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
     history = SparkHistory(database, home.history)
     catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))
     open_lineage_spool(home.lineage)
-    system_tables: list[SystemTable] = [audit, *_lineage_tables(database, home, catalog, directory.workspace_id())]
+    workspace_id = directory.workspace_id()
+    system_tables: list[SystemTable] = [
+        audit,
+        *_lineage_tables(database, home, catalog, workspace_id),
+        ModelHistoryTable(database, workspace_id=workspace_id),
+    ]
     options = replace(gateway_options(settings, api), observe=history.note)
     with history.at_work():
         gateway = await serve(

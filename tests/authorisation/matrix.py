@@ -216,6 +216,52 @@ MODELS: Sequence[Case] = (
 )  # fmt: skip
 
 
+_ML = "/api/2.0/mlflow"
+_RECORD = "/api/millpond/registry"
+_ONE_VERSION = {"name": "$model", "version": "$version"}
+_ASKED = {**_ONE_VERSION, "alias": "$own"}
+_STAGED = {"name": "$model", "version": "$staged", "stage": "Staging"}
+_HOOK = {"events": ["COMMENT_CREATED"], "http_url_spec": {"url": "http://127.0.0.1:9/"}}
+_MLFLOW_HOOK = {"name": "$new", "url": "http://127.0.0.1:9/", "events": [{"entity": "PROMPT", "action": "CREATED"}]}
+_DESCRIBED = "targets: [alias:guarded]\nchecks: [description]"
+
+REGISTRY: Sequence[Case] = (
+    _case(f"POST {_ML}/comments/create", "xhyyyy", body={**_ONE_VERSION, "comment": "c"}),
+    _case(f"PATCH {_ML}/comments/update", "xhffyf", own="comment", body={"id": "$own", "comment": "d"}),
+    _case(f"DELETE {_ML}/comments/delete", "xhffyy", own="comment", q="id=$own"),
+    _case(f"POST {_ML}/transition-requests/create", "xhyyyy", body=_STAGED),
+    _case(f"GET {_ML}/transition-requests/list", "xhyyyy", q="name=$model&version=$version"),
+    _case(f"DELETE {_ML}/transition-requests/delete", "xhffyh", q="name=$model&version=$staged&stage=Staging&creator=$owner"),
+    _case(f"POST {_ML}/transition-requests/reject", "xhffyh", body=_STAGED),  # the owner's ended all of them
+    _case(f"POST {_ML}/transition-requests/approve", "xhffhh", body=_STAGED),
+    _case(f"POST {_ML}/registry-webhooks/create", "xhffyy", body={**_HOOK, "model_name": "$model"}),
+    _case(f"GET {_ML}/registry-webhooks/list", "xhffyy", q="model_name=$model"),
+    _case(f"PATCH {_ML}/registry-webhooks/update", "xhhhyy", own="webhook", body={"id": "$own", "status": "DISABLED"}),
+    _case(f"DELETE {_ML}/registry-webhooks/delete", "xhhhyy", own="webhook", q="id=$own"),
+    _case(f"POST {_ML}/registry-webhooks/test", "xhhhbb", own="webhook", body={"id": "$own"}),  # nobody listens there
+    _case(f"POST {_ML}/webhooks", "xffffy", body=_MLFLOW_HOOK),
+    _case(f"GET {_ML}/webhooks", "xffffy"),
+    _case(f"GET {_ML}/webhooks/{{webhook_id}}", "xhhhhy", own="mlflow webhook", webhook_id="$own"),
+    _case(f"PATCH {_ML}/webhooks/{{webhook_id}}", "xhhhhy", own="mlflow webhook", webhook_id="$own", body={"name": "n"}),
+    _case(f"DELETE {_ML}/webhooks/{{webhook_id}}", "xhhhhy", own="mlflow webhook", webhook_id="$own"),
+    _case(f"POST {_ML}/webhooks/{{webhook_id}}/test", "xhhhhy", own="mlflow webhook", webhook_id="$own", body={}),
+    _case(f"GET {_RECORD}/webhooks/{{webhook_id}}/deliveries", "xhhhyy", own="webhook", webhook_id="$own"),
+    _case(f"GET {_RECORD}/history", "xhyyyy", q="name=$model"),
+    _case(f"GET {_RECORD}/activities", "xhyyyy", q="name=$model"),
+    _case(f"POST {_RECORD}/moves", "xhffyy", body={**_ONE_VERSION, "alias": "$new"}),
+    _case(f"POST {_RECORD}/rollback", "xhffbb", body={"name": "$model", "alias": "never-set"}),
+    _case(f"GET {_RECORD}/requests", "xhyyyy", q="name=$model"),
+    _case(f"POST {_RECORD}/requests/create", "xhyyyy", body={**_ONE_VERSION, "alias": "$new"}),
+    _case(f"POST {_RECORD}/requests/approve", "xhffyy", own="request", body=_ASKED),
+    _case(f"POST {_RECORD}/requests/reject", "xhffyy", own="request", body=_ASKED),
+    _case(f"POST {_RECORD}/requests/cancel", "xhffyy", own="request", body={**_ASKED, "creator": "$owner"}),
+    _case(f"GET {_RECORD}/policies", "xhyyyy", q="securable_type=model&name=$model"),
+    _case(f"POST {_RECORD}/policies", "xhffyy", body={"securable_type": "model", "name": "$model", "policy": _DESCRIBED}),
+    _case(f"GET {_RECORD}/gates", "xhyyyy", q="name=$model"),
+    _case(f"POST {_RECORD}/gates/run", "xhfyyy", body={**_ONE_VERSION, "alias": "guarded"}),
+)  # fmt: skip
+
+
 _SE = "/api/2.0/serving-endpoints"
 _ONE = f"{_SE}/{{name}}"
 
@@ -381,10 +427,14 @@ ALIASES = {
     "/api/2.0/accounts/{account_id}/servicePrincipals": "/api/2.0/accounts/servicePrincipals",
     "/api/2.0/unity-catalog/temporary": f"{_UC}/temporary",
     "/api/2.0/preview/accounts/{account_id}/access-control": _ROLES,
+    "/ajax-api/2.0/mlflow/webhooks": f"{_ML}/webhooks",
+    "/ml/ajax-api/2.0/mlflow/webhooks": f"{_ML}/webhooks",
 }
 """Beginnings of addresses that lead to the same handlers as others, which alone are tried."""
 
-CASES = (*OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *SERVING, *TAGS, *LINEAGE, *GOVERNANCE, *SECRETS, *SQL)
+CASES = (
+    *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *GOVERNANCE, *SECRETS, *SQL
+)  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room
 answers is refused."""

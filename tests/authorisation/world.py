@@ -80,6 +80,7 @@ def _catalog(world: World) -> None:
     world.names["version"] = make(world, "version", "")
     sql(world, "owner", f"CREATE FUNCTION {cat}.s.mask(v INT) RETURNS INT RETURN v")
     world.names |= {"filter": make(world, "sql function", "filter"), "mask": f"{cat}.s.mask"}
+    world.names["staged"] = make(world, "version", "")
     make(world, "file", "a.txt")
     make(world, "directory", "d")
     table = world.done("owner", "GET", f"{_UNITY}/tables/{world.names['table']}")
@@ -136,6 +137,8 @@ def make(world: World, kind: str, name: str) -> str:
         flow = {"source": source, "target": {"table": {"name": "$table"}}}
         world.done("owner", "POST", "/api/2.0/lineage-tracking/external-lineage", world.filled(flow))
         return name
+    elif kind in _RECORDS:
+        return _recorded(world, kind, name)
     elif kind == "statement":
         return sql(world, "owner", "SELECT 1")
     else:
@@ -148,6 +151,32 @@ _ALTERED = {
     "tagged": "SET TAG ON TABLE $name k = v",
     "filtered": "ALTER TABLE $name SET ROW FILTER $filter ON (a)",
 }
+_ML, _RECORD = "/api/2.0/mlflow", "/api/millpond/registry"
+_RECORDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "comment": (f"owner POST {_ML}/comments/create", {"comment": "hello"}),
+    "request": (f"owner POST {_RECORD}/requests/create", {"alias": "$name"}),
+    "webhook": (
+        f"owner POST {_ML}/registry-webhooks/create",
+        {"events": ["COMMENT_CREATED"], "http_url_spec": {"url": "http://127.0.0.1:9/"}, "model_name": "$model"},
+    ),
+    "mlflow webhook": (
+        f"admin POST {_ML}/webhooks",
+        {"url": "http://127.0.0.1:9/", "events": [{"entity": "PROMPT", "action": "CREATED"}]},
+    ),
+}
+
+
+def _recorded(world: World, kind: str, name: str) -> str:
+    """A comment, a request or a webhook; its id, or the alias that is asked for."""
+    path, body = _RECORDS[kind]
+    about = {"name": "$model", "version": "$version"} if kind in {"comment", "request"} else {"name": "$name"}
+    made = world.done(*path.split(" "), world.filled({**about, **body}, {"name": name}))
+    if kind == "request":
+        return name
+    (found,) = made.values()
+    return str(found.get("id") or found["webhook_id"])
+
+
 _UNITY = "/api/2.1/unity-catalog"
 _SCIM = "/api/2.0/preview/scim/v2"
 _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {

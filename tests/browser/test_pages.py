@@ -166,6 +166,21 @@ def test_a_wrong_alias_is_refused_in_words(tab: Tab) -> None:
     expect(tab.page.get_by_role("alert").filter(has_text="latest")).to_be_visible()
 
 
+def test_the_record_of_a_model_is_read_and_moves_are_asked_for_and_approved(tab: Tab) -> None:
+    tab.open("/models/shop.silver.churn?tab=record")
+    live = tab.page.locator("section.mp-card", has=tab.page.get_by_role("heading", name="Live now"))
+    expect(live).to_contain_text("@production")
+    expect(live).to_contain_text("served by churn")
+    tab.page.get_by_label("Comment on the version").fill(f"looks fine {MARKUP}")
+    tab.page.get_by_role("button", name="Comment", exact=True).click()
+    expect(tab.page.get_by_role("row").filter(has_text="looks fine")).to_contain_text("commented")
+    tab.page.get_by_label("Alias or stage").fill("@asked")
+    tab.page.get_by_role("button", name="Ask for a move").click()
+    tab.page.get_by_role("button", name=re.compile("^Approve version")).click()
+    expect(live).to_contain_text("@asked")
+    assert not tab.is_hurt()
+
+
 def test_a_description_is_edited_in_place(tab: Tab) -> None:
     tab.open("/models/plain-model")
     tab.page.get_by_role("button", name="Edit the description of this model").click()

@@ -22,6 +22,7 @@ _COMMANDS = {
     "audit": "audit",
     "lineage": "lineage",
     "secrets": "secrets",
+    "registry": "registry",
 }
 
 

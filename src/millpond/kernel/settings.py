@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -128,6 +128,21 @@ class LineageSettings(BaseModel):
     openlineage_namespace: str = Field(default="millpond", description="Namespace of the tables and jobs in events.")
 
 
+class RegistrySettings(BaseModel):
+    """Gates before models move, and webhooks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gate_wait_s: float = Field(
+        default=45, ge=0, description="Whoever moves a version waits this long for its gates' slow checks."
+    )
+    trial_timeout_s: float = Field(default=300, gt=0, description="A model under trial by a gate has this long.")
+    trial_memory_bytes: int = Field(default=4 << 30, gt=0, description="Data segment of a model under trial.")
+    webhook_networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks besides the public ones to which webhooks may be sent, such as 10.0.0.0/8."
+    )
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -177,6 +192,7 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     secrets: SecretsSettings = SecretsSettings()
     oidc: OidcSettings = OidcSettings()
+    registry: RegistrySettings = RegistrySettings()
 
     @classmethod
     def settings_customise_sources(

@@ -24,6 +24,17 @@ class ModelSource(Protocol):
         """
 
 
+Served = Callable[[Connection, str, str, Sequence[tuple[str, str]]], None]
+"""Keeps which endpoint (id, name) answers with exactly which models and versions from now on; in the transaction that
+decides it."""
+
+
+def nobody_listens(
+    _connection: Connection, _endpoint_id: str, _endpoint: str, _models: Sequence[tuple[str, str]]
+) -> None:
+    """Where nobody keeps it."""
+
+
 class FeatureLookup(Protocol):
     """Adds the feature values that a model needs and a request does not bring."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
 from millpond.serving.models import ModelCache
-from millpond.serving.ports import Deployed, FeatureLookup, ModelSource, NoFeatures
+from millpond.serving.ports import Deployed, FeatureLookup, ModelSource, NoFeatures, Served, nobody_listens
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
 from millpond.serving.variables import Variables
@@ -26,10 +26,11 @@ def open_serving(
     variables: Variables,
     features: FeatureLookup | None = None,
     deployed: Deployed = lambda *_told: None,
+    served: Served = nobody_listens,
 ) -> ServingRoom:
-    """Serving on a database and a data directory, with models from `source`."""
+    """Serving on a database and a data directory, with models from `source`; `served` is told of what answers."""
     models = ModelCache(settings.data_dir / "serving" / "models", source)
-    runtime = ServingRuntime(database=database, models=models, variables=variables, settings=settings)
+    runtime = ServingRuntime(database=database, models=models, variables=variables, settings=settings, served=served)
     service = ServingService(
         database=database,
         source=source,
@@ -39,5 +40,6 @@ def open_serving(
         features=features or NoFeatures(),
         deployed=deployed,
         request_timeout_s=settings.serving.request_timeout_s,
+        served=served,
     )
     return ServingRoom(service=service, runtime=runtime)

@@ -24,6 +24,7 @@ from millpond.serving.launcher import Launcher
 from millpond.serving.metrics import RESTARTS
 from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
+from millpond.serving.ports import Served, nobody_listens
 from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
@@ -50,8 +51,17 @@ class LiveEndpoint:
 class ServingRuntime:
     """All controllers. Entered when the server starts, left when it stops."""
 
-    def __init__(self, *, database: Database, models: ModelCache, variables: Variables, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        models: ModelCache,
+        variables: Variables,
+        settings: Settings,
+        served: Served = nobody_listens,
+    ) -> None:
         self.database = database
+        self.served = served
         self.request_timeout_s = settings.serving.request_timeout_s
         self._models = models
         self._variables = variables
@@ -212,7 +222,9 @@ class _Controller:
         if serving is not None:
             self._publish(endpoint, serving)  # before it is recorded: who reads "updated" finds it so
         if steps.states or steps.outcome is not Outcome.UNDECIDED:
-            await self._runtime.run_blocking(partial(_record, self._runtime.database, endpoint, steps))
+            await self._runtime.run_blocking(
+                partial(_record, self._runtime.database, self._runtime.served, endpoint, steps)
+            )
         for key in self._pools.keys() - steps.keep:
             self._runtime.in_background(self._close(self._pools.pop(key)))
         return True
@@ -261,11 +273,14 @@ def _find(database: Database, endpoint_id: str) -> Endpoint | None:
         return store.find_endpoint_by_id(connection, endpoint_id)
 
 
-def _record(database: Database, endpoint: Endpoint, steps: Plan) -> None:
+def _record(database: Database, served: Served, endpoint: Endpoint, steps: Plan) -> None:
     """Write states and outcome together; an outcome that came too late (deleted, replaced) changes nothing."""
     with database.write() as connection:
         store.write_states(connection, endpoint.id, steps.states)
         if endpoint.pending is None or steps.outcome is Outcome.UNDECIDED:
             return
-        end = store.promote if steps.outcome is Outcome.PROMOTE else store.fail
-        end(connection, endpoint.id, endpoint.pending.version)
+        if steps.outcome is not Outcome.PROMOTE:
+            store.fail(connection, endpoint.id, endpoint.pending.version)
+        elif store.promote(connection, endpoint.id, endpoint.pending.version):
+            models = [(entity.model.name, entity.model.version) for entity in endpoint.pending.entities]
+            served(connection, endpoint.id, endpoint.name, models)

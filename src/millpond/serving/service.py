@@ -37,7 +37,7 @@ from millpond.serving.domain import (
 )
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
-from millpond.serving.ports import Deployed, FeatureLookup, ModelSource
+from millpond.serving.ports import Deployed, FeatureLookup, ModelSource, Served, nobody_listens
 from millpond.serving.runtime import LiveEndpoint, ServingRuntime
 from millpond.serving.variables import Variables
 
@@ -81,6 +81,7 @@ class ServingService:
         features: FeatureLookup,
         deployed: Deployed,
         request_timeout_s: float,
+        served: Served = nobody_listens,
     ) -> None:
         self._database = database
         self._source = source
@@ -90,6 +91,7 @@ class ServingService:
         self._features = features
         self._deployed = deployed
         self._request_timeout_s = request_timeout_s
+        self._served = served
 
     # Looking
 
@@ -222,6 +224,7 @@ class ServingService:
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, name)
             store.delete_endpoint(connection, endpoint.id)
+            self._served(connection, endpoint.id, endpoint.name, [])
             grants.forget(connection, [endpoint.id])
             acts.changed(connection, principal.name, "delete", "endpoint", name)
         self._runtime.withdraw(endpoint.name, endpoint.id)

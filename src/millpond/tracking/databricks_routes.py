@@ -16,6 +16,7 @@ from millpond.kernel.errors import InvalidArgument
 from millpond.tracking.domain import check_relative_path
 from millpond.tracking.flask_json import answer, count, json_of, required, token_of
 from millpond.tracking.model_files import artifact_path_of
+from millpond.tracking.watch import Because, moving
 
 
 def databricks_routes() -> Blueprint:
@@ -40,12 +41,13 @@ def _get_model() -> Response:
 def _transition_stage() -> Response:
     body = loads(request.get_data())
     store = handlers._get_model_registry_store()
-    version = store.transition_model_version_stage(
-        name=required(body, "name"),
-        version=required(body, "version"),
-        stage=required(body, "stage"),
-        archive_existing_versions=bool(body.get("archive_existing_versions", False)),
-    )
+    with moving(Because(reason=str(body.get("comment") or ""))):
+        version = store.transition_model_version_stage(
+            name=required(body, "name"),
+            version=required(body, "version"),
+            stage=required(body, "stage"),
+            archive_existing_versions=bool(body.get("archive_existing_versions", False)),
+        )
     level = store.permission_level(version.name)
     return answer({"model_version_databricks": json_of(version.to_proto()) | {"permission_level": level}})
 

@@ -23,12 +23,13 @@ from millpond.kernel.http import Dialect, error_response
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import S3Settings, Settings
 from millpond.tracking.bridge import WsgiBridge
-from millpond.tracking.catalog_models import CatalogModels, MlflowRows, artifact_root
+from millpond.tracking.catalog_models import CatalogModels, artifact_root
 from millpond.tracking.databricks_dialect import ADDRESSES, DatabricksDialect, speaks_databricks
 from millpond.tracking.lineage import ModelLineage
 from millpond.tracking.loading import load_mlflow
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
 from millpond.tracking.pages import UI_PREFIX, MlflowPages
+from millpond.tracking.watch import RegistryWatch
 
 if TYPE_CHECKING:
     from millpond.tracking.artifact_files import ArtifactFiles
@@ -93,12 +94,14 @@ class MlflowApp:
         workspace_id: int,
         s3: S3Settings,
         principal: Callable[[], Principal] = current_principal,
+        watch: RegistryWatch | None = None,
     ) -> None:
         self._database = mlflow_database(database)
         self._catalog = catalog
         self._workspace_id = workspace_id
         self._s3 = s3
         self._principal = principal
+        self._watch = watch
         self._done = asyncio.Event()
         self._loaded: _Loaded | None = None
         self._failure: BaseException | None = None
@@ -189,7 +192,9 @@ class MlflowApp:
         try:
             load_mlflow()
             ensure_mlflow_schema(self._database)
-            self._loaded = _build(self._database, self._catalog, self._s3, self._principal, self._workspace_id)
+            self._loaded = _build(
+                self._database, self._catalog, self._s3, self._principal, self._workspace_id, self._watch
+            )
         except BaseException as error:  # the boundary of this thread: requests tell the failure
             self._failure = error
             log.error("MLflow could not be loaded", exc_info=error)
@@ -212,6 +217,7 @@ def _build(
     s3: S3Settings,
     principal: Callable[[], Principal],
     workspace_id: int,
+    watch: RegistryWatch | None,
 ) -> _Loaded:
     from mlflow.server import handlers
     from mlflow.tracking._model_registry import utils as registry_utils
@@ -225,7 +231,8 @@ def _build(
     from millpond.tracking.workspace_files import WorkspaceFiles
 
     tracking = OwnedTrackingStore(database, principal, catalog.lineage)
-    stores = Stores(tracking=tracking, registry=OwnedRegistryStore(database, principal, catalog, tracking))
+    registry = OwnedRegistryStore(database, principal, catalog, tracking, watch)
+    stores = Stores(tracking=tracking, registry=registry)
     files, handlers._artifact_repo = _artifact_files(catalog.root, s3)
     handlers._tracking_store, handlers._model_registry_store = stores.tracking, stores.registry
     # where MLflow's own code makes a client inside the server, that client reaches the same guarded stores
@@ -258,12 +265,18 @@ def _span_receiver() -> ASGIApp:
     return app
 
 
-def open_mlflow(database: Database, settings: Settings, catalog: CatalogService, *, workspace_id: int) -> MlflowApp:
-    """The embedded MLflow of a Millpond, on its catalog."""
+def open_mlflow(
+    database: Database,
+    settings: Settings,
+    catalog: CatalogService,
+    *,
+    workspace_id: int,
+    watch: RegistryWatch | None = None,
+) -> MlflowApp:
+    """The embedded MLflow of a Millpond, on its catalog; `watch` is told what happens to models."""
     root = artifact_root(settings)
-    catalog.on_models(MlflowRows(catalog, root))
     models = CatalogModels(catalog, root)
-    return MlflowApp(database=database, catalog=models, workspace_id=workspace_id, s3=settings.s3)
+    return MlflowApp(database=database, catalog=models, workspace_id=workspace_id, s3=settings.s3, watch=watch)
 
 
 def _artifact_files(root: str, s3: S3Settings) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, INVALID_PA
 from mlflow.server import handlers
 from werkzeug.exceptions import HTTPException
 
-from millpond.kernel.errors import FailedPrecondition, MillpondError
+from millpond.kernel.errors import MillpondError
 from millpond.kernel.logs import get_logger
 from millpond.tracking.databricks_routes import databricks_routes
 from millpond.tracking.run_routes import OWN_HANDLERS
@@ -47,7 +47,6 @@ SERVED_HANDLERS = frozenset("""
     _get_model_version_download_uri _set_registered_model_tag _set_model_version_tag
     _delete_registered_model_tag _delete_model_version_tag _set_registered_model_alias
     _delete_registered_model_alias _get_model_version_by_alias
-    _create_webhook _list_webhooks _get_webhook _update_webhook _delete_webhook _test_webhook
     _graphql _get_server_info
 """.split())  # fmt: skip  # noqa: SIM905 - 70 quoted names would be harder to read
 """Names of MLflow's handlers that go through our stores, which know who may do what."""
@@ -62,6 +61,8 @@ _MORE_ROUTES: tuple[tuple[str, Callable[..., Any], list[str]], ...] = (
 
 def flask_app(uploads: VersionUploads) -> Flask:
     """The application with the served routes."""
+    # whoever watches the store puts webhooks' deliveries into the transaction of what happened
+    handlers.deliver_webhook = lambda **_values: None
     app = Flask("millpond.tracking.mlflow", static_folder=None)
     app.register_blueprint(databricks_routes())
     app.register_blueprint(unity_registry_routes(uploads))
@@ -119,10 +120,7 @@ def _answer_error(error: Exception) -> Response:
     if isinstance(error, MlflowException):
         return error_answer(error)
     if isinstance(error, MillpondError):
-        answer = error_answer(to_mlflow_error(error))
-        if isinstance(error, FailedPrecondition):
-            answer.status_code = 400  # clients would repeat MLflow's 500 for minutes
-        return answer
+        return error_answer(to_mlflow_error(error))
     if isinstance(error, HTTPException):
         return _http_error(error)
     if isinstance(error, AssertionError | KeyError | TypeError | ValueError | AttributeError):

@@ -17,7 +17,7 @@ def permission_types() -> tuple[ObjectType, ...]:
     """The types of this room."""
     return (
         ObjectType(path="experiments", name="mlflowExperiment", kind="experiment", find=_find_experiment),
-        ObjectType(path="registered-models", name="registered-model", kind="registered model", find=_find_model),
+        ObjectType(path="registered-models", name="registered-model", kind="registered model", find=find_model),
     )
 
 
@@ -29,8 +29,8 @@ def _find_experiment(connection: Connection, experiment_id: str) -> Securable:
     return experiment_securable(number, store.find_owner(connection, Owned.EXPERIMENT, number))
 
 
-def _find_model(connection: Connection, name: str) -> Securable:
-    """The id of a model is its name, as `registered_model_databricks.id` says."""
+def find_model(connection: Connection, name: str) -> Securable:
+    """A model of the workspace; its id is its name, as `registered_model_databricks.id` says. Raises NotFound."""
     if is_three_level(name):
         raise InvalidArgument(f"Model '{name}' is the catalog's; use grants (GRANT EXECUTE ON MODEL) instead.")
     if "\0" in name or connection.execute(_MODEL, {"name": name}).first() is None:

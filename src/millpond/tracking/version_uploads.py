@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
-from mlflow.server import handlers
-from mlflow.webhooks.types import ModelVersionCreatedPayload, WebhookAction, WebhookEntity, WebhookEvent
 
 from millpond.catalog import locations
 from millpond.catalog.domain import ObjectName
@@ -76,10 +74,7 @@ class VersionUploads:
             if place.status != READY:
                 self._check_maker(principal, name, place)
                 self._check_files(name, version, place)
-            made = self._stores.registry.finish_model_version(str(name), version)
-            if place.status != READY:
-                self._tell(made)
-        return made
+            return self._stores.registry.finish_model_version(str(name), version)
 
     def resolve(self, principal: Principal, parts: tuple[str, ...], write: bool) -> Place:
         """The place of a path of the Files API below `/Models` (a `catalog.files.Resolver`)."""
@@ -157,19 +152,6 @@ class VersionUploads:
             return run_id and self._stores.tracking.get_run(run_id).info.run_id
         except MlflowException:
             return None
-
-    def _tell(self, version: Any) -> None:
-        """Let webhooks know."""
-        payload = ModelVersionCreatedPayload(
-            name=version.name,
-            version=str(version.version),
-            source=version.source,
-            run_id=version.run_id,
-            tags=version.tags,
-            description=version.description,
-        )
-        event = WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED)
-        handlers.deliver_webhook(event=event, payload=payload, store=self._stores.registry)
 
 
 def origin_of(tracking: Any, source: str) -> dict[str, Any]:

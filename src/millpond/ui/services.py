@@ -17,6 +17,7 @@ from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
+from millpond.registry.room import RegistryRoom
 from millpond.secrets.service import SecretsService
 from millpond.serving.service import ServingService
 from millpond.sql.room import SqlRoom
@@ -69,6 +70,7 @@ class Services:
     discovery: DiscoveryService
     models: ModelService
     model_files: VersionFiles
+    registry: RegistryRoom
     serving: ServingService
     sql: SqlRoom
     lineage: LineageRoom

@@ -59,6 +59,11 @@ class Models(Undropping):
             found = [model_of(row) for row in objects.rows_with_ids(connection, models, sorted(ids))]
         return {model.id: model for model in found if allows(principal, Act.SEE, model.securable)}
 
+    def find_model_by_id(self, connection: Connection, model_id: str) -> Model | None:
+        """The model with an id whoever asks, for the caller to check, or None."""
+        row = objects.find_row_by_id(connection, models, model_id)
+        return None if row is None else model_of(row)
+
     def model_names(self, principal: Principal, act: Act) -> Select[tuple[str]]:
         """Full names of the models to which a principal may do `act`, for use inside a query."""
         return objects.select_full_names(models, Reach(principal=principal, kind="model", act=act))

@@ -5,10 +5,12 @@ is inserted, renamed or deleted, on the connection that does it.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL, get_canonical_stage
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.dbmodels.models import (
     SqlModelVersion,
@@ -24,7 +26,7 @@ from sqlalchemy import Connection, and_, event, func, inspect, or_
 from sqlalchemy.orm import with_loader_criteria
 
 from millpond.identity import grants
-from millpond.identity.access import WORKSPACE, Act, Securable, allows, require, require_admin
+from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.privileges import Privilege
 from millpond.kernel.database import Database
@@ -47,6 +49,8 @@ from millpond.tracking.domain import (
 )
 from millpond.tracking.stores.session import SessionMaker, mlflow_errors
 from millpond.tracking.stores.tracking import OwnedTrackingStore
+from millpond.tracking.stores.watching import listen
+from millpond.tracking.watch import RegistryWatch, Target, TargetKind, Unwatched, because, moving
 
 _NAMED = (SqlRegisteredModel, SqlModelVersion, SqlRegisteredModelTag, SqlModelVersionTag, SqlRegisteredModelAlias)
 
@@ -84,6 +88,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         principal: Callable[[], Principal],
         catalog: CatalogModels,
         tracking: OwnedTrackingStore,
+        watch: RegistryWatch | None = None,
     ) -> None:
         AbstractStore.__init__(self)  # not the SQL store's own: it would make an engine and run migrations
         self.db_uri = database.url
@@ -94,6 +99,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         self._principal = principal
         self._catalog = catalog
         self._tracking = tracking
+        self._watch = watch or Unwatched()
         self.ManagedSessionMaker = SessionMaker(database.engine, self._criteria)
         self._listen()
 
@@ -142,6 +148,7 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         event.listen(SqlModelVersion, "after_insert", self._version_inserted)
         event.listen(SqlModelVersion, "after_update", self._version_updated)
         event.listen(SqlModelVersion, "after_delete", self._version_deleted)
+        listen(self._watch, self._principal)
 
     def _inserted(self, _mapper: Any, connection: Connection, model: Any) -> None:
         principal = self._principal()
@@ -198,9 +205,18 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         """Create the next version of a model from artifacts that this server keeps and the principal may read."""
         with mlflow_errors():
             check_model_source(source)
-        for named in {run_id or "", run_of_source(source) or ""} - {""}:
-            self._tracking.get_run(named)  # raises for another's
-        return super().create_model_version(name, source, run_id, *args, **values)
+        named = {run_id or "", run_of_source(source) or ""} - {"", self._run_of_copied(source)}
+        for each in named:
+            self._tracking.get_run(each)  # raises for another's
+        with self._alone_with(name):  # one after the other: each gets the next number
+            return super().create_model_version(name, source, run_id, *args, **values)
+
+    def _run_of_copied(self, source: str) -> str | None:
+        """The run of the version that a source `models:/<name>/<version>` copies: who may read it may link its run."""
+        if not source.startswith("models:/") or "/" not in source.removeprefix("models:/"):
+            return None
+        name, _, version = source.removeprefix("models:/").rpartition("/")
+        return self.get_model_version(name, version).run_id if version.isdecimal() else None
 
     # Versions whose client brings the files
 
@@ -275,7 +291,29 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         before = self.get_model_version(name, str(number)).current_stage
         in_production = _STAGE in {str(each).lower() for each in (before, stage)}
         self.require(Act.STAGE_PRODUCTION if in_production else Act.STAGE, name)
-        return super().transition_model_version_stage(name, number, stage, archive_existing_versions)
+        target = Target(TargetKind.STAGE, get_canonical_stage(stage))
+        with self._moving(name, number, target):
+            return super().transition_model_version_stage(name, number, stage, archive_existing_versions)
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        """Point an alias to a version."""
+        number = _validate_model_version(version)
+        with self._moving(name, number, Target(TargetKind.ALIAS, alias)):
+            super().set_registered_model_alias(name, alias, version)
+
+    @contextmanager
+    def _moving(self, name: str, version: int, target: Target) -> Iterator[None]:
+        """The block in which a version is moved, once the gates have let it pass."""
+        why = replace(because(), moves=(name, version))
+        with moving(why), self._watch.admitted(self._principal(), name, version, target), self._alone_with(name):
+            yield
+
+    @contextmanager
+    def _alone_with(self, name: str) -> Iterator[None]:
+        """A writing session, which MLflow's own joins, in which nobody else changes the model."""
+        with self.ManagedSessionMaker(read_only=False) as session:
+            session.query(SqlRegisteredModel.name).filter_by(name=name).with_for_update().first()
+            yield
 
     def may_read_artifact(self, path: str) -> bool:
         """Whether an artifact belongs to a version of a model that the principal may read."""
@@ -284,33 +322,6 @@ class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships
         with self.ManagedSessionMaker() as session:
             query = session.query(SqlModelVersion.name).filter(SqlModelVersion.storage_location.in_(places))
             return query.first() is not None
-
-    # Webhooks call out to any address in the server's name: only administrators set them up
-
-    def create_webhook(self, *args: Any, **values: Any) -> Any:
-        """Create a webhook, as an administrator."""
-        return self._as_admin(super().create_webhook, *args, **values)
-
-    def get_webhook(self, *args: Any, **values: Any) -> Any:
-        """Read a webhook, as an administrator."""
-        return self._as_admin(super().get_webhook, *args, **values)
-
-    def list_webhooks(self, *args: Any, **values: Any) -> Any:
-        """List webhooks, as an administrator."""
-        return self._as_admin(super().list_webhooks, *args, **values)
-
-    def update_webhook(self, *args: Any, **values: Any) -> Any:
-        """Change a webhook, as an administrator."""
-        return self._as_admin(super().update_webhook, *args, **values)
-
-    def delete_webhook(self, *args: Any, **values: Any) -> Any:
-        """Delete a webhook, as an administrator."""
-        return self._as_admin(super().delete_webhook, *args, **values)
-
-    def _as_admin(self, method: Callable[..., Any], *args: Any, **values: Any) -> Any:
-        with mlflow_errors():
-            require_admin(self._principal(), "manage webhooks")
-        return method(*args, **values)
 
 
 def _by_canonical_name(method: Callable[..., Any], act: Act | None) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import FailedPrecondition, MillpondError
 from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
@@ -28,7 +28,16 @@ Criteria = Callable[[bool], Sequence[Any]]
 def to_mlflow_error(error: MillpondError) -> MlflowException:
     """Our error as MLflow's, with the same code."""
     code = error.code if error.code in databricks_pb2.ErrorCode.keys() else "INTERNAL_ERROR"  # noqa: SIM118 - an enum
-    return MlflowException(error.message, error_code=databricks_pb2.ErrorCode.Value(code))
+    kind = _Precondition if isinstance(error, FailedPrecondition) else MlflowException
+    return kind(error.message, error_code=databricks_pb2.ErrorCode.Value(code))
+
+
+class _Precondition(MlflowException):  # type: ignore[misc]  # MLflow ships no types
+    """A state in which something cannot be done: clients would repeat MLflow's 500 for minutes."""
+
+    def get_http_status_code(self) -> int:
+        """As our other routes answer it."""
+        return 400
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
 from millpond.ui.model_files import Field, ModelCard, read_card
+from millpond.ui.pages.model_record import RecordData, draw_record, load_record, record_tab
 from millpond.ui.permissions import Give, Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.tags import Tags, draw_tags, load_tags
 from millpond.ui.tracking import RegisteredModel, Run, Version
@@ -110,12 +111,15 @@ class _Data:
     """Of a model in the catalog."""
     permissions: Permissions | None
     lineage: Lineage | None
+    record: RecordData | None
 
 
 def _load(visit: Visit) -> _Data:
     tracking, who = visit.services.tracking, visit.principal
     model = tracking.get_model(who, visit.path["name"])
-    versions = tracking.list_versions(who, model.name, page_token=visit.query.get("page"))
+    record = load_record(visit, model.name)
+    token = None if record else visit.query.get("page")
+    versions = tracking.list_versions(who, model.name, page_token=token)
     chosen = _chosen(visit, model.name, versions.items)
     found: ModelCard | None = None
     problem = ""
@@ -129,6 +133,7 @@ def _load(visit: Visit) -> _Data:
         tags=_tags(visit, model.name) if is_three_level(model.name) else None,
         permissions=load_permissions(visit, "model" if is_three_level(model.name) else "registered-models", model.name),
         lineage=load_lineage(visit, lambda p: _version_node(visit, p, model.name, chosen)),
+        record=record,
     )  # fmt: skip
 
 
@@ -167,8 +172,12 @@ def _draw(visit: Visit, data: _Data) -> None:
     page_header(model.name, symbol="deployed_code", crumbs=crumbs)
     if data.tags is not None:
         draw_tags(visit, data.tags)
-    versions = Tab(key="versions", label="Versions", href=visit.link(tab=None))
-    tabs([versions, lineage_tab(visit), permissions_tab(visit)], visit.query.get("tab", "versions"), label="Model")
+    versions = Tab(key="versions", label="Versions", href=visit.link(tab=None, page=None))
+    every = [versions, record_tab(visit), lineage_tab(visit), permissions_tab(visit)]
+    tabs(every, visit.query.get("tab", "versions"), label="Model")
+    if data.record is not None:
+        draw_record(visit, model.name, [version.version for version in data.versions.items], data.record)
+        return
     if data.permissions is not None:
         draw_permissions(visit, data.permissions, give=_giver(visit, model.name))
         return

@@ -1,0 +1,172 @@
+"""Work that waits in the database: put there in the transaction of what makes it necessary, done at least once.
+
+A worker claims an item until its lease ends; whoever dies with an item leaves it to the next. So a handler may see an
+item twice, and must be harmless then. A handler that raises is tried again, later each time, until its attempts end.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Column, Connection, Integer, String, Table, Text, delete, insert, select, update
+
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database, Json, UtcDateTime, metadata
+from millpond.kernel.ids import new_id
+from millpond.kernel.logs import get_logger
+
+QUEUED, DONE, FAILED = "queued", "done", "failed"
+_POLL_S = 0.5
+_LONGEST_PAUSE_S = 3600.0
+_TIDY_EVERY_S = 3600.0
+_KEPT = timedelta(days=30)
+"""What has ended stays so long, to be looked at."""
+
+log = get_logger(__name__)
+
+items = Table(
+    "work_items",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("kind", String(60), nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Something to do."""
+
+    id: str
+    kind: str
+    payload: Mapping[str, Any]
+    attempt: int
+    """1 for the first."""
+    is_last: bool
+    """Whether it is not tried again when it fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handler:
+    """How items of a kind are done."""
+
+    run: Callable[[Item], None]
+    lease_s: float
+    """Longer than it takes: afterwards the item is taken for abandoned."""
+    attempts: int = 1
+    pause_s: float = 1.0
+    """After the first failure; three times as long after each further one."""
+    threads: int = 1
+    """As many items are done at once."""
+
+
+def enqueue(connection: Connection, kind: str, payload: Mapping[str, Any]) -> str:
+    """Put something to be done there, in the caller's transaction; returns the item's id."""
+    now, item_id = utc_now(), new_id()
+    values = {"id": item_id, "kind": kind, "payload": dict(payload), "state": QUEUED, "attempts": 0, "due_at": now,
+              "error": "", "created_at": now}  # fmt: skip
+    connection.execute(insert(items).values(values))
+    return item_id
+
+
+class Worker:
+    """Does what waits. Several processes may have one on the same PostgreSQL."""
+
+    def __init__(self, database: Database, handlers: Mapping[str, Handler]) -> None:
+        self._database = database
+        self._handlers = handlers
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Work while the block runs."""
+        stopped = threading.Event()
+        with ExitStack() as stack:
+            self._reclaim()
+            for kind in (kind for kind, handler in self._handlers.items() for _ in range(handler.threads)):
+                thread = threading.Thread(target=self._run, args=(kind, stopped), name=f"work-{kind}", daemon=True)
+                thread.start()
+                stack.callback(thread.join, 10)
+            stack.callback(stopped.set)
+            yield
+
+    def run_due(self, kind: str) -> bool:
+        """Do the next item of a kind that is due; whether there was one."""
+        item = self._claim(kind)
+        if item is None:
+            return False
+        handler = self._handlers[kind]
+        try:
+            handler.run(item)
+        except Exception as error:  # the boundary of a work item
+            self._failed(item, handler, error)
+        else:
+            self._write(item.id, state=DONE, ended_at=utc_now(), error="")
+        return True
+
+    def _run(self, kind: str, stopped: threading.Event) -> None:
+        tidied = -_TIDY_EVERY_S
+        while not stopped.is_set():
+            try:
+                if time.monotonic() - tidied > _TIDY_EVERY_S:
+                    tidied = time.monotonic()
+                    self._tidy(kind)
+                worked = self.run_due(kind)
+            except Exception as error:  # the database is away: the next round tries again
+                log.error("work cannot be looked for", kind=kind, exc_info=error)
+                worked = False
+            if not worked:
+                stopped.wait(_POLL_S)
+
+    def _reclaim(self) -> None:
+        """On SQLite there is one server: what an earlier one had begun is nobody's any more."""
+        if self._database.is_sqlite:
+            begun = (items.c.state == QUEUED, items.c.kind.in_(self._handlers))
+            with self._database.write() as connection:
+                connection.execute(update(items).where(*begun).values(due_at=utc_now()))
+
+    def _tidy(self, kind: str) -> None:
+        old = items.c.ended_at < utc_now() - _KEPT
+        with self._database.write() as connection:
+            connection.execute(delete(items).where(items.c.kind == kind, old))
+
+    def _claim(self, kind: str) -> Item | None:
+        """The next item, leased: due again when the lease ends. A look without a lock comes first."""
+        handler, now = self._handlers[kind], utc_now()
+        due = (items.c.state == QUEUED, items.c.kind == kind, items.c.due_at <= now)
+        query = select(items).where(*due).order_by(items.c.due_at).limit(1)
+        with self._database.read() as connection:
+            if connection.execute(query).first() is None:
+                return None
+        with self._database.write() as connection:
+            row = connection.execute(query.with_for_update(skip_locked=True)).first()
+            if row is None:
+                return None
+            leased = {"attempts": row.attempts + 1, "due_at": now + timedelta(seconds=handler.lease_s)}
+            connection.execute(update(items).where(items.c.id == row.id).values(leased))
+        attempt = row.attempts + 1
+        return Item(id=row.id, kind=kind, payload=row.payload, attempt=attempt, is_last=attempt >= handler.attempts)
+
+    def _failed(self, item: Item, handler: Handler, error: Exception) -> None:
+        log.warning("work failed", kind=item.kind, item=item.id, attempt=item.attempt, error=str(error)[:500])
+        told = f"{type(error).__name__}: {error}"[:2000]
+        if item.is_last:
+            self._write(item.id, state=FAILED, ended_at=utc_now(), error=told)
+            return
+        pause_s = min(handler.pause_s * 3 ** (item.attempt - 1), _LONGEST_PAUSE_S)
+        pause_s *= 1 + random.random() / 10  # noqa: S311 - so that what failed together does not return together
+        self._write(item.id, due_at=utc_now() + timedelta(seconds=pause_s), error=told)
+
+    def _write(self, item_id: str, **values: Any) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(items).where(items.c.id == item_id).values(values))

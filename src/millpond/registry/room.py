@@ -1,0 +1,120 @@
+"""The registry room, built: what `app.py` joins to the rest."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+
+from millpond.catalog.domain import SchemaName
+from millpond.catalog.service import CatalogService
+from millpond.identity.access import Act, Securable, require
+from millpond.identity.domain import Principal
+from millpond.kernel.database import Database
+from millpond.kernel.settings import RegistrySettings
+from millpond.kernel.work import Handler, Worker
+from millpond.registry import gates as gate_keeping
+from millpond.registry import webhooks as telling
+from millpond.registry.bench import Bench, Limits
+from millpond.registry.gate_runs import gate_runs
+from millpond.registry.gates import Gates
+from millpond.registry.models import securable_of, securable_with_key
+from millpond.registry.policies import policies
+from millpond.registry.recorder import Recorder, Serving
+from millpond.registry.routes import deliveries_router, registry_router
+from millpond.registry.service import RegistryService
+from millpond.registry.store import KEYED
+from millpond.registry.webhooks import Announcer, Sealer, WebhookService
+from millpond.tracking.domain import canonical_model_name
+from millpond.tracking.model_files import VersionFiles
+
+if TYPE_CHECKING:
+    from millpond.tracking.embed import Stores
+
+_DELIVERY_ATTEMPTS = 9
+"""The last some fifty-five minutes after the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryRoom:
+    """The services for routes and pages, who watches MLflow's store, and the work to keep going."""
+
+    service: RegistryService
+    gates: Gates
+    webhooks: WebhookService
+    watch: Recorder
+    serving: Serving
+    worker: Worker
+    scope: Callable[[Principal, str, str], Securable]
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Look at versions and make deliveries while the block runs."""
+        with self.worker.at_work():
+            yield
+
+    def router(self) -> APIRouter:
+        """All routes; they stand before MLflow's own."""
+        router = registry_router(self.service, self.gates, self.webhooks, self.scope)
+        router.routes.extend(deliveries_router(self.webhooks).routes)
+        return router
+
+
+def open_registry(
+    database: Database,
+    settings: RegistrySettings,
+    *,
+    catalog: CatalogService,
+    stores: Callable[[], "Stores"],
+    files: VersionFiles,
+    principal_named: Callable[[str], Principal],
+    sealer: Sealer,
+    scratch: Path,
+    storage_options: Mapping[str, str],
+) -> RegistryRoom:
+    """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded."""
+    find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
+    bench = Bench(
+        scratch=scratch,
+        files=files,
+        catalog=catalog,
+        storage_options=storage_options,
+        principal_named=principal_named,
+        limits=Limits(memory_bytes=settings.trial_memory_bytes, timeout_s=settings.trial_timeout_s),
+    )
+    gates = Gates(database, find_model, bench, wait_s=settings.gate_wait_s)
+    announcer = Announcer()
+    webhooks = WebhookService(database, find_model, find_by_key, sealer, networks=settings.webhook_networks)
+    handlers = {
+        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=2 * settings.trial_timeout_s + 120, attempts=3),
+        telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS, threads=2),
+    }
+    return RegistryRoom(
+        service=RegistryService(database, find_model, find_by_key, stores, gates, announcer),
+        gates=gates,
+        webhooks=webhooks,
+        watch=Recorder(find_model, gates, announcer, (*KEYED, gate_runs, policies, telling.webhooks)),
+        serving=Serving(find_model),
+        worker=Worker(database, handlers),
+        scope=partial(_scope, database, catalog),
+    )
+
+
+def _scope(database: Database, catalog: CatalogService, principal: Principal, kind: str, name: str) -> Securable:
+    """What has a policy, for somebody who sees it. Raises NotFound."""
+    if kind == "catalog":
+        return catalog.get_catalog(principal, name).securable
+    if kind == "schema":
+        return catalog.get_schema(principal, SchemaName(*_two(name))).securable
+    with database.read() as connection:
+        securable = securable_of(catalog, connection, canonical_model_name(name))
+    require(principal, Act.SEE, securable)
+    return securable
+
+
+def _two(name: str) -> tuple[str, str]:
+    catalog, _, schema = name.partition(".")
+    return catalog, schema

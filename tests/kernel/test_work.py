@@ -1,0 +1,65 @@
+"""Work that waits in the database is done, tried again, and given up."""
+
+import pytest
+from sqlalchemy import select, update
+
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.work import DONE, FAILED, QUEUED, Handler, Item, Worker, enqueue, items
+
+
+def state_of(database: Database, item_id: str) -> tuple[str, int, str]:
+    with database.read() as connection:
+        row = connection.execute(select(items).where(items.c.id == item_id)).one()
+    return row.state, row.attempts, row.error
+
+
+def due_now(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(update(items).values(due_at=utc_now()))
+
+
+def test_an_item_fails_is_tried_again_and_done(database: Database) -> None:
+    seen: list[Item] = []
+
+    def run(item: Item) -> None:
+        seen.append(item)
+        if item.attempt == 1:
+            raise RuntimeError("not yet")
+
+    worker = Worker(database, {"a": Handler(run=run, lease_s=60, attempts=3, pause_s=600)})
+    with database.write() as connection:
+        item_id = enqueue(connection, "a", {"n": 1})
+    assert worker.run_due("a")
+    assert state_of(database, item_id) == (QUEUED, 1, "RuntimeError: not yet")
+    assert not worker.run_due("a")  # it pauses
+    due_now(database)
+    assert worker.run_due("a")
+    assert (state_of(database, item_id), [item.payload for item in seen]) == ((DONE, 2, ""), [{"n": 1}] * 2)
+
+
+def test_an_item_is_given_up_after_its_attempts(database: Database) -> None:
+    def run(item: Item) -> None:
+        raise RuntimeError(f"last: {item.is_last}")
+
+    worker = Worker(database, {"a": Handler(run=run, lease_s=60, attempts=1)})
+    with database.write() as connection:
+        item_id = enqueue(connection, "a", {})
+    assert worker.run_due("a")
+    assert state_of(database, item_id) == (FAILED, 1, "RuntimeError: last: True")
+
+
+def test_who_dies_leaves_the_item_to_the_next(database: Database) -> None:
+    def die(_item: Item) -> None:
+        raise KeyboardInterrupt  # as a process that is killed: nothing is written any more
+
+    with database.write() as connection:
+        item_id = enqueue(connection, "a", {})
+        enqueue(connection, "b", {})
+    worker = Worker(database, {"a": Handler(run=die, lease_s=600)})
+    with pytest.raises(KeyboardInterrupt):
+        worker.run_due("a")
+    assert not worker.run_due("a")  # leased
+    due_now(database)
+    assert Worker(database, {"a": Handler(run=lambda _item: None, lease_s=600)}).run_due("a")
+    assert state_of(database, item_id)[:2] == (DONE, 2)
