@@ -21,7 +21,6 @@ from tests.catalog.conftest import build_catalog, build_people, make_table
 from tests.lineage.observations import table as node
 
 from bench.report import heading, line, median, row
-from millpond.audit.spools import SpoolReader
 from millpond.catalog.domain import SchemaName, Table
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto
@@ -30,6 +29,7 @@ from millpond.engine.lineage.reading import note_reader
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.identity.domain import Principal
+from millpond.journal.spools import SpoolReader
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.migrations import ensure_schema

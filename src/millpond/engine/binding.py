@@ -310,7 +310,7 @@ class Binder:
         target = relation.subquery_alias.input
         view = self._find_temp_view(parts)
         if view is not None:
-            _refuse_as_of(parts, version, timestamp)
+            sources.refuse_as_of(parts, version, timestamp)
             target.ParseFromString(view)
             if not self.is_absolute:
                 self.nested(home=self._home, views=False).bind(target)
@@ -343,7 +343,7 @@ class Binder:
         if not (self._inside_view or table.name.catalog == SYSTEM_CATALOG or table.name.schema == INFORMATION_SCHEMA):
             self.needs.direct[table.id] = table
         if table.table_type is TableType.VIEW:
-            _refuse_as_of(parts, version, timestamp)
+            sources.refuse_as_of(parts, version, timestamp)
             if self.catalog.is_computed(table.name):
                 target.CopyFrom(computed_relation(self.catalog, self.invoker, table.name))
             else:
@@ -479,15 +479,6 @@ class Binder:
                 sql_state="42K0K",
             )
         self.needs.remember(self.session.remote_relations[relation_id])
-
-
-def _refuse_as_of(parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
-    if version is not None or timestamp is not None:
-        raise AnalysisError(
-            "UNSUPPORTED_FEATURE.TIME_TRAVEL",
-            f"The feature is not supported: Time travel on the relation: {'.'.join(map(quote, parts))}, a view.",
-            sql_state="0A000",
-        )
 
 
 def _reference_names(references: Any) -> frozenset[str]:

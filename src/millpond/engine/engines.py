@@ -5,9 +5,7 @@ shrink (a grant is revoked): then a fresh engine takes over, and the old one end
 """
 
 import asyncio
-import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +21,7 @@ from millpond.catalog import locations
 from millpond.engine import proto
 from millpond.engine.errors import ExecutionError
 from millpond.engine.needs import Needs
+from millpond.engine.relays import start_relay
 from millpond.identity.domain import Principal
 from millpond.kernel import metrics
 from millpond.kernel.errors import Unavailable
@@ -281,13 +280,17 @@ class Engines:
         local = [place for place in writable if locations.is_local(place)]
         for place in local:
             locations.local_path(place).mkdir(parents=True, exist_ok=True)
-        relay, ways_out, store = self._start_relay(directory, readable, writable)
+        log_path = self._options.log_dir / "engine.log"
+        store = self._options.store
+        relay = start_relay(store, directory, log_path, readable=readable, writable=writable) if store else None
+        ways_out = (*self._api_arguments(), *(relay.way_out if relay else ()))
+        in_place_of_key = dict(relay.variables) if relay else {}
         child = spawn(
             ChildSpec(
                 module="millpond.engine.sail_process",
-                args=(str(directory / "socket" / "s"), str(directory / "uploads"), *self._api_arguments(), *ways_out),
-                env=self._environment(directory) | store | self._credential(principal),
-                log_path=self._options.log_dir / "engine.log",
+                args=(str(directory / "socket" / "s"), str(directory / "uploads"), *ways_out),
+                env=self._environment(directory) | in_place_of_key | self._credential(principal),
+                log_path=log_path,
                 memory_bytes=self._options.memory_limit_bytes,
                 sandbox=True,
                 readable=(*self._options.readable, *_local_paths(readable)),
@@ -300,40 +303,13 @@ class Engines:
             ready = child.wait_ready(START_TIMEOUT_S)
         except Unavailable:
             if relay is not None:
-                relay.kill()
+                relay.child.kill()
             shutil.rmtree(directory, ignore_errors=True)
             raise
         if not ready["own_network"]:
             _log.warning("engine shares the loopback network", reason="user namespaces are not available")
         metrics.ENGINES.inc()
-        return _Started(directory, child, relay, ready["target"])
-
-    def _start_relay(
-        self, directory: Path, readable: frozenset[str], writable: frozenset[str]
-    ) -> tuple[Child | None, tuple[str, ...], dict[str, str]]:
-        """The process that signs an engine's requests to the object store, the engine's way to it, and what the engine
-        has in place of a key. Blocks."""
-        if self._options.store is None:
-            return None, (), {}
-        reach = {"readable": _remote_places(readable), "writable": _remote_places(writable)}
-        socket_path, secret = directory / "socket" / "store", secrets.token_hex(32)
-        relay = spawn(
-            ChildSpec(
-                module="millpond.engine.store_relay",
-                args=(str(socket_path), json.dumps(reach)),
-                env={**self._options.store, "MILLPOND_RELAY_SECRET": secret},
-                log_path=self._options.log_dir / "engine.log",
-            )
-        )
-        port = str(relay.wait_ready(START_TIMEOUT_S)["port"])
-        variables = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": self._options.store.get("AWS_REGION", "us-east-1"),
-            "AWS_ACCESS_KEY_ID": secret,
-            "AWS_SECRET_ACCESS_KEY": secret,
-        }
-        return relay, (str(socket_path), port), variables
+        return _Started(directory, child, relay.child if relay else None, ready["target"])
 
     def _api_arguments(self) -> tuple[str, ...]:
         api = self._options.api
@@ -440,10 +416,6 @@ def _covered(place: str, granted: frozenset[str]) -> bool:
 
 def _local_paths(places: frozenset[str]) -> tuple[Path, ...]:
     return tuple(locations.local_path(place) for place in places if locations.is_local(place))
-
-
-def _remote_places(places: frozenset[str]) -> list[str]:
-    return [place for place in places if not locations.is_local(place)]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from millpond.catalog import locations
 from millpond.catalog.domain import Table
 from millpond.catalog.locations import VolumePath
+from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.needs import Needs
@@ -156,3 +157,13 @@ def _zone(session: Session) -> Any:
         return ZoneInfo(session.setting("spark.sql.session.timeZone") or "UTC")
     except (ZoneInfoNotFoundError, ValueError):
         return UTC
+
+
+def refuse_as_of(parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
+    """Raises AnalysisError for time travel on a view."""
+    if version is not None or timestamp is not None:
+        raise AnalysisError(
+            "UNSUPPORTED_FEATURE.TIME_TRAVEL",
+            f"The feature is not supported: Time travel on the relation: {'.'.join(map(quote, parts))}, a view.",
+            sql_state="0A000",
+        )
