@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, String, Table, Text, delete, insert, select, update
+from sqlalchemy import Column, Connection, Index, Integer, String, Table, Text, delete, insert, select, update
 
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database, Json, UtcDateTime, metadata
@@ -41,6 +41,7 @@ items = Table(
     Column("error", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
+    Index("ix_work_items_state_kind_due_at", "state", "kind", "due_at"),
 )
 
 

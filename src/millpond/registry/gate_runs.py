@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, Row, String, Table, select, update
+from sqlalchemy import Column, Connection, Index, Integer, Row, String, Table, select, update
 from sqlalchemy import insert as insert_into
 
 from millpond.kernel.clock import utc_now
@@ -36,6 +36,7 @@ gate_runs = Table(
     Column("requested_by", String(255), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
+    Index("ix_registry_gate_runs_model_key_version", "model_key", "version"),
 )
 
 

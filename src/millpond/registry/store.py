@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Index,
     Integer,
     Row,
     Select,
@@ -57,6 +58,7 @@ activities = Table(
     Column("evidence", Json, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Index("ix_registry_activities_model_key_sequence", "model_key", "sequence"),
 )
 requests = Table(
     "registry_requests",
@@ -71,6 +73,7 @@ requests = Table(
     Column("state", String(20), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
+    Index("ix_registry_requests_model_key_version", "model_key", "version"),
 )
 approvals = Table(
     "registry_approvals",
@@ -90,6 +93,8 @@ served = Table(
     Column("version", Integer, nullable=False),
     Column("since", UtcDateTime, nullable=False),
     Column("until", UtcDateTime),
+    Index("ix_registry_served_endpoint_id", "endpoint_id"),
+    Index("ix_registry_served_model_key_version", "model_key", "version"),
 )
 KEYED = (activities, requests, served)
 """The tables with a model's key; those of gates and webhooks are in their own modules."""

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Index,
     Integer,
     Row,
     String,
@@ -80,6 +81,7 @@ deliveries = Table(
     Column("error", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Index("ix_registry_deliveries_webhook_id_id", "webhook_id", "id"),
 )
 
 
