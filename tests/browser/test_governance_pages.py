@@ -263,24 +263,26 @@ def test_tags_and_marks_are_changed_by_who_may_and_seen_by_all(boss: Tab, ann: T
 
 def test_the_lineage_of_a_table_by_column_and_what_breaks_without_it(boss: Tab, ann: Tab, governed: Server) -> None:
     """The picture has everything beside it in tables; the column is in the address; others see only what they may."""
+    assert governed.call("POST", f"{UNITY}/catalogs", {"name": "flow"})[0] == 200
+    assert governed.call("POST", f"{UNITY}/schemas", {"name": "s", "catalog_name": "flow"})[0] == 200
     for name in ("orders", "report"):
         column = {"name": "amount", "type_text": "int", "type_name": "INT", "position": 0}
-        body = {"name": name, "catalog_name": "gov", "schema_name": "silver", "table_type": "MANAGED",
+        body = {"name": name, "catalog_name": "flow", "schema_name": "s", "table_type": "MANAGED",
                 "data_source_format": "DELTA", "columns": [column]}  # fmt: skip
         assert governed.call("POST", f"{UNITY}/tables", body)[0] == 200
-    path = "/catalog/gov/silver/tables"
+    path = "/catalog/flow/s/tables"
     boss.open(f"{path}/orders?tab=lineage")
     expect(boss.page.get_by_text("No lineage yet")).to_be_visible()
-    source = {"namespace": "millpond", "name": "gov.silver.orders"}
+    source = {"namespace": "millpond", "name": "flow.s.orders"}
     field = {"inputFields": [{**source, "field": "amount"}]}
-    target = {"namespace": "millpond", "name": "gov.silver.report", "facets": {
+    target = {"namespace": "millpond", "name": "flow.s.report", "facets": {
         "columnLineage": {"fields": {"amount": field}}}}  # fmt: skip
     event = {"eventTime": "2026-01-02T03:04:05Z", "eventType": "COMPLETE", "run": {"runId": str(uuid.uuid4())},
              "job": {"namespace": "x", "name": "y"}, "inputs": [source], "outputs": [target]}  # fmt: skip
     assert governed.call("POST", "/api/v1/lineage", event)[0] == 201
 
     boss.open(f"{path}/orders?tab=lineage")
-    expect(boss.page.get_by_role("img", name="Lineage of gov.silver.orders")).to_be_visible()
+    expect(boss.page.get_by_role("img", name="Lineage of flow.s.orders")).to_be_visible()
     made = boss.page.get_by_role("region", name="What was made of it")
     expect(made).to_contain_text("amount → amount")
     boss.page.get_by_label("Column", exact=True).select_option("amount")
@@ -288,11 +290,11 @@ def test_the_lineage_of_a_table_by_column_and_what_breaks_without_it(boss: Tab, 
     expect(boss.page).to_have_url(re.compile(r"tab=lineage&column=amount"))
     breaks = boss.page.get_by_role("region", name="What breaks if the column amount goes")
     expect(breaks).to_contain_text("computed from it")
-    made.get_by_role("link", name="gov.silver.report").click()
-    expect(boss.page.get_by_role("region", name="Made of", exact=True)).to_contain_text("gov.silver.orders")
+    made.get_by_role("link", name="flow.s.report").click()
+    expect(boss.page.get_by_role("region", name="Made of", exact=True)).to_contain_text("flow.s.orders")
 
-    for kind, name, privilege in (("catalog", "gov", "USE_CATALOG"), ("schema", "gov.silver", "USE_SCHEMA"),
-                                  ("table", "gov.silver.report", "SELECT")):  # fmt: skip
+    for kind, name, privilege in (("catalog", "flow", "USE_CATALOG"), ("schema", "flow.s", "USE_SCHEMA"),
+                                  ("table", "flow.s.report", "SELECT")):  # fmt: skip
         change = {"changes": [{"principal": ANN, "add": [privilege]}]}
         assert governed.call("PATCH", f"{UNITY}/permissions/{kind}/{name}", change)[0] == 200
     ann.open(f"{path}/report?tab=lineage")

@@ -67,8 +67,6 @@ def test_owners_are_changed_for_every_kind(sql: Sql) -> None:
     assert catalog.get_table(people.bob, ObjectName(*at, "t")).owner == name
     assert catalog.get_volume(people.bob, ObjectName(*at, "vo")).owner == name
     assert catalog.get_model(people.bob, ObjectName(*at, "m")).owner == name
-    bob(sql)("COMMENT ON FUNCTION f IS 'adds'")
-    assert catalog.get_function(people.bob, ObjectName(*at, "f")).comment == "adds"
     sql(f"ALTER SCHEMA sales OWNER TO `{name}`")
     sql(f"ALTER CATALOG shop OWNER TO `{name}`")
     assert catalog.get_catalog(people.bob, "shop").owner == name
@@ -87,6 +85,8 @@ def test_a_function_or_view_which_reads_with_its_owners_rights_is_not_put_into_a
     given(f"ALTER FUNCTION shop.sales.f OWNER TO `{people.bob.name}`")
     name = ObjectName("shop", "sales", "f")
     assert catalog.get_function(people.bob, name).owner == people.bob.name
+    bob(sql)("COMMENT ON FUNCTION f IS 'adds'")
+    assert catalog.get_function(people.bob, name).comment == "adds"
     sql("ALTER FUNCTION f OWNER TO `alice@example.com`")
     assert catalog.get_function(people.alice, name).owner == people.alice.name
 

@@ -33,7 +33,7 @@ def test_what_is_where_is_the_first_entry(database: Database) -> None:
         for name in inspect(connection).get_table_names():
             if name.startswith(("registry_", "work_")):
                 connection.execute(text(f"DROP TABLE {name}"))
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0009'"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0012'"))
         for statement in (
             _MODEL, *(_VERSION.format(*each) for each in ((1, "None"), (2, "Production"), (3, "Archived"))), _ALIAS,
             _ENDPOINT.format(no), _CONFIG, _ENTITY.format(no),

@@ -25,6 +25,7 @@ from millpond.engine.executing import Executions
 from millpond.engine.freshness import Mark
 from millpond.engine.history import Observe
 from millpond.engine.information import weight
+from millpond.engine.own_client import OWN_CLIENT
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
@@ -336,9 +337,7 @@ def _known(error: Exception) -> MillpondError | None:
 
 def _goes_on(request: Any) -> bool:
     """Whether the caller would rather fail than go on in a fresh session, where names may mean something else."""
-    return getattr(request, "client_type", "") == proto.OWN_CLIENT and bool(
-        request.client_observed_server_side_session_id
-    )
+    return getattr(request, "client_type", "") == OWN_CLIENT and bool(request.client_observed_server_side_session_id)
 
 
 def _session_lost(session_id: str) -> ExecutionError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.engine import proto
+from millpond.engine.own_client import OWN_CLIENT
 from millpond.engine.sessions import Session
 from millpond.engine.wire import as_spark_error
 from millpond.journal import calls
@@ -92,7 +93,7 @@ def watching(
 ) -> Iterator[Watched]:
     """Tell of one execution when it has ended; failures pass through. What only `begins` is told if it fails."""
     watched, began = Watched(), _now_us()
-    if observe is None or client == proto.OWN_CLIENT:
+    if observe is None or client == OWN_CLIENT:
         yield watched
         return
     failure: BaseException | None = None

@@ -43,11 +43,6 @@ base, relations, expressions, commands, catalog, types = _load(
 
 SERVICE = "spark.connect.SparkConnectService"
 
-OWN_CLIENT = "millpond sql"
-"""The client type of this server's own SQL, which does not go on in a session that the gateway has lost."""
-
-STATEMENT_TAG = "millpond-statement="
-"""It says by this tag which statement of the query history it runs."""
 
 SAFE_BYTES = 48_000
 """A message of this size is not nested so deep that reading it could exhaust a stack of 8 MB (measured: 74,000)."""

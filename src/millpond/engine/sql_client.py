@@ -12,6 +12,7 @@ import pyarrow as pa
 from millpond.catalog.names import quote
 from millpond.engine import proto
 from millpond.engine.client import GatewayClient, error_of, spark_failure
+from millpond.engine.own_client import OWN_CLIENT, STATEMENT_TAG
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import MillpondError
 
@@ -161,7 +162,7 @@ class SqlCall:
         self._session = session
         self._sql = sql
         self._row_limit = row_limit
-        self._tags = [proto.STATEMENT_TAG + statement_id] if statement_id else []
+        self._tags = [STATEMENT_TAG + statement_id] if statement_id else []
         self._lock = threading.Lock()
         self._cancelled = False
         self._running: tuple[str, Any] | None = None
@@ -246,7 +247,7 @@ class SqlCall:
 
 def _request(session: SqlSession, plan: Any) -> Any:
     request = proto.base.ExecutePlanRequest(
-        session_id=session.id, operation_id=str(uuid.uuid4()), plan=plan, client_type=proto.OWN_CLIENT
+        session_id=session.id, operation_id=str(uuid.uuid4()), plan=plan, client_type=OWN_CLIENT
     )
     if session.server_id:
         request.client_observed_server_side_session_id = session.server_id

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from millpond.catalog.domain import Table
-from millpond.engine import proto
 from millpond.engine.needs import Needs
+from millpond.engine.own_client import OWN_CLIENT, STATEMENT_TAG
 from millpond.engine.sessions import Session
 from millpond.identity.domain import Principal
 from millpond.journal import calls
@@ -54,8 +54,8 @@ def close_spool() -> None:
 
 def asked(request: Any) -> None:
     """A plan is about to be carried out: by which name its statement is known, if it is the server's own SQL."""
-    tag = next((tag for tag in request.tags if tag.startswith(proto.STATEMENT_TAG)), "") if request.tags else ""
-    _statement.set(tag.removeprefix(proto.STATEMENT_TAG) if request.client_type == proto.OWN_CLIENT else "")
+    tag = next((tag for tag in request.tags if tag.startswith(STATEMENT_TAG)), "") if request.tags else ""
+    _statement.set(tag.removeprefix(STATEMENT_TAG) if request.client_type == OWN_CLIENT else "")
 
 
 # -- writes and views ---------------------------------------------------------------------------------------------

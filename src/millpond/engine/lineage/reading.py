@@ -10,6 +10,7 @@ from millpond.engine import proto
 from millpond.engine.lineage.columns import Column, Rows, Source
 from millpond.engine.lineage.plans import Known, Plans, plan_rows, sources_of
 from millpond.engine.lineage.text import Change, change_of, parse
+from millpond.engine.own_client import OWN_CLIENT
 from millpond.kernel.clock import from_epoch_us
 from millpond.kernel.logs import get_logger
 from millpond.lineage import domain
@@ -220,7 +221,7 @@ def _table_node(described: Mapping[str, Any]) -> Node:
 def _act_of(note: Mapping[str, Any]) -> domain.Act:
     kind, _, name = note["entity"].partition(":")
     entity = Entity(type=kind.upper(), id=name) if name else Entity()
-    if not name and note["agent"] == proto.OWN_CLIENT:
+    if not name and note["agent"] == OWN_CLIENT:
         entity = replace(_SQL_PAGE, id=note["statement"])
     return domain.Act(
         actor=note["actor"],
