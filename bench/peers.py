@@ -85,8 +85,10 @@ def spark_connect(directory: Path) -> Iterator[Peer]:
     python = spark_environment()
     port = free_port()
     began = time.perf_counter()
+    home = next((python.parent.parent / "lib").glob("python*/site-packages/pyspark"))
     command = [
-        str(python.with_name("spark-submit")), "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
+        "env", f"SPARK_HOME={home}", f"PYSPARK_PYTHON={python}",
+        str(home / "bin" / "spark-submit"), "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
         "--master", "local[2]", "--conf", f"spark.connect.grpc.binding.port={port}",
         "--conf", "spark.ui.enabled=false", "spark-internal",
     ]  # fmt: skip
