@@ -206,7 +206,20 @@ class Gates:
         )
         if found is not None and (found.state in gate_runs.UNDER_WAY or (found.is_a_verdict and not again)):
             return found.id
-        run_id = gate_runs.insert(
+        run_id = self._noted(connection, principal, asked, policy, gate_runs.QUEUED)
+        enqueue(connection, WORK, {"run_id": run_id})
+        return run_id
+
+    def _noted(
+        self,
+        connection: Connection,
+        principal: Principal,
+        asked: _Asked,
+        policy: Policy,
+        state: str,
+        findings: Sequence[Finding] = (),
+    ) -> str:
+        return gate_runs.insert(
             connection,
             key=asked.securable.ids[0],
             model=asked.model,
@@ -214,11 +227,10 @@ class Gates:
             target=asked.target,
             champion=asked.champion,
             policy=policy,
-            state=gate_runs.QUEUED,
+            state=state,
             requested_by=principal.name,
+            findings=findings,
         )
-        enqueue(connection, WORK, {"run_id": run_id})
-        return run_id
 
     def _awaited(self, run_id: str | None, deadline: float) -> Sequence[Finding]:
         if run_id is None:
@@ -262,18 +274,7 @@ class Gates:
         with self._database.write() as connection:
             for policy, found in findings:
                 if any(not finding.passed for finding in found):
-                    gate_runs.insert(
-                        connection,
-                        key=asked.securable.ids[0],
-                        model=asked.model,
-                        version=asked.version,
-                        target=asked.target,
-                        champion=asked.champion,
-                        policy=policy,
-                        state=gate_runs.REFUSED,
-                        requested_by=principal.name,
-                        findings=found,
-                    )
+                    self._noted(connection, principal, asked, policy, gate_runs.REFUSED, found)
             acts.changed(connection, principal.name, "refuse to move", asked.securable.kind, asked.model,
                          version=asked.version, target=str(asked.target))  # fmt: skip
 
