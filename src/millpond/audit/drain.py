@@ -7,9 +7,10 @@ machine of a shared database has spools that only it can read.
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -23,6 +24,7 @@ from millpond.journal.spools import Piece, SpoolReader
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
+from millpond.kernel.rounds import rounds
 
 log = get_logger(__name__)
 _BATCH = 300
@@ -52,27 +54,16 @@ class Drain:
             return 0
         return chain.prune(self._database, utc_now() - timedelta(days=self._retention_days))
 
-    @contextmanager
-    def at_work(self, *, interval_s: float = 1.0) -> Iterator[None]:
+    def at_work(self, *, interval_s: float = 1.0) -> AbstractContextManager[None]:
         """Rounds in a thread of its own while the block runs, and one after it."""
-        stopped = threading.Event()
-        thread = threading.Thread(target=self._run, args=(stopped, interval_s), name="audit-drain", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join(10)
+        work = partial(self._round, interval_s)
+        return rounds(
+            work, name="audit-drain", interval_s=interval_s, log=log, failure="the audit's drain failed", last=True
+        )
 
-    def _run(self, stopped: threading.Event, interval_s: float) -> None:
-        last = False
-        while not last:
-            last = stopped.wait(interval_s)
-            try:
-                self.run_once()
-                self._prune_now_and_then(interval_s)
-            except Exception as error:  # the boundary of a work item: the next round tries again
-                log.error("the audit's drain failed", exc_info=error)
+    def _round(self, interval_s: float) -> None:
+        self.run_once()
+        self._prune_now_and_then(interval_s)
 
     def _prune_now_and_then(self, interval_s: float) -> None:
         self._until_prune_s -= interval_s

@@ -6,9 +6,7 @@
 - uploads that nobody finished.
 """
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,6 +20,7 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.logs import get_logger
+from millpond.kernel.rounds import rounds
 
 STAGED_FOR = timedelta(days=1)
 UPLOAD_LEFTOVERS_FOR = timedelta(days=1)
@@ -55,29 +54,13 @@ class Janitor:
             staged=staged, purged=self._purge(), uploads=self._forget_uploads(), leftovers=self._sweep_volumes()
         )
 
-    @contextmanager
-    def at_work(self, *, interval_s: float = 600) -> Iterator[None]:
+    def at_work(self, *, interval_s: float = 600) -> AbstractContextManager[None]:
         """Rounds in a thread of its own, while the block runs."""
-        stopped = threading.Event()
-        thread = threading.Thread(
-            target=self._run_until, args=(stopped, interval_s), name="catalog-janitor", daemon=True
-        )
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join(10)
+        failure = "the catalog's janitor failed"
+        return rounds(self._sweep, name="catalog-janitor", interval_s=interval_s, log=log, failure=failure)
 
-    def _run_until(self, stopped: threading.Event, interval_s: float) -> None:
-        """Rounds until told to stop; one that fails is logged and the next tries again."""
-        while not stopped.wait(interval_s):
-            try:
-                swept = self.run_once()
-            except Exception as error:  # the boundary of a work item
-                log.error("the catalog's janitor failed", exc_info=error)
-            else:
-                log.info("the catalog's janitor swept", **vars(swept))
+    def _sweep(self) -> None:
+        log.info("the catalog's janitor swept", **vars(self.run_once()))
 
     def _expire_staged(self) -> int:
         now = utc_now()

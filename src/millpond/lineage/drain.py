@@ -4,8 +4,8 @@ Any number may run; an observation's id keeps it from being recorded twice.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError
 
 from millpond.journal.spools import SpoolReader
 from millpond.kernel.logs import get_logger
+from millpond.kernel.rounds import rounds
 from millpond.lineage.domain import Observation
 from millpond.lineage.service import LineageService
 
@@ -66,27 +67,20 @@ class LineageDrain:
         read = self._read()
         return [found for line in lines if (found := _observation(read, line)) is not None]
 
-    @contextmanager
-    def at_work(self, *, interval_s: float = 1.0) -> Iterator[None]:
+    def at_work(self, *, interval_s: float = 1.0) -> AbstractContextManager[None]:
         """Rounds in a thread of its own while the block runs, and one after it."""
-        stopped = threading.Event()
-        thread = threading.Thread(target=self._run, args=(stopped, interval_s), name="lineage-drain", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join(10)
+        return rounds(
+            self._round,
+            name="lineage-drain",
+            interval_s=interval_s,
+            log=log,
+            failure="the lineage drain failed",
+            last=True,
+        )
 
-    def _run(self, stopped: threading.Event, interval_s: float) -> None:
-        last = False
-        while not last:
-            last = stopped.wait(interval_s)
-            try:
-                self.run_once()
-                self._after()
-            except Exception as error:  # the boundary of a work item: the next round tries again
-                log.error("the lineage drain failed", exc_info=error)
+    def _round(self) -> None:
+        self.run_once()
+        self._after()
 
 
 def _observation(read: Read, line: bytes) -> Observation | None:

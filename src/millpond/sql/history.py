@@ -6,7 +6,7 @@ table of statements every other second. A line outlives the process that wrote i
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import StorageFull
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger, mask_secrets
+from millpond.kernel.rounds import rounds
 from millpond.sql.domain import (
     Chunk,
     Disposition,
@@ -75,26 +76,10 @@ class SparkHistory:
                     rows.add_ended(connection, found)
                 self._reader.done(piece)
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self) -> AbstractContextManager[None]:
         """Drain in a thread while the block runs, and once after it."""
-        stopped = threading.Event()
-        thread = threading.Thread(target=self._run, args=(stopped,), name="query-history", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join(10)
-
-    def _run(self, stopped: threading.Event) -> None:
-        last = False
-        while not last:
-            last = stopped.wait(_EVERY_S)
-            try:
-                self.drain()
-            except Exception as error:  # the boundary of a work item: the next round tries again
-                log.error("the query history cannot be moved yet", exc_info=error)
+        failure = "the query history cannot be moved yet"
+        return rounds(self.drain, name="query-history", interval_s=_EVERY_S, log=log, failure=failure, last=True)
 
 
 def _read(line: bytes) -> Iterator[Statement]:
