@@ -63,6 +63,7 @@ def shape_of(engine: Engine) -> dict[str, Any]:
             "indexes": sorted(
                 (str(i["name"]), tuple(map(str, i["column_names"])), bool(i["unique"]))
                 for i in found.get_indexes(table)
+                if not str(i["name"]).startswith("millpond_")
             ),
             "foreign": sorted(
                 (tuple(f["constrained_columns"]), f["referred_table"], str(sorted(f["options"].items())))

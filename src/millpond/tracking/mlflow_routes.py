@@ -20,7 +20,8 @@ from werkzeug.exceptions import HTTPException
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.logs import get_logger
 from millpond.tracking.databricks_routes import databricks_routes
-from millpond.tracking.run_routes import OWN_HANDLERS
+from millpond.tracking.model_routes import MODEL_HANDLERS
+from millpond.tracking.run_routes import RUN_HANDLERS
 from millpond.tracking.stores.session import to_mlflow_error
 from millpond.tracking.ui_routes import ui_routes
 from millpond.tracking.unity_registry_routes import unity_registry_routes
@@ -96,10 +97,11 @@ class _QueryAsBody:
 
 def served_routes() -> Iterator[tuple[str, Callable[..., Any], list[str]]]:
     """Path, handler and methods of each served route."""
+    own = {**RUN_HANDLERS, **MODEL_HANDLERS}
     for path, handler, methods in handlers.get_endpoints():
         if handler.__name__ in SERVED_HANDLERS:
             mended = re.sub(r"^/(ajax-)?api/2\.0mlflow", r"/\1api/2.0/mlflow", path)
-            yield mended, OWN_HANDLERS.get(handler.__name__, handler), methods
+            yield mended, own.get(handler.__name__, handler), methods
     yield from _MORE_ROUTES
 
 

@@ -6,12 +6,12 @@ Requests are parsed by MLflow's own code. Import only after `loading.load_mlflow
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
 from flask import Response
 from mlflow.entities import ViewType
 from mlflow.protos.service_pb2 import GetRun, SearchRuns
 from mlflow.server import handlers
 
+from millpond.tracking.flask_json import answer
 from millpond.tracking.stores.run_records import json_of
 
 _MOST_RUNS = 50_000
@@ -22,7 +22,7 @@ def _get_run() -> Response:
     schema = {"run_id": [handlers._assert_required, handlers._assert_string]}
     asked = handlers._get_request_message(GetRun(), schema=schema)
     record = handlers._get_tracking_store().run_record(asked.run_id or asked.run_uuid)
-    return _answer({"run": json_of(record)})
+    return answer({"run": json_of(record)})
 
 
 @handlers.catch_mlflow_exception  # type: ignore[untyped-decorator]  # MLflow ships no types
@@ -42,12 +42,8 @@ def _search_runs() -> Response:
         list(asked.experiment_ids), asked.filter, view, asked.max_results, asked.order_by, asked.page_token or None
     )
     body: dict[str, Any] = {"runs": [json_of(record) for record in records]} if records else {}
-    return _answer(body | ({"next_page_token": token.decode()} if token else {}))
+    return answer(body | ({"next_page_token": token.decode()} if token else {}))
 
 
-def _answer(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body), mimetype="application/json")
-
-
-OWN_HANDLERS: Mapping[str, Callable[..., Any]] = {"_get_run": _get_run, "_search_runs": _search_runs}
+RUN_HANDLERS: Mapping[str, Callable[..., Any]] = {"_get_run": _get_run, "_search_runs": _search_runs}
 """Ours in the place of MLflow's, by name."""

@@ -3,7 +3,7 @@
 MLflow builds an empty database by running each of its 60 migrations, which takes seconds. What they lead to was
 recorded once for each database (`sqlite.sql`, `postgresql.sql`; one statement to a line, made by `record.py`), so an
 empty database is built in one short transaction. A database of an older MLflow is migrated by MLflow itself, and a
-newer MLflow than the recorded one builds its tables its own way.
+newer MLflow than the recorded one builds its tables its own way. Some indexes for searches are ours.
 """
 
 from importlib.metadata import version
@@ -20,6 +20,19 @@ RECORDED_REVISION = "dc11669786a5"
 DEFAULT_EXPERIMENT_ID = "0"
 _ADVISORY_LOCK = 0x6D6C666C  # "mlfl"
 _DIRECTORY = Path(__file__).parent
+LONGEST_INDEXED = 300
+"""Longer values of tags and params are in no index: PostgreSQL takes 2,704 bytes."""
+_SHORT = f"(key, value, run_uuid) WHERE length(value) <= {LONGEST_INDEXED}"
+_INDEXES = {
+    "millpond_runs_by_start": "runs (experiment_id, lifecycle_stage, start_time DESC, run_uuid)",
+    "millpond_latest_metrics": "latest_metrics (key, run_uuid, value, is_nan)",
+    "millpond_tags_by_value": f"tags {_SHORT}",
+    "millpond_params_by_value": f"params {_SHORT}",
+    "millpond_versions_by_update": "model_versions (last_updated_time DESC, name, version DESC)",
+    "millpond_versions_by_run": "model_versions (run_id)",
+    "millpond_version_tags": "model_version_tags (name, version)",
+    "millpond_model_tags": "registered_model_tags (name)",
+}
 
 
 def ensure_mlflow_schema(database: Database) -> None:
@@ -33,6 +46,7 @@ def ensure_mlflow_schema(database: Database) -> None:
                 _create(connection, "sqlite" if database.is_sqlite else "postgresql")
     if version("mlflow") == RECORDED_MLFLOW and revision(database) != RECORDED_REVISION:
         _upgrade(database)
+    _ensure_indexes(database)
     _ensure_default_experiment(database)
 
 
@@ -78,6 +92,17 @@ def _upgrade(database: Database) -> None:
             utils._initialize_tables(engine)
     finally:
         engine.dispose()
+
+
+def _ensure_indexes(database: Database) -> None:
+    names = "SELECT name FROM sqlite_master" if database.is_sqlite else "SELECT indexname FROM pg_indexes"
+    with database.read() as connection:
+        missing = _INDEXES.keys() - set(connection.execute(text(names)).scalars())
+    if missing:
+        with database.write() as connection:
+            _lock(connection)
+            for name in sorted(missing):
+                connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {_INDEXES[name]}")
 
 
 def _ensure_default_experiment(database: Database) -> None:

@@ -19,7 +19,6 @@ from mlflow.store.model_registry.dbmodels.models import (
     SqlRegisteredModelAlias,
     SqlRegisteredModelTag,
 )
-from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.validation import _validate_model_version, _validate_model_version_tag
 from sqlalchemy import Connection, and_, event, func, inspect, or_
@@ -47,6 +46,7 @@ from millpond.tracking.domain import (
     registry_uri,
     run_of_source,
 )
+from millpond.tracking.stores.models import ModelReads
 from millpond.tracking.stores.session import SessionMaker, mlflow_errors
 from millpond.tracking.stores.tracking import OwnedTrackingStore
 from millpond.tracking.stores.watching import listen
@@ -60,7 +60,7 @@ _METHODS_BY_NAME: Mapping[str, Act | None] = {
     "create_registered_model": None, "get_registered_model": None, "get_latest_versions": None,
     "get_model_version": None, "get_model_version_download_uri": None, "get_model_version_by_alias": None,
     "transition_model_version_stage": None,  # by its stages
-    "places_of": None,
+    "places_of": None, "model_record": None, "version_record": None, "alias_record": None,
     "update_registered_model": Act.WRITE, "set_registered_model_tag": Act.TAG, "delete_registered_model_tag": Act.TAG,
     "set_registered_model_alias": Act.WRITE, "delete_registered_model_alias": Act.WRITE,
     "delete_registered_model": Act.MANAGE, "rename_registered_model": Act.MANAGE,
@@ -79,7 +79,7 @@ _LEVELS = (
 )
 
 
-class OwnedRegistryStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no types
+class OwnedRegistryStore(ModelReads):
     """MLflow's SQL store on our engine, limited to what the current principal may reach."""
 
     def __init__(

@@ -10,17 +10,18 @@ from mlflow.entities import LifecycleStage, Run, RunInfo, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking import sqlalchemy_store as mlflow_store
-from mlflow.store.tracking.dbmodels.models import SqlRun
+from mlflow.store.tracking.dbmodels.models import SqlParam, SqlRun, SqlTag
 from mlflow.utils import validation
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_USER
 from mlflow.utils.name_utils import _generate_random_name
 from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.uri import append_to_uri_path
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from millpond.identity.access import Act, admits, allows, require
 from millpond.identity.domain import Principal
 from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable, item_securable
+from millpond.tracking.mlflow_schema import LONGEST_INDEXED
 from millpond.tracking.stores import run_sql
 from millpond.tracking.stores.experiments import ExperimentStore
 from millpond.tracking.stores.run_records import RunRecord, entity_of, info_of, records_of
@@ -198,21 +199,22 @@ class RunStore(ExperimentStore):
     def _search_statement(
         self, session: Any, experiment_ids: Any, filter_string: str, run_view_type: str, order_by: Any
     ) -> Any:
-        """MLflow's own search, selecting columns where it selects entities."""
+        """MLflow's own search, selecting columns where it selects entities; no join makes two rows of a run."""
         parsed = SearchUtils.parse_search_filter(filter_string)
+        equal = [found for each in parsed if (found := _with_value(each)) is not None]
+        parsed = [each for each in parsed if _with_value(each) is None]
         cases, ordering, sorting_joins = mlflow_store._get_orderby_clauses(order_by, session)
         attributes, others, datasets = mlflow_store._get_sqlalchemy_filter_clauses(parsed, session, self._get_dialect())
         statement = select(*_RUN_COLUMNS, *cases)
-        for other in others:
+        for other in (*equal, *others):
             statement = statement.join(other)
-        for dataset in datasets:
-            statement = statement.join(dataset, SqlRun.run_uuid == dataset.c.destination_id)
         for join in sorting_joins:
             statement = statement.outerjoin(join)
         ids = self._filter_experiment_ids(session, mlflow_store._parse_experiment_ids(experiment_ids))
         stages = set(LifecycleStage.view_type_to_stages(run_view_type))
-        reach = (SqlRun.experiment_id.in_(ids), SqlRun.lifecycle_stage.in_(stages), *attributes)
-        return statement.distinct().filter(*reach).order_by(*ordering)
+        with_datasets = (SqlRun.run_uuid.in_(select(dataset.c.destination_id)) for dataset in datasets)
+        reach = (SqlRun.experiment_id.in_(ids), SqlRun.lifecycle_stage.in_(stages), *attributes, *with_datasets)
+        return statement.filter(*reach).order_by(*ordering)
 
     def _read_records(self, connection: Connection, rows: Sequence[Any], *, with_model_inputs: bool) -> list[RunRecord]:
         if not rows:
@@ -264,6 +266,23 @@ class RunStore(ExperimentStore):
             require(principal, Act.CREATE_IN, securable)
         self._check_experiment_is_active(experiment)
         return experiment
+
+
+def _with_value(comparison: dict[str, Any]) -> Any | None:
+    """The runs with a tag or param of a value, where an index finds them; None for other comparisons."""
+    kind, key, comparator = comparison["type"], SearchUtils.translate_key_alias(comparison["key"]), "="
+    if comparison["comparator"] != comparator or len(str(comparison["value"])) > LONGEST_INDEXED:
+        return None
+    if SearchUtils.is_tag(kind, comparator):
+        table = SqlTag
+    elif SearchUtils.is_param(kind, comparator):
+        table = SqlParam
+    elif key == "run_name":  # as MLflow does: runs of old versions have it only as a tag
+        table, key = SqlTag, MLFLOW_RUN_NAME
+    else:
+        return None
+    indexed = func.length(table.value) <= literal_column(str(LONGEST_INDEXED))
+    return select(table.run_uuid).where(table.key == key, table.value == comparison["value"], indexed).subquery()
 
 
 def _run_securable(run: Any) -> Any:

@@ -1,0 +1,162 @@
+"""Models and versions read by our SQL are what MLflow's store reads from the same database, in the same JSON."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.abstract_store import AbstractStore
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.proto_json_utils import message_to_json
+
+from millpond.kernel.database import Database
+from millpond.tracking.embed import mlflow_database
+from millpond.tracking.stores.model_records import model_json, version_json
+from millpond.tracking.stores.models import ModelReads
+from millpond.tracking.stores.session import SessionMaker
+from tests.databases import BACKENDS, Databases
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def own(request: Any, tracking_databases: Databases, tmp_path_factory: Any) -> Iterator[Database]:
+    """A database with MLflow's tables and the functions that our server gives it for MLflow; tests only read it."""
+    with tracking_databases.new(request.param, tmp_path_factory.mktemp("models")) as database:
+        own = mlflow_database(database)
+        yield own
+        own.dispose()
+
+
+@pytest.fixture(scope="module")
+def theirs(own: Database) -> SqlAlchemyStore:
+    """MLflow's store with models of all kinds."""
+    store = _on(SqlAlchemyStore, own)
+    _fill(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def ours(own: Database, theirs: SqlAlchemyStore) -> ModelReads:
+    """Our reads on the same database."""
+    return cast("ModelReads", _on(ModelReads, own))
+
+
+def _on(kind: type[SqlAlchemyStore], database: Database) -> SqlAlchemyStore:
+    """A store on a database that has its tables already."""
+    store = kind.__new__(kind)
+    AbstractStore.__init__(store)
+    store.db_type = "sqlite" if database.is_sqlite else "postgresql"
+    store.engine = database.engine
+    store.ManagedSessionMaker = SessionMaker(database.engine, lambda _writes: ())
+    return store
+
+
+def _fill(store: SqlAlchemyStore) -> None:
+    for number in range(5):
+        name = f"model-{number}"
+        tags = [RegisteredModelTag("team", "ab"[number % 2]), RegisteredModelTag("empty", "")]
+        store.create_registered_model(name, tags, "described" if number % 2 else None)
+        for version in range(number):
+            store.create_model_version(
+                name, f"mlflow-artifacts:/m/{version}", f"run{version}", [ModelVersionTag("q", str(version % 2))],
+                description="" if version else None,
+            )  # fmt: skip
+    store.transition_model_version_stage("model-4", 2, "Production", False)
+    store.transition_model_version_stage("model-4", 4, "Staging", False)
+    for alias, version in (("production", "2"), ("champion", "2"), ("candidate", "3")):
+        store.set_registered_model_alias("model-4", alias, version)
+    store.delete_model_version("model-4", 1)
+    store.create_registered_model("a-prompt", [RegisteredModelTag("mlflow.prompt.is_prompt", "true")])
+
+
+VERSION_SEARCHES: dict[str, dict[str, Any]] = {
+    "all": {},
+    "first page": {"max_results": 2},
+    "of a model": {"filter_string": "name = 'model-4'"},
+    "of a run": {"filter_string": "run_id = 'run1'"},
+    "of runs": {"filter_string": "run_id IN ('run1', 'run2')"},
+    "by tag": {"filter_string": "tag.q = '1'"},
+    "by two": {"filter_string": "tag.q = '1' and name LIKE 'model-%' and version_number > 1"},
+    "ordered": {"order_by": ["version_number ASC", "name DESC"]},
+    "newest": {"order_by": ["last_updated_timestamp DESC"]},
+    "none": {"filter_string": "name = 'nobody'"},
+    "a wrong filter": {"filter_string": "colour = 'red'"},
+    "a wrong order": {"order_by": ["colour ASC"]},
+    "a wrong token": {"page_token": "nonsense"},
+}
+MODEL_SEARCHES: dict[str, dict[str, Any]] = {
+    "all": {},
+    "first page": {"max_results": 2},
+    "by name": {"filter_string": "name ILIKE 'MODEL-%'"},
+    "by tag": {"filter_string": "tags.team = 'a'"},
+    "ordered": {"order_by": ["name DESC"]},
+    "prompts": {"filter_string": "tags.`mlflow.prompt.is_prompt` = 'true'"},
+    "a wrong filter": {"filter_string": "colour = 'red'"},
+    "a wrong order": {"order_by": ["colour ASC"]},
+}
+
+
+@pytest.mark.parametrize("search", VERSION_SEARCHES.values(), ids=VERSION_SEARCHES.keys())
+def test_versions_found_are_mlflows(ours: ModelReads, theirs: SqlAlchemyStore, search: dict[str, Any]) -> None:
+    found = _pages(lambda asked: ours.search_version_records(**asked), version_json, search)
+    assert found == _pages(lambda asked: _with_token(theirs.search_model_versions(**asked)), _json, search)
+
+
+@pytest.mark.parametrize("search", MODEL_SEARCHES.values(), ids=MODEL_SEARCHES.keys())
+def test_models_found_are_mlflows(ours: ModelReads, theirs: SqlAlchemyStore, search: dict[str, Any]) -> None:
+    found = _pages(lambda asked: ours.search_model_records(**asked), model_json, search)
+    assert found == _pages(lambda asked: _with_token(theirs.search_registered_models(**asked)), _json, search)
+
+
+def _with_token(page: Any) -> tuple[Any, Any]:
+    return page, page.token
+
+
+def _pages(search: Any, to_json: Any, wanted: dict[str, Any]) -> Any:
+    """Everything that a search answers, page by page."""
+    asked = {"filter_string": "", "max_results": 100, "order_by": [], "page_token": None} | wanted
+    pages = []
+    try:
+        while True:
+            items, token = search(asked)
+            pages.append([_ordered(to_json(item)) for item in items])
+            if not token:
+                return pages
+            asked["page_token"] = token if isinstance(token, str) else token.decode()
+    except MlflowException as error:
+        return error.error_code, error.message
+
+
+def _json(entity: Any) -> dict[str, Any]:
+    return dict(json.loads(message_to_json(entity.to_proto())))
+
+
+def _ordered(item: dict[str, Any]) -> dict[str, Any]:
+    """An item's JSON with its lists in a fixed order: MLflow's has none."""
+    lists = {name: sorted(map(_comparable, value)) for name, value in item.items() if isinstance(value, list)}
+    return item | lists
+
+
+def _comparable(value: Any) -> str:
+    return json.dumps(_ordered(value) if isinstance(value, dict) else value, sort_keys=True)
+
+
+def test_single_reads_are_mlflows(ours: ModelReads, theirs: SqlAlchemyStore) -> None:
+    model, version, aliased = (
+        ours.model_record("model-4"), ours.version_record("model-4", "2"), ours.alias_record("model-4", "candidate"),
+    )  # fmt: skip
+    assert model is not None
+    assert version is not None
+    assert aliased is not None
+    assert _ordered(model_json(model)) == _ordered(_json(theirs.get_registered_model("model-4")))
+    assert _ordered(version_json(version)) == _ordered(_json(theirs.get_model_version("model-4", "2")))
+    expected = theirs.get_model_version_by_alias("model-4", "candidate")
+    assert _ordered(version_json(aliased)) == _ordered(_json(expected))
+    assert json.loads(json.dumps(version_json(version)))["aliases"]
+
+
+def test_what_is_not_there_is_nothing(ours: ModelReads) -> None:
+    assert ours.model_record("nobody") is None
+    assert ours.version_record("model-4", "1") is None, "it was deleted"
+    assert ours.alias_record("model-4", "nothing") is None
