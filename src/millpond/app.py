@@ -45,7 +45,9 @@ from millpond.kernel import metrics
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
+from millpond.kernel.logs import get_logger
 from millpond.kernel.migrations import ensure_schema
+from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import Settings
 from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import NodeKind
@@ -83,6 +85,8 @@ from millpond.ui.services import Services
 from millpond.ui.tracking import Tracking
 
 FIRST_ADMINISTRATOR = "admin@millpond.local"
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +147,9 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry),
+        lifespan=_lifespan(
+            database, mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry
+        ),
     )
     install_error_handlers(app)
     join(
@@ -255,6 +261,7 @@ def _sealer(signing_key: bytes) -> Sealer:
 
 
 def _lifespan(
+    database: Database,
     mlflow: MlflowApp,
     janitor: Janitor,
     serving: ServingRuntime,
@@ -266,7 +273,8 @@ def _lifespan(
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work(), registry.at_work():
+        tended = rounds(database.tend, name="database", interval_s=60, log=log, failure="the database was not tended")
+        with tended, drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work(), registry.at_work():
             async with serving:
                 yield
 

@@ -50,6 +50,19 @@ def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
         assert connection.execute(select(func.count()).select_from(_counters)).scalar_one() == 0
 
 
+def test_the_planner_of_sqlite_is_told_of_tables_that_have_grown(database: Database) -> None:
+    keys = Table("keys", MetaData(), Column("value", BigId, index=True))
+    keys.create(database.engine)
+    with database.write() as connection:
+        connection.execute(insert(keys), [{"value": number} for number in range(5000)])
+    database.tend()
+    if database.is_sqlite:
+        with database.read() as connection:
+            known = "SELECT stat FROM sqlite_stat1 WHERE tbl = 'keys'"
+            rows = int(connection.execute(text(known)).scalar_one().split()[0])
+        assert 4000 < rows < 6000
+
+
 def test_datetimes_come_back_exactly(database: Database) -> None:
     """Microseconds and the zone survive both databases."""
     _counters.create(database.engine)

@@ -38,6 +38,7 @@ BigId = BigInteger().with_variant(types.Integer(), "sqlite")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SQLITE_BUSY_TIMEOUT_MS = 30_000
+_ROWS_TO_ANALYSE = 1000
 
 
 class UtcDateTime(types.TypeDecorator[datetime]):
@@ -77,6 +78,14 @@ class Database:
                 connection.execution_options(millpond_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
+
+    def tend(self) -> None:
+        """Tell SQLite's planner of tables that have grown, in milliseconds; PostgreSQL sees to it by itself."""
+        if self.is_sqlite:
+            with self.engine.connect().execution_options(millpond_begin="BEGIN IMMEDIATE") as connection:
+                connection.exec_driver_sql(f"PRAGMA analysis_limit = {_ROWS_TO_ANALYSE}")
+                connection.exec_driver_sql("PRAGMA optimize = 0x10002")
+                connection.commit()
 
     def dispose(self) -> None:
         """Close every pooled connection."""

@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 UI_PREFIX = "/ml"
 
-_FIRST_VISIT = """\
+_FIRST_VISIT = """<script>
 // A first visit shows model training, and no assistant, which is not served here. What a visitor chose later stays.
 for (const [key, value] of [
   ["mlflow.workflowType_v1", '"machine_learning"'],
@@ -16,7 +16,7 @@ for (const [key, value] of [
 ]) {
   if (localStorage.getItem(key) === null) localStorage.setItem(key, value);
 }
-"""
+</script>"""
 
 
 class MlflowPages:
@@ -38,8 +38,6 @@ class MlflowPages:
                 return RedirectResponse(f"{UI_PREFIX}/")
             case "/":
                 return self._index()
-            case "/first-visit.js":
-                return Response(_FIRST_VISIT, media_type="text/javascript")
         if path.startswith(f"{UI_PREFIX}/experiments/"):  # as clients of a `databricks` address print links to runs
             return RedirectResponse(f"{UI_PREFIX}/#{path.removeprefix(UI_PREFIX)}")
         prefix = f"{UI_PREFIX}/static-files/"
@@ -47,7 +45,7 @@ class MlflowPages:
 
     def _index(self) -> Response:
         page = (self._root / "index.html").read_text()
-        page = page.replace("<title>", '<script src="first-visit.js"></script><title>', 1)
+        page = page.replace("<title>", f"{_FIRST_VISIT}<title>", 1)
         return HTMLResponse(page, headers={"Cache-Control": "no-cache"})
 
     def _static(self, name: str) -> Response:

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from millpond.tracking.stores.model_records import MODEL_COLUMNS, VERSION_COLUMNS, ModelRecord, VersionRecord
 
-_NEWEST = ("last_updated_timestamp DESC", "name ASC", "version_number DESC")
+_NEWEST = (SqlModelVersion.last_updated_time.desc(), SqlModelVersion.name, SqlModelVersion.version.desc())
 _ALIVE = SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL
 _AT_ONCE = 5000  # SQLite takes 32,766 parameters in one statement
 
@@ -38,7 +38,7 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
         _check_count(max_results, SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD)
         parsed = SearchModelVersionUtils.parse_search_filter(filter_string)
         query = self._get_search_model_versions_filter_clauses(parsed, self.engine.dialect.name)
-        ordering = self._parse_search_model_versions_order_by(order_by or _NEWEST)
+        ordering = self._parse_search_model_versions_order_by(order_by) if order_by else _NEWEST
         query = query.with_only_columns(*VERSION_COLUMNS, maintain_column_froms=True).filter(_ALIVE).order_by(*ordering)
         with self.ManagedSessionMaker() as session:
             rows, token = _page(session, query, max_results, page_token)
@@ -105,12 +105,16 @@ def _version(session: Session, name: str, which: Any) -> VersionRecord | None:
 def _version_records(session: Session, rows: Sequence[Any]) -> list[VersionRecord]:
     tags = defaultdict(list)
     for some in _portions([(row.name, row.version) for row in rows]):
-        query = select(_VersionTag.name, _VersionTag.version, _VersionTag.key, _VersionTag.value)
-        for name, version, key, value in session.execute(
-            query.where(tuple_(_VersionTag.name, _VersionTag.version).in_(some))
-        ):
+        for name, version, key, value in session.execute(_tags(some)):
             tags[name, version].append((key, value))
     return [VersionRecord(row=row, tags=tags[row.name, row.version]) for row in rows]
+
+
+def _tags(versions: Sequence[tuple[str, int]]) -> Select[Any]:
+    tag = _VersionTag
+    names = {name for name, _version in versions}  # SQLite looks into an index for them, not for pairs
+    query = select(tag.name, tag.version, tag.key, tag.value)
+    return query.where(tag.name.in_(names), tuple_(tag.name, tag.version).in_(versions))
 
 
 def _model_records(session: Session, rows: Sequence[Any]) -> list[ModelRecord]:
@@ -133,7 +137,7 @@ def _latest(names: Sequence[str]) -> Select[Any]:
     """The newest version of each stage of each model."""
     name, version, stage = SqlModelVersion.name, SqlModelVersion.version, SqlModelVersion.current_stage
     newest = select(name, func.max(version)).where(name.in_(names), _ALIVE).group_by(name, stage)
-    return select(*VERSION_COLUMNS).where(tuple_(name, version).in_(newest)).order_by(name, version)
+    return select(*VERSION_COLUMNS).where(name.in_(names), tuple_(name, version).in_(newest)).order_by(name, version)
 
 
 def _portions(pairs: Sequence[tuple[str, int]]) -> Iterator[Sequence[tuple[str, int]]]:
