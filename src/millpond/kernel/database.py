@@ -62,6 +62,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = driver_url(url)
         self.is_sqlite = self.url.startswith("sqlite")
+        self._tended_pages = 0
         self.engine: Engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
 
     @contextmanager
@@ -80,12 +81,15 @@ class Database:
                 yield connection
 
     def tend(self) -> None:
-        """Tell SQLite's planner of tables that have grown, in milliseconds; PostgreSQL sees to it by itself."""
-        if self.is_sqlite:
-            with self.engine.connect().execution_options(millpond_begin="BEGIN IMMEDIATE") as connection:
+        """Tell SQLite's planner of tables when the file has grown by a quarter; PostgreSQL sees to it by itself."""
+        if not self.is_sqlite:
+            return
+        with self.write() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            if pages > 1.25 * self._tended_pages:
                 connection.exec_driver_sql(f"PRAGMA analysis_limit = {_ROWS_TO_ANALYSE}")
-                connection.exec_driver_sql("PRAGMA optimize = 0x10002")
-                connection.commit()
+                connection.exec_driver_sql("ANALYZE")
+                self._tended_pages = pages
 
     def dispose(self) -> None:
         """Close every pooled connection."""
