@@ -43,9 +43,9 @@ def test_it_tells_which_tags_it_asks_for() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "pii", "has_tag", "has_tag()", "has_tag(pii)", "has_tag('a', 'b')", "has_tag_value('a')",
-        "has_tag('a') has_tag('b')", "has_tag('a'", "AND has_tag('a')", "has_tag('a') AND", "NOT", "1 = 1", "has_tag('a') -- and", "has_tag('a",
-        "()", "has_tag(TRUE)", "current_user() = 'x'", "NOT " * 60 + "TRUE", "(" * 60 + "TRUE" + ")" * 60,
+        "pii", "has_tag", "has_tag()", "has_tag(pii)", "has_tag('a', 'b')", "has_tag_value('a')", "has_tag(TRUE)", "()",
+        "has_tag('a') has_tag('b')", "has_tag('a'", "AND has_tag('a')", "has_tag('a') AND", "NOT", "1 = 1",
+        "has_tag('a", "has_tag('a') -- and", "current_user() = 'x'", "NOT " * 60 + "TRUE", "(" * 60 + "TRUE" + ")" * 60,
         "has_tag('" + "a" * MAX_LENGTH + "')",
     ],
 )  # fmt: skip

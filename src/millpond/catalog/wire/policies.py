@@ -116,7 +116,7 @@ def policy_json(policy: Policy) -> dict[str, Any]:
         **_terms_json(policy.terms),
         "governed_tags": [
             {"tag_key": key, **({"tag_value": value} if value else {})}
-            for key, value in sorted(policy.terms.tags, key=str)
+            for key, value in sorted((key, value or "") for key, value in policy.terms.tags)
         ],
         "created_at": epoch_ms(policy.created_at),
         "created_by": policy.created_by,
