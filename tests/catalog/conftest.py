@@ -148,7 +148,7 @@ def build_site(people: People, catalog: CatalogService, *, s3: S3Settings | None
             s3=s3 or S3Settings(),
         )
     )
-    app.include_router(access_router(catalog.grants, catalog.finders()))
+    app.include_router(access_router(catalog.grants, catalog.finders(), catalog.narrowed))
     return guarded(app, identity=people.identity), files
 
 

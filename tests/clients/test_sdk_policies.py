@@ -23,7 +23,7 @@ from databricks.sdk.service.catalog import (
 from databricks.sdk.service.tags import TagPolicy, Value
 from deltalake import DeltaTable
 
-from tests.servers import Server, wait_until
+from tests.servers import Server, run_cli, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::polars.exceptions.UnstableWarning")
 
@@ -220,3 +220,20 @@ def test_what_is_done_is_in_the_audit(world: World) -> None:
 
     wait_until(lambda: {"createPolicy", "deletePolicy"} <= acts().keys(), what="the policy's events")
     assert acts()["createPolicy"]["function"] == f"{world.catalog}.default.veil"
+
+
+def test_explanations_say_what_is_kept_from_whom(world: World) -> None:
+    """By which policy; for who manages the table, and about oneself. The command line says it in words."""
+    made = world.admin.policies.create_policy(world.mask(to_principals=[world.name]))
+    query = {"privilege": "SELECT", "securable_type": "table", "name": world.table}
+    found: Any = world.vera.api_client.do("GET", "/api/millpond/access/explain", query=query)
+    assert found["allowed"]
+    assert found["narrowed_by"] == [
+        {"policy": made.name, "securable_type": "catalog", "name": world.catalog, "column": "ssn",
+         "function": f"{world.catalog}.default.veil"}
+    ]  # fmt: skip
+    told = run_cli("access", "explain", world.name, "SELECT", world.table, "--data-dir", str(world.server.data_dir))
+    assert f"column ssn is masked by {world.catalog}.default.veil, as policy {made.name} on catalog" in told.stdout
+    about: Any = world.admin.api_client.do("GET", "/api/millpond/access/explain", query=query)
+    assert about["narrowed_by"] == []
+    world.admin.policies.delete_policy("CATALOG", world.catalog, str(made.name))

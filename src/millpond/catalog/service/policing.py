@@ -19,7 +19,8 @@ from millpond.identity import acts, grants
 from millpond.identity.access import Act, require
 from millpond.identity.domain import USERS, Principal
 from millpond.identity.grantees import find_grantee, grantee_names
-from millpond.identity.grants import ACCOUNT_USERS, Chain
+from millpond.identity.grants import ACCOUNT_USERS, Chain, Explanation
+from millpond.identity.privileges import Privilege
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import AlreadyExists, InvalidArgument, LimitExceeded, NotFound
 from millpond.kernel.ids import new_id
@@ -115,6 +116,19 @@ class Policing(Tagging):
         known = {function.id: function for function in map(function_of, rows)}
         return Decision(matches=found, guards=decided(own, found, known) if found else own)
 
+    def narrowed(self, told: Explanation) -> list[dict[str, str]]:
+        """What of a table is kept from somebody who may read it, and by which policies; asked with an explanation."""
+        if told.securable.kind != "table" or told.privilege is not Privilege.SELECT or not told.allowed:
+            return []
+        table = self.look_up_table(ObjectName.of_full_name(told.securable.name))
+        if table is None or not (table.guards or table.policed):
+            return []
+        decision = self.decision(told.subject, table)
+        refused = decision.guards.refused
+        if refused is not None:
+            return [{"code": refused.code, "reason": refused.reason}, *_by_policies(decision)]
+        return [*_by_table(self.guards_of(table)), *_by_policies(decision)]
+
     def _place(self, connection: Connection, principal: Principal, kind: str, name: str) -> Chain:
         """An object on which the principal may set policies, with what contains it."""
         if kind not in SECURABLES:
@@ -177,6 +191,22 @@ def _named(connection: Connection, names: Sequence[str]) -> tuple[str, ...]:
             )
         found[grantee_names(connection, [grantee])[grantee]] = None
     return tuple(found)
+
+
+def _by_policies(decision: Decision) -> list[dict[str, str]]:
+    found = []
+    for each in decision.matches:
+        policy = each.policy
+        told = {"policy": policy.terms.name, "securable_type": policy.on.kind, "name": policy.on.name}
+        told |= {"function": str(policy.terms.function)}
+        masked = each.columns[policy.terms.on_column.lower()] if policy.terms.on_column else (None,)
+        found += [{**told, **({"column": column} if column else {})} for column in masked]
+    return found
+
+
+def _by_table(own: Guards) -> list[dict[str, str]]:
+    masks = [{"column": column, "function": str(mask.function.name)} for column, mask in own.masks.items()]
+    return [*([{"function": str(own.row_filter.function.name)}] if own.row_filter else []), *masks]
 
 
 def _check_governed(connection: Connection, key: str, value: str | None) -> None:
