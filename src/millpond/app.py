@@ -186,7 +186,7 @@ def build_app(settings: Settings) -> Application:
     join(
         app,
         permissions_router(PermissionService(database, leveled)),
-        access_router(catalog.grants, finders),
+        access_router(catalog.grants, finders, catalog.narrowed),
         audit_routes.router(audit, workspace_id=directory.workspace_id()),
         secrets_routes.router(secrets),
         lineage_routes.router(lineage, workspace_id=directory.workspace_id(), metastore_id=catalog.metastore_id),

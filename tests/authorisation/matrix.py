@@ -289,6 +289,9 @@ SERVING: Sequence[Case] = (
 _TAGS = f"{_UC}/entity-tag-assignments"
 _TABLE_TAGS = f"{_TAGS}/{{entity_type}}/{{entity_name:path}}/tags"
 _POLICIES = "/api/2.1/tag-policies"
+_RULES = f"{_UC}/policies"
+_RULED = "{on_securable_type}/{on_securable_fullname}"
+_ON_TABLE = {"on_securable_type": "TABLE", "on_securable_fullname": "$table"}
 _ROLES = "/api/2.0/preview/accounts/access-control"
 
 TAGS: Sequence[Case] = (
@@ -310,6 +313,15 @@ TAGS: Sequence[Case] = (
         "name": "accounts/1/tagPolicies/$own/ruleSets/default", "rule_set": {
             "name": "accounts/1/tagPolicies/$own/ruleSets/default", "etag": "", "grant_rules": []}}),
     _case("GET /api/millpond/search", "xyyyyy", q="q=$cat"),
+    _case(f"POST {_RULES}", "xhffyy", body={
+        "name": "$new", "on_securable_type": "TABLE", "on_securable_fullname": "$table", "for_securable_type": "TABLE",
+        "to_principals": ["$reader"], "policy_type": "POLICY_TYPE_ROW_FILTER", "row_filter": {
+            "function_name": "$filter", "using": [{"alias": "c"}]},
+        "match_columns": [{"alias": "c", "condition": "has_tag('system.certification_status')"}]}),
+    _case(f"GET {_RULES}/{_RULED}", "xhffyy", q="include_inherited=true", **_ON_TABLE),
+    _case(f"GET {_RULES}/{_RULED}/{{name}}", "xhffyy", name="$own", own="policy", **_ON_TABLE),
+    _case(f"PATCH {_RULES}/{_RULED}/{{name}}", "xhffyy", name="$own", own="policy", body={"comment": "c"}, **_ON_TABLE),
+    _case(f"DELETE {_RULES}/{_RULED}/{{name}}", "xhffyy", name="$own", own="policy", **_ON_TABLE),
 )  # fmt: skip
 
 

@@ -91,7 +91,12 @@ def test_every_command_is_in_the_matrix() -> None:
 
 def _parsed(example: str) -> Command | Statement | None:
     text, _, kind = example.partition("; ")
-    names = {"cat": "c", "new": "n", "schema": "c.s", "own": {"catalog": "c", "schema": "c.s"}.get(kind, "c.s.t")}
+    names = {
+        "cat": "c",
+        "new": "n",
+        "schema": "c.s",
+        "own": {"catalog": "c", "schema": "c.s", "policy": "p"}.get(kind, "c.s.t"),
+    }
     text = re.sub(r"\$(\w+)", lambda found: names.get(found[1], "c.s.t"), text)
     return parse_command(text) or parse_statement(text)
 

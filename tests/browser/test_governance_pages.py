@@ -299,3 +299,48 @@ def test_the_lineage_of_a_table_by_column_and_what_breaks_without_it(boss: Tab, 
         assert governed.call("PATCH", f"{UNITY}/permissions/{kind}/{name}", change)[0] == 200
     ann.open(f"{path}/report?tab=lineage")
     expect(ann.page.get_by_text("No lineage yet")).to_be_visible()
+
+
+def test_policies_are_set_seen_below_and_dropped(boss: Tab, ann: Tab, governed: Server) -> None:
+    """By who manages the object; what is set above is seen below, with a link there. Others have no such tab."""
+    for method, path, body in (
+        ("POST", "/api/2.1/tag-policies", {"tag_key": "pii_page", "values": [{"name": "ssn"}]}),
+        ("POST", f"{UNITY}/functions", {"function_info": STARS}),
+        ("PATCH", f"{UNITY}/permissions/catalog/gov", {"changes": [{"principal": ANN, "add": ["USE_CATALOG"]}]}),
+    ):
+        assert governed.call(method, path, body)[0] == 200
+    boss.open("/catalog/gov?tab=policies")
+    expect(boss.page.get_by_text("No policy covers this")).to_be_visible()
+    form = boss.page.get_by_role("form", name="New policy")
+    for label, text in (
+        ("Name", "hide_numbers"), ("Function", "gov.silver.stars"), ("For", "account users"), ("Except for", "admins"),
+    ):  # fmt: skip
+        form.get_by_label(label, exact=True).fill(text)
+    form.get_by_role("button", name="Create policy").click()
+    expect(boss.page.get_by_role("alert").filter(has_text="Say which columns are masked")).to_be_visible()
+    form.get_by_label("Columns", exact=True).fill("has_tag_value('pii_page', 'ssn')")
+    form.get_by_role("button", name="Create policy").click()
+    row = boss.page.get_by_role("row").filter(has_text="hide_numbers")
+    expect(row).to_contain_text("gov.silver.stars")
+    expect(row).to_contain_text("not admins")
+
+    boss.open("/catalog/gov/silver?tab=policies")
+    row = boss.page.get_by_role("row").filter(has_text="hide_numbers")
+    expect(row.get_by_role("button", name="Drop policy hide_numbers")).to_have_count(0)
+    row.get_by_role("link", name="catalog gov").click()
+    boss.page.get_by_role("button", name="Drop policy hide_numbers").click()
+    boss.page.get_by_role("button", name="Drop policy hide_numbers").click()
+    expect(boss.page.get_by_text("No policy covers this")).to_be_visible()
+
+    ann.open("/catalog/gov?tab=policies")
+    expect(ann.page.get_by_role("link", name="Permissions")).to_be_visible()
+    assert ann.page.get_by_role("link", name="Policies").count() == 0
+
+
+STARS = {
+    "name": "stars", "catalog_name": "gov", "schema_name": "silver", "data_type": "STRING", "full_data_type": "string",
+    "input_params": {"parameters": [{"name": "v", "type_text": "string", "type_name": "STRING", "position": 0}]},
+    "routine_body": "SQL", "routine_definition": "'***'", "parameter_style": "S", "is_deterministic": True,
+    "sql_data_access": "CONTAINS_SQL", "is_null_call": True, "security_type": "DEFINER", "specific_name": "stars",
+    "properties": "{}",
+}  # fmt: skip

@@ -21,6 +21,7 @@ from millpond.catalog.store.schema import (
     dropped_tables,
     functions,
     models,
+    policies,
     purges,
     schemas,
     staged,
@@ -148,7 +149,7 @@ def build_site(people: People, catalog: CatalogService, *, s3: S3Settings | None
             s3=s3 or S3Settings(),
         )
     )
-    app.include_router(access_router(catalog.grants, catalog.finders()))
+    app.include_router(access_router(catalog.grants, catalog.finders(), catalog.narrowed))
     return guarded(app, identity=people.identity), files
 
 
@@ -180,7 +181,7 @@ def catalog(database: Database, people: People, data_dir: Path) -> Iterator[Cata
     """The catalog as it is in the beginning, with a data directory of the test's own."""
     yield build_catalog(database, people, data_dir)
     with database.write() as connection:
-        for table in (tables, dropped_tables, volumes, functions, models, staged, purges, uploads, tags):
+        for table in (tables, dropped_tables, volumes, functions, models, staged, purges, uploads, tags, policies):
             connection.execute(delete(table))
         built_in = select(catalogs.c.id).where(catalogs.c.name.in_(["main", "system"]))
         connection.execute(delete(schemas).where(schemas.c.catalog_id.not_in(built_in)))

@@ -94,6 +94,23 @@ def external(found: ExternalMetadata) -> ExternalLineageObject:
     return ExternalLineageObject(external_metadata=ExternalLineageExternalMetadata(name=found.name))
 
 
+def test_external_metadata_is_made_by_whom_the_metastore_lets(world: World) -> None:
+    """CREATE EXTERNAL METADATA, granted and revoked as any privilege; who made it owns it."""
+    made = ExternalMetadata(name=f"of-{uuid.uuid4().hex[:8]}", system_type=SystemType.TABLEAU, entity_type="Dashboard")
+    with pytest.raises(PermissionDenied, match="CREATE EXTERNAL METADATA"):
+        world.client().external_metadata.create_external_metadata(made)
+    for verb, preposition in (("GRANT", "TO"), ("REVOKE", "FROM")):
+        text = f"{verb} CREATE EXTERNAL METADATA ON METASTORE {preposition} `{world.user}`"
+        done = world.w.statement_execution.execute_statement(text, "starter", wait_timeout="50s")
+        assert done.status is not None
+        assert done.status.error is None, done.status
+        if verb == "GRANT":
+            assert world.client().external_metadata.create_external_metadata(made).owner == world.user
+    with pytest.raises(PermissionDenied):
+        world.client().external_metadata.create_external_metadata(made)
+    world.client().external_metadata.delete_external_metadata(made.name)
+
+
 def test_external_metadata_through_the_sdk(world: World) -> None:
     """Made by administrators, seen by all, changed by its owner."""
     made = described(world, description="Sales")

@@ -88,6 +88,7 @@ _SERVICE_OF_KIND = {
     "endpoint": "serverlessRealTimeInference", "served model": "serverlessRealTimeInference",
     "experiment": "mlflowExperiment", "run": "mlflowExperiment",
     "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
+    "policy": "unityCatalog",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}
 _TAGGING = {"tag": "updateEntityTagAssignment", "untag": "deleteEntityTagAssignment"}

@@ -14,8 +14,10 @@ __all__ = [
     "MAIN",
     "SYSTEM_CATALOG",
     "SYSTEM_OWNER",
+    "Argument",
     "Catalog",
     "Column",
+    "Constant",
     "Function",
     "Guard",
     "GuardRef",
@@ -23,6 +25,7 @@ __all__ = [
     "Guards",
     "Model",
     "ObjectName",
+    "Refusal",
     "Schema",
     "SchemaName",
     "StagedTable",
@@ -209,11 +212,23 @@ class Table(_InSchema):
     view_definition: str | None
     constraints: tuple[TableConstraint, ...] = ()
     guards: GuardRefs = NO_GUARDS
+    policed: bool = False
+    """Whether a policy is set on it or what contains it; for whom it counts, and whether it matches, is asked then."""
 
     @property
     def securable(self) -> Securable:
         """This table under permission."""
         return self._securable("table")
+
+    @property
+    def chain(self) -> tuple[Securable, ...]:
+        """This table under permission, then its schema, then its catalog."""
+        own = self.securable
+        names = ("table", str(self.name)), ("schema", str(self.name.schema_name)), ("catalog", self.name.catalog)
+        return tuple(
+            Securable(kind=kind, name=name, owners=own.owners[at:], ids=own.ids[at:], kept_by_server=own.kept_by_server)
+            for at, (kind, name) in enumerate(names)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,12 +270,37 @@ class Function(_InSchema):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Constant:
+    """A literal as SQL."""
+
+    sql: str
+
+
+Argument = str | Constant
+"""The name of a column, or a constant."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Guard:
     """A row filter, or the mask of a column."""
 
     function: Function
-    columns: tuple[str, ...]
-    """As in `GuardRef`."""
+    arguments: tuple[Argument, ...]
+    """Of a mask: those besides the masked column."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns among its arguments."""
+        return tuple(each for each in self.arguments if isinstance(each, str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why nothing of a table can be shown to somebody."""
+
+    code: str
+    """As Databricks calls it."""
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +310,12 @@ class Guards:
     row_filter: Guard | None = None
     masks: Mapping[str, Guard] = field(default_factory=dict)
     """By the name of the masked column."""
+    refused: Refusal | None = None
+    policed: bool = False
+    """Whether a policy is among what decides."""
+
+    def __bool__(self) -> bool:
+        return self.policed or self.row_filter is not None or bool(self.masks)
 
 
 @dataclass(frozen=True, kw_only=True)

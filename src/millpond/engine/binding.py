@@ -350,8 +350,9 @@ class Binder:
                 guarded.read_view(self, target, table)
                 self._stands_for(target, table)
             return
-        if table.guards:
-            guarded.read_table(self, target, table, version, timestamp)
+        guards = self.world.guards_for(self.invoker, table)
+        if guards:
+            guarded.read_table(self, target, table, guards, version, timestamp)
             self._stands_for(target, table)
             return
         self.needs.read(table.storage_location, str(table.name))

@@ -75,8 +75,7 @@ class Changer:
             raise not_changeable(parts, kind, "a temporary view")
         table = binder.table(parts)
         require(session.principal, Act.WRITE, table.securable)
-        if table.guards:
-            require_manager(session.principal, table, kind.upper())
+        require_manager(self._catalog, session.principal, table, kind.upper())
         if table.table_type is TableType.VIEW:
             raise not_changeable(parts, kind, "a view")
         if table.data_source_format != "DELTA":

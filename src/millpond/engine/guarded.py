@@ -1,4 +1,5 @@
-"""What a user's engine must not compute itself: tables with row filters and masks, views of what only others may read.
+"""What a user's engine must not compute itself: tables with row filters, masks or policies, views of what only others
+may read.
 
 A user's functions run in the user's engine and see all files in its reach, so such rows are computed by an engine of
 the gateway's, which runs nothing but texts of the catalog, and the user's engine gets the result to read (`spools.py`).
@@ -11,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from millpond.catalog.domain import Guard, Table
+from millpond.catalog.domain import Argument, Constant, Guard, Guards, Table
 from millpond.catalog.names import quote
+from millpond.catalog.service import CatalogService
 from millpond.engine import proto, sources
 from millpond.engine.errors import AnalysisError
 from millpond.engine.needs import Needs
@@ -22,7 +24,7 @@ from millpond.engine.routines import inlined
 from millpond.engine.splicing import plan_ids
 from millpond.engine.sql_functions import Parameter, SqlFunction, checked_type, sql_function
 from millpond.engine.syntax.cursor import Cursor
-from millpond.identity.access import Act, Securable, allows, require
+from millpond.identity.access import Act, Securable, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, MillpondError, PermissionDenied
 
@@ -34,15 +36,18 @@ _BARRIER = (1 << 31) - 1
 """A limit that limits nothing, below which no optimiser moves a predicate."""
 
 
-def read_table(binder: "Binder", target: Any, table: Table, version: str | None, timestamp: str | None) -> None:
+def read_table(
+    binder: "Binder", target: Any, table: Table, guards: Guards, version: str | None, timestamp: str | None
+) -> None:
     """Make `target` give the rows and values of a table that whoever asks may see."""
+    _refuse_undecided(table, guards)
     needs = Needs()
     base = proto.relations.Relation()
     needs.read(table.storage_location, str(table.name))
     sources.read_table(base.read.data_source, table)
     sources.set_as_of(base.read.data_source, version, timestamp, binder.session)
     try:
-        relation = _filtered(binder, table, base, needs)
+        relation = _filtered(binder, table, guards, base, needs)
     except MillpondError as error:
         raise _broken(table, "its row filter or a column mask", error) from error
     _hand_over(binder, target, relation, needs, str(table.name))
@@ -111,39 +116,45 @@ class _Columns:
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
 
-    def argument(self, column: str, parameter: Parameter) -> str:
-        text = f"CAST({quote(column)} AS {parameter.type})"
+    def argument(self, given: Argument, parameter: Parameter) -> str:
+        if isinstance(given, Constant):
+            return given.sql
+        text = f"CAST({quote(given)} AS {parameter.type})"
         return quote(self.made.setdefault(text, f"__millpond_argument_{len(self.made)}"))
 
 
-def _filtered(binder: "Binder", table: Table, base: Any, needs: Needs) -> Any:
-    """The rows of `base` for which the filter is true, with masks in the place of columns."""
-    guards = binder.catalog.guards_of(table)
+def _filtered(binder: "Binder", table: Table, guards: Guards, base: Any, needs: Needs) -> Any:
+    """The rows of `base` for which the filter is true, with masks in the place of columns.
+
+    A policy's conditions were asked of the columns that the table has now, so an earlier version shows no others.
+    """
     columns, found = _Columns(), References({_BASE})
     row_filter = "TRUE"
     if guards.row_filter is not None:
-        row_filter = _decided(binder, guards.row_filter, guards.row_filter.columns, "BOOLEAN", columns, found, needs)
+        row_filter = _decided(binder, guards.row_filter, guards.row_filter.arguments, "BOOLEAN", columns, found, needs)
     masks: dict[str, str] = {}
     for column, mask in guards.masks.items():
         kind = _type_of(table, column)
-        masks[column] = _decided(binder, mask, (column, *mask.columns), kind, columns, found, needs)
+        masks[column] = _decided(binder, mask, (column, *mask.arguments), kind, columns, found, needs)
     names = {column: f"__millpond_mask_{at}" for at, column in enumerate(masks)}
     made = proto.relations.Relation()
     listed = "".join(f", {text} AS {quote(names[column])}" for column, text in masks.items())
-    made.with_relations.root.sql.query = f"SELECT *{listed} FROM {_BASE} WHERE {row_filter}"  # noqa: S608 - ours
+    every = ", ".join(quote(one.name) for one in table.columns) if guards.policed else "*"
+    made.with_relations.root.sql.query = f"SELECT {every}{listed} FROM {_BASE} WHERE {row_filter}"  # noqa: S608 - ours
     made.with_relations.root.common.plan_id = next(plan_ids)
     rows = made.with_relations.references.add()
     rows.common.plan_id = next(plan_ids)
     rows.subquery_alias.alias = _BASE
     _with_columns(rows.subquery_alias.input, base, {name: text for text, name in columns.made.items()})
     made.with_relations.references.extend(found.relations)
-    return _tidied(made, names, [*columns.made.values(), *names.values()])
+    helpers = [*(() if guards.policed else columns.made.values()), *names.values()]
+    return _tidied(made, names, helpers)
 
 
 def _decided(
     binder: "Binder",
     guard: Guard,
-    given: tuple[str, ...],
+    given: tuple[Argument, ...],
     kind: str,
     columns: _Columns,
     found: References,
@@ -154,7 +165,7 @@ def _decided(
     owner = binder.world.owner_of(guard.function)
     inner = binder.nested(home=function.home, views=False, principal=owner, needs=needs, trusted=True)
     pairs = zip(given, function.parameters, strict=False)
-    arguments = [(None, columns.argument(column, parameter)) for column, parameter in pairs]
+    arguments = [(None, columns.argument(each, parameter)) for each, parameter in pairs]
     arguments += [(None, "NULL")] * max(0, len(given) - len(function.parameters))  # refused as too many
     return f"CAST({inlined(inner, function, arguments, found)} AS {kind})"
 
@@ -200,18 +211,19 @@ class Visible:
     references: tuple[Any, ...]
 
 
-def require_manager(principal: Principal, table: Table, what: str) -> None:
-    """Pass for who may take the row filter and masks away: others could feel out hidden rows by what changes or fails.
+def require_manager(catalog: CatalogService, principal: Principal, table: Table, what: str) -> None:
+    """Pass for who may take the row filter, masks and policies away, where there are any: others could feel out hidden
+    rows by what changes or fails.
 
     Raises AnalysisError.
     """
     try:
-        require(principal, Act.MANAGE, table.securable)
+        catalog.require_all_rows(principal, table)
     except PermissionDenied as error:
         raise AnalysisError(
             "INSUFFICIENT_PERMISSIONS",
-            f"{what} on {table.name}, which has a row filter or column masks, is for who may MANAGE the table, as it "
-            f"would tell of hidden rows and values. {principal.name} can INSERT into it.",
+            f"{what} on {table.name}, which has a row filter or column masks, is for who may MANAGE what these are set "
+            f"on, as it would tell of hidden rows and values. {principal.name} can INSERT into it.",
             sql_state="42501",
         ) from error
 
@@ -221,7 +233,9 @@ def visible_rows(binder: "Binder", table: Table, query: Query, target: TableSite
 
     The filter reads other tables with the asker's own rights here, because the user's engine evaluates it.
     """
-    guard = binder.catalog.guards_of(table).row_filter
+    guards = binder.catalog.guards_for(binder.invoker, table)
+    _refuse_undecided(table, guards)
+    guard = guards.row_filter
     if guard is None:
         return None
     if _changes_unmatched(query):
@@ -233,7 +247,9 @@ def visible_rows(binder: "Binder", table: Table, query: Query, target: TableSite
         )
     name = target.alias or target.parts[-1]
     found = References(set(query.cte_names) | {name.lower()})
-    arguments = [(None, f"{quote(name)}.{quote(column)}") for column in guard.columns]
+    arguments = [
+        (None, each.sql if isinstance(each, Constant) else f"{quote(name)}.{quote(each)}") for each in guard.arguments
+    ]
     condition = inlined(binder, sql_function(guard.function), arguments, found)
     return Visible(condition=condition, references=tuple(found.relations))
 
@@ -245,6 +261,16 @@ def _changes_unmatched(query: Query) -> bool:
             return True
         cursor.take()
     return False
+
+
+def _refuse_undecided(table: Table, guards: Guards) -> None:
+    if guards.refused is not None:
+        raise AnalysisError(
+            guards.refused.code,
+            f"{table.name} cannot be read, as it is not decided what of it you see: {guards.refused.reason}. Who may "
+            f"MANAGE it finds them with SHOW EFFECTIVE POLICIES ON TABLE {table.name}.",
+            sql_state="42KDJ",
+        )
 
 
 def _broken(item: Table, what: str, error: MillpondError) -> AnalysisError:

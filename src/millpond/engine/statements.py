@@ -7,7 +7,7 @@ or (CREATE TABLE AS, CREATE VIEW, DESCRIBE SELECT, ...) None, which means that t
 from collections.abc import Callable
 
 from millpond.engine.errors import unsupported
-from millpond.engine.syntax import alter, grants, inspect, objects, tables, tags
+from millpond.engine.syntax import alter, governed_tags, grants, inspect, objects, policies, tables, tags
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.model import Command
 
@@ -48,6 +48,10 @@ def _create(cursor: Cursor) -> Command | None:
     external = cursor.accept("EXTERNAL")
     if cursor.accept("TABLE"):
         return tables.create_table(cursor, or_replace=or_replace, external=external)
+    if not external and cursor.accept("POLICY"):
+        return policies.create(cursor, or_replace=or_replace)
+    if not (or_replace or external) and cursor.accept("GOVERNED", "TAG"):
+        return governed_tags.create(cursor)
     kind = None if or_replace else objects.object_kind(cursor)
     if kind == "VOLUME" or (kind in ("CATALOG", "SCHEMA") and not external):
         return objects.create(cursor, kind, external=external)
@@ -61,6 +65,8 @@ def _replace(cursor: Cursor) -> Command | None:
 
 def _alter(cursor: Cursor) -> Command | None:
     cursor.expect("ALTER")
+    if cursor.accept("GOVERNED", "TAG"):
+        return governed_tags.alter(cursor)
     kind = "MODEL" if cursor.accept("MODEL") else objects.object_kind(cursor)
     if kind in ("TABLE", "VIEW"):
         return alter.alter_relation(cursor, view=kind == "VIEW")
@@ -76,6 +82,12 @@ def _alter_object(cursor: Cursor, kind: str) -> Command:
         return tagged
     cursor.rewind(began)
     return objects.alter(cursor, kind)
+
+
+def _drop(cursor: Cursor) -> Command | None:
+    if cursor.sees("DROP", "POLICY"):
+        return policies.drop(cursor)
+    return governed_tags.drop(cursor) if cursor.sees("DROP", "GOVERNED", "TAG") else objects.drop(cursor)
 
 
 def _set(cursor: Cursor) -> Command | None:
@@ -95,7 +107,7 @@ _VERBS: dict[str, Callable[[Cursor], Command | None]] = {
     "CREATE": _create,
     "DESC": inspect.describe,
     "DESCRIBE": inspect.describe,
-    "DROP": objects.drop,
+    "DROP": _drop,
     "GRANT": grants.grant,
     "MSCK": _msck,
     "OPTIMIZE": tables.optimize,

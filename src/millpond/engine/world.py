@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from millpond.catalog.domain import Function, ObjectName, Table
+from millpond.catalog.domain import Function, Guards, ObjectName, Table
 from millpond.catalog.service import CatalogService
 from millpond.engine.errors import AnalysisError
 from millpond.engine.freshness import Kept, Mark
 from millpond.engine.spools import Spools
 from millpond.identity.domain import Principal
 
+_NO_GUARDS = Guards()
 FindOwner = Callable[[str], Principal | None]
 """The principal of a name, a group's too, for what is done with an owner's rights; None when there is none."""
 
@@ -25,6 +26,8 @@ class World:
     tables: Kept[tuple[Principal, ObjectName], Table]
     looked_up: Kept[ObjectName, Table | None]
     functions: Kept[ObjectName, Function | None]
+    guards: Kept[tuple[Principal, str], Guards]
+    """By who asks and the table's id."""
     owners: Kept[str, Principal | None]
 
     def owner(self, name: str) -> Principal | None:
@@ -50,6 +53,12 @@ class World:
         """The table with a name, whoever may read it."""
         return self.looked_up.get(name, lambda: self.catalog.look_up_table(name))
 
+    def guards_for(self, principal: Principal, table: Table) -> Guards:
+        """What decides what somebody sees of a table; nothing is asked where there is nothing."""
+        if not (table.guards or table.policed):
+            return _NO_GUARDS
+        return self.guards.get((principal, table.id), lambda: self.catalog.guards_for(principal, table))
+
 
 def world(catalog: CatalogService, find_owner: FindOwner, spools: Spools | None, mark: Mark) -> World:
     """What binders share, while the database does not change."""
@@ -60,5 +69,6 @@ def world(catalog: CatalogService, find_owner: FindOwner, spools: Spools | None,
         tables=Kept(mark),
         looked_up=Kept(mark),
         functions=Kept(mark),
+        guards=Kept(mark),
         owners=Kept(mark),
     )

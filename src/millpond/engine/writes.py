@@ -9,7 +9,6 @@ from typing import Any
 from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
 from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
-from millpond.catalog.service.paths import may_hold_files
 from millpond.engine import proto, shaping, sources, wire
 from millpond.engine.authorship import USER_METADATA_SETTING, Author, Note, metadata_of
 from millpond.engine.dml import CreateTableAs, Insert
@@ -154,7 +153,7 @@ class Writer:
         require(session.principal, Act.WRITE, table.securable)
         if table.table_type is TableType.VIEW:
             raise not_changeable(write.name, "write", "a view")
-        apart = _is_written_apart(session.principal, write, table)
+        apart = await asyncio.to_thread(_is_written_apart, self._catalog, session.principal, write, table)
         if not apart:
             needs.write(table.storage_location, str(name))
         if table.data_source_format == "DELTA":
@@ -231,7 +230,7 @@ class Writer:
                 sql_state="42KDG",
             )
         if _overwrites_schema(write):
-            _refuse_guarded(guarded, fields, schema)
+            await asyncio.to_thread(_refuse_guarded, self._catalog, guarded, fields, schema)
             relation = shaping.fitted(write.relation, shaping.fit_new(schema))
             await self._run(session, write, relation, location, _SAVE_OVERWRITE, "delta", needs)
             await asyncio.to_thread(self._keep_order, session, location, schema)
@@ -371,25 +370,27 @@ class Writer:
         return ObjectName(*(*home[: 3 - len(parts)], *parts))
 
 
-def _is_written_apart(principal: Principal, write: Write, table: Table) -> bool:
-    """Whether a table's row filter or masks keep its files from the user's engine.
+def _is_written_apart(catalog: CatalogService, principal: Principal, write: Write, table: Table) -> bool:
+    """Whether a table's row filter, masks or policies keep its files from the user's engine.
 
     Raises INSUFFICIENT_PERMISSIONS for what would tell of hidden rows.
     """
-    if may_hold_files(principal, table):
+    if catalog.may_hold_files(principal, table):
         return False
     if table.data_source_format != "DELTA" or _overwrites_schema(write) or write.option("replaceWhere") is not None:
-        require_manager(principal, table, "A write that replaces chosen rows or the columns")
+        require_manager(catalog, principal, table, "A write that replaces chosen rows or the columns")
     return True
 
 
-def _refuse_guarded(table: Table | None, fields: Sequence[Any], schema: Sequence[Any]) -> None:
-    if table is None or not table.guards:
+def _refuse_guarded(catalog: CatalogService, table: Table | None, fields: Sequence[Any], schema: Sequence[Any]) -> None:
+    if table is None or not (table.guards or table.policed):
         return
-    from millpond.engine.commands.guards import refuse_guarded_columns
+    from millpond.engine.commands.guards import refuse_guarded_columns, refuse_tagged_columns
 
     names = {field["name"] for field in schema}
-    refuse_guarded_columns(table, [field["name"] for field in fields if field["name"] not in names], "take away")
+    gone = [field["name"] for field in fields if field["name"] not in names]
+    refuse_guarded_columns(table, gone, "take away")
+    refuse_tagged_columns(catalog, table, gone, "take away")
 
 
 def has_landed(location: str, storage_options: Mapping[str, str], note: Note) -> bool:

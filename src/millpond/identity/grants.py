@@ -90,7 +90,8 @@ class Lack:
 class Explanation:
     """Whether somebody has a privilege on an object, by what, or what is missing."""
 
-    principal: str
+    subject: Principal
+    """About whom it is."""
     privilege: Privilege
     securable: Securable
     allowed: bool
@@ -279,7 +280,7 @@ def _explained(
         for each in sorted(lacking)
     )
     return Explanation(
-        principal=subject.name, privilege=privilege, securable=securable, allowed=allowed, reasons=tuple(reasons),
+        subject=subject, privilege=privilege, securable=securable, allowed=allowed, reasons=tuple(reasons),
         lacks=lacks,
     )  # fmt: skip
 

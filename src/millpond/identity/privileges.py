@@ -21,6 +21,8 @@ class Privilege(StrEnum):
     BROWSE = "BROWSE"
     """See that all in a catalog exists, and its descriptions, without USE CATALOG or USE SCHEMA."""
     CREATE_CATALOG = "CREATE_CATALOG"
+    CREATE_EXTERNAL_METADATA = "CREATE_EXTERNAL_METADATA"
+    """Describe what lies outside, for lineage."""
     CREATE_FUNCTION = "CREATE_FUNCTION"
     CREATE_MODEL = "CREATE_MODEL"
     CREATE_MODEL_VERSION = "CREATE_MODEL_VERSION"
@@ -70,6 +72,7 @@ class Act(Enum):
     CREATE_IN = "create in"
     """Make an object inside it, where no act below says which."""
     CREATE_CATALOG = "create a catalog in"
+    CREATE_EXTERNAL_METADATA = "create external metadata in"
     CREATE_SCHEMA = "create a schema in"
     CREATE_TABLE = "create a table in"
     CREATE_VOLUME = "create a volume in"
@@ -120,7 +123,7 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
 """Permission levels of workspace objects, the weakest first: each holds those before it."""
 
 GRANTABLE: Mapping[str, Held] = {
-    "metastore": frozenset({P.CREATE_CATALOG}),
+    "metastore": frozenset({P.CREATE_CATALOG, P.CREATE_EXTERNAL_METADATA}),
     "catalog": _SCHEMA | {P.USE_CATALOG, P.CREATE_SCHEMA, P.BROWSE, P.ALL_PRIVILEGES},
     "schema": _SCHEMA | {P.ALL_PRIVILEGES},
     **{kind: own | {P.ALL_PRIVILEGES} for kind, own in _OWN.items()},
@@ -176,7 +179,10 @@ _EXPERIMENT: Mapping[Act, _Ways] = {
 }
 """What is in an experiment follows it."""
 _RULES: Mapping[str, Mapping[Act, _Ways]] = {
-    "metastore": {Act.CREATE_CATALOG: (frozenset({P.CREATE_CATALOG}),)},
+    "metastore": {
+        Act.CREATE_CATALOG: (frozenset({P.CREATE_CATALOG}),),
+        Act.CREATE_EXTERNAL_METADATA: (frozenset({P.CREATE_EXTERNAL_METADATA}),),
+    },
     "tag policy": {
         Act.TAG: (frozenset({P.ASSIGN}), frozenset({P.MANAGE})),
         Act.MANAGE: (frozenset({P.MANAGE}),),

@@ -11,8 +11,8 @@ from typing import Any
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService
 from millpond.identity import acts
+from millpond.identity.access import METASTORE, Securable, require
 from millpond.identity.access import Act as Right
-from millpond.identity.access import Securable, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import from_epoch_us, utc_now
 from millpond.kernel.database import Database
@@ -88,7 +88,7 @@ class ExternalLineage:
 
     def create(self, principal: Principal, name: str, values: Mapping[str, Any]) -> ExternalMetadata:
         """Describe something outside. Raises AlreadyExists, PermissionDenied, InvalidArgument."""
-        require_admin(principal, "create external metadata")
+        require(principal, Right.CREATE_EXTERNAL_METADATA, METASTORE)
         if not name or len(name) > _LONGEST_NAME or "/" in name:
             raise InvalidArgument(f"Name '{name[:80]}' is not one: 1 to {_LONGEST_NAME} characters, no slash.")
         now = utc_now()

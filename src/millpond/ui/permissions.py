@@ -84,7 +84,8 @@ def load_permissions(visit: Visit, kind: str, name: str) -> Permissions | None:
         try:
             asked = visit.query.get("who", "").strip() or who.name
             told = grants.explain(who, asked, privilege_named(visit.query["privilege"]), find)
-            answer, allowed = sentences(explanation_json(told)), told.allowed
+            answer = sentences(explanation_json(told, visit.services.catalog.narrowed(told)))
+            allowed = told.allowed
         except MillpondError as error:
             mistake = error.message
     return Permissions(

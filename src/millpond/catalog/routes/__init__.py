@@ -6,6 +6,7 @@ from millpond.catalog.files import Files
 from millpond.catalog.routes.credentials import credentials_router, version_credentials_router
 from millpond.catalog.routes.files import files_router
 from millpond.catalog.routes.grants import grants_router
+from millpond.catalog.routes.policies import policies_router
 from millpond.catalog.routes.rule_sets import rule_sets_router
 from millpond.catalog.routes.tags import tags_router
 from millpond.catalog.routes.unity import containers_router, metastore_router, objects_router
@@ -35,6 +36,7 @@ def router(
         metastore_router(catalog, workspace_id),
         grants_router(catalog),
         tags_router(catalog),
+        policies_router(catalog),
         rule_sets_router(catalog),
         credentials_router(catalog, s3),
         files_router(files, signer=signer, base_url=base_url),

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Header
 from millpond.catalog.credentials import TemporaryCredentials, credentials_for
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService
-from millpond.catalog.service.paths import refuse_guarded_files
 from millpond.catalog.wire.unity import ModelVersionCredential, PathCredential, TableCredential, VolumeCredential
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
@@ -34,7 +33,7 @@ def credentials_router(catalog: CatalogService, s3: S3Settings) -> APIRouter:
         require(principal, Act.WRITE if write else Act.READ, table.securable)
         if not table.storage_location:
             raise InvalidArgument(f"'{table.name}' is a view; it has no files.")
-        refuse_guarded_files(principal, table)
+        catalog.refuse_guarded_files(principal, table)
         answer = _json(credentials_for(table.storage_location, s3, write=write))
         return _with_some_keys(answer) if user_agent.startswith(_DELTA_RS) else answer
 

@@ -71,9 +71,10 @@ class Caller:
         """`unitycatalog-client` knows privileges as `USE CATALOG`, the Databricks SDK as `USE_CATALOG`."""
         return self._agent.startswith("openapi-generator")
 
-    def table(self, table: Table, catalog: CatalogService, **options: bool) -> dict[str, Any]:
+    def table(self, principal: Principal, table: Table, catalog: CatalogService, **options: bool) -> dict[str, Any]:
         """The table as this client can read it."""
-        info = wire.table_json(table, catalog.metastore_id, catalog.guards_of(table), **options)
+        guarded = catalog.is_guarded(principal, table)
+        info = wire.table_json(table, catalog.metastore_id, catalog.guards_of(table), guarded=guarded, **options)
         if table.table_type is TableType.VIEW and not self.knows_views:
             del info["table_type"]
         if table.table_type is TableType.MANAGED and not self.knows_managed_tables:
@@ -228,11 +229,11 @@ def _add_tables(router: APIRouter, catalog: CatalogService) -> None:
     ) -> dict[str, Any]:
         page = catalog.list_tables(principal, SchemaName(catalog_name, schema_name), **paging.query)
         options = {"columns": not omit_columns, "properties": not omit_properties}
-        return wire.page_json("tables", page, lambda item: client.table(item, catalog, **options))
+        return wire.page_json("tables", page, lambda item: client.table(principal, item, catalog, **options))
 
     @router.get("/tables/{full_name}")
     def get(principal: Who, client: Client, full_name: str) -> dict[str, Any]:
-        return client.table(catalog.get_table(principal, ObjectName.of_full_name(full_name)), catalog)
+        return client.table(principal, catalog.get_table(principal, ObjectName.of_full_name(full_name)), catalog)
 
     @router.get("/tables/{full_name}/exists")
     def exists(principal: Who, full_name: str) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def _add_tables(router: APIRouter, catalog: CatalogService) -> None:
             comment=body.comment,
             properties=body.properties,
         )
-        return client.table(changed, catalog)
+        return client.table(principal, changed, catalog)
 
     @router.delete("/tables/{full_name}")
     def delete(principal: Who, full_name: str) -> dict[str, Any]:
@@ -288,7 +289,7 @@ def _add_table_creation(router: APIRouter, catalog: CatalogService, s3: S3Settin
             properties=body.properties,
             view_definition=body.view_definition,
         )
-        return client.table(made, catalog)
+        return client.table(principal, made, catalog)
 
     @router.post("/staging-tables")
     def stage(_: Who) -> None:

@@ -33,7 +33,7 @@ from millpond.catalog.service.base import (
     visible_page,
 )
 from millpond.catalog.service.usage import refuse_in_use
-from millpond.catalog.store import containers, dropped, housekeeping, objects, tags
+from millpond.catalog.store import containers, dropped, housekeeping, objects, policies, tags
 from millpond.catalog.store import schema as store_schema
 from millpond.catalog.store.reach import Reach
 from millpond.identity import acts, grants
@@ -150,7 +150,9 @@ class Containers(Base):
                             f"Catalog '{name}' is not empty: it has {len(found)} schema(s). Drop them first, or delete "
                             "with force=true (CASCADE)."
                         )
-                    self._delete_schema(connection, schema, force=force, going={each.id for each in found})
+                    self._delete_schema(
+                        connection, schema, force=force, going={catalog.id, *(each.id for each in found)}
+                    )
                 containers.delete_catalog(connection, catalog.id)
                 self._forget(connection, [catalog.id])
                 acts.changed(connection, principal.name, "delete", "catalog", name, force=force)
@@ -257,7 +259,7 @@ class Containers(Base):
     def _delete_schema(
         self, connection: Connection, schema: Schema, *, force: bool, going: Collection[str] = ()
     ) -> None:
-        """`going` are the ids of the schemas that go with it, if it does not go alone."""
+        """`going` are the ids of the catalog and the schemas that go with it, if it does not go alone."""
         containers.find_schema(connection, schema.name, lock=True)
         held = containers.kinds_in_schema(connection, schema.id)
         if held and not force:
@@ -294,6 +296,7 @@ class Containers(Base):
         """Remove what hangs on objects that are gone."""
         grants.forget(connection, object_ids)
         tags.forget(connection, object_ids)
+        policies.forget(connection, object_ids)
 
     def _models_moved(self, connection: Connection, schema: Schema, renamed: SchemaName) -> None:
         rows = objects.list_rows(connection, store_schema.models, schema.id, None, _EVERY)

@@ -1,7 +1,7 @@
 """Row filters and column masks: which functions decide what one sees of a table.
 
-They hold for everybody, its owner and administrators too: the function decides. Another source (a policy) has two
-places to join: `store.rows.table_of`, which says that a table is guarded, and `guards_of`, which says by what.
+They hold for everybody, its owner and administrators too: the function decides. Policies join them in `guards_for`
+(`policing.py`).
 """
 
 from collections.abc import Sequence
@@ -111,7 +111,7 @@ def _exact(table: Table, column: str) -> str:
 
 
 def _guard(ref: GuardRef, found: dict[str, Function]) -> Guard:
-    return Guard(function=found[ref.function_id], columns=ref.columns)
+    return Guard(function=found[ref.function_id], arguments=ref.columns)
 
 
 def _function_with_id(connection: Connection, function_id: str, table: Table) -> Function:

@@ -9,6 +9,7 @@ from millpond.catalog import locations
 from millpond.catalog.domain import ObjectName, Table, Volume
 from millpond.catalog.locations import VolumePath
 from millpond.catalog.service.containers import Containers
+from millpond.catalog.service.scope import applying, kept_from
 from millpond.catalog.storage.port import HOUSEKEEPING
 from millpond.catalog.store import objects
 from millpond.catalog.store.reach import Reach
@@ -43,7 +44,7 @@ class Paths(Containers):
         if container is not None:
             if not _allows_files(principal, container, write=write):
                 raise _out_of_reach(principal, url)
-            refuse_guarded_files(principal, container)
+            self.refuse_guarded_files(principal, container)
             _refuse_links(fixed, below=container.storage_location)
         elif not principal.is_admin or self._leads_to_private(fixed):
             raise _out_of_reach(principal, url)
@@ -62,6 +63,40 @@ class Paths(Containers):
         with self.database.read() as connection:
             return frozenset(place for home in homes for place in _own_places(connection, principal, home))
 
+    def is_guarded(self, principal: Principal, table: Table) -> bool:
+        """Whether a row filter, a mask or a policy decides what the principal sees of a table."""
+        if table.guards or not table.policed:
+            return bool(table.guards)
+        with self.database.read() as connection:
+            return table.id in applying(connection, principal, [table])
+
+    def may_hold_files(self, principal: Principal, container: Table | Volume) -> bool:
+        """Whether what decides about its rows and values keeps nothing from the principal, who could take it away."""
+        if not isinstance(container, Table) or not (container.guards or container.policed):
+            return True
+        with self.database.read() as connection:
+            return not kept_from(connection, principal, [container])
+
+    def require_all_rows(self, principal: Principal, table: Table) -> None:
+        """Pass for what would tell of hidden rows and values. Raises PermissionDenied."""
+        if table.guards:
+            require(principal, Act.MANAGE, table.securable)
+        if not self.may_hold_files(principal, table):
+            acts.denied(principal, "learn of all rows of", "table", str(table.name))
+            raise PermissionDenied(
+                f"This would tell of rows and values that a policy hides from {principal.name} in '{table.name}'. It "
+                "is for whom the policy exempts, and who may MANAGE what it is set on."
+            )
+
+    def refuse_guarded_files(self, principal: Principal, container: Table | Volume) -> None:
+        """Raises PermissionDenied for the files of a table of which the principal does not see all as it is."""
+        if isinstance(container, Table) and self.is_guarded(principal, container):
+            acts.denied(principal, "reach the files of", "table", str(container.name))
+            raise PermissionDenied(
+                f"Table '{container.name}' has a row filter or column masks, so its files are for nobody; read it by "
+                "name, through Spark or SQL."
+            )
+
     def may_reach(self, principal: Principal, location: str, *, write: bool) -> bool:
         """Whether a place lies in a table or volume whose files the principal's engine may read (or write).
 
@@ -71,7 +106,7 @@ class Paths(Containers):
         container = self._container_of(location)
         if container is None:
             return principal.is_admin
-        return _allows_files(principal, container, write=write) and may_hold_files(principal, container)
+        return _allows_files(principal, container, write=write) and self.may_hold_files(principal, container)
 
     def resolve_volume_path(self, principal: Principal, path: VolumePath, *, write: bool) -> str:
         """The physical location of a path in a volume, whose files the principal may read (and write) in place.
@@ -130,22 +165,6 @@ class Paths(Containers):
         return self._is_private(locations.canonical(real))
 
 
-def may_hold_files(principal: Principal, container: Table | Volume) -> bool:
-    """Whether its row filter and masks, where it has any, keep nothing from the principal."""
-    guarded = isinstance(container, Table) and container.guards
-    return not guarded or allows(principal, Act.MANAGE, container.securable)
-
-
-def refuse_guarded_files(principal: Principal, container: Table | Volume) -> None:
-    """Raises PermissionDenied for the files of a table with a row filter or masks, whoever asks."""
-    if isinstance(container, Table) and container.guards:
-        acts.denied(principal, "reach the files of", "table", str(container.name))
-        raise PermissionDenied(
-            f"Table '{container.name}' has a row filter or column masks, so its files are for nobody; read it by name, "
-            "through Spark or SQL."
-        )
-
-
 def _allows_files(principal: Principal, container: Table | Volume, *, write: bool) -> bool:
     """Whether files may be touched in place; whoever can write them so can read them too."""
     reads = allows(principal, Act.READ, container.securable)
@@ -160,8 +179,10 @@ def _own_places(connection: Connection, principal: Principal, home: str) -> Sequ
         reads, writes = (Reach(principal=principal, kind=kind, act=act) for act in (Act.READ, Act.WRITE))
         found += objects.locations_below(connection, table, home)
         mine += objects.locations_below(connection, table, home, reads, writes)
-    kept = {row.storage_location: table_of(row) for row in objects.guarded_rows(connection)}
-    mine = [place for place in mine if place not in kept or may_hold_files(principal, kept[place])]
+    guarded = [table_of(row) for row in objects.guarded_rows_below(connection, home)]
+    kept = kept_from(connection, principal, guarded)
+    hidden = {table.storage_location for table in guarded if table.id in kept}
+    mine = [place for place in mine if place not in hidden]
     return mine if len(mine) < len(found) else [home]
 
 

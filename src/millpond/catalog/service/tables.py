@@ -25,6 +25,7 @@ from millpond.catalog.names import check_text
 from millpond.catalog.service.base import clean_properties, new_values, races, touched
 from millpond.catalog.service.ownership import author_owns, check_giver
 from millpond.catalog.service.paths import Paths
+from millpond.catalog.service.scope import require_leave
 from millpond.catalog.store import dropped, housekeeping, objects
 from millpond.catalog.store.rows import columns_values, constraints_json, guards_json, table_of
 from millpond.catalog.store.schema import tables
@@ -164,7 +165,7 @@ class Tables(Paths):
                 raise AlreadyExists(f"The location '{staged.storage_location}' was taken by another table or volume.")
             objects.insert_row(connection, tables, values | {"schema_id": schema.id})
             acts.changed(connection, principal.name, "create", "table", str(staged.name))
-            return self._table(connection, staged.name)
+            return _looked_at(connection, self._table(connection, staged.name))
 
     def record_columns(
         self,
@@ -182,7 +183,7 @@ class Tables(Paths):
             require(principal, Act.ALTER, current.securable)
             objects.update_row(connection, tables, table.id, touched(principal, values))
             acts.changed(connection, principal.name, "record columns", "table", str(current.name))
-            return self._table_by_id(connection, table)
+            return _looked_at(connection, self._table_by_id(connection, table))
 
     def refresh_table(
         self, principal: Principal, table: Table, read_columns: Callable[[Table], Sequence[Column]]
@@ -198,7 +199,7 @@ class Tables(Paths):
         with self.database.write() as connection:
             values = columns_values(columns) | {"updated_at": utc_now()}
             objects.update_row(connection, tables, table.id, values)
-            return self._table_by_id(connection, table)
+            return _looked_at(connection, self._table_by_id(connection, table))
 
     def replace_view(
         self,
@@ -265,6 +266,7 @@ class Tables(Paths):
             refuse_system(table)
             schema_id = table.schema_id
             if new_name.schema_name != name.schema_name:
+                require_leave(connection, principal, table)
                 schema_id = self._schema_for(connection, principal, new_name, Act.CREATE_TABLE).id
             values = touched(principal, {"name": new_name.name, "schema_id": schema_id})
             objects.update_row(connection, tables, table.id, values)
@@ -349,6 +351,13 @@ class Tables(Paths):
     def _refuse_taken(self, connection: Connection, principal: Principal, name: ObjectName) -> None:
         if objects.find_row(connection, tables, name) is not None:
             raise AlreadyExists(f"Table '{name}' already exists.")
+
+
+def _looked_at(connection: Connection, table: Table) -> Table:
+    """A table with columns that a policy may ask for: engines that reach its files must be looked at again."""
+    if table.policed:
+        grants.rights_changed(connection)
+    return table
 
 
 def _kept_meaning(view: Table, properties: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service.base import races
 from millpond.catalog.service.granting import GRANTING_KINDS, Granting
+from millpond.catalog.store import policies
 from millpond.catalog.store import tags as store
 from millpond.catalog.store.containers import catalog_of, schema_of
 from millpond.catalog.store.reach import Reach
@@ -57,7 +58,9 @@ class Tagging(Granting):
         with self.database.write() as connection:
             spot = self._spot(connection, principal, Act.TAG, kind, name)
             for key, value in values.items():
-                check_tag(key, value, _assignable(connection, principal, key))
+                governing = _assignable(connection, principal, key)
+                check_tag(key, value, governing)
+                _let_engines_look_again(connection, governing)
             there = {tag.key for tag in store.list_tags(connection, spot.object_id, spot.column)}
             if only_new and there & values.keys():
                 raise AlreadyExists(f"Tag '{min(there & values.keys())}' of {spot.kind} '{spot.name}' already exists.")
@@ -73,7 +76,7 @@ class Tagging(Granting):
         with self.database.write() as connection:
             spot = self._spot(connection, principal, Act.TAG, kind, name)
             for key in keys:
-                _assignable(connection, principal, key)
+                _let_engines_look_again(connection, _assignable(connection, principal, key))
             removed = store.remove(connection, spot.object_id, spot.column, keys)
             missing = sorted(set(keys) - removed)
             if missing and not if_exist:
@@ -91,16 +94,15 @@ class Tagging(Granting):
 
         A column that was dropped or renamed keeps its tags here, for who reads an earlier version of the table.
         """
-        own: dict[str, dict[str, dict[str, str]]] = {}
         with self.database.read() as connection:
-            for object_id, column, key, value in store.all_on(
-                connection, (table.id, table.schema_id, table.catalog_id)
-            ):
-                own.setdefault(object_id, {}).setdefault(column, {})[key] = value
-        containers = (own.get(each, {}).get("", {}) for each in (table.catalog_id, table.schema_id))
-        columns = own.get(table.id, {})
-        inherited = {key: value for tags in containers for key, value in tags.items()}
-        return TableTags(own=columns.pop("", {}), inherited=inherited, columns=columns)
+            return store.of_tables(connection, [table])[table.id]
+
+    def governed_columns(self, table: Table) -> Mapping[str, str]:
+        """The columns of a table that have governed tags, in lower case, each with such a tag. Asks for no rights."""
+        with self.database.read() as connection:
+            found = store.of_tables(connection, [table])[table.id].columns
+            governed = store.governed_among(connection, {key for tags in found.values() for key in tags})
+        return {column: min(governed & tags.keys()) for column, tags in found.items() if governed & tags.keys()}
 
     def keep_column_tags(self, principal: Principal, table: Table, old: str, new: str) -> None:
         """Let a column's tags be on its new name too; called before it is renamed, so that it never lacks them."""
@@ -166,7 +168,7 @@ class Tagging(Granting):
     def get_tag_policy(self, principal: Principal, key: str) -> TagPolicy:
         """The policy of a key; all may read it. Raises NotFound."""
         with self.database.read() as connection:
-            policy = _policy(connection, key)
+            policy = governing_policy(connection, key)
         require(principal, Act.READ, policy.securable)
         return policy
 
@@ -201,9 +203,14 @@ class Tagging(Granting):
         return policy
 
     def delete_tag_policy(self, principal: Principal, key: str) -> None:
-        """Make a key an ordinary one; the tags stay. Raises NotFound, PermissionDenied."""
+        """Make a key an ordinary one; the tags stay.
+
+        Raises NotFound, PermissionDenied, and FailedPrecondition while a policy asks for it: then anybody who may tag
+        could lift that.
+        """
         with self.database.write() as connection:
             policy = _own_policy(connection, principal, key)
+            _refuse_in_use(connection, key)
             store.delete_policy(connection, key)
             grants.forget(connection, policy.securable.ids)
             acts.changed(connection, principal.name, "delete", "tag policy", key)
@@ -221,11 +228,19 @@ class Tagging(Granting):
 
     def _found(self, connection: Connection, kind: str, name: str) -> grants.Chain:
         if kind == "tag policy":
-            return (_policy(connection, name).securable,)
+            return (governing_policy(connection, name).securable,)
         return super()._found(connection, kind, name)
 
 
-def _policy(connection: Connection, key: str, *, lock: bool = False) -> TagPolicy:
+def _refuse_in_use(connection: Connection, key: str) -> None:
+    user = policies.keys_in_use(connection).get(key)
+    if user is not None:
+        raise FailedPrecondition(
+            f"Tag policy '{key}' cannot be deleted: policy '{user}' asks for the tag. Drop that first."
+        )
+
+
+def governing_policy(connection: Connection, key: str, *, lock: bool = False) -> TagPolicy:
     policy = None if "\0" in key else store.find_policy(connection, key, lock=lock)
     if policy is None:
         raise NotFound(f"Tag policy '{key[:80]}' does not exist.")
@@ -234,7 +249,7 @@ def _policy(connection: Connection, key: str, *, lock: bool = False) -> TagPolic
 
 def _own_policy(connection: Connection, principal: Principal, key: str) -> TagPolicy:
     """The policy, which the principal may change."""
-    policy = _policy(connection, key, lock=True)
+    policy = governing_policy(connection, key, lock=True)
     require(principal, Act.MANAGE, policy.securable)
     if policy.is_system:
         raise FailedPrecondition(f"Tag policy '{key}' belongs to the server and stays as it is.")
@@ -247,6 +262,12 @@ def _assignable(connection: Connection, principal: Principal, key: str) -> TagPo
     if policy is not None:
         require(principal, Act.TAG, policy.securable)
     return policy
+
+
+def _let_engines_look_again(connection: Connection, governing: TagPolicy | None) -> None:
+    """A governed tag may bring a table under a policy, or out of it."""
+    if governing is not None:
+        grants.rights_changed(connection)
 
 
 def _noted(connection: Connection, principal: Principal, act: str, spot: _Spot, told: Sequence[str]) -> None:

@@ -4,12 +4,35 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, delete, func, insert, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from millpond.catalog.names import ObjectName
 from millpond.catalog.store.containers import described
 from millpond.catalog.store.reach import EVERYTHING, Q, Reach
-from millpond.catalog.store.schema import catalogs, dropped_tables, functions, models, schemas, tables, volumes
+from millpond.catalog.store.schema import (
+    catalogs,
+    dropped_tables,
+    functions,
+    models,
+    policies,
+    schemas,
+    tables,
+    volumes,
+)
 
 _AT_ONCE = 5000
 """SQLite takes 32,766 parameters in one statement."""
@@ -98,7 +121,8 @@ def delete_row(connection: Connection, table: Table, object_id: str) -> bool:
 
 
 def select_objects(table: Table) -> Select[Any]:
-    """Objects with the names and owners of their containers."""
+    """Objects with the names and owners of their containers; of tables, whether a policy is set on these or on them."""
+    more = (_policed(table).label("policed"),) if table in (tables, dropped_tables) else ()
     return (
         select(
             table,
@@ -107,10 +131,16 @@ def select_objects(table: Table) -> Select[Any]:
             schemas.c.catalog_id,
             catalogs.c.name.label("catalog_name"),
             catalogs.c.owner.label("catalog_owner"),
+            *more,
         )
         .join(schemas, schemas.c.id == table.c.schema_id)
         .join(catalogs, catalogs.c.id == schemas.c.catalog_id)
     )
+
+
+def _policed(table: Table) -> ColumnElement[bool]:
+    places = (table.c.id, schemas.c.id, catalogs.c.id)
+    return exists().where(policies.c.securable_id.in_(places)).correlate(table, schemas, catalogs)
 
 
 def select_full_names(table: Table, reach: Reach) -> Select[tuple[str]]:
@@ -150,6 +180,16 @@ def delete_rows_in(connection: Connection, schema_id: str) -> Sequence[str]:
 def guarded_rows(connection: Connection) -> Sequence[Any]:
     """Every table that has a row filter or masks."""
     return connection.execute(select_objects(tables).where(tables.c.guards.is_not(null()))).all()
+
+
+def guarded_rows_below(connection: Connection, location: str) -> Sequence[Any]:
+    """The tables below a location, dropped ones too, that have a row filter or masks or may be under a policy."""
+    found: list[Any] = []
+    for table in (tables, dropped_tables):
+        query = select_objects(table).where(or_(table.c.guards.is_not(null()), _policed(table)))
+        query = query.where(func.substr(table.c.storage_location, 1, len(location) + 1) == location + "/")
+        found += connection.execute(query)
+    return found
 
 
 def all_rows(connection: Connection, table: Table) -> Sequence[Any]:

@@ -34,6 +34,7 @@ def table_of(row: Any) -> Table:
         view_definition=row.view_definition,
         constraints=tuple(_constraint_of(item) for item in row.constraints),
         guards=NO_GUARDS if row.guards is None else _guards_of(row.guards),
+        policed=bool(row.policed),
     )
 
 

@@ -138,6 +138,21 @@ tag_policies = Table(
     Column("updated_at", UtcDateTime, nullable=False),
 )
 
+policies = Table(
+    "catalog_policies",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("securable_id", String(36), nullable=False),  # of the catalog, schema or table on which it is set
+    Column("name", String(_NAME), nullable=False),
+    Column("function_id", String(36), nullable=False, index=True),
+    Column("terms", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(_NAME), nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("updated_by", String(_NAME), nullable=False),
+    UniqueConstraint("securable_id", "name"),
+)
+
 uploads = Table(
     "catalog_uploads",
     metadata,

@@ -7,11 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from millpond.catalog.domain import Table as CatalogTable
 from millpond.catalog.store.containers import select_schemas
 from millpond.catalog.store.objects import select_objects
 from millpond.catalog.store.reach import Reach, among
 from millpond.catalog.store.schema import catalogs, schemas, tag_policies, tags
-from millpond.catalog.tags import Tag, TagPolicy
+from millpond.catalog.tags import TableTags, Tag, TagPolicy
+
+_AT_ONCE = 5000
 
 
 def list_tags(connection: Connection, object_id: str, column: str) -> list[Tag]:
@@ -29,6 +32,23 @@ def all_on(connection: Connection, object_ids: Sequence[str]) -> Sequence[tuple[
         tags.c.object_id.in_(object_ids)
     )
     return [tuple(row) for row in connection.execute(query)]
+
+
+def of_tables(connection: Connection, found: Sequence[CatalogTable]) -> dict[str, TableTags]:
+    """All tags that say something about tables and their columns, by the tables' ids."""
+    ids = sorted({each for table in found for each in table.securable.ids})
+    own: dict[str, dict[str, dict[str, str]]] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        for object_id, column, key, value in all_on(connection, ids[start : start + _AT_ONCE]):
+            own.setdefault(object_id, {}).setdefault(column, {})[key] = value
+    return {table.id: _of_table(table, own) for table in found}
+
+
+def _of_table(table: CatalogTable, own: Mapping[str, Mapping[str, Mapping[str, str]]]) -> TableTags:
+    containers = (own.get(each, {}).get("", {}) for each in (table.catalog_id, table.schema_id))
+    columns = dict(own.get(table.id, {}))
+    inherited = {key: value for tags in containers for key, value in tags.items()}
+    return TableTags(own=columns.pop("", {}), inherited=inherited, columns=columns)
 
 
 def put(
@@ -98,6 +118,12 @@ def list_policies(connection: Connection, after: str | None, limit: int) -> list
     if after is not None:
         query = query.where(tag_policies.c.key > after)
     return [_policy(row) for row in connection.execute(query)]
+
+
+def governed_among(connection: Connection, keys: Iterable[str]) -> frozenset[str]:
+    """Those of some keys that have a policy."""
+    query = select(tag_policies.c.key).where(among(tag_policies.c.key, sorted(keys)))
+    return frozenset(connection.execute(query).scalars())
 
 
 def add_policy(connection: Connection, policy: TagPolicy) -> None:

@@ -294,16 +294,16 @@ def schema_json(schema: Schema, metastore_id: str) -> dict[str, Any]:
 
 
 def table_json(
-    table: Table, metastore_id: str, guards: Guards, *, columns: bool = True, properties: bool = True
+    table: Table, metastore_id: str, guards: Guards, *, guarded: bool, columns: bool = True, properties: bool = True
 ) -> dict[str, Any]:
-    """TableInfo; without the place of files that are for nobody, as Polars would read them where it can."""
+    """TableInfo; `guarded` without the place of files that are for nobody, as Polars would read them where it can."""
     info = {
         **_in_schema(table, metastore_id),
         "table_id": table.id,
         "table_type": table.table_type.value,
         **_given(
             data_source_format=table.data_source_format or None,
-            storage_location=None if table.guards else table.storage_location or None,
+            storage_location=None if guarded else table.storage_location or None,
             view_definition=table.view_definition,
         ),
     }

@@ -16,15 +16,19 @@ from millpond.engine.commands import (
     create,
     describe,
     functions,
+    governed_tags,
     grants,
     maintain,
+    policies,
     session,
     show,
     tables,
     tags,
 )
 from millpond.engine.commands.context import CommandContext, SessionState, reconcile_columns
+from millpond.engine.syntax import governed_tags as governed_tag_model
 from millpond.engine.syntax import model
+from millpond.engine.syntax import policies as policy_model
 
 __all__ = ["CommandContext", "SessionState", "execute", "reconcile_columns"]
 
@@ -81,4 +85,13 @@ _HANDLERS: dict[type[model.Command], Callable[[Any, CommandContext], pa.Table]] 
     model.UseCatalog: session.use_catalog,
     model.UseSchema: session.use_schema,
     model.Vacuum: maintain.vacuum,
+    governed_tag_model.AlterGovernedTag: governed_tags.alter,
+    governed_tag_model.CreateGovernedTag: governed_tags.create,
+    governed_tag_model.DescribeGovernedTag: governed_tags.describe,
+    governed_tag_model.DropGovernedTag: governed_tags.drop,
+    governed_tag_model.ShowGovernedTags: governed_tags.show,
+    policy_model.CreatePolicy: policies.create,
+    policy_model.DescribePolicy: policies.describe,
+    policy_model.DropPolicy: policies.drop,
+    policy_model.ShowPolicies: policies.show,
 }

@@ -121,6 +121,7 @@ def _drop_columns(context: CommandContext, target: Target, action: DropColumns) 
     for path in action.paths:
         _refuse_key_column(target, path, "drop")
         guards.refuse_guarded_columns(target.table, path[:1], "drop")
+        guards.refuse_tagged_columns(context.catalog, target.table, path[:1], "drop")
     alter.change(target.storage, context.author, lambda state: schema.plan_drop_columns(state, action))
 
 

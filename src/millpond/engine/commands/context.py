@@ -97,7 +97,7 @@ def delta_target(
 ) -> Target:
     """The Delta table that `ref` names and that the principal may `act` on.
 
-    What `tells_of_all_rows`, hidden ones too, is for who manages the table where a row filter or masks hide something.
+    What `tells_of_all_rows`, hidden ones too, is for who may take away what hides them, where something does.
     Raises: errors for missing tables, views, tables of other formats, and paths out of reach.
     """
     if ref.path is not None:
@@ -112,8 +112,8 @@ def delta_target(
             "DELTA_TABLE_ONLY_OPERATION",
         )
     require(context.principal, act, table.securable)
-    if tells_of_all_rows and table.guards:
-        require(context.principal, Act.MANAGE, table.securable)
+    if tells_of_all_rows:
+        context.catalog.require_all_rows(context.principal, table)
     return Target(storage=context.storage(table.storage_location), shown=str(table.name), table=table)
 
 

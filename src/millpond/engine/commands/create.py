@@ -145,6 +145,7 @@ def _replace(context: CommandContext, command: CreateTable, existing: Table, new
     names = {field["name"] for field in new.fields}
     gone = [column.name for column in existing.columns if column.name not in names]
     guards.refuse_guarded_columns(existing, gone, "take away")
+    guards.refuse_tagged_columns(context.catalog, existing, gone, "take away")
     for act in (Act.ALTER, Act.MANAGE):
         require(context.principal, act, existing.securable)
     if existing.data_source_format != "DELTA" or command.location not in (None, existing.storage_location):

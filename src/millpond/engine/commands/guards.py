@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from millpond.catalog.domain import NO_GUARDS, Function, GuardRef, GuardRefs, Table
+from millpond.catalog.service import CatalogService
 from millpond.engine.commands.answer import nothing
 from millpond.engine.commands.context import CommandContext, refuse_view
 from millpond.engine.errors import AnalysisError, column_not_found, unsupported
@@ -22,7 +23,7 @@ def change(context: CommandContext, table: Table, action: SetRowFilter | SetMask
     refuse_view(table, "SET ROW FILTER" if isinstance(action, SetRowFilter) else "SET MASK")
     require(context.principal, Act.MANAGE, table.securable)
     fields, guard = fields_of(table.columns), action.guard
-    function = None if guard is None else _function(context, guard.function)
+    function = None if guard is None else usable_function(context, guard.function)
     if isinstance(action, SetRowFilter):
         if guard is not None and function is not None:
             _check_filter(function, fields, guard)
@@ -42,13 +43,13 @@ def of_new_table(context: CommandContext, command: CreateTable, fields: Sequence
     masks: dict[str, GuardRef] = {}
     for spec in command.columns:
         if spec.mask is not None:
-            function = _function(context, spec.mask.function)
+            function = usable_function(context, spec.mask.function)
             column = _column(spec.path, fields)
             _check_mask(function, fields, column, spec.mask)
             masks[column["name"]] = _ref(function, fields, spec.mask)
     if command.row_filter is None:
         return GuardRefs(masks=masks) if masks else NO_GUARDS
-    function = _function(context, command.row_filter.function)
+    function = usable_function(context, command.row_filter.function)
     _check_filter(function, fields, command.row_filter)
     return GuardRefs(row_filter=_ref(function, fields, command.row_filter), masks=masks)
 
@@ -67,7 +68,21 @@ def refuse_guarded_columns(table: Table | None, gone: Sequence[str], what: str) 
             )
 
 
-def _function(context: CommandContext, name: Name) -> Function:
+def refuse_tagged_columns(catalog: CatalogService, table: Table | None, gone: Sequence[str], what: str) -> None:
+    """Refuse a change that takes a column with a governed tag away, by which a policy may cover the table."""
+    governed = catalog.governed_columns(table) if table is not None and table.policed and gone else {}
+    for column in gone:
+        if table is not None and column.lower() in governed:
+            raise AnalysisError(
+                "UC_ABAC_INCOMPATIBLE_SCHEMA_CHANGE",
+                f"Cannot {what} column {column} of table {table.name}: a policy may cover the table by its tag "
+                f"{governed[column.lower()]}. Whoever may ASSIGN that must remove it first.",
+                sql_state="0A000",
+            )
+
+
+def usable_function(context: CommandContext, name: Name) -> Function:
+    """The function of a name, which whoever asks may call. Raises UNRESOLVED_ROUTINE."""
     try:
         function = context.catalog.get_function(context.principal, context.object_name(name))
         require(context.principal, Act.USE, function.securable)

@@ -119,7 +119,7 @@ _RESTORED = (
 
 
 def restore(command: RestoreTable, context: CommandContext) -> pa.Table:
-    target = delta_target(context, command.table, Act.WRITE, operation="RESTORE")
+    target = delta_target(context, command.table, Act.WRITE, operation="RESTORE", tells_of_all_rows=True)
     done = asdict(maintain.restore(target.storage, context.author, command.as_of, time_zone=context.time_zone))
     record(context, target)
     return table([(name, LONG) for name, _ in _RESTORED], [[done[key] for _, key in _RESTORED]])

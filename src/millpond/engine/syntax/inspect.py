@@ -1,5 +1,6 @@
 """Grammar of DESCRIBE and SHOW."""
 
+from millpond.engine.syntax import governed_tags, policies
 from millpond.engine.syntax.columns import table_ref
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.grants import show_grants
@@ -39,6 +40,8 @@ _SCOPE_PARTS = {"SCHEMAS": 1, "TABLES": 2, "VIEWS": 2, "VOLUMES": 2, "FUNCTIONS"
 def describe(cursor: Cursor) -> Command | None:
     """`DESCRIBE ...`; None where it describes a query, which is the engine's."""
     cursor.expect_any("DESCRIBE", "DESC")
+    if (found := policies.describe(cursor) or governed_tags.describe(cursor)) is not None:
+        return found
     if cursor.sees("HISTORY") and cursor.names_follow():
         cursor.take()
         ref = table_ref(cursor)
@@ -83,6 +86,8 @@ def _table(cursor: Cursor) -> Command:
 def show(cursor: Cursor) -> Command | None:
     """`SHOW ...`; None for what is not the catalog's."""
     cursor.expect("SHOW")
+    if (found := policies.show(cursor) or governed_tags.show(cursor)) is not None:
+        return found
     for word, what in _LISTS.items():
         if cursor.accept(word):
             return _listing(cursor, what)

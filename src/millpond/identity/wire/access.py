@@ -1,20 +1,22 @@
 """The JSON of explanations of access."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millpond.identity.access import Securable
 from millpond.identity.grants import Explanation, Lack, Reason, unity_name
 
 
-def explanation_json(told: Explanation) -> dict[str, Any]:
-    """Whether, by what, and what is missing."""
+def explanation_json(told: Explanation, narrowed: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Whether, by what, and what is missing; `narrowed` says what one then does not see."""
     return {
-        "principal": told.principal,
+        "principal": told.subject.name,
         "privilege": told.privilege.value,
         **_place(told.securable),
         "allowed": told.allowed,
         "reasons": [_reason(reason) for reason in told.reasons],
         "missing": [_lack(lack) for lack in told.lacks],
+        "narrowed_by": list(narrowed),
     }
 
 

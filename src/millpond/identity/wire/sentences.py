@@ -8,7 +8,8 @@ def sentences(told: dict[str, Any]) -> list[str]:
     what = f"{_words(told['privilege'])} on {told['securable_type']} {told['name']}"
     if not told["allowed"]:
         return [f"No: {told['principal']} may not use {what}.", *map(_missing, told["missing"])]
-    return [f"Yes: {told['principal']} has {what}.", *(_reason(each, told["principal"]) for each in told["reasons"])]
+    reasons = (_reason(each, told["principal"]) for each in told["reasons"])
+    return [f"Yes: {told['principal']} has {what}.", *reasons, *map(_narrowing, told["narrowed_by"])]
 
 
 def _missing(lack: dict[str, Any]) -> str:
@@ -28,6 +29,17 @@ def _reason(reason: dict[str, Any], user: str) -> str:
             return f"  because {place} is for everybody signed in"
         case _:
             return f"  by the grant of {_words(reason['privilege'])} on {place}{via}"
+
+
+def _narrowing(found: dict[str, Any]) -> str:
+    """What is kept from somebody who may read a table."""
+    if "reason" in found:
+        return f"  but nothing is shown: {found['reason']} ({found['code']})"
+    whose = (
+        f"policy {found['policy']} on {found['securable_type']} {found['name']}" if "policy" in found else "the table"
+    )
+    what = f"column {found['column']} is masked" if "column" in found else "rows are filtered"
+    return f"  but {what} by {found['function']}, as {whose} says"
 
 
 def _words(privilege: str) -> str:

@@ -26,6 +26,7 @@ from millpond.ui.elements import (
     tabs,
 )
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
+from millpond.ui.policies import Policies, draw_policies, load_policies, policies_tab
 from millpond.ui.tags import Tags, draw_tags, load_tags
 from millpond.ui.visit import Page, Visit
 
@@ -108,6 +109,7 @@ class _Catalog:
     schemas: Listing[Schema]
     tags: Tags
     permissions: Permissions | None
+    policies: Policies | None
 
 
 def _load_catalog(visit: Visit) -> _Catalog:
@@ -120,6 +122,7 @@ def _load_catalog(visit: Visit) -> _Catalog:
         schemas=schemas,
         tags=load_tags(visit, "catalog", catalog.securable),
         permissions=load_permissions(visit, "catalog", catalog.name),
+        policies=load_policies(visit, catalog.securable),
     )
 
 
@@ -134,10 +137,14 @@ def _draw_catalog(visit: Visit, data: _Catalog) -> None:
             [
                 Tab(key="schemas", label="Schemas", href=visit.link(tab=None, page=None)),
                 Tab(key="details", label="Details", href=visit.link(tab="details", page=None)),
+                *policies_tab(visit, catalog.securable),
                 permissions_tab(visit),
             ],
             active,
         )
+        if data.policies is not None:
+            draw_policies(visit, data.policies)
+            return
         if data.permissions is not None:
             update = visit.services.catalog.update_catalog
             draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, catalog.name, owner=owner))
@@ -223,6 +230,7 @@ class _Schema:
     tags: Tags | None
     """None for the information schema, which has none."""
     permissions: Permissions | None
+    policies: Policies | None
 
 
 def _load_schema(visit: Visit) -> _Schema:
@@ -234,7 +242,10 @@ def _load_schema(visit: Visit) -> _Schema:
     permissions = load_permissions(visit, "schema", str(schema.name))
     tree = load_tree(visit.services, who, path)
     tags = None if schema.securable.public else load_tags(visit, "schema", schema.securable)
-    return _Schema(tree=tree, schema=schema, kind=kind, lines=lines, tags=tags, permissions=permissions)
+    policies = load_policies(visit, schema.securable)
+    return _Schema(
+        tree=tree, schema=schema, kind=kind, lines=lines, tags=tags, permissions=permissions, policies=policies
+    )
 
 
 def _lines(visit: Visit, schema: SchemaName, kind: str) -> Listing[_Line]:
@@ -274,8 +285,10 @@ def _draw_schema(visit: Visit, data: _Schema) -> None:
             draw_tags(visit, data.tags)
         items = [Tab(key=key, label=label, href=visit.link(tab=key, page=None)) for key, label, _ in _KINDS]
         details = Tab(key="details", label="Details", href=visit.link(tab="details", page=None))
-        tabs([*items, details, permissions_tab(visit)], data.kind)
-        if data.permissions is not None:
+        tabs([*items, details, *policies_tab(visit, schema.securable), permissions_tab(visit)], data.kind)
+        if data.policies is not None:
+            draw_policies(visit, data.policies)
+        elif data.permissions is not None:
             update = visit.services.catalog.update_schema
             draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, schema.name, owner=owner))
         elif data.kind == "details":

@@ -36,6 +36,7 @@ from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
+from millpond.ui.policies import Policies, draw_policies, load_policies, policies_tab
 from millpond.ui.tags import Tags, draw_tags, load_tags, tag_badges
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
@@ -54,6 +55,7 @@ class _Data:
     """None for the information schema, which has none."""
     column_tags: Mapping[str, Mapping[str, str]]
     permissions: Permissions | None
+    policies: Policies | None
     lineage: Lineage | None
 
 
@@ -70,6 +72,7 @@ def _load(visit: Visit) -> _Data:
         tags=None if table.securable.public else _tags(visit, table),
         column_tags=visit.services.catalog.tags_of(table).columns,
         permissions=load_permissions(visit, "table", str(table.name)),
+        policies=None if table.table_type is TableType.VIEW else load_policies(visit, table.securable),
         lineage=load_lineage(visit, lambda who: visit.services.lineage.lineage.table_node(who, name)),
     )
 
@@ -99,7 +102,11 @@ def _draw(visit: Visit, data: _Data) -> None:
             for key, label in keys
             if not (view and key == "history")
         ]
-        tabs([*items, lineage_tab(visit), permissions_tab(visit)], active, label="Table")
+        policies = [] if view else policies_tab(visit, table.securable)
+        tabs([*items, lineage_tab(visit), *policies, permissions_tab(visit)], active, label="Table")
+        if data.policies is not None:
+            draw_policies(visit, data.policies)
+            return
         if data.permissions is not None:
             update = visit.services.catalog.update_table
             draw_permissions(visit, data.permissions, give=lambda who, owner: update(who, table.name, owner=owner))
