@@ -10,6 +10,17 @@ nothing heavy. Rooms may use it: there is no other spec of features and no other
 Read `lookups.py`, then `planning.py`, then `client.py`.
 """
 
+from millpond.features.client import FeatureEngineeringClient
+from millpond.features.legacy import FeatureStoreClient
 from millpond.features.lookups import FeatureFunction, FeatureLookup
+from millpond.features.tables import FeatureTable
+from millpond.features.training_set import TrainingSet
 
-__all__ = ["FeatureFunction", "FeatureLookup"]
+__all__ = [
+    "FeatureEngineeringClient",
+    "FeatureFunction",
+    "FeatureLookup",
+    "FeatureStoreClient",
+    "FeatureTable",
+    "TrainingSet",
+]

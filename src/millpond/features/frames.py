@@ -29,14 +29,17 @@ def kind_of(frame: Any) -> Kind:
 
 def columns_of(frame: Any) -> list[str]:
     """The names of the columns, in order. Raises ValueError for names that are no text."""
-    kind = kind_of(frame)
-    names = frame.column_names if kind is Kind.ARROW else frame.columns
-    if kind is Kind.POLARS and hasattr(frame, "collect_schema"):
-        names = frame.collect_schema().names()
+    names = _names(frame, kind_of(frame))
     odd = [name for name in names if not isinstance(name, str)]
     if odd:
         raise ValueError(f"Columns need names that are text; {odd[0]!r} is a {type(odd[0]).__name__}.")
     return list(names)
+
+
+def _names(frame: Any, kind: Kind) -> list[Any]:
+    if kind is Kind.POLARS:
+        return list(frame.collect_schema().names())
+    return list(frame.column_names if kind is Kind.ARROW else frame.columns)
 
 
 def eager(frame: Any) -> Any:
@@ -56,6 +59,14 @@ def to_polars(frame: Any, columns: Sequence[str]) -> "pl.DataFrame":
     made = pl.from_arrow(frame.select(list(columns)))
     assert isinstance(made, pl.DataFrame)
     return made
+
+
+def to_pandas(frame: Any) -> Any:
+    """A local frame, or Spark's, as pandas."""
+    kind = kind_of(frame)
+    if kind is Kind.PANDAS:
+        return frame
+    return frame.toPandas() if kind is Kind.SPARK else frame.to_pandas()
 
 
 def with_columns(frame: Any, made: "pl.DataFrame", *, zone: str) -> Any:

@@ -63,6 +63,18 @@ class FeatureLookup:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def resolved(self, table_name: str, features: Sequence[str]) -> "FeatureLookup":
+        """The same lookup with the table's full name, and the names of the features where none are given."""
+        return FeatureLookup(
+            table_name,
+            self.lookup_key,
+            feature_names=self.feature_names or features,
+            rename_outputs=self.rename_outputs,
+            timestamp_lookup_key=self.timestamp_lookup_key,
+            lookback_window=self.lookback_window,
+            default_values=self.default_values,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFunction:

@@ -34,7 +34,7 @@ def same(one: Row | None, other: Row | None, join: Join) -> bool:
     """Whether two rows give the same values."""
     if one is None or other is None:
         return one is other
-    return all(_equal(one[name], other[name]) for name in join.outputs)
+    return all(equal(one[name], other[name]) for name in join.outputs)
 
 
 def _counts(row: Row, label: Row, join: Join) -> bool:
@@ -56,7 +56,8 @@ def _order(value: Any) -> tuple[Any, ...]:
     return (2,) if isinstance(value, float) and math.isnan(value) else (1, value)
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same; NaN is NaN."""
     both = (one, other)
     if all(isinstance(each, float) and math.isnan(each) for each in both):
         return True

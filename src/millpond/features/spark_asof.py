@@ -15,8 +15,12 @@ _NESTED = frozenset({"array", "map", "struct", "variant"})
 """Types whose values do not decide between rows of the same time."""
 
 
-def look_up(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame":
-    """The labels with the outputs of a join; each is still there once, in no particular order."""
+def look_up(labels: "DataFrame", features: "DataFrame", join: Join, *, proof: str | None = None) -> "DataFrame":
+    """The labels with the outputs of a join; each is still there once, in no particular order.
+
+    With `proof`, also a column of that name for the certificate: whether a row matched, and how much newer than the
+    label its time and the time at which it was known are, in microseconds.
+    """
     from pyspark.sql import functions as F
 
     found = _exact(labels, features, join) if join.time is None else _as_of(labels, features, join)
@@ -26,6 +30,8 @@ def look_up(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFram
         default = join.defaults.get(output)
         kind = features.schema[name].dataType
         outputs.append((value if default is None else F.coalesce(value, F.lit(default).cast(kind))).alias(output))
+    if proof is not None:
+        outputs.append(_proof(join).alias(proof))
     return found.select(*(F.col(_quoted(name)) for name in labels.columns), *outputs)
 
 
@@ -71,7 +77,7 @@ def _events(features: "DataFrame", join: Join) -> "DataFrame":
     time = _micros(join.time[1])
     known = _micros(join.known_at) if join.known_at else time
     ties = [F.col(_quoted(name)).alias(f"__tie{number}") for number, name in enumerate(_tie_columns(features, join))]
-    event = F.struct(time.alias("t"), _row(join).alias("row")).alias("__event")
+    event = F.struct(time.alias("t"), known.alias("known"), _row(join).alias("row")).alias("__event")
     order = F.struct(time.alias("t"), known.alias("known"), *ties).alias("__order")
     usable = features.where(_all_there([*(theirs for _, theirs in join.keys), join.time[1]])).where(known.isNotNull())
     start = F.greatest(time, known).alias("__from")
@@ -91,6 +97,17 @@ def _exact(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame
     asking = labels.select(*(F.col(_quoted(name)) for name in labels.columns), *_keys(join, 0))
     same = [asking[key] == rows[key.replace("__k", "__f")] for key in _key_names(join)]
     return asking.join(rows, same, "left")
+
+
+def _proof(join: Join) -> "Column":
+    from pyspark.sql import functions as F
+
+    matched = F.col("__row").isNotNull()
+    if join.time is None:
+        return F.struct(matched.alias("matched"), F.lit(None).cast("long").alias("lead"),
+                        F.lit(None).cast("long").alias("known_lead"))  # fmt: skip
+    leads = [F.when(matched, F.col("__best").getField(name) - F.col("__from")) for name in ("t", "known")]
+    return F.struct(matched.alias("matched"), leads[0].alias("lead"), leads[1].alias("known_lead"))
 
 
 def _keys(join: Join, side: int, prefix: str = "__k") -> list["Column"]:
