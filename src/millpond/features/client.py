@@ -117,13 +117,13 @@ class FeatureEngineeringClient(FeatureTables):
             raise ValueError("Give the model a name (or artifact_path).")
         if infer_input_example and "input_example" not in kwargs:
             kwargs["input_example"] = _example(training_set)
-        types = {table: self._connection.table(table).types for table in training_set.feature_spec.tables}
+        table_ids = {table: self._connection.table(table).table_id for table in training_set.feature_spec.tables}
         return models.log_model(
             model,
             str(name or artifact_path),
             flavor,
             training_set,
-            types,
+            table_ids,
             registered_model_name=registered_model_name,
             await_registration_for=await_registration_for,
             **kwargs,

@@ -30,28 +30,28 @@ class _WithSpec:
 
 
 def log_model(
-    model: Any, artifact_path: str, flavor: Any, training_set: TrainingSet, types: Mapping[str, Mapping[str, str]],
+    model: Any, artifact_path: str, flavor: Any, training_set: TrainingSet, table_ids: Mapping[str, str],
     **kwargs: Any,
 ) -> Any:  # fmt: skip
-    """Log a model with its spec; what it was trained on is in its run first. `types` are those of the tables' columns.
+    """Log a model with its spec; what it was trained on is in its run first.
 
     Returns MLflow's ModelInfo.
     """
     from mlflow.models import Model
 
     with _run() as run_id:
-        _log_origin(run_id, training_set, types)
+        _log_origin(run_id, training_set, table_ids)
         shim = _WithSpec(flavor, model, training_set.feature_spec)
         return Model.log(None, shim, name=artifact_path, **kwargs)
 
 
 def spec_of(model_uri: str) -> FeatureSpec:
     """The feature spec of a logged model. Raises ValueError when it has none."""
-    import mlflow
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     try:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{model_uri.rstrip('/')}/{FILE}")
+        path = get_artifact_repository(model_uri).download_artifacts(FILE)
     except (MlflowException, OSError) as error:
         raise ValueError(
             f"The model {model_uri} has no {FILE}, or cannot be read: log it with log_model of the feature store. "
@@ -111,7 +111,7 @@ def _run() -> Iterator[str]:
         yield str(run.info.run_id)
 
 
-def _log_origin(run_id: str, training_set: TrainingSet, types: Mapping[str, Mapping[str, str]]) -> None:
+def _log_origin(run_id: str, training_set: TrainingSet, table_ids: Mapping[str, str]) -> None:
     """The certificate, and the feature tables with the columns in use as the run's inputs."""
     from mlflow.entities import DatasetInput, InputTag
     from mlflow.tracking import MlflowClient
@@ -121,21 +121,30 @@ def _log_origin(run_id: str, training_set: TrainingSet, types: Mapping[str, Mapp
     client.log_dict(run_id, found.to_dict(), certificate.FILE)
     client.set_tag(run_id, "millpond.features.digest", found.digest)
     tags = [InputTag("mlflow.data.context", "features")]
-    inputs = [DatasetInput(dataset, tags) for dataset in _datasets(training_set, types)]
+    inputs = [DatasetInput(dataset, tags) for dataset in _datasets(training_set, table_ids)]
     if inputs:
         client.log_inputs(run_id, datasets=inputs)
 
 
-def _datasets(training_set: TrainingSet, types: Mapping[str, Mapping[str, str]]) -> Sequence[Any]:
-    """Each feature table as MLflow's data set: its version, and of its columns those that are features."""
-    from mlflow.data.delta_dataset_source import DeltaDatasetSource
+def _datasets(training_set: TrainingSet, table_ids: Mapping[str, str]) -> Sequence[Any]:
+    """Each feature table as MLflow's data set: its version, and which of its columns are in use."""
     from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.types.schema import AnyType, ColSpec, Schema
 
     made = []
     for table, version in training_set.feature_spec.versions.items():
-        used = {name for join in training_set.plan.joins if join.table == table for name in join.outputs}
-        schema = Schema([ColSpec(AnyType(), name, required=False) for name in sorted(used & set(types[table]))])
-        source = DeltaDatasetSource(delta_table_name=table, delta_table_version=version)
-        made.append(MetaDataset(source, name=table, schema=schema)._to_mlflow_entity())
+        joins = [join for join in training_set.plan.joins if join.table == table]
+        used = tuple(dict.fromkeys(name for join in joins for name in join.table_columns))
+        source = _source(table, version, table_ids[table], used)
+        made.append(MetaDataset(source, name=table)._to_mlflow_entity())
     return made
+
+
+def _source(table: str, version: int, table_id: str, columns: Sequence[str]) -> Any:
+    """MLflow's source of a Delta table, which says besides what columns of it are used: lineage reads that."""
+    from mlflow.data.delta_dataset_source import DeltaDatasetSource
+
+    class FeatureTableSource(DeltaDatasetSource):  # type: ignore[misc]
+        def to_dict(self) -> dict[Any, Any]:
+            return {**super().to_dict(), "columns": list(columns)}
+
+    return FeatureTableSource(delta_table_name=table, delta_table_version=version, delta_table_id=table_id)
