@@ -1,4 +1,4 @@
-"""The distribution that lends our feature store the names of Databricks, beside their SDK in either order, and alone."""
+"""The distribution that lends our feature store Databricks' names: beside their SDK in either order, and alone."""
 
 import importlib
 import subprocess

@@ -173,17 +173,17 @@ def test_filters_and_masks_hold(server: Server, spark: SparkSession, shop: str) 
         ({"rename_outputs": {"spent": "amount"}}, "'amount' is there already; give the feature another name"),
         ({"default_values": {"spent": 1.0, "z": 2}}, "default_values .* names"),
         ({"timestamp_lookup_key": None}, "has values over time: give the lookup a timestamp_lookup_key"),
-        ({"timestamp_lookup_key": "amount"}, "'amount' is Float64 and no time"),
+        ({"timestamp_lookup_key": "amount"}, "'amount' is (Float64|double) and no time"),
+        ({"lookup_key": "amount"}, "'amount' is (Float64|double) and cannot be compared with the key 'cid'"),
     ],
 )
+@pytest.mark.parametrize("kind", ["polars", "spark"])
 def test_lookups_that_do_not_fit_say_why(
-    fe: FeatureEngineeringClient, shop: str, change: dict[str, Any], message: str
+    fe: FeatureEngineeringClient, spark: SparkSession, shop: str, change: dict[str, Any], message: str, kind: str
 ) -> None:
     arguments = {"table_name": f"{shop}.spent", "lookup_key": "id", "timestamp_lookup_key": "at", **change}
     with pytest.raises(ValueError, match=message):
-        fe.create_training_set(
-            df=pl.DataFrame(LABELS), feature_lookups=[FeatureLookup(**arguments)], label="y"
-        ).load_df()
+        fe.create_training_set(df=KINDS[kind](spark), feature_lookups=[FeatureLookup(**arguments)], label="y").load_df()
 
 
 def test_a_named_spec_makes_training_sets(fe: FeatureEngineeringClient, shop: str) -> None:

@@ -1,7 +1,7 @@
 """A plan carried out: step by step on this machine for local frames, as one Spark plan for Spark's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from millpond.features import frames
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from millpond.features.joining import Evidence, Means
 
 _POSITION = "__position"
+_MOST_KEYS_SENT = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +73,28 @@ class Carrier:
         from millpond.features.joining import look_up
 
         labels = frames.to_polars(frame, join.label_columns)
-        batches = self._connection.batches(self.features(join, version))
+        features = self._asked_for(labels, self.features(join, version), join, means)
+        batches = self._connection.batches(features)
         joined = look_up(labels, batches, join, means, sample_of(labels.height))
         return joined.columns, joined.evidence
+
+    def _asked_for(self, labels: "pl.DataFrame", features: "DataFrame", join: Join, means: "Means") -> "DataFrame":
+        """Of the features those of the labels' keys, where these are few enough to be sent along."""
+        import polars as pl
+
+        from millpond.features import spark_asof
+        from millpond.features.columns import prepared_labels
+
+        exact = replace(join, time=None)
+        keys = prepared_labels(labels, exact, zone=means.zone).rename(
+            {f"k{number}": mine for number, (mine, _) in enumerate(join.keys)}
+        )
+        keys = keys.drop_nulls().unique()
+        if not 0 < keys.height <= _MOST_KEYS_SENT:
+            return features
+        sent = self._connection.spark.createDataFrame(keys.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        spark_asof.check(sent, features, exact)
+        return features.join(sent, [features[theirs] == sent[key] for key, theirs in exact.keys], "left_semi")
 
     def features(self, join: Join, version: int) -> "DataFrame":
         """What a join needs of its table, as the user may see it, through the gateway."""

@@ -23,6 +23,7 @@ def look_up(labels: "DataFrame", features: "DataFrame", join: Join, *, proof: st
     """
     from pyspark.sql import functions as F
 
+    check(labels, features, join)
     found = _exact(labels, features, join) if join.time is None else _as_of(labels, features, join)
     outputs = []
     for name, output in join.outputs.items():
@@ -33,6 +34,28 @@ def look_up(labels: "DataFrame", features: "DataFrame", join: Join, *, proof: st
     if proof is not None:
         outputs.append(_proof(join).alias(proof))
     return found.select(*(F.col(_quoted(name)) for name in labels.columns), *outputs)
+
+
+def check(labels: "DataFrame", features: "DataFrame", join: Join) -> None:
+    """Raises ValueError for keys of different types, which would match by accident or never, and for a time that is none."""
+    mine, theirs = (
+        {field.name: field.dataType.typeName() for field in frame.schema.fields} for frame in (labels, features)
+    )
+    for label, key in join.keys:
+        if _family(mine[label]) != _family(theirs[key]) and "void" not in (mine[label], theirs[key]):
+            raise ValueError(
+                f"The column '{label}' is {mine[label]} and cannot be compared with the key '{key}' of '{join.table}', "
+                f"which is {theirs[key]}. Convert it first."
+            )
+    if join.time is not None and mine[join.time[0]] not in ("date", "timestamp", "timestamp_ntz"):
+        raise ValueError(
+            f"The column '{join.time[0]}' is {mine[join.time[0]]} and no time to look up in '{join.table}' with."
+        )
+
+
+def _family(kind: str) -> str:
+    families = {"byte": "whole", "short": "whole", "integer": "whole", "long": "whole", "float": "double"}
+    return families.get(kind, kind)
 
 
 def _as_of(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame":
