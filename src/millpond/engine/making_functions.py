@@ -1,4 +1,4 @@
-"""CREATE FUNCTION: the engine says whether the body can be analysed, the catalog keeps it."""
+"""CREATE FUNCTION: the engine says whether a body of SQL can be analysed, the catalog keeps it."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from millpond.catalog.wire.types import type_name
 from millpond.engine import proto, shaping, wire
 from millpond.engine.binding import Binder
 from millpond.engine.dml import CreateFunction
-from millpond.engine.errors import AnalysisError, quoted, schema_not_found
+from millpond.engine.errors import AnalysisError, quoted, schema_not_found, unsupported
+from millpond.engine.python_routines import PythonFunction, check_python
 from millpond.engine.queries import analyse
 from millpond.engine.rewriting import References
 from millpond.engine.routines import inlined
@@ -28,13 +29,27 @@ class FunctionMaker:
 
     async def create(self, session: Session, statement: CreateFunction, binder: Binder) -> Any:
         """Keep the function, after the engine has said that its body can be analysed."""
+        if statement.language == "PYTHON":
+            self._keep_python(session, statement)
+            return wire.string_table([], [])
         function = _sql_function(session, statement)
         schema = await self._upstream.schema(session, _trial(binder, function), binder.needs)
         returns = function.returns or shaping.sql_type(shaping.fields_of_schema(schema)[0]["type"])
-        definition = _definition(statement, function, returns)
-        name = ObjectName(*((*function.home, *statement.name)[-3:]))
-        self._keep(session, name, statement, definition)
+        definition = _definition(statement, function, returns, function.home)
+        reads = bool(analyse(f"SELECT ({function.body}\n)").tables)
+        definition["sql_data_access"] = "READS_SQL_DATA" if reads else "CONTAINS_SQL"
+        self._keep(session, _name(session, statement), statement, definition)
         return wire.string_table([], [])
+
+    def _keep_python(self, session: Session, statement: CreateFunction) -> None:
+        """Its body is read, not run; what it does is seen when it is called."""
+        function = _python_function(session, statement)
+        definition = _definition(statement, function, function.returns, _home(session)) | {
+            "routine_body": "EXTERNAL",
+            "external_language": "PYTHON",
+            "sql_data_access": "NO_SQL",
+        }
+        self._keep(session, _name(session, statement), statement, definition)
 
     def _keep(self, session: Session, name: ObjectName, statement: CreateFunction, definition: dict[str, Any]) -> None:
         there = self._catalog.look_up_function(name) is not None
@@ -56,18 +71,47 @@ class FunctionMaker:
 def _sql_function(session: Session, statement: CreateFunction) -> SqlFunction:
     from millpond.engine.types import sql_text
 
-    home = (session.current_catalog, session.current_schema)
+    home = _home(session)
     function = SqlFunction(
         name=".".join((*home, *statement.name)[-3:]),
-        parameters=tuple(
-            Parameter(name=each.name, type=sql_text(each.type), default=each.default) for each in statement.parameters
-        ),
+        parameters=_parameters(statement),
         returns=None if statement.returns is None else sql_text(statement.returns),
         body=statement.query,
         home=home,
     )
     check_body(function)
     return function
+
+
+def _python_function(session: Session, statement: CreateFunction) -> PythonFunction:
+    from millpond.engine.types import sql_text
+
+    if statement.returns is None:
+        raise unsupported("A Python function without RETURNS; say what it gives.")
+    function = PythonFunction(
+        name=str(_name(session, statement)),
+        parameters=_parameters(statement),
+        returns=sql_text(statement.returns),
+        body=statement.query,
+    )
+    check_python(function)
+    return function
+
+
+def _home(session: Session) -> tuple[str, str]:
+    return session.current_catalog, session.current_schema
+
+
+def _name(session: Session, statement: CreateFunction) -> ObjectName:
+    return ObjectName(*((*_home(session), *statement.name)[-3:]))
+
+
+def _parameters(statement: CreateFunction) -> tuple[Parameter, ...]:
+    from millpond.engine.types import sql_text
+
+    return tuple(
+        Parameter(name=each.name, type=sql_text(each.type), default=each.default) for each in statement.parameters
+    )
 
 
 def _trial(binder: Binder, function: SqlFunction) -> Any:
@@ -81,7 +125,9 @@ def _trial(binder: Binder, function: SqlFunction) -> Any:
     return made if found.relations else made.with_relations.root
 
 
-def _definition(statement: CreateFunction, function: SqlFunction, returns: str) -> dict[str, Any]:
+def _definition(
+    statement: CreateFunction, function: SqlFunction | PythonFunction, returns: str, home: tuple[str, str]
+) -> dict[str, Any]:
     """The function as the REST API of Unity Catalog tells it."""
     parameters = [
         {
@@ -95,7 +141,6 @@ def _definition(statement: CreateFunction, function: SqlFunction, returns: str) 
         }
         for at, (parameter, given) in enumerate(zip(function.parameters, statement.parameters, strict=True))
     ]
-    reads = bool(analyse(f"SELECT ({function.body}\n)").tables)
     return {
         "input_params": {"parameters": parameters},
         "data_type": type_name(returns),
@@ -104,11 +149,10 @@ def _definition(statement: CreateFunction, function: SqlFunction, returns: str) 
         "routine_definition": function.body,
         "parameter_style": "S",
         "is_deterministic": statement.deterministic,
-        "sql_data_access": "READS_SQL_DATA" if reads else "CONTAINS_SQL",
         "is_null_call": True,
         "security_type": "DEFINER",
         "specific_name": statement.name[-1],
-        "sql_path": ".".join(function.home),
+        "sql_path": ".".join(home),
     }
 
 

@@ -1,7 +1,9 @@
 """Functions of the catalog whose body is one SQL expression: what they are, and whether their text is one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import sqlglot
 from sqlglot import exp
@@ -53,11 +55,11 @@ def sql_function(function: Function) -> SqlFunction:
     kept = function.definition
     body = str(kept.get("routine_definition") or "")
     if str(kept.get("routine_body") or "SQL").upper() != "SQL" or not body:
-        raise unsupported(f"The function {function.name} is not of SQL; only such functions can be called here.")
+        raise unsupported(f"The function {function.name} is not of SQL; only such functions can stand here.")
     path = str(kept.get("sql_path") or "").split(".")
     made = SqlFunction(
         name=str(function.name),
-        parameters=_parameters(function),
+        parameters=parameters_of(function),
         returns=checked_type(str(kept.get("full_data_type") or kept.get("data_type") or "")),
         body=body,
         home=(path[0], path[1]) if len(path) == 2 else (function.name.catalog, function.name.schema),
@@ -66,7 +68,7 @@ def sql_function(function: Function) -> SqlFunction:
     return made
 
 
-def _parameters(function: Function) -> tuple[Parameter, ...]:
+def parameters_of(function: Function) -> tuple[Parameter, ...]:
     """What the REST object says of them, which its maker may have written in any form."""
     try:
         given = (function.definition.get("input_params") or {}).get("parameters") or []
@@ -100,9 +102,7 @@ def check_body(function: SqlFunction) -> None:
     Raises ParseError, AnalysisError.
     """
     _check_balance(function.body)
-    for default in (each.default for each in function.parameters if each.default is not None):
-        _check_balance(default)
-        require_plain(default)  # it goes into the text as it is
+    check_defaults(function.parameters)
     query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
     if query.kind != "query":
         raise unsupported(f"The body of {function.name} must be an expression.")
@@ -121,6 +121,13 @@ def check_body(function: SqlFunction) -> None:
             f"function {function.name}.",
             sql_state="42703",
         )
+
+
+def check_defaults(parameters: Sequence[Parameter]) -> None:
+    """Refuse a default that is not one plain expression: it goes into the text as it is. Raises ParseError."""
+    for default in (each.default for each in parameters if each.default is not None):
+        _check_balance(default)
+        require_plain(default)
 
 
 def _check_balance(text: str) -> None:
@@ -153,7 +160,17 @@ def heads_of(text: str) -> Heads:
     return Heads(columns=tuple(columns), bound=frozenset(bound))
 
 
-def wrong_number_of_arguments(function: SqlFunction, given: int) -> AnalysisError:
+class Called(Protocol):
+    """A function of any language, as far as a call is concerned."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]: ...
+
+
+def wrong_number_of_arguments(function: Called, given: int) -> AnalysisError:
     """The error for a call."""
     wanted = len(function.parameters)
     return AnalysisError(

@@ -28,6 +28,7 @@ def _lines(found: Function) -> list[tuple[str, str]]:
     return [
         ("Function", str(found.name)),
         ("Type", "SCALAR"),
+        ("Language", str(found.definition.get("external_language") or "")),
         ("Input", ", ".join(inputs) or "()"),
         ("Returns", returns.upper()),
         ("Comment", found.comment or ""),
