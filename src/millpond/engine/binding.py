@@ -63,7 +63,7 @@ class Binder:
         trusted: bool = False,
         authors: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
-        """`principal` has the rights, `invoker` asks (two, where `trusted`); `authors` own the view or function around."""
+        """`principal` has the rights, `invoker` asks (two, where `trusted`); `authors` own views, functions around."""
         self.principal = principal
         self.invoker = invoker or principal
         self.world = world
