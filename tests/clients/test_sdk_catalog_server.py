@@ -39,8 +39,8 @@ def test_a_python_function_that_the_sdk_made_is_called_in_sql(any_server: Server
     parameter = uc.FunctionParameterInfo(name="who", type_text="string", type_name=text, position=0, type_json="")
     made = w.functions.create(
         uc.CreateFunction(
-            name="greet", catalog_name="sdk_python_test", schema_name="default", data_type=text, full_data_type="string",
-            input_params=uc.FunctionParameterInfos(parameters=[parameter]),
+            name="greet", catalog_name="sdk_python_test", schema_name="default", data_type=text,
+            full_data_type="string", input_params=uc.FunctionParameterInfos(parameters=[parameter]),
             routine_body=uc.CreateFunctionRoutineBody.EXTERNAL, external_language="Python",
             routine_definition="return f'hello {who}'", parameter_style=uc.CreateFunctionParameterStyle.S,
             is_deterministic=True, is_null_call=False, security_type=uc.CreateFunctionSecurityType.DEFINER,

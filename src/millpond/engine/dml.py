@@ -74,6 +74,9 @@ class CreateFunction:
     if_not_exists: bool = False
     parameters: tuple[FunctionParameter, ...] = ()
     returns: DeltaType | None = None
+    returns_table: bool = False
+    columns: tuple[FunctionParameter, ...] = ()
+    """Of the table that it returns; empty takes those of the query."""
     comment: str | None = None
     deterministic: bool = True
     language: str = "SQL"

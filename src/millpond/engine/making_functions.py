@@ -1,5 +1,6 @@
 """CREATE FUNCTION: the engine says whether a body of SQL can be analysed, the catalog keeps it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from millpond.catalog.domain import ObjectName
@@ -15,7 +16,8 @@ from millpond.engine.rewriting import References
 from millpond.engine.routines import inlined
 from millpond.engine.sessions import Session
 from millpond.engine.splicing import plan_ids
-from millpond.engine.sql_functions import Parameter, SqlFunction, check_body
+from millpond.engine.sql_functions import TABLE_TYPE, Parameter, SqlFunction, check_body
+from millpond.engine.syntax.functions import FunctionParameter
 from millpond.engine.upstream import Upstream
 from millpond.kernel.errors import AlreadyExists, NotFound
 
@@ -32,6 +34,9 @@ class FunctionMaker:
         if statement.language == "PYTHON":
             self._keep_python(session, statement)
             return wire.string_table([], [])
+        if statement.returns_table:
+            await self._create_table_function(session, statement, binder)
+            return wire.string_table([], [])
         function = _sql_function(session, statement)
         schema = await self._upstream.schema(session, _trial(binder, function), binder.needs)
         returns = function.returns or shaping.sql_type(shaping.fields_of_schema(schema)[0]["type"])
@@ -40,6 +45,26 @@ class FunctionMaker:
         definition["sql_data_access"] = "READS_SQL_DATA" if reads else "CONTAINS_SQL"
         self._keep(session, _name(session, statement), statement, definition)
         return wire.string_table([], [])
+
+    async def _create_table_function(self, session: Session, statement: CreateFunction, binder: Binder) -> None:
+        function = _sql_function(session, statement)
+        schema = await self._upstream.schema(session, _trial(binder, function), binder.needs)
+        found = shaping.fields_of_schema(schema)
+        columns = _parameters(statement.columns) or tuple(
+            Parameter(name=each["name"], type=shaping.sql_type(each["type"])) for each in found
+        )
+        if len(columns) != len(found):
+            raise AnalysisError(
+                "USER_DEFINED_FUNCTIONS.RETURN_COLUMN_COUNT_MISMATCH",
+                f"The query of {function.name} gives {len(found)} columns, and RETURNS TABLE names {len(columns)}.",
+                sql_state="42601",
+            )
+        definition = _definition(statement, function, TABLE_TYPE, function.home) | {
+            "routine_definition": statement.query,
+            "return_params": {"parameters": _described(columns, statement.columns or (None,) * len(columns))},
+            "sql_data_access": "READS_SQL_DATA",
+        }
+        self._keep(session, _name(session, statement), statement, definition)
 
     def _keep_python(self, session: Session, statement: CreateFunction) -> None:
         """Its body is read, not run; what it does is seen when it is called."""
@@ -74,9 +99,10 @@ def _sql_function(session: Session, statement: CreateFunction) -> SqlFunction:
     home = _home(session)
     function = SqlFunction(
         name=".".join((*home, *statement.name)[-3:]),
-        parameters=_parameters(statement),
+        parameters=_parameters(statement.parameters),
         returns=None if statement.returns is None else sql_text(statement.returns),
-        body=statement.query,
+        is_query=statement.returns_table,
+        body=f"({statement.query}\n)" if statement.returns_table else statement.query,
         home=home,
     )
     check_body(function)
@@ -90,7 +116,7 @@ def _python_function(session: Session, statement: CreateFunction) -> PythonFunct
         raise unsupported("A Python function without RETURNS; say what it gives.")
     function = PythonFunction(
         name=str(_name(session, statement)),
-        parameters=_parameters(statement),
+        parameters=_parameters(statement.parameters),
         returns=sql_text(statement.returns),
         body=statement.query,
     )
@@ -106,12 +132,10 @@ def _name(session: Session, statement: CreateFunction) -> ObjectName:
     return ObjectName(*((*_home(session), *statement.name)[-3:]))
 
 
-def _parameters(statement: CreateFunction) -> tuple[Parameter, ...]:
+def _parameters(given: Sequence[FunctionParameter]) -> tuple[Parameter, ...]:
     from millpond.engine.types import sql_text
 
-    return tuple(
-        Parameter(name=each.name, type=sql_text(each.type), default=each.default) for each in statement.parameters
-    )
+    return tuple(Parameter(name=each.name, type=sql_text(each.type), default=each.default) for each in given)
 
 
 def _trial(binder: Binder, function: SqlFunction) -> Any:
@@ -119,7 +143,7 @@ def _trial(binder: Binder, function: SqlFunction) -> Any:
     found = References(set())
     text = inlined(binder, function, [(None, "NULL") for _ in function.parameters], found)
     made = proto.relations.Relation()
-    made.with_relations.root.sql.query = f"SELECT {text}"
+    made.with_relations.root.sql.query = text[1:-1] if function.is_query else f"SELECT {text}"
     made.with_relations.root.common.plan_id = next(plan_ids)
     made.with_relations.references.extend(found.relations)
     return made if found.relations else made.with_relations.root
@@ -129,21 +153,9 @@ def _definition(
     statement: CreateFunction, function: SqlFunction | PythonFunction, returns: str, home: tuple[str, str]
 ) -> dict[str, Any]:
     """The function as the REST API of Unity Catalog tells it."""
-    parameters = [
-        {
-            "name": parameter.name,
-            "type_text": parameter.type,
-            "type_name": type_name(parameter.type),
-            "position": at,
-            "parameter_type": "PARAM",
-            **({} if parameter.default is None else {"parameter_default": parameter.default}),
-            **({} if given.comment is None else {"comment": given.comment}),
-        }
-        for at, (parameter, given) in enumerate(zip(function.parameters, statement.parameters, strict=True))
-    ]
     return {
-        "input_params": {"parameters": parameters},
-        "data_type": type_name(returns),
+        "input_params": {"parameters": _described(function.parameters, statement.parameters)},
+        "data_type": returns if statement.returns_table else type_name(returns),
         "full_data_type": returns,
         "routine_body": "SQL",
         "routine_definition": function.body,
@@ -154,6 +166,22 @@ def _definition(
         "specific_name": statement.name[-1],
         "sql_path": ".".join(home),
     }
+
+
+def _described(parameters: Sequence[Parameter], given: Sequence[FunctionParameter | None]) -> list[dict[str, Any]]:
+    """Parameters, or columns of a table that is returned."""
+    return [
+        {
+            "name": parameter.name,
+            "type_text": parameter.type,
+            "type_name": type_name(parameter.type),
+            "position": at,
+            "parameter_type": "PARAM",
+            **({} if parameter.default is None else {"parameter_default": parameter.default}),
+            **({} if said is None or said.comment is None else {"comment": said.comment}),
+        }
+        for at, (parameter, said) in enumerate(zip(parameters, given, strict=True))
+    ]
 
 
 def _routine_exists(name: ObjectName) -> AnalysisError:

@@ -133,7 +133,18 @@ def inlined(
     if len(text) > MAX_TEXT:
         raise _too_large(function)
     body = text.removeprefix("SELECT ")
+    if function.columns:
+        return _as_table(function, body)
     return body if function.returns is None else f"CAST({body} AS {function.returns})"
+
+
+def _as_table(function: SqlFunction, body: str) -> str:
+    """A query in parentheses with the columns that the function says, whatever the body calls them."""
+    inner = [f"__millpond_{at}" for at in range(len(function.columns))]
+    listed = ", ".join(
+        f"CAST({name} AS {each.type}) AS {quote(each.name)}" for name, each in zip(inner, function.columns, strict=True)
+    )
+    return f"(SELECT {listed} FROM {body} AS __millpond_rows({', '.join(inner)}))"  # noqa: S608 - a text of the catalog
 
 
 def _too_large(function: SqlFunction) -> AnalysisError:

@@ -14,6 +14,8 @@ from millpond.engine.queries import analyse, require_plain
 from millpond.engine.syntax.columns import data_type
 from millpond.engine.syntax.cursor import Cursor
 
+TABLE_TYPE = "TABLE_TYPE"
+"""What the REST API calls the type of what returns a table."""
 PREFIX, SUFFIX = "SELECT (", "\n)"  # the body may end with a comment
 
 
@@ -38,6 +40,10 @@ class SqlFunction:
     body: str
     home: tuple[str, str]
     """Catalog and schema in which the body's names are meant."""
+    is_query: bool = False
+    """Whether it returns a table, and its body is a query in parentheses."""
+    columns: tuple[Parameter, ...] = ()
+    """Names and types of the columns of such a table, once they are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +63,35 @@ def sql_function(function: Function) -> SqlFunction:
     if str(kept.get("routine_body") or "SQL").upper() != "SQL" or not body:
         raise unsupported(f"The function {function.name} is not of SQL; only such functions can stand here.")
     path = str(kept.get("sql_path") or "").split(".")
+    columns = _parameters_in(function, "return_params") if returns_table(function) else ()
+    kind = "" if columns else checked_type(str(kept.get("full_data_type") or kept.get("data_type") or ""))
     made = SqlFunction(
         name=str(function.name),
         parameters=parameters_of(function),
-        returns=checked_type(str(kept.get("full_data_type") or kept.get("data_type") or "")),
-        body=body,
+        returns=kind or None,
+        is_query=bool(columns),
+        columns=columns,
+        body=f"({body}\n)" if columns else body,
         home=(path[0], path[1]) if len(path) == 2 else (function.name.catalog, function.name.schema),
     )
     check_body(made)
     return made
 
 
+def returns_table(function: Function) -> bool:
+    """Whether it stands where a table may."""
+    return str(function.definition.get("data_type") or "").upper() == TABLE_TYPE
+
+
 def parameters_of(function: Function) -> tuple[Parameter, ...]:
+    """Its parameters."""
+    return _parameters_in(function, "input_params")
+
+
+def _parameters_in(function: Function, key: str) -> tuple[Parameter, ...]:
     """What the REST object says of them, which its maker may have written in any form."""
     try:
-        given = (function.definition.get("input_params") or {}).get("parameters") or []
+        given = (function.definition.get(key) or {}).get("parameters") or []
         return tuple(
             Parameter(
                 name=str(item["name"]),
@@ -101,7 +121,7 @@ def check_body(function: SqlFunction) -> None:
 
     Raises ParseError, AnalysisError.
     """
-    _check_balance(function.body)
+    _check_balance(function.body, enclosed=function.is_query)
     check_defaults(function.parameters)
     query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
     if query.kind != "query":
@@ -130,8 +150,11 @@ def check_defaults(parameters: Sequence[Parameter]) -> None:
         require_plain(default)
 
 
-def _check_balance(text: str) -> None:
-    """Raises ParseError where the text closes what it did not open, or has more than one expression."""
+def _check_balance(text: str, *, enclosed: bool = False) -> None:
+    """Raises ParseError where the text closes what it did not open, or has more than one expression.
+
+    Of an `enclosed` one, the first parenthesis is closed by the last.
+    """
     cursor = Cursor(text)
     depth = 0
     while (word := cursor.word()) is not None:
@@ -139,6 +162,8 @@ def _check_balance(text: str) -> None:
         depth += (bare and word.text in "([{") - (bare and word.text in ")]}")
         if depth < 0 or (bare and (word.text == ";" or (word.text == "," and depth == 0))):
             cursor.fail("the function's body must be one expression")
+        if enclosed and depth == 0 and cursor.word(1) is not None:
+            cursor.fail("the function's body must be one query")
         cursor.take()
     if depth:
         cursor.fail("the function's body must be one expression")

@@ -26,9 +26,11 @@ def function_head(cursor: Cursor, *, temporary: bool) -> dict[str, Any]:
     made: dict[str, Any] = {"if_not_exists": cursor.accept("IF", "NOT", "EXISTS"), "name": cursor.name()}
     made["parameters"] = () if cursor.accept("(", ")") else cursor.in_parentheses(_parameter)
     if cursor.accept("RETURNS"):
-        if cursor.sees("TABLE"):
-            raise unsupported("Functions that return a table; make a view.")
-        made["returns"] = data_type(cursor)
+        if cursor.accept("TABLE"):
+            made["returns_table"] = True
+            made["columns"] = cursor.in_parentheses(_parameter) if cursor.sees("(") else ()
+        else:
+            made["returns"] = data_type(cursor)
     while not cursor.accept("RETURN"):
         if made.get("language") == "PYTHON" and cursor.accept("AS"):
             made["query"] = cursor.string()
