@@ -29,3 +29,28 @@ def test_the_servers_own_files_are_out_of_reach(any_server: Server) -> None:
         body = {"url": f"file://{any_server.data_dir}/{path}", "operation": "PATH_READ"}
         status, answer = any_server.call("POST", "/api/2.1/unity-catalog/temporary-path-credentials", body)
         assert (status, answer["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+def test_a_python_function_that_the_sdk_made_is_called_in_sql(any_server: Server) -> None:
+    """`w.functions.create` with a body in Python, and a statement that calls it."""
+    w = WorkspaceClient(host=any_server.url, token=any_server.token, auth_type="pat", config_file="/nowhere")
+    w.catalogs.create(name="sdk_python_test")
+    text = uc.ColumnTypeName.STRING
+    parameter = uc.FunctionParameterInfo(name="who", type_text="string", type_name=text, position=0, type_json="")
+    made = w.functions.create(
+        uc.CreateFunction(
+            name="greet", catalog_name="sdk_python_test", schema_name="default", data_type=text,
+            full_data_type="string", input_params=uc.FunctionParameterInfos(parameters=[parameter]),
+            routine_body=uc.CreateFunctionRoutineBody.EXTERNAL, external_language="Python",
+            routine_definition="return f'hello {who}'", parameter_style=uc.CreateFunctionParameterStyle.S,
+            is_deterministic=True, is_null_call=False, security_type=uc.CreateFunctionSecurityType.DEFINER,
+            sql_data_access=uc.CreateFunctionSqlDataAccess.NO_SQL, specific_name="greet",
+        )
+    )  # fmt: skip
+    assert (made.routine_body, made.external_language) == (uc.FunctionInfoRoutineBody.EXTERNAL, "Python")
+    done = w.statement_execution.execute_statement(
+        "SELECT sdk_python_test.default.greet('Ann')", "starter", wait_timeout="50s"
+    )
+    assert done.result is not None, done.status
+    assert done.result.data_array == [["hello Ann"]]
+    w.catalogs.delete("sdk_python_test", force=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from millpond.catalog.domain import INFORMATION_SCHEMA, SYSTEM_CATALOG, Function, ObjectName, Table, TableType
+from millpond.catalog.domain import Function, ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
 from millpond.engine import guarded, proto, sources
 from millpond.engine.call_sites import GROUP_FUNCTIONS
@@ -61,9 +61,9 @@ class Binder:
         depth: int = 0,
         invoker: Principal | None = None,
         trusted: bool = False,
-        inside_view: bool = False,
+        authors: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
-        """`principal` has the rights, `invoker` asks: two in what is bound with an owner's rights (`trusted`)."""
+        """`principal` has the rights, `invoker` asks (two, where `trusted`); `authors` own views, functions around."""
         self.principal = principal
         self.invoker = invoker or principal
         self.world = world
@@ -76,7 +76,7 @@ class Binder:
         self._global_views = global_views
         self._home = home or (session.current_catalog, session.current_schema)
         self._views = views
-        self._inside_view = inside_view
+        self.authors = authors
         self._level = 0
         self._scopes: list[frozenset[str]] = []
         self._tables: dict[ObjectName, Table] = {}
@@ -340,7 +340,7 @@ class Binder:
     def _bind_table(self, target: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
         table = self.table(parts)
         require(self.principal, Act.READ, table.securable)
-        if not (self._inside_view or table.name.catalog == SYSTEM_CATALOG or table.name.schema == INFORMATION_SCHEMA):
+        if not ("view" in dict(self.authors) or table.securable.kept_by_server or table.securable.public):
             self.needs.direct[table.id] = table
         if table.table_type is TableType.VIEW:
             sources.refuse_as_of(parts, version, timestamp)
@@ -372,7 +372,7 @@ class Binder:
             target.to_df.column_names.extend(column.name for column in table.columns)
             query = target.to_df.input
         query.sql.query = table.view_definition or ""
-        self.nested(home=guarded.home_of(table), views=False, inside_view=True).bind(query)
+        self.nested(home=guarded.home_of(table), views=False, authors=frozenset({("view", table.owner)})).bind(query)
 
     def _stands_for(self, target: Any, table: Table) -> None:
         """Note that a relation is the contents of a table or view, whatever it is computed from."""
@@ -388,7 +388,7 @@ class Binder:
         principal: Principal | None = None,
         needs: Needs | None = None,
         trusted: bool | None = None,
-        inside_view: bool = False,
+        authors: frozenset[tuple[str, str]] = frozenset(),
     ) -> "Binder":
         """A binder for what a name here means, as which it is bound where nothing else is said."""
         inner = Binder(
@@ -403,7 +403,7 @@ class Binder:
             depth=self.depth + 1,
             invoker=self.invoker,
             trusted=self.trusted if trusted is None else trusted,
-            inside_view=self._inside_view or inside_view,
+            authors=self.authors | authors,
         )
         if principal is None:
             inner._tables = self._tables

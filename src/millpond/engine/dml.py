@@ -67,17 +67,21 @@ class CreateView:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateFunction:
-    """CREATE FUNCTION ... RETURN expression."""
+    """CREATE FUNCTION ... RETURN expression, or LANGUAGE PYTHON AS $$ statements $$."""
 
     name: Name
     or_replace: bool = False
     if_not_exists: bool = False
     parameters: tuple[FunctionParameter, ...] = ()
     returns: DeltaType | None = None
+    returns_table: bool = False
+    columns: tuple[FunctionParameter, ...] = ()
+    """Of the table that it returns; empty takes those of the query."""
     comment: str | None = None
     deterministic: bool = True
+    language: str = "SQL"
     query: str
-    """The body: an expression or a query of one value."""
+    """The body: an expression or a query of one value, or Python."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +209,8 @@ def _create(cursor: Cursor) -> Statement | None:
         return _create_view(cursor, or_replace=or_replace, temporary=temporary, is_global=is_global)
     if cursor.accept("FUNCTION"):
         head = function_head(cursor, temporary=temporary)
-        return CreateFunction(or_replace=or_replace, query=_rest(cursor), **head)
+        query = head.pop("query") if "query" in head else _rest(cursor)
+        return CreateFunction(or_replace=or_replace, query=query, **head)
     if cursor.accept("TABLE") and not temporary:
         return _create_table_as(cursor, or_replace=or_replace)
     raise unsupported(f"CREATE {cursor.sql.strip()[7:60]!r}: this kind of object cannot be made by SQL here.")

@@ -25,6 +25,8 @@ class Needs:
     """Whether hidden rows pass through the plan itself, behind a barrier (before a remote engine)."""
     inlined: int = 0
     """How many calls of functions of the catalog were put into the plan."""
+    functions: dict[str, bytes] = field(default_factory=dict)
+    """Commands that make Python functions of the catalog known to the session, by `register_function:NAME`."""
     runs_code: bool = False
     """Whether the plan brings functions of the user's."""
     tables: dict[str, Table] = field(default_factory=dict)
@@ -60,3 +62,4 @@ class Needs:
             self.parts += other.parts
             self.guarded_in_plan |= other.guarded_in_plan
             self.runs_code |= other.runs_code
+            self.functions |= other.functions

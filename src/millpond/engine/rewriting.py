@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from millpond.catalog.names import quote
-from millpond.engine.call_sites import RoutineSite
+from millpond.engine.call_sites import RoutineSite, builtin_names
 from millpond.engine.errors import unsupported
 from millpond.engine.queries import Query, TableSite
 from millpond.engine.routines import called
 from millpond.engine.splicing import column_edits, free_name, plan_ids, spliced
+from millpond.engine.sql_functions import returns_table
 
 if TYPE_CHECKING:
     from millpond.engine.binding import Binder
@@ -63,7 +64,8 @@ class Paths:
 
 def rewritten(binder: "Binder", query: Query, sources: Sources, edits: Sequence[Edit] = ()) -> str:
     """The query's text for the engine. `edits` are made besides, and stand for a table's name where they meet one."""
-    binder.check_table_functions(query.table_functions)
+    if query.table_functions:
+        binder.check_table_functions(query.table_functions - _table_functions(binder, query))
     edits = [*edits, *_answers(binder, query)]
     for site in query.tables:
         if site.is_target or (len(site.parts) == 1 and binder.in_scope(site.parts[0])):
@@ -75,6 +77,16 @@ def rewritten(binder: "Binder", query: Query, sources: Sources, edits: Sequence[
     for call in query.routines:  # inner ones first
         edits = _with_call(binder, query, call, edits, sources)
     return spliced(query.text, edits)
+
+
+def _table_functions(binder: "Binder", query: Query) -> set[str]:
+    """Names that mean a function of the catalog's that returns a table, wherever the text calls one of the name."""
+    means: dict[str, bool] = {}
+    for call in query.routines:
+        name = call.parts[-1].lower()
+        function = binder.function(call.parts)
+        means[name] = means.get(name, True) and function is not None and returns_table(function)
+    return {name for name, always in means.items() if always and name not in builtin_names()}
 
 
 def _answers(binder: "Binder", query: Query) -> list[Edit]:

@@ -11,10 +11,12 @@ from millpond.catalog.names import quote, split_name
 from millpond.engine.call_sites import GROUP_FUNCTIONS
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.expression_text import ExpressionText
+from millpond.engine.python_routines import PythonFunction, is_python, python_function, registration
 from millpond.engine.queries import analyse
 from millpond.engine.sql_functions import (
     PREFIX,
     SUFFIX,
+    Called,
     Heads,
     SqlFunction,
     heads_of,
@@ -55,8 +57,26 @@ def called(binder: "Binder", parts: tuple[str, ...], arguments: Sequence[Given],
         require(binder.principal, Act.USE, function.securable)
     except NotFound as error:
         raise routine_not_found(parts) from error
+    if is_python(function):
+        return _python_call(binder, python_function(function), arguments)
     owner = binder.world.owner_of(function) if binder.trusted else None
-    return inlined(binder, sql_function(function), arguments, sources, owner)
+    return inlined(binder, sql_function(function), arguments, sources, owner, author=function.owner)
+
+
+def _python_call(binder: "Binder", function: PythonFunction, arguments: Sequence[Given]) -> str:
+    """A call under the name that the session has for it. The body runs as whoever asks, so they must have called it."""
+    if binder.trusted or {owner for _, owner in binder.authors} - {binder.invoker.name}:
+        raise unsupported(
+            f"{function.name} is a Python function, called by a text of somebody else's (a row filter, a mask, a view "
+            "or a function), which would run it as you; call it in a query, view or function of your own."
+        )
+    _refuse_positional(function.name, arguments)
+    values = _matched(function, arguments)
+    name, command = registration(function)
+    binder.needs.functions[f"register_function:{name}"] = command
+    binder.needs.runs_code = True
+    given = ", ".join(values[each.name.lower()] for each in function.parameters)
+    return f"CAST({name}({given}) AS {function.returns})"
 
 
 def call_of_function(
@@ -85,17 +105,23 @@ def inlined(
     arguments: Sequence[Given],
     sources: "Sources",
     owner: Principal | None = None,
+    *,
+    author: str = "",
 ) -> str:
-    """The function's body for some arguments; it reads with the rights of `owner`, or else the binder's."""
+    """The function's body for some arguments; it reads with the rights of `owner`, or else the binder's.
+
+    `author` has written it, where that is known.
+    """
     from millpond.engine.rewriting import rewritten
 
     binder.needs.inlined += 1
     if binder.depth >= MAX_DEPTH or binder.needs.inlined > MAX_CALLS:
         raise _too_large(function)
-    _refuse_positional(function, arguments)
+    _refuse_positional(function.name, arguments)
     values = _matched(function, arguments)
     query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
-    inner = binder.nested(home=function.home, views=False, principal=owner)
+    written_by = frozenset({("function", author)} if author else ())
+    inner = binder.nested(home=function.home, views=False, principal=owner, authors=written_by)
     heads = heads_of(query.text)
     _refuse_capture(inner, function, query, heads, [text for _, text in arguments])
     edits = [
@@ -107,7 +133,18 @@ def inlined(
     if len(text) > MAX_TEXT:
         raise _too_large(function)
     body = text.removeprefix("SELECT ")
+    if function.columns:
+        return _as_table(function, body)
     return body if function.returns is None else f"CAST({body} AS {function.returns})"
+
+
+def _as_table(function: SqlFunction, body: str) -> str:
+    """A query in parentheses with the columns that the function says, whatever the body calls them."""
+    inner = [f"__millpond_{at}" for at in range(len(function.columns))]
+    listed = ", ".join(
+        f"CAST({name} AS {each.type}) AS {quote(each.name)}" for name, each in zip(inner, function.columns, strict=True)
+    )
+    return f"(SELECT {listed} FROM {body} AS __millpond_rows({', '.join(inner)}))"  # noqa: S608 - a text of the catalog
 
 
 def _too_large(function: SqlFunction) -> AnalysisError:
@@ -119,7 +156,7 @@ def _too_large(function: SqlFunction) -> AnalysisError:
     )
 
 
-def _matched(function: SqlFunction, arguments: Sequence[Given]) -> dict[str, str]:
+def _matched(function: Called, arguments: Sequence[Given]) -> dict[str, str]:
     """The text of each parameter, by its name in lower case."""
     wanted = {each.name.lower(): each for each in function.parameters}
     if len(arguments) > len(wanted):
@@ -139,11 +176,11 @@ def _matched(function: SqlFunction, arguments: Sequence[Given]) -> dict[str, str
     return {key: f"CAST(({given[key]}\n) AS {each.type})" for key, each in wanted.items()}
 
 
-def _refuse_positional(function: SqlFunction, arguments: Sequence[Given]) -> None:
+def _refuse_positional(function: str, arguments: Sequence[Given]) -> None:
     """A body may say a parameter twice or never, and then the marks would be counted wrongly."""
     for _, text in arguments:
         if "?" in text and any(word.text == "?" and not word.is_string for word in Cursor(text).words()):
-            raise unsupported(f"A parameter ? in a call of {function.name}; give it a name (:name).")
+            raise unsupported(f"A parameter ? in a call of {function}; give it a name (:name).")
 
 
 def _refuse_capture(

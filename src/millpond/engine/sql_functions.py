@@ -1,7 +1,9 @@
 """Functions of the catalog whose body is one SQL expression: what they are, and whether their text is one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import sqlglot
 from sqlglot import exp
@@ -12,6 +14,8 @@ from millpond.engine.queries import analyse, require_plain
 from millpond.engine.syntax.columns import data_type
 from millpond.engine.syntax.cursor import Cursor
 
+TABLE_TYPE = "TABLE_TYPE"
+"""What the REST API calls the type of what returns a table."""
 PREFIX, SUFFIX = "SELECT (", "\n)"  # the body may end with a comment
 
 
@@ -36,6 +40,10 @@ class SqlFunction:
     body: str
     home: tuple[str, str]
     """Catalog and schema in which the body's names are meant."""
+    is_query: bool = False
+    """Whether it returns a table, and its body is a query in parentheses."""
+    columns: tuple[Parameter, ...] = ()
+    """Names and types of the columns of such a table, once they are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,23 +61,37 @@ def sql_function(function: Function) -> SqlFunction:
     kept = function.definition
     body = str(kept.get("routine_definition") or "")
     if str(kept.get("routine_body") or "SQL").upper() != "SQL" or not body:
-        raise unsupported(f"The function {function.name} is not of SQL; only such functions can be called here.")
+        raise unsupported(f"The function {function.name} is not of SQL; only such functions can stand here.")
     path = str(kept.get("sql_path") or "").split(".")
+    columns = _parameters_in(function, "return_params") if returns_table(function) else ()
+    kind = "" if columns else checked_type(str(kept.get("full_data_type") or kept.get("data_type") or ""))
     made = SqlFunction(
         name=str(function.name),
-        parameters=_parameters(function),
-        returns=checked_type(str(kept.get("full_data_type") or kept.get("data_type") or "")),
-        body=body,
+        parameters=parameters_of(function),
+        returns=kind or None,
+        is_query=bool(columns),
+        columns=columns,
+        body=f"({body}\n)" if columns else body,
         home=(path[0], path[1]) if len(path) == 2 else (function.name.catalog, function.name.schema),
     )
     check_body(made)
     return made
 
 
-def _parameters(function: Function) -> tuple[Parameter, ...]:
+def returns_table(function: Function) -> bool:
+    """Whether it stands where a table may."""
+    return str(function.definition.get("data_type") or "").upper() == TABLE_TYPE
+
+
+def parameters_of(function: Function) -> tuple[Parameter, ...]:
+    """Its parameters."""
+    return _parameters_in(function, "input_params")
+
+
+def _parameters_in(function: Function, key: str) -> tuple[Parameter, ...]:
     """What the REST object says of them, which its maker may have written in any form."""
     try:
-        given = (function.definition.get("input_params") or {}).get("parameters") or []
+        given = (function.definition.get(key) or {}).get("parameters") or []
         return tuple(
             Parameter(
                 name=str(item["name"]),
@@ -99,10 +121,8 @@ def check_body(function: SqlFunction) -> None:
 
     Raises ParseError, AnalysisError.
     """
-    _check_balance(function.body)
-    for default in (each.default for each in function.parameters if each.default is not None):
-        _check_balance(default)
-        require_plain(default)  # it goes into the text as it is
+    _check_balance(function.body, enclosed=function.is_query)
+    check_defaults(function.parameters)
     query = analyse(f"{PREFIX}{function.body}{SUFFIX}")
     if query.kind != "query":
         raise unsupported(f"The body of {function.name} must be an expression.")
@@ -123,8 +143,18 @@ def check_body(function: SqlFunction) -> None:
         )
 
 
-def _check_balance(text: str) -> None:
-    """Raises ParseError where the text closes what it did not open, or has more than one expression."""
+def check_defaults(parameters: Sequence[Parameter]) -> None:
+    """Refuse a default that is not one plain expression: it goes into the text as it is. Raises ParseError."""
+    for default in (each.default for each in parameters if each.default is not None):
+        _check_balance(default)
+        require_plain(default)
+
+
+def _check_balance(text: str, *, enclosed: bool = False) -> None:
+    """Raises ParseError where the text closes what it did not open, or has more than one expression.
+
+    Of an `enclosed` one, the first parenthesis is closed by the last.
+    """
     cursor = Cursor(text)
     depth = 0
     while (word := cursor.word()) is not None:
@@ -132,6 +162,8 @@ def _check_balance(text: str) -> None:
         depth += (bare and word.text in "([{") - (bare and word.text in ")]}")
         if depth < 0 or (bare and (word.text == ";" or (word.text == "," and depth == 0))):
             cursor.fail("the function's body must be one expression")
+        if enclosed and depth == 0 and cursor.word(1) is not None:
+            cursor.fail("the function's body must be one query")
         cursor.take()
     if depth:
         cursor.fail("the function's body must be one expression")
@@ -153,7 +185,17 @@ def heads_of(text: str) -> Heads:
     return Heads(columns=tuple(columns), bound=frozenset(bound))
 
 
-def wrong_number_of_arguments(function: SqlFunction, given: int) -> AnalysisError:
+class Called(Protocol):
+    """A function of any language, as far as a call is concerned."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]: ...
+
+
+def wrong_number_of_arguments(function: Called, given: int) -> AnalysisError:
     """The error for a call."""
     wanted = len(function.parameters)
     return AnalysisError(

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -52,6 +52,10 @@ class Upstream:
                 async with session.lock:
                     if session.engine_id != engine.id:
                         await self._restore(session, engine)
+            missing = {key: made for key, made in needs.functions.items() if key not in session.functions}
+            if missing:
+                async with session.lock:
+                    await self._make_known(session, engine, missing)
             try:
                 yield engine
             except aio.AioRpcError as error:
@@ -64,13 +68,21 @@ class Upstream:
             if session.settings:
                 await engine.calls["Config"](settings_request(session, dict(session.settings)).SerializeToString())
             await self._uploads.restore(session, engine)
-            for command in session.functions.values():
+        except aio.AioRpcError as error:
+            raise await _error_of(error, engine, Needs()) from error
+        await self._make_known(session, engine, session.functions)
+        session.engine_id = engine.id
+
+    async def _make_known(self, session: Session, engine: Engine, functions: Mapping[str, bytes]) -> None:
+        """Let an engine have functions, which the session then keeps."""
+        try:
+            for command in functions.values():
                 plan = proto.base.Plan(command=proto.commands.Command.FromString(command))
                 async for _ in engine.calls["ExecutePlan"](execute_request(session, plan).SerializeToString()):
                     pass
         except aio.AioRpcError as error:
             raise await _error_of(error, engine, Needs()) from error
-        session.engine_id = engine.id
+        session.functions |= functions
 
     async def server_id(self, session: Session) -> str:
         """What the session's engine calls it. Sail takes our id; a remote engine is asked."""

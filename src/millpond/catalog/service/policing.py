@@ -229,6 +229,8 @@ def _check_function(terms: Terms, function: Function) -> None:
         raise InvalidArgument(
             f"Function '{function.name}' is not of SQL; only such functions filter rows and mask columns."
         )
+    if str(function.definition.get("data_type") or "").upper() == "TABLE_TYPE":
+        raise InvalidArgument(f"Function '{function.name}' returns a table; a filter or mask gives one value.")
     returns = str(function.definition.get("full_data_type") or "").lower()
     if terms.type is PolicyType.ROW_FILTER and returns != "boolean":
         raise InvalidArgument(f"A row filter must return BOOLEAN, and {function.name} returns {returns.upper()}.")

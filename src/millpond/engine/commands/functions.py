@@ -6,7 +6,7 @@ from millpond.catalog.domain import Function
 from millpond.engine.commands.answer import texts
 from millpond.engine.commands.context import CommandContext
 from millpond.engine.commands.describe import java_date
-from millpond.engine.sql_functions import routine_not_found
+from millpond.engine.sql_functions import returns_table, routine_not_found
 from millpond.engine.syntax.model import DescribeFunction
 from millpond.kernel.errors import NotFound
 
@@ -24,12 +24,16 @@ def describe_function(command: DescribeFunction, context: CommandContext) -> pa.
 def _lines(found: Function) -> list[tuple[str, str]]:
     given = (found.definition.get("input_params") or {}).get("parameters") or []
     inputs = [f"{each.get('name')} {str(each.get('type_text') or '').upper()}" for each in given]
-    returns = str(found.definition.get("full_data_type") or found.definition.get("data_type") or "")
+    returns = str(found.definition.get("full_data_type") or found.definition.get("data_type") or "").upper()
+    if returns_table(found):
+        columns = (found.definition.get("return_params") or {}).get("parameters") or []
+        returns = ", ".join(f"{each.get('name')} {str(each.get('type_text') or '').upper()}" for each in columns)
     return [
         ("Function", str(found.name)),
-        ("Type", "SCALAR"),
+        ("Type", "TABLE" if returns_table(found) else "SCALAR"),
+        ("Language", str(found.definition.get("external_language") or "")),
         ("Input", ", ".join(inputs) or "()"),
-        ("Returns", returns.upper()),
+        ("Returns", returns),
         ("Comment", found.comment or ""),
     ]
 

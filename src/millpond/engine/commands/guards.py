@@ -131,6 +131,8 @@ def _check_mask(function: Function, fields: Sequence[Field], column: Field, guar
 
 
 def _check_arguments(function: SqlFunction, given: Sequence[Field]) -> None:
+    if function.columns:
+        raise unsupported(f"{function.name} returns a table; a row filter or mask is a function of one value.")
     needed = [each for each in function.parameters if each.default is None]
     if not len(needed) <= len(given) <= len(function.parameters):
         raise wrong_number_of_arguments(function, len(given))

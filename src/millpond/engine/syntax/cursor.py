@@ -4,6 +4,7 @@ The tokenizer is sqlglot's for Databricks without its keyword table, so each wor
 such as SHOW do not swallow the rest of the line. Comments vanish; quoted identifiers and strings arrive unescaped.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,27 @@ class _PlainTokenizer(Databricks.Tokenizer):
 
 _WORDS = frozenset({TokenType.VAR, TokenType.IDENTIFIER})
 _STRINGS = frozenset({TokenType.STRING, TokenType.RAW_STRING, TokenType.HEREDOC_STRING})
+
+
+_BODY = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|--[^\n]*|/\*.*?\*/|\$\$(?P<body>.*?)\$\$""", re.DOTALL
+)
+"""Quotes and comments, in which nothing begins, or a text between `$$` and `$$`."""
+
+
+def _bodies(sql: str) -> Iterator[tuple[int, str]]:
+    """Where texts between `$$` and `$$` begin, and what they are."""
+    for found in _BODY.finditer(sql):
+        if found["body"] is not None:
+            yield found.start(), found["body"]
+
+
+def _without(sql: str, bodies: dict[int, str]) -> str:
+    """The text with strings of the same length in the place of bodies, which the tokenizer does not know."""
+    for start, body in bodies.items():
+        end = start + len(body) + 4
+        sql = f"{sql[:start]}'{'x' * (len(body) + 2)}'{sql[end:]}"
+    return sql
 
 
 @dataclass(frozen=True)
@@ -60,11 +82,14 @@ class Cursor:
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
+        bodies = dict(_bodies(sql)) if "$$" in sql else {}
         try:
-            tokens: list[Token] = _PlainTokenizer(dialect=Databricks()).tokenize(sql)
+            tokens: list[Token] = _PlainTokenizer(dialect=Databricks()).tokenize(_without(sql, bodies))
         except TokenError as error:
             raise syntax_error(sql, len(sql), "", f"unterminated quote or comment ({error})") from error
-        self._tokens = [Word(token.text, token.token_type, token.start, token.end) for token in tokens]
+        self._tokens = [
+            Word(bodies.get(token.start, token.text), token.token_type, token.start, token.end) for token in tokens
+        ]
         self._at = 0
         self._depth = 0
 

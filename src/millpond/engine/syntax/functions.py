@@ -1,4 +1,4 @@
-"""Grammar of CREATE FUNCTION, as far as SQL is its language."""
+"""Grammar of CREATE FUNCTION."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,17 +20,25 @@ class FunctionParameter:
 
 
 def function_head(cursor: Cursor, *, temporary: bool) -> dict[str, Any]:
-    """From `[IF NOT EXISTS] name (...)` to the word RETURN, behind which the body begins."""
+    """From `[IF NOT EXISTS] name (...)` to the word RETURN, behind which the body begins; of Python with its body."""
     if temporary:
         raise unsupported("CREATE TEMPORARY FUNCTION; make a function of the catalog, or register one of Python.")
     made: dict[str, Any] = {"if_not_exists": cursor.accept("IF", "NOT", "EXISTS"), "name": cursor.name()}
     made["parameters"] = () if cursor.accept("(", ")") else cursor.in_parentheses(_parameter)
     if cursor.accept("RETURNS"):
-        if cursor.sees("TABLE"):
-            raise unsupported("Functions that return a table; make a view.")
-        made["returns"] = data_type(cursor)
+        if cursor.accept("TABLE"):
+            made["returns_table"] = True
+            made["columns"] = cursor.in_parentheses(_parameter) if cursor.sees("(") else ()
+        else:
+            made["returns"] = data_type(cursor)
     while not cursor.accept("RETURN"):
+        if made.get("language") == "PYTHON" and cursor.accept("AS"):
+            made["query"] = cursor.string()
+            cursor.expect_end()
+            return made
         _characteristic(cursor, made)
+    if made.get("language") == "PYTHON":
+        cursor.fail("the body of a Python function stands after AS, between $$ and $$")
     return made
 
 
@@ -43,9 +51,9 @@ def _parameter(cursor: Cursor) -> FunctionParameter:
 
 def _characteristic(cursor: Cursor, made: dict[str, Any]) -> None:
     if cursor.accept("LANGUAGE"):
-        language = cursor.identifier()
-        if language.upper() != "SQL":
-            raise unsupported(f"Functions in the language {language}; only SQL can be kept in the catalog here.")
+        made["language"] = cursor.identifier().upper()
+        if made["language"] not in ("SQL", "PYTHON"):
+            raise unsupported(f"Functions in the language {made['language']}; only SQL and PYTHON can be kept here.")
     elif cursor.accept("COMMENT"):
         made["comment"] = cursor.string()
     elif cursor.accept("NOT", "DETERMINISTIC"):
