@@ -89,12 +89,11 @@ class Carrier:
         from millpond.features.columns import prepared_labels
 
         exact = replace(join, time=None)
-        keys = prepared_labels(labels, exact, zone=zone).rename(
-            {f"k{number}": mine for number, (mine, _) in enumerate(join.keys)}
-        )
-        keys = keys.drop_nulls().unique()
-        if not 0 < keys.height <= _MOST_KEYS_SENT:
+        names = {f"k{number}": mine for number, (mine, _) in enumerate(join.keys)}
+        keys = prepared_labels(labels, exact, zone=zone).drop_nulls().unique()
+        if not 0 < keys.height <= _MOST_KEYS_SENT or len({*names.values()}) < len(names):
             return features
+        keys = keys.rename(names)
         sent = self._connection.spark.createDataFrame(keys.to_arrow(compat_level=pl.CompatLevel.oldest()))
         spark_asof.check(sent, features, exact)
         return features.join(sent, [features[theirs] == sent[key] for key, theirs in exact.keys], "left_semi")

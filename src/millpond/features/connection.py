@@ -1,5 +1,6 @@
 """The way to the server: its REST API for what tables are, Spark Connect for what is in them. Both as the user."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -148,4 +149,8 @@ def literal(text: str) -> str:
 def _error(status: int, text: str) -> Exception:
     """What the server refused, as Python has it."""
     kind = {401: PermissionError, 403: PermissionError, 409: ValueError, 400: ValueError}.get(status, RuntimeError)
-    return kind(f"The server answered {status}: {text[:2000]}")
+    try:
+        message = str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"The server answered {status}: {text[:2000]}"
+    return kind(message)
