@@ -4,6 +4,7 @@ Source of names, arguments and behaviour: Databricks' public reference of `datab
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from millpond.features import frames, models, specs
@@ -180,7 +181,7 @@ class FeatureEngineeringClient(FeatureTables):
     # -- both ---------------------------------------------------------------------------------------------------
 
     def _resolved(self, wanted: Sequence[Wanted]) -> tuple[tuple[Wanted, ...], dict[str, FeatureTable]]:
-        """The same with tables' full names and features' names, and the tables."""
+        """The same with full names, of tables and functions, and features' names, and the tables."""
         if not wanted:
             raise ValueError("No features are asked for: give a list of FeatureLookup and FeatureFunction.")
         tables: dict[str, FeatureTable] = {}
@@ -189,8 +190,10 @@ class FeatureEngineeringClient(FeatureTables):
             if isinstance(each, FeatureLookup):
                 name = self._connection.full_name(each.table_name)
                 tables[name] = tables.get(name) or self._connection.table(name)
-                each = each.resolved(name, tables[name].features)
-            made.append(each)
+                made.append(each.resolved(name, tables[name].features))
+            else:
+                full = self._connection.full_name(each.udf_name)
+                made.append(replace(each, udf_name=full, output_name=each.output))
         return tuple(made), tables
 
     def _parameters(self, wanted: Sequence[Wanted]) -> dict[str, Sequence[str]]:

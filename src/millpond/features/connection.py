@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from millpond.features.tables import FeatureTable, feature_table
 
@@ -44,21 +45,21 @@ class Connection:
         missing = {1: [catalog.currentCatalog, catalog.currentDatabase], 2: [catalog.currentCatalog], 3: []}
         return ".".join([*(current() for current in missing[len(parts)]), *parts])
 
-    def table(self, name: str) -> FeatureTable:
-        """A feature table. Raises ValueError when there is none of this name or it has no primary key."""
+    def table(self, name: str, *, with_tags: bool = False) -> FeatureTable:
+        """A feature table; its tags cost another query. Raises ValueError for none and for one without a key."""
         full = self.full_name(name)
-        info = self.get(f"/api/2.1/unity-catalog/tables/{full}")
+        info = self.get(f"/api/2.1/unity-catalog/tables/{quote(full, safe='')}")
         if info is None:
             raise ValueError(f"Feature table '{full}' does not exist, or you may not see it.")
-        return feature_table(info, self._tags(full))
+        return feature_table(info, self._tags(full) if with_tags else {})
 
     def exists(self, full: str) -> bool:
         """Whether there is a table of a full name that the user may see."""
-        return self.get(f"/api/2.1/unity-catalog/tables/{full}") is not None
+        return self.get(f"/api/2.1/unity-catalog/tables/{quote(full, safe='')}") is not None
 
     def parameters(self, function: str) -> list[str]:
         """The names of a function's parameters, in order. Raises ValueError."""
-        info = self.get(f"/api/2.1/unity-catalog/functions/{function}")
+        info = self.get(f"/api/2.1/unity-catalog/functions/{quote(self.full_name(function), safe='')}")
         if info is None:
             raise ValueError(f"Function '{function}' does not exist, or you may not see it.")
         given = (info.get("input_params") or {}).get("parameters") or []
@@ -96,7 +97,10 @@ class Connection:
         try:
             yield
         finally:
-            conf.set(ENTITY, str(before))
+            if before:
+                conf.set(ENTITY, before)
+            else:
+                conf.unset(ENTITY)
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The JSON at a path; None when it is not there."""
