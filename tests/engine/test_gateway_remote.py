@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import Phase, given, settings
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from tests.engine.gateways import RunningGateway, running_gateway
 from tests.engine.spark_server import spark_connect_server
+from tests.features import kernels
+from tests.features.spark_kernel import kernel_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -48,6 +51,16 @@ def test_names_of_the_catalog_are_resolved_for_spark(spark: Any) -> None:
     assert rows(spark, "WITH t AS (SELECT * FROM r.s.t WHERE id = 1) SELECT x FROM t") == [(2,)]
     assert spark.table("t").filter("id IN (SELECT id FROM r.s.t WHERE x > 4)").count() == 2
     assert rows(spark, "SELECT current_catalog(), current_schema()") == [("r", "s")]
+
+
+@settings(max_examples=10, phases=[Phase.generate])
+@given(labels=kernels.labels, features=kernels.features, join=kernels.joins)
+def test_a_point_in_time_join_gives_what_it_gives_elsewhere(spark: Any, labels: Any, features: Any, join: Any) -> None:
+    kernels.holds(kernel_on(spark), labels, features, join)
+
+
+def test_late_data_is_not_known_early(spark: Any) -> None:
+    kernels.late_data_counts_from_when_it_was_known(kernel_on(spark))
 
 
 def test_writes_views_parameters_and_functions(spark: Any, tmp_path: Path) -> None:

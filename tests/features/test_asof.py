@@ -113,6 +113,13 @@ def test_keys_of_another_type_are_refused() -> None:
         look_up(mine, [frame(table([], FEATURES))], join, Means())
 
 
+def test_labels_without_any_key_or_time_stay() -> None:
+    join = Join(table="t", keys=ONE_KEY, time=("at", "ts"), outputs={"x": "x"}, defaults={})
+    theirs = frame(table([(1, "", DAY, None, 1.0, "")], FEATURES))
+    mine = pl.DataFrame({"a": [None, None], "at": [None, None]})
+    assert look_up(mine, [theirs], join, Means()).columns["x"].to_list() == [None, None]
+
+
 def test_dates_and_times_without_a_zone_are_in_the_sessions_zone() -> None:
     join = Join(table="t", keys=ONE_KEY, time=("at", "ts"), outputs={"x": "x"}, defaults={})
     theirs = frame(table([(1, "", DAY - dt.timedelta(hours=1), None, 1.0, "")], FEATURES))

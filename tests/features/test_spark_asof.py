@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 
-import pyarrow as pa
 import pytest
 from hypothesis import Phase, given, settings
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql import SparkSession
 
 from millpond.features.planning import Join
-from millpond.features.spark_asof import look_up
 from tests.features.kernels import (
     Kernel,
     exact,
@@ -20,6 +17,7 @@ from tests.features.kernels import (
     labels_stay_as_many_as_they_are,
     late_data_counts_from_when_it_was_known,
 )
+from tests.features.spark_kernel import kernel_on
 from tests.servers import Server
 
 FEW = settings(max_examples=25, phases=[Phase.generate])
@@ -28,22 +26,10 @@ FEW = settings(max_examples=25, phases=[Phase.generate])
 
 @pytest.fixture(scope="module")
 def kernel(server: Server) -> Iterator[Kernel]:
-    """Both sides as local relations of a session; labels carry their position, as a training set's do."""
+    """On the embedded engine; `engine/test_gateway_remote.py` has the same on Apache Spark."""
     spark = SparkSession.builder.remote(server.spark_remote).create()
-
-    def outputs(labels: pa.Table, features: pa.Table, join: Join) -> pa.Table:
-        numbered = labels.append_column("n", pa.array(range(labels.num_rows), pa.int64()))
-        found = look_up(_frame(spark, numbered), _frame(spark, features), join)
-        made: pa.Table = found.orderBy("n").drop("n").toArrow()
-        return made
-
-    yield outputs
+    yield kernel_on(spark)
     spark.stop()
-
-
-def _frame(spark: SparkSession, rows: pa.Table) -> DataFrame:
-    """PySpark takes no types from an empty table."""
-    return spark.createDataFrame(rows) if rows.num_rows else spark.createDataFrame([], from_arrow_schema(rows.schema))
 
 
 @FEW

@@ -190,6 +190,8 @@ def test_a_named_spec_makes_training_sets(fe: FeatureEngineeringClient, shop: st
     fe.create_feature_spec(name=f"{shop}.spec", features=lookups(shop), exclude_columns=["at"])
     made = fe.create_training_set(df=pl.DataFrame(LABELS), feature_spec=f"{shop}.spec", label="y")
     assert columns(made.load_df()) == EXPECTED
+    with pytest.raises(ValueError, match=rf"Function '{shop}\.spec' already exists"):
+        fe.create_feature_spec(name=f"{shop}.spec", features=lookups(shop))
     fe.delete_feature_spec(name=f"{shop}.spec")
     with pytest.raises(ValueError, match="does not exist"):
         fe.create_training_set(df=pl.DataFrame(LABELS), feature_spec=f"{shop}.spec", label="y")

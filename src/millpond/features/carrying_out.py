@@ -1,6 +1,6 @@
 """A plan carried out: step by step on this machine for local frames, as one Spark plan for Spark's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class Carrier:
     ) -> "DataFrame":
         """The same as a Spark data frame, in the order of the labels; nothing is done yet.
 
-        With `proofs`, a column for each lookup (`proof_of`) that a certificate is made of.
+        With `proofs`, in any order, with a column for each lookup (`proof_of`) that a certificate is made of.
         """
         from pyspark.sql import functions as F
 
@@ -64,21 +64,24 @@ class Carrier:
         for number, step in enumerate(plan.steps):
             if isinstance(step, Join):
                 proof = proof_of(number) if proofs else None
-                found = spark_asof.look_up(found, self.features(step, versions[step.table]), step, proof=proof)
+                found = spark_asof.look_up(found, self._features(step, versions[step.table]), step, proof=proof)
             else:
                 found = found.withColumn(step.output, F.expr(_call_sql(step)))
-        return found.orderBy(_POSITION).drop(_POSITION)
+        return (found if proofs else found.orderBy(_POSITION)).drop(_POSITION)
 
     def _look_up(self, frame: Any, join: Join, version: int, means: "Means") -> tuple["pl.DataFrame", "Evidence"]:
         from millpond.features.joining import look_up
 
         labels = frames.to_polars(frame, join.label_columns)
-        features = self._asked_for(labels, self.features(join, version), join, means)
-        batches = self._connection.batches(features)
+        batches = self.batches(labels, join, version, zone=means.zone)
         joined = look_up(labels, batches, join, means, sample_of(labels.height))
         return joined.columns, joined.evidence
 
-    def _asked_for(self, labels: "pl.DataFrame", features: "DataFrame", join: Join, means: "Means") -> "DataFrame":
+    def batches(self, labels: "pl.DataFrame", join: Join, version: int, *, zone: str) -> Iterator["pl.DataFrame"]:
+        """The rows of a join's table for some labels, and perhaps others."""
+        return self._connection.batches(self._asked_for(labels, self._features(join, version), join, zone))
+
+    def _asked_for(self, labels: "pl.DataFrame", features: "DataFrame", join: Join, zone: str) -> "DataFrame":
         """Of the features those of the labels' keys, where these are few enough to be sent along."""
         import polars as pl
 
@@ -86,17 +89,16 @@ class Carrier:
         from millpond.features.columns import prepared_labels
 
         exact = replace(join, time=None)
-        keys = prepared_labels(labels, exact, zone=means.zone).rename(
-            {f"k{number}": mine for number, (mine, _) in enumerate(join.keys)}
-        )
-        keys = keys.drop_nulls().unique()
-        if not 0 < keys.height <= _MOST_KEYS_SENT:
+        names = {f"k{number}": mine for number, (mine, _) in enumerate(join.keys)}
+        keys = prepared_labels(labels, exact, zone=zone).drop_nulls().unique()
+        if not 0 < keys.height <= _MOST_KEYS_SENT or len({*names.values()}) < len(names):
             return features
+        keys = keys.rename(names)
         sent = self._connection.spark.createDataFrame(keys.to_arrow(compat_level=pl.CompatLevel.oldest()))
         spark_asof.check(sent, features, exact)
         return features.join(sent, [features[theirs] == sent[key] for key, theirs in exact.keys], "left_semi")
 
-    def features(self, join: Join, version: int) -> "DataFrame":
+    def _features(self, join: Join, version: int) -> "DataFrame":
         """What a join needs of its table, as the user may see it, through the gateway."""
         from pyspark.sql import functions as F
 

@@ -4,6 +4,7 @@ Source of names, arguments and behaviour: Databricks' public reference of `datab
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from millpond.features import frames, models, specs
@@ -16,7 +17,7 @@ from millpond.features.planning import Plan, Wanted, make_plan
 from millpond.features.spark_certificate import spark_certificate
 from millpond.features.spec import FeatureSpec
 from millpond.features.tables import FeatureTable
-from millpond.features.training_set import TrainingSet
+from millpond.features.training_set import Prove, TrainingSet
 
 _MEMORY_LIMIT_BYTES = 1 << 30
 
@@ -67,15 +68,21 @@ class FeatureEngineeringClient(FeatureTables):
         )
         return TrainingSet(spec=made, plan=plan, load=lambda: self._load(df, plan, made))
 
-    def _load(self, df: Any, plan: Plan, spec: FeatureSpec) -> tuple[Any, Certificate]:
-        with self._connection.on_behalf_of(_active_run()):
-            if frames.kind_of(df) is frames.Kind.SPARK:
-                found = frames.select(self._carrier.plan_in_spark(df, plan, spec.versions), plan.columns)
-                return found, spark_certificate(self._carrier, df, plan, spec.versions, zone=self._connection.zone)
-            df = frames.eager(df)
+    def _load(self, df: Any, plan: Plan, spec: FeatureSpec) -> tuple[Any, Prove]:
+        run_id = _active_run()
+        if frames.kind_of(df) is frames.Kind.SPARK:
+            found = frames.select(self._carrier.plan_in_spark(df, plan, spec.versions), plan.columns)
+            return found, lambda: self._prove(df, plan, spec, run_id)
+        df = frames.eager(df)
+        with self._connection.on_behalf_of(run_id):
             made = self._carrier.carry_out(df, plan, spec.versions)
-            found = frames.select(made.frame, plan.columns)
-            return found, certificate(frames.height(df), found, made.lookups)
+        found = frames.select(made.frame, plan.columns)
+        proof = certificate(frames.height(df), found, made.lookups)
+        return found, lambda: proof
+
+    def _prove(self, df: Any, plan: Plan, spec: FeatureSpec, run_id: str | None) -> Certificate:
+        with self._connection.on_behalf_of(run_id):
+            return spark_certificate(self._carrier, df, plan, spec.versions, zone=self._connection.zone)
 
     def create_feature_spec(
         self, *, name: str, features: Sequence[Wanted], exclude_columns: Names = None
@@ -174,7 +181,7 @@ class FeatureEngineeringClient(FeatureTables):
     # -- both ---------------------------------------------------------------------------------------------------
 
     def _resolved(self, wanted: Sequence[Wanted]) -> tuple[tuple[Wanted, ...], dict[str, FeatureTable]]:
-        """The same with tables' full names and features' names, and the tables."""
+        """The same with full names, of tables and functions, and features' names, and the tables."""
         if not wanted:
             raise ValueError("No features are asked for: give a list of FeatureLookup and FeatureFunction.")
         tables: dict[str, FeatureTable] = {}
@@ -183,8 +190,10 @@ class FeatureEngineeringClient(FeatureTables):
             if isinstance(each, FeatureLookup):
                 name = self._connection.full_name(each.table_name)
                 tables[name] = tables.get(name) or self._connection.table(name)
-                each = each.resolved(name, tables[name].features)
-            made.append(each)
+                made.append(each.resolved(name, tables[name].features))
+            else:
+                full = self._connection.full_name(each.udf_name)
+                made.append(replace(each, udf_name=full, output_name=each.output))
         return tuple(made), tables
 
     def _parameters(self, wanted: Sequence[Wanted]) -> dict[str, Sequence[str]]:

@@ -62,6 +62,8 @@ def _times(frame: pl.DataFrame, names: dict[str, str], join: Join, *, zone: str)
 def _microseconds(frame: pl.DataFrame, name: str, join: Join, *, zone: str) -> pl.Expr:
     """A date is its midnight and a time without a zone is in the session's, as Spark has it."""
     column, dtype = pl.col(name), frame.schema[name]
+    if dtype == pl.Null:
+        return column.cast(pl.Int64)
     if dtype == pl.Date:
         column, dtype = column.cast(pl.Datetime("us")), pl.Datetime("us")
     if not isinstance(dtype, pl.Datetime):

@@ -1,9 +1,11 @@
 """The way to the server: its REST API for what tables are, Spark Connect for what is in them. Both as the user."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from millpond.features.tables import FeatureTable, feature_table
 
@@ -43,21 +45,21 @@ class Connection:
         missing = {1: [catalog.currentCatalog, catalog.currentDatabase], 2: [catalog.currentCatalog], 3: []}
         return ".".join([*(current() for current in missing[len(parts)]), *parts])
 
-    def table(self, name: str) -> FeatureTable:
-        """A feature table. Raises ValueError when there is none of this name or it has no primary key."""
+    def table(self, name: str, *, with_tags: bool = False) -> FeatureTable:
+        """A feature table; its tags cost another query. Raises ValueError for none and for one without a key."""
         full = self.full_name(name)
-        info = self.get(f"/api/2.1/unity-catalog/tables/{full}")
+        info = self.get(f"/api/2.1/unity-catalog/tables/{quote(full, safe='')}")
         if info is None:
             raise ValueError(f"Feature table '{full}' does not exist, or you may not see it.")
-        return feature_table(info, self._tags(full))
+        return feature_table(info, self._tags(full) if with_tags else {})
 
     def exists(self, full: str) -> bool:
         """Whether there is a table of a full name that the user may see."""
-        return self.get(f"/api/2.1/unity-catalog/tables/{full}") is not None
+        return self.get(f"/api/2.1/unity-catalog/tables/{quote(full, safe='')}") is not None
 
     def parameters(self, function: str) -> list[str]:
         """The names of a function's parameters, in order. Raises ValueError."""
-        info = self.get(f"/api/2.1/unity-catalog/functions/{function}")
+        info = self.get(f"/api/2.1/unity-catalog/functions/{quote(self.full_name(function), safe='')}")
         if info is None:
             raise ValueError(f"Function '{function}' does not exist, or you may not see it.")
         given = (info.get("input_params") or {}).get("parameters") or []
@@ -95,7 +97,10 @@ class Connection:
         try:
             yield
         finally:
-            conf.set(ENTITY, str(before))
+            if before:
+                conf.set(ENTITY, before)
+            else:
+                conf.unset(ENTITY)
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The JSON at a path; None when it is not there."""
@@ -148,4 +153,8 @@ def literal(text: str) -> str:
 def _error(status: int, text: str) -> Exception:
     """What the server refused, as Python has it."""
     kind = {401: PermissionError, 403: PermissionError, 409: ValueError, 400: ValueError}.get(status, RuntimeError)
-    return kind(f"The server answered {status}: {text[:2000]}")
+    try:
+        message = str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"The server answered {status}: {text[:2000]}"
+    return kind(message)

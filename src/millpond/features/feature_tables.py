@@ -55,7 +55,7 @@ class FeatureTables:
             raise ValueError(f"Table '{full}' already exists.")
         definition = _definition(full, types, keys, times, names_of(partition_columns), description, known_at_column)
         self._make(full, definition, rows, keys, tags or {})
-        return self._connection.table(full)
+        return self._connection.table(full, with_tags=True)
 
     def _make(
         self, full: str, definition: str, rows: "DataFrame | None", keys: Sequence[str], tags: Mapping[str, str]
@@ -109,7 +109,7 @@ class FeatureTables:
 
     def get_table(self, *, name: str) -> FeatureTable:
         """What the catalog knows of a feature table. Raises ValueError when it is none."""
-        return self._connection.table(name)
+        return self._connection.table(name, with_tags=True)
 
     def drop_table(self, *, name: str) -> None:
         """Remove a feature table. Raises ValueError when it is none."""
@@ -121,7 +121,7 @@ class FeatureTables:
 
     def delete_feature_table_tag(self, *, name: str, key: str) -> None:
         """Take a tag away; one that is not there is an error."""
-        table = self._connection.table(name)
+        table = self._connection.table(name, with_tags=True)
         if key not in table.tags:
             raise ValueError(f"'{table.name}' has no tag '{key}'; it has {sorted(table.tags)}.")
         self._sql(f"ALTER TABLE {quoted(table.name)} UNSET TAGS ({literal(key)})")

@@ -1,6 +1,6 @@
 """One lookup on this machine from end to end: prepare, spill if need be, match, check a sample, gather."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,28 +54,30 @@ def look_up(
     Raises ValueError for keys that cannot be compared.
     """
     mine = columns.prepared_labels(labels, join, zone=means.zone)
-    checked = _checking(mine, join)
-    prepared = (checked(columns.prepared_features(batch, join, zone=means.zone)) for batch in batches)
+    prepared = (_checked(mine, columns.prepared_features(batch, join, zone=means.zone), join) for batch in batches)
     keys = [f"k{number}" for number in range(len(join.keys))]
     made: list[tuple[pl.Series, pl.DataFrame]] = []
     seen: list[Evidence] = []
     for part in spilling.parts(
         mine, prepared, keys=keys, memory_limit_bytes=means.memory_limit_bytes, directory=means.directory
     ):
-        some = mine[part.labels]
+        some = _typed(mine[part.labels], part.features)
         found = asof.match(some, part.features, join)
         made.append((part.labels, asof.gather(part.features, found.rows, join)))
         seen.append(_evidence(some, part, found, join, sample))
     return Joined(columns=spilling.put_together(made), evidence=_summed(seen))
 
 
-def _checking(labels: pl.DataFrame, join: Join) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    def checked(features: pl.DataFrame) -> pl.DataFrame:
-        columns.check_keys(labels, features, join)
-        alike = [pl.col(f"k{number}").cast(labels.schema[f"k{number}"]) for number in range(len(join.keys))]
-        return features.with_columns(alike) if labels.height else features
+def _checked(labels: pl.DataFrame, features: pl.DataFrame, join: Join) -> pl.DataFrame:
+    columns.check_keys(labels, features, join)
+    return features
 
-    return checked
+
+def _typed(labels: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
+    """Labels whose keys are all NULL, and so of no type, with keys of the features' types."""
+    return labels.with_columns(
+        pl.col(name).cast(features.schema[name]) for name, dtype in labels.schema.items() if dtype == pl.Null
+    )
 
 
 def _evidence(

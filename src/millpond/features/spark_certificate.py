@@ -8,17 +8,20 @@ from millpond.features.certificate import SAMPLE, Certificate, Lookup
 from millpond.features.planning import Join, Plan
 
 if TYPE_CHECKING:
+    import polars as pl
     from pyspark.sql import Column, DataFrame
 
 
 def spark_certificate(
     carrier: Carrier, labels: "DataFrame", plan: Plan, versions: Mapping[str, int], *, zone: str
 ) -> Certificate:
-    """Carry the plan out once to see what it does. Raises RuntimeError when it is wrong."""
+    """Carry the plan out to see what it does. Raises RuntimeError when it is wrong."""
+    import polars as pl
+
     made = carrier.plan_in_spark(labels, plan, versions, proofs=True)
     joins = {number: step for number, step in enumerate(plan.steps) if isinstance(step, Join)}
     seen = made.agg(*_totals(made, plan, joins)).collect()[0]
-    sample = made.limit(SAMPLE)
+    sample = pl.DataFrame(pl.from_arrow(made.select(*_needed(joins)).limit(SAMPLE).toArrow()))
     wrong = {number: _wrong(carrier, sample, join, versions[join.table], zone) for number, join in joins.items()}
     lookups = tuple(_lookup(seen, number, join, versions[join.table], wrong[number]) for number, join in joins.items())
     digest = f"xxhash64-sum:{seen['digest'] or 0}"
@@ -51,41 +54,31 @@ def _lookup(seen: Any, number: int, join: Join, version: int, rechecked: tuple[i
     )
 
 
-def _wrong(carrier: Carrier, sample: "DataFrame", join: Join, version: int, zone: str) -> tuple[int, int]:
+def _wrong(carrier: Carrier, sample: "pl.DataFrame", join: Join, version: int, zone: str) -> tuple[int, int]:
     """How many rows of the sample were looked up again, and how many of them are not what brute force finds."""
     import polars as pl
 
     from millpond.features import columns, oracle
 
-    rows = pl.DataFrame(pl.from_arrow(sample.select(*(_quoted(name) for name in _columns(join))).toArrow()))
-    mine = columns.prepared_labels(rows, join, zone=zone)
-    candidates = carrier.features(join, version).join(_keys_of(sample, join), _theirs(join), "left_semi")
-    given = columns.prepared_features(pl.DataFrame(pl.from_arrow(candidates.toArrow())), join, zone=zone)
-    theirs = oracle.by_key(given.to_dicts(), join)
+    mine = columns.prepared_labels(sample, join, zone=zone)
+    given = pl.concat(carrier.batches(sample, join, version, zone=zone))
+    theirs = oracle.by_key(columns.prepared_features(given, join, zone=zone).to_dicts(), join)
     wrong = 0
-    for label, row in zip(mine.to_dicts(), rows.to_dicts(), strict=True):
+    for label, row in zip(mine.to_dicts(), sample.to_dicts(), strict=True):
         best = oracle.expected(label, theirs.get(oracle.key_of(label, join), ()), join) or {}
         wrong += any(not oracle.equal(row[out], _value(best, name, out, join)) for name, out in join.outputs.items())
-    return rows.height, wrong
+    return sample.height, wrong
+
+
+def _needed(joins: Mapping[int, Join]) -> Sequence[str]:
+    """The columns that the joins used and made, each once."""
+    names = [name for join in joins.values() for name in (*join.label_columns, *join.outputs.values())]
+    return [_quoted(name) for name in dict.fromkeys(names)]
 
 
 def _value(row: Mapping[str, Any], name: str, output: str, join: Join) -> Any:
     value = row.get(name)
     return join.defaults.get(output) if value is None else value
-
-
-def _columns(join: Join) -> Sequence[str]:
-    return tuple(dict.fromkeys((*join.label_columns, *join.outputs.values())))
-
-
-def _keys_of(sample: "DataFrame", join: Join) -> "DataFrame":
-    from pyspark.sql import functions as F
-
-    return sample.select(*(F.col(_quoted(mine)).alias(theirs) for mine, theirs in join.keys)).distinct()
-
-
-def _theirs(join: Join) -> list[str]:
-    return [theirs for _, theirs in join.keys]
 
 
 def _quoted(name: str) -> str:

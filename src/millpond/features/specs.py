@@ -1,6 +1,7 @@
 """Feature specs that have a name: kept in the catalog as functions, so under its grants."""
 
 import json
+from urllib.parse import quote
 
 from millpond.features.connection import Connection
 from millpond.features.spec import FeatureSpec, read_spec
@@ -36,7 +37,7 @@ def save(connection: Connection, name: str, spec: FeatureSpec) -> None:
 def load(connection: Connection, name: str) -> FeatureSpec:
     """The spec of a name. Raises ValueError when there is none."""
     full = connection.full_name(name)
-    info = connection.get(f"{_PATH}/{full}")
+    info = connection.get(f"{_PATH}/{quote(full, safe='')}")
     if info is None or info.get("external_language") != _LANGUAGE:
         raise ValueError(f"Feature spec '{full}' does not exist, or you may not see it.")
     return read_spec(info["routine_definition"])
@@ -44,4 +45,4 @@ def load(connection: Connection, name: str) -> FeatureSpec:
 
 def delete(connection: Connection, name: str) -> None:
     """Remove it."""
-    connection.delete(f"{_PATH}/{connection.full_name(name)}")
+    connection.delete(f"{_PATH}/{quote(connection.full_name(name), safe='')}")

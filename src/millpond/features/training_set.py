@@ -7,7 +7,9 @@ from millpond.features.certificate import Certificate
 from millpond.features.planning import Plan
 from millpond.features.spec import FeatureSpec
 
-Load = Callable[[], tuple[Any, Certificate]]
+Prove = Callable[[], Certificate]
+Load = Callable[[], tuple[Any, Prove]]
+"""Makes the frame; the proof of a local one was made with it, that of a Spark plan carries the plan out."""
 
 
 class TrainingSet:
@@ -15,11 +17,13 @@ class TrainingSet:
 
     def __init__(self, *, spec: FeatureSpec, plan: Plan, load: Load) -> None:
         self._spec, self._plan, self._load = spec, plan, load
+        self._prove: Prove | None = None
         self._certificate: Certificate | None = None
 
     def load_df(self) -> Any:
         """A data frame of the kind that the labels are: the columns of `feature_spec`, then the labels."""
-        frame, self._certificate = self._load()
+        frame, self._prove = self._load()
+        self._certificate = None
         return frame
 
     @property
@@ -34,8 +38,9 @@ class TrainingSet:
 
     @property
     def certificate(self) -> Certificate:
-        """The proof that it was made rightly; makes it if it was not made yet."""
-        if self._certificate is None:
+        """The proof that it was made rightly; makes it if it was not made yet. Raises RuntimeError when it is wrong."""
+        if self._prove is None:
             self.load_df()
-        assert self._certificate is not None
+        assert self._prove is not None
+        self._certificate = self._certificate or self._prove()
         return self._certificate
