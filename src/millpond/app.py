@@ -27,6 +27,7 @@ from millpond.discovery.service import DiscoveryService
 from millpond.discovery.sources import sources
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
+from millpond.engine.sql_client import SqlClient
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
@@ -43,6 +44,7 @@ from millpond.identity.service import IdentityService
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
 from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.migrations import ensure_schema
@@ -111,6 +113,7 @@ def build_app(settings: Settings) -> Application:
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
+    gateway = GatewayClient(home.spark_socket, identity.mint)
     registry = open_registry(
         database,
         settings.registry,
@@ -120,7 +123,9 @@ def build_app(settings: Settings) -> Application:
         principal_named=identity.active_principal,
         sealer=_sealer(signing_key),
         scratch=home.run / "registry",
-        storage_options=settings.s3.variables,
+        query=SqlClient(gateway).rows,
+        environments=Environments(home.environments, settings.environments),
+        build_s=settings.environments.timeout_s,
     )
     catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
@@ -135,7 +140,6 @@ def build_app(settings: Settings) -> Application:
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
     lineage.lineage.on_kind(NodeKind.MODEL_VERSION, mlflow.lineage.see_versions)
     lineage.lineage.on_kind(NodeKind.ENDPOINT, serving.service.see_nodes)
-    gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(

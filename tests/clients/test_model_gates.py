@@ -15,12 +15,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from tests.clients.gated import OURS, call, plain_version, put_policy, run_sql
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
-
-OURS = "/api/millpond/registry"
 
 
 class Constant(mlflow.pyfunc.PythonModel):
@@ -54,20 +53,6 @@ def schema(any_server: Server) -> str:
     name = f"gates_{uuid.uuid4().hex[:12]}"
     any_server.call("POST", "/api/2.1/unity-catalog/schemas", {"name": name, "catalog_name": "main"})
     return f"main.{name}"
-
-
-def call(server: Server, path: str, **body: Any) -> tuple[int, Any]:
-    return server.call("POST", f"{OURS}/{path}", body)
-
-
-def put_policy(server: Server, kind: str, name: str, policy: str) -> None:
-    status, body = call(server, "policies", securable_type=kind, name=name, policy=policy)
-    assert status == 200, body
-
-
-def plain_version(client: MlflowClient, name: str) -> None:
-    run = client.create_run("0").info.run_id
-    client.create_model_version(name, f"runs:/{run}/model", run)
 
 
 DOORS: dict[str, Callable[[Server, MlflowClient, str], Any]] = {
@@ -237,13 +222,8 @@ def _evaluation_table(server: Server, table: str) -> None:
     rows = [("north", 1.0, 0), ("north", 2.0, 0), ("north", 8.0, 1), ("north", 9.0, 1),
             ("south", 1.0, 0), ("south", 3.5, 1), ("south", 4.0, 1), ("south", 2.0, 0)]  # fmt: skip
     values = ", ".join(f"('{region}', CAST({x} AS DOUBLE), {churned})" for region, x, churned in rows)
-    for statement in (
-        f"CREATE TABLE {table} (region STRING, x DOUBLE, churned INT)",
-        f"INSERT INTO {table} VALUES {values}",
-    ):
-        body = {"statement": statement, "warehouse_id": "starter", "wait_timeout": "50s"}
-        answer = server.call("POST", "/api/2.0/sql/statements", body)[1]
-        assert answer["status"]["state"] == "SUCCEEDED", answer
+    create = f"CREATE TABLE {table} (region STRING, x DOUBLE, churned INT)"
+    run_sql(server, create, f"INSERT INTO {table} VALUES {values}")
 
 
 @pytest.mark.parametrize(

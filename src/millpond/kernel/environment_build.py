@@ -17,6 +17,8 @@ from millpond.kernel.child import report_ready
 _CANNOT_BE_MET = 1
 """uv's code for requirements without a solution; what a network or index does wrong is 2."""
 _MAX_MESSAGE = 3000
+_CERTIFICATES = ("/etc/ssl/certs", "/etc/pki/tls/certs")
+"""Where systems keep the authorities that they trust; those of a company are there, and not among uv's own."""
 _NOT_COMPILED = r"[/\\]tests?[/\\]"
 
 
@@ -57,7 +59,9 @@ def _interpreter(order: Mapping[str, Any]) -> str:
 def _uv(order: Mapping[str, Any], *arguments: object) -> None:
     from uv import find_uv_bin
 
-    _run(find_uv_bin(), *arguments, "--no-config", "--no-progress", "--color", "never", "--cache-dir", order["cache"])
+    options = ("--no-config", "--no-progress", "--color", "never", "--cache-dir", order["cache"])
+    trust = ("--system-certs",) if any(any(Path(place).glob("*")) for place in _CERTIFICATES) else ()
+    _run(find_uv_bin(), *arguments, *options, *trust)
 
 
 def _run(*arguments: object, check: bool = True) -> None:

@@ -1,6 +1,6 @@
 """The registry room, built: what `app.py` joins to the rest."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,12 @@ from millpond.catalog.service import CatalogService
 from millpond.identity.access import Act, Securable, require
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
 from millpond.kernel.settings import RegistrySettings
 from millpond.kernel.work import Handler, Worker
 from millpond.registry import gates as gate_keeping
 from millpond.registry import webhooks as telling
-from millpond.registry.bench import Bench, Limits
+from millpond.registry.bench import Bench, Limits, Query
 from millpond.registry.gate_runs import gate_runs
 from millpond.registry.gates import Gates
 from millpond.registry.models import securable_of, securable_with_key
@@ -73,23 +74,30 @@ def open_registry(
     principal_named: Callable[[str], Principal],
     sealer: Sealer,
     scratch: Path,
-    storage_options: Mapping[str, str],
+    query: Query,
+    environments: Environments,
+    build_s: float,
 ) -> RegistryRoom:
-    """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded."""
+    """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
+
+    `query` runs SQL as somebody; an environment of a model may take `build_s` to be built.
+    """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     bench = Bench(
         scratch=scratch,
         files=files,
         catalog=catalog,
-        storage_options=storage_options,
+        query=query,
+        environments=environments,
         principal_named=principal_named,
         limits=Limits(memory_bytes=settings.trial_memory_bytes, timeout_s=settings.trial_timeout_s),
     )
     gates = Gates(database, find_model, bench, wait_s=settings.gate_wait_s)
     announcer = Announcer()
     webhooks = WebhookService(database, find_model, find_by_key, sealer, networks=settings.webhook_networks)
+    look_s = 2 * settings.trial_timeout_s + build_s + 120
     handlers = {
-        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=2 * settings.trial_timeout_s + 120, attempts=3),
+        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=look_s, attempts=3),
         telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS, threads=2),
     }
     return RegistryRoom(
