@@ -33,7 +33,7 @@ from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
 from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
-from millpond.identity.domain import Principal
+from millpond.identity.domain import SYSTEM, Principal
 from millpond.identity.federation import open_federation
 from millpond.identity.middleware import guarded
 from millpond.identity.oauth import OAuthService
@@ -54,6 +54,7 @@ from millpond.lineage.domain import NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import LineageRoom, open_lineage
 from millpond.registry.dropped import RecordedModels
+from millpond.registry.mail import Mailer, known_user
 from millpond.registry.room import RegistryRoom, open_registry
 from millpond.registry.webhooks import Sealer
 from millpond.secrets import routes as secrets_routes
@@ -120,12 +121,19 @@ def build_app(settings: Settings) -> Application:
         catalog=catalog,
         stores=lambda: mlflow.stores,
         files=versions,
+        artifacts=lambda: mlflow.files,
         principal_named=identity.active_principal,
         sealer=_sealer(signing_key),
         scratch=home.run / "registry",
         query=SqlClient(gateway).rows,
         environments=Environments(home.environments, settings.environments),
         build_s=settings.environments.timeout_s,
+        mailer=Mailer(
+            settings=settings.smtp,
+            base_url=settings.base_url,
+            is_user=known_user(identity.active_principal),
+            reveal=lambda text: References(secrets).resolve(SYSTEM, text).text,
+        ),
     )
     catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)

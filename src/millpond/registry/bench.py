@@ -18,7 +18,9 @@ from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unavaila
 from millpond.kernel.ids import new_id
 from millpond.kernel.process import ChildSpec, spawn
 from millpond.registry.checks import Trial, at_version
+from millpond.registry.evaluations import Evaluations
 from millpond.registry.policies import SERVER, Policy
+from millpond.tracking.evaluations import Evaluation
 from millpond.tracking.model_files import VersionFiles
 
 _MAX_ROWS = 200_000
@@ -50,6 +52,7 @@ class Bench:
         files: VersionFiles,
         catalog: CatalogService,
         query: Query,
+        evaluations: Evaluations,
         environments: Environments,
         principal_named: Callable[[str], Principal],
         limits: Limits,
@@ -58,6 +61,7 @@ class Bench:
         self._files = files
         self._catalog = catalog
         self._query = query
+        self.evaluations = evaluations
         self._environments = environments
         self._principal_named = principal_named
         self._limits = limits
@@ -179,6 +183,14 @@ class BenchTools:
     def query(self, text: str) -> Any:
         """See `checks.Tools`."""
         return self._bench.query(self._author, text, what="The answer")
+
+    def evaluations(self, version: int) -> Sequence[Evaluation]:
+        """See `checks.Tools`."""
+        return self._bench.evaluations.of(self._model, version)
+
+    def writers(self, evaluation: Evaluation) -> frozenset[str]:
+        """See `checks.Tools`."""
+        return self._bench.evaluations.writers(evaluation)
 
     def trial(self, version: int, *, calls: int) -> Trial:
         """See `checks.Tools`."""

@@ -8,6 +8,7 @@ from millpond.registry import metrics
 from millpond.registry.checks import NUMBER, Check, Finding, Looked, PlainCheck, Subject
 from millpond.registry.data_quality import DATA_QUALITY
 from millpond.registry.drift import DRIFT
+from millpond.registry.evaluations import EVALUATION
 from millpond.registry.policies import OWN, REVIEWERS, SERVER
 from millpond.registry.windows import WINDOW
 
@@ -155,6 +156,7 @@ _BUILT_IN = {
         WINDOW,
         DATA_QUALITY,
         DRIFT,
+        EVALUATION,
     )
 }
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from millpond.catalog.domain import ObjectName
 from millpond.kernel.errors import InvalidArgument
+from millpond.tracking.evaluations import Evaluation
 from millpond.tracking.watch import Target
 
 NUMBER = (int, float)
@@ -55,6 +56,12 @@ class Tools(Protocol):
 
     def query(self, text: str) -> Any:
         """The rows of a query (Arrow), as the policy's author gets them."""
+
+    def evaluations(self, version: int) -> Sequence[Evaluation]:
+        """The runs that evaluated a version, newest first, whoever may read them."""
+
+    def writers(self, evaluation: Evaluation) -> frozenset[str]:
+        """Who besides administrators may write to its run."""
 
     def predictions(self, version: int, table: str, table_version: int, label: str) -> Sequence[Any]:
         """What a version says to the rows of an evaluation table, which it gets without their labels."""
