@@ -107,6 +107,38 @@ def test_no_door_leads_past_a_gate_and_each_says_what_failed(
     assert [run["state"] for run in runs] == ["refused"] * len(DOORS)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER MODEL {name} SET ALIAS prod VERSION 1",
+        "ALTER MODEL {name} VERSION 1 SET STAGE Production",
+        "INSERT INTO registered_model_aliases VALUES ('prod', 1, '{name}')",
+        "INSERT INTO system.mlops.model_history SELECT * FROM system.mlops.model_history",
+        "UPDATE system.mlops.model_history SET target = 'prod' WHERE model_name = '{name}'",
+        "DELETE FROM system.mlops.model_history WHERE model_name = '{name}'",
+        "CREATE TABLE {schema}.registry USING sqlite OPTIONS (path '{database}')",
+        "INSERT INTO delta.`{database}` VALUES (1)",
+        "INSERT OVERWRITE DIRECTORY '{database}' USING parquet SELECT 1",
+    ],
+)
+@pytest.mark.parametrize("any_server", ["sqlite"], indirect=True)
+def test_sql_has_no_door_to_versions_and_their_record(
+    any_server: Server, client: MlflowClient, schema: str, statement: str
+) -> None:
+    """Databricks' SQL has no statement that moves a version; nor is there a way through tables, for administrators."""
+    name = f"{schema}.m"
+    client.create_registered_model(name)
+    plain_version(client, name)
+    database = any_server.data_dir / "millpond.db"
+    text = statement.format(name=name, schema=schema, database=database)
+    body = {"statement": text, "warehouse_id": "starter", "wait_timeout": "50s"}
+    answer = any_server.call("POST", "/api/2.0/sql/statements", body)[1]
+    assert answer["status"]["state"] == "FAILED", answer
+    found = client.get_registered_model(name)
+    assert (found.aliases, client.get_model_version(name, "1").current_stage) == ({}, "None")
+    assert any_server.call("GET", f"{OURS}/history?name={name}")[1]["moves"] == []
+
+
 def test_a_model_does_not_move_into_a_guarded_schema_with_what_is_guarded_there(
     any_server: Server, client: MlflowClient, schema: str
 ) -> None:

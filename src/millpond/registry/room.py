@@ -1,11 +1,11 @@
 """The registry room, built: what `app.py` joins to the rest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
@@ -32,9 +32,11 @@ from millpond.registry.routes import deliveries_router, evaluations_router, regi
 from millpond.registry.service import RegistryService
 from millpond.registry.store import KEYED
 from millpond.registry.webhooks import Announcer, Sealer, WebhookService
+from millpond.registry.wire import request_json
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.domain import canonical_model_name
 from millpond.tracking.model_files import VersionFiles
+from millpond.tracking.watch import TargetKind
 
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
@@ -112,16 +114,25 @@ def open_registry(
         gate_keeping.WORK: Handler(run=gates.run_item, lease_s=look_s, attempts=3),
         telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS, threads=2),
     }
+    service = RegistryService(database, find_model, find_by_key, stores, gates, announcer)
     return RegistryRoom(
-        service=RegistryService(database, find_model, find_by_key, stores, gates, announcer),
+        service=service,
         gates=gates,
         evaluations=evaluations,
         webhooks=webhooks,
-        watch=Recorder(find_model, gates, announcer, (*KEYED, gate_runs, policies, telling.webhooks)),
+        watch=Recorder(
+            find_model, gates, announcer, partial(_asked, service), (*KEYED, gate_runs, policies, telling.webhooks)
+        ),
         serving=Serving(find_model),
         worker=Worker(database, handlers),
         scope=partial(_scope, database, catalog),
     )
+
+
+def _asked(service: RegistryService, principal: Principal, name: str, version: str) -> Sequence[Mapping[str, Any]]:
+    found = service.list_requests(principal, name, version)
+    staged = [request for request in found if request.target.kind is TargetKind.STAGE]
+    return [request_json(each, service.actions_on(principal, name, each)) for each in staged]
 
 
 def _scope(database: Database, catalog: CatalogService, principal: Principal, kind: str, name: str) -> Securable:
