@@ -98,10 +98,15 @@ def trained(server: Server, token: str, limit: float) -> str:
         mlflow.set_experiment("/Users/ben@pond.org/churn")
         with mlflow.start_run():
             mlflow.log_param("limit", limit)
-            info = mlflow.sklearn.log_model(divided(limit), name="model", input_example=pd.DataFrame({"x": [1.0, 2.0]}))
+            info = mlflow.sklearn.log_model(
+                divided(limit), name="model", input_example=pd.DataFrame({"x": [1.0, 2.0]}),
+                pip_requirements=["scikit-learn"],
+            )  # fmt: skip
         return str(mlflow.register_model(info.model_uri, MODEL).version)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # six models are loaded in clean processes
 def test_the_story(site: Server, receiver: Receiver, tmp_path: Path) -> None:
     admin = sdk(site, site.token)
     ada_token, ben_token = (site.new_user(f"{name}@pond.org") for name in ("ada", "ben"))

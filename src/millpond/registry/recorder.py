@@ -84,7 +84,8 @@ class Recorder:
             store.end_requests(connection, [request.id for request in asked], "applied")
             evidence |= _said(asked)
         if why.rollback and meant:
-            evidence |= {"rollback": True, "from_version": int(event.previous or why.rolled_from or 0)}
+            pointed = event.previous if kind is TargetKind.ALIAS else ""  # a stage's is the version's own, before
+            evidence |= {"rollback": True, "from_version": int(pointed or why.rolled_from or 0)}
         call = calls.current()
         store.add_activity(
             connection,
