@@ -44,7 +44,9 @@ def data(load: Any, columns: int) -> tuple[pd.DataFrame, Any]:
 def registered(name: str, model: Any, rows: pd.DataFrame) -> str:
     """A version of it, in a run of the default experiment."""
     with mlflow.start_run(experiment_id="0"):
-        info = mlflow.sklearn.log_model(model, name="model", input_example=rows.head(2))
+        info = mlflow.sklearn.log_model(
+            model, name="model", input_example=rows.head(2), pip_requirements=["scikit-learn"]
+        )
     return str(mlflow.register_model(info.model_uri, name).version)
 
 

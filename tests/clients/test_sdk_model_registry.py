@@ -222,6 +222,7 @@ def test_every_door_is_in_the_history_with_what_was_where_when(
     assert moves[0]["client"].startswith("mlflow")
     author.rename_registered_model(model, f"{model}-renamed")
     assert live(history(any_server, f"{model}-renamed"))["alias:champion"] == "2"
+    author.transition_model_version_stage(f"{model}-renamed", "2", "Archived")
     author.delete_model_version(f"{model}-renamed", "2")
     assert live(history(any_server, f"{model}-renamed")) == {}
     author.delete_registered_model(f"{model}-renamed")
