@@ -78,7 +78,7 @@ def test_many_who_want_it_at_once_build_it_once(tmp_path: Path, index: Index) ->
 
 
 def test_whoever_is_killed_while_building_leaves_nothing_that_hinders(tmp_path: Path, index: Index) -> None:
-    """The next one builds it whole."""
+    """The next one builds it whole, and whoever builds next clears away what was begun."""
     index.held.clear()
     code = f"""
 from pathlib import Path
@@ -91,6 +91,10 @@ Environments(Path({str(tmp_path / "environments")!r}), EnvironmentSettings(index
     os.kill(builder.pid, signal.SIGKILL)
     builder.wait()
     index.held.set()
+    left = tmp_path / "environments" / "building"
+    assert list(left.iterdir()) != []
+    environments(tmp_path, index).ready(["mill"])
+    assert list(left.iterdir()) == []
     assert environments(tmp_path, index).ready(["pond"]).installed == ("pond==1.0",)
 
 

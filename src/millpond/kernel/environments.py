@@ -23,6 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unavailable
+from millpond.kernel.ids import new_id
 from millpond.kernel.process import ChildSpec, spawn
 from millpond.kernel.settings import EnvironmentSettings
 
@@ -127,9 +128,9 @@ class Environments:
         raise FailedPrecondition(f"The environment cannot be built from these requirements: {told}")
 
     def _aside(self, key: str) -> Path:
-        """An empty place to build in; what somebody left there who was killed goes."""
-        aside = self._root / "building" / key
-        shutil.rmtree(aside, ignore_errors=True)
+        """A new place to build in: what a killed one began may still be written to for a moment."""
+        aside = self._root / "building" / f"{key}.{new_id()}"
+        aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return aside
 
     @contextmanager
@@ -144,7 +145,13 @@ class Environments:
             os.close(lock)
 
     def _prune(self) -> None:
-        """Keep within the limit: the cache of downloads goes first, then what was unused for longest."""
+        """Keep within the limit: the cache of downloads goes first, then what was unused for longest.
+
+        What was begun by somebody who was killed goes in any case.
+        """
+        for left in (self._root / "building").iterdir():
+            with suppress(BlockingIOError), self._locked(left.name.partition(".")[0], fcntl.LOCK_EX | fcntl.LOCK_NB):
+                shutil.rmtree(left, ignore_errors=True)
         places = sorted(filter(_is_whole, self._root.iterdir()), key=lambda place: place.stat().st_mtime)
         for place in (self._root / "cache", *places):
             if _disk_bytes(self._root) <= self._settings.limit_bytes:

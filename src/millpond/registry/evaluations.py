@@ -54,8 +54,8 @@ class Evaluations:
         self._grants = grants
         self._files = files
 
-    def list(self, principal: Principal, name: str, version: str) -> Sequence[SeenEvaluation]:
-        """Those of a version in runs that the principal may read, newest first. Raises NotFound."""
+    def list(self, principal: Principal, name: str, version: str, *, limit: int = 50) -> Sequence[SeenEvaluation]:
+        """The newest of a version in runs that the principal may read, newest first. Raises NotFound."""
         model = canonical_model_name(name)
         with self._database.read() as connection:
             require(principal, Act.READ, self._find_model(connection, model))
@@ -64,7 +64,7 @@ class Evaluations:
                 raise NotFound(f"Version '{version[:80]}' of model '{model}' does not exist.")
             found = _of_version(connection, model, number)
         readable = [each for each in found if allows(principal, Act.READ, each.securable)]
-        return [SeenEvaluation(evaluation=each, artifacts=self._artifacts(each)) for each in readable]
+        return [SeenEvaluation(evaluation=each, artifacts=self._artifacts(each)) for each in readable[:limit]]
 
     def of(self, model: str, version: int) -> Sequence[Evaluation]:
         """All of a version, newest first."""

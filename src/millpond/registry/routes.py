@@ -152,7 +152,9 @@ def _databricks_webhooks(router: APIRouter, webhooks: WebhookService) -> None:
 
 def _refuse_jobs(body: DatabricksWebhookBody) -> None:
     if body.job_spec is not None:
-        raise NotImplementedHere("Webhooks of Millpond call an address (http_url_spec); they start no jobs.")
+        raise NotImplementedHere(
+            "There are no jobs yet that job_spec could start; give http_url_spec with an https: or mailto: address."
+        )
 
 
 def _mlflow_webhooks(router: APIRouter, webhooks: WebhookService, prefix: str) -> None:

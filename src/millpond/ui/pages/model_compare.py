@@ -146,7 +146,7 @@ def _asked(visit: Visit, model: RegisteredModel, known: Sequence[Version]) -> li
 def _side(visit: Visit, model: RegisteredModel, number: str) -> Side:
     who, services = visit.principal, visit.services
     version = services.tracking.get_version(who, model.name, number)
-    evaluations = services.registry.evaluations.list(who, model.name, number)
+    evaluations = services.registry.evaluations.list(who, model.name, number, limit=1)
     return Side(
         version=version,
         aliases=model.aliases_of(number),
@@ -202,7 +202,7 @@ def _draw_part(title: str, sides: Sequence[Side], rows: Sequence[Row]) -> None:
 def load_evaluations(visit: Visit, name: str, version: str) -> Sequence[SeenEvaluation]:
     """The newest evaluations of a version that the person may read."""
     try:
-        return visit.services.registry.evaluations.list(visit.principal, name, version)[:10]
+        return visit.services.registry.evaluations.list(visit.principal, name, version, limit=10)
     except NotFound:
         return ()
 
