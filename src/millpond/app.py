@@ -27,12 +27,13 @@ from millpond.discovery.service import DiscoveryService
 from millpond.discovery.sources import sources
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
+from millpond.engine.sql_client import SqlClient
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
 from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
-from millpond.identity.domain import Principal
+from millpond.identity.domain import SYSTEM, Principal
 from millpond.identity.federation import open_federation
 from millpond.identity.middleware import guarded
 from millpond.identity.oauth import OAuthService
@@ -43,6 +44,7 @@ from millpond.identity.service import IdentityService
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
 from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import install_error_handlers, join
 from millpond.kernel.logs import get_logger
@@ -54,6 +56,7 @@ from millpond.lineage.domain import NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import LineageRoom, open_lineage
 from millpond.registry.dropped import RecordedModels
+from millpond.registry.mail import Mailer, known_user
 from millpond.registry.room import RegistryRoom, open_registry
 from millpond.registry.webhooks import Sealer
 from millpond.secrets import routes as secrets_routes
@@ -115,16 +118,26 @@ def build_app(settings: Settings) -> Application:
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
+    gateway = GatewayClient(home.spark_socket, identity.mint)
     registry = open_registry(
         database,
         settings.registry,
         catalog=catalog,
         stores=lambda: mlflow.stores,
         files=versions,
+        artifacts=lambda: mlflow.files,
         principal_named=identity.active_principal,
         sealer=_sealer(signing_key),
         scratch=home.run / "registry",
-        storage_options=settings.s3.variables,
+        query=SqlClient(gateway).rows,
+        environments=Environments(home.environments, settings.environments),
+        build_s=settings.environments.timeout_s,
+        mailer=Mailer(
+            settings=settings.smtp,
+            base_url=settings.base_url,
+            is_user=known_user(identity.active_principal),
+            reveal=lambda text: References(secrets).resolve(SYSTEM, text).text,
+        ),
     )
     catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
@@ -139,7 +152,6 @@ def build_app(settings: Settings) -> Application:
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
     lineage.lineage.on_kind(NodeKind.MODEL_VERSION, mlflow.lineage.see_versions)
     lineage.lineage.on_kind(NodeKind.ENDPOINT, serving.service.see_nodes)
-    gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(

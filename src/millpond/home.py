@@ -66,6 +66,11 @@ class Home:
         return self.root / "keys"
 
     @property
+    def environments(self) -> Path:
+        """Python environments built from the requirements of models."""
+        return self.root / "environments"
+
+    @property
     def state_file(self) -> Path:
         """Where the running server says how to reach it."""
         return self.run / "server.json"

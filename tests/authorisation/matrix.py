@@ -258,6 +258,7 @@ REGISTRY: Sequence[Case] = (
     _case(f"GET {_RECORD}/policies", "xhyyyy", q="securable_type=model&name=$model"),
     _case(f"POST {_RECORD}/policies", "xhffyy", body={"securable_type": "model", "name": "$model", "policy": _DESCRIBED}),
     _case(f"GET {_RECORD}/gates", "xhyyyy", q="name=$model"),
+    _case(f"GET {_RECORD}/evaluations", "xhyyyy", q="name=$model&version=1"),
     _case(f"POST {_RECORD}/gates/run", "xhfyyy", body={**_ONE_VERSION, "alias": "guarded"}),
 )  # fmt: skip
 

@@ -181,6 +181,19 @@ def test_the_record_of_a_model_is_read_and_moves_are_asked_for_and_approved(tab:
     assert not tab.is_hurt()
 
 
+def test_versions_are_compared_side_by_side(tab: Tab) -> None:
+    tab.open("/models/shop.silver.churn?tab=compare&versions=2,1")
+    about = tab.page.locator("section.mp-card", has=tab.page.get_by_role("heading", name="About"))
+    inputs = tab.page.locator("section.mp-card", has=tab.page.get_by_role("heading", name="Inputs"))
+    expect(about.locator("th")).to_have_text(["Name", "Version 2", "Version 1"])
+    expect(about.get_by_role("row").filter(has_text="Aliases")).to_contain_text("differs")
+    expect(inputs.get_by_role("row").filter(has_text="tenure")).to_be_visible()
+    tab.page.get_by_label("Versions to compare").fill("1, 2")
+    tab.page.keyboard.press("Enter")
+    expect(about.locator("th")).to_have_text(["Name", "Version 1", "Version 2"])
+    assert not tab.is_hurt()
+
+
 def test_a_description_is_edited_in_place(tab: Tab) -> None:
     tab.open("/models/plain-model")
     tab.page.get_by_role("button", name="Edit the description of this model").click()

@@ -15,12 +15,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
+from tests.clients.gated import OURS, call, plain_version, put_policy, run_sql
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
-
-OURS = "/api/millpond/registry"
 
 
 class Constant(mlflow.pyfunc.PythonModel):
@@ -54,20 +53,6 @@ def schema(any_server: Server) -> str:
     name = f"gates_{uuid.uuid4().hex[:12]}"
     any_server.call("POST", "/api/2.1/unity-catalog/schemas", {"name": name, "catalog_name": "main"})
     return f"main.{name}"
-
-
-def call(server: Server, path: str, **body: Any) -> tuple[int, Any]:
-    return server.call("POST", f"{OURS}/{path}", body)
-
-
-def put_policy(server: Server, kind: str, name: str, policy: str) -> None:
-    status, body = call(server, "policies", securable_type=kind, name=name, policy=policy)
-    assert status == 200, body
-
-
-def plain_version(client: MlflowClient, name: str) -> None:
-    run = client.create_run("0").info.run_id
-    client.create_model_version(name, f"runs:/{run}/model", run)
 
 
 DOORS: dict[str, Callable[[Server, MlflowClient, str], Any]] = {
@@ -120,6 +105,38 @@ def test_no_door_leads_past_a_gate_and_each_says_what_failed(
     assert [(finding["check"], finding["passed"]) for finding in findings] == [("description", True), ("tags", True)]
     runs = any_server.call("GET", f"{OURS}/gates?name={name}&version=1")[1]["runs"]
     assert [run["state"] for run in runs] == ["refused"] * len(DOORS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER MODEL {name} SET ALIAS prod VERSION 1",
+        "ALTER MODEL {name} VERSION 1 SET STAGE Production",
+        "INSERT INTO registered_model_aliases VALUES ('prod', 1, '{name}')",
+        "INSERT INTO system.mlops.model_history SELECT * FROM system.mlops.model_history",
+        "UPDATE system.mlops.model_history SET target = 'prod' WHERE model_name = '{name}'",
+        "DELETE FROM system.mlops.model_history WHERE model_name = '{name}'",
+        "CREATE TABLE {schema}.registry USING sqlite OPTIONS (path '{database}')",
+        "INSERT INTO delta.`{database}` VALUES (1)",
+        "INSERT OVERWRITE DIRECTORY '{database}' USING parquet SELECT 1",
+    ],
+)
+@pytest.mark.parametrize("any_server", ["sqlite"], indirect=True)
+def test_sql_has_no_door_to_versions_and_their_record(
+    any_server: Server, client: MlflowClient, schema: str, statement: str
+) -> None:
+    """Databricks' SQL has no statement that moves a version; nor is there a way through tables, for administrators."""
+    name = f"{schema}.m"
+    client.create_registered_model(name)
+    plain_version(client, name)
+    database = any_server.data_dir / "millpond.db"
+    text = statement.format(name=name, schema=schema, database=database)
+    body = {"statement": text, "warehouse_id": "starter", "wait_timeout": "50s"}
+    answer = any_server.call("POST", "/api/2.0/sql/statements", body)[1]
+    assert answer["status"]["state"] == "FAILED", answer
+    found = client.get_registered_model(name)
+    assert (found.aliases, client.get_model_version(name, "1").current_stage) == ({}, "None")
+    assert any_server.call("GET", f"{OURS}/history?name={name}")[1]["moves"] == []
 
 
 def test_a_model_does_not_move_into_a_guarded_schema_with_what_is_guarded_there(
@@ -237,13 +254,8 @@ def _evaluation_table(server: Server, table: str) -> None:
     rows = [("north", 1.0, 0), ("north", 2.0, 0), ("north", 8.0, 1), ("north", 9.0, 1),
             ("south", 1.0, 0), ("south", 3.5, 1), ("south", 4.0, 1), ("south", 2.0, 0)]  # fmt: skip
     values = ", ".join(f"('{region}', CAST({x} AS DOUBLE), {churned})" for region, x, churned in rows)
-    for statement in (
-        f"CREATE TABLE {table} (region STRING, x DOUBLE, churned INT)",
-        f"INSERT INTO {table} VALUES {values}",
-    ):
-        body = {"statement": statement, "warehouse_id": "starter", "wait_timeout": "50s"}
-        answer = server.call("POST", "/api/2.0/sql/statements", body)[1]
-        assert answer["status"]["state"] == "SUCCEEDED", answer
+    create = f"CREATE TABLE {table} (region STRING, x DOUBLE, churned INT)"
+    run_sql(server, create, f"INSERT INTO {table} VALUES {values}")
 
 
 @pytest.mark.parametrize(

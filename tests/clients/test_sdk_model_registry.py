@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import InvalidParameterValue, NotFound, PermissionDenied
+from databricks.sdk.errors import BadRequest, InvalidParameterValue, NotFound, PermissionDenied
 from databricks.sdk.service import ml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -148,6 +148,34 @@ def test_a_request_is_rejected_or_taken_back(any_server: Server, people: People,
     ]
 
 
+def test_whoever_moves_a_version_is_told_who_asks_for_another_move(
+    any_server: Server, people: People, model: str
+) -> None:
+    reader, lead = (sdk(any_server, token).model_registry for token in (people.reader, people.lead))
+    reader.create_transition_request(model, "1", "Production", comment="please")
+    moved = lead.transition_stage(model, "1", "Staging", False).model_version_databricks
+    (asked,) = moved.open_requests
+    assert (asked.user_id, asked.to_stage, asked.comment) == (people.reader_name, "Production", "please")
+    moved = lead.transition_stage(model, "1", "Production", False).model_version_databricks
+    assert not moved.open_requests
+
+
+def test_what_is_in_use_is_not_deleted(any_server: Server, people: People, author: MlflowClient, model: str) -> None:
+    lead, owner = (sdk(any_server, token).model_registry for token in (people.lead, people.author))
+    lead.transition_stage(model, "1", "Production", False)
+    with pytest.raises(PermissionDenied):
+        lead.delete_model(model)
+    with pytest.raises(BadRequest, match=r"Version 1 .* is in Production"):
+        owner.delete_model_version(model, "1")
+    with pytest.raises(MlflowException, match=r"Version 1 .* is in Production"):
+        author.delete_registered_model(model)
+    lead.transition_stage(model, "1", "Archived", False)
+    owner.delete_model_version(model, "1")
+    author.delete_registered_model(model)
+    with pytest.raises(NotFound):
+        owner.get_model(model)
+
+
 def test_two_approvers_make_one_move(any_server: Server, people: People, model: str) -> None:
     reader = sdk(any_server, people.reader).model_registry
     reader.create_transition_request(model, "2", "Production")
@@ -194,6 +222,7 @@ def test_every_door_is_in_the_history_with_what_was_where_when(
     assert moves[0]["client"].startswith("mlflow")
     author.rename_registered_model(model, f"{model}-renamed")
     assert live(history(any_server, f"{model}-renamed"))["alias:champion"] == "2"
+    author.transition_model_version_stage(f"{model}-renamed", "2", "Archived")
     author.delete_model_version(f"{model}-renamed", "2")
     assert live(history(any_server, f"{model}-renamed")) == {}
     author.delete_registered_model(f"{model}-renamed")

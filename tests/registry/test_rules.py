@@ -1,5 +1,6 @@
 """Pure rules of the registry: metrics, signatures, policies, rollback, and where webhooks may go."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from millpond.kernel.errors import InvalidArgument
-from millpond.registry import checks, metrics, policies
+from millpond.registry import built_in, metrics, policies
 from millpond.registry.checks import Subject, Trial
 from millpond.registry.domain import Activity, ActivityType, previous_live
 from millpond.registry.sending import check_url, reachable_address
@@ -72,7 +73,10 @@ class Tools:
     def trial(self, version: int, *, calls: int) -> Trial:
         return Trial(load_s=1.0, p99_ms=20.0, peak_mb=500.0, predictions={})
 
-    def table(self, name: str, version: int) -> Any:
+    def query(self, text: str) -> Any:
+        raise NotImplementedError
+
+    def table(self, name: str, version: int, columns: Sequence[str] = ()) -> Any:
         import pyarrow as pa
 
         return pa.table({"y": [1, 0, 1, 0]})
@@ -86,8 +90,8 @@ def looked(check: str, predictions: dict[int, list[int]] | None = None, /, **par
         model="m", version=2, target=CHAMPION, author="a", description="", tags={}, approvals_missing=0, champion=1,
         tools=Tools(predictions or {}),
     )  # fmt: skip
-    checks.check_named(check).prepare(params)
-    found = checks.examine(check, params, subject)
+    built_in.check_named(check).prepare(params)
+    found = built_in.examine(check, params, subject)
     return found.passed, found.message
 
 

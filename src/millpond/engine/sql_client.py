@@ -132,6 +132,16 @@ class SqlClient:
         except grpc.RpcError:
             return  # the gateway forgets sessions by itself, and all of them when it ends
 
+    def rows(self, principal: Principal, query: str, limit: int) -> pa.Table:
+        """The first rows of a query, in a session of its own. Blocks. Raises SqlError."""
+        session = self.open_session(principal)
+        try:
+            call = self.run(principal, session, Sql(text=query, is_query=True), row_limit=limit)
+            batches = list(call.batches())
+            return pa.Table.from_batches(batches, schema=call.schema)
+        finally:
+            self.close_session(principal, session)
+
     def run(
         self,
         principal: Principal,

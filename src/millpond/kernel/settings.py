@@ -5,7 +5,7 @@ Built once in each process and passed down as the values that a part needs.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import (
@@ -143,6 +143,47 @@ class RegistrySettings(BaseModel):
     )
 
 
+class SmtpSettings(BaseModel):
+    """The mail server through which events of models are sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str | None = Field(default=None, description="Mail server (SMTP); without it no e-mail is sent.")
+    port: int = Field(default=587, ge=1, le=65535, description="Its port.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the connection is encrypted: starttls, tls (from the first byte) or none."
+    )
+    user: str | None = Field(default=None, description="Account at the mail server.")
+    password: str | None = Field(
+        default=None, repr=False, description="Its password, best as a reference: {{secrets/SCOPE/KEY}}."
+    )
+    sender: str = Field(default="millpond@localhost", description="Address that e-mail comes from.")
+    recipient_domains: tuple[str, ...] = Field(
+        default=(), description="Domains besides the users of this server to whom e-mail may be sent."
+    )
+    timeout_s: float = Field(default=20, gt=0, description="The mail server must answer within this time.")
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> "SmtpSettings":
+        if self.password and self.security == "none":
+            raise ValueError("smtp.password is not sent over a connection that is not encrypted")
+        return self
+
+
+class EnvironmentSettings(BaseModel):
+    """The Python environments that are built from the requirements of models and projects."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index_url: str = Field(
+        default="https://pypi.org/simple", repr=False, description="Package index that they are installed from."
+    )
+    limit_bytes: int = Field(
+        default=20 << 30, gt=0, description="Disk for them; those that were unused for longest go first."
+    )
+    timeout_s: float = Field(default=900, gt=0, description="One must be built within this time.")
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -193,6 +234,8 @@ class Settings(BaseSettings):
     secrets: SecretsSettings = SecretsSettings()
     oidc: OidcSettings = OidcSettings()
     registry: RegistrySettings = RegistrySettings()
+    environments: EnvironmentSettings = EnvironmentSettings()
+    smtp: SmtpSettings = SmtpSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -4,19 +4,23 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from millpond.catalog.domain import ObjectName
+from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.identity.access import Act, require
 from millpond.identity.domain import SYSTEM, Principal
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from millpond.kernel.environments import BuiltEnvironment, Environments
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unavailable
 from millpond.kernel.ids import new_id
 from millpond.kernel.process import ChildSpec, spawn
-from millpond.registry.checks import Trial
-from millpond.registry.policies import Policy
+from millpond.registry.checks import Trial, at_version
+from millpond.registry.evaluations import Evaluations
+from millpond.registry.policies import SERVER, Policy
+from millpond.tracking.evaluations import Evaluation
 from millpond.tracking.model_files import VersionFiles
 
 _MAX_ROWS = 200_000
@@ -24,6 +28,10 @@ _MAX_MLMODEL = 4 << 20
 _MAX_CALLS = 10_000
 _MAX_ANSWER = 64 << 20
 _MODULE = "millpond.registry.trial"
+
+
+Query = Callable[[Principal, str, int], Any]
+"""Runs a query as somebody; its first so many rows as an Arrow table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +51,18 @@ class Bench:
         scratch: Path,
         files: VersionFiles,
         catalog: CatalogService,
-        storage_options: Mapping[str, str],
+        query: Query,
+        evaluations: Evaluations,
+        environments: Environments,
         principal_named: Callable[[str], Principal],
         limits: Limits,
     ) -> None:
         self._scratch = scratch
         self._files = files
         self._catalog = catalog
-        self._storage_options = storage_options
+        self._query = query
+        self.evaluations = evaluations
+        self._environments = environments
         self._principal_named = principal_named
         self._limits = limits
 
@@ -72,28 +84,19 @@ class Bench:
         signature = found.get("signature") if isinstance(found, dict) else None
         return signature if isinstance(signature, dict) else None
 
-    def table(self, author: str, name: str, version: int) -> Any:
-        """See `checks.Tools`."""
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
-
-        principal = self._principal_named(author)
-        table = self._catalog.get_table(principal, ObjectName.of_full_name(name))
-        require(principal, Act.READ, table.securable)
-        location = table.storage_location or ""
-        options = dict(self._storage_options) if location.startswith("s3") else {}
-        try:
-            rows = DeltaTable(location, version=version, storage_options=options).to_pyarrow_table()
-        except (DeltaError, OSError) as error:
-            raise NotFound(f"Version {version} of table '{name}' cannot be read: {error}") from error
+    def query(self, author: str, text: str, *, what: str) -> Any:
+        """The rows of a query, as a policy's author gets them. Raises InvalidArgument for too many."""
+        rows = self._query(self._principal_named(author), text, _MAX_ROWS + 1)
         if rows.num_rows > _MAX_ROWS:
-            raise InvalidArgument(f"Table '{name}' has {rows.num_rows} rows; a gate looks at {_MAX_ROWS} at most.")
+            raise InvalidArgument(f"{what} has more than {_MAX_ROWS} rows; a gate looks at no more.")
         return rows
 
-    def trial(self, model: str, version: int, *, calls: int, rows: Mapping[str, Any]) -> Trial:
+    def trial(
+        self, model: str, version: int, *, calls: int, rows: Mapping[str, Any], environment: str = SERVER
+    ) -> Trial:
         """Let a version predict its input example so often, and the rows of Arrow tables; blocks meanwhile.
 
-        Raises FailedPrecondition with what the model said when it fails.
+        Raises FailedPrecondition with what the model said when it fails, or why its own environment cannot be built.
         """
         with self._directory() as directory:
             model_dir, scratch = directory / "model", directory / "scratch"
@@ -101,19 +104,32 @@ class Bench:
             scratch.mkdir()
             self._files.download(self._files.locate(SYSTEM, model, str(version)), model_dir)
             order = _order(scratch, model_dir, calls, rows)
-            self._run(model, version, model_dir, scratch, order)
-            return _answer(scratch / "answer.json", model, version)
+            with self._environment(model_dir, environment) as built:
+                self._run(model, version, model_dir, scratch, order, built)
+            installed = built.installed if built else ()
+            return replace(_answer(scratch / "answer.json", model, version), installed=installed)
 
-    def _run(self, model: str, version: int, model_dir: Path, scratch: Path, order: Path) -> None:
+    @contextmanager
+    def _environment(self, model_dir: Path, environment: str) -> Iterator[BuiltEnvironment | None]:
+        if environment == SERVER:
+            yield None
+            return
+        with self._environments.held(*required_by(model_dir)) as built:
+            yield built
+
+    def _run(
+        self, model: str, version: int, model_dir: Path, scratch: Path, order: Path, built: BuiltEnvironment | None
+    ) -> None:
         child = spawn(
             ChildSpec(
                 module=_MODULE,
                 args=(str(order),),
+                python=built.python if built else None,
                 env=_environment(scratch),
                 log_path=scratch.parent / "log",
                 memory_bytes=self._limits.memory_bytes,
                 sandbox=True,
-                readable=(model_dir,),
+                readable=(model_dir, *(built.readable if built else ())),
                 writable=(scratch,),
                 own_network=True,
                 cwd=scratch,
@@ -146,20 +162,35 @@ class BenchTools:
         self._bench = bench
         self._model = model
         self._author = policy.author
+        self._environment = policy.environment
         asked = [check.params for check in policy.rules.checks]
         self._wanted = {_place(params) for params in asked if {"table", "table_version", "label"} <= set(params)}
-        self._tables: dict[tuple[str, int], Any] = {}
+        self._tables: dict[str, Any] = {}
         self._trials: dict[int, Trial | FailedPrecondition] = {}
 
     def signature(self, version: int) -> Mapping[str, Any] | None:
         """See `checks.Tools`."""
         return self._bench.signature(self._model, version)
 
-    def table(self, name: str, version: int) -> Any:
+    def table(self, name: str, version: int, columns: Sequence[str] = ()) -> Any:
         """See `checks.Tools`."""
-        if (name, version) not in self._tables:
-            self._tables[name, version] = self._bench.table(self._author, name, version)
-        return self._tables[name, version]
+        wanted = ", ".join(map(quote, columns)) or "*"
+        text = f"SELECT {wanted} FROM {at_version(name, version)}"  # noqa: S608 - names are quoted
+        if text not in self._tables:
+            self._tables[text] = self._bench.query(self._author, text, what=f"Table '{name}'")
+        return self._tables[text]
+
+    def query(self, text: str) -> Any:
+        """See `checks.Tools`."""
+        return self._bench.query(self._author, text, what="The answer")
+
+    def evaluations(self, version: int) -> Sequence[Evaluation]:
+        """See `checks.Tools`."""
+        return self._bench.evaluations.of(self._model, version)
+
+    def writers(self, evaluation: Evaluation) -> frozenset[str]:
+        """See `checks.Tools`."""
+        return self._bench.evaluations.writers(evaluation)
 
     def trial(self, version: int, *, calls: int) -> Trial:
         """See `checks.Tools`."""
@@ -181,7 +212,8 @@ class BenchTools:
     def _tried(self, version: int, calls: int) -> Trial | FailedPrecondition:
         rows = {_name(place): self.table(*place[:2]).drop_columns([place[2]]) for place in sorted(self._wanted)}
         try:
-            return self._bench.trial(self._model, version, calls=min(calls, _MAX_CALLS), rows=rows)
+            calls = min(calls, _MAX_CALLS)
+            return self._bench.trial(self._model, version, calls=calls, rows=rows, environment=self._environment)
         except FailedPrecondition as error:
             return error
 
@@ -207,6 +239,25 @@ def _answer(path: Path, model: str, version: int) -> Trial:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FailedPrecondition(f"Version {version} of model '{model}' gave no readable answer: {error}.") from error
+
+
+def required_by(model_dir: Path) -> tuple[list[str], str | None]:
+    """The requirements of a model, and the version of Python that it was made with. Raises FailedPrecondition.
+
+    Source: MLflow, `utils/environment.py` (requirements.txt and python_env.yaml).
+    """
+    import yaml
+
+    requirements, about = model_dir / "requirements.txt", model_dir / "python_env.yaml"
+    if not requirements.is_file():
+        raise FailedPrecondition("The version has no requirements.txt, so no environment can be built for it.")
+    try:
+        said = yaml.safe_load(about.read_text()) if about.is_file() else {}
+        lines = requirements.read_text().splitlines()
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise FailedPrecondition(f"The version's requirements cannot be read: {error}.") from error
+    python = said.get("python") if isinstance(said, dict) else None
+    return lines, str(python) if python else None
 
 
 def _order(scratch: Path, model_dir: Path, calls: int, rows: Mapping[str, Any]) -> Path:

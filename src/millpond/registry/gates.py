@@ -22,7 +22,8 @@ from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument
 from millpond.kernel.work import Item, enqueue
 from millpond.registry import gate_runs, policies, store
 from millpond.registry.bench import Bench
-from millpond.registry.checks import Finding, Subject, check_named, examine
+from millpond.registry.built_in import check_named, examine
+from millpond.registry.checks import Finding, Subject
 from millpond.registry.domain import Request, clean_text
 from millpond.registry.gate_runs import GateRun
 from millpond.registry.policies import REVIEWERS, CheckSpec, Policy
@@ -385,8 +386,8 @@ class Gates:
         clean = clean_text(comment, "comment")
         for check in policies.parse(body).checks:
             check_named(check.name).prepare(check.params)
-            if isinstance(check.params.get("table"), str):
-                self._bench.require_readable(principal, check.params["table"])
+            for table in filter(None, map(check.params.get, ("table", "baseline"))):
+                self._bench.require_readable(principal, str(table))
         with self._database.write() as connection:
             made = policies.put(connection, scope_key=securable.ids[0], scope=securable.name, body=body.strip(),
                                 author=principal.name, comment=clean)  # fmt: skip

@@ -24,6 +24,8 @@ from millpond.tracking.watch import Target
 
 MAX_BODY = 64_000
 REVIEWERS = "reviewers"
+SERVER, OWN = "server", "own"
+"""The packages with which a version is tried out: those that the server has, or those that it requires itself."""
 
 policies = Table(
     "registry_policies",
@@ -67,6 +69,12 @@ class Policy:
     author: str
     comment: str
     created_at: datetime
+
+    @property
+    def environment(self) -> str:
+        """With which packages it lets versions be tried out."""
+        asked = (check.params.get("environment") for check in self.rules.checks)
+        return OWN if OWN in asked else SERVER
 
     @property
     def rules(self) -> Rules:

@@ -21,6 +21,9 @@ FindModel = Callable[[Connection, str], Securable]
 Announce = Callable[[Connection, Principal, str, RegistryEvent], None]
 """Tells whoever wants to know: the model's key, and what happened."""
 
+Asked = Callable[[Principal, str, str], Sequence[Mapping[str, Any]]]
+"""The open requests for a version, to be shown."""
+
 
 class Gate(Protocol):
     """Who lets versions pass."""
@@ -38,8 +41,11 @@ class Gate(Protocol):
 class Recorder:
     """The registry's `RegistryWatch`."""
 
-    def __init__(self, find_model: FindModel, gate: Gate, announce: Announce, keyed: tuple[Table, ...]) -> None:
+    def __init__(
+        self, find_model: FindModel, gate: Gate, announce: Announce, asked: Asked, keyed: tuple[Table, ...]
+    ) -> None:
         """`keyed` are all tables of this room that have a `model_key`."""
+        self._asked = asked
         self._find_model = find_model
         self._gate = gate
         self._announce = announce
@@ -48,6 +54,10 @@ class Recorder:
     def admitted(self, principal: Principal, model: str, version: int, target: Target) -> AbstractContextManager[None]:
         """A block in which the version may be moved there. Raises FailedPrecondition."""
         return self._gate.admitted(principal, model, version, target)
+
+    def open_requests(self, principal: Principal, model: str, version: str) -> Sequence[Mapping[str, Any]]:
+        """The open requests to move a version to another stage, as Databricks' Activity."""
+        return self._asked(principal, model, version)
 
     def happened(self, connection: Connection, principal: Principal, event: RegistryEvent) -> None:
         """Keep it, in its transaction."""
@@ -74,7 +84,8 @@ class Recorder:
             store.end_requests(connection, [request.id for request in asked], "applied")
             evidence |= _said(asked)
         if why.rollback and meant:
-            evidence |= {"rollback": True, "from_version": int(event.previous or why.rolled_from or 0)}
+            pointed = event.previous if kind is TargetKind.ALIAS else ""  # a stage's is the version's own, before
+            evidence |= {"rollback": True, "from_version": int(pointed or why.rolled_from or 0)}
         call = calls.current()
         store.add_activity(
             connection,

@@ -1,11 +1,11 @@
 """The registry room, built: what `app.py` joins to the rest."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
@@ -13,23 +13,30 @@ from millpond.catalog.domain import SchemaName
 from millpond.catalog.service import CatalogService
 from millpond.identity.access import Act, Securable, require
 from millpond.identity.domain import Principal
+from millpond.identity.grants import GrantService
 from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
 from millpond.kernel.settings import RegistrySettings
 from millpond.kernel.work import Handler, Worker
 from millpond.registry import gates as gate_keeping
 from millpond.registry import webhooks as telling
-from millpond.registry.bench import Bench, Limits
+from millpond.registry.bench import Bench, Limits, Query
+from millpond.registry.evaluations import Evaluations
 from millpond.registry.gate_runs import gate_runs
 from millpond.registry.gates import Gates
+from millpond.registry.mail import Mailer
 from millpond.registry.models import securable_of, securable_with_key
 from millpond.registry.policies import policies
 from millpond.registry.recorder import Recorder, Serving
-from millpond.registry.routes import deliveries_router, registry_router
+from millpond.registry.routes import deliveries_router, evaluations_router, registry_router
 from millpond.registry.service import RegistryService
 from millpond.registry.store import KEYED
 from millpond.registry.webhooks import Announcer, Sealer, WebhookService
+from millpond.registry.wire import request_json
+from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.domain import canonical_model_name
 from millpond.tracking.model_files import VersionFiles
+from millpond.tracking.watch import TargetKind
 
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
@@ -44,6 +51,7 @@ class RegistryRoom:
 
     service: RegistryService
     gates: Gates
+    evaluations: Evaluations
     webhooks: WebhookService
     watch: Recorder
     serving: Serving
@@ -59,6 +67,7 @@ class RegistryRoom:
     def router(self) -> APIRouter:
         """All routes; they stand before MLflow's own."""
         router = registry_router(self.service, self.gates, self.webhooks, self.scope)
+        router.routes.extend(evaluations_router(self.evaluations).routes)
         router.routes.extend(deliveries_router(self.webhooks).routes)
         return router
 
@@ -70,37 +79,60 @@ def open_registry(
     catalog: CatalogService,
     stores: Callable[[], "Stores"],
     files: VersionFiles,
+    artifacts: Callable[[], ArtifactFiles],
     principal_named: Callable[[str], Principal],
     sealer: Sealer,
     scratch: Path,
-    storage_options: Mapping[str, str],
+    query: Query,
+    environments: Environments,
+    build_s: float,
+    mailer: Mailer,
 ) -> RegistryRoom:
-    """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded."""
+    """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
+
+    `query` runs SQL as somebody; an environment of a model may take `build_s` to be built.
+    """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
+    evaluations = Evaluations(database, find_model, GrantService(database), artifacts)
     bench = Bench(
         scratch=scratch,
         files=files,
         catalog=catalog,
-        storage_options=storage_options,
+        query=query,
+        evaluations=evaluations,
+        environments=environments,
         principal_named=principal_named,
         limits=Limits(memory_bytes=settings.trial_memory_bytes, timeout_s=settings.trial_timeout_s),
     )
     gates = Gates(database, find_model, bench, wait_s=settings.gate_wait_s)
     announcer = Announcer()
-    webhooks = WebhookService(database, find_model, find_by_key, sealer, networks=settings.webhook_networks)
+    webhooks = WebhookService(
+        database, find_model, find_by_key, sealer, networks=settings.webhook_networks, mailer=mailer
+    )
+    look_s = 2 * settings.trial_timeout_s + build_s + 120
     handlers = {
-        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=2 * settings.trial_timeout_s + 120, attempts=3),
+        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=look_s, attempts=3),
         telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS, threads=2),
     }
+    service = RegistryService(database, find_model, find_by_key, stores, gates, announcer)
     return RegistryRoom(
-        service=RegistryService(database, find_model, find_by_key, stores, gates, announcer),
+        service=service,
         gates=gates,
+        evaluations=evaluations,
         webhooks=webhooks,
-        watch=Recorder(find_model, gates, announcer, (*KEYED, gate_runs, policies, telling.webhooks)),
+        watch=Recorder(
+            find_model, gates, announcer, partial(_asked, service), (*KEYED, gate_runs, policies, telling.webhooks)
+        ),
         serving=Serving(find_model),
         worker=Worker(database, handlers),
         scope=partial(_scope, database, catalog),
     )
+
+
+def _asked(service: RegistryService, principal: Principal, name: str, version: str) -> Sequence[Mapping[str, Any]]:
+    found = service.list_requests(principal, name, version)
+    staged = [request for request in found if request.target.kind is TargetKind.STAGE]
+    return [request_json(each, service.actions_on(principal, name, each)) for each in staged]
 
 
 def _scope(database: Database, catalog: CatalogService, principal: Principal, kind: str, name: str) -> Securable:

@@ -11,6 +11,7 @@ from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 from millpond.registry.domain import target_of
+from millpond.registry.evaluations import Evaluations
 from millpond.registry.gates import Gates, check_scope
 from millpond.registry.messages import DATABRICKS, MLFLOW
 from millpond.registry.sending import Unreachable
@@ -29,6 +30,7 @@ from millpond.registry.wire import (
     activity_json,
     comment_json,
     delivery_json,
+    evaluation_json,
     gate_run_json,
     policy_json,
     record_json,
@@ -150,7 +152,9 @@ def _databricks_webhooks(router: APIRouter, webhooks: WebhookService) -> None:
 
 def _refuse_jobs(body: DatabricksWebhookBody) -> None:
     if body.job_spec is not None:
-        raise NotImplementedHere("Webhooks of Millpond call an address (http_url_spec); they start no jobs.")
+        raise NotImplementedHere(
+            "There are no jobs yet that job_spec could start; give http_url_spec with an https: or mailto: address."
+        )
 
 
 def _mlflow_webhooks(router: APIRouter, webhooks: WebhookService, prefix: str) -> None:
@@ -291,6 +295,17 @@ def deliveries_router(webhooks: WebhookService) -> APIRouter:
     @router.get(f"{_OURS}/webhooks/{{webhook_id}}/deliveries")
     def list_deliveries(principal: Asker, webhook_id: str) -> dict[str, Any]:
         return {"deliveries": [delivery_json(each) for each in webhooks.list_deliveries(principal, webhook_id)]}
+
+    return router
+
+
+def evaluations_router(evaluations: Evaluations) -> APIRouter:
+    """The evaluations of a version."""
+    router = APIRouter()
+
+    @router.get(f"{_OURS}/evaluations")
+    def list_evaluations(principal: Asker, name: str, version: str) -> dict[str, Any]:
+        return {"evaluations": [evaluation_json(each) for each in evaluations.list(principal, name, version)]}
 
     return router
 

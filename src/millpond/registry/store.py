@@ -312,7 +312,7 @@ def list_served(connection: Connection, key: str, at: datetime) -> list[Served]:
 # -- MLflow's rows, read as they are ----------------------------------------------------------------------------------
 
 _VERSION = text(
-    "SELECT version, current_stage, description, user_id, run_id, status FROM model_versions "
+    "SELECT version, current_stage, description, user_id, run_id, status, source, storage_location FROM model_versions "
     "WHERE name = :name AND version = :version AND current_stage <> 'Deleted_Internal'"
 )
 _NUMBERS = text("SELECT version FROM model_versions WHERE name = :name AND current_stage <> 'Deleted_Internal'")

@@ -36,6 +36,7 @@ from millpond.kernel.ids import new_id
 from millpond.kernel.work import Item, enqueue
 from millpond.registry import messages
 from millpond.registry.domain import Activity, clean_text
+from millpond.registry.mail import Mailer, is_mail
 from millpond.registry.messages import DATABRICKS, MLFLOW, Message
 from millpond.registry.sending import Answer, Network, Unreachable, check_url, post, reachable_address
 from millpond.tracking.domain import canonical_model_name
@@ -198,8 +199,10 @@ class WebhookService:
         sealer: Sealer,
         *,
         networks: Sequence[Network],
+        mailer: Mailer,
     ) -> None:
-        """`networks` are those besides the public ones to which deliveries may go."""
+        """`networks` are those besides the public ones to which deliveries may go; `mailer` takes those to mailto:."""
+        self._mailer = mailer
         self._database = database
         self._find_model = find_model
         self._find_by_key = find_by_key
@@ -209,7 +212,7 @@ class WebhookService:
     def create(self, principal: Principal, dialect: str, *, model: str | None = None, change: Change) -> Webhook:
         """One more. Raises NotFound for the model, PermissionDenied, InvalidArgument."""
         now = utc_now()
-        self._check_url(change.url)
+        self._check_url(principal, change)
         with self._database.write() as connection:
             model = canonical_model_name(model) if model else ""
             if not change.url:
@@ -227,7 +230,7 @@ class WebhookService:
 
     def update(self, principal: Principal, dialect: str, webhook_id: str, change: Change) -> Webhook:
         """Change it; another secret counts from the next delivery on. Raises as `create`."""
-        self._check_url(change.url)
+        self._check_url(principal, change)
         with self._database.write() as connection:
             made = self._changed(self._found(connection, principal, dialect, webhook_id), change)
             connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(**vars(made)))
@@ -315,6 +318,8 @@ class WebhookService:
             connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(told))
 
     def _send(self, webhook: Webhook, delivery_id: str, body: str) -> Answer:
+        if is_mail(webhook.url):
+            return self._mailer.send(webhook.url, delivery_id, body)
         opened = {what: self._sealer.open(kept, f"{webhook.id} {what}") for what, kept in webhook.sealed.items()}
         raw = body.encode()
         headers = messages.headers_for(
@@ -355,9 +360,14 @@ class WebhookService:
             raise NotFound(f"Webhook '{webhook_id[:80]}' does not exist.")
         return found
 
-    def _check_url(self, url: str | None) -> None:
+    def _check_url(self, principal: Principal, change: Change) -> None:
         """Asks for the name's addresses, so it stands outside of transactions."""
-        if url is not None:
+        url = change.url
+        if url is not None and is_mail(url):
+            self._mailer.check(principal, url)
+            if change.secret or change.authorization:
+                raise InvalidArgument("E-mail is not signed; leave out the secret and the authorization.")
+        elif url is not None:
             check_url(url)
             with contextlib.suppress(Unreachable):  # its name may come to be known later
                 reachable_address(url, self._networks)

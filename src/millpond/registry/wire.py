@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.kernel.clock import epoch_ms
 from millpond.registry.domain import Activity, Live, Record, Request
+from millpond.registry.evaluations import SeenEvaluation
 from millpond.registry.gate_runs import GateRun, finding_json
 from millpond.registry.messages import DATABRICKS, MLFLOW
 from millpond.registry.policies import Policy
 from millpond.registry.webhooks import Change, Delivery, Webhook
+from millpond.tracking.evaluations import EvaluationData
 
 
 class _Body(BaseModel):
@@ -253,6 +255,27 @@ def gate_run_json(run: GateRun) -> dict[str, Any]:
         "created_at": epoch_ms(run.created_at),
         "ended_at": _ms(run.ended_at),
     }
+
+
+def evaluation_json(seen: SeenEvaluation) -> dict[str, Any]:
+    """An evaluation of a version."""
+    found = seen.evaluation
+    return {
+        "run_id": found.run_id,
+        "run_name": found.run_name,
+        "experiment_id": found.experiment_id,
+        "made_by": found.maker,
+        "status": found.status,
+        "at": epoch_ms(found.at),
+        "metrics": dict(found.metrics),
+        "datasets": [_data_json(each) for each in found.datasets],
+        "artifacts": list(seen.artifacts),
+    }
+
+
+def _data_json(data: EvaluationData) -> dict[str, Any]:
+    table = {"table": data.table, "table_version": data.table_version} if data.table else {}
+    return {"name": data.name, "digest": data.digest, **table}
 
 
 def webhook_json(webhook: Webhook) -> dict[str, Any]:

@@ -48,8 +48,11 @@ def _transition_stage() -> Response:
             stage=required(body, "stage"),
             archive_existing_versions=bool(body.get("archive_existing_versions", False)),
         )
-    level = store.permission_level(version.name)
-    return answer({"model_version_databricks": json_of(version.to_proto()) | {"permission_level": level}})
+    told = {
+        "permission_level": store.permission_level(version.name),
+        "open_requests": store.open_requests(version.name, str(version.version)),
+    }
+    return answer({"model_version_databricks": json_of(version.to_proto()) | told})
 
 
 def _list_version_artifacts() -> Response:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from millpond.catalog.names import ObjectName
 from millpond.identity.access import Securable
@@ -56,6 +56,18 @@ def item_securable(kind: str, item_id: str, *, experiment_id: str, owners: tuple
     """
     ids = (experiment_key(experiment_id),)
     return Securable(kind=kind, name=item_id, owners=owners, ids=ids, public=experiment_id == DEFAULT_EXPERIMENT_ID)
+
+
+def run_securable(run: Any) -> Securable:
+    """A run (its row, with the experiment's `owner`): its user's in the default experiment, elsewhere the owner's."""
+    shared = str(run.experiment_id) == DEFAULT_EXPERIMENT_ID
+    owners = (run.user_id,) if shared else (run.owner,)
+    return item_securable(
+        "run",
+        run.run_uuid,
+        experiment_id=str(run.experiment_id),
+        owners=tuple(owner for owner in owners if owner),
+    )
 
 
 _EXPERIMENT_KEY, _MODEL_KEY = "experiment/", "registered model/"

@@ -4,7 +4,7 @@ The registry room watches: it keeps the history, asks the gates before a version
 module knows neither MLflow nor that room.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -111,6 +111,9 @@ class RegistryWatch(Protocol):
     def happened(self, connection: Connection, principal: Principal, event: RegistryEvent) -> None:
         """Called in the transaction of the event; what is raised undoes it."""
 
+    def open_requests(self, principal: Principal, model: str, version: str) -> Sequence[Mapping[str, Any]]:
+        """The open requests to move a version to another stage, as Databricks' Activity."""
+
 
 class Unwatched:
     """Nobody watches."""
@@ -123,3 +126,7 @@ class Unwatched:
 
     def happened(self, _connection: Connection, _principal: Principal, _event: RegistryEvent) -> None:
         """Nothing is kept."""
+
+    def open_requests(self, _principal: Principal, _model: str, _version: str) -> Sequence[Mapping[str, Any]]:
+        """Nobody asks."""
+        return ()

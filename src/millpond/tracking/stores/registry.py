@@ -29,7 +29,7 @@ from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.privileges import Privilege
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.tracking import store
 from millpond.tracking.catalog_models import CatalogModels
@@ -71,6 +71,7 @@ _METHODS_BY_NAME: Mapping[str, Act | None] = {
 """The methods that take a model's name first, and what the principal must be allowed to do to the model; where it is
 None, the method only reads what the session shows, or asks by itself."""
 _STAGE = "production"
+_USED = ("Staging", "Production")
 _LEVELS = (
     (Act.MANAGE, Privilege.CAN_MANAGE),
     (Act.STAGE_PRODUCTION, Privilege.CAN_MANAGE_PRODUCTION_VERSIONS),
@@ -132,6 +133,11 @@ class OwnedRegistryStore(ModelReads):
             securable = self._securable(connection, canonical_model_name(name))
         allowed = (level for act, level in _LEVELS if allows(self._principal(), act, securable))
         return next(allowed, Privilege.CAN_READ).value
+
+    def open_requests(self, name: str, version: str) -> Sequence[Mapping[str, Any]]:
+        """Who asks that a version be moved to another stage, as Databricks tells."""
+        with mlflow_errors():
+            return self._watch.open_requests(self._principal(), canonical_model_name(name), version)
 
     def _securable(self, connection: Connection, name: str) -> Securable:
         if is_three_level(name):
@@ -300,6 +306,30 @@ class OwnedRegistryStore(ModelReads):
         number = _validate_model_version(version)
         with self._moving(name, number, Target(TargetKind.ALIAS, alias)):
             super().set_registered_model_alias(name, alias, version)
+
+    def delete_model_version(self, name: str, version: str) -> None:
+        """Delete a version that is not in use."""
+        with self._alone_with(name), mlflow_errors():
+            self._require_out_of_use(name, _validate_model_version(version))
+            super().delete_model_version(name, version)
+
+    def delete_registered_model(self, name: str) -> None:
+        """Delete a model none of whose versions is in use."""
+        with self._alone_with(name), mlflow_errors():
+            self._require_out_of_use(name)
+            super().delete_registered_model(name)
+
+    def _require_out_of_use(self, name: str, version: int | None = None) -> None:
+        """Source: Databricks, "Delete a model or model version": only in the stages None and Archived."""
+        row = SqlModelVersion
+        with self.ManagedSessionMaker(read_only=False) as session:
+            query = session.query(row.version, row.current_stage).filter(row.name == name, row.current_stage.in_(_USED))
+            used = query.filter(row.version == version).first() if version is not None else query.first()
+        if used is not None:
+            raise FailedPrecondition(
+                f"Version {used.version} of model '{name}' is in {used.current_stage}; only what is in None or "
+                "Archived can be deleted. Archive it first."
+            )
 
     @contextmanager
     def _moving(self, name: str, version: int, target: Target) -> Iterator[None]:

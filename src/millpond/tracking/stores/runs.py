@@ -20,7 +20,7 @@ from sqlalchemy import Connection, func, literal_column, select
 
 from millpond.identity.access import Act, admits, allows, require
 from millpond.identity.domain import Principal
-from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable, item_securable
+from millpond.tracking.domain import DEFAULT_EXPERIMENT_ID, experiment_securable, run_securable
 from millpond.tracking.mlflow_schema import LONGEST_INDEXED
 from millpond.tracking.stores import run_sql
 from millpond.tracking.stores.experiments import ExperimentStore
@@ -156,7 +156,7 @@ class RunStore(ExperimentStore):
         with self._database.read() as connection:
             found = [run for each in run_ids if (run := run_sql.find_run(connection, each)) is not None]
         return {
-            run.run_uuid: run.name or run.run_uuid for run in found if allows(principal, Act.READ, _run_securable(run))
+            run.run_uuid: run.name or run.run_uuid for run in found if allows(principal, Act.READ, run_securable(run))
         }
 
     def _search_runs(
@@ -240,7 +240,7 @@ class RunStore(ExperimentStore):
 
     def _check_may_write(self, run: Any) -> None:
         with mlflow_errors():
-            require(self._principal(), Act.WRITE, _run_securable(run))
+            require(self._principal(), Act.WRITE, run_securable(run))
 
     def _require_run(self, connection: Connection, run_id: str) -> None:
         """Pass for who may write a run; raises as if it were not there for who may not even read it."""
@@ -252,7 +252,7 @@ class RunStore(ExperimentStore):
 
     def _find(self, connection: Connection, run_id: str) -> Any:
         run = run_sql.find_run(connection, run_id)
-        if run is None or not admits(self._principal(), Act.READ, _run_securable(run)):
+        if run is None or not admits(self._principal(), Act.READ, run_securable(run)):
             raise MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
         return run
 
@@ -283,18 +283,6 @@ def _with_value(comparison: dict[str, Any]) -> Any | None:
         return None
     indexed = func.length(table.value) <= literal_column(str(LONGEST_INDEXED))
     return select(table.run_uuid).where(table.key == key, table.value == comparison["value"], indexed).subquery()
-
-
-def _run_securable(run: Any) -> Any:
-    shared = str(run.experiment_id) == DEFAULT_EXPERIMENT_ID
-    # in the default experiment a run is its user's; elsewhere it belongs to the experiment's owner
-    owners = (run.user_id,) if shared else (run.owner,)
-    return item_securable(
-        "run",
-        run.run_uuid,
-        experiment_id=str(run.experiment_id),
-        owners=tuple(owner for owner in owners if owner),
-    )
 
 
 def _last_of_each_key(tags: Any) -> dict[str, str]:

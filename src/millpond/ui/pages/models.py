@@ -11,6 +11,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.errors import MillpondError, NotFound
 from millpond.kernel.paging import Page as Listing
 from millpond.lineage.domain import SeenNode
+from millpond.registry.evaluations import SeenEvaluation
 from millpond.tracking.domain import is_three_level
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -39,6 +40,14 @@ from millpond.ui.elements import (
 )
 from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
 from millpond.ui.model_files import Field, ModelCard, read_card
+from millpond.ui.pages.model_compare import (
+    Comparison,
+    compare_tab,
+    draw_comparison,
+    draw_evaluations,
+    load_comparison,
+    load_evaluations,
+)
 from millpond.ui.pages.model_record import RecordData, draw_record, load_record, record_tab
 from millpond.ui.permissions import Give, Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.tags import Tags, draw_tags, load_tags
@@ -112,6 +121,8 @@ class _Data:
     permissions: Permissions | None
     lineage: Lineage | None
     record: RecordData | None
+    comparison: Comparison | None
+    evaluations: Sequence[SeenEvaluation]
 
 
 def _load(visit: Visit) -> _Data:
@@ -134,6 +145,8 @@ def _load(visit: Visit) -> _Data:
         permissions=load_permissions(visit, "model" if is_three_level(model.name) else "registered-models", model.name),
         lineage=load_lineage(visit, lambda p: _version_node(visit, p, model.name, chosen)),
         record=record,
+        comparison=load_comparison(visit, model, versions.items),
+        evaluations=load_evaluations(visit, model.name, chosen.version) if chosen else (),
     )  # fmt: skip
 
 
@@ -173,10 +186,13 @@ def _draw(visit: Visit, data: _Data) -> None:
     if data.tags is not None:
         draw_tags(visit, data.tags)
     versions = Tab(key="versions", label="Versions", href=visit.link(tab=None, page=None))
-    every = [versions, record_tab(visit), lineage_tab(visit), permissions_tab(visit)]
+    every = [versions, compare_tab(visit), record_tab(visit), lineage_tab(visit), permissions_tab(visit)]
     tabs(every, visit.query.get("tab", "versions"), label="Model")
     if data.record is not None:
         draw_record(visit, model.name, [version.version for version in data.versions.items], data.record)
+        return
+    if data.comparison is not None:
+        draw_comparison(data.comparison)
         return
     if data.permissions is not None:
         draw_permissions(visit, data.permissions, give=_giver(visit, model.name))
@@ -304,6 +320,9 @@ def _draw_version(visit: Visit, data: _Data, version: Version) -> None:
                 _draw_facts(data, version)
             with card("Aliases"):
                 _draw_aliases(visit, data.model, version)
+        if data.evaluations:
+            with card("Evaluations"):
+                draw_evaluations(data.evaluations)
         _draw_card(data)
         code_block(_load_code(data.model, version), title="Use it")
 
