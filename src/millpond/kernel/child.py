@@ -33,8 +33,7 @@ def report_ready(message: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the specification, confine this process and run its module as `__main__`."""
-    with os.fdopen(int(os.environ.pop("MILLPOND_CHILD_FD"))) as stream:
-        spec = json.load(stream)
+    spec = _specification()
     # the module that runs must find *this* module under its real name, or its report_ready() would be another one
     sys.modules["millpond.kernel.child"] = sys.modules["__main__"]
     become(spec)
@@ -45,15 +44,62 @@ def become(spec: dict[str, Any]) -> None:
     # first, while there is one thread, and before the death signal, which a change of credentials clears
     in_own_network = spec["own_network"] and network.isolate()
     _die_with_parent(spec["parent_pid"])
-    _READY_FD.append(spec["ready_fd"])
     os.set_inheritable(spec["ready_fd"], False)
     _limit(spec)
-    if spec["sandbox"]:
-        confined = sandbox.restrict(readable=map(Path, spec["readable"]), writable=map(Path, spec["writable"]))
-        if not confined:
-            print("millpond: this kernel has no Landlock; the process is not confined to its files", file=sys.stderr)
-    sys.argv = [spec["module"], *spec["args"], *(["--own-network"] if in_own_network else [])]
+    _confine(spec)
+    spec["args"] = [*spec["args"], *(["--own-network"] if in_own_network else [])]
+    if spec["python"] is None:
+        _run(spec)
+    else:
+        _continue_in(spec["python"], spec)
+
+
+def resume() -> None:
+    """Run the module of the specification in a process that is confined already: that of another interpreter."""
+    spec = _specification()
+    _die_with_parent(spec["parent_pid"])
+    os.set_inheritable(spec["ready_fd"], False)
+    _run(spec)
+
+
+def _specification() -> dict[str, Any]:
+    with os.fdopen(int(os.environ.pop("MILLPOND_CHILD_FD"))) as stream:
+        spec: dict[str, Any] = json.load(stream)
+    return spec
+
+
+def _run(spec: dict[str, Any]) -> None:
+    _READY_FD.append(spec["ready_fd"])
+    sys.argv = [spec["module"], *spec["args"]]
     runpy.run_module(spec["module"], run_name="__main__", alter_sys=True)
+
+
+def _continue_in(python: str, spec: dict[str, Any]) -> None:
+    """Become another interpreter, which has this package's modules but none of the packages beside it."""
+    read, write = os.pipe()
+    os.write(write, json.dumps(spec).encode())
+    os.close(write)
+    for descriptor in (read, spec["ready_fd"]):
+        os.set_inheritable(descriptor, True)
+    os.environ["MILLPOND_CHILD_FD"] = str(read)
+    os.execv(python, [python, "-P", "-c", _RESUME, str(Path(__file__).parents[1])])  # noqa: S606 - no shell, our list
+
+
+_RESUME = """
+import sys, types
+millpond = types.ModuleType("millpond")
+millpond.__path__ = sys.argv[1:]
+sys.modules["millpond"] = millpond
+from millpond.kernel.child import resume
+resume()
+"""
+
+
+def _confine(spec: dict[str, Any]) -> None:
+    if spec["sandbox"]:
+        places = {name: map(Path, spec[name]) for name in ("readable", "writable")}
+        if not sandbox.restrict(**places, links=spec["links"]):
+            print("millpond: this kernel has no Landlock; the process is not confined to its files", file=sys.stderr)
 
 
 def _die_with_parent(parent_pid: int) -> None:

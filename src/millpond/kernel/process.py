@@ -51,7 +51,11 @@ class ChildSpec:
     cwd: Path | None = None
     pass_fds: tuple[int, ...] = ()
     nice: int = 0
-    python: str = sys.executable
+    python: Path | None = None
+    """Another interpreter than ours for the module. It begins within the confinement: what is installed beside it may
+    run code of its own at the start (`.pth` files)."""
+    links: bool = False
+    """Let it make symbolic links where it may write; never for a user's code."""
     inherit_env: bool = False
     """Give our whole environment; only for our own server processes."""
 
@@ -163,7 +167,7 @@ def _spawn(spec: ChildSpec) -> Child:
     output = spec.log_path.open("ab") if spec.log_path else None
     try:
         process = subprocess.Popen(
-            [spec.python, "-m", "millpond.kernel.child"],
+            [sys.executable, "-m", "millpond.kernel.child"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -200,4 +204,6 @@ def message_of(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
         "writable": [str(path) for path in spec.writable],
         "nice": spec.nice,
         "own_network": spec.own_network,
+        "python": str(spec.python) if spec.python else None,
+        "links": spec.links,
     }

@@ -23,7 +23,7 @@ _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _FILE_RIGHTS = (
     _EXECUTE | 1 << 1 | _READ_FILE | 1 << 14 | 1 << 15
 )  # those that make sense on a file: + write, truncate, ioctl
-_MAKE_LINKS_AND_DEVICES = 1 << 6 | 1 << 11 | 1 << 12
+_MAKE_DEVICES, _MAKE_LINKS = 1 << 6 | 1 << 11, 1 << 12
 """Not even where it may write: who follows a planted symbolic link may have more rights than who planted it."""
 _HIGHEST_RIGHT_OF_ABI = {1: 12, 2: 13, 3: 14, 4: 14}  # from ABI 5 on: 15
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 0b11  # ABI 6
@@ -51,10 +51,11 @@ def python_paths() -> tuple[Path, ...]:
     return tuple(Path(root) for root in sorted(roots) if root and os.path.isabs(root) and root != "/")
 
 
-def restrict(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
+def restrict(*, readable: Iterable[Path], writable: Iterable[Path], links: bool = False) -> bool:
     """Confine this process to system libraries, the interpreter, `readable` (read) and `writable` (all).
 
-    False where the kernel has no Landlock; the caller decides whether to go on.
+    `links` lets it make symbolic links where it may write. False where the kernel has no Landlock; the caller decides
+    whether to go on.
     """
     abi = landlock_abi()
     if abi == 0:
@@ -66,8 +67,9 @@ def restrict(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
     ruleset = _check(libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))
     for path in (*map(Path, _SYSTEM_FILES), *python_paths(), *readable):
         _allow(libc, ruleset, path, _READ & all_rights)
+    denied = _MAKE_DEVICES if links else _MAKE_DEVICES | _MAKE_LINKS
     for path in (*map(Path, _DEVICES), *writable):
-        _allow(libc, ruleset, path, all_rights & ~_MAKE_LINKS_AND_DEVICES)
+        _allow(libc, ruleset, path, all_rights & ~denied)
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)

@@ -143,6 +143,20 @@ class RegistrySettings(BaseModel):
     )
 
 
+class EnvironmentSettings(BaseModel):
+    """The Python environments that are built from the requirements of models and projects."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index_url: str = Field(
+        default="https://pypi.org/simple", repr=False, description="Package index that they are installed from."
+    )
+    limit_bytes: int = Field(
+        default=20 << 30, gt=0, description="Disk for them; those that were unused for longest go first."
+    )
+    timeout_s: float = Field(default=900, gt=0, description="One must be built within this time.")
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -193,6 +207,7 @@ class Settings(BaseSettings):
     secrets: SecretsSettings = SecretsSettings()
     oidc: OidcSettings = OidcSettings()
     registry: RegistrySettings = RegistrySettings()
+    environments: EnvironmentSettings = EnvironmentSettings()
 
     @classmethod
     def settings_customise_sources(
