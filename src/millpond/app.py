@@ -54,6 +54,7 @@ from millpond.lineage.room import LineageRoom, open_lineage
 from millpond.registry.dropped import RecordedModels
 from millpond.registry.room import RegistryRoom, open_registry
 from millpond.registry.webhooks import Sealer
+from millpond.reproduction.room import ReproductionRoom, open_reproduction
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring
@@ -135,6 +136,17 @@ def build_app(settings: Settings) -> Application:
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
     lineage.lineage.on_kind(NodeKind.MODEL_VERSION, mlflow.lineage.see_versions)
     lineage.lineage.on_kind(NodeKind.ENDPOINT, serving.service.see_nodes)
+    reproduction = open_reproduction(
+        database,
+        settings,
+        catalog=catalog,
+        stores=lambda: mlflow.stores,
+        files=lambda: mlflow.files,
+        models=mlflow.lineage,
+        catch_up=lineage.drain.run_once,
+        mint=identity.mint,
+        principal_named=identity.active_principal,
+    )
     gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
@@ -143,7 +155,9 @@ def build_app(settings: Settings) -> Application:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry),
+        lifespan=_lifespan(
+            mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry, reproduction
+        ),
     )
     install_error_handlers(app)
     join(
@@ -186,6 +200,7 @@ def build_app(settings: Settings) -> Application:
         lineage_routes.router(lineage, workspace_id=directory.workspace_id(), metastore_id=catalog.metastore_id),
         sql_routes.router(sql, identity, public_url=settings.public_url),
         discovery_router(discovery),
+        reproduction.router(),
     )
     pages = Services(
         identity=identity,
@@ -201,6 +216,7 @@ def build_app(settings: Settings) -> Application:
         models=models,
         model_files=versions,
         registry=registry,
+        reproduction=reproduction,
         serving=serving.service,
         sql=sql,
         lineage=lineage,
@@ -262,11 +278,19 @@ def _lifespan(
     lineage: LineageRoom,
     sql: SqlRoom,
     registry: RegistryRoom,
+    reproduction: ReproductionRoom,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
-        with drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work(), registry.at_work():
+        with (
+            drain.at_work(),
+            lineage.at_work(),
+            janitor.at_work(),
+            sql.at_work(),
+            registry.at_work(),
+            reproduction.at_work(),
+        ):
             async with serving:
                 yield
 

@@ -1,6 +1,6 @@
 """What all binders of a gateway share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from millpond.catalog.domain import Function, ObjectName, Table
@@ -26,6 +26,8 @@ class World:
     looked_up: Kept[ObjectName, Table | None]
     functions: Kept[ObjectName, Function | None]
     owners: Kept[str, Principal | None]
+    storage_options: Mapping[str, str]
+    """delta-rs' access to an object store."""
 
     def owner(self, name: str) -> Principal | None:
         """The principal that owns something."""
@@ -51,7 +53,13 @@ class World:
         return self.looked_up.get(name, lambda: self.catalog.look_up_table(name))
 
 
-def world(catalog: CatalogService, find_owner: FindOwner, spools: Spools | None, mark: Mark) -> World:
+def world(
+    catalog: CatalogService,
+    find_owner: FindOwner,
+    spools: Spools | None,
+    mark: Mark,
+    storage_options: Mapping[str, str],
+) -> World:
     """What binders share, while the database does not change."""
     return World(
         catalog=catalog,
@@ -61,4 +69,5 @@ def world(catalog: CatalogService, find_owner: FindOwner, spools: Spools | None,
         looked_up=Kept(mark),
         functions=Kept(mark),
         owners=Kept(mark),
+        storage_options=storage_options,
     )
