@@ -28,6 +28,7 @@ structlog.configure(
 
 os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"  # our lock is not the models' that tests log, nor what is installed
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when a test imports mlflow; its thread races with the test's
+os.environ["MILLPOND_CAPTURE"] = "off"  # this process is no user's; what tests start captures
 if "PYTEST_XDIST_WORKER" in os.environ:  # has no main module, which PySpark takes for a run of its own doctests
     sys.modules["__main__"].__spec__ = find_spec("pytest.__main__")
 

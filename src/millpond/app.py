@@ -59,6 +59,7 @@ from millpond.registry.dropped import RecordedModels
 from millpond.registry.mail import Mailer, known_user
 from millpond.registry.room import RegistryRoom, open_registry
 from millpond.registry.webhooks import Sealer
+from millpond.reproduction.room import ReproductionRoom, open_reproduction
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring
@@ -152,6 +153,17 @@ def build_app(settings: Settings) -> Application:
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
     lineage.lineage.on_kind(NodeKind.MODEL_VERSION, mlflow.lineage.see_versions)
     lineage.lineage.on_kind(NodeKind.ENDPOINT, serving.service.see_nodes)
+    reproduction = open_reproduction(
+        database,
+        settings,
+        catalog=catalog,
+        stores=lambda: mlflow.stores,
+        files=lambda: mlflow.files,
+        models=mlflow.lineage,
+        catch_up=lineage.drain.run_once,
+        mint=identity.mint,
+        principal_named=identity.active_principal,
+    )
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
@@ -160,7 +172,7 @@ def build_app(settings: Settings) -> Application:
         redoc_url=None,
         openapi_url=None,
         lifespan=_lifespan(
-            database, mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry
+            database, mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry, reproduction
         ),
     )
     install_error_handlers(app)
@@ -204,6 +216,7 @@ def build_app(settings: Settings) -> Application:
         lineage_routes.router(lineage, workspace_id=directory.workspace_id(), metastore_id=catalog.metastore_id),
         sql_routes.router(sql, identity, public_url=settings.public_url),
         discovery_router(discovery),
+        reproduction.router(),
     )
     pages = Services(
         identity=identity,
@@ -219,6 +232,7 @@ def build_app(settings: Settings) -> Application:
         models=models,
         model_files=versions,
         registry=registry,
+        reproduction=reproduction,
         serving=serving.service,
         sql=sql,
         lineage=lineage,
@@ -281,12 +295,21 @@ def _lifespan(
     lineage: LineageRoom,
     sql: SqlRoom,
     registry: RegistryRoom,
+    reproduction: ReproductionRoom,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
         tended = rounds(database.tend, name="database", interval_s=60, log=log, failure="the database was not tended")
-        with tended, drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work(), registry.at_work():
+        with (
+            tended,
+            drain.at_work(),
+            lineage.at_work(),
+            janitor.at_work(),
+            sql.at_work(),
+            registry.at_work(),
+            reproduction.at_work(),
+        ):
             async with serving:
                 yield
 

@@ -94,7 +94,7 @@ async def _serve(settings: Settings) -> None:
         gateway = await serve(
             options,
             catalog=catalog,
-            authenticate=identity.authenticate,
+            authenticate=partial(identity.authenticate, path=f"/{proto.SERVICE}"),
             find_owner=identity.find_owner,
             system_tables=system_tables,
         )

@@ -359,6 +359,23 @@ LINEAGE: Sequence[Case] = (
 )  # fmt: skip
 
 
+_AGAIN = "/api/millpond/reproductions"
+
+REPRODUCTION: Sequence[Case] = (
+    _case("GET /api/millpond/captures", "xyyyyy"),
+    _case(
+        "PUT /api/millpond/captures/{capture_id}/{part}", "xbbbbb", capture_id=f"{'0' * 32}-1", part="start", body={}
+    ),
+    _case("GET /api/millpond/runs/{run_id}/capture", "xhyyyy", run_id="$own", own="run"),
+    _case("GET /api/millpond/runs/{run_id}/capture/bundle", "xhhhhh", run_id="$own", own="run"),
+    _case(f"POST {_AGAIN}", "xhbbbb", own="run", body={"run_id": "$own"}),  # nothing was captured of it
+    _case(f"GET {_AGAIN}", "xhyyyy", own="run", q="run_id=$own"),
+    _case(f"GET {_AGAIN}/{{reproduction_id}}", "xhhhhh", reproduction_id="none"),
+    _case(f"POST {_AGAIN}/{{reproduction_id}}/verdict", "xhhhhh", reproduction_id="none", body={"outcome": "failed"}),
+    _case("GET /api/millpond/pins", "xhyyyy", q="table=$table"),
+)
+
+
 _LEVELS = "/api/2.0/permissions/{object_type}/{object_id:path}"
 
 GOVERNANCE: Sequence[Case] = (
@@ -446,7 +463,8 @@ ALIASES = {
 """Beginnings of addresses that lead to the same handlers as others, which alone are tried."""
 
 CASES = (
-    *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *GOVERNANCE, *SECRETS, *SQL
+    *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
+    *SECRETS, *SQL,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

@@ -125,6 +125,9 @@ def make(world: World, kind: str, name: str) -> str:
     elif kind == "endpoint":
         world.done("owner", "POST", "/api/2.0/serving-endpoints", endpoint_body(world, name))
         return name
+    elif kind == "run":
+        body = {"experiment_id": world.names["experiment"], "run_name": name}
+        return str(world.done("owner", "POST", "/api/2.0/mlflow/runs/create", body)["run"]["info"]["run_id"])
     elif kind == "token":
         return str(world.done("owner", "POST", "/api/2.0/token/create", {})["token_info"]["token_id"])
     elif kind == "acl":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from millpond.kernel.environment_build import _without_wheel
 from millpond.kernel.environments import BuiltEnvironment, Environments, clean_requirements
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unavailable
 from millpond.kernel.process import ChildSpec, spawn
@@ -189,3 +190,9 @@ def test_who_waits_for_a_builder_that_fails_tries_itself(tmp_path: Path, index: 
     thread.join()
     index.held.set()
     assert environments(tmp_path, index).ready(["pond"]).installed == ("pond==1.0",)
+
+
+def test_packages_without_a_wheel_are_told_from_what_the_installer_says() -> None:
+    said = "Because pyspark-client==4.2.0 has no usable wheels and you require pyspark-client==4.2.0, we can conclude"
+    assert _without_wheel(said, ["pandas==2.3.0", "pyspark-client==4.2.0"]) == ["pyspark-client==4.2.0"]
+    assert _without_wheel("error: something else", ["pandas==2.3.0"]) == []

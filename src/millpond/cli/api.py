@@ -34,6 +34,8 @@ class Api:
     token: str = field(repr=False)
     certificate: str | None = None
     """The certificate to trust, of a server on this machine; None for the usual trust."""
+    spark_remote: str = field(default="", repr=False)
+    """How PySpark connects with the token, to a server on this machine."""
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """The JSON of a GET. Raises MillpondError with what the server said."""
@@ -74,7 +76,12 @@ def open_api(profile: str | None, data_dir: Path | None) -> Api:
     """The server that is meant. Raises FailedPrecondition, InvalidArgument."""
     if data_dir is not None:
         state, credentials = connection_of(data_dir)
-        return Api(url=state.url, token=credentials.token, certificate=state.certificate)
+        return Api(
+            url=state.url,
+            token=credentials.token,
+            certificate=state.certificate,
+            spark_remote=state.spark_remote(credentials.token),
+        )
     host, token = os.environ.get("DATABRICKS_HOST"), os.environ.get("DATABRICKS_TOKEN")
     if profile is None and host and token:
         return Api(url=host.rstrip("/"), token=token)

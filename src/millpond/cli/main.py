@@ -23,6 +23,8 @@ _COMMANDS = {
     "lineage": "lineage",
     "secrets": "secrets",
     "registry": "registry",
+    "reproduce": "reproduce",
+    "pins": "reproduce",
 }
 
 

@@ -11,7 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from millpond.catalog.domain import Function, ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
-from millpond.engine import guarded, proto, sources
+from millpond.engine import guarded, pinning, proto, sources
 from millpond.engine.call_sites import GROUP_FUNCTIONS
 from millpond.engine.errors import AnalysisError, table_not_found, unsupported
 from millpond.engine.information import computed_relation
@@ -350,6 +350,7 @@ class Binder:
                 guarded.read_view(self, target, table)
                 self._stands_for(target, table)
             return
+        version, timestamp = pinning.settled(self, table, version, timestamp)
         guards = self.world.guards_for(self.invoker, table)
         if guards:
             guarded.read_table(self, target, table, guards, version, timestamp)

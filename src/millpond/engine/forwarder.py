@@ -22,6 +22,7 @@ from dataclasses import dataclass
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 _PR_SET_PDEATHSIG = 1
+NO_WAY_IN = "-"
 _FLAGS = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 
@@ -130,10 +131,15 @@ def _accept(door: Door, poll: select.epoll, connections: dict[int, _Connection])
 
 
 def main() -> None:
-    """`forwarder.py LISTENER_FD PARENT_PID [SOCKET PORT]...`; the engine's port comes on standard input."""
+    """`forwarder.py LISTENER_FD PARENT_PID [SOCKET PORT]...`; the engine's port comes on standard input.
+
+    With `-` in the place of the listener there are only ways out.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(sys.argv[2]):
         os._exit(1)
+    if sys.argv[1] == NO_WAY_IN:
+        serve(_ways_out(sys.argv[3:]))
     port = int(sys.stdin.readline())
     way_in = Door(
         listener=socket.socket(fileno=int(sys.argv[1])),

@@ -116,7 +116,7 @@ class Gateway:
             self._computing = Engines(own, spools)
             spools.compute_with(Upstream(self._computing, self._uploads, system, spools))
         commands = Commands(catalog, upstream, system, options.storage_options)
-        shared = world(catalog, find_owner, spools, options.mark)
+        shared = world(catalog, find_owner, spools, options.mark, options.storage_options)
         planner = Planner(shared, self.sessions, upstream, commands, options.storage_options)
         proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
@@ -264,6 +264,7 @@ class Gateway:
         if _goes_on(request) and not self.sessions.exists(request.session_id):
             raise _session_lost(request.session_id)
         session = self.sessions.get(principal, request.session_id)
+        session.client = getattr(request, "client_type", "") or session.client
         session.server_id = session.server_id or await self._upstream.server_id(session)
         return request, session
 

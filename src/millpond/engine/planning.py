@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from millpond.catalog.names import quote
-from millpond.engine import proto, recording, wire
+from millpond.engine import pinning, proto, recording, wire
 from millpond.engine.binding import Binder
 from millpond.engine.catalog_calls import CatalogCalls
 from millpond.engine.changes import Changer
@@ -36,7 +36,26 @@ from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, analyse
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.statements import parse_command
-from millpond.engine.syntax.model import DescribeTable, Drop, ShowColumns
+from millpond.engine.syntax.model import (
+    DescribeDetail,
+    DescribeFunction,
+    DescribeHistory,
+    DescribeObject,
+    DescribeTable,
+    Drop,
+    Show,
+    ShowAcross,
+    ShowColumns,
+    ShowCreateTable,
+    ShowCurrentSchema,
+    ShowDropped,
+    ShowGrants,
+    ShowPartitions,
+    ShowTableProperties,
+    Use,
+    UseCatalog,
+    UseSchema,
+)
 from millpond.engine.upstream import Upstream
 from millpond.engine.views import Views
 from millpond.engine.world import World
@@ -66,6 +85,13 @@ class Local:
     run: Callable[[str], Awaitable[Responses]]
 
 
+_LOOKS = (
+    Use, UseCatalog, UseSchema, Show, ShowAcross, ShowColumns, ShowCreateTable, ShowCurrentSchema, ShowDropped,
+    ShowGrants, ShowPartitions, ShowTableProperties, DescribeDetail, DescribeFunction, DescribeHistory, DescribeObject,
+    DescribeTable,
+)  # fmt: skip
+"""Commands that change nothing outside of the session."""
+_CHANGES = (CreateFunction, CreateTableAs, CreateView, Insert)
 _UNSUPPORTED_COMMANDS = {
     "write_stream_operation_start": "Structured streaming (writeStream)",
     "streaming_query_command": "Structured streaming",
@@ -163,6 +189,8 @@ class Planner:
         command = plan.command
         kind = command.WhichOneof("command_type")
         calls.described(kind or "")
+        if kind in {"write_operation", "write_operation_v2", "merge_into_table_command"}:
+            pinning.refuse_writing(call.session.client, "Writing a table")
         if kind == "sql_command":
             return self._sql(call, command.sql_command)
         if kind == "write_operation":
@@ -251,15 +279,20 @@ class Planner:
                 call.session, known.table.name
             ):
                 return self._describe_temporary(call, known)
+            if not isinstance(known, _LOOKS):
+                pinning.refuse_writing(call.session.client, type(known).__name__)
             return self._result(lambda: self._commands.run(call.session, known))
         statement = parse_statement(text)
         if statement is not None:
             calls.described(type(statement).__name__)
+            if isinstance(statement, _CHANGES) and not getattr(statement, "temporary", False):
+                pinning.refuse_writing(call.session.client, type(statement).__name__)
             return self._statement(call, source, statement)
         query = analyse(text)
         calls.described(query.kind, silent=query.kind == "query")  # a query is told when it is run
         if query.kind == "query":
             return self._lazy(call, source)
+        pinning.refuse_writing(call.session.client, query.kind.upper())
         return self._change(call, source, query)
 
     def _describe_temporary(self, call: _Call, command: DescribeTable | ShowColumns) -> Local:

@@ -46,6 +46,12 @@ class Session:
     """What the engine calls the session; the client insists that every answer says the same."""
     engine_id: str | None = None
     """The engine process that has this session's state."""
+    client: str = ""
+    """The user agent of its client."""
+    pinned: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By process whose reads are repeated: versions by table id."""
+    read_at: set[tuple[str, int]] = field(default_factory=set)
+    """Tables and versions of which was noted that the session read them."""
     last_used: float = field(default_factory=time.monotonic)
     closed: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -1,6 +1,6 @@
 """What all binders of a gateway share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from millpond.catalog.domain import Function, Guards, ObjectName, Table
@@ -29,6 +29,8 @@ class World:
     guards: Kept[tuple[Principal, str], Guards]
     """By who asks and the table's id."""
     owners: Kept[str, Principal | None]
+    storage_options: Mapping[str, str]
+    """delta-rs' access to an object store."""
 
     def owner(self, name: str) -> Principal | None:
         """The principal that owns something."""
@@ -60,7 +62,13 @@ class World:
         return self.guards.get((principal, table.id), lambda: self.catalog.guards_for(principal, table))
 
 
-def world(catalog: CatalogService, find_owner: FindOwner, spools: Spools | None, mark: Mark) -> World:
+def world(
+    catalog: CatalogService,
+    find_owner: FindOwner,
+    spools: Spools | None,
+    mark: Mark,
+    storage_options: Mapping[str, str],
+) -> World:
     """What binders share, while the database does not change."""
     return World(
         catalog=catalog,
@@ -71,4 +79,5 @@ def world(catalog: CatalogService, find_owner: FindOwner, spools: Spools | None,
         functions=Kept(mark),
         guards=Kept(mark),
         owners=Kept(mark),
+        storage_options=storage_options,
     )

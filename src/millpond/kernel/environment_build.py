@@ -1,13 +1,15 @@
 """`python -m millpond.kernel.environment_build ORDER`: build one environment; runs confined, as a child of ours.
 
 No code of a package runs here: wheels only, and what compiles them leaves their start-up hooks (`.pth` files) alone.
+Of a complete lock, packages without a wheel are built; their code runs last, and leaves nothing in the shared cache.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -40,14 +42,45 @@ def _build(order: Mapping[str, Any]) -> None:
     python = str(root / "bin" / "python")
     _uv(order, "venv", "--no-project", "--relocatable", "--no-python-downloads", "--python", _interpreter(order), root)
     if order["requirements"]:
-        requirements = root.parent / "requirements.txt"
-        requirements.write_text("\n".join(order["requirements"]) + "\n")
         os.environ["UV_DEFAULT_INDEX"] = order["index_url"]  # it may hold a password: not for the list of processes
-        _uv(order, "pip", "install", "--no-build", "--python", python, "-r", requirements)
+        _install(order, python, root.parent)
     packages = next(root.glob("lib/python3*/site-packages"))
     installed = sorted(f"{each.name}=={each.version}" for each in distributions(path=[str(packages)]))
     _run(python, "-I", "-S", "-m", "compileall", "-q", "-j", "0", "-x", _NOT_COMPILED, packages, check=False)
     (root / "millpond.json").write_text(json.dumps({"installed": installed}))
+
+
+def _install(order: Mapping[str, Any], python: str, aside: Path) -> None:
+    wheels, sources = list(order["requirements"]), list[str]()
+    while wheels:
+        try:
+            _uv(order, "pip", "install", "--no-build", *_how(order), "--python", python, "-r", _file(aside, wheels))
+            break
+        except subprocess.CalledProcessError as error:
+            found = _without_wheel(error.stderr or "", wheels) if order["complete"] else []
+            if not found:
+                raise
+            sources += found
+            wheels = [line for line in wheels if line not in found]
+    if sources:
+        own = {**order, "cache": str(aside / "cache")}
+        _uv(own, "pip", "install", *_how(order), "--python", python, "-r", _file(aside, sources))
+
+
+def _how(order: Mapping[str, Any]) -> list[str]:
+    return ["--no-deps"] if order["complete"] else []
+
+
+def _file(aside: Path, lines: Sequence[str]) -> Path:
+    path = aside / "requirements.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _without_wheel(said: str, lines: Sequence[str]) -> list[str]:
+    """The requirements of which the installer says that they have no wheel."""
+    names = set(re.findall(r"([\w.-]+)==\S+ has no (?:usable )?wheels", said))
+    return [line for line in lines if line.partition("==")[0] in names]
 
 
 def _interpreter(order: Mapping[str, Any]) -> str:

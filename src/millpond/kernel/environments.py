@@ -1,9 +1,10 @@
 """Python environments built from requirements by uv, kept under the hash of what was asked for.
 
 Wheels from one index, and nothing that a requirement could point elsewhere with: no options, paths or addresses. No
-package's code runs while an environment is built, so that the cache of downloads, which all share, holds what the index
-gave. An environment is built aside, confined, and appears by a rename. A lock on a file is held by whoever builds or
-uses it, in whatever process; the system lets go of it when that is killed.
+package's code runs while an environment is built, so that the cache of downloads, which all share, holds what the
+index gave; what has no wheel is built for a whole lock only (`complete`), with another cache. An environment is built
+aside, confined, and appears by a rename. A lock on a file is held by whoever builds or uses it, in whatever process;
+the system lets go of it when that is killed.
 """
 
 import fcntl
@@ -75,27 +76,34 @@ class Environments:
             return environment
 
     @contextmanager
-    def held(self, requirements: Iterable[str], python: str | None = None) -> Iterator[BuiltEnvironment]:
-        """As `ready`; nobody removes the environment while the block runs."""
+    def held(
+        self, requirements: Iterable[str], python: str | None = None, *, complete: bool = False
+    ) -> Iterator[BuiltEnvironment]:
+        """As `ready`; nobody removes the environment while the block runs.
+
+        `complete` requirements are all that was installed somewhere: no other package is added, they need not agree
+        with each other, and those without a wheel are built from source, confined, with a cache of their own.
+        """
         lines, version = clean_requirements(requirements), _version(python)
-        key = _key(lines, version)
+        key = _key(lines, version, complete=complete)
         place = self._root / key
         with self._locked(key) as lock:
             while not _is_whole(place):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not _is_whole(place):
-                    self._build(place, lines, version)
+                    self._build(place, lines, version, complete=complete)
                     self._prune()
                 fcntl.flock(lock, fcntl.LOCK_SH)
             os.utime(place)
             installed = json.loads((place / _FACTS).read_text())["installed"]
             yield BuiltEnvironment(key=key, root=place, installed=tuple(installed))
 
-    def _build(self, place: Path, requirements: Sequence[str], version: str) -> None:
+    def _build(self, place: Path, requirements: Sequence[str], version: str, *, complete: bool) -> None:
         aside, cache = self._aside(place.name), self._root / "cache"
         for directory in (aside, cache):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        order = {"requirements": list(requirements), "python": version, "index_url": self._settings.index_url}
+        order = {"requirements": list(requirements), "python": version, "complete": complete}
+        order["index_url"] = self._settings.index_url
         (aside / "order.json").write_text(json.dumps({**order, "root": str(aside / "root"), "cache": str(cache)}))
         try:
             with self._locked("cache"):
@@ -204,8 +212,9 @@ def _version(python: str | None) -> str:
     return f"3.{found[1]}"
 
 
-def _key(requirements: Sequence[str], version: str) -> str:
-    asked = json.dumps([_LAYOUT, version, sys.platform, platform.machine(), *requirements])
+def _key(requirements: Sequence[str], version: str, *, complete: bool) -> str:
+    kind = ["complete"] if complete else []
+    asked = json.dumps([_LAYOUT, *kind, version, sys.platform, platform.machine(), *requirements])
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 

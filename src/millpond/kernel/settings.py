@@ -170,6 +170,15 @@ class SmtpSettings(BaseModel):
         return self
 
 
+class ReproductionSettings(BaseModel):
+    """Runs that are made again beside the server."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout_s: float = Field(default=3600, gt=0, description="The code of a run has this long.")
+    memory_limit_bytes: int = Field(default=8 << 30, gt=0, description="Data segment of the process that runs it.")
+
+
 class EnvironmentSettings(BaseModel):
     """The Python environments that are built from the requirements of models and projects."""
 
@@ -236,6 +245,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     environments: EnvironmentSettings = EnvironmentSettings()
     smtp: SmtpSettings = SmtpSettings()
+    reproduction: ReproductionSettings = ReproductionSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -313,5 +323,11 @@ def _reject_unknown_variables() -> None:
             raise InvalidArgument(f"Unknown environment variable {variable}; `millpond doctor` lists the known ones.")
 
 
-RESERVED_VARIABLES = frozenset({"MILLPOND_TREE", "MILLPOND_TEST_DATABASE_URL", "MILLPOND_SECRET_KEY"})
-"""Variables that are ours but no settings: the mark of a process tree, the tests' database, the signing key."""
+RESERVED_VARIABLES = frozenset(
+    {
+        "MILLPOND_TREE", "MILLPOND_TEST_DATABASE_URL", "MILLPOND_SECRET_KEY", "MILLPOND_CAPTURE",
+        "MILLPOND_REPRODUCES", "MILLPOND_RANDOM",
+    }
+)  # fmt: skip
+"""Variables that are ours but no settings: the mark of a process tree, the tests' database, the signing key, and what
+the plugin of MLflow's client reads."""

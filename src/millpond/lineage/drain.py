@@ -16,6 +16,7 @@ from millpond.journal.spools import SpoolReader
 from millpond.kernel.logs import get_logger
 from millpond.kernel.rounds import rounds
 from millpond.lineage.domain import Observation
+from millpond.lineage.pins import VersionRead, read_of_note
 from millpond.lineage.service import LineageService
 
 log = get_logger(__name__)
@@ -49,7 +50,9 @@ class LineageDrain:
             recorded = 0
             for piece in self._spools.pieces(_PIECE_BYTES):
                 for start in range(0, len(piece.lines), _AT_ONCE):
-                    recorded += self._record(self._observations(piece.lines[start : start + _AT_ONCE]))
+                    told = self._told(piece.lines[start : start + _AT_ONCE])
+                    self._lineage.record_reads([each for each in told if isinstance(each, VersionRead)])
+                    recorded += self._record([each for each in told if isinstance(each, Observation)])
                 self._spools.done(piece)
             return recorded
 
@@ -63,9 +66,9 @@ class LineageDrain:
                 return 0
             return sum(self._record([each]) for each in observations)
 
-    def _observations(self, lines: Sequence[bytes]) -> list[Observation]:
+    def _told(self, lines: Sequence[bytes]) -> list[Observation | VersionRead]:
         read = self._read()
-        return [found for line in lines if (found := _observation(read, line)) is not None]
+        return [found for line in lines if (found := _told(read, line)) is not None]
 
     def at_work(self, *, interval_s: float = 1.0) -> AbstractContextManager[None]:
         """Rounds in a thread of its own while the block runs, and one after it."""
@@ -83,10 +86,11 @@ class LineageDrain:
         self._after()
 
 
-def _observation(read: Read, line: bytes) -> Observation | None:
+def _told(read: Read, line: bytes) -> Observation | VersionRead | None:
     """What a line tells; None for one that is torn, which says nothing."""
     try:
-        return read(orjson.loads(line))
+        note = orjson.loads(line)
+        return read_of_note(note) if "read_at" in note else read(note)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("a note of lineage cannot be read", error=repr(error)[:300])
         return None

@@ -11,7 +11,7 @@ from millpond.catalog.service import CatalogService
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
-from millpond.lineage import store
+from millpond.lineage import pins, store
 from millpond.lineage.domain import (
     ColumnEdge,
     Direction,
@@ -84,6 +84,12 @@ class LineageService:
             return 0
         with self._database.write() as connection:
             return record_in(connection, observations)
+
+    def record_reads(self, found: Sequence[pins.VersionRead]) -> None:
+        """Take in which versions of tables were read, each once. For the server: whoever calls has checked."""
+        if found:
+            with self._database.write() as connection:
+                pins.put_reads(connection, found)
 
     # -- neighbours ---------------------------------------------------------------------------------------------
 

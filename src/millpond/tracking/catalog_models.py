@@ -20,6 +20,7 @@ from millpond.identity.access import Act, Securable, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.settings import Settings
+from millpond.lineage import pins
 from millpond.tracking.domain import REGISTRY_FOLDER, registry_uri
 from millpond.tracking.lineage import ModelLineage
 
@@ -74,7 +75,8 @@ class CatalogModels:
         self._catalog.delete_model_in(connection, principal, ObjectName.of_full_name(name))
 
     def version_deleted(self, connection: Connection, name: str, version: int, uri: str | None) -> None:
-        """Note the version's own files for removal."""
+        """Note the version's own files for removal, and let go of what was kept for it."""
+        pins.release(connection, name, version)
         _purge(connection, self._catalog, self.root, uri, f"version {version} of model {name}")
 
     def require(self, principal: Principal, act: Act, name: ObjectName) -> None:
@@ -121,6 +123,7 @@ class MlflowRows:
         for name in names:
             for version, uri in connection.execute(versions, {"name": str(name)}).all():
                 _purge(connection, self._catalog, self._root, uri, f"version {version} of model {name}")
+            pins.release(connection, str(name))
         for table in _TABLES_BY_NAME:
             statement = text(f"DELETE FROM {table} WHERE name = :name")  # noqa: S608 - a name from the list above
             connection.execute(statement, [{"name": str(name)} for name in names])
@@ -133,6 +136,8 @@ class MlflowRows:
             text("UPDATE registered_models SET name = :new WHERE name = :old"),
             [{"old": str(old), "new": str(new)} for old, new in names],
         )
+        for old, new in names:
+            pins.rename(connection, str(old), str(new))
 
 
 def _purge(connection: Connection, catalog: CatalogService, root: str, uri: str | None, what: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService
@@ -20,12 +20,14 @@ from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.ids import new_id
+from millpond.lineage import pins
 from millpond.lineage.domain import Act, ColumnFlow, Entity, Known, Node, NodeKind, Observation, SeenNode, digest
 from millpond.lineage.service import record_in
 from millpond.tracking import store
 from millpond.tracking.domain import Owned, is_three_level, model_securable
 
 _MOST_COLUMNS, _LONGEST_NAME = 2000, 255
+CAPTURE_TAG = "millpond.capture"
 VisibleRuns = Callable[[Principal, Sequence[str]], Mapping[str, str]]
 """Of some runs' ids those that a principal may read, with their names."""
 
@@ -58,6 +60,7 @@ class ModelLineage:
                 record_in(connection, observations)
                 for each in observations:
                     _note_features(connection, principal, run_id, each)
+                pins.put_reads(connection, [read for node, told in found if (read := _read_of(run_id, node, told))])
 
     def version_made(self, connection: Connection, principal: Principal, version: Any) -> None:
         """A model version (MLflow's row) is new; its run is its source."""
@@ -69,6 +72,9 @@ class ModelLineage:
                 target=self._version_node(connection, version.name, str(version.version)),
             )
             record_in(connection, [made])
+            process = capture_of_run(connection, version.run_id).partition("-")[0]
+            pins.pin(connection, model=version.name, version=int(version.version), run_id=version.run_id,
+                     process=process, made_at=made.act.time)  # fmt: skip
 
     def deployed(
         self, connection: Connection, principal: Principal, endpoint: tuple[str, str], models: Sequence[tuple[str, str]]
@@ -143,6 +149,22 @@ def run_seer(visible: VisibleRuns) -> Callable[[Principal, Sequence[SeenNode]], 
         return {node.id: _called(node, names[node.key]) for node in found if node.key in names}
 
     return see
+
+
+def capture_of_run(connection: Connection, run_id: str) -> str:
+    """The capture that a run names; empty for none."""
+    query = text("SELECT value FROM tags WHERE run_uuid = :run AND key = :key")
+    return str(connection.execute(query, {"run": run_id, "key": CAPTURE_TAG}).scalar() or "")
+
+
+def _read_of(run_id: str, node: Node, told: Mapping[str, Any]) -> pins.VersionRead | None:
+    """A data set that names a version of a table."""
+    version = told.get("delta_table_version")
+    if node.kind is not NodeKind.TABLE or not str(version).isdecimal():
+        return None
+    return pins.VersionRead(
+        reader=run_id, table_id=node.key, name=node.name, version=int(str(version)), first_at=utc_now()
+    )
 
 
 def run_node(run_id: str) -> Node:

@@ -16,6 +16,7 @@ from millpond.ui.pages import (
     experiments,
     home,
     models,
+    runs,
     search,
     secrets,
     serving,
@@ -31,7 +32,7 @@ from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
 _MODULES = (
-    home, catalog, sql, warehouses, tables, volumes, experiments, models, serving, users, audit, secrets, search,
+    home, catalog, sql, warehouses, tables, volumes, experiments, runs, models, serving, users, audit, secrets, search,
     connect,
 )  # fmt: skip
 
@@ -84,6 +85,7 @@ _PAGE_ROOTS = frozenset(
         "",
         "catalog",
         "experiments",
+        "runs",
         "models",
         "serving",
         "sql",

@@ -18,6 +18,7 @@ from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
 from millpond.registry.room import RegistryRoom
+from millpond.reproduction.room import ReproductionRoom
 from millpond.secrets.service import SecretsService
 from millpond.serving.service import ServingService
 from millpond.sql.room import SqlRoom
@@ -71,6 +72,7 @@ class Services:
     models: ModelService
     model_files: VersionFiles
     registry: RegistryRoom
+    reproduction: ReproductionRoom
     serving: ServingService
     sql: SqlRoom
     lineage: LineageRoom

@@ -51,6 +51,11 @@ def experiment_url(experiment_id: str) -> str:
     return f"{EXPERIMENTS}/{_part(experiment_id)}"
 
 
+def run_url(run_id: str) -> str:
+    """How a run was made, and whether it comes out the same again."""
+    return f"/runs/{_part(run_id)}"
+
+
 def model_url(name: str, version: str | None = None) -> str:
     """A registered model's page, at one of its versions."""
     base = f"{MODELS}/{_part(name)}"

@@ -1,6 +1,6 @@
 """What a command runs in: who asks, the catalog, the session's names, and how to reach storage."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Protocol
@@ -24,6 +24,7 @@ from millpond.engine.types import columns_of
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import NotFound
+from millpond.lineage.pins import Pin, pins_of
 
 
 class SessionState(Protocol):
@@ -46,6 +47,11 @@ class CommandContext:
     storage_options: Mapping[str, str] = field(default_factory=dict)
     refresh: Callable[[str], None] = lambda _location: None
     """Brings the system table at a location up to date, if there is one."""
+
+    def pins(self, target: "Target") -> Sequence[Pin]:
+        """Versions of a table that registered models were trained on."""
+        table = target.table or self.catalog.table_at(target.storage.url)
+        return pins_of(self.catalog.database, [table.id]) if table is not None else ()
 
     @property
     def author(self) -> Author:

@@ -1,6 +1,7 @@
 """OPTIMIZE, VACUUM, RESTORE and TRUNCATE: rights, then the Delta operation, then Spark's result."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,9 @@ from millpond.engine.commands.context import CommandContext, delta_target, recor
 from millpond.engine.delta import maintain
 from millpond.engine.syntax.model import Optimize, RestoreTable, TruncateTable, Vacuum
 from millpond.identity.access import Act
+from millpond.lineage.pins import Pin
 
+_MOST_TOLD = 10
 RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 
 _SIZES = pa.struct([("min", LONG), ("max", LONG), ("avg", pa.float64()), ("totalFiles", LONG), ("totalSize", LONG)])
@@ -95,6 +98,7 @@ def _sizes(found: dict[str, Any]) -> dict[str, Any]:
 def vacuum(command: Vacuum, context: CommandContext) -> pa.Table:
     """The path of the table, or for DRY RUN the files that would go."""
     target = delta_target(context, command.table, Act.WRITE, operation="VACUUM", tells_of_all_rows=True)
+    pins = context.pins(target)
     files = maintain.vacuum(
         target.storage,
         context.author,
@@ -102,10 +106,19 @@ def vacuum(command: Vacuum, context: CommandContext) -> pa.Table:
         dry_run=command.dry_run,
         lite=command.lite,
         check_retention=(context.session.setting(RETENTION_CHECK) or "true").lower() != "false",
+        keep_versions=sorted({pin.table_version for pin in pins}),
+        why_kept=_why_kept(pins),
     )
     if not command.dry_run:
         return texts(["path"], [(target.storage.url,)])
     return texts(["path"], [(f"{target.storage.url.rstrip('/')}/{file}",) for file in files])
+
+
+def _why_kept(pins: Sequence[Pin]) -> str:
+    """What the table's history says of versions that models were trained on."""
+    told = [f"version {pin.table_version} for {pin.model} version {pin.model_version}" for pin in pins[:_MOST_TOLD]]
+    more = f" and {len(pins) - _MOST_TOLD} more" if len(pins) > _MOST_TOLD else ""
+    return f"kept: {', '.join(told)}{more}"
 
 
 _RESTORED = (

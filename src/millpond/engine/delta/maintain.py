@@ -92,10 +92,13 @@ def vacuum(
     dry_run: bool,
     lite: bool,
     check_retention: bool,
+    keep_versions: Sequence[int] = (),
+    why_kept: str | None = None,
 ) -> list[str]:
     """Delete files that no version within the retention needs; their paths relative to the table.
 
-    FULL also finds files that no commit ever named. Hours round up: never less is kept than was asked.
+    FULL also finds files that no commit ever named. Hours round up: never less is kept than was asked. What
+    `keep_versions` need stays, however old it is; the history says `why_kept`.
     """
     table = open_for_write(storage)
     hours = None if retain_hours is None else math.ceil(retain_hours)
@@ -109,6 +112,8 @@ def vacuum(
             sql_state="22003",
         )
 
+    kept = [version for version in keep_versions if version <= table.version() and _exists(table, version)]
+
     def write(noted: Any) -> list[str]:
         return table.vacuum(
             retention_hours=hours,
@@ -116,9 +121,10 @@ def vacuum(
             enforce_retention_duration=check_retention,
             full=not lite,
             commit_properties=noted,
+            keep_versions=kept,
         )
 
-    return commit(table, author, write) or []
+    return commit(table, author, write, user_metadata=why_kept if kept else None) or []
 
 
 def _configured_hours(table: DeltaTable) -> int:

@@ -197,6 +197,16 @@ def read(session: Session, needs: Needs) -> None:
         known["time_us"], known["table"], known["statement"] = now, table, statement
 
 
+def read_at(session: Session, process: str, table: Table, version: int) -> None:
+    """A process that captures its runs reads a table at a version. Noted once for each session."""
+    key = (table.id, version)
+    if key in session.read_at or not _spools:
+        return
+    session.read_at.add(key)
+    told = {"id": table.id, "name": str(table.name), "version": version}
+    _append({"operation": "READ AT", "time_us": now_us(), "process": process, "read_at": told})
+
+
 def flush_reads() -> None:
     """Note the reads that were put together."""
     notes = [

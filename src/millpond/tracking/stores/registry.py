@@ -31,6 +31,7 @@ from millpond.identity.privileges import Privilege
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
+from millpond.lineage import pins
 from millpond.tracking import store
 from millpond.tracking.catalog_models import CatalogModels
 from millpond.tracking.domain import (
@@ -170,6 +171,8 @@ class OwnedRegistryStore(ModelReads):
         old = attributes.name.history.deleted[0] if attributes.name.history.deleted else new
         if is_three_level(old) != is_three_level(new):
             raise InvalidArgument(f"Model '{old}' cannot become '{new}': only the catalog's models have three levels.")
+        if old != new:
+            pins.rename(connection, old, new)
         if not is_three_level(old):
             if old != new:
                 store.rename_owned(connection, Owned.MODEL, old, new)

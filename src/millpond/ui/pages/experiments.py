@@ -230,6 +230,7 @@ def _draw_runs(data: _Data) -> None:
             run.user,
             *[metric_text(run.metrics[name]) if name in run.metrics else "" for name in data.metrics],
             Cell(text="\n".join(name for name, _ in run.inputs[:3])),
+            Cell(text="Details", href=urls.run_url(run.id), title="How it was made, and whether it comes out again"),
         ]
         for run in data.runs.items
     ]
@@ -241,6 +242,7 @@ def _draw_runs(data: _Data) -> None:
         TableColumn(label="Who", short=True, optional=True),
         *[TableColumn(label=name, numeric=True) for name in data.metrics],
         TableColumn(label="Data", optional=True),
+        TableColumn(label="Made", optional=True),
     )
     DataTable(label="Runs", columns=columns, rows=rows)
 
