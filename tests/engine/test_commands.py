@@ -10,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 from tests.engine.sql_room import ORDERS, Sql
 
 from millpond.catalog.domain import ObjectName, TableType
-from millpond.kernel.errors import PermissionDenied
+from millpond.kernel.errors import InvalidArgument, PermissionDenied
 
 # -- session ------------------------------------------------------------------------------------------------------
 
@@ -170,6 +170,26 @@ def test_declared_keys_inform_and_are_kept_in_the_catalog(sql: Sql) -> None:
     sql.refuses("ALTER TABLE a RENAME COLUMN id TO key", "DELTA_CONSTRAINT_DEPENDENT_COLUMN_CHANGE")
     sql("ALTER TABLE b DROP CONSTRAINT to_a")
     assert sql.table("b").constraints == ()
+    sql("CREATE TABLE tree (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES tree (id))")
+    assert sql.table("tree").constraints[1].parent_table == "shop.sales.tree"
+
+
+def test_a_primary_key_may_hold_the_time_of_its_values(sql: Sql) -> None:
+    sql("CREATE TABLE a (id INT, at TIMESTAMP, CONSTRAINT a_key PRIMARY KEY (id, at TIMESERIES))")
+    assert sql.table("a").constraints[0].timeseries_columns == ("at",)
+    assert "CONSTRAINT a_key PRIMARY KEY (id, at TIMESERIES)" in sql.rows("SHOW CREATE TABLE a")[0][0]
+    sql("CREATE TABLE b (id INT, at TIMESTAMP, day DATE)")
+    for wrong in ("at TIMESERIES, day TIMESERIES", "id, nothing TIMESERIES"):
+        with pytest.raises(InvalidArgument):
+            sql(f"ALTER TABLE b ADD CONSTRAINT k PRIMARY KEY ({wrong})")
+    sql("ALTER TABLE b ADD CONSTRAINT k PRIMARY KEY (id, at TIMESERIES)")
+    assert sql.table("b").constraints[0].columns == ("id", "at")
+
+
+def test_a_table_is_never_there_without_the_key_it_was_made_with(sql: Sql) -> None:
+    with pytest.raises(InvalidArgument):
+        sql("CREATE TABLE a (id INT, PRIMARY KEY (id, nothing))")
+    sql.refuses("DESCRIBE a", "TABLE_OR_VIEW_NOT_FOUND")
 
 
 def test_external_tables_and_files_are_for_administrators(sql: Sql, tmp_path: Path) -> None:

@@ -13,17 +13,19 @@ from sqlalchemy import Connection
 
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService
+from millpond.identity import acts
 from millpond.identity.access import Act as Right
 from millpond.identity.access import allows
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.ids import new_id
-from millpond.lineage.domain import Act, Entity, Known, Node, NodeKind, Observation, SeenNode, digest
+from millpond.lineage.domain import Act, ColumnFlow, Entity, Known, Node, NodeKind, Observation, SeenNode, digest
 from millpond.lineage.service import record_in
 from millpond.tracking import store
 from millpond.tracking.domain import Owned, is_three_level, model_securable
 
+_MOST_COLUMNS, _LONGEST_NAME = 2000, 255
 VisibleRuns = Callable[[Principal, Sequence[str]], Mapping[str, str]]
 """Of some runs' ids those that a principal may read, with their names."""
 
@@ -46,6 +48,7 @@ class ModelLineage:
                 act=_act(principal, "MLFLOW INPUT", Entity(type="RUN", id=run_id)),
                 sources=(node,),
                 target=run_node(run_id),
+                columns=_columns(node, told),
                 details={"version": told.get("delta_table_version")},
             )
             for node, told in found
@@ -53,6 +56,8 @@ class ModelLineage:
         if observations:
             with self._catalog.database.write() as connection:
                 record_in(connection, observations)
+                for each in observations:
+                    _note_features(connection, principal, run_id, each)
 
     def version_made(self, connection: Connection, principal: Principal, version: Any) -> None:
         """A model version (MLflow's row) is new; its run is its source."""
@@ -151,6 +156,32 @@ def _called(node: SeenNode, name: str) -> SeenNode:
 
 def _act(principal: Principal, operation: str, entity: Entity) -> Act:
     return Act(actor=principal.name, time=utc_now(), operation=operation, known=Known.DECLARED, entity=entity)
+
+
+def _note_features(connection: Connection, principal: Principal, run_id: str, made: Observation) -> None:
+    """Let the audit know which features of which table a run uses; its model versions name the run."""
+    if made.columns:
+        used = ",".join(flow.source_column for flow in made.columns)
+        table = made.sources[0]
+        acts.changed(
+            connection,
+            principal.name,
+            "use features",
+            "table",
+            table.name,
+            object_id=table.key,
+            run=run_id,
+            columns=used,
+        )
+
+
+def _columns(node: Node, told: Mapping[str, Any]) -> tuple[ColumnFlow, ...]:
+    """The columns of a table that a run uses, if its data set says so (a feature table's does): they and no others."""
+    given = told.get("columns")
+    if node.kind is not NodeKind.TABLE or not isinstance(given, list):
+        return ()
+    names = dict.fromkeys(str(name)[:_LONGEST_NAME] for name in given[:_MOST_COLUMNS])
+    return tuple(ColumnFlow(source=node, source_column=name, target_column=name) for name in names)
 
 
 def _source_of(dataset: Any) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class Tables(Paths):
         properties: Mapping[str, str] | None = None,
         view_definition: str | None = None,
         guards: GuardRefs = NO_GUARDS,
+        constraints: Sequence[TableConstraint] = (),
     ) -> Table:
         """Make a staged table visible, all at once.
 
@@ -152,7 +153,7 @@ class Tables(Paths):
             **columns_values(check_columns(columns)),
             "properties": clean_properties(properties),
             "view_definition": None if view_definition is None else check_text(view_definition, "The view"),
-            "constraints": [],
+            "constraints": constraints_json(_checked_constraints(staged.name, columns, constraints)),
             "guards": guards_json(guards),
         }
         taken, gone = f"Table '{staged.name}' already exists.", f"Schema '{staged.name.schema_name}' does not exist."
@@ -301,8 +302,8 @@ class Tables(Paths):
         """The table with one more declared key. Raises NotFound, AlreadyExists, InvalidArgument."""
 
         def change(_connection: Connection, table: Table) -> dict[str, Any]:
-            _check_constraint(table, constraint)
-            return {"constraints": constraints_json((*table.constraints, constraint))}
+            kept = _checked_constraints(table.name, table.columns, (*table.constraints, constraint))
+            return {"constraints": constraints_json(kept)}
 
         return self._change_table(principal, name, change)
 
@@ -388,12 +389,28 @@ def _check_kind(staged: StagedTable, table_type: TableType, data_source_format: 
         raise InvalidArgument(f"Managed table '{staged.name}' must be DELTA, not {data_source_format}.")
 
 
-def _check_constraint(table: Table, constraint: TableConstraint) -> None:
-    if any(item.name == constraint.name for item in table.constraints):
-        raise AlreadyExists(f"Constraint '{constraint.name}' of table '{table.name}' already exists.")
-    if constraint.parent_table is None and any(item.parent_table is None for item in table.constraints):
-        raise AlreadyExists(f"Table '{table.name}' already has a primary key.")
-    known = {column.name.lower() for column in table.columns}
+def _checked_constraints(
+    name: ObjectName, columns: Sequence[Column], constraints: Sequence[TableConstraint]
+) -> Sequence[TableConstraint]:
+    """The constraints of a table. Raises AlreadyExists for a second of its name or primary key, InvalidArgument."""
+    for number, constraint in enumerate(constraints):
+        earlier = constraints[:number]
+        if any(item.name == constraint.name for item in earlier):
+            raise AlreadyExists(f"Constraint '{constraint.name}' of table '{name}' already exists.")
+        if constraint.parent_table is None and any(item.parent_table is None for item in earlier):
+            raise AlreadyExists(f"Table '{name}' already has a primary key.")
+        _check_key_columns(name, columns, constraint)
+    return constraints
+
+
+def _check_key_columns(name: ObjectName, columns: Sequence[Column], constraint: TableConstraint) -> None:
+    """Source: Databricks, "CONSTRAINT clause": one column of a primary key may be TIMESERIES."""
+    known = {column.name.lower() for column in columns}
     for column in constraint.columns:
         if column.lower() not in known:
-            raise InvalidArgument(f"Column '{column}' of constraint '{constraint.name}' is not in '{table.name}'.")
+            raise InvalidArgument(f"Column '{column}' of constraint '{constraint.name}' is not in '{name}'.")
+    times = constraint.timeseries_columns
+    if len(times) > 1:
+        raise InvalidArgument(f"Constraint '{constraint.name}' of '{name}' has {len(times)} timeseries columns; one.")
+    if not {time.lower() for time in times} <= {column.lower() for column in constraint.columns}:
+        raise InvalidArgument(f"Timeseries column '{times[0]}' of '{name}' is not in constraint '{constraint.name}'.")

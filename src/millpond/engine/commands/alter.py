@@ -163,18 +163,24 @@ def _add_constraint(context: CommandContext, target: Target, action: AddConstrai
 
 def declare_key(context: CommandContext, table: Table, constraint: Constraint) -> None:
     """Record a PRIMARY or FOREIGN KEY, which informs and is not enforced, as on Databricks."""
+    context.catalog.add_constraint(context.principal, table.name, key_of(context, table.name, constraint))
+
+
+def key_of(context: CommandContext, table: ObjectName, constraint: Constraint) -> TableConstraint:
+    """A PRIMARY or FOREIGN KEY of a table as the catalog keeps it."""
     kind = "pk" if constraint.kind == "PRIMARY KEY" else "fk"
     parent = None
     if constraint.parent:
-        parent = str(find_table(context, constraint.parent).name)
-    made = TableConstraint(
-        name=(constraint.name or f"{table.name.name}_{kind}").lower(),
+        named = context.object_name(constraint.parent)
+        parent = str(named if named == table else find_table(context, constraint.parent).name)
+    return TableConstraint(
+        name=(constraint.name or f"{table.name}_{kind}").lower(),
         columns=constraint.columns,
         parent_table=parent,
         parent_columns=constraint.parent_columns,
+        timeseries_columns=constraint.timeseries_columns,
         rely=constraint.rely,
     )
-    context.catalog.add_constraint(context.principal, table.name, made)
 
 
 def _drop_constraint(context: CommandContext, target: Target, action: DropConstraint) -> None:

@@ -3,13 +3,13 @@
 A table is staged in the catalog, written, and only then registered: a crash in between leaves nothing that is visible.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
-from millpond.catalog.domain import NO_GUARDS, GuardRefs, StagedTable, Table, TableType
+from millpond.catalog.domain import NO_GUARDS, GuardRefs, StagedTable, Table, TableConstraint, TableType
 from millpond.engine.commands import guards
-from millpond.engine.commands.alter import declare_key
+from millpond.engine.commands.alter import declare_key, key_of
 from millpond.engine.commands.answer import LONG, nothing, table
 from millpond.engine.commands.context import (
     CommandContext,
@@ -49,10 +49,9 @@ def create_table(command: CreateTable, context: CommandContext) -> pa.Table:
     if existing is not None:
         return _replace(context, command, existing, new)
     guarded = guards.of_new_table(context, command, new.fields)
-    made = _in_place(context, command.name, command.location, lambda staged: _write(context, staged, new), guarded)
-    for constraint in command.constraints:
-        if constraint.kind != "CHECK":
-            declare_key(context, made, constraint)
+    full = context.object_name(command.name)
+    keys = [key_of(context, full, each) for each in command.constraints if each.kind != "CHECK"]
+    _in_place(context, command.name, command.location, lambda staged: _write(context, staged, new), guarded, keys)
     return nothing()
 
 
@@ -75,6 +74,7 @@ def _in_place(
     location: str | None,
     write: Callable[[StagedTable], None],
     guarded: GuardRefs = NO_GUARDS,
+    keys: Sequence[TableConstraint] = (),
 ) -> Table:
     """Stage, write, register; on any failure the staged place is given up."""
     full = context.object_name(name)
@@ -86,7 +86,7 @@ def _in_place(
         raise missing_container(context, full.schema_name) from error
     try:
         write(staged)
-        return _register(context, staged, guarded)
+        return _register(context, staged, guarded, keys)
     except AlreadyExists as error:
         context.catalog.abandon_table(context.principal, staged)
         raise table_exists(name) from error
@@ -95,7 +95,9 @@ def _in_place(
         raise
 
 
-def _register(context: CommandContext, staged: StagedTable, guarded: GuardRefs) -> Table:
+def _register(
+    context: CommandContext, staged: StagedTable, guarded: GuardRefs, keys: Sequence[TableConstraint]
+) -> Table:
     opened = open_table(context.storage(staged.storage_location))
     metadata = opened.metadata()
     return context.catalog.register_table(
@@ -107,6 +109,7 @@ def _register(context: CommandContext, staged: StagedTable, guarded: GuardRefs) 
         comment=metadata.description or None,
         properties=shown_properties(metadata.configuration),
         guards=guarded,
+        constraints=keys,
     )
 
 

@@ -309,7 +309,7 @@ def _type_sql(kind: Any) -> str:
 def _key_lines(found: Table | None) -> list[str]:
     lines = []
     for key in found.constraints if found is not None else ():
-        columns = ", ".join(map(_quote, key.columns))
+        columns = ", ".join(_quote(one) + " TIMESERIES" * (one in key.timeseries_columns) for one in key.columns)
         if key.parent_table is None:
             lines.append(f"CONSTRAINT {_quote(key.name)} PRIMARY KEY ({columns})")
         else:

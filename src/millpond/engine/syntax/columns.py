@@ -219,8 +219,7 @@ def constraint(cursor: Cursor, *, column: str | None = None) -> Constraint:
     if cursor.accept("CHECK"):
         made = Constraint(name=name, kind="CHECK", expression=cursor.parenthesised_text())
     elif cursor.accept("PRIMARY", "KEY"):
-        columns = (column,) if column else cursor.in_parentheses(_key_column)
-        made = Constraint(name=name, kind="PRIMARY KEY", expression="", columns=columns)
+        made = _primary_key(cursor, name, column)
     elif column is not None and cursor.accept("REFERENCES"):
         made = _foreign_key(cursor, name, (column,))
     else:
@@ -241,10 +240,20 @@ def _constraint_option(cursor: Cursor) -> str | None:
     return cursor.accept_any("RELY", "NORELY", "DEFERRABLE")
 
 
-def _key_column(cursor: Cursor) -> str:
-    name = cursor.identifier()
-    cursor.accept("TIMESERIES")
-    return name
+def _primary_key(cursor: Cursor, name: str | None, column: str | None) -> Constraint:
+    keys = ((column, False),) if column else cursor.in_parentheses(_key_column)
+    return Constraint(
+        name=name,
+        kind="PRIMARY KEY",
+        expression="",
+        columns=tuple(key for key, _ in keys),
+        timeseries_columns=tuple(key for key, is_time in keys if is_time),
+    )
+
+
+def _key_column(cursor: Cursor) -> tuple[str, bool]:
+    """A column of a primary key, and whether it is the time of a row's values."""
+    return cursor.identifier(), cursor.accept("TIMESERIES")
 
 
 def _foreign_key(cursor: Cursor, name: str | None, columns: tuple[str, ...]) -> Constraint:

@@ -72,6 +72,8 @@ class Constraint:
     parent: Name = ()
     """The table that a FOREIGN KEY points to."""
     parent_columns: tuple[str, ...] = ()
+    timeseries_columns: tuple[str, ...] = ()
+    """Those of a PRIMARY KEY that are marked TIMESERIES."""
     rely: bool = False
 
 

@@ -1,0 +1,5 @@
+"""Where notebooks also import it from."""
+
+from millpond.features import FeatureLookup
+
+__all__ = ["FeatureLookup"]

@@ -1,0 +1,1 @@
+"""What features are asked for with."""

@@ -1,0 +1,150 @@
+"""A plan carried out: step by step on this machine for local frames, as one Spark plan for Spark's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from millpond.features import frames
+from millpond.features.certificate import Certificate, Lookup, digest, sample_of
+from millpond.features.connection import Connection, quoted
+from millpond.features.planning import Call, Join, Plan
+
+if TYPE_CHECKING:
+    import polars as pl
+    from pyspark.sql import DataFrame
+
+    from millpond.features.joining import Evidence, Means
+
+_POSITION = "__position"
+_MOST_KEYS_SENT = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A frame with everything that a plan adds, and what was seen of its lookups."""
+
+    frame: Any
+    lookups: tuple[Lookup, ...]
+
+
+class Carrier:
+    """Carries out plans over a connection."""
+
+    def __init__(self, connection: Connection, *, memory_limit_bytes: int) -> None:
+        self._connection = connection
+        self._memory_limit_bytes = memory_limit_bytes
+
+    def carry_out(self, frame: Any, plan: Plan, versions: Mapping[str, int]) -> Made:
+        """All that the plan adds to a local frame, whose rows stay as they are."""
+        from millpond.features.joining import Means
+
+        means = Means(zone=self._connection.zone, memory_limit_bytes=self._memory_limit_bytes)
+        frame, seen = frames.eager(frame), []
+        for step in plan.steps:
+            if isinstance(step, Join):
+                made, evidence = self._look_up(frame, step, versions[step.table], means)
+                seen.append(_lookup(step, versions[step.table], evidence))
+            else:
+                made = self._call(frame, step)
+            frame = frames.with_columns(frame, made, zone=means.zone)
+        return Made(frame=frame, lookups=tuple(seen))
+
+    def plan_in_spark(
+        self, frame: "DataFrame", plan: Plan, versions: Mapping[str, int], *, proofs: bool = False
+    ) -> "DataFrame":
+        """The same as a Spark data frame, in the order of the labels; nothing is done yet.
+
+        With `proofs`, a column for each lookup (`proof_of`) that a certificate is made of.
+        """
+        from pyspark.sql import functions as F
+
+        from millpond.features import spark_asof
+
+        found = frame.withColumn(_POSITION, F.monotonically_increasing_id())
+        for number, step in enumerate(plan.steps):
+            if isinstance(step, Join):
+                proof = proof_of(number) if proofs else None
+                found = spark_asof.look_up(found, self.features(step, versions[step.table]), step, proof=proof)
+            else:
+                found = found.withColumn(step.output, F.expr(_call_sql(step)))
+        return found.orderBy(_POSITION).drop(_POSITION)
+
+    def _look_up(self, frame: Any, join: Join, version: int, means: "Means") -> tuple["pl.DataFrame", "Evidence"]:
+        from millpond.features.joining import look_up
+
+        labels = frames.to_polars(frame, join.label_columns)
+        features = self._asked_for(labels, self.features(join, version), join, means)
+        batches = self._connection.batches(features)
+        joined = look_up(labels, batches, join, means, sample_of(labels.height))
+        return joined.columns, joined.evidence
+
+    def _asked_for(self, labels: "pl.DataFrame", features: "DataFrame", join: Join, means: "Means") -> "DataFrame":
+        """Of the features those of the labels' keys, where these are few enough to be sent along."""
+        import polars as pl
+
+        from millpond.features import spark_asof
+        from millpond.features.columns import prepared_labels
+
+        exact = replace(join, time=None)
+        keys = prepared_labels(labels, exact, zone=means.zone).rename(
+            {f"k{number}": mine for number, (mine, _) in enumerate(join.keys)}
+        )
+        keys = keys.drop_nulls().unique()
+        if not 0 < keys.height <= _MOST_KEYS_SENT:
+            return features
+        sent = self._connection.spark.createDataFrame(keys.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        spark_asof.check(sent, features, exact)
+        return features.join(sent, [features[theirs] == sent[key] for key, theirs in exact.keys], "left_semi")
+
+    def features(self, join: Join, version: int) -> "DataFrame":
+        """What a join needs of its table, as the user may see it, through the gateway."""
+        from pyspark.sql import functions as F
+
+        columns = [F.col(quoted(name)) for name in join.table_columns]
+        return self._connection.read(join.table, version).select(*columns)
+
+    def _call(self, frame: Any, call: Call) -> "pl.DataFrame":
+        """The output of a function for each row; it runs in the engine, confined as all users' code is."""
+        import polars as pl
+        from pyspark.sql import functions as F
+
+        given = (
+            frames.to_polars(frame, list(dict.fromkeys(call.arguments)))
+            .with_row_index(_POSITION)
+            .cast({_POSITION: pl.Int64})
+        )
+        if given.is_empty():
+            return pl.DataFrame({call.output: []})
+        asked = self._connection.spark.createDataFrame(given.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        found = asked.select(_POSITION, F.expr(_call_sql(call)).alias(call.output)).orderBy(_POSITION)
+        return pl.concat(self._connection.batches(found)).select(call.output)
+
+
+def proof_of(step: int) -> str:
+    """The column with the proof of a step."""
+    return f"__proof{step}"
+
+
+def certificate(rows_in: int, made: Any, lookups: tuple[Lookup, ...]) -> Certificate:
+    """The certificate of a local training set. Raises RuntimeError when it does not hold."""
+    columns = frames.columns_of(made)
+    table = frames.to_polars(made, columns).to_arrow()
+    found = Certificate(rows_in=rows_in, rows_out=frames.height(made), lookups=lookups, digest=digest(table))
+    return found.checked()
+
+
+def _lookup(join: Join, version: int, evidence: "Evidence") -> Lookup:
+    return Lookup(
+        table=join.table,
+        table_version=version,
+        labels=evidence.labels,
+        matched=evidence.matched,
+        newest_lead_us=evidence.newest_lead_us,
+        newest_known_lead_us=evidence.newest_known_lead_us,
+        rechecked=evidence.rechecked,
+        wrong=evidence.wrong,
+    )
+
+
+def _call_sql(call: Call) -> str:
+    return f"{quoted(call.function)}({', '.join('`' + name.replace('`', '``') + '`' for name in call.arguments)})"

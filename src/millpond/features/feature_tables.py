@@ -1,0 +1,204 @@
+"""Feature tables: made, written, read, tagged and dropped. The part of the client that has to do with tables alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from millpond.features import frames
+from millpond.features.connection import Connection, literal, quoted
+from millpond.features.lookups import Names, names_of
+from millpond.features.tables import KNOWN_AT, TIME_TYPES, FeatureTable
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Types = Mapping[str, str]
+"""The SQL type of each column, in order."""
+
+
+class FeatureTables:
+    """What one can do with feature tables."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create_table(
+        self,
+        *,
+        name: str,
+        primary_keys: Names,
+        df: Any = None,
+        timeseries_columns: Names = None,
+        partition_columns: Names = None,
+        schema: Any = None,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeseries_column: str | None = None,
+        known_at_column: str | None = None,
+    ) -> FeatureTable:
+        """A new feature table of the columns of `df`, which are written to it, or of a schema.
+
+        `known_at_column` (ours): the time at which a row was known; training sets then use no row before it.
+        Raises ValueError; Spark's AnalysisException when the name is taken.
+        """
+        if df is None and schema is None:
+            raise ValueError("Give a df or a schema, which say what columns the feature table has.")
+        full = self._connection.full_name(name)
+        rows = None if df is None else self._in_spark(df)
+        types = _types(schema if schema is not None else rows, self._connection)
+        times = names_of(timeseries_columns) or names_of(timeseries_column)
+        keys = (*names_of(primary_keys), *(time for time in times if time not in names_of(primary_keys)))
+        _check(full, types, keys, times, (*names_of(partition_columns), *names_of(known_at_column)))
+        if rows is not None:
+            _refuse_twins(full, rows, keys)
+        self._connection.spark.sql(
+            _create_sql(full, types, keys, times, names_of(partition_columns), description, known_at_column)
+        ).collect()
+        try:
+            if rows is not None:
+                self._merge(full, rows, keys)
+            for key, value in (tags or {}).items():
+                self.set_feature_table_tag(name=full, key=key, value=value)
+        except BaseException:
+            self._connection.spark.sql(f"DROP TABLE IF EXISTS {quoted(full)}").collect()
+            raise
+        return self._connection.table(full)
+
+    def write_table(
+        self, *, name: str, df: Any, mode: str = "merge", checkpoint_location: str | None = None, trigger: Any = None
+    ) -> None:
+        """Write rows: `merge` updates those of the same primary key and adds the others, `overwrite` replaces all.
+
+        Columns that the table does not have become new features; features that `df` does not have stay as they are, or,
+        in new rows, are NULL. Raises ValueError for rows without a key or two of the same.
+        """
+        if mode not in ("merge", "overwrite"):
+            raise ValueError(f"mode '{mode}' is not known: 'merge' or 'overwrite'.")
+        if getattr(df, "isStreaming", False) or checkpoint_location is not None:
+            raise NotImplementedError("Streaming data frames cannot be written yet; write batches.")
+        table, rows = self._connection.table(name), self._in_spark(df)
+        types = _types(rows, self._connection)
+        missing = [key for key in table.primary_keys if key not in types]
+        if missing:
+            raise ValueError(f"df lacks {missing} of the primary key of '{table.name}'.")
+        _refuse_twins(table.name, rows, table.primary_keys)
+        self._add_columns(table, types)
+        if mode == "merge":
+            self._merge(table.name, rows, table.primary_keys)
+        else:
+            columns = _listed(types)
+            sql = f"INSERT OVERWRITE TABLE {quoted(table.name)} ({columns}) SELECT {columns} FROM {{rows}}"  # noqa: S608
+            self._connection.spark.sql(sql, rows=rows).collect()
+
+    def read_table(self, *, name: str, as_of_delta_timestamp: Any = None) -> "DataFrame":
+        """The rows of a feature table, now or as of a time, as a Spark data frame."""
+        table = self._connection.table(name)
+        if as_of_delta_timestamp is None:
+            return self._connection.read(table.name)
+        reader = self._connection.spark.read.option("timestampAsOf", str(as_of_delta_timestamp))
+        return reader.table(quoted(table.name))
+
+    def get_table(self, *, name: str) -> FeatureTable:
+        """What the catalog knows of a feature table. Raises ValueError when it is none."""
+        return self._connection.table(name)
+
+    def drop_table(self, *, name: str) -> None:
+        """Remove a feature table. Raises ValueError when it is none."""
+        self._connection.spark.sql(f"DROP TABLE {quoted(self._connection.table(name).name)}").collect()
+
+    def set_feature_table_tag(self, *, name: str, key: str, value: str) -> None:
+        """Give a feature table a tag, or another value of it."""
+        full = self._connection.table(name).name
+        sql = f"ALTER TABLE {quoted(full)} SET TAGS ({literal(key)} = {literal(value)})"
+        self._connection.spark.sql(sql).collect()
+
+    def delete_feature_table_tag(self, *, name: str, key: str) -> None:
+        """Take a tag away; one that is not there is an error."""
+        table = self._connection.table(name)
+        if key not in table.tags:
+            raise ValueError(f"'{table.name}' has no tag '{key}'; it has {sorted(table.tags)}.")
+        self._connection.spark.sql(f"ALTER TABLE {quoted(table.name)} UNSET TAGS ({literal(key)})").collect()
+
+    def _in_spark(self, df: Any) -> "DataFrame":
+        """A frame of any kind as Spark's."""
+        kind = frames.kind_of(df)
+        if kind is frames.Kind.SPARK:
+            frame: DataFrame = df
+            return frame
+        frames.columns_of(df)
+        local = frames.eager(df)
+        if kind is frames.Kind.POLARS:
+            local = local.to_arrow()
+        return self._connection.spark.createDataFrame(local)
+
+    def _merge(self, full: str, rows: "DataFrame", keys: Sequence[str]) -> None:
+        same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
+        features = [name for name in rows.columns if name not in keys]
+        update = ", ".join(f"t.{_one(name)} = s.{_one(name)}" for name in features)
+        values = ", ".join(f"s.{_one(name)}" for name in rows.columns)
+        matched = f"WHEN MATCHED THEN UPDATE SET {update} " if features else ""
+        insert = f"INSERT ({_listed(rows.columns)}) VALUES ({values})"  # noqa: S608  all names are quoted
+        sql = f"MERGE INTO {quoted(full)} t USING {{rows}} s ON {same} {matched}WHEN NOT MATCHED THEN {insert}"
+        self._connection.spark.sql(sql, rows=rows).collect()
+
+    def _add_columns(self, table: FeatureTable, types: Types) -> None:
+        new = [f"{_one(name)} {kind}" for name, kind in types.items() if name not in table.types]
+        if new:
+            self._connection.spark.sql(f"ALTER TABLE {quoted(table.name)} ADD COLUMNS ({', '.join(new)})").collect()
+
+
+def _types(given: Any, connection: Connection) -> Types:
+    """The columns of a Spark frame, a StructType or an Arrow schema."""
+    if type(given).__module__.startswith("pyarrow"):
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        given = from_arrow_schema(given)
+    fields = given.schema.fields if hasattr(given, "schema") else given.fields
+    return {field.name: field.dataType.simpleString() for field in fields}
+
+
+def _check(full: str, types: Types, keys: Sequence[str], times: Sequence[str], others: Sequence[str]) -> None:
+    if not keys:
+        raise ValueError(f"primary_keys of '{full}' is empty; name the columns that say whose features a row has.")
+    missing = [name for name in (*keys, *others) if name not in types]
+    if missing:
+        raise ValueError(f"The columns {missing} of '{full}' are not among {list(types)}.")
+    if len(times) > 1:
+        raise ValueError(f"'{full}' can have one timeseries column, not {len(times)}: {list(times)}.")
+    if times and types[times[0]] not in TIME_TYPES:
+        raise ValueError(f"The timeseries column '{times[0]}' is {types[times[0]]}; it must be a timestamp or a date.")
+    if set(keys) == set(times):
+        raise ValueError(f"primary_keys of '{full}' needs a column beside the time '{times[0]}'.")
+
+
+def _create_sql(
+    full: str, types: Types, keys: Sequence[str], times: Sequence[str], parts: Sequence[str], description: str | None,
+    known_at: str | None,
+) -> str:  # fmt: skip
+    columns = [f"{_one(name)} {kind}{' NOT NULL' * (name in keys)}" for name, kind in types.items()]
+    key = ", ".join(_one(name) + " TIMESERIES" * (name in times) for name in keys)
+    named = _one(full.rpartition(".")[2] + "_pk")
+    text = f"CREATE TABLE {quoted(full)} ({', '.join(columns)}, CONSTRAINT {named} PRIMARY KEY ({key}))"
+    text += f" PARTITIONED BY ({_listed(parts)})" if parts else ""
+    text += f" COMMENT {literal(description)}" if description else ""
+    return text + (f" TBLPROPERTIES ({literal(KNOWN_AT)} = {literal(known_at)})" if known_at else "")
+
+
+def _refuse_twins(full: str, rows: "DataFrame", keys: Sequence[str]) -> None:
+    """Raises ValueError when two rows have the same key, or one has none."""
+    from pyspark.sql import functions as F
+
+    found = rows.groupBy(*(F.col(_one(key)) for key in keys)).agg(F.count(F.lit(1)).alias("__rows"))
+    empty = " OR ".join(f"{_one(key)} IS NULL" for key in keys)
+    bad = found.where(f"__rows > 1 OR {empty}").limit(1).collect()
+    if bad:
+        key = {name: bad[0][name] for name in keys}
+        what = "a row has no" if None in key.values() else f"{bad[0]['__rows']} rows have the"
+        raise ValueError(f"In the rows for '{full}' {what} primary key {key}; each key may be there once.")
+
+
+def _one(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _listed(names: Sequence[str] | Types) -> str:
+    return ", ".join(_one(name) for name in names)
