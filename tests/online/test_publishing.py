@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 from millpond.online.backends.port import Backend
+from millpond.online.domain import Wanted
 from millpond.online.publishing import publish
-from millpond.online.source import Source, Wanted
+from millpond.online.source import Source
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -1,9 +1,10 @@
 """What an online store keeps of a table: one encoded row for each key, and where the table's log had got to."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -17,6 +18,17 @@ LONGEST_KEY = 400
 _to_bytes = msgspec.msgpack.Encoder(decimal_format="string").encode
 _from_bytes = msgspec.msgpack.Decoder().decode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is published of a table."""
+
+    keys: tuple[str, ...]
+    time: str | None = None
+    columns: tuple[str, ...] = ()
+    """All but the keys and the time, when none is named."""
+    ttl_s: float | None = None
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -92,8 +104,9 @@ class Published(msgspec.Struct, frozen=True):
         return _to_bytes(self)
 
 
+@lru_cache(maxsize=1024)
 def decoded(data: bytes) -> Published:
-    """What `Published.encoded` made."""
+    """What `Published.encoded` made; the same object for the same bytes, as each read has them."""
     return _PUBLISHED.decode(data)
 
 

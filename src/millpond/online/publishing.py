@@ -14,8 +14,8 @@ from deltalake.exceptions import DeltaError
 from millpond.kernel.logs import get_logger
 from millpond.online import source as src
 from millpond.online.backends.port import Backend, Change
-from millpond.online.domain import Published, Shape
-from millpond.online.source import Snapshot, Source, Wanted
+from millpond.online.domain import Published, Shape, Wanted
+from millpond.online.source import Snapshot, Source
 
 log = get_logger(__name__)
 
@@ -27,6 +27,8 @@ class Outcome:
     """What a round of publishing did."""
 
     version: int
+    committed_ms: int
+    """When that version was committed."""
     changed: int
     """Rows set or taken away."""
     anew: bool
@@ -39,7 +41,7 @@ def publish(source: Source, wanted: Wanted, backend: Backend, table: str, *, ane
     shape, state = snapshot.shape(wanted), backend.published(table)
     if state is not None and state.shape == shape and not anew:
         if state.version == snapshot.version:
-            return Outcome(version=state.version, changed=0, anew=False)
+            return Outcome(version=state.version, committed_ms=state.committed_ms, changed=0, anew=False)
         if (before := _before(source, state.version)) is not None:
             return _follow(before, snapshot, state, backend, table)
     return _all(snapshot, shape, state, backend, table)
@@ -55,13 +57,15 @@ def _before(source: Source, version: int) -> Snapshot | None:
 
 def _all(snapshot: Snapshot, shape: Shape, state: Published | None, backend: Backend, table: str) -> Outcome:
     generation = 1 if state is None else state.generation + 1
-    backend.drop(table, generation)  # what an interrupted round left
+    for interrupted in (generation, generation - 2):  # what a round that did not come to its end left
+        if interrupted > 0:
+            backend.drop(table, interrupted)
     rows = src.newest(snapshot.rows(shape), shape).collect(engine="streaming")
     written = backend.write(table, generation, src.encoded(rows, shape))
     _mark(snapshot, shape, generation, backend, table)
     if state is not None:
         backend.drop(table, state.generation)
-    return Outcome(version=snapshot.version, changed=written, anew=True)
+    return Outcome(version=snapshot.version, committed_ms=snapshot.committed_ms, changed=written, anew=True)
 
 
 def _follow(before: Snapshot, snapshot: Snapshot, state: Published, backend: Backend, table: str) -> Outcome:
@@ -76,7 +80,7 @@ def _follow(before: Snapshot, snapshot: Snapshot, state: Published, backend: Bac
         log.info("files of the last version are gone; the table is published anew", error=str(error))
         return _all(snapshot, shape, state, backend, table)
     _mark(snapshot, shape, state.generation, backend, table)
-    return Outcome(version=snapshot.version, changed=written, anew=False)
+    return Outcome(version=snapshot.version, committed_ms=snapshot.committed_ms, changed=written, anew=False)
 
 
 @dataclass(frozen=True)

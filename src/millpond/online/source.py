@@ -6,6 +6,7 @@ row's time in microseconds (null for tables without a time).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import deltalake
@@ -13,20 +14,9 @@ import polars as pl
 import pyarrow.dataset as pads
 
 from millpond.kernel.errors import FailedPrecondition
-from millpond.online.domain import Field, Shape, plain
+from millpond.online.domain import Field, Shape, Wanted, plain
 
 _NESTED = ("array", "map", "struct")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is published of a table."""
-
-    keys: tuple[str, ...]
-    time: str | None = None
-    columns: tuple[str, ...] = ()
-    """All but the keys and the time, when none is named."""
-    ttl_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +43,7 @@ class Snapshot:
         self._table = table
         self.version = int(table.version())
 
-    @property
+    @cached_property
     def committed_ms(self) -> int:
         """When the version was committed."""
         return int(self._table.history(1)[0]["timestamp"])

@@ -126,6 +126,7 @@ class LmdbBackend:
                 self._open[table] = lmdb.open(
                     str(path), map_size=LARGEST_BYTES, max_readers=_READERS, max_spare_txns=64, mode=0o600
                 )
+                self._open[table].reader_check()  # readers that were killed would keep old pages for ever
             return self._open[table]
 
 

@@ -1,7 +1,8 @@
 """An online store in Redis: one string for each row, and one for what was published.
 
-Redis does what it is told in order and keeps its log in order, so a mark is never there before the rows it speaks of.
-A store that was emptied has no mark, and is published anew.
+Redis does what it is told in order and keeps its log in order, so a mark is not there before the rows it speaks of as
+long as it is the same process: one that was started again, or took over, may have lost rows that were written already.
+So a mark is only set by the process that took the rows. A store that was emptied has no mark, and is published anew.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,11 @@ from millpond.online.domain import Published, decoded
 
 _AT_ONCE = 5_000
 _TIMEOUT_S = 5.0
+_MARK_IF_SAME_PROCESS = """
+if not string.find(redis.call('INFO', 'server'), 'run_id:' .. ARGV[1], 1, true) then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
 
 
 class RedisBackend:
@@ -27,6 +33,8 @@ class RedisBackend:
         self._client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         self._generations: dict[str, int] = {}
         """Of each table the generation that was read last: a guess that the next answer confirms."""
+        self._took_rows: dict[str, str] = {}
+        """Of each table the process of Redis that took rows since the last mark."""
 
     def published(self, table: str) -> Published | None:
         """What was published last."""
@@ -35,6 +43,7 @@ class RedisBackend:
     def write(self, table: str, generation: int, changes: Iterable[Change]) -> int:
         """Set and take away rows, many in each round trip."""
         prefix, rest, written = self._rows(table, generation), iter(changes), 0
+        self._took_rows.setdefault(table, self._run_id())
         while portion := list(islice(rest, _AT_ONCE)):
             with _told(), self._client.pipeline(transaction=False) as pipe:
                 if kept := {prefix + key: row for key, row in portion if row is not None}:
@@ -46,12 +55,16 @@ class RedisBackend:
         return written
 
     def publish(self, table: str, state: Published) -> None:
-        """Set the mark."""
+        """Set the mark. Raises Unavailable when Redis was started again since it took the rows."""
+        run_id = self._took_rows.pop(table, None) or self._run_id()
         with _told():
-            self._client.set(self._mark(table), state.encoded())
+            same = self._client.eval(_MARK_IF_SAME_PROCESS, 1, self._mark(table), run_id, state.encoded())
+        if not same:
+            raise Unavailable("Redis was started again while rows were published; they are published again.")
 
     def drop(self, table: str, generation: int | None = None) -> None:
         """Take away a generation's rows; without one the mark first, then all rows."""
+        self._took_rows.pop(table, None)
         with _told():
             if generation is None:
                 self._client.unlink(self._mark(table))
@@ -83,6 +96,10 @@ class RedisBackend:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _run_id(self) -> str:
+        with _told():
+            return str(self._client.info("server")["run_id"])
 
     def _mark(self, table: str) -> bytes:
         return self._of(table) + b"published"
