@@ -4,7 +4,7 @@ import hashlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI, Request
@@ -53,6 +53,7 @@ from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import LineageRoom, open_lineage
+from millpond.online.room import OnlineRoom, open_online
 from millpond.registry.dropped import RecordedModels
 from millpond.registry.room import RegistryRoom, open_registry
 from millpond.registry.webhooks import Sealer
@@ -139,6 +140,8 @@ def build_app(settings: Settings) -> Application:
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
     lineage.lineage.on_kind(NodeKind.MODEL_VERSION, mlflow.lineage.see_versions)
     lineage.lineage.on_kind(NodeKind.ENDPOINT, serving.service.see_nodes)
+    online = open_online(database, catalog, settings)
+    lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     gateway = GatewayClient(home.spark_socket, identity.mint)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
@@ -148,7 +151,7 @@ def build_app(settings: Settings) -> Application:
         redoc_url=None,
         openapi_url=None,
         lifespan=_lifespan(
-            database, mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry
+            database, mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry, online
         ),
     )
     install_error_handlers(app)
@@ -192,6 +195,7 @@ def build_app(settings: Settings) -> Application:
         lineage_routes.router(lineage, workspace_id=directory.workspace_id(), metastore_id=catalog.metastore_id),
         sql_routes.router(sql, identity, public_url=settings.public_url),
         discovery_router(discovery),
+        online.router(),
     )
     pages = Services(
         identity=identity,
@@ -269,12 +273,16 @@ def _lifespan(
     lineage: LineageRoom,
     sql: SqlRoom,
     registry: RegistryRoom,
+    online: OnlineRoom,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
         tended = rounds(database.tend, name="database", interval_s=60, log=log, failure="the database was not tended")
-        with tended, drain.at_work(), lineage.at_work(), janitor.at_work(), sql.at_work(), registry.at_work():
+        rooms = (drain, lineage, janitor, sql, registry, online)
+        with tended, ExitStack() as stack:
+            for room in rooms:
+                stack.enter_context(room.at_work())
             async with serving:
                 yield
 
