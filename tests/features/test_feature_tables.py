@@ -59,6 +59,8 @@ def test_the_catalog_has_the_key_as_a_constraint(fe: FeatureEngineeringClient, s
     assert (key.child_columns, key.timeseries_columns) == (["id", "ts"], ["ts"])
     assert [column.name for column in info.columns or [] if column.partition_index is not None] == ["id"]
     assert fe.read_table(name=f"{schema}.t").count() == 0
+    with pytest.raises(ValueError, match="already exists"):
+        fe.create_table(name=f"{schema}.t", primary_keys="id", schema=types)
 
 
 def test_any_table_with_a_primary_key_is_a_feature_table(
@@ -102,6 +104,7 @@ def test_a_table_whose_rows_cannot_be_written_is_not_there(fe: FeatureEngineerin
         fe.create_table(name=f"{schema}.t", primary_keys="id", df=pl.DataFrame({"id": [1]}), tags={"bad=key": "x"})
     with pytest.raises(ValueError, match="does not exist"):
         fe.get_table(name=f"{schema}.t")
+    assert [table.name for table in WorkspaceClient().tables.list("main", schema.partition(".")[2])] == []
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from millpond.features.planning import Join
@@ -108,8 +109,10 @@ def _tie_columns(features: pl.DataFrame, join: Join) -> list[str]:
 
 def _in_order(found: pl.DataFrame, height: int) -> pl.Series:
     """The matched rows in the order of the labels; those that could not match are null."""
-    rows = pl.DataFrame({"label": pl.int_range(height, dtype=pl.UInt32, eager=True)})
-    return rows.join(found.select("label", "row"), on="label", how="left", maintain_order="left")["row"]
+    rows = np.full(height, -1, dtype=np.int64)
+    rows[found["label"].to_numpy()] = found["row"].cast(pl.Int64).fill_null(-1).to_numpy()
+    made = pl.Series("row", rows)
+    return made.set(made < 0, None)
 
 
 def _newest(found: pl.DataFrame, column: str) -> int | None:

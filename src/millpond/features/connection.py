@@ -51,6 +51,10 @@ class Connection:
             raise ValueError(f"Feature table '{full}' does not exist, or you may not see it.")
         return feature_table(info, self._tags(full))
 
+    def exists(self, full: str) -> bool:
+        """Whether there is a table of a full name that the user may see."""
+        return self.get(f"/api/2.1/unity-catalog/tables/{full}") is not None
+
     def parameters(self, function: str) -> list[str]:
         """The names of a function's parameters, in order. Raises ValueError."""
         info = self.get(f"/api/2.1/unity-catalog/functions/{function}")

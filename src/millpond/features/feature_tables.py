@@ -1,5 +1,6 @@
 """Feature tables: made, written, read, tagged and dropped. The part of the client that has to do with tables alone."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class FeatureTables:
         """A new feature table of the columns of `df`, which are written to it, or of a schema.
 
         `known_at_column` (ours): the time at which a row was known; training sets then use no row before it.
-        Raises ValueError; Spark's AnalysisException when the name is taken.
+        Raises ValueError, also when the name is taken.
         """
         if df is None and schema is None:
             raise ValueError("Give a df or a schema, which say what columns the feature table has.")
@@ -50,18 +51,27 @@ class FeatureTables:
         _check(full, types, keys, times, (*names_of(partition_columns), *names_of(known_at_column)))
         if rows is not None:
             _refuse_twins(full, rows, keys)
-        self._connection.spark.sql(
-            _create_sql(full, types, keys, times, names_of(partition_columns), description, known_at_column)
-        ).collect()
+        if self._connection.exists(full):
+            raise ValueError(f"Table '{full}' already exists.")
+        definition = _definition(full, types, keys, times, names_of(partition_columns), description, known_at_column)
+        self._make(full, definition, rows, keys, tags or {})
+        return self._connection.table(full)
+
+    def _make(
+        self, full: str, definition: str, rows: "DataFrame | None", keys: Sequence[str], tags: Mapping[str, str]
+    ) -> None:
+        """Make a table under a name for the time being, fill it, and only then give it its own: never half of it."""
+        staged = f"{full}__new_{secrets.token_hex(4)}"
+        self._sql(f"CREATE TABLE {quoted(staged)}{definition}")
         try:
             if rows is not None:
-                self._merge(full, rows, keys)
-            for key, value in (tags or {}).items():
-                self.set_feature_table_tag(name=full, key=key, value=value)
+                self._merge(staged, rows, keys)
+            for key, value in tags.items():
+                self._tag(staged, key, value)
+            self._sql(f"ALTER TABLE {quoted(staged)} RENAME TO {quoted(full)}")
         except BaseException:
-            self._connection.spark.sql(f"DROP TABLE IF EXISTS {quoted(full)}").collect()
+            self._sql(f"DROP TABLE IF EXISTS {quoted(staged)}")
             raise
-        return self._connection.table(full)
 
     def write_table(
         self, *, name: str, df: Any, mode: str = "merge", checkpoint_location: str | None = None, trigger: Any = None
@@ -87,7 +97,7 @@ class FeatureTables:
         else:
             columns = _listed(types)
             sql = f"INSERT OVERWRITE TABLE {quoted(table.name)} ({columns}) SELECT {columns} FROM {{rows}}"  # noqa: S608
-            self._connection.spark.sql(sql, rows=rows).collect()
+            self._sql(sql, rows=rows)
 
     def read_table(self, *, name: str, as_of_delta_timestamp: Any = None) -> "DataFrame":
         """The rows of a feature table, now or as of a time, as a Spark data frame."""
@@ -103,20 +113,24 @@ class FeatureTables:
 
     def drop_table(self, *, name: str) -> None:
         """Remove a feature table. Raises ValueError when it is none."""
-        self._connection.spark.sql(f"DROP TABLE {quoted(self._connection.table(name).name)}").collect()
+        self._sql(f"DROP TABLE {quoted(self._connection.table(name).name)}")
 
     def set_feature_table_tag(self, *, name: str, key: str, value: str) -> None:
         """Give a feature table a tag, or another value of it."""
-        full = self._connection.table(name).name
-        sql = f"ALTER TABLE {quoted(full)} SET TAGS ({literal(key)} = {literal(value)})"
-        self._connection.spark.sql(sql).collect()
+        self._tag(self._connection.table(name).name, key, value)
 
     def delete_feature_table_tag(self, *, name: str, key: str) -> None:
         """Take a tag away; one that is not there is an error."""
         table = self._connection.table(name)
         if key not in table.tags:
             raise ValueError(f"'{table.name}' has no tag '{key}'; it has {sorted(table.tags)}.")
-        self._connection.spark.sql(f"ALTER TABLE {quoted(table.name)} UNSET TAGS ({literal(key)})").collect()
+        self._sql(f"ALTER TABLE {quoted(table.name)} UNSET TAGS ({literal(key)})")
+
+    def _tag(self, full: str, key: str, value: str) -> None:
+        self._sql(f"ALTER TABLE {quoted(full)} SET TAGS ({literal(key)} = {literal(value)})")
+
+    def _sql(self, text: str, **frames: Any) -> None:
+        self._connection.spark.sql(text, **frames).collect()
 
     def _in_spark(self, df: Any) -> "DataFrame":
         """A frame of any kind as Spark's."""
@@ -138,12 +152,12 @@ class FeatureTables:
         matched = f"WHEN MATCHED THEN UPDATE SET {update} " if features else ""
         insert = f"INSERT ({_listed(rows.columns)}) VALUES ({values})"  # noqa: S608  all names are quoted
         sql = f"MERGE INTO {quoted(full)} t USING {{rows}} s ON {same} {matched}WHEN NOT MATCHED THEN {insert}"
-        self._connection.spark.sql(sql, rows=rows).collect()
+        self._sql(sql, rows=rows)
 
     def _add_columns(self, table: FeatureTable, types: Types) -> None:
         new = [f"{_one(name)} {kind}" for name, kind in types.items() if name not in table.types]
         if new:
-            self._connection.spark.sql(f"ALTER TABLE {quoted(table.name)} ADD COLUMNS ({', '.join(new)})").collect()
+            self._sql(f"ALTER TABLE {quoted(table.name)} ADD COLUMNS ({', '.join(new)})")
 
 
 def _types(given: Any, connection: Connection) -> Types:
@@ -170,14 +184,14 @@ def _check(full: str, types: Types, keys: Sequence[str], times: Sequence[str], o
         raise ValueError(f"primary_keys of '{full}' needs a column beside the time '{times[0]}'.")
 
 
-def _create_sql(
+def _definition(
     full: str, types: Types, keys: Sequence[str], times: Sequence[str], parts: Sequence[str], description: str | None,
     known_at: str | None,
 ) -> str:  # fmt: skip
     columns = [f"{_one(name)} {kind}{' NOT NULL' * (name in keys)}" for name, kind in types.items()]
     key = ", ".join(_one(name) + " TIMESERIES" * (name in times) for name in keys)
     named = _one(full.rpartition(".")[2] + "_pk")
-    text = f"CREATE TABLE {quoted(full)} ({', '.join(columns)}, CONSTRAINT {named} PRIMARY KEY ({key}))"
+    text = f" ({', '.join(columns)}, CONSTRAINT {named} PRIMARY KEY ({key}))"
     text += f" PARTITIONED BY ({_listed(parts)})" if parts else ""
     text += f" COMMENT {literal(description)}" if description else ""
     return text + (f" TBLPROPERTIES ({literal(KNOWN_AT)} = {literal(known_at)})" if known_at else "")

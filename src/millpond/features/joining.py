@@ -97,10 +97,10 @@ def _evidence(
 def _wrong(labels: pl.DataFrame, features: pl.DataFrame, rows: pl.Series, join: Join) -> int:
     """How many of these labels have another row than brute force finds."""
     keys = [f"k{number}" for number in range(len(join.keys))]
-    candidates = features.join(labels.select(keys).unique(), on=keys, how="semi").to_dicts()
+    candidates = oracle.by_key(features.join(labels.select(keys).unique(), on=keys, how="semi").to_dicts(), join)
     got = [None if row is None else features.row(row, named=True) for row in rows.to_list()]
     return sum(
-        not oracle.same(oracle.expected(label, candidates, join), row, join)
+        not oracle.same(oracle.expected(label, candidates.get(oracle.key_of(label, join), ()), join), row, join)
         for label, row in zip(labels.to_dicts(), got, strict=True)
     )
 

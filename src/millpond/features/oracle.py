@@ -30,6 +30,19 @@ def expected(label: Row, rows: Sequence[Row], join: Join) -> Row | None:
     return best
 
 
+def by_key(rows: Sequence[Row], join: Join) -> Mapping[tuple[Any, ...], Sequence[Row]]:
+    """Rows by their keys, so that not each label has to look at those of all others."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(key_of(row, join), []).append(row)
+    return found
+
+
+def key_of(row: Row, join: Join) -> tuple[Any, ...]:
+    """The keys of a label or a row."""
+    return tuple(row[f"k{number}"] for number in range(len(join.keys)))
+
+
 def same(one: Row | None, other: Row | None, join: Join) -> bool:
     """Whether two rows give the same values."""
     if one is None or other is None:

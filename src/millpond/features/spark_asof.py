@@ -37,7 +37,7 @@ def look_up(labels: "DataFrame", features: "DataFrame", join: Join, *, proof: st
 
 
 def check(labels: "DataFrame", features: "DataFrame", join: Join) -> None:
-    """Raises ValueError for keys of different types, which would match by accident or never, and for a time that is none."""
+    """Raises ValueError for keys of different types, which never match but by accident, and for a time that is none."""
     mine, theirs = (
         {field.name: field.dataType.typeName() for field in frame.schema.fields} for frame in (labels, features)
     )

@@ -60,10 +60,11 @@ def _wrong(carrier: Carrier, sample: "DataFrame", join: Join, version: int, zone
     rows = pl.DataFrame(pl.from_arrow(sample.select(*(_quoted(name) for name in _columns(join))).toArrow()))
     mine = columns.prepared_labels(rows, join, zone=zone)
     candidates = carrier.features(join, version).join(_keys_of(sample, join), _theirs(join), "left_semi")
-    theirs = columns.prepared_features(pl.DataFrame(pl.from_arrow(candidates.toArrow())), join, zone=zone).to_dicts()
+    given = columns.prepared_features(pl.DataFrame(pl.from_arrow(candidates.toArrow())), join, zone=zone)
+    theirs = oracle.by_key(given.to_dicts(), join)
     wrong = 0
     for label, row in zip(mine.to_dicts(), rows.to_dicts(), strict=True):
-        best = oracle.expected(label, theirs, join) or {}
+        best = oracle.expected(label, theirs.get(oracle.key_of(label, join), ()), join) or {}
         wrong += any(not oracle.equal(row[out], _value(best, name, out, join)) for name, out in join.outputs.items())
     return rows.height, wrong
 
