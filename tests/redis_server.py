@@ -18,7 +18,7 @@ def redis_server() -> Iterator[str]:
     if url := os.environ.get("MILLPOND_TEST_REDIS_URL"):
         yield url
         return
-    with tempfile.TemporaryDirectory() as directory, running_redis(directory, _free_port()) as (url, _process):
+    with tempfile.TemporaryDirectory() as directory, running_redis(directory, free_port()) as (url, _process):
         yield url
 
 
@@ -51,7 +51,8 @@ def _wait(url: str) -> None:
             time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port

@@ -64,6 +64,7 @@ def _publisher(settings: Settings, owner: str) -> Child:
             module="millpond.online.publisher_process",
             args=(owner,),
             env={"MILLPOND_DATA_DIR": str(settings.data_dir)},
+            log_path=Home(settings.data_dir).logs / "publisher.log",
             memory_bytes=settings.online.publisher_memory_bytes,
             inherit_env=True,
         )
