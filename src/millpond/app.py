@@ -212,6 +212,7 @@ def build_app(settings: Settings) -> Application:
         model_files=versions,
         registry=registry,
         serving=serving.service,
+        online=online.service,
         sql=sql,
         lineage=lineage,
         model_lineage=mlflow.lineage,

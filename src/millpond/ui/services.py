@@ -17,6 +17,7 @@ from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
+from millpond.online.service import OnlineService
 from millpond.registry.room import RegistryRoom
 from millpond.secrets.service import SecretsService
 from millpond.serving.service import ServingService
@@ -72,6 +73,7 @@ class Services:
     model_files: VersionFiles
     registry: RegistryRoom
     serving: ServingService
+    online: OnlineService
     sql: SqlRoom
     lineage: LineageRoom
     model_lineage: ModelLineage
