@@ -4,8 +4,9 @@ import hashlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -54,12 +55,13 @@ from millpond.kernel.settings import Settings
 from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import NodeKind
 from millpond.lineage.drain import Read
-from millpond.lineage.room import LineageRoom, open_lineage
+from millpond.lineage.room import open_lineage
+from millpond.online.room import open_online
 from millpond.registry.dropped import RecordedModels
 from millpond.registry.mail import Mailer, known_user
-from millpond.registry.room import RegistryRoom, open_registry
+from millpond.registry.room import open_registry
 from millpond.registry.webhooks import Sealer
-from millpond.reproduction.room import ReproductionRoom, open_reproduction
+from millpond.reproduction.room import open_reproduction
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring
@@ -74,7 +76,7 @@ from millpond.serving.runtime import ServingRuntime
 from millpond.serving.variables import Variables
 from millpond.sql import permissions as sql_permissions
 from millpond.sql import routes as sql_routes
-from millpond.sql.room import SqlRoom, open_sql
+from millpond.sql.room import open_sql
 from millpond.sql.room import rename_owner as rename_owner_of_queries
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
@@ -164,6 +166,8 @@ def build_app(settings: Settings) -> Application:
         mint=identity.mint,
         principal_named=identity.active_principal,
     )
+    online = open_online(database, catalog, settings)
+    lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
@@ -172,7 +176,10 @@ def build_app(settings: Settings) -> Application:
         redoc_url=None,
         openapi_url=None,
         lifespan=_lifespan(
-            database, mlflow, Janitor(catalog, database), serving.runtime, drain, lineage, sql, registry, reproduction
+            database,
+            mlflow,
+            serving.runtime,
+            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online),
         ),
     )
     install_error_handlers(app)
@@ -217,6 +224,7 @@ def build_app(settings: Settings) -> Application:
         sql_routes.router(sql, identity, public_url=settings.public_url),
         discovery_router(discovery),
         reproduction.router(),
+        online.router(),
     )
     pages = Services(
         identity=identity,
@@ -234,6 +242,7 @@ def build_app(settings: Settings) -> Application:
         registry=registry,
         reproduction=reproduction,
         serving=serving.service,
+        online=online.service,
         sql=sql,
         lineage=lineage,
         model_lineage=mlflow.lineage,
@@ -286,30 +295,23 @@ def _sealer(signing_key: bytes) -> Sealer:
     return Sealer(seal=lambda text, context: key.seal(text.encode(), context).hex(), open=opened)
 
 
+class _WorksBeside(Protocol):
+    """What does something beside the answers to requests."""
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Do it while the block runs."""
+
+
 def _lifespan(
-    database: Database,
-    mlflow: MlflowApp,
-    janitor: Janitor,
-    serving: ServingRuntime,
-    drain: Drain,
-    lineage: LineageRoom,
-    sql: SqlRoom,
-    registry: RegistryRoom,
-    reproduction: ReproductionRoom,
+    database: Database, mlflow: MlflowApp, serving: ServingRuntime, rooms: Sequence[_WorksBeside]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
         mlflow.start()  # loads in the background; its requests wait for it
         tended = rounds(database.tend, name="database", interval_s=60, log=log, failure="the database was not tended")
-        with (
-            tended,
-            drain.at_work(),
-            lineage.at_work(),
-            janitor.at_work(),
-            sql.at_work(),
-            registry.at_work(),
-            reproduction.at_work(),
-        ):
+        with tended, ExitStack() as stack:
+            for room in rooms:
+                stack.enter_context(room.at_work())
             async with serving:
                 yield
 

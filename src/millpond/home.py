@@ -46,6 +46,11 @@ class Home:
         return self.root / "lineage"
 
     @property
+    def online(self) -> Path:
+        """The embedded online stores, a directory for each table."""
+        return self.root / "online"
+
+    @property
     def api_socket(self) -> Path:
         """Unix socket on which the server answers HTTP too, for processes without a network."""
         return self.run / "api.sock"

@@ -450,6 +450,27 @@ SQL: Sequence[Case] = (
     _case("GET /api/2.0/sql/history/queries", "xyyyyy"),
 )  # fmt: skip
 
+_FS, _OT = "/api/2.0/feature-store", "/api/millpond/online-tables"
+_SPEC = {"online_store": "$online_store", "online_table_name": "$cat.s.$new", "publish_mode": "TRIGGERED"}
+
+ONLINE: Sequence[Case] = (
+    _case(f"POST {_FS}/online-stores", "xyyyyy", body={"name": "$new", "capacity": "CU_1"}),
+    _case(f"GET {_FS}/online-stores", "xyyyyy"),
+    _case(f"GET {_FS}/online-stores/{{name}}", "xyyyyy", name="$online_store"),
+    _case(f"PATCH {_FS}/online-stores/{{name}}", "xfffyy", name="$online_store", body={"capacity": "CU_2"}),
+    _case(f"DELETE {_FS}/online-stores/{{name}}", "xfffyy", name="$own", own="online store"),
+    _case(
+        f"POST {_FS}/tables/{{source_table_name}}/publish",
+        "xhfyyy",
+        source_table_name="$keyed",
+        body={"publish_spec": _SPEC},
+    ),
+    _case(f"DELETE {_FS}/online-tables/{{name}}", "xhffyy", name="$own", own="online table"),
+    _case(f"GET {_OT}", "xyyyyy"),
+    _case(f"GET {_OT}/{{name}}", "xhyyyy", name="$online_table"),
+    _case(f"POST {_OT}/{{name}}/read", "xhyyyy", name="$online_table", body={"keys": [{"a": 1}]}),
+)
+
 
 ALIASES = {
     "/api/2.0/account/scim/v2": _SCIM,
@@ -464,7 +485,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL,
+    *SECRETS, *SQL, *ONLINE,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

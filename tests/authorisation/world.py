@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.servers import Server
+from tests.servers import Server, wait_until
 
 ROLES = ("anonymous", "nobody", "reader", "writer", "owner", "admin")
 """Without a token; without a grant; who may see, read, query; who may also write; who owns; an administrator."""
@@ -63,6 +63,7 @@ def build(server: Server, client: httpx.Client) -> World:
     _catalog(world)
     _workspace(world)
     _people(world)
+    _online(world)
     return world
 
 
@@ -142,6 +143,9 @@ def make(world: World, kind: str, name: str) -> str:
         return name
     elif kind in _RECORDS:
         return _recorded(world, kind, name)
+    elif kind == "online table":
+        spec = {"online_store": "$online_store", "online_table_name": f"$cat.s.{name}", "publish_mode": "TRIGGERED"}
+        world.done("owner", "POST", f"{_FEATURES}/tables/{world.names['keyed']}/publish", {"publish_spec": spec})
     elif kind == "statement":
         return sql(world, "owner", "SELECT 1")
     else:
@@ -149,7 +153,13 @@ def make(world: World, kind: str, name: str) -> str:
     return f"{cat}.s.{name}"
 
 
-_COLUMNS = {"table": "a INT", "tagged": "a INT", "filtered": "a INT", "wide": "a INT, b INT"}
+_COLUMNS = {
+    "table": "a INT",
+    "keyed": "a INT NOT NULL, CONSTRAINT keyed_pk PRIMARY KEY (a)",
+    "tagged": "a INT",
+    "filtered": "a INT",
+    "wide": "a INT, b INT",
+}
 _ALTERED = {
     "tagged": "SET TAG ON TABLE $name k = v",
     "filtered": "ALTER TABLE $name SET ROW FILTER $filter ON (a)",
@@ -180,6 +190,7 @@ def _recorded(world: World, kind: str, name: str) -> str:
     return str(found.get("id") or found["webhook_id"])
 
 
+_FEATURES = "/api/2.0/feature-store"
 _UNITY = "/api/2.1/unity-catalog"
 _SCIM = "/api/2.0/preview/scim/v2"
 _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -227,6 +238,7 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "secret": ("owner POST /api/2.0/secrets/put", {"scope": "$scope", "key": "$name", "string_value": "v"}, None),
     "warehouse": ("admin POST /api/2.0/sql/warehouses", {"name": "$name", "cluster_size": "Small"}, "id"),
     "session": ("owner POST /api/2.0/sql/sessions", {"warehouse_id": "starter"}, "session_id"),
+    "online store": (f"owner POST {_FEATURES}/online-stores", {"name": "$name", "capacity": "CU_1"}, "name"),
     "query": (
         "owner POST /api/2.0/sql/queries",
         {"query": {"display_name": "$name", "query_text": "SELECT 1", "warehouse_id": "starter"}},
@@ -331,3 +343,12 @@ def _people(world: World) -> None:
     world.names |= {"principal_id": principal["id"], "application_id": principal["applicationId"]}
     tokens = world.done("owner", "GET", "/api/2.0/token/list")["token_infos"]
     world.names["token_id"] = tokens[0]["token_id"]
+
+
+def _online(world: World) -> None:
+    """A store, a table with a key, and what of it is online."""
+    world.names["keyed"] = make(world, "keyed", "keyed")
+    world.names["online_store"] = make(world, "online store", f"s-{world.names['tail']}")
+    name = world.names["online_table"] = make(world, "online table", "online")
+    path = f"/api/millpond/online-tables/{name}"
+    wait_until(lambda: world.done("owner", "GET", path)["state"] == "ONLINE", timeout_s=60, what="the table online")

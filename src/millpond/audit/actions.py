@@ -87,6 +87,7 @@ _SERVICE_OF_KIND = {
     "service principal": "accounts", "token": "accounts", "client secret": "accounts", "workspace": "workspace",
     "endpoint": "serverlessRealTimeInference", "served model": "serverlessRealTimeInference",
     "experiment": "mlflowExperiment", "run": "mlflowExperiment",
+    "online store": "featureStore", "online table": "featureStore",
     "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
     "policy": "unityCatalog",
 }  # fmt: skip
@@ -104,6 +105,7 @@ _KNOWN = {
     ("token", "revoke"): "revokeDbToken",
     ("endpoint", "update"): "putServingEndpointConfig",
     ("endpoint", "tag"): "patchServingEndpointTags",
+    ("online table", "publish"): "publishTable",
     ("audit", "export"): "exportAuditLog",
 }
 

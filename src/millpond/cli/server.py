@@ -93,7 +93,12 @@ def status(data_dir: Path) -> None:
 @data_dir_option
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
 @click.option("-n", "--lines", default=200, show_default=True, help="How many of the last lines.")
-@click.option("--process", type=click.Choice(["server", "gateway", "supervisor"]), default="server", show_default=True)
+@click.option(
+    "--process",
+    type=click.Choice(["server", "gateway", "supervisor", "publisher"]),
+    default="server",
+    show_default=True,
+)
 def logs(data_dir: Path, follow: bool, lines: int, process: str) -> None:
     """Print the end of a process's log."""
     path = Home(data_dir.expanduser().resolve()).logs / f"{process}.log"

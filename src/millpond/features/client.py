@@ -13,6 +13,7 @@ from millpond.features.certificate import Certificate
 from millpond.features.connection import Connection
 from millpond.features.feature_tables import FeatureTables
 from millpond.features.lookups import FeatureFunction, FeatureLookup, Names, names_of
+from millpond.features.online import OnlineStores
 from millpond.features.planning import Plan, Wanted, make_plan
 from millpond.features.spark_certificate import spark_certificate
 from millpond.features.spec import FeatureSpec
@@ -22,7 +23,7 @@ from millpond.features.training_set import Prove, TrainingSet
 _MEMORY_LIMIT_BYTES = 1 << 30
 
 
-class FeatureEngineeringClient(FeatureTables):
+class FeatureEngineeringClient(FeatureTables, OnlineStores):
     """The feature store for one user, found through the environment that `millpond env` prints."""
 
     def __init__(self, *, model_registry_uri: str | None = None, memory_limit_bytes: int = _MEMORY_LIMIT_BYTES) -> None:

@@ -110,6 +110,10 @@ class Connection:
         """The JSON that a POST answers."""
         return self._call("POST", path, body) or {}
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON that a PATCH answers."""
+        return self._call("PATCH", path, body) or {}
+
     def delete(self, path: str) -> None:
         """Remove what is at a path."""
         self._call("DELETE", path)

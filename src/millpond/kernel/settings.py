@@ -6,6 +6,7 @@ Built once in each process and passed down as the values that a part needs.
 import os
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import (
@@ -193,6 +194,49 @@ class EnvironmentSettings(BaseModel):
     timeout_s: float = Field(default=900, gt=0, description="One must be built within this time.")
 
 
+class OnlineStoreSettings(BaseModel):
+    """Where an online store is that is not embedded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(repr=False, description="redis://host:6379/0, rediss://... or postgresql://user@host/name.")
+    password_file: Path | None = Field(default=None, description="File that holds the password, if not in the URL.")
+
+    @model_validator(mode="after")
+    def _known(self) -> "OnlineStoreSettings":
+        if self.kind not in {"redis", "rediss", "postgresql"}:
+            raise ValueError("the url of an online store begins with redis://, rediss:// or postgresql://")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The URL's scheme."""
+        return self.url.partition("://")[0]
+
+    @property
+    def full_url(self) -> str:
+        """The URL with its password."""
+        if self.password_file is None:
+            return self.url
+        password = quote(self.password_file.read_text().strip(), safe="")
+        parsed = urlsplit(self.url)
+        user, _, host = parsed.netloc.rpartition("@")
+        return parsed._replace(netloc=f"{user.partition(':')[0]}:{password}@{host}").geturl()
+
+
+class OnlineSettings(BaseModel):
+    """Online stores besides the embedded ones, and what publishes into them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stores: dict[str, OnlineStoreSettings] = Field(
+        default={}, description="By name, each with a `url` and perhaps a `password_file`; all others are embedded."
+    )
+    publisher_memory_bytes: int = Field(
+        default=8 << 30, gt=0, description="Data segment of the process that publishes tables."
+    )
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -246,6 +290,7 @@ class Settings(BaseSettings):
     environments: EnvironmentSettings = EnvironmentSettings()
     smtp: SmtpSettings = SmtpSettings()
     reproduction: ReproductionSettings = ReproductionSettings()
+    online: OnlineSettings = OnlineSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -24,6 +24,8 @@ class NodeKind(StrEnum):
     """A version of a registered model, as `name/version`."""
     ENDPOINT = "endpoint"
     """A serving endpoint, by its id."""
+    ONLINE_TABLE = "online_table"
+    """A table that is published into an online store, by its id."""
     EXTERNAL = "external"
     """Something outside that was described through the API of external metadata, by its id."""
     DATASET = "dataset"

@@ -54,7 +54,8 @@ def _model_info(node: SeenNode, edge: Edge) -> dict[str, Any]:
 
 
 def _object_info(node: SeenNode, edge: Edge) -> dict[str, Any]:
-    noun = {NodeKind.EXTERNAL: "externalMetadata", NodeKind.ENDPOINT: "endpoint", NodeKind.RUN: "run"}
+    noun = {NodeKind.EXTERNAL: "externalMetadata", NodeKind.ENDPOINT: "endpoint", NodeKind.RUN: "run",
+            NodeKind.ONLINE_TABLE: "onlineTable"}  # fmt: skip
     return {f"{noun.get(node.kind, 'dataset')}Info": {"name": node.name, "id": node.key, **_how(edge)}}
 
 

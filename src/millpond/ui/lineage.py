@@ -38,7 +38,7 @@ _WORDS = {
     Cause.POSSIBLE: "perhaps made of it",
 }
 _SYMBOLS = {NodeKind.TABLE: "table", NodeKind.PATH: "folder", NodeKind.RUN: "science", NodeKind.ENDPOINT: "api",
-            NodeKind.MODEL_VERSION: "deployed_code"}  # fmt: skip
+            NodeKind.MODEL_VERSION: "deployed_code", NodeKind.ONLINE_TABLE: "bolt"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

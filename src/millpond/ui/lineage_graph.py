@@ -16,6 +16,7 @@ SYMBOLS: Mapping[NodeKind, str] = {
     NodeKind.RUN: "circle",
     NodeKind.MODEL_VERSION: "diamond",
     NodeKind.ENDPOINT: "triangle",
+    NodeKind.ONLINE_TABLE: "roundRect",
     NodeKind.EXTERNAL: "pin",
     NodeKind.DATASET: "pin",
 }

@@ -17,6 +17,7 @@ from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
+from millpond.online.service import OnlineService
 from millpond.registry.room import RegistryRoom
 from millpond.reproduction.room import ReproductionRoom
 from millpond.secrets.service import SecretsService
@@ -74,6 +75,7 @@ class Services:
     registry: RegistryRoom
     reproduction: ReproductionRoom
     serving: ServingService
+    online: OnlineService
     sql: SqlRoom
     lineage: LineageRoom
     model_lineage: ModelLineage

@@ -34,6 +34,8 @@ from millpond.ui.elements import (
 from millpond.ui.formats import size_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
+from millpond.ui.online import TAB as ONLINE
+from millpond.ui.online import draw_online, online_tab
 from millpond.ui.pages.catalog import beside_tree
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.policies import Policies, draw_policies, load_policies, policies_tab
@@ -103,7 +105,8 @@ def _draw(visit: Visit, data: _Data) -> None:
             if not (view and key == "history")
         ]
         policies = [] if view else policies_tab(visit, table.securable)
-        tabs([*items, lineage_tab(visit), *policies, permissions_tab(visit)], active, label="Table")
+        online = [] if view or table.securable.public else [online_tab(visit)]
+        tabs([*items, *online, lineage_tab(visit), *policies, permissions_tab(visit)], active, label="Table")
         if data.policies is not None:
             draw_policies(visit, data.policies)
             return
@@ -113,6 +116,9 @@ def _draw(visit: Visit, data: _Data) -> None:
             return
         if data.lineage is not None:
             draw_lineage(visit, data.lineage)
+            return
+        if active == ONLINE and online:
+            draw_online(visit, table.name)
             return
         draw = {"sample": _draw_sample, "history": _draw_history, "details": _draw_details}.get(active, _draw_columns)
         draw(visit, data)

@@ -1,0 +1,1 @@
+"""Online stores of each kind behind one port."""

@@ -1,0 +1,154 @@
+"""Reading online tables: rows by their keys, within microseconds where the store is embedded.
+
+Grants are those of the principal's snapshot. What else decides (the source's owner and guards, where rows are) is
+looked up again after a quarter of a second, or at once where `fresh` is asked for.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from millpond.catalog.domain import Table
+from millpond.catalog.service import CatalogService
+from millpond.identity.access import Act, admits, allows, require
+from millpond.identity.domain import SYSTEM, Principal
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
+from millpond.online import store
+from millpond.online.backends.port import Backend
+from millpond.online.domain import Published
+from millpond.online.stores import Backends
+from millpond.online.tables import OnlineTable, guarded_text
+
+MOST_KEYS = 1000
+_GOOD_FOR_S = 0.25
+_MOST_KEPT = 10_000
+
+Keys = Mapping[str, Any]
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What was found."""
+
+    rows: tuple[Values | None, ...]
+    """In the order of the keys; None where there is no row, or its time to live is over."""
+    version: int
+    """Of the source, to which they belong."""
+    committed_ms: int
+    """When the source had that version."""
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What decides about a read, and until when it is taken for true."""
+
+    table: OnlineTable
+    source: Table
+    backend: Backend
+    good_until: float
+
+
+class OnlineTables:
+    """For this server's own use and for routes."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: CatalogService,
+        backends: Backends,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._backends = backends
+        self._clock = clock
+        self._known: dict[str, _Standing] = {}
+
+    def rows(
+        self,
+        principal: Principal,
+        name: str,
+        keys: Sequence[Keys],
+        *,
+        columns: Sequence[str] | None = None,
+        fresh: bool = False,
+    ) -> Rows:
+        """The rows of some keys, all of one moment, with all columns but the keys or those that are named.
+
+        Raises NotFound, PermissionDenied, InvalidArgument for keys and columns, FailedPrecondition when nothing is
+        published yet or the source has a row filter or masks now, Unavailable when the store does not answer.
+        """
+        if len(keys) > MOST_KEYS:
+            raise InvalidArgument(f"{len(keys)} keys are asked for at once; at most {MOST_KEYS}.")
+        standing = self._standing(name, fresh=fresh)
+        _check(principal, standing)
+        published, found = _read(standing, keys)
+        now, shape = self._clock(), published.shape
+        rows = [None if row is None else shape.values(row, now) for row in found]
+        if columns is not None:
+            rows = _only(rows, columns, published)
+        return Rows(rows=tuple(rows), version=published.version, committed_ms=published.committed_ms)
+
+    def _standing(self, name: str, *, fresh: bool) -> _Standing:
+        known = self._known.get(name)
+        if known is not None and not fresh and time.monotonic() < known.good_until:
+            return known
+        found = self._look_up(name)
+        if len(self._known) >= _MOST_KEPT:
+            self._known.clear()
+        self._known[name] = found
+        return found
+
+    def _look_up(self, name: str) -> _Standing:
+        good_until = time.monotonic() + _GOOD_FOR_S
+        with self._database.read() as connection:
+            table = store.find_table(connection, name)
+        source = None if table is None else self._catalog.find_tables_by_id(SYSTEM, [table.source_id])
+        if table is None or not source:
+            self._known.pop(name, None)
+            raise _not_there(name)
+        backend = self._backends.of(table.kind, table.store)
+        return _Standing(table, source[table.source_id], backend, good_until)
+
+
+def _check(principal: Principal, standing: _Standing) -> None:
+    """Reading online is reading the source."""
+    source = standing.source
+    if admits(principal, Act.READ, source.securable):
+        if source.guards:
+            raise FailedPrecondition(guarded_text(source))
+        return
+    if not allows(principal, Act.SEE, source.securable):
+        raise _not_there(standing.table.name)
+    require(principal, Act.READ, source.securable)
+
+
+def _not_there(name: str) -> NotFound:
+    return NotFound(f"Online table '{name[:800]}' does not exist.")
+
+
+def _read(standing: _Standing, keys: Sequence[Keys]) -> tuple[Published, list[bytes | None]]:
+    """Keys are encoded as the published shape has them; should it change in between, once more."""
+    table, backend = standing.table, standing.backend
+    published = backend.published(table.id)
+    while published is not None:
+        shape = published.shape
+        now, found = backend.read(table.id, [shape.key(each) for each in keys])
+        if now is not None and now.shape.keys == shape.keys:
+            return now, found
+        published = now
+    told = f": {table.error}" if table.error else "."
+    raise FailedPrecondition(f"Online table '{table.name}' has nothing published yet{told}")
+
+
+def _only(rows: Sequence[Values | None], columns: Sequence[str], published: Published) -> list[Values | None]:
+    known = {field.name for field in published.shape.fields}
+    if missing := [name for name in columns if name not in known]:
+        raise InvalidArgument(f"The online table has no column {', '.join(map(repr, missing[:5]))}.")
+    return [None if row is None else {name: row[name] for name in columns} for row in rows]
