@@ -21,6 +21,7 @@ from millpond.features.tables import FeatureTable
 from millpond.features.training_set import Prove, TrainingSet
 
 _MEMORY_LIMIT_BYTES = 1 << 30
+_ROWS_DESCRIBED = 1000
 
 
 class FeatureEngineeringClient(FeatureTables, OnlineStores):
@@ -117,14 +118,15 @@ class FeatureEngineeringClient(FeatureTables, OnlineStores):
     ) -> Any:
         """Log a model together with its feature spec; `kwargs` are those of the flavor's own `save_model`.
 
-        Its run has the certificate of the training set, and the feature tables as inputs. Returns MLflow's ModelInfo.
+        Its signature, if not given, is that of the training set. Its run has the training set's certificate, and the
+        feature tables as inputs. Returns MLflow's ModelInfo.
         """
         if training_set is None:
             raise ValueError("training_set is missing: it says which features the model is given.")
         if (name or artifact_path) is None:
             raise ValueError("Give the model a name (or artifact_path).")
-        if infer_input_example and "input_example" not in kwargs:
-            kwargs["input_example"] = _example(training_set)
+        if infer_input_example or "signature" not in kwargs:
+            kwargs = {**_described(training_set, example=infer_input_example), **kwargs}
         table_ids = {table: self._connection.table(table).table_id for table in training_set.feature_spec.tables}
         return models.log_model(
             model,
@@ -211,7 +213,13 @@ def _active_run() -> str | None:
     return None if run is None else str(run.info.run_id)
 
 
-def _example(training_set: TrainingSet) -> Any:
+def _described(training_set: TrainingSet, *, example: bool) -> dict[str, Any]:
+    """A model's signature as the training set has it: features in, labels out; and some rows of features."""
+    from mlflow.models import infer_signature
+
     frame = training_set.load_df()
-    few = frame.limit(5) if hasattr(frame, "limit") else frame[:5]
-    return frames.to_pandas(frames.select(few, training_set.plan.features))
+    rows = frames.to_pandas(frame.limit(_ROWS_DESCRIBED) if frames.kind_of(frame) is frames.Kind.SPARK else frame)
+    plan = training_set.plan
+    given, labels = rows[list(plan.features)], rows[list(plan.labels)]
+    signature = infer_signature(given, labels if plan.labels else None)
+    return {"signature": signature, **({"input_example": given.head(5)} if example else {})}
