@@ -70,6 +70,10 @@ def _python_call(binder: "Binder", function: PythonFunction, arguments: Sequence
             f"{function.name} is a Python function, called by a text of somebody else's (a row filter, a mask, a view "
             "or a function), which would run it as you; call it in a query, view or function of your own."
         )
+    if binder.world.spools is None:
+        raise unsupported(
+            f"{function.name} is a Python function, and another Spark runs the query; it knows none here."
+        )
     _refuse_positional(function.name, arguments)
     values = _matched(function, arguments)
     name, command = registration(function)

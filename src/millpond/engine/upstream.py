@@ -76,7 +76,7 @@ class Upstream:
     async def _make_known(self, session: Session, engine: Engine, functions: Mapping[str, bytes]) -> None:
         """Let an engine have functions, which the session then keeps."""
         try:
-            for command in functions.values():
+            for command in list(functions.values()):
                 plan = proto.base.Plan(command=proto.commands.Command.FromString(command))
                 async for _ in engine.calls["ExecutePlan"](execute_request(session, plan).SerializeToString()):
                     pass
