@@ -47,7 +47,8 @@ def read_table(
     sources.read_table(base.read.data_source, table)
     sources.set_as_of(base.read.data_source, version, timestamp, binder.session)
     try:
-        relation = _filtered(binder, table, guards, base, needs)
+        now = guards.policed or bool(guards.masks and (version or timestamp))
+        relation = _filtered(binder, table, guards, base, needs, now=now)
     except MillpondError as error:
         raise _broken(table, "its row filter or a column mask", error) from error
     _hand_over(binder, target, relation, needs, str(table.name))
@@ -123,10 +124,11 @@ class _Columns:
         return quote(self.made.setdefault(text, f"__millpond_argument_{len(self.made)}"))
 
 
-def _filtered(binder: "Binder", table: Table, guards: Guards, base: Any, needs: Needs) -> Any:
+def _filtered(binder: "Binder", table: Table, guards: Guards, base: Any, needs: Needs, *, now: bool) -> Any:
     """The rows of `base` for which the filter is true, with masks in the place of columns.
 
-    A policy's conditions were asked of the columns that the table has now, so an earlier version shows no others.
+    With `now`, only of the columns that the table has now: masks and policies were set on those, and in an earlier
+    version what they hide may stand under another name.
     """
     columns, found = _Columns(), References({_BASE})
     row_filter = "TRUE"
@@ -139,7 +141,7 @@ def _filtered(binder: "Binder", table: Table, guards: Guards, base: Any, needs: 
     names = {column: f"__millpond_mask_{at}" for at, column in enumerate(masks)}
     made = proto.relations.Relation()
     listed = "".join(f", {text} AS {quote(names[column])}" for column, text in masks.items())
-    every = ", ".join(quote(one.name) for one in table.columns) if guards.policed else "*"
+    every = ", ".join(quote(one.name) for one in table.columns) if now else "*"
     made.with_relations.root.sql.query = f"SELECT {every}{listed} FROM {_BASE} WHERE {row_filter}"  # noqa: S608 - ours
     made.with_relations.root.common.plan_id = next(plan_ids)
     rows = made.with_relations.references.add()
@@ -147,7 +149,7 @@ def _filtered(binder: "Binder", table: Table, guards: Guards, base: Any, needs: 
     rows.subquery_alias.alias = _BASE
     _with_columns(rows.subquery_alias.input, base, {name: text for text, name in columns.made.items()})
     made.with_relations.references.extend(found.relations)
-    helpers = [*(() if guards.policed else columns.made.values()), *names.values()]
+    helpers = [*(() if now else columns.made.values()), *names.values()]
     return _tidied(made, names, helpers)
 
 
