@@ -75,6 +75,7 @@ def test_names_of_other_levels_are_the_workspace_registrys(client: MlflowClient,
     assert mlflow.pyfunc.load_model(f"models:/{name}/Staging").predict([0]) == [5]
     client.rename_registered_model(name, f"{name} renamed")
     assert client.get_model_version(f"{name} renamed", "1").current_stage == "Staging"
+    client.transition_model_version_stage(f"{name} renamed", "1", "Archived")
     client.delete_registered_model(f"{name} renamed")
 
 

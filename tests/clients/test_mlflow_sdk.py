@@ -153,6 +153,7 @@ def test_the_workspace_registry_and_its_stages(workspace: WorkspaceClient, any_s
     assert moved.current_stage == "Production"
     assert [version.version for version in registry.get_latest_versions(name, stages=["Production"])] == ["1"]
     assert name in [model.name for model in registry.list_models()]
+    registry.transition_stage(name, "1", "Archived", False)
     registry.delete_model(name)
     with pytest.raises(NotFound):
         registry.get_model(name)
