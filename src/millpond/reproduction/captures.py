@@ -21,6 +21,7 @@ from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
 from millpond.lineage.pins import VersionRead, reads_of
 from millpond.reproduction import store
 from millpond.reproduction.domain import CAPTURE_TAG, PARTS, Capture, blocking, check_capture_id, doubtful
+from millpond.reproduction.wire import check_shape
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.translation import millpond_errors
 
@@ -88,7 +89,7 @@ class Captures:
     def keep(self, principal: Principal, capture_id: str, part: str, bundle: Path) -> None:
         """Keep a part of a capture: the first that comes counts. Raises InvalidArgument, PermissionDenied."""
         place = _place(check_capture_id(capture_id), part)
-        _read_told(bundle)
+        check_shape(_read_told(bundle), part)
         with self._database.read() as connection:
             row = store.find_capture(connection, capture_id)
         _require_own(principal, row)

@@ -174,6 +174,8 @@ def doubtful(capture: Capture) -> list[str]:
         found.append("end of the process: files and modules that it read late were not told")
     else:
         found += [f"code: {name} was changed while the process ran" for name in capture.end["changed_meanwhile"]]
+    if capture.start["variables"].get("PYTHONPATH"):
+        found.append("PYTHONPATH: what it led to outside of the code is not captured")
     if not capture.start["variables"].get("PYTHONHASHSEED"):
         found.append("hash seed: PYTHONHASHSEED was not set, so the order of sets of strings was random")
     return found

@@ -68,7 +68,7 @@ def restore_inputs(capture: Capture, root: Path, *, may_look: bool) -> list[Find
 
 def _input(root: Path, old_root: Path, path: str, told: Mapping[str, Any], may_look: bool) -> Finding:
     place = Path(path)
-    below = place.relative_to(old_root) if place.is_relative_to(old_root) else None
+    below = place.relative_to(old_root) if place.is_relative_to(old_root) and ".." not in place.parts else None
     name, wanted = str(below or path), told["sha256"]
     if wanted is None:
         return Finding(name=name, outcome=Outcome.MISSING, message="the file was too large to be hashed")
@@ -106,7 +106,7 @@ def lay_plugin(directory: Path) -> Path:
 def write_order(directory: Path, capture: Capture, code: Path, command: str) -> Path:
     """What the driver is told."""
     told = capture.code
-    cwd = code if Path(told["cwd"]).is_absolute() else code / told["cwd"]
+    cwd = code if told["cwd"] in ("", ".") or Path(told["cwd"]).is_absolute() else _place(code, told["cwd"])
     cwd.mkdir(parents=True, exist_ok=True)
     entry = str(code / told["entry"]) if told["kind"] == "script" else told["entry"]
     order = {

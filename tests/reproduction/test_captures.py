@@ -1,0 +1,96 @@
+"""What a client sends is taken for no more than it is."""
+
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument
+from millpond.reproduction.domain import Capture, Outcome
+from millpond.reproduction.restoring import restore_code, restore_inputs, write_order
+from millpond.reproduction.wire import check_shape
+from millpond.sdk import randomness
+from millpond.sdk.bundle import end_bundle, start_bundle
+from tests.servers import Server
+
+
+def _told(data: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        told: dict[str, Any] = json.loads(archive.read("capture.json"))
+        return told
+
+
+@pytest.fixture(scope="module")
+def start() -> dict[str, Any]:
+    """What the plugin tells of this very process."""
+    seen = {"random": {"python": [], "numpy": None}, "seeds": randomness.seeds(), "cells": None}
+    return _told(start_bundle(seen, []))
+
+
+def test_what_the_plugin_tells_has_the_shape(start: dict[str, Any]) -> None:
+    check_shape(start, "start")
+    check_shape(_told(end_bundle([], 0)), "end")
+    assert start["python"]["version"] == ".".join(map(str, sys.version_info[:3]))
+
+
+@pytest.mark.parametrize("key", ["code", "packages", "inputs", "variables", "platform", "random"])
+def test_what_has_another_shape_is_refused_by_name(start: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidArgument, match=key):
+        check_shape({**start, key: 7}, "start")
+
+
+@pytest.mark.parametrize("name", ["code/../out.py", "code//etc/out.py", "code/a/../../../out.py"])
+def test_code_stays_in_its_directory(tmp_path: Path, name: str) -> None:
+    bundle = tmp_path / "start.zip"
+    with zipfile.ZipFile(bundle, "w") as archive:
+        archive.writestr(name, "x")
+    with pytest.raises(FailedPrecondition, match="outside"):
+        restore_code([bundle], tmp_path / "code")
+    assert not list(tmp_path.rglob("out.py"))
+
+
+def test_a_working_directory_elsewhere_is_not_made(start: dict[str, Any], tmp_path: Path) -> None:
+    capture = Capture(id="x", start={**start, "code": {**start["code"], "cwd": "../../made"}})
+    with pytest.raises(FailedPrecondition, match="outside"):
+        write_order(tmp_path, capture, tmp_path / "a" / "b", "")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_file_elsewhere_is_not_looked_at(start: dict[str, Any], tmp_path: Path) -> None:
+    """Not even compared: whether the digest is right would tell what a file of the server has in it."""
+    root, told = start["code"]["root"], {"size": 1, "sha256": "0" * 64}
+    inputs = [{"path": f"{root}/../../../../etc/passwd", **told}, {"path": "/etc/passwd", **told}]
+    capture = Capture(id="x", start={**start, "inputs": inputs})
+    found = restore_inputs(capture, tmp_path, may_look=False)
+    assert [each.outcome for each in found] == [Outcome.MISSING, Outcome.MISSING]
+
+
+def test_a_capture_is_its_senders_alone(server: Server, start: dict[str, Any]) -> None:
+    """Naming another's capture in a run of one's own shows nothing of it."""
+    capture_id, data = f"{'a' * 32}-1", io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("capture.json", json.dumps(start))
+    ann, bob = server.new_user("ann@captures.org"), server.new_user("bob@captures.org")
+    assert _put(server, capture_id, data.getvalue(), ann) == 200
+    assert _put(server, capture_id, data.getvalue(), ann) == 200, "the same again is no harm"
+    assert _put(server, capture_id, data.getvalue(), bob) == 403
+    tags = [{"key": "millpond.capture", "value": capture_id}]
+    for token, seen in ((ann, True), (bob, False)):
+        body = {"experiment_id": "0", "tags": tags}
+        _, made = server.call("POST", "/api/2.0/mlflow/runs/create", body, token=token)
+        path = f"/api/millpond/runs/{made['run']['info']['run_id']}/capture"
+        _, shown = server.call("GET", path, token=token)
+        assert (shown["capture"] is not None) == seen
+
+
+def _put(server: Server, capture_id: str, data: bytes, token: str) -> int:
+    import httpx
+
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.put(
+        f"{server.url}/api/millpond/captures/{capture_id}/start", content=data, headers=headers
+    ).status_code
