@@ -118,6 +118,15 @@ class TestWhatOneSees:
         assert rows(ann.table(PEOPLE)) == [(1, "EU", HIDDEN), (2, "US", SECRET), (3, "EU", "555-66")]
         assert rows(bob.sql(f"SELECT * FROM {PEOPLE} VERSION AS OF 0")) == []
 
+    def test_what_is_masked_is_not_in_earlier_versions_under_another_name(self, ann: Any, bob: Any) -> None:
+        table = f"{C}.s.renamed"
+        run(ann, f"CREATE TABLE {table} AS SELECT 1 AS id, '{HIDDEN}' AS plain, 'EU' AS region, 'x' AS ssn")
+        run(ann, f"ALTER TABLE {table} DROP COLUMN ssn", f"ALTER TABLE {table} RENAME COLUMN plain TO ssn")
+        run(ann, f"ALTER TABLE {table} ALTER COLUMN ssn SET MASK {C}.s.hide USING COLUMNS (region)")
+        run(ann, f"GRANT SELECT ON TABLE {table} TO `{BOB}`")
+        assert HIDDEN not in str(rows(bob.sql(f"SELECT * FROM {table} VERSION AS OF 0")))
+        refused(lambda: bob.sql(f"SELECT plain FROM {table} VERSION AS OF 0").collect(), "UNRESOLVED")
+
     def test_expressions_aggregates_and_joins_see_no_more(self, bob: Any) -> None:
         assert bob.range(1).selectExpr(f"(SELECT count(*) FROM {PEOPLE})").first()[0] == 2
         assert bob.table(PEOPLE).filter(f"ssn = '{SECRET}' OR ssn = '{HIDDEN}'").count() == 0
