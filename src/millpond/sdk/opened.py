@@ -6,8 +6,8 @@ import sysconfig
 from collections.abc import Sequence
 
 _MOST = 5_000
-_OWN_DIRECTORIES = {".git", ".config", ".ipython", ".jupyter"}
-"""What git, MLflow and notebooks keep for themselves."""
+_OWN_DIRECTORIES = {".git", ".config", ".ipython", ".jupyter", "matplotlib"}
+"""What git, MLflow, notebooks and plots keep for themselves."""
 _SYSTEM = ("/usr/", "/lib", "/proc/", "/sys/", "/dev/", "/etc/", "/opt/venv")
 
 
