@@ -54,7 +54,7 @@ class OnlineService:
     def __init__(
         self, database: Database, catalog: CatalogService, backends: Backends, s3: S3Settings, tell: Callable[[], None]
     ) -> None:
-        """`tell` lets who publishes know that there is something to do."""
+        """`tell` lets who publishes and who reads know that an online table was published or deleted."""
         self._database = database
         self._catalog = catalog
         self._backends = backends
