@@ -54,8 +54,9 @@ def _defined(repository: Path, file: Path, features: int) -> Any:
     from feast.value_type import ValueType
 
     entity = Entity(name="id", join_keys=["id"], value_type=ValueType.INT64)
+    source = FileSource(path=str(file), timestamp_field="ts")
     view = FeatureView(
-        name="v", entities=[entity], ttl=timedelta(days=10_000), source=FileSource(path=str(file), timestamp_field="ts"),
+        name="v", entities=[entity], ttl=timedelta(days=10_000), source=source,
         schema=[Field(name=f"f{number}", dtype=Float64) for number in range(features)],
     )  # fmt: skip
     store = FeatureStore(repo_path=str(repository))
