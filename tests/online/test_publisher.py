@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -226,3 +227,13 @@ def test_a_password_may_be_in_a_file(tmp_path: Path) -> None:
     settings = OnlineStoreSettings(url="postgresql://mill@db/features", password_file=tmp_path / "secret")
     assert settings.full_url == "postgresql://mill:p%40ss%2Fword@db/features"
     assert "p@ss" not in repr(settings)
+
+
+def test_many_who_make_one_store_or_table_at_once_make_one(room: Room) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = [pool.submit(room.service.create_store, SYSTEM, "one", "CU_1") for _ in range(4)]
+        errors = [each.exception() for each in made]
+        published = [pool.submit(room.publish) for _ in range(4)]
+        ids = {each.result().id for each in published}
+    assert sorted(type(error).__name__ for error in errors) == ["AlreadyExists"] * 3 + ["NoneType"]
+    assert len(ids) == 1
