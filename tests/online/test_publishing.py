@@ -161,6 +161,16 @@ def test_a_log_that_no_longer_reaches_back_is_published_anew(entities: Table, ba
     assert entities.publish(backend).anew
 
 
+def test_partitioned_tables_are_followed_too(entities: Table, backend: Backend) -> None:
+    entities.write([row(1, value="a"), row(2, value="b"), row(3, value="b")], partition_by=["v"])
+    entities.publish(backend)
+    entities.write([row(4, value="c")])
+    entities.merge([row(3, value="c")])
+    entities.delete("v = 'a'")
+    outcome = entities.publish(backend)
+    assert (outcome.changed, outcome.anew) == (3, False)
+
+
 def test_columns_may_come(entities: Table, backend: Backend) -> None:
     entities.write([row(1)])
     entities.publish(backend)

@@ -78,6 +78,8 @@ class Principal:
     """Names of all its groups, direct or through another group."""
     grants: Grants = field(default=NO_GRANTS, repr=False)
     """What it and its groups were granted, `users` among them; empty for administrators, who may do all."""
+    epoch: int = field(default=0, compare=False)
+    """Of all rights, when it was authenticated; another one after each change of rights, owners and guards."""
     paths: tuple[str, ...] | None = None
     """The URL paths that its credential is good for, with all below them; None is good for every path."""
 

@@ -30,7 +30,13 @@ class Snapshots:
         is_admin = ADMINS in names
         found = NO_GRANTS if is_admin else self._grants(connection, standing)
         return Principal(
-            id=account.id, name=account.name, kind=account.kind, is_admin=is_admin, groups=names, grants=found
+            id=account.id,
+            name=account.name,
+            kind=account.kind,
+            is_admin=is_admin,
+            groups=names,
+            grants=found,
+            epoch=standing.epoch,
         )
 
     def _grants(self, connection: Connection, standing: Standing) -> Grants:

@@ -104,7 +104,7 @@ class Published(msgspec.Struct, frozen=True):
         return _to_bytes(self)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def decoded(data: bytes) -> Published:
     """What `Published.encoded` made; the same object for the same bytes, as each read has them."""
     return _PUBLISHED.decode(data)

@@ -1,7 +1,7 @@
 """Reading online tables: rows by their keys, within microseconds where the store is embedded.
 
 Grants are those of the principal's snapshot. What else decides (the source's owner and guards, where rows are) is
-looked up again after a quarter of a second, or at once where `fresh` is asked for.
+looked up again when the epoch of rights is another one, and after a quarter of a second, should the source be gone.
 """
 
 import time
@@ -21,10 +21,11 @@ from millpond.online import store
 from millpond.online.backends.port import Backend
 from millpond.online.domain import Published
 from millpond.online.stores import Backends
-from millpond.online.tables import OnlineTable, guarded_text
+from millpond.online.tables import OnlineTable, StoreKind, guarded_text
 
 MOST_KEYS = 1000
 _GOOD_FOR_S = 0.25
+_FEW = 20
 _MOST_KEPT = 10_000
 
 Keys = Mapping[str, Any]
@@ -45,12 +46,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Standing:
-    """What decides about a read, and until when it is taken for true."""
+    """What decides about a read, and for how long it is taken for true."""
 
     table: OnlineTable
     source: Table
     backend: Backend
+    epoch: int
     good_until: float
+
+    def is_good(self, principal: Principal) -> bool:
+        """Whether nothing can have changed that counts for a principal who was just authenticated."""
+        return self.epoch == principal.epoch and time.monotonic() < self.good_until
 
 
 class OnlineTables:
@@ -77,7 +83,6 @@ class OnlineTables:
         keys: Sequence[Keys],
         *,
         columns: Sequence[str] | None = None,
-        fresh: bool = False,
     ) -> Rows:
         """The rows of some keys, all of one moment, with all columns but the keys or those that are named.
 
@@ -86,7 +91,7 @@ class OnlineTables:
         """
         if len(keys) > MOST_KEYS:
             raise InvalidArgument(f"{len(keys)} keys are asked for at once; at most {MOST_KEYS}.")
-        standing = self._standing(name, fresh=fresh)
+        standing = self._standing(principal, name)
         _check(principal, standing)
         published, found = _read(standing, keys)
         now, shape = self._clock(), published.shape
@@ -95,17 +100,27 @@ class OnlineTables:
             rows = _only(rows, columns, published)
         return Rows(rows=tuple(rows), version=published.version, committed_ms=published.committed_ms)
 
-    def _standing(self, name: str, *, fresh: bool) -> _Standing:
+    def forget(self) -> None:
+        """Look up again at the next read: online tables have come or gone."""
+        self._known.clear()
+
+    def is_quick(self, principal: Principal, name: str, keys: Sequence[Keys]) -> bool:
+        """Whether a read needs neither the database nor a network, so that a thread of its own would cost more."""
         known = self._known.get(name)
-        if known is not None and not fresh and time.monotonic() < known.good_until:
+        quick = len(keys) <= _FEW and known is not None and known.table.kind is StoreKind.EMBEDDED
+        return quick and known is not None and known.is_good(principal)
+
+    def _standing(self, principal: Principal, name: str) -> _Standing:
+        known = self._known.get(name)
+        if known is not None and known.is_good(principal):
             return known
-        found = self._look_up(name)
+        found = self._look_up(principal, name)
         if len(self._known) >= _MOST_KEPT:
             self._known.clear()
         self._known[name] = found
         return found
 
-    def _look_up(self, name: str) -> _Standing:
+    def _look_up(self, principal: Principal, name: str) -> _Standing:
         good_until = time.monotonic() + _GOOD_FOR_S
         with self._database.read() as connection:
             table = store.find_table(connection, name)
@@ -114,7 +129,7 @@ class OnlineTables:
             self._known.pop(name, None)
             raise _not_there(name)
         backend = self._backends.of(table.kind, table.store)
-        return _Standing(table, source[table.source_id], backend, good_until)
+        return _Standing(table, source[table.source_id], backend, principal.epoch, good_until)
 
 
 def _check(principal: Principal, standing: _Standing) -> None:

@@ -48,9 +48,15 @@ def open_online(database: Database, catalog: CatalogService, settings: Settings)
     """The room on a database."""
     backends = Backends(Home(settings.data_dir).online, settings.online.stores)
     keeper = Keeper(database, lambda owner: _publisher(settings, owner))
+    tables = OnlineTables(database, catalog, backends)
+
+    def tell() -> None:
+        tables.forget()
+        keeper.tell()
+
     return OnlineRoom(
-        service=OnlineService(database, catalog, backends, settings.s3, keeper.tell),
-        tables=OnlineTables(database, catalog, backends),
+        service=OnlineService(database, catalog, backends, settings.s3, tell),
+        tables=tables,
         backends=backends,
         keeper=keeper,
         see_nodes=online_seer(database, catalog),

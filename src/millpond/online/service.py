@@ -4,10 +4,12 @@ An online table has a name of three levels and no grants of its own: it is seen,
 read its source. A store is seen and used by everybody signed in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from millpond.catalog.delta import storage_options
 from millpond.catalog.domain import ObjectName, Table
@@ -17,7 +19,7 @@ from millpond.identity.access import WORKSPACE, Act, Securable, require, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from millpond.kernel.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.kernel.paging import Page, cut_page, decode_token, encode_token, page_size
 from millpond.kernel.settings import S3Settings
@@ -54,7 +56,7 @@ class OnlineService:
     def __init__(
         self, database: Database, catalog: CatalogService, backends: Backends, s3: S3Settings, tell: Callable[[], None]
     ) -> None:
-        """`tell` lets who publishes know that there is something to do."""
+        """`tell` lets who publishes and who reads know that an online table was published or deleted."""
         self._database = database
         self._catalog = catalog
         self._backends = backends
@@ -85,9 +87,10 @@ class OnlineService:
             name=name, kind=kind, capacity=check_capacity(capacity), usage_policy_id=usage_policy_id,
             read_replica_count=_check_replicas(read_replica_count), creator=principal.name, created_at=utc_now(),
         )  # fmt: skip
-        with self._database.write() as connection:
-            if store.find_store(connection, name, lock=True) is not None:
-                raise AlreadyExists(f"Online store '{name}' already exists.")
+        taken = f"Online store '{name}' already exists."
+        with _unique(taken), self._database.write() as connection:
+            if store.find_store(connection, name) is not None:
+                raise AlreadyExists(taken)
             store.insert_store(connection, made)
             acts.changed(connection, principal.name, "create", "online store", name, store_kind=kind.value)
         return made
@@ -156,7 +159,7 @@ class OnlineService:
         require(principal, Act.CREATE_TABLE, self._catalog.get_schema(principal, name.schema_name).securable)
         if self._catalog.look_up_table(name) is not None:
             raise AlreadyExists(f"'{name}' is a table; an online table needs a name of its own.")
-        with self._database.write() as connection:
+        with _unique(f"Online table '{name}' already exists."), self._database.write() as connection:
             target = _store(connection, store_name, lock=True)
             known = store.find_table(connection, str(name), lock=True)
             if known is None:
@@ -173,16 +176,18 @@ class OnlineService:
         return made
 
     def delete_table(self, principal: Principal, name: ObjectName) -> None:
-        """Remove an online table; its rows go soon. For its maker, and who may change the source.
+        """Remove an online table; its rows go soon. For its maker, and who owns the source.
 
         Raises NotFound, PermissionDenied.
         """
-        seen = self._find(principal, str(name))
-        owners = (seen.table.creator, *(seen.source.securable.owners if seen.source else ()))
+        found = self._find(principal, str(name))
+        owners = (found.table.creator, *(found.source.securable.owners if found.source else ()))
         # public: who comes so far sees it
         require(principal, Act.MANAGE, Securable(kind="online table", name=str(name), owners=owners, public=True))
         with self._database.write() as connection:
-            store.remove_table(connection, _table(connection, str(name), lock=True))
+            if _table(connection, str(name), lock=True).id != found.table.id:
+                raise Conflict(f"Online table '{name}' was made anew meanwhile.")
+            store.remove_table(connection, found.table)
             acts.changed(connection, principal.name, "delete", "online table", str(name))
         self._tell()
 
@@ -233,6 +238,15 @@ class OnlineService:
 class _Found:
     table: OnlineTable
     source: Table | None
+
+
+@contextmanager
+def _unique(taken: str) -> Iterator[None]:
+    """Say so when somebody else was faster with a name."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise AlreadyExists(taken) from error
 
 
 def _store(connection: Connection, name: str, *, lock: bool = False) -> OnlineStore:

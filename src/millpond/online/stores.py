@@ -41,8 +41,10 @@ class Backends:
             return LmdbBackend(self._root)
         url = self._configured[store].full_url
         if kind is StoreKind.REDIS:
-            from millpond.online.backends.redis import RedisBackend  # an extra that not everybody installs
-
+            try:
+                from millpond.online.backends.redis import RedisBackend  # an extra that not everybody installs
+            except ImportError as error:
+                raise FailedPrecondition("Online stores in Redis need its client: 'millpond[redis]'.") from error
             return RedisBackend(url)
         from millpond.online.backends.postgres import PostgresBackend
 

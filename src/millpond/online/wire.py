@@ -8,10 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import orjson
 from pydantic import BaseModel, Field
 
 from millpond.kernel.clock import rfc3339, utc_now
+from millpond.kernel.errors import InvalidArgument
 from millpond.online.delta_log import News
 from millpond.online.reading import Rows
 from millpond.online.service import Seen
@@ -49,11 +51,19 @@ class PublishInput(BaseModel):
     publish_spec: PublishSpec
 
 
-class ReadInput(BaseModel):
+class ReadInput(msgspec.Struct, frozen=True):
     """Keys of rows, each by the names of the key's columns."""
 
     keys: list[dict[str, Any]]
     columns: list[str] | None = None
+
+
+def read_input(body: bytes) -> ReadInput:
+    """Raises InvalidArgument for what is no such JSON."""
+    try:
+        return msgspec.json.decode(body, type=ReadInput)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f'The body is not {{"keys": [{{...}}], "columns": [...]}}: {error}') from error
 
 
 def store_json(store: OnlineStore) -> dict[str, Any]:
