@@ -26,6 +26,7 @@ from millpond.catalog.store.schema import (
     schemas,
     staged,
     tables,
+    tag_policies,
     tags,
     uploads,
     volumes,
@@ -183,6 +184,7 @@ def catalog(database: Database, people: People, data_dir: Path) -> Iterator[Cata
     with database.write() as connection:
         for table in (tables, dropped_tables, volumes, functions, models, staged, purges, uploads, tags, policies):
             connection.execute(delete(table))
+        connection.execute(delete(tag_policies).where(tag_policies.c.key.not_like("system.%")))
         built_in = select(catalogs.c.id).where(catalogs.c.name.in_(["main", "system"]))
         connection.execute(delete(schemas).where(schemas.c.catalog_id.not_in(built_in)))
         connection.execute(delete(catalogs).where(catalogs.c.name.not_in(["main", "system"])))

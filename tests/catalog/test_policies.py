@@ -1,6 +1,5 @@
 """Policies in the catalog: what decides about a table for whom, what stays out of reach, and what they hold on to."""
 
-import contextlib
 import dataclasses
 from typing import Any
 
@@ -13,7 +12,7 @@ from millpond.identity.directory import DirectoryService
 from millpond.identity.domain import Draft, Principal, PrincipalKind
 from millpond.identity.grants import Change
 from millpond.identity.privileges import Privilege
-from millpond.kernel.errors import AlreadyExists, FailedPrecondition, NotFound, PermissionDenied
+from millpond.kernel.errors import FailedPrecondition, NotFound, PermissionDenied
 from tests.catalog.conftest import People, make_table
 from tests.catalog.test_guards import definition
 
@@ -46,8 +45,7 @@ def bob(catalog: CatalogService, people: People) -> Principal:
     catalog.create_function(people.alice, F, definition=definition("'***'", "string"))
     catalog.create_function(people.alice, G, definition=definition("x = 'a'"))
     for key in ("pii", "area"):
-        with contextlib.suppress(AlreadyExists):  # a test before made it
-            catalog.create_tag_policy(people.admin, key)
+        catalog.create_tag_policy(people.admin, key)
     granted = Change(grantee=people.bob.name, add=frozenset({Privilege.USE_CATALOG, Privilege.USE_SCHEMA}))
     catalog.change_grants(people.alice, "catalog", "sales", [granted])
     catalog.update_schema(people.alice, SchemaName("sales", "default"), owner=people.bob.name)
