@@ -218,6 +218,27 @@ def test_a_source_that_gets_a_mask_answers_nobody(shop: Shop) -> None:
     assert shop.spend(name, 1) == [1.5]
 
 
+def test_whom_a_policy_hides_something_from_reads_nothing_online(shop: Shop) -> None:
+    shop.sql("CREATE TABLE $s.tagged (id BIGINT NOT NULL, spend DOUBLE, CONSTRAINT tagged_pk PRIMARY KEY (id))")
+    shop.sql("INSERT INTO $s.tagged VALUES (1, 1.5)")
+    shop.sql("CREATE FUNCTION $s.none(v DOUBLE) RETURNS DOUBLE RETURN 0.0")
+    name = shop.publish("tagged_online", of=f"{shop.schema}.tagged")
+    shop.online(name)
+    tag = f"money_{uuid.uuid4().hex[:8]}"
+    shop.sql(f"CREATE GOVERNED TAG {tag}")
+    shop.sql(
+        "CREATE POLICY quiet ON SCHEMA $s COLUMN MASK $s.none TO `account users` EXCEPT `admin@millpond.local` "
+        f"FOR TABLES MATCH COLUMNS has_tag('{tag}') AS c ON COLUMN c"
+    )
+    assert shop.read(name, 1, who="reader")[0] == 200, "no column has the tag yet"
+    shop.sql(f"SET TAG ON COLUMN $s.tagged.spend {tag}")
+    status, body = shop.read(name, 1, who="reader")
+    assert (status, "policy" in body["message"]) == (400, True)
+    assert shop.spend(name, 1) == [1.5]
+    shop.sql("DROP POLICY quiet ON SCHEMA $s")
+    assert shop.read(name, 1, who="reader")[0] == 200
+
+
 def test_audit_and_lineage_know_of_it(shop: Shop) -> None:
     name = shop.publish("known")
     shop.online(name)

@@ -92,7 +92,7 @@ class OnlineTables:
         if len(keys) > MOST_KEYS:
             raise InvalidArgument(f"{len(keys)} keys are asked for at once; at most {MOST_KEYS}.")
         standing = self._standing(principal, name)
-        _check(principal, standing)
+        self._check(principal, standing)
         published, found = _read(standing, keys)
         now, shape = self._clock(), published.shape
         rows = [None if row is None else shape.values(row, now) for row in found]
@@ -108,7 +108,17 @@ class OnlineTables:
         """Whether a read needs neither the database nor a network, so that a thread of its own would cost more."""
         known = self._known.get(name)
         quick = len(keys) <= _FEW and known is not None and known.table.kind is StoreKind.EMBEDDED
-        return quick and known is not None and known.is_good(principal)
+        return quick and known is not None and known.is_good(principal) and not known.source.policed
+
+    def _check(self, principal: Principal, standing: _Standing) -> None:
+        """Reading online is reading the source."""
+        source = standing.source
+        if not admits(principal, Act.READ, source.securable):
+            if not allows(principal, Act.SEE, source.securable):
+                raise _not_there(standing.table.name)
+            require(principal, Act.READ, source.securable)
+        if source.guards or self._catalog.guards_for(principal, source):
+            raise FailedPrecondition(guarded_text(source))
 
     def _standing(self, principal: Principal, name: str) -> _Standing:
         known = self._known.get(name)
@@ -130,18 +140,6 @@ class OnlineTables:
             raise _not_there(name)
         backend = self._backends.of(table.kind, table.store)
         return _Standing(table, source[table.source_id], backend, principal.epoch, good_until)
-
-
-def _check(principal: Principal, standing: _Standing) -> None:
-    """Reading online is reading the source."""
-    source = standing.source
-    if admits(principal, Act.READ, source.securable):
-        if source.guards:
-            raise FailedPrecondition(guarded_text(source))
-        return
-    if not allows(principal, Act.SEE, source.securable):
-        raise _not_there(standing.table.name)
-    require(principal, Act.READ, source.securable)
 
 
 def _not_there(name: str) -> NotFound:

@@ -36,6 +36,7 @@ from millpond.online.tables import (
     StoreKind,
     check_capacity,
     check_store_name,
+    guarded_text,
     wanted_of,
 )
 
@@ -156,6 +157,8 @@ class OnlineService:
         source = self._catalog.get_table(principal, source_name)
         require(principal, Act.READ, source.securable)
         wanted_of(source)
+        if self._catalog.guards_for(principal, source):
+            raise FailedPrecondition(guarded_text(source))
         require(principal, Act.CREATE_TABLE, self._catalog.get_schema(principal, name.schema_name).securable)
         if self._catalog.look_up_table(name) is not None:
             raise AlreadyExists(f"'{name}' is a table; an online table needs a name of its own.")

@@ -135,10 +135,10 @@ def wanted_of(table: Table) -> Wanted:
 
 
 def guarded_text(table: Table) -> str:
-    """Why a table with a row filter or masks is not read online."""
+    """Why a table of which something may be kept from somebody is not read online."""
     return (
-        f"Table '{table.name}' has a row filter or column masks, which would not hold online, where nobody knows who "
-        "a row is for. Drop them, or publish a table of what everybody who may read it may see."
+        f"Table '{table.name}' has a row filter or column masks, or a policy sets them for you, and they would not "
+        "hold online, where rows are the same for all. Publish a table of what everybody who may read it may see."
     )
 
 
