@@ -88,7 +88,9 @@ def evaluations_of(connection: Connection, model_id: str) -> list[Evaluation]:
 
 def _by_run(connection: Connection, query: Any, runs: list[str]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    of_runs: Iterable[Any] = connection.execute(query.bindparams(bindparam("runs", expanding=True, type_=String)), {"runs": runs})
+    of_runs: Iterable[Any] = connection.execute(
+        query.bindparams(bindparam("runs", expanding=True, type_=String)), {"runs": runs}
+    )
     for row in of_runs:
         found.setdefault(row.run_uuid, []).append(row)
     return found
