@@ -144,7 +144,7 @@ def test_the_audit_says_which_features_a_run_uses(fe: FeatureEngineeringClient, 
 
 
 def test_models_without_a_spec_say_so(fe: FeatureEngineeringClient, shop: str) -> None:
-    info = mlflow.pyfunc.log_model(name="plain", python_model=Sum())
+    info = mlflow.pyfunc.log_model(name="plain", python_model=Sum(), pip_requirements=[])
     with pytest.raises(ValueError, match=r"has no feature_spec\.yaml"):
         fe.score_batch(model_uri=info.model_uri, df=LABELS)
     with pytest.raises(ValueError, match="training_set is missing"):

@@ -1,12 +1,19 @@
 """A server that is upgraded begins its history with what is where."""
 
-from sqlalchemy import inspect, text
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
 
+import pytest
+from sqlalchemy import text
+
+from millpond.kernel import migrations
 from millpond.kernel.database import Database
-from millpond.kernel.migrations import VERSION_TABLE, ensure_schema
+from millpond.kernel.migrations import ensure_schema
 from millpond.registry import store
 from millpond.tracking.mlflow_schema import ensure_mlflow_schema
 from millpond.tracking.watch import Target, TargetKind
+from tests.databases import BACKENDS, Databases
 
 _MODEL = "INSERT INTO registered_models (name, workspace) VALUES ('m', 'default')"
 _VERSION = (
@@ -26,21 +33,30 @@ _ENTITY = (
 )
 
 
-def test_what_is_where_is_the_first_entry(database: Database) -> None:
+def _before(database: Database) -> None:
+    """The schema as it was before there was a record."""
+    with mock.patch.object(migrations, "head", return_value="0012"):
+        ensure_schema(database)
     ensure_mlflow_schema(database)
-    no = "0" if database.is_sqlite else "false"
-    with database.write() as connection:
-        for name in inspect(connection).get_table_names():
-            if name.startswith(("registry_", "work_")):
-                connection.execute(text(f"DROP TABLE {name}"))
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0012'"))
+
+
+@pytest.fixture(params=BACKENDS)
+def older(request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path) -> Iterator[Database]:
+    """A database of an older server."""
+    with Databases(tmp_path, postgres_url, _before) as made, made.new(request.param, tmp_path) as database:
+        yield database
+
+
+def test_what_is_where_is_the_first_entry(older: Database) -> None:
+    no = "0" if older.is_sqlite else "false"
+    with older.write() as connection:
         for statement in (
             _MODEL, *(_VERSION.format(*each) for each in ((1, "None"), (2, "Production"), (3, "Archived"))), _ALIAS,
             _ENDPOINT.format(no), _CONFIG, _ENTITY.format(no),
         ):  # fmt: skip
             connection.execute(text(statement))
-    ensure_schema(database)
-    with database.write() as connection:
+    ensure_schema(older)
+    with older.write() as connection:
         found = store.latest_moves(connection, "registered model/m", None)
         (served,) = store.list_served(connection, "registered model/m", found[0].at.replace(year=2999))
         noted = store.add_activity(
