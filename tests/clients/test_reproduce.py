@@ -15,6 +15,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.session import SparkSession as RemoteSession
 
+from tests.environments import client_environment
 from tests.servers import Server, run_cli, wait_until
 
 _TRAIN = """
@@ -216,24 +217,11 @@ def test_a_process_that_reproduces_changes_no_table(
         again.stop()
 
 
-def _environment(directory: Path, *packages: str) -> str:
-    """An environment with packages and our plugin of MLflow's client; its interpreter."""
-    python = str(directory / "bin" / "python")
-    root = Path(__file__).parents[2]
-    for words in (
-        ("venv", "-q", "--python", sys.executable, str(directory)),
-        ("pip", "install", "-q", "--python", python, "mlflow-skinny==3.17.2", *packages),
-        ("pip", "install", "-q", "--python", python, "--no-deps", "-e", str(root)),
-    ):
-        subprocess.run([uv.find_uv_bin(), *words], check=True, capture_output=True)
-    return python
-
-
 @pytest.mark.slow
 def test_a_library_that_was_upgraded_is_named_and_the_server_goes_back_to_the_old_one(
     server: Server, tmp_path: Path
 ) -> None:
-    client = Client(server=server, python=_environment(tmp_path / "env", "humanize==4.9.0"))
+    client = Client(server=server, python=client_environment(tmp_path / "env", "humanize==4.9.0"))
     (tmp_path / "light.py").write_text(_LIGHT)
     client.run(tmp_path, "light.py")
     run_id = client.newest_run("/Shared/light")
