@@ -15,6 +15,7 @@ from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.kernel.work import Handler, Worker
 from millpond.reproduction.captures import Captures
+from millpond.reproduction.keeping import LogKeeper
 from millpond.reproduction.pins import PinService
 from millpond.reproduction.routes import reproduction_router
 from millpond.reproduction.service import ATTEMPTS, WORK, Doors, Limits, ReproductionService
@@ -81,4 +82,6 @@ def open_reproduction(
     )
     handler = Handler(run=service.run_item, lease_s=_LEASE_S, renewed=True, attempts=ATTEMPTS, pause_s=5)
     pins = PinService(database, catalog, models)
-    return ReproductionRoom(captures=captures, service=service, pins=pins, worker=Worker(database, {WORK: handler}))
+    keeper = LogKeeper(database, catalog, settings.s3.variables, catch_up)
+    worker = Worker(database, {WORK: handler, **keeper.handlers()})
+    return ReproductionRoom(captures=captures, service=service, pins=pins, worker=worker)
