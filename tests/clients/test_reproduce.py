@@ -1,9 +1,12 @@
 """Runs of the unmodified `mlflow` client, made again by `millpond reproduce`: the same, or named exactly."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.session import SparkSession as RemoteSession
 
+from tests.environments import client_environment
 from tests.servers import Server, run_cli, wait_until
 
 _TRAIN = """
@@ -64,6 +68,31 @@ with mlflow.start_run():
     for step in range(4):
         mlflow.log_metric("m", time.time_ns() % 1_000_003 if step == 2 else 1.0, step=step)
 """
+
+_BOOST = """
+import mlflow
+import numpy
+import {library}
+
+mlflow.set_experiment("/Shared/{library}")
+mlflow.{library}.autolog(log_input_examples=True, registered_model_name="main.default.{library}")
+X = numpy.random.normal(size=(400, 5))
+y = X[:, 0] * X[:, 1] + numpy.random.normal(size=400) / 10
+with mlflow.start_run():
+    {fit}
+"""
+_BOOSTED = {
+    "lightgbm": """
+    data = lightgbm.Dataset(X[:300], y[:300])
+    told = dict(objective="regression", bagging_fraction=0.7, bagging_freq=1, num_threads=2, verbose=-1)
+    lightgbm.train(told, data, num_boost_round=20, valid_sets=[lightgbm.Dataset(X[300:], y[300:], reference=data)])
+""",
+    "xgboost": """
+    told = dict(subsample=0.7, colsample_bytree=0.7, nthread=2)
+    held_out = xgboost.DMatrix(X[300:], y[300:])
+    xgboost.train(told, xgboost.DMatrix(X[:300], y[:300]), num_boost_round=20, evals=[(held_out, "held_out")])
+""",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,20 +165,26 @@ def test_a_run_comes_out_the_same_after_table_and_code_have_changed(
     client = Client(server=any_server, python=sys.executable)
     table, model = f"main.default.points_{tmp_path.name.strip('_')}", f"main.default.forest_{tmp_path.name}"
     query = "SELECT id, id % 7 AS a, id * 37 % 11 AS b, CAST(id * 13 % 5 > 2 AS INT) AS y FROM range(100)"
-    spark.sql(f"CREATE OR REPLACE TABLE {table} AS {query}").collect()
+    often = "TBLPROPERTIES ('delta.checkpointInterval' = '2')"
+    spark.sql(f"CREATE OR REPLACE TABLE {table} {often} AS {query}").collect()
     code = _repository(tmp_path / "code")
     client.run(code, "train.py", table, model)
     run_id = client.newest_run(f"/Shared/{table}")
+    wait_until(lambda: _property(spark, table, "delta.enableExpiredLogCleanup") == "false", what="the log to be kept")
+    _age_log(spark, table)
 
     spark.sql(f"INSERT INTO {table} SELECT id + 500, 1, 1, 1 FROM range(10)").collect()
     spark.sql(f"INSERT OVERWRITE {table} SELECT id, 1, 1, 1 FROM range(10)").collect()
+    for _ in range(3):
+        spark.sql(f"OPTIMIZE {table}").collect()
+        spark.sql(f"INSERT INTO {table} VALUES (0, 0, 0, 0)").collect()
     spark.sql(f"VACUUM {table} RETAIN 0 HOURS").collect()
     shutil.rmtree(code)
     exit_code, verdict = client.reproduce(run_id, "--python", sys.executable)
 
     assert (exit_code, verdict["outcome"]) == (0, "bit-identical"), verdict
     assert _commit_of(verdict, "metrics") == {"luck": "bit-identical", "p": "bit-identical"}
-    assert f"{table}@0" in {each["name"] for each in verdict["inputs"]}
+    assert f"{table}@1" in {each["name"] for each in verdict["inputs"]}
     assert "code: .env: it may hold secrets" in verdict["missing"]
     _, new_run = any_server.call("GET", f"/api/2.0/mlflow/runs/get?run_id={verdict['new_run_id']}")
     assert {"key": "millpond.reproduces", "value": run_id} in new_run["run"]["data"]["tags"]
@@ -159,18 +194,69 @@ def test_a_run_comes_out_the_same_after_table_and_code_have_changed(
     _check_pins(any_server, spark, table, model, run_id)
 
 
+def _property(spark: SparkSession, table: str, key: str) -> str:
+    found = {row[0]: row[1] for row in spark.sql(f"SHOW TBLPROPERTIES {table}").collect()}
+    return str(found.get(key))
+
+
+def _age_log(spark: SparkSession, table: str) -> None:
+    """Let all of the log be past its retention, for whoever looks at files' times and for whoever looks inside."""
+    past_s = time.time() - 60 * 24 * 3600
+    for path in Path(_location(spark, table), "_delta_log").glob("*.json"):
+        told = re.sub(r'"timestamp":\d+', f'"timestamp":{int(past_s * 1000)}', path.read_text())
+        path.write_text(told)
+        os.utime(path, (past_s, past_s))
+
+
+def _location(spark: SparkSession, table: str) -> str:
+    return str(spark.sql(f"DESCRIBE DETAIL {table}").select("location").first()[0]).removeprefix("file://")
+
+
+def test_a_table_that_keeps_its_log_keeps_it_when_it_is_replaced_or_restored(
+    any_server: Server, spark: SparkSession, tmp_path: Path
+) -> None:
+    table, key = f"main.default.kept_{tmp_path.name}", "delta.enableExpiredLogCleanup"
+    spark.sql(f"CREATE TABLE {table} AS SELECT 1 AS a").collect()
+    spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{key}' = 'false')").collect()
+    spark.sql(f"CREATE OR REPLACE TABLE {table} AS SELECT 2 AS b").collect()
+    assert _property(spark, table, key) == "false"
+    spark.sql(f"CREATE OR REPLACE TABLE {table} (c BIGINT)").collect()
+    assert _property(spark, table, key) == "false"
+    spark.range(3).write.mode("overwrite").option("overwriteSchema", "true").saveAsTable(table)
+    assert _property(spark, table, key) == "false"
+    spark.sql(f"RESTORE TABLE {table} TO VERSION AS OF 0").collect()
+    assert _property(spark, table, key) == "false"
+
+
 def _check_pins(server: Server, spark: SparkSession, table: str, model: str, run_id: str) -> None:
     """VACUUM kept the version, and said so; once the model's version is gone it does not."""
     told = run_cli("pins", table, "--data-dir", str(server.data_dir)).stdout
-    assert told.startswith(f"{table}@0  {model} version 1 (run {run_id})"), told
+    assert told.startswith(f"{table}@1  {model} version 1 (run {run_id})"), told
     history = spark.sql(f"DESCRIBE HISTORY {table}").select("userMetadata").collect()
-    assert any(f"kept: version 0 for {model} version 1" in (row[0] or "") for row in history), history
+    assert any(f"kept: version 1 for {model} version 1" in (row[0] or "") for row in history), history
     status, _ = server.call("DELETE", "/api/2.0/mlflow/model-versions/delete", {"name": model, "version": "1"})
     assert status == 200
     assert run_cli("pins", table, "--data-dir", str(server.data_dir)).stdout.startswith("No version")
     spark.sql(f"VACUUM {table} RETAIN 0 HOURS").collect()
     with pytest.raises(Exception, match=r"(?i)not.?found|no such file|does not exist|Failed"):
         spark.sql(f"SELECT sum(a) FROM {table} VERSION AS OF 0").collect()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", sorted(_BOOSTED))
+def test_boosted_trees_come_out_the_same(server: Server, tmp_path: Path, library: str) -> None:
+    """Autologged and registered; unseeded rows, and more threads than one."""
+    client = Client(server=server, python=sys.executable)
+    (tmp_path / "boost.py").write_text(_BOOST.format(library=library, fit=_BOOSTED[library]))
+    client.run(tmp_path, "boost.py")
+    exit_code, verdict = client.reproduce(client.newest_run(f"/Shared/{library}"), "--python", sys.executable)
+    assert exit_code == 0, verdict
+    assert set(_commit_of(verdict, "metrics").values()) == {"bit-identical"}, verdict["metrics"]
+    files = _commit_of(verdict, "artifacts")
+    assert files.pop("model/MLmodel") in {"bit-identical", "within tolerance"}  # lists a set of names in any order
+    assert set(files.values()) == {"bit-identical"}, verdict["artifacts"]
+    _, found = server.call("GET", f"/api/2.0/mlflow/model-versions/search?filter=name%3D%27main.default.{library}%27")
+    assert [each["version"] for each in found["model_versions"]] == ["1"]
 
 
 def test_the_first_step_that_differs_is_named(server: Server, tmp_path: Path) -> None:
@@ -216,24 +302,11 @@ def test_a_process_that_reproduces_changes_no_table(
         again.stop()
 
 
-def _environment(directory: Path, *packages: str) -> str:
-    """An environment with packages and our plugin of MLflow's client; its interpreter."""
-    python = str(directory / "bin" / "python")
-    root = Path(__file__).parents[2]
-    for words in (
-        ("venv", "-q", "--python", sys.executable, str(directory)),
-        ("pip", "install", "-q", "--python", python, "mlflow-skinny==3.17.2", *packages),
-        ("pip", "install", "-q", "--python", python, "--no-deps", "-e", str(root)),
-    ):
-        subprocess.run([uv.find_uv_bin(), *words], check=True, capture_output=True)
-    return python
-
-
 @pytest.mark.slow
 def test_a_library_that_was_upgraded_is_named_and_the_server_goes_back_to_the_old_one(
     server: Server, tmp_path: Path
 ) -> None:
-    client = Client(server=server, python=_environment(tmp_path / "env", "humanize==4.9.0"))
+    client = Client(server=server, python=client_environment(tmp_path / "env", "humanize==4.9.0"))
     (tmp_path / "light.py").write_text(_LIGHT)
     client.run(tmp_path, "light.py")
     run_id = client.newest_run("/Shared/light")

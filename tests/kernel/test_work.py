@@ -1,11 +1,14 @@
 """Work that waits in the database is done, tried again, and given up."""
 
+from datetime import datetime
+
 import pytest
 from sqlalchemy import select, update
 
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.work import DONE, FAILED, QUEUED, Handler, Item, Worker, enqueue, items
+from tests.servers import wait_until
 
 
 def state_of(database: Database, item_id: str) -> tuple[str, int, str]:
@@ -63,3 +66,26 @@ def test_who_dies_leaves_the_item_to_the_next(database: Database) -> None:
     due_now(database)
     assert Worker(database, {"a": Handler(run=lambda _item: None, lease_s=600)}).run_due("a")
     assert state_of(database, item_id)[:2] == (DONE, 2)
+
+
+def test_a_lease_that_is_renewed_lasts_while_the_item_is_done_and_no_longer(database: Database) -> None:
+    seen: list[bool] = []
+
+    def due_at() -> datetime:
+        with database.read() as connection:
+            return connection.execute(select(items.c.due_at)).scalar_one()
+
+    def run(_item: Item) -> None:
+        if not seen:
+            first = due_at()
+            wait_until(lambda: utc_now() > first, what="the end of the first lease")
+            seen.append(other.run_due("a"))
+            raise KeyboardInterrupt  # as a process that is killed
+
+    worker, other = (Worker(database, {"a": Handler(run=run, lease_s=0.4, renewed=True)}) for _ in range(2))
+    with database.write() as connection:
+        enqueue(connection, "a", {})
+    with pytest.raises(KeyboardInterrupt):
+        worker.run_due("a")
+    assert seen == [False]
+    assert wait_until(lambda: other.run_due("a"), what="the end of the last lease")

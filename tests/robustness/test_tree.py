@@ -225,6 +225,13 @@ def _child(parent: int, module: str) -> int | None:
     return None
 
 
+def kill_tree(data_dir: Path) -> None:
+    """kill -9 of every process on a data directory; returns when none is left."""
+    for pid in _tree(data_dir):
+        _kill(pid)
+    wait_until(lambda: _tree(data_dir) == [], what="the end of every process")
+
+
 def _tree(data_dir: Path) -> list[int]:
     """Processes of the tree on a data directory that still run."""
     marks = (f"MILLPOND_TREE={data_dir}".encode(), f"MILLPOND_DATA_DIR={data_dir}".encode())

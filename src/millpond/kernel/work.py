@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database, Json, UtcDateTime, metadata
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
+from millpond.kernel.rounds import rounds
 
 QUEUED, DONE, FAILED = "queued", "done", "failed"
 _POLL_S = 0.5
@@ -64,7 +65,9 @@ class Handler:
 
     run: Callable[[Item], None]
     lease_s: float
-    """Longer than it takes: afterwards the item is taken for abandoned."""
+    """Longer than it takes: afterwards the item is taken for abandoned. Unless it is renewed."""
+    renewed: bool = False
+    """Whether the lease is renewed while the item is done: then it is short, and who died is soon noticed."""
     attempts: int = 1
     pause_s: float = 1.0
     """After the first failure; three times as long after each further one."""
@@ -108,7 +111,8 @@ class Worker:
             return False
         handler = self._handlers[kind]
         try:
-            handler.run(item)
+            with self._leased(item, handler):
+                handler.run(item)
         except Exception as error:  # the boundary of a work item
             self._failed(item, handler, error)
         else:
@@ -157,6 +161,18 @@ class Worker:
             connection.execute(update(items).where(items.c.id == row.id).values(leased))
         attempt = row.attempts + 1
         return Item(id=row.id, kind=kind, payload=row.payload, attempt=attempt, is_last=attempt >= handler.attempts)
+
+    def _leased(self, item: Item, handler: Handler) -> AbstractContextManager[None]:
+        """The item stays ours while the block runs."""
+        if not handler.renewed:
+            return nullcontext()
+
+        def renew() -> None:
+            self._write(item.id, due_at=utc_now() + timedelta(seconds=handler.lease_s))
+
+        return rounds(
+            renew, name=f"lease-{item.kind}", interval_s=handler.lease_s / 4, log=log, failure="a lease was not renewed"
+        )
 
     def _failed(self, item: Item, handler: Handler, error: Exception) -> None:
         log.warning("work failed", kind=item.kind, item=item.id, attempt=item.attempt, error=str(error)[:500])

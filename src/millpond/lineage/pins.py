@@ -27,10 +27,13 @@ from sqlalchemy import (
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from millpond.kernel import work
 from millpond.kernel.clock import from_epoch_us
 from millpond.kernel.database import Database, UtcDateTime, metadata
 
 _MOST = 10_000
+PINNED = "pinned"
+"""The work that a new pin asks for; its `readers` are who has read for the model."""
 
 reads = Table(
     "lineage_reads",
@@ -109,10 +112,11 @@ def reads_of(database: Database, readers: Sequence[str], until: datetime | None 
 
 
 def pin(connection: Connection, *, model: str, version: int, run_id: str, process: str, made_at: datetime) -> None:
-    """A version of a model was made by a run of a process."""
+    """A version of a model was made by a run of a process. What it has read is to be kept from now on."""
     made: Any = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(pins)
     values = {"model": model, "model_version": version, "run_id": run_id, "process": process, "made_at": made_at}
     connection.execute(made.on_conflict_do_update(index_elements=["model", "model_version"], set_=values), [values])
+    work.enqueue(connection, PINNED, {"readers": [reader for reader in (run_id, process) if reader]})
 
 
 def release(connection: Connection, model: str, version: int | None = None) -> None:

@@ -30,7 +30,8 @@ from millpond.reproduction.domain import (
 )
 from millpond.reproduction.server import Server
 
-_VERDICT_FILE = "millpond/verdict.json"
+_VERDICT_FILE, _VERDICT_TAG = "millpond/verdict.json", "millpond.verdict"
+INTERRUPTED = "interrupted"
 _LOG_BYTES = 4000
 Say = Callable[[str], None]
 
@@ -318,6 +319,16 @@ def keep_verdict(server: Server, verdict: Verdict) -> None:
     """Write the verdict to the new run: as a tag, and as an artifact."""
     if verdict.new_run_id:
         run = server.run(verdict.new_run_id)
-        server.set_tag(verdict.new_run_id, "millpond.verdict", verdict.outcome.value)
+        server.set_tag(verdict.new_run_id, _VERDICT_TAG, verdict.outcome.value)
         data = json.dumps(verdict_json(verdict), indent=2).encode()
         server.keep(run["info"]["artifact_uri"], _VERDICT_FILE, data)
+
+
+def mark_interrupted(server: Server, run_id: str, reproduction_id: str) -> None:
+    """Say of runs that earlier attempts began what became of them: no verdict, and nobody goes on with them."""
+    experiment = server.run(run_id)["info"]["experiment_id"]
+    for run in server.runs_tagged(experiment, REPRODUCTION_TAG, f"{reproduction_id}.%"):
+        if _VERDICT_TAG not in {each["key"] for each in run["data"].get("tags", ())}:
+            server.set_tag(run["info"]["run_id"], _VERDICT_TAG, INTERRUPTED)
+        if run["info"]["status"] == "RUNNING":
+            server.end_run(run["info"]["run_id"], "KILLED")

@@ -115,5 +115,6 @@ def write_order(directory: Path, capture: Capture, code: Path, command: str) -> 
     }  # fmt: skip
     path = directory / "order.json"
     path.write_text(json.dumps(order))
-    (directory / "random.json").write_text(json.dumps(capture.start["random"]))
+    states = {**capture.start["random"], "torch_seed": capture.start["seeds"].get("torch")}
+    (directory / "random.json").write_text(json.dumps(states))
     return path

@@ -15,19 +15,18 @@ from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.kernel.work import Handler, Worker
 from millpond.reproduction.captures import Captures
+from millpond.reproduction.keeping import LogKeeper
 from millpond.reproduction.pins import PinService
 from millpond.reproduction.routes import reproduction_router
-from millpond.reproduction.service import WORK, Doors, Limits, ReproductionService
+from millpond.reproduction.service import ATTEMPTS, WORK, Doors, Limits, ReproductionService
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.lineage import ModelLineage
 
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
 
-_ATTEMPTS = 5
-"""While MLflow is loaded, or the package index is away."""
-_BUILD_S = 3600.0
-"""For building and comparing, besides the code itself."""
+_LEASE_S = 20.0
+"""Renewed while a run is made again: so long after its server has died, another begins anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +80,8 @@ def open_reproduction(
         principal_named=principal_named,
         limits=Limits(memory_bytes=limits.memory_limit_bytes, timeout_s=limits.timeout_s),
     )
-    handler = Handler(run=service.run_item, lease_s=limits.timeout_s + _BUILD_S, attempts=_ATTEMPTS, pause_s=5)
+    handler = Handler(run=service.run_item, lease_s=_LEASE_S, renewed=True, attempts=ATTEMPTS, pause_s=5)
     pins = PinService(database, catalog, models)
-    return ReproductionRoom(captures=captures, service=service, pins=pins, worker=Worker(database, {WORK: handler}))
+    keeper = LogKeeper(database, catalog, settings.s3.variables, catch_up)
+    worker = Worker(database, {WORK: handler, **keeper.handlers()})
+    return ReproductionRoom(captures=captures, service=service, pins=pins, worker=worker)

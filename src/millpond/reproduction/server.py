@@ -1,5 +1,6 @@
 """The API as the engine calls it, on a user's machine or beside the server."""
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from millpond.kernel.errors import FailedPrecondition, MillpondError, NotFound, 
 _FILES = "/api/2.0/mlflow-artifacts/artifacts"
 _PAGE = 25_000
 _RUNS = 1000
+_READY_PAUSE_S = 0.2
 
 
 class Server:
@@ -49,6 +51,21 @@ class Server:
         if answer.is_error:
             raise _error_of(answer)
         return answer
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Until every part of the server answers. Raises Unavailable after the time."""
+        deadline = time.monotonic() + timeout_s
+        while (reason := self._unready()) is not None:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"The server is not ready after {timeout_s:g} s: {reason}")
+            time.sleep(_READY_PAUSE_S)
+
+    def _unready(self) -> str | None:
+        try:
+            answer = self._client.get("/health/ready")
+        except httpx.HTTPError as error:
+            return f"{type(error).__name__}: {error}"
+        return None if answer.is_success else answer.text[:500]
 
     # -- MLflow -------------------------------------------------------------------------------------------------
 
@@ -104,6 +121,11 @@ class Server:
     def keep(self, uri: str, path: str, data: bytes) -> None:
         """Write a file below an artifact location."""
         self._call("PUT", f"{_FILES}/{quote(f'{_place(uri)}/{path}')}", content=data)
+
+    def end_run(self, run_id: str, status: str) -> None:
+        """End a run whose program is gone."""
+        body = {"run_id": run_id, "status": status, "end_time": int(time.time() * 1000)}
+        self.post("/api/2.0/mlflow/runs/update", body)
 
     def set_tag(self, run_id: str, key: str, value: str) -> None:
         """Set a tag of a run."""

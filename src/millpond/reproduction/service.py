@@ -24,7 +24,7 @@ from millpond.kernel.process import ChildSpec, spawn
 from millpond.reproduction import store
 from millpond.reproduction.captures import Captures
 from millpond.reproduction.domain import HIDDEN, TOLERANCE, Outcome, State, Verdict
-from millpond.reproduction.engine import Ended, Reproducer, Task, keep_verdict, verdict_json
+from millpond.reproduction.engine import Ended, Reproducer, Task, keep_verdict, mark_interrupted, verdict_json
 from millpond.reproduction.server import Server
 from millpond.reproduction.store import Reproduction
 
@@ -33,6 +33,10 @@ SERVER, CLIENT = "server", "client"
 _MODULE = "millpond.reproduction.confined"
 _SLACK_S = 1800.0
 """For building the environment and comparing."""
+ATTEMPTS = 5
+"""While the package index is away; and so often the server may end in the middle."""
+_READY_S = 300.0
+"""For the server to load MLflow and to open Spark's port, after which its own work may ask it."""
 _MOST_VERDICT = 4 << 20
 _LOG_BYTES = 8000
 CODE_PATHS = (
@@ -175,14 +179,14 @@ class ReproductionService:
     # -- carrying out -------------------------------------------------------------------------------------------
 
     def run_item(self, item: work.Item) -> None:
-        """Carry out one that waits. It may be a second time: what a first attempt logged is not looked at."""
+        """Carry out one that waits. It may be a second time: what earlier attempts began is marked as interrupted."""
         with self._database.write() as connection:
             found = store.find(connection, item.payload["reproduction"])
             if found is None or found.state == State.DONE:
                 return
             store.change(connection, found.id, state=State.RUNNING)
         try:
-            verdict = self._reproduced(found, f"{found.id}.{item.attempt}")
+            verdict = self._reproduced(found, item.attempt)
         except Exception as error:
             if item.is_last or not isinstance(error, Unavailable):
                 why = f"the server could not carry it out: {error}"[:2000]
@@ -191,8 +195,9 @@ class ReproductionService:
             raise
         self._end(found.id, verdict.outcome, verdict.new_run_id, verdict_json(verdict))
 
-    def _reproduced(self, found: Reproduction, name: str) -> Verdict:
+    def _reproduced(self, found: Reproduction, attempt: int) -> Verdict:
         principal = self._principal_named(found.requester)
+        name = f"{found.id}.{attempt}"
         directory = self._scratch / name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
@@ -202,6 +207,11 @@ class ReproductionService:
         try:
             with self._client(token) as client:
                 server = Server(client)
+                server.wait_ready(_READY_S)
+                mark_interrupted(server, found.run_id, found.id)
+                if attempt > ATTEMPTS:
+                    why = f"the server ended {ATTEMPTS} times before a verdict: does the run take all of its memory?"
+                    return Verdict(outcome=Outcome.IMPOSSIBLE, missing=(why,))
                 reproducer = Reproducer(
                     server, lambda task: self._launch(task, code_token), self._environments, tolerance=TOLERANCE
                 )

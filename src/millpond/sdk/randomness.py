@@ -1,5 +1,6 @@
 """The state of random number generators, as far as it can be seen."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ def begin() -> dict[str, Any]:
     if path:
         with open(path) as stream:
             _restore(json.load(stream))
-    return {"python": _plain(random.getstate()), "numpy": _numpy_state()}
+    return {"python": _plain(random.getstate()), "numpy": _numpy_state(), "torch": _torch_state()}
 
 
 def _restore(state: dict[str, Any]) -> None:
@@ -28,6 +29,25 @@ def _restore(state: dict[str, Any]) -> None:
 
         name, keys, *rest = state["numpy"]
         numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), *rest))
+    with contextlib.suppress(ImportError):
+        _restore_torch(state.get("torch"), state.get("torch_seed"))
+
+
+def _restore_torch(state: list[int] | None, seed: str | None) -> None:
+    """A torch that was there goes on from its state; one that came later began with its seed, which it tells."""
+    if not state and (seed is None or "torch" in sys.modules):
+        return
+    import torch  # type: ignore[import-not-found,unused-ignore]  # in the run's environment
+
+    if state:
+        torch.set_rng_state(torch.tensor(state, dtype=torch.uint8))
+    else:
+        torch.manual_seed(int(str(seed)))
+
+
+def _torch_state() -> list[int] | None:
+    torch = sys.modules.get("torch")
+    return torch.get_rng_state().tolist() if torch is not None and hasattr(torch, "get_rng_state") else None
 
 
 def _numpy_state() -> Any:

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from millpond.engine.authorship import Author
 from millpond.engine.delta import properties as known_properties
 from millpond.engine.delta.log import commit_metadata
+from millpond.engine.delta.properties import KEPT_LOG, keeps_log
 from millpond.engine.delta.rewrite import rewrite
 from millpond.engine.delta.schema import (
     CONSTRAINT_PREFIX,
@@ -30,6 +31,7 @@ from millpond.engine.delta.table import (
     until_no_conflict,
 )
 from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, column_not_found
+from millpond.identity.domain import SYSTEM
 
 CLUSTERING = "millpond.clusteringColumns"
 
@@ -106,6 +108,18 @@ def set_properties(storage: Storage, author: Author, properties: Mapping[str, st
         )
     if "comment" in properties:
         set_description(storage, author, properties["comment"])
+
+
+def keep_log(storage: Storage) -> None:
+    """Let no writer remove old entries of the log from now on, as a version of the table is to stay readable."""
+    table = open_for_write(storage)
+    if not keeps_log(table.metadata().configuration):
+        commit(
+            table,
+            Author.of(SYSTEM),
+            lambda noted: table.alter.set_table_properties(KEPT_LOG, commit_properties=noted),
+            user_metadata="kept: versions that registered models were trained on",
+        )
 
 
 def unset_properties(storage: Storage, author: Author, keys: Sequence[str], *, if_exists: bool) -> None:

@@ -10,10 +10,10 @@ from deltalake import DeltaTable, Schema, convert_to_deltalake, write_deltalake
 
 from millpond.engine.authorship import Author
 from millpond.engine.delta.alter import CLUSTERING, clustering_columns
-from millpond.engine.delta.properties import checked
+from millpond.engine.delta.properties import KEPT_LOG, checked, keeps_log
 from millpond.engine.delta.rewrite import refuse_generated_from_capitals
 from millpond.engine.delta.schema import CONSTRAINT_PREFIX, TableState, find
-from millpond.engine.delta.table import Storage, commit_properties, delta_errors, fields, partition_columns
+from millpond.engine.delta.table import Storage, commit_properties, delta_errors, fields, open_table, partition_columns
 from millpond.engine.errors import AnalysisError, SparkError, column_not_found, quoted
 from millpond.engine.syntax.columns import duplicate_column
 from millpond.engine.syntax.expressions import canonical, columns_in
@@ -135,6 +135,7 @@ def create(storage: Storage, author: Author, new: NewTable, *, replace: bool = F
     """Write version 0, or with `replace` the next version with nothing of the old one left in it."""
     refuse_unusable_expressions(new)
     schema = Schema.from_json(json.dumps({"type": "struct", "fields": list(new.fields)}))
+    configuration = {**new.configuration, **(_kept(storage) if replace else {})}
     with delta_errors(storage.url):
         return DeltaTable.create(
             storage.url,
@@ -142,11 +143,16 @@ def create(storage: Storage, author: Author, new: NewTable, *, replace: bool = F
             mode="overwrite" if replace else "error",
             partition_by=list(new.partition_columns),
             description=new.description,
-            configuration=dict(new.configuration),
+            configuration=configuration,
             storage_options=dict(storage.options),
             commit_properties=commit_properties(author, exact=True),
             raise_if_key_not_exists=False,
         )
+
+
+def _kept(storage: Storage) -> dict[str, str]:
+    """What of a table stays when it is replaced: models may have been trained on its earlier versions."""
+    return KEPT_LOG if exists(storage) and keeps_log(open_table(storage).metadata().configuration) else {}
 
 
 def refuse_unusable_expressions(new: NewTable) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from deltalake import DeltaTable
 
 from millpond.engine.authorship import Author
-from millpond.engine.delta.alter import CLUSTERING
+from millpond.engine.delta.alter import CLUSTERING, keep_log
 from millpond.engine.delta.predicates import partition_filters
+from millpond.engine.delta.properties import keeps_log
 from millpond.engine.delta.table import (
     Storage,
     commit,
@@ -157,7 +158,10 @@ def restore(storage: Storage, author: Author, as_of: AsOf, *, time_zone: Any = U
     version = version_at(table, as_of, time_zone=time_zone)
     before = file_sizes(table)
     if version < table.version():
+        kept = keeps_log(table.metadata().configuration)
         commit(table, author, lambda noted: table.restore(version, commit_properties=noted))
+        if kept:
+            keep_log(storage)
     after = file_sizes(table)
     removed = {path: size for path, size in before.items() if path not in after}
     restored = {path: size for path, size in after.items() if path not in before}

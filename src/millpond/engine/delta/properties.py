@@ -6,6 +6,8 @@ from millpond.engine.errors import AnalysisError, unsupported
 
 MAX_READER_VERSION = 1
 MAX_WRITER_VERSION = 4
+KEPT_LOG = {"delta.enableExpiredLogCleanup": "false"}
+"""What tells every writer to remove nothing from a table's log."""
 
 
 def _boolean(value: str) -> bool:
@@ -130,3 +132,8 @@ def engine_can_append(names: Iterable[str], configuration: Mapping[str, str]) ->
     """
     constrained = any(key.startswith("delta.constraints.") for key in configuration)
     return not constrained or not any(name != name.lower() or "." in name for name in names)
+
+
+def keeps_log(configuration: Mapping[str, str]) -> bool:
+    """Whether nothing is removed from the log of a table with these properties."""
+    return all(configuration.get(key, "").lower() == value for key, value in KEPT_LOG.items())
