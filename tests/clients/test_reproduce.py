@@ -159,6 +159,7 @@ def _commit_of(verdict: dict[str, Any], kind: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("any_server", ["postgresql"], indirect=True)
 def test_a_run_comes_out_the_same_after_table_and_code_have_changed(
     any_server: Server, spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -24,9 +24,9 @@ with mlflow.start_run() as run:
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_ends_with_a_verdict_all_the_same(tmp_path: Path, database_flags: list[str]) -> None:
+def test_a_kill_in_the_middle_ends_with_a_verdict_all_the_same(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    up(data_dir, *database_flags)
+    up(data_dir)
     before = server_of(data_dir)
     run_id = _first_run(before, tmp_path)
     status, made = before.call("POST", "/api/millpond/reproductions", {"run_id": run_id})
@@ -34,7 +34,7 @@ def test_a_kill_in_the_middle_ends_with_a_verdict_all_the_same(tmp_path: Path, d
     wait_until(lambda: len(_runs(before)) == 2, timeout_s=120, what="the new run's beginning")
     kill_tree(data_dir)
 
-    with running_server(data_dir, *database_flags) as server:
+    with running_server(data_dir) as server:
         path = f"/api/millpond/reproductions/{made['reproduction']['id']}"
         ended = wait_until(lambda: _done(server.call("GET", path)[1]), timeout_s=120, what="the verdict")
         assert ended["outcome"] == "bit-identical", ended
