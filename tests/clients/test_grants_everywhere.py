@@ -28,7 +28,11 @@ from sklearn.linear_model import LogisticRegression
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server, run_cli
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]  # the clients' warnings are not ours
+pytestmark = [  # rights are asked in one way on both databases, and this one is stricter
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(900),
+    pytest.mark.parametrize("any_server", ["postgresql"], indirect=True),
+]
 ROWS = pd.DataFrame({"tenure": [1.0, 60.0], "charges": [90.0, 20.0]})
 
 

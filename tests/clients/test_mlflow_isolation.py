@@ -15,7 +15,10 @@ from requests import HTTPError
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # the clients' warnings are not ours
+    pytest.mark.parametrize("any_server", ["postgresql"], indirect=True),  # the stricter of the databases
+]
 
 
 @dataclass(frozen=True)

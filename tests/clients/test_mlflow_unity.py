@@ -19,7 +19,10 @@ from pyspark.sql import SparkSession
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # the clients' warnings are not ours
+    pytest.mark.parametrize("any_server", ["postgresql"], indirect=True),  # the stricter of the databases
+]
 ROWS = np.array([[1.0], [2.0]])
 UNITY = "/api/2.0/mlflow/unity-catalog"
 
@@ -282,7 +285,6 @@ def test_other_places_below_models_are_no_files(client: MlflowClient, schema: st
         }, (path, answer)
 
 
-@pytest.mark.parametrize("any_server", ["sqlite"], indirect=True)
 def test_a_function_in_spark_loads_the_model(client: MlflowClient, schema: str, any_server: Server) -> None:
     log_model(5, f"{schema}.model")
     client.set_registered_model_alias(f"{schema}.model", "champion", "1")

@@ -242,8 +242,8 @@ def test_a_version_that_does_not_exist_is_not_found(registered: Registered) -> N
 # The server dies
 
 
-def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: Path, database_flags: list[str]) -> None:
-    with running_server(tmp_path / "data", *database_flags) as server:
+def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
         registered = register_models(server)
         sdk = registered.sdk.serving_endpoints
         sdk.create_and_wait("steady", config=config_of(registered.name, "1"), timeout=PATIENCE)
@@ -259,7 +259,7 @@ def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: P
         for pid in (server.state["pid"], *tree):
             kill(pid)
         wait_until(lambda: not any(alive(pid) for pid in tree), what="the whole tree being gone")
-        up(server.data_dir, *database_flags)
+        up(server.data_dir)
         server = server_of(server.data_dir)
         sdk = sdk_of(server, server.token).serving_endpoints
         check_answers(sdk, "steady", [1, 0, 1, 0])

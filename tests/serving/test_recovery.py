@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from millpond.kernel.database import Database
 from tests.serving.harness import ServingServer, serving_server
 from tests.serving.test_endpoints import API, config_of, predict, process_exists
+
+pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 def worker_pids(server: ServingServer) -> list[int]:

@@ -16,6 +16,8 @@ from tests.serving.harness import ServingServer
 
 VALUE = "s3cr3t-of-the-model-ü"
 
+pytestmark = pytest.mark.parametrize("serving", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def scope(serving: ServingServer) -> str:
