@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import structlog
@@ -44,13 +45,20 @@ LONGEST_FIRST = ("engine/test_gateway_remote", "test_house", "serving", "clients
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker more than cores, as tests often wait for processes; none for single files, which start sooner so."""
-    whole_rooms = any((config.invocation_params.dir / argument).is_dir() for argument in config.args)
-    return (os.cpu_count() or 1) + 1 if whole_rooms else 0
+    return (os.cpu_count() or 1) + 1 if _is_of_rooms(config) else 0
+
+
+def _is_of_rooms(config: pytest.Config) -> bool:
+    return any((config.invocation_params.dir / argument).is_dir() for argument in config.args)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
     """Say which tests belong together, and begin with what takes longest."""
+    if _is_of_rooms(config) and "MILLPOND_TEST_BOTH" not in os.environ:
+        left_out = [item for item in items if _is_for_the_other_database(item)]
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
     items.sort(key=_rank)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
@@ -60,6 +68,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse to scatter tests that belong together, which would only show as slowness and odd failures."""
     if "PYTEST_XDIST_WORKER" in os.environ and not all("@" in item.nodeid for item in session.items):
         raise pytest.UsageError("This pytest-xdist does not group tests under this pytest; see docs/decisions/0002.")
+
+
+def _is_for_the_other_database(item: pytest.Function) -> bool:
+    """Of a file whose tests drive a server, only those on one kind of database run with many others: which, its name
+    decides, so that both kinds have half of them. Alone a file runs on both, and all do with MILLPOND_TEST_BOTH=1."""
+    given = item.callspec.params.get("any_server") if hasattr(item, "callspec") else None
+    chosen = any("any_server" in marker.args for marker in item.iter_markers("parametrize"))
+    return given is not None and not chosen and given != BACKENDS[crc32(_place(item).encode()) % 2]
 
 
 def _rank(item: pytest.Function) -> int:
