@@ -55,8 +55,8 @@ def _is_of_rooms(config: pytest.Config) -> bool:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
     """Say which tests belong together, and begin with what takes longest."""
-    if _is_of_rooms(config) and "MILLPOND_TEST_BOTH" not in os.environ:
-        left_out = [item for item in items if _is_for_the_other_database(item)]
+    if _is_of_rooms(config) and "MILLPOND_TEST_ALL" not in os.environ:
+        left_out = [item for item in items if item.get_closest_marker("long") or _is_for_the_other_database(item)]
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
     items.sort(key=_rank)
@@ -72,7 +72,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _is_for_the_other_database(item: pytest.Function) -> bool:
     """Of a file whose tests drive a server, only those on one kind of database run with many others: which, its name
-    decides, so that both kinds have half of them. Alone a file runs on both, and all do with MILLPOND_TEST_BOTH=1."""
+    decides, so that both kinds have half of them. Alone a file runs on both, and all do with MILLPOND_TEST_ALL=1."""
     given = item.callspec.params.get("any_server") if hasattr(item, "callspec") else None
     chosen = any("any_server" in marker.args for marker in item.iter_markers("parametrize"))
     return given is not None and not chosen and given != BACKENDS[crc32(_place(item).encode()) % 2]

@@ -24,7 +24,7 @@ PAGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (768, "dark")])
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), pytest.param(768, "dark", marks=pytest.mark.long)])
 def test_every_page_fits_its_window_and_asks_no_other_host(
     browser: Browser, stocked: Server, width: int, theme: str
 ) -> None:

@@ -104,7 +104,7 @@ def test_a_git_repository_at_a_commit_and_another_entry_point(server: Server, pr
     assert _values(run, "metrics") == {"slope_seen": 0.0}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_environment_of_its_own(server: Server, project: Path, tmp_path: Path) -> None:
     run = _mlflow_run(
         server, str(project), "/Shared/project-environment", "-P", "name=own", "--env-manager", "uv", home=tmp_path

@@ -81,7 +81,7 @@ def test_a_classifier_is_evaluated_with_plots_and_shap(any_server: Server, clien
     assert record(any_server, name, version)[0]["metrics"] == client.get_run(run_id).data.metrics
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("any_server", ["sqlite"], indirect=True)
 def test_a_regressor_is_evaluated_and_validated_against_another(
     any_server: Server, client: MlflowClient, name: str

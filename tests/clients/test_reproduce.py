@@ -243,7 +243,7 @@ def _check_pins(server: Server, spark: SparkSession, table: str, model: str, run
         spark.sql(f"SELECT sum(a) FROM {table} VERSION AS OF 0").collect()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("library", sorted(_BOOSTED))
 def test_boosted_trees_come_out_the_same(server: Server, tmp_path: Path, library: str) -> None:
     """Autologged and registered; unseeded rows, and more threads than one."""

@@ -20,7 +20,7 @@ ELSEWHERE = {"MLFLOW_REGISTRY_URI": "sqlite:///elsewhere.db", "DATABRICKS_CONFIG
 """What the shell of somebody may hold who also works on another platform."""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=[pytest.param("sqlite", marks=pytest.mark.long), "postgresql"])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on which `millpond demo` has just told the story."""
     data_dir = tmp_path_factory.mktemp("story") / "data"
