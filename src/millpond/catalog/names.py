@@ -138,6 +138,11 @@ def quote(part: str) -> str:
     return "`" + part.replace("`", "``") + "`"
 
 
+def text_literal(value: str) -> str:
+    """A text in quotes, as SQL writes it."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 def _plain_part(text: str, at: int) -> tuple[str, int]:
     end = text.find(".", at)
     end = len(text) if end < 0 else end

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from millpond.catalog.conditions import parse_condition
 from millpond.catalog.domain import Argument, Constant, Function, Guard, Guards, ObjectName, Refusal, Table
-from millpond.catalog.names import check_text, fold_name
+from millpond.catalog.names import check_text, fold_name, text_literal
 from millpond.catalog.tags import TableTags
 from millpond.identity.access import Securable
 from millpond.identity.domain import Principal
@@ -147,7 +147,7 @@ def constant(text: str) -> Constant:
         return Constant(sql=written)
     if len(written) > 1 and written[0] == written[-1] and written[0] in "'\"":
         text = re.sub(r"\\(.)", r"\1", written[1:-1], flags=re.DOTALL)
-    return Constant(sql="'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'")
+    return Constant(sql=text_literal(text))
 
 
 # -- which policies decide --------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from millpond.catalog.names import text_literal
 from millpond.engine.errors import UnsupportedError, unsupported
 from millpond.engine.shaping import delta_type, sql_type
 from millpond.engine.syntax.columns import MAX_PRECISION
@@ -22,10 +23,6 @@ def literal_text(literal: Any) -> str:
         return write(getattr(literal, kind))
     except OverflowError as error:
         raise _beyond(str(kind)) from error
-
-
-def string_text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _beyond(kind: str) -> UnsupportedError:
@@ -76,7 +73,7 @@ def _map(value: Any) -> str:
 
 def _struct(value: Any) -> str:
     names = [field.name for field in value.struct_type.struct.fields]
-    pairs = [f"{string_text(name)}, {literal_text(item)}" for name, item in zip(names, value.elements, strict=True)]
+    pairs = [f"{text_literal(name)}, {literal_text(item)}" for name, item in zip(names, value.elements, strict=True)]
     return f"named_struct({', '.join(pairs)})"
 
 
@@ -104,7 +101,7 @@ _WRITERS: dict[str | None, Callable[[Any], str]] = {
     "float": _cast("FLOAT"),
     "double": _cast("DOUBLE"),
     "decimal": _decimal,
-    "string": string_text,
+    "string": text_literal,
     "date": _date,
     "timestamp": lambda micros: f"timestamp_micros({micros})",
     "timestamp_ntz": _timestamp_ntz,

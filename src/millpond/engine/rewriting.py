@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from millpond.catalog.names import quote
+from millpond.catalog.names import quote, text_literal
 from millpond.engine.call_sites import RoutineSite, builtin_names
 from millpond.engine.errors import unsupported
 from millpond.engine.queries import Query, TableSite
@@ -92,7 +92,7 @@ def _table_functions(binder: "Binder", query: Query) -> set[str]:
 def _answers(binder: "Binder", query: Query) -> list[Edit]:
     edits = []
     for call in query.calls:
-        answer = "'" + binder.session_answer(call.function).replace("\\", "\\\\").replace("'", "\\'") + "'"
+        answer = text_literal(binder.session_answer(call.function))
         alias = f" AS {quote(call.function + '()')}" if call.is_column else ""
         edits.append((call.start, call.end, answer + alias))
     return edits

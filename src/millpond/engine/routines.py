@@ -7,7 +7,7 @@ and whose engine is the caller's; in a row filter, a mask and a view of others w
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from millpond.catalog.names import quote, split_name
+from millpond.catalog.names import quote, split_name, text_literal
 from millpond.engine.call_sites import GROUP_FUNCTIONS
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.expression_text import ExpressionText
@@ -214,7 +214,7 @@ def _membership(who: Principal, function: str, arguments: Sequence[Given]) -> st
             f"The `{function}` requires 1 parameters but the actual number is {len(arguments)}.",
             sql_state="42605",
         )
-    names = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in groups_of(who))
+    names = ", ".join(map(text_literal, groups_of(who)))
     return f"(({arguments[0][1]}\n) IN ({names}))"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from millpond.catalog.names import quote, split_name
+from millpond.catalog.names import quote, split_name, text_literal
 from millpond.engine import sources
 from millpond.engine.errors import AnalysisError, unsupported
 
@@ -112,7 +112,7 @@ def _condition_text(expression: Any) -> str:
     if kind == "literal":
         value = getattr(expression.literal, expression.literal.WhichOneof("literal_type"))
         if isinstance(value, str):
-            return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+            return text_literal(value)
         if isinstance(value, bool | int | float):
             return str(value).lower()
     if kind == "unresolved_function" and len(expression.unresolved_function.arguments) == 2:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from millpond.catalog.domain import ObjectName, StagedTable, Table, TableType
-from millpond.catalog.names import quote
+from millpond.catalog.names import quote, text_literal
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, shaping, sources, wire
 from millpond.engine.authorship import USER_METADATA_SETTING, Author, Note, metadata_of
@@ -434,7 +434,7 @@ def _is_dynamic(write: Write, session: Session) -> bool:
 def _same_partition(row: Mapping[str, Any]) -> str:
     parts = []
     for name, value in row.items():
-        text = "IS NULL" if value is None else "= '" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+        text = "IS NULL" if value is None else f"= {text_literal(str(value))}"
         parts.append(f"{quote(name)} {text}")
     return "(" + " AND ".join(parts) + ")"
 

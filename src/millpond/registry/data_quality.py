@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from millpond.catalog.names import quote
+from millpond.catalog.names import quote, text_literal
 from millpond.kernel.errors import InvalidArgument
 from millpond.registry.checks import NUMBER, Looked, PlainCheck, Subject, at_version
 
@@ -67,7 +67,7 @@ def literal(value: Any) -> str:
     if isinstance(value, date):
         return f"DATE '{value.isoformat()}'"
     if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return text_literal(value)
     raise InvalidArgument(f"Check 'data_quality': '{str(value)[:60]}' is no number, text, day or time.")
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from millpond.catalog.domain import INFORMATION_SCHEMA, Guard, Guards, Table, TableType
+from millpond.catalog.names import text_literal
 from millpond.engine.commands.answer import TEXT, table, texts
 from millpond.engine.commands.context import (
     CommandContext,
@@ -252,9 +253,9 @@ def _create_table(
     if clustered:
         text += f"CLUSTER BY ({', '.join(map(_quote, clustered))})\n"
     if comment is not None:
-        text += f"COMMENT {_literal(comment)}\n"
+        text += f"COMMENT {text_literal(comment)}\n"
     if location is not None:
-        text += f"LOCATION {_literal(location)}\n"
+        text += f"LOCATION {text_literal(location)}\n"
     if guards.row_filter is not None:
         given = ", ".join(map(_quote, guards.row_filter.columns))
         text += f"WITH ROW FILTER {guards.row_filter.function.name.quoted} ON ({given})\n"
@@ -271,7 +272,7 @@ def _column_sql(column: Field) -> str:
         text += f" GENERATED ALWAYS AS ({metadata[GENERATED]})"
     if DEFAULT in metadata:
         text += f" DEFAULT {metadata[DEFAULT]}"
-    return text + (f" COMMENT {_literal(metadata[COMMENT])}" if COMMENT in metadata else "")
+    return text + (f" COMMENT {text_literal(metadata[COMMENT])}" if COMMENT in metadata else "")
 
 
 def _mask_sql(mask: Guard | None) -> str:
@@ -302,7 +303,7 @@ def _type_sql(kind: Any) -> str:
         text = f"{_quote(one['name'])}: {_type_sql(one['type'])}"
         text += "" if one["nullable"] else " NOT NULL"
         comment = one["metadata"].get(COMMENT)
-        inner.append(text + (f" COMMENT {_literal(comment)}" if comment is not None else ""))
+        inner.append(text + (f" COMMENT {text_literal(comment)}" if comment is not None else ""))
     return f"STRUCT<{', '.join(inner)}>"
 
 
@@ -322,18 +323,18 @@ def _key_lines(found: Table | None) -> list[str]:
 def _create_view(found: Table) -> str:
     columns = []
     for one in found.columns:
-        columns.append(_quote(one.name) + (f" COMMENT {_literal(one.comment)}" if one.comment else ""))
+        columns.append(_quote(one.name) + (f" COMMENT {text_literal(one.comment)}" if one.comment else ""))
     listed = " (\n  " + ",\n  ".join(columns) + ")" if columns else ""
     text = f"CREATE VIEW {found.name.quoted}{listed}\n"
     if found.comment:
-        text += f"COMMENT {_literal(found.comment)}\n"
+        text += f"COMMENT {text_literal(found.comment)}\n"
     return text + _properties_sql(visible_properties(found)) + f"AS {found.view_definition}\n"
 
 
 def _properties_sql(properties: dict[str, str]) -> str:
     if not properties:
         return ""
-    lines = [f"{_literal(key)} = {_literal(value)}" for key, value in sorted(properties.items())]
+    lines = [f"{text_literal(key)} = {text_literal(value)}" for key, value in sorted(properties.items())]
     return "TBLPROPERTIES (\n  " + ",\n  ".join(lines) + ")\n"
 
 
@@ -343,7 +344,3 @@ def _quote(name: str) -> str:
 
 
 _RESERVED = frozenset({"CHECK", "CONSTRAINT", "PRIMARY", "FOREIGN", "SELECT", "WITH"})
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from millpond.catalog.names import text_literal
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.model import Command, Name
 from millpond.engine.syntax.objects import PARTS, owner_name
@@ -125,8 +126,7 @@ def _match(cursor: Cursor) -> tuple[str, str]:
 
 def _argument(cursor: Cursor) -> tuple[str | None, str | None]:
     if cursor.sees_string():
-        text = cursor.string().replace("\\", "\\\\").replace("'", "\\'")
-        return None, f"'{text}'"
+        return None, text_literal(cursor.string())
     word = cursor.word()
     if word is not None and word.is_name and word.text.upper() not in _CONSTANTS:
         return cursor.identifier(), None
