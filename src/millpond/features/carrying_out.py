@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from millpond.features import frames
 from millpond.features.certificate import Certificate, Lookup, digest, sample_of
-from millpond.features.connection import Connection, quoted
+from millpond.features.connection import Connection, quoted, quoted_part
 from millpond.features.planning import Call, Join, Plan
 
 if TYPE_CHECKING:
@@ -149,4 +149,4 @@ def _lookup(join: Join, version: int, evidence: "Evidence") -> Lookup:
 
 
 def _call_sql(call: Call) -> str:
-    return f"{quoted(call.function)}({', '.join('`' + name.replace('`', '``') + '`' for name in call.arguments)})"
+    return f"{quoted(call.function)}({', '.join(map(quoted_part, call.arguments))})"

@@ -146,7 +146,12 @@ class Connection:
 
 def quoted(name: str) -> str:
     """A dotted name for SQL, whatever is in its parts."""
-    return ".".join("`" + part.replace("`", "``") + "`" for part in name.replace("`", "").split("."))
+    return ".".join(map(quoted_part, name.replace("`", "").split(".")))
+
+
+def quoted_part(name: str) -> str:
+    """One name, as of a column, for SQL; dots are its own."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def literal(text: str) -> str:

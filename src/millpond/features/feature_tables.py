@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from millpond.features import frames
-from millpond.features.connection import Connection, literal, quoted
+from millpond.features.connection import Connection, literal, quoted, quoted_part
 from millpond.features.lookups import Names, names_of
 from millpond.features.tables import KNOWN_AT, TIME_TYPES, FeatureTable
 
@@ -147,15 +147,15 @@ class FeatureTables:
     def _merge(self, full: str, rows: "DataFrame", keys: Sequence[str]) -> None:
         same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
         features = [name for name in rows.columns if name not in keys]
-        update = ", ".join(f"t.{_one(name)} = s.{_one(name)}" for name in features)
-        values = ", ".join(f"s.{_one(name)}" for name in rows.columns)
+        update = ", ".join(f"t.{quoted_part(name)} = s.{quoted_part(name)}" for name in features)
+        values = ", ".join(f"s.{quoted_part(name)}" for name in rows.columns)
         matched = f"WHEN MATCHED THEN UPDATE SET {update} " if features else ""
         insert = f"INSERT ({_listed(rows.columns)}) VALUES ({values})"  # noqa: S608  all names are quoted
         sql = f"MERGE INTO {quoted(full)} t USING {{rows}} s ON {same} {matched}WHEN NOT MATCHED THEN {insert}"
         self._sql(sql, rows=rows)
 
     def _add_columns(self, table: FeatureTable, types: Types) -> None:
-        new = [f"{_one(name)} {kind}" for name, kind in types.items() if name not in table.types]
+        new = [f"{quoted_part(name)} {kind}" for name, kind in types.items() if name not in table.types]
         if new:
             self._sql(f"ALTER TABLE {quoted(table.name)} ADD COLUMNS ({', '.join(new)})")
 
@@ -188,9 +188,9 @@ def _definition(
     full: str, types: Types, keys: Sequence[str], times: Sequence[str], parts: Sequence[str], description: str | None,
     known_at: str | None,
 ) -> str:  # fmt: skip
-    columns = [f"{_one(name)} {kind}{' NOT NULL' * (name in keys)}" for name, kind in types.items()]
-    key = ", ".join(_one(name) + " TIMESERIES" * (name in times) for name in keys)
-    named = _one(full.rpartition(".")[2] + "_pk")
+    columns = [f"{quoted_part(name)} {kind}{' NOT NULL' * (name in keys)}" for name, kind in types.items()]
+    key = ", ".join(quoted_part(name) + " TIMESERIES" * (name in times) for name in keys)
+    named = quoted_part(full.rpartition(".")[2] + "_pk")
     text = f" ({', '.join(columns)}, CONSTRAINT {named} PRIMARY KEY ({key}))"
     text += f" PARTITIONED BY ({_listed(parts)})" if parts else ""
     text += f" COMMENT {literal(description)}" if description else ""
@@ -201,8 +201,8 @@ def _refuse_twins(full: str, rows: "DataFrame", keys: Sequence[str]) -> None:
     """Raises ValueError when two rows have the same key, or one has none."""
     from pyspark.sql import functions as F
 
-    found = rows.groupBy(*(F.col(_one(key)) for key in keys)).agg(F.count(F.lit(1)).alias("__rows"))
-    empty = " OR ".join(f"{_one(key)} IS NULL" for key in keys)
+    found = rows.groupBy(*(F.col(quoted_part(key)) for key in keys)).agg(F.count(F.lit(1)).alias("__rows"))
+    empty = " OR ".join(f"{quoted_part(key)} IS NULL" for key in keys)
     bad = found.where(f"__rows > 1 OR {empty}").limit(1).collect()
     if bad:
         key = {name: bad[0][name] for name in keys}
@@ -210,9 +210,5 @@ def _refuse_twins(full: str, rows: "DataFrame", keys: Sequence[str]) -> None:
         raise ValueError(f"In the rows for '{full}' {what} primary key {key}; each key may be there once.")
 
 
-def _one(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
 def _listed(names: Sequence[str] | Types) -> str:
-    return ", ".join(_one(name) for name in names)
+    return ", ".join(map(quoted_part, names))

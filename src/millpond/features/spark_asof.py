@@ -6,6 +6,7 @@ and a window, which every Spark Connect server carries out wherever its data is.
 
 from typing import TYPE_CHECKING
 
+from millpond.features.connection import quoted_part
 from millpond.features.planning import Join
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def look_up(labels: "DataFrame", features: "DataFrame", join: Join, *, proof: st
         outputs.append((value if default is None else F.coalesce(value, F.lit(default).cast(kind))).alias(output))
     if proof is not None:
         outputs.append(_proof(join).alias(proof))
-    return found.select(*(F.col(_quoted(name)) for name in labels.columns), *outputs)
+    return found.select(*(F.col(quoted_part(name)) for name in labels.columns), *outputs)
 
 
 def check(labels: "DataFrame", features: "DataFrame", join: Join) -> None:
@@ -63,7 +64,7 @@ def _as_of(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame
     from pyspark.sql import functions as F
 
     assert join.time is not None
-    own = [F.col(_quoted(name)) for name in labels.columns]
+    own = [F.col(quoted_part(name)) for name in labels.columns]
     asking = labels.select(*own, *_keys(join, 0), _micros(join.time[0]).alias("__from"), F.lit(1).alias("__asks"))
     events = _union(asking, _events(features, join))
     ties = [] if join.known_at else [F.asc_nulls_first(name) for name in _tie_names(features, join)]
@@ -99,7 +100,9 @@ def _events(features: "DataFrame", join: Join) -> "DataFrame":
     assert join.time is not None
     time = _micros(join.time[1])
     known = _micros(join.known_at) if join.known_at else time
-    ties = [F.col(_quoted(name)).alias(f"__tie{number}") for number, name in enumerate(_tie_columns(features, join))]
+    ties = [
+        F.col(quoted_part(name)).alias(f"__tie{number}") for number, name in enumerate(_tie_columns(features, join))
+    ]
     event = F.struct(time.alias("t"), known.alias("known"), _row(join).alias("row")).alias("__event")
     order = F.struct(time.alias("t"), known.alias("known"), *ties).alias("__order")
     usable = features.where(_all_there([*(theirs for _, theirs in join.keys), join.time[1]])).where(known.isNotNull())
@@ -111,13 +114,13 @@ def _exact(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    known = [F.desc_nulls_last(_quoted(join.known_at))] if join.known_at else []
-    ties = [F.desc_nulls_last(_quoted(name)) for name in _tie_columns(features, join)]
+    known = [F.desc_nulls_last(quoted_part(join.known_at))] if join.known_at else []
+    ties = [F.desc_nulls_last(quoted_part(name)) for name in _tie_columns(features, join)]
     rows = features.where(_all_there([theirs for _, theirs in join.keys]))
     order = [*known, *ties] or [F.lit(0)]
     best = F.row_number().over(Window.partitionBy(*_keys(join, 1)).orderBy(*order))
     rows = rows.withColumn("__rank", best).where("__rank = 1").select(*_keys(join, 1, "__f"), _row(join).alias("__row"))
-    asking = labels.select(*(F.col(_quoted(name)) for name in labels.columns), *_keys(join, 0))
+    asking = labels.select(*(F.col(quoted_part(name)) for name in labels.columns), *_keys(join, 0))
     same = [asking[key] == rows[key.replace("__k", "__f")] for key in _key_names(join)]
     return asking.join(rows, same, "left")
 
@@ -137,7 +140,7 @@ def _keys(join: Join, side: int, prefix: str = "__k") -> list["Column"]:
     """The keys of the labels (0) or the table (1), under the same names."""
     from pyspark.sql import functions as F
 
-    return [F.col(_quoted(pair[side])).alias(f"{prefix}{number}") for number, pair in enumerate(join.keys)]
+    return [F.col(quoted_part(pair[side])).alias(f"{prefix}{number}") for number, pair in enumerate(join.keys)]
 
 
 def _key_names(join: Join) -> list[str]:
@@ -147,14 +150,14 @@ def _key_names(join: Join) -> list[str]:
 def _row(join: Join) -> "Column":
     from pyspark.sql import functions as F
 
-    return F.struct(*(F.col(_quoted(name)).alias(name) for name in join.outputs))
+    return F.struct(*(F.col(quoted_part(name)).alias(name) for name in join.outputs))
 
 
 def _micros(column: str) -> "Column":
     """A time as microseconds since 1970; a date is its midnight in the session's zone."""
     from pyspark.sql import functions as F
 
-    return F.unix_micros(F.col(_quoted(column)).cast("timestamp"))
+    return F.unix_micros(F.col(quoted_part(column)).cast("timestamp"))
 
 
 def _all_there(columns: list[str]) -> "Column":
@@ -162,7 +165,7 @@ def _all_there(columns: list[str]) -> "Column":
 
     there = F.lit(True)
     for name in columns:
-        there = there & F.col(_quoted(name)).isNotNull()
+        there = there & F.col(quoted_part(name)).isNotNull()
     return there
 
 
@@ -173,7 +176,3 @@ def _tie_columns(features: "DataFrame", join: Join) -> list[str]:
 
 def _tie_names(features: "DataFrame", join: Join) -> list[str]:
     return [f"__tie{number}" for number in range(len(_tie_columns(features, join)))]
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

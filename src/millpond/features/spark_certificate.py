@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from millpond.features.carrying_out import Carrier, proof_of
 from millpond.features.certificate import SAMPLE, Certificate, Lookup
+from millpond.features.connection import quoted_part
 from millpond.features.planning import Join, Plan
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _totals(made: "DataFrame", plan: Plan, joins: Mapping[int, Join]) -> list["C
     from pyspark.sql import functions as F
 
     types = {field.name: field.dataType.typeName() for field in made.schema.fields}
-    hashed = [F.col(_quoted(name)) for name in plan.columns if types[name] != "map"]  # no engine hashes maps
+    hashed = [F.col(quoted_part(name)) for name in plan.columns if types[name] != "map"]  # no engine hashes maps
     totals = [F.count(F.lit(1)).alias("rows"), F.sum(F.xxhash64(*hashed).cast("decimal(38,0)")).alias("digest")]
     for number in joins:
         proof = F.col(proof_of(number))
@@ -73,13 +74,9 @@ def _wrong(carrier: Carrier, sample: "pl.DataFrame", join: Join, version: int, z
 def _needed(joins: Mapping[int, Join]) -> Sequence[str]:
     """The columns that the joins used and made, each once."""
     names = [name for join in joins.values() for name in (*join.label_columns, *join.outputs.values())]
-    return [_quoted(name) for name in dict.fromkeys(names)]
+    return [quoted_part(name) for name in dict.fromkeys(names)]
 
 
 def _value(row: Mapping[str, Any], name: str, output: str, join: Join) -> Any:
     value = row.get(name)
     return join.defaults.get(output) if value is None else value
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
