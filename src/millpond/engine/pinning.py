@@ -18,11 +18,11 @@ from millpond.engine.lineage import capture
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.database import Database
 from millpond.lineage.pins import reads_of
+from millpond.sdk import PROCESS_WORD, READS_OF_WORD
 
 if TYPE_CHECKING:
     from millpond.engine.binding import Binder
 
-PROCESS, READS_OF = "millpond-process/", "millpond-reads-of/"
 _LOG_NAME_LENGTH = len("00000000000000000000.json")
 
 
@@ -39,9 +39,9 @@ class Client:
 @lru_cache(1000)
 def client_of(agent: str) -> Client:
     """The words of a user agent that are meant for us."""
-    words = agent.split() if PROCESS in agent or READS_OF in agent else []
-    process = next((word.removeprefix(PROCESS) for word in words if word.startswith(PROCESS)), "")
-    told = next((word.removeprefix(READS_OF) for word in words if word.startswith(READS_OF)), "")
+    words = agent.split() if PROCESS_WORD in agent or READS_OF_WORD in agent else []
+    process = next((word.removeprefix(PROCESS_WORD) for word in words if word.startswith(PROCESS_WORD)), "")
+    told = next((word.removeprefix(READS_OF_WORD) for word in words if word.startswith(READS_OF_WORD)), "")
     reads_of_process, _, until = told.partition("/")
     return Client(process=process[:64], reads_of=reads_of_process[:64], until_ms=int(until) if until.isdecimal() else 0)
 

@@ -20,8 +20,9 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
 from millpond.lineage.pins import VersionRead, reads_of
 from millpond.reproduction import store
-from millpond.reproduction.domain import CAPTURE_TAG, PARTS, Capture, blocking, check_capture_id, doubtful
+from millpond.reproduction.domain import PARTS, Capture, blocking, check_capture_id, doubtful
 from millpond.reproduction.wire import check_shape
+from millpond.sdk import CAPTURE_TAG
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.translation import millpond_errors
 

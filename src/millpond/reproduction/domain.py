@@ -8,9 +8,6 @@ from typing import Any
 
 from millpond.kernel.errors import InvalidArgument
 
-CAPTURE_TAG = "millpond.capture"
-REPRODUCES_TAG = "millpond.reproduces"
-REPRODUCTION_TAG = "millpond.reproduction"
 TOLERANCE = 1e-6
 """Relative; what is as near as that is called equal within tolerance."""
 PARTS = ("start", "end")

@@ -16,9 +16,7 @@ from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.reproduction import comparison, driver, restoring
 from millpond.reproduction.artifacts import compare_artifacts, read_answer
 from millpond.reproduction.domain import (
-    CAPTURE_TAG,
     OWN,
-    REPRODUCTION_TAG,
     Capture,
     Finding,
     Outcome,
@@ -29,6 +27,7 @@ from millpond.reproduction.domain import (
     worst,
 )
 from millpond.reproduction.server import Server
+from millpond.sdk import CAPTURE_TAG, READS_OF_WORD, REPRODUCTION_TAG
 
 _VERDICT_FILE, _VERDICT_TAG = "millpond/verdict.json", "millpond.verdict"
 INTERRUPTED = "interrupted"
@@ -185,7 +184,7 @@ class Reproducer:
         shutil.copyfile(driver.__file__, work / "driver.py")
         beside = [str(code / place / part) for place in requirements_of(capture).beside_code for part in (".", "src")]
         kept = {name: value for name, value in capture.start["variables"].items() if name != "PYTHONPATH"}
-        agent = f"_SPARK_CONNECT_PYTHON millpond-reads-of/{capture.process}/{self._until_ms(run_id)}"
+        agent = f"_SPARK_CONNECT_PYTHON {READS_OF_WORD}{capture.process}/{self._until_ms(run_id)}"
         variables = {
             "OMP_NUM_THREADS": str(capture.start["threads"]["usable_cpus"]),
             **kept,

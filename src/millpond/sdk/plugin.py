@@ -16,16 +16,12 @@ from typing import Any
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 
-from millpond.sdk import randomness, sending
+from millpond.sdk import CAPTURE_TAG, PROCESS_WORD, REPRODUCES_TAG, REPRODUCTION_TAG, randomness, sending
 from millpond.sdk.bundle import end_bundle, start_bundle
 from millpond.sdk.code import cells
 from millpond.sdk.opened import OpenedFiles
 
-TAG = "millpond.capture"
-REPRODUCES_TAG = "millpond.reproduces"
-REPRODUCTION_TAG = "millpond.reproduction"
 _AGENT = "SPARK_CONNECT_USER_AGENT"
-_PROCESS = "millpond-process/"
 _OWN = ("millpond.kernel.child", "millpond.tracking.loading")
 """Processes of the server's own have one of these; they capture nothing."""
 _ASKED_AGAIN_S = 60.0
@@ -50,8 +46,8 @@ class RunCapture(RunContextProvider):  # type: ignore[misc]  # MLflow ships no t
         self._sent: list[str] = []
         self._captured = ("", -1)
         self._began_ms = time.time_ns() // 1_000_000
-        agent = [word for word in os.environ.get(_AGENT, "").split() if not word.startswith(_PROCESS)]
-        os.environ[_AGENT] = " ".join([*(agent or ["_SPARK_CONNECT_PYTHON"]), _PROCESS + self._process])
+        agent = [word for word in os.environ.get(_AGENT, "").split() if not word.startswith(PROCESS_WORD)]
+        os.environ[_AGENT] = " ".join([*(agent or ["_SPARK_CONNECT_PYTHON"]), PROCESS_WORD + self._process])
         self._opened = OpenedFiles()
         self._random = randomness.begin()
         atexit.register(self._end, self._pid)
@@ -76,7 +72,7 @@ class RunCapture(RunContextProvider):  # type: ignore[misc]  # MLflow ships no t
 
     def tags(self) -> dict[str, str]:
         """The name of the capture; that of the run that is being reproduced, in a process that does so."""
-        told = {TAG: self._capture()}
+        told = {CAPTURE_TAG: self._capture()}
         run, _, reproduction = os.environ.get("MILLPOND_REPRODUCES", "").partition("/")
         return {**told, REPRODUCES_TAG: run, REPRODUCTION_TAG: reproduction} if reproduction else told
 

@@ -23,11 +23,11 @@ from millpond.kernel.ids import new_id
 from millpond.lineage import pins
 from millpond.lineage.domain import Act, ColumnFlow, Entity, Known, Node, NodeKind, Observation, SeenNode, digest
 from millpond.lineage.service import record_in
+from millpond.sdk import CAPTURE_TAG
 from millpond.tracking import store
 from millpond.tracking.domain import Owned, is_three_level, model_securable
 
 _MOST_COLUMNS, _LONGEST_NAME = 2000, 255
-CAPTURE_TAG = "millpond.capture"
 VisibleRuns = Callable[[Principal, Sequence[str]], Mapping[str, str]]
 """Of some runs' ids those that a principal may read, with their names."""
 

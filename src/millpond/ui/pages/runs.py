@@ -8,6 +8,7 @@ from millpond.kernel.errors import NotFound
 from millpond.reproduction.captures import Shown
 from millpond.reproduction.domain import Capture
 from millpond.reproduction.service import reproduction_json
+from millpond.sdk import REPRODUCES_TAG
 from millpond.ui import urls
 from millpond.ui.elements import (
     Cell,
@@ -132,7 +133,7 @@ def _draw_code(visit: Visit, data: _Data, capture: Capture) -> None:
 
 
 def _draw_latest(visit: Visit, data: _Data) -> None:
-    original = data.run.tags.get("millpond.reproduces")
+    original = data.run.tags.get(REPRODUCES_TAG)
     if original:
         notice(f"This run reproduces run {original}.")
     latest = next(iter(data.attempts), None)
