@@ -122,6 +122,7 @@ def build_app(settings: Settings) -> Application:
     files = Files(catalog, database)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     gateway = GatewayClient(home.spark_socket, identity.mint)
+    environments = Environments(home.environments, settings.environments)
     registry = open_registry(
         database,
         settings.registry,
@@ -133,7 +134,7 @@ def build_app(settings: Settings) -> Application:
         sealer=_sealer(signing_key),
         scratch=home.run / "registry",
         query=SqlClient(gateway).rows,
-        environments=Environments(home.environments, settings.environments),
+        environments=environments,
         build_s=settings.environments.timeout_s,
         mailer=Mailer(
             settings=settings.smtp,
@@ -159,6 +160,7 @@ def build_app(settings: Settings) -> Application:
         database,
         settings,
         catalog=catalog,
+        environments=environments,
         stores=lambda: mlflow.stores,
         files=lambda: mlflow.files,
         models=mlflow.lineage,

@@ -150,9 +150,14 @@ class Child:
         """The end of its log as a text to add to an error; empty when it has none."""
         if self.spec.log_path is None or not self.spec.log_path.exists():
             return ""
-        with self.spec.log_path.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            return "\n" + stream.read().decode(errors="replace")
+        return "\n" + end_of(self.spec.log_path, _LOG_TAIL_BYTES)
+
+
+def end_of(path: Path, most_bytes: int) -> str:
+    """The last bytes of a log as a text."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - most_bytes))
+        return stream.read().decode(errors="replace")
 
 
 def spawn(spec: ChildSpec) -> Child:

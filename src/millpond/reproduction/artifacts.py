@@ -34,18 +34,17 @@ def compare_artifacts(
     tolerance: float,
 ) -> list[Finding]:
     """A finding for each file. Models whose files differ are asked for their predictions, in the run's environment."""
-    places = zip(_places(server, first), _places(server, second), strict=False)
+    places, others = _places(server, first), _places(server, second)
     found: list[Finding] = []
     models: list[tuple[str, Path, Path]] = []
-    for number, ((name, one), (_, other)) in enumerate(places):
+    for number, ((name, one), (_, other)) in enumerate(zip(places, others, strict=False)):
         pair = (directory / f"{number}-first", directory / f"{number}-second")
         for uri, target in zip((one, other), pair, strict=True):
             _fetch(server, uri, target)
         found += _compare_trees(name, *pair, tolerance)
         models += [(each, pair[0] / below, pair[1] / below) for each, below in _models(name, pair[0])]
-    counts = len(_places(server, first)), len(_places(server, second))
-    if counts[0] != counts[1]:
-        message = f"{counts[0] - 1} logged models, then {counts[1] - 1}"
+    if len(places) != len(others):
+        message = f"{len(places) - 1} logged models, then {len(others) - 1}"
         found.append(Finding(name="logged models", outcome=Outcome.DIFFERENT, message=message))
     return _with_predictions(found, models, directory, interpreter, launch, tolerance)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millpond.catalog import locations
+from millpond.catalog.delta import storage_options
 from millpond.catalog.domain import Table
 from millpond.catalog.service import CatalogService
 from millpond.identity.access import Act, allows
@@ -18,6 +19,7 @@ from millpond.identity.middleware import acting_as
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
+from millpond.kernel.settings import S3Settings
 from millpond.lineage.pins import VersionRead, reads_of
 from millpond.reproduction import store
 from millpond.reproduction.domain import PARTS, Capture, blocking, check_capture_id, doubtful
@@ -74,7 +76,7 @@ class Captures:
         catalog: CatalogService,
         stores: Callable[[], "Stores"],
         files: Callable[[], ArtifactFiles],
-        storage_options: Mapping[str, str],
+        s3: S3Settings,
         catch_up: Callable[[], object],
     ) -> None:
         """`catch_up` lets lineage take in what the gateways have noted."""
@@ -82,7 +84,7 @@ class Captures:
         self._catalog = catalog
         self._stores = stores
         self._files = files
-        self._storage_options = storage_options
+        self._s3 = s3
         self._catch_up = catch_up
 
     # -- taking in ----------------------------------------------------------------------------------------------
@@ -207,7 +209,7 @@ class Captures:
         from deltalake.exceptions import DeltaError
 
         location = table.storage_location
-        options = dict(self._storage_options) if location.startswith("s3") else {}
+        options = storage_options(location, self._s3)
         try:
             newest = DeltaTable(location, storage_options=options, without_files=True).version()
             found = DeltaTable(location, version=version, storage_options=options)

@@ -5,8 +5,8 @@ It is a client of the API, and the same on a user's machine as beside the server
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,16 @@ class Reproducer:
 
     # -- the environment ----------------------------------------------------------------------------------------
 
-    def _interpreter(self, capture: Capture) -> AbstractContextManager[tuple[Interpreter, Sequence[str]]]:
+    @contextmanager
+    def _interpreter(self, capture: Capture) -> Iterator[tuple[Interpreter, Sequence[str]]]:
+        """What runs the code, and what it lacks; an environment that was built stays while the block runs."""
         if self._own_python is not None:
-            return nullcontext((Interpreter(python=self._own_python), ()))
+            yield Interpreter(python=self._own_python), ()
+            return
         wanted = requirements_of(capture)
         self._say(f"Building the environment: Python {capture.python}, {len(wanted.lines)} packages.")
-        return _Held(self._environments, wanted.lines, capture.python, wanted.missing)
+        with self._environments.held(wanted.lines, capture.python, complete=True) as built:
+            yield Interpreter(python=built.python, readable=built.readable), wanted.missing
 
     def _surroundings(self, capture: Capture, interpreter: Interpreter, directory: Path) -> list[str]:
         """What is otherwise than it was: packages, interpreter, machine."""
@@ -238,21 +242,6 @@ class Reproducer:
     def _metrics(self, run: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
         names = [each["key"] for each in run["data"].get("metrics", ()) if not each["key"].startswith("system/")]
         return {name: self._server.metric_history(run["info"]["run_id"], name) for name in names}
-
-
-class _Held(AbstractContextManager[tuple[Interpreter, Sequence[str]]]):
-    """An environment that stays while it is used."""
-
-    def __init__(self, environments: Environments, lines: Sequence[str], python: str, lacks: Sequence[str]) -> None:
-        self._held = environments.held(lines, python, complete=True)
-        self._lacks = lacks
-
-    def __enter__(self) -> tuple[Interpreter, Sequence[str]]:
-        built = self._held.__enter__()
-        return Interpreter(python=built.python, readable=built.readable), self._lacks
-
-    def __exit__(self, *error: Any) -> None:
-        self._held.__exit__(*error)
 
 
 def _look(interpreter: Interpreter, launch: Launch, directory: Path) -> dict[str, Any]:

@@ -4,13 +4,15 @@ Both engines, and other writers of Delta, remove what is older than the log's re
 unless the table says `delta.enableExpiredLogCleanup = false`. So a table says that from its first pin on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
+from millpond.catalog.delta import storage_options
 from millpond.catalog.domain import SYSTEM_CATALOG
 from millpond.catalog.service import CatalogService
 from millpond.identity.domain import SYSTEM
 from millpond.kernel import work
 from millpond.kernel.database import Database
+from millpond.kernel.settings import S3Settings
 from millpond.lineage.pins import PINNED, reads_of
 
 _KEEP_LOG = "keep-log"
@@ -25,13 +27,13 @@ class LogKeeper:
         self,
         database: Database,
         catalog: CatalogService,
-        storage_options: Mapping[str, str],
+        s3: S3Settings,
         catch_up: Callable[[], object],
     ) -> None:
         """`catch_up` lets lineage take in what the gateways have noted."""
         self._database = database
         self._catalog = catalog
-        self._storage_options = storage_options
+        self._s3 = s3
         self._catch_up = catch_up
 
     def handlers(self) -> dict[str, work.Handler]:
@@ -55,5 +57,5 @@ class LogKeeper:
 
         for table in self._catalog.find_tables_by_id(SYSTEM, [item.payload["table"]]).values():
             if table.data_source_format == "DELTA" and table.name.catalog != SYSTEM_CATALOG:
-                options = self._storage_options if table.storage_location.startswith("s3") else {}
-                keep_log(Storage(url=table.storage_location, options=options))
+                location = table.storage_location
+                keep_log(Storage(url=location, options=storage_options(location, self._s3) or {}))

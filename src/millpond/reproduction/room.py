@@ -55,6 +55,7 @@ def open_reproduction(
     settings: Settings,
     *,
     catalog: CatalogService,
+    environments: Environments,
     stores: Callable[[], "Stores"],
     files: Callable[[], ArtifactFiles],
     models: ModelLineage,
@@ -64,11 +65,11 @@ def open_reproduction(
 ) -> ReproductionRoom:
     """The room; `stores` and `files` are MLflow's, once it is loaded."""
     home, limits = Home(settings.data_dir), settings.reproduction
-    captures = Captures(database, catalog, stores, files, settings.s3.variables, catch_up)
+    captures = Captures(database, catalog, stores, files, settings.s3, catch_up)
     service = ReproductionService(
         database,
         captures,
-        Environments(settings.data_dir / "environments", settings.environments),
+        environments,
         doors=Doors(
             api_socket=home.api_socket,
             api_port=settings.port,
@@ -82,6 +83,6 @@ def open_reproduction(
     )
     handler = Handler(run=service.run_item, lease_s=_LEASE_S, renewed=True, attempts=ATTEMPTS, pause_s=5)
     pins = PinService(database, catalog, models)
-    keeper = LogKeeper(database, catalog, settings.s3.variables, catch_up)
+    keeper = LogKeeper(database, catalog, settings.s3, catch_up)
     worker = Worker(database, {WORK: handler, **keeper.handlers()})
     return ReproductionRoom(captures=captures, service=service, pins=pins, worker=worker)

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
+from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument
 from millpond.lineage.pins import Pin
 from millpond.reproduction.captures import MOST_BYTES, Captures, Shown
@@ -125,5 +126,5 @@ def _pin_json(pin: Pin) -> Mapping[str, Any]:
         "model": pin.model,
         "model_version": pin.model_version,
         "run_id": pin.run_id,
-        "since": int(pin.since.timestamp() * 1000),
+        "since": epoch_ms(pin.since),
     }

@@ -1,7 +1,6 @@
 """Reproductions: asked for, carried out beside the server, and their verdicts kept."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from millpond.home import socket_address
 from millpond.identity import acts
 from millpond.identity.domain import Principal
 from millpond.kernel import work
-from millpond.kernel.clock import utc_now
+from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from millpond.kernel.ids import new_id
-from millpond.kernel.process import ChildSpec, spawn
+from millpond.kernel.process import ChildSpec, end_of, spawn
 from millpond.reproduction import store
 from millpond.reproduction.captures import Captures
 from millpond.reproduction.domain import HIDDEN, TOLERANCE, Outcome, State, Verdict
@@ -260,7 +259,8 @@ class ReproductionService:
             ok, why = False, error.message
         finally:
             child.kill()
-        log = why or _tail(task.directory / "log")
+        printed = task.directory / "log"  # where the program may have put something else
+        log = why or (end_of(printed, _LOG_BYTES) if printed.is_file() else "")
         return Ended(ok=ok, log=log.replace(token, HIDDEN))
 
 
@@ -270,19 +270,10 @@ def _environment(directory: Path) -> dict[str, str]:
             "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # fmt: skip
 
 
-def _tail(path: Path) -> str:
-    """The end of what a program printed, which may have put something else there."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_BYTES))
-        return stream.read().decode(errors="replace")
-
-
 def reproduction_json(reproduction: Reproduction) -> dict[str, Any]:
     """As the API shows it."""
     shown = vars(reproduction) | {
-        "created_at": int(reproduction.created_at.timestamp() * 1000),
-        "ended_at": int(reproduction.ended_at.timestamp() * 1000) if reproduction.ended_at else None,
+        "created_at": epoch_ms(reproduction.created_at),
+        "ended_at": epoch_ms(reproduction.ended_at) if reproduction.ended_at else None,
     }
     return dict(shown)

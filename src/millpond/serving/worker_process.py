@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from millpond.kernel.metrics import SERVING_WORKERS
-from millpond.kernel.process import Child, ChildSpec, spawn
+from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.zygote import Zygote, available
 from millpond.serving.frames import (
     HEAD_BYTES,
@@ -343,9 +343,7 @@ def _describe_end(code: int, reason: str) -> str:
 def _last_lines(log_path: Path) -> str:
     if not log_path.exists():
         return ""
-    with log_path.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 2000))
-        text = stream.read().decode(errors="replace").replace("\0", "")
+    text = end_of(log_path, 2000).replace("\0", "")
     return f" The end of its log:\n{text}"
 
 
