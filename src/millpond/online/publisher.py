@@ -20,6 +20,7 @@ from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, MillpondError, NotFound
 from millpond.kernel.logs import get_logger
+from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import S3Settings
 from millpond.online import store
 from millpond.online.backends.port import Backend, Change
@@ -178,30 +179,19 @@ class Publisher:
     @contextmanager
     def _held(self, table: OnlineTable, owner: str) -> Iterator[Callable[[], bool]]:
         """Keep the lease while the block runs; gives what says whether it still holds."""
-        ends, stopped = [time.monotonic() + store.LEASE.total_seconds()], threading.Event()
+        lease_s = store.LEASE.total_seconds()
+        ends = [time.monotonic() + lease_s]
 
         def renew() -> None:
-            while not stopped.wait(_RENEW_S):
-                asked = time.monotonic()
-                if not self._renewed(table, owner):
-                    ends[0] = 0.0
-                    return
-                ends[0] = asked + store.LEASE.total_seconds()
+            asked, held = time.monotonic(), False
+            try:
+                with self._database.write() as connection:
+                    held = store.renew(connection, table, owner)
+            finally:
+                ends[0] = asked + lease_s if held else 0.0
 
-        thread = threading.Thread(target=renew, name="lease", daemon=True)
-        thread.start()
-        try:
+        with rounds(renew, name="lease", interval_s=_RENEW_S, log=log, failure="a lease could not be renewed"):
             yield lambda: time.monotonic() < ends[0]
-        finally:
-            stopped.set()
-
-    def _renewed(self, table: OnlineTable, owner: str) -> bool:
-        try:
-            with self._database.write() as connection:
-                return store.renew(connection, table, owner)
-        except Exception as error:  # the boundary of a thread: the lease ends by itself
-            log.warning("a lease could not be renewed", table=table.name, error=type(error).__name__)
-            return False
 
 
 def _told(error: Exception) -> str:
