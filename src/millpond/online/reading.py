@@ -75,6 +75,8 @@ class OnlineTables:
         self._backends = backends
         self._clock = clock
         self._known: dict[str, _Standing] = {}
+        self._shown: dict[str, Published] = {}
+        """By an online table's id what its last read found; for as long as its standing is taken for true."""
 
     def rows(
         self,
@@ -93,7 +95,7 @@ class OnlineTables:
             raise InvalidArgument(f"{len(keys)} keys are asked for at once; at most {MOST_KEYS}.")
         standing = self._standing(principal, name)
         self._check(principal, standing)
-        published, found = _read(standing, keys)
+        published, found = self._read(standing, keys)
         now, shape = self._clock(), published.shape
         rows = [None if row is None else shape.values(row, now) for row in found]
         if columns is not None:
@@ -103,6 +105,7 @@ class OnlineTables:
     def forget(self) -> None:
         """Look up again at the next read: online tables have come or gone."""
         self._known.clear()
+        self._shown.clear()
 
     def is_quick(self, principal: Principal, name: str, keys: Sequence[Keys]) -> bool:
         """Whether a read needs neither the database nor a network, so that a thread of its own would cost more."""
@@ -127,8 +130,24 @@ class OnlineTables:
         found = self._look_up(principal, name)
         if len(self._known) >= _MOST_KEPT:
             self._known.clear()
+            self._shown.clear()
         self._known[name] = found
+        self._shown.pop(found.table.id, None)
         return found
+
+    def _read(self, standing: _Standing, keys: Sequence[Keys]) -> tuple[Published, list[bytes | None]]:
+        """Keys are encoded as the published shape has them; should it change in between, once more."""
+        table, backend = standing.table, standing.backend
+        published = self._shown.get(table.id) or backend.published(table.id)
+        while published is not None:
+            shape = published.shape
+            now, found = backend.read(table.id, [shape.key(each) for each in keys])
+            if now is not None and now.shape.keys == shape.keys:
+                self._shown[table.id] = now
+                return now, found
+            published = now
+        told = f": {table.error}" if table.error else "."
+        raise FailedPrecondition(f"Online table '{table.name}' has nothing published yet{told}")
 
     def _look_up(self, principal: Principal, name: str) -> _Standing:
         good_until = time.monotonic() + _GOOD_FOR_S
@@ -144,20 +163,6 @@ class OnlineTables:
 
 def _not_there(name: str) -> NotFound:
     return NotFound(f"Online table '{name[:800]}' does not exist.")
-
-
-def _read(standing: _Standing, keys: Sequence[Keys]) -> tuple[Published, list[bytes | None]]:
-    """Keys are encoded as the published shape has them; should it change in between, once more."""
-    table, backend = standing.table, standing.backend
-    published = backend.published(table.id)
-    while published is not None:
-        shape = published.shape
-        now, found = backend.read(table.id, [shape.key(each) for each in keys])
-        if now is not None and now.shape.keys == shape.keys:
-            return now, found
-        published = now
-    told = f": {table.error}" if table.error else "."
-    raise FailedPrecondition(f"Online table '{table.name}' has nothing published yet{told}")
 
 
 def _only(rows: Sequence[Values | None], columns: Sequence[str], published: Published) -> list[Values | None]:
