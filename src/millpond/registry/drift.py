@@ -94,10 +94,8 @@ def _look(subject: Subject, params: Mapping[str, Any]) -> Looked:
     asked: Mapping[str, Mapping[str, float]] = params["columns"]
     recent = subject.tools.table(params["table"], params["table_version"], tuple(asked))
     baseline = subject.tools.table(params["baseline"], params["baseline_version"], tuple(asked))
-    found = {
-        name: {measure: MEASURES[measure](_clean(baseline, name), _clean(recent, name)) for measure in limits}
-        for name, limits in asked.items()
-    }
+    columns = {name: (_clean(baseline, name), _clean(recent, name)) for name in asked}
+    found = {name: {measure: MEASURES[measure](*columns[name]) for measure in limits} for name, limits in asked.items()}
     over = [
         f"{measure} of {name} is {found[name][measure]:.4g}, the limit {limit}"
         for name, limits in asked.items()

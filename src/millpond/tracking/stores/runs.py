@@ -200,11 +200,11 @@ class RunStore(ExperimentStore):
         self, session: Any, experiment_ids: Any, filter_string: str, run_view_type: str, order_by: Any
     ) -> Any:
         """MLflow's own search, selecting columns where it selects entities; no join makes two rows of a run."""
-        parsed = SearchUtils.parse_search_filter(filter_string)
-        equal = [found for each in parsed if (found := _with_value(each)) is not None]
-        parsed = [each for each in parsed if _with_value(each) is None]
+        pairs = [(each, _with_value(each)) for each in SearchUtils.parse_search_filter(filter_string)]
+        equal = [found for _, found in pairs if found is not None]
+        rest = [each for each, found in pairs if found is None]
         cases, ordering, sorting_joins = mlflow_store._get_orderby_clauses(order_by, session)
-        attributes, others, datasets = mlflow_store._get_sqlalchemy_filter_clauses(parsed, session, self._get_dialect())
+        attributes, others, datasets = mlflow_store._get_sqlalchemy_filter_clauses(rest, session, self._get_dialect())
         statement = select(*_RUN_COLUMNS, *cases)
         for other in (*equal, *others):
             statement = statement.join(other)
