@@ -57,7 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     """Say which tests belong together, and begin with what takes longest."""
     if _is_of_rooms(config) and "MILLPOND_TEST_ALL" not in os.environ:
         left_out = [item for item in items if item.get_closest_marker("long") or _is_for_the_other_database(item)]
-        items[:] = [item for item in items if item not in set(left_out)]
+        kept = set(items).difference(left_out)
+        items[:] = [item for item in items if item in kept]
         config.hook.pytest_deselected(items=left_out)
     items.sort(key=_rank)
     for item in items:
