@@ -64,9 +64,9 @@ def test_an_empty_table_says_how_to_fill_it(tab: Tab) -> None:
 
 def test_a_tables_history_names_each_commit(tab: Tab) -> None:
     tab.open(f"{CUSTOMERS}?tab=history")
-    rows = tab.page.get_by_role("table").get_by_role("row")
-    expect(rows).to_have_count(3)
-    expect(rows.nth(1)).to_contain_text("5 rows written")
+    rows = tab.page.get_by_role("table").get_by_role("row")  # one more when the table's pin has let it keep its log
+    expect(rows.filter(has=tab.page.get_by_role("cell", name="1", exact=True))).to_contain_text("5 rows written")
+    expect(rows.filter(has=tab.page.get_by_role("cell", name="0", exact=True))).to_contain_text("300 rows written")
     expect(tab.page.get_by_role("main")).not_to_contain_text("file:///")
 
 
