@@ -4,9 +4,10 @@ PostgreSQL has no such mark; there nothing is kept.
 """
 
 import mmap
+import os
 import sqlite3
 from collections.abc import Callable
-from pathlib import Path
+from functools import cache
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -21,15 +22,20 @@ _HEADER_BYTES = 48
 while a commit writes them. Source: https://sqlite.org/walformat.html#the_wal_index_header"""
 
 
+@cache
 def change_mark(database_url: str) -> Mark:
-    """The mark of the database behind a URL."""
+    """The mark of the database behind a URL, for the life of the process.
+
+    The index is never closed: a process that closes one descriptor of a file loses all its locks on that file, SQLite's
+    too, and another process would then cut the index short as nobody's. Source: https://sqlite.org/howtocorrupt.html
+    (2.2).
+    """
     if not database_url.startswith("sqlite"):
         return lambda: None
     path = database_url.partition(":///")[2]
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # the index is there for as long as a connection is
-    with Path(path + "-shm").open("rb") as index:
-        shared = mmap.mmap(index.fileno(), 2 * _HEADER_BYTES, prot=mmap.PROT_READ)
+    shared = mmap.mmap(os.open(path + "-shm", os.O_RDONLY), 2 * _HEADER_BYTES, prot=mmap.PROT_READ)
 
     def mark(_keeps_the_index: sqlite3.Connection = connection) -> bytes | None:
         both = shared[:]
