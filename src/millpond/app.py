@@ -135,7 +135,6 @@ def build_app(settings: Settings) -> Application:
         scratch=home.run / "registry",
         query=SqlClient(gateway).rows,
         environments=environments,
-        build_s=settings.environments.timeout_s,
         mailer=Mailer(
             settings=settings.smtp,
             base_url=settings.base_url,

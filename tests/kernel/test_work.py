@@ -30,7 +30,7 @@ def test_an_item_fails_is_tried_again_and_done(database: Database) -> None:
         if item.attempt == 1:
             raise RuntimeError("not yet")
 
-    worker = Worker(database, {"a": Handler(run=run, lease_s=60, attempts=3, pause_s=600)})
+    worker = Worker(database, {"a": Handler(run=run, attempts=3, pause_s=600)})
     with database.write() as connection:
         item_id = enqueue(connection, "a", {"n": 1})
     assert worker.run_due("a")
@@ -45,7 +45,7 @@ def test_an_item_is_given_up_after_its_attempts(database: Database) -> None:
     def run(item: Item) -> None:
         raise RuntimeError(f"last: {item.is_last}")
 
-    worker = Worker(database, {"a": Handler(run=run, lease_s=60, attempts=1)})
+    worker = Worker(database, {"a": Handler(run=run, attempts=1)})
     with database.write() as connection:
         item_id = enqueue(connection, "a", {})
     assert worker.run_due("a")
@@ -59,12 +59,12 @@ def test_who_dies_leaves_the_item_to_the_next(database: Database) -> None:
     with database.write() as connection:
         item_id = enqueue(connection, "a", {})
         enqueue(connection, "b", {})
-    worker = Worker(database, {"a": Handler(run=die, lease_s=600)})
+    worker = Worker(database, {"a": Handler(run=die)})
     with pytest.raises(KeyboardInterrupt):
         worker.run_due("a")
     assert not worker.run_due("a")  # leased
     due_now(database)
-    assert Worker(database, {"a": Handler(run=lambda _item: None, lease_s=600)}).run_due("a")
+    assert Worker(database, {"a": Handler(run=lambda _item: None)}).run_due("a")
     assert state_of(database, item_id)[:2] == (DONE, 2)
 
 
@@ -82,7 +82,7 @@ def test_a_lease_that_is_renewed_lasts_while_the_item_is_done_and_no_longer(data
             seen.append(other.run_due("a"))
             raise KeyboardInterrupt  # as a process that is killed
 
-    worker, other = (Worker(database, {"a": Handler(run=run, lease_s=0.4, renewed=True)}) for _ in range(2))
+    worker, other = (Worker(database, {"a": Handler(run=run, lease_s=0.4)}) for _ in range(2))
     with database.write() as connection:
         enqueue(connection, "a", {})
     with pytest.raises(KeyboardInterrupt):

@@ -1,14 +1,15 @@
 """Work that waits in the database: put there in the transaction of what makes it necessary, done at least once.
 
-A worker claims an item until its lease ends; whoever dies with an item leaves it to the next. So a handler may see an
-item twice, and must be harmless then. A handler that raises is tried again, later each time, until its attempts end.
+A worker has an item for as long as it renews its lease; whoever dies with an item leaves it to the next. So a handler
+may see an item twice, and must be harmless then. A handler that raises is tried again, later each time, until its
+attempts end.
 """
 
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -64,15 +65,13 @@ class Handler:
     """How items of a kind are done."""
 
     run: Callable[[Item], None]
-    lease_s: float
-    """Longer than it takes: afterwards the item is taken for abandoned. Unless it is renewed."""
-    renewed: bool = False
-    """Whether the lease is renewed while the item is done: then it is short, and who died is soon noticed."""
     attempts: int = 1
     pause_s: float = 1.0
     """After the first failure; three times as long after each further one."""
     threads: int = 1
     """As many items are done at once."""
+    lease_s: float = 20.0
+    """Renewed while an item is done; after it, whoever had the item is taken for dead."""
 
 
 def enqueue(connection: Connection, kind: str, payload: Mapping[str, Any]) -> str:
@@ -164,8 +163,6 @@ class Worker:
 
     def _leased(self, item: Item, handler: Handler) -> AbstractContextManager[None]:
         """The item stays ours while the block runs."""
-        if not handler.renewed:
-            return nullcontext()
 
         def renew() -> None:
             self._write(item.id, due_at=utc_now() + timedelta(seconds=handler.lease_s))

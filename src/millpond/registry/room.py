@@ -85,12 +85,11 @@ def open_registry(
     scratch: Path,
     query: Query,
     environments: Environments,
-    build_s: float,
     mailer: Mailer,
 ) -> RegistryRoom:
     """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
 
-    `query` runs SQL as somebody; an environment of a model may take `build_s` to be built.
+    `query` runs SQL as somebody.
     """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     evaluations = Evaluations(database, find_model, GrantService(database), artifacts)
@@ -109,10 +108,9 @@ def open_registry(
     webhooks = WebhookService(
         database, find_model, find_by_key, sealer, networks=settings.webhook_networks, mailer=mailer
     )
-    look_s = 2 * settings.trial_timeout_s + build_s + 120
     handlers = {
-        gate_keeping.WORK: Handler(run=gates.run_item, lease_s=look_s, attempts=3),
-        telling.WORK: Handler(run=webhooks.run_item, lease_s=60, attempts=_DELIVERY_ATTEMPTS, threads=2),
+        gate_keeping.WORK: Handler(run=gates.run_item, attempts=3),
+        telling.WORK: Handler(run=webhooks.run_item, attempts=_DELIVERY_ATTEMPTS, threads=2),
     }
     service = RegistryService(database, find_model, find_by_key, stores, gates, announcer)
     return RegistryRoom(

@@ -39,8 +39,8 @@ class LogKeeper:
     def handlers(self) -> dict[str, work.Handler]:
         """How the work is done that a pin asks for."""
         return {
-            PINNED: work.Handler(run=self._pinned, lease_s=60, attempts=_ATTEMPTS, pause_s=5),
-            _KEEP_LOG: work.Handler(run=self._keep, lease_s=120, attempts=_ATTEMPTS, pause_s=5),
+            PINNED: work.Handler(run=self._pinned, attempts=_ATTEMPTS, pause_s=5),
+            _KEEP_LOG: work.Handler(run=self._keep, attempts=_ATTEMPTS, pause_s=5),
         }
 
     def _pinned(self, item: work.Item) -> None:

@@ -25,9 +25,6 @@ from millpond.tracking.lineage import ModelLineage
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
 
-_LEASE_S = 20.0
-"""Renewed while a run is made again: so long after its server has died, another begins anew."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReproductionRoom:
@@ -81,7 +78,7 @@ def open_reproduction(
         principal_named=principal_named,
         limits=Limits(memory_bytes=limits.memory_limit_bytes, timeout_s=limits.timeout_s),
     )
-    handler = Handler(run=service.run_item, lease_s=_LEASE_S, renewed=True, attempts=ATTEMPTS, pause_s=5)
+    handler = Handler(run=service.run_item, attempts=ATTEMPTS, pause_s=5)
     pins = PinService(database, catalog, models)
     keeper = LogKeeper(database, catalog, settings.s3, catch_up)
     worker = Worker(database, {WORK: handler, **keeper.handlers()})
