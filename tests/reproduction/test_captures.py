@@ -4,14 +4,18 @@ import io
 import json
 import sys
 import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
-from millpond.reproduction.domain import Capture, Outcome
+from millpond.reproduction.domain import Capture, Outcome, State
 from millpond.reproduction.restoring import restore_code, restore_inputs, write_order
+from millpond.reproduction.service import CLIENT, SERVER, as_seen
+from millpond.reproduction.store import Reproduction
 from millpond.reproduction.wire import check_shape
 from millpond.sdk import randomness
 from millpond.sdk.bundle import end_bundle, start_bundle
@@ -94,3 +98,17 @@ def _put(server: Server, capture_id: str, data: bytes, token: str) -> int:
     return httpx.put(
         f"{server.url}/api/millpond/captures/{capture_id}/start", content=data, headers=headers
     ).status_code
+
+
+def test_what_a_client_never_ended_is_over_when_its_credential_is() -> None:
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    found = Reproduction(
+        id="x", run_id="r", new_run_id="", requester="ann", place=CLIENT, state=State.RUNNING, outcome="", verdict={},
+        created_at=begun, ended_at=None,
+    )  # fmt: skip
+    assert as_seen(found, 60, begun + timedelta(seconds=59)) == found
+    ended = as_seen(found, 60, begun + timedelta(seconds=60))
+    assert (ended.state, ended.outcome) == (State.DONE, Outcome.IMPOSSIBLE)
+    assert "did not tell" in ended.verdict["missing"][0]
+    by_server = replace(found, place=SERVER)
+    assert as_seen(by_server, 60, begun + timedelta(days=1)) == by_server

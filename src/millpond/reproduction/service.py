@@ -4,7 +4,8 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,10 @@ class ReproductionService:
         self._principal_named = principal_named
         self._limits = limits
 
+    @property
+    def _longest_s(self) -> float:
+        return self._limits.timeout_s + _SLACK_S
+
     def tidy(self) -> None:
         """Remove what a server that was killed left behind; before anything is carried out."""
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -137,7 +142,7 @@ class ReproductionService:
         """A credential for the code of a reproduction on its requester's machine."""
         if principal.name != reproduction.requester:
             raise PermissionDenied("Only whoever asked for a reproduction runs it.")
-        return self._mint(principal, self._limits.timeout_s + _SLACK_S, paths=CODE_PATHS)
+        return self._mint(principal, self._longest_s, paths=CODE_PATHS)
 
     def get(self, principal: Principal, reproduction_id: str) -> Reproduction:
         """One, of a run that one may read. Raises NotFound."""
@@ -146,13 +151,13 @@ class ReproductionService:
         if found is None:
             raise NotFound(f"There is no reproduction '{reproduction_id[:40]}'.")
         self.captures.run(principal, found.run_id)
-        return found
+        return as_seen(found, self._longest_s, utc_now())
 
     def of_run(self, principal: Principal, run_id: str) -> Sequence[Reproduction]:
         """Those of a run, newest first. Raises NotFound."""
         self.captures.run(principal, run_id)
         with self._database.read() as connection:
-            return store.of_run(connection, run_id)
+            return [as_seen(found, self._longest_s, utc_now()) for found in store.of_run(connection, run_id)]
 
     def conclude(self, principal: Principal, reproduction_id: str, verdict: Mapping[str, Any]) -> Reproduction:
         """Keep the verdict of one that its requester has carried out. Raises NotFound, PermissionDenied."""
@@ -200,9 +205,8 @@ class ReproductionService:
         directory = self._scratch / name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
-        ttl_s = self._limits.timeout_s + _SLACK_S
-        token = self._mint(principal, ttl_s, paths=_ENGINE_PATHS)
-        code_token = self._mint(principal, ttl_s, paths=CODE_PATHS)
+        token = self._mint(principal, self._longest_s, paths=_ENGINE_PATHS)
+        code_token = self._mint(principal, self._longest_s, paths=CODE_PATHS)
         try:
             with self._client(token) as client:
                 server = Server(client)
@@ -262,6 +266,15 @@ class ReproductionService:
         printed = task.directory / "log"  # where the program may have put something else
         log = why or (end_of(printed, _LOG_BYTES) if printed.is_file() else "")
         return Ended(ok=ok, log=log.replace(token, HIDDEN))
+
+
+def as_seen(found: Reproduction, longest_s: float, now: datetime) -> Reproduction:
+    """With an end, where its requester's machine cannot tell of one any more: its credential has ended."""
+    if found.place != CLIENT or found.state == State.DONE or now < found.created_at + timedelta(seconds=longest_s):
+        return found
+    why = "the machine that carried it out did not tell how it ended"
+    verdict = verdict_json(Verdict(outcome=Outcome.IMPOSSIBLE, missing=(why,)))
+    return replace(found, state=State.DONE, outcome=Outcome.IMPOSSIBLE, verdict=verdict)
 
 
 def _environment(directory: Path) -> dict[str, str]:
