@@ -4,7 +4,7 @@ Pure: it knows names and types, and no data. Raises ValueError for whatever does
 """
 
 import datetime
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,9 +89,8 @@ def make_plan(
     """
     _refuse_unknown("The label", labels, columns)
     there, steps = list(columns), []
-    for each in wanted:
-        whole = _join(each, tables[each.table_name]) if isinstance(each, FeatureLookup) else _call(each, parameters)
-        made = (whole.output,) if isinstance(whole, Call) else tuple(whole.outputs.values())
+    for whole in steps_of(wanted, tables, parameters):
+        made = made_by(whole)
         step = _without(whole, columns) if overriding else _refuse_twice(whole, made, there)
         if step is not None:
             _refuse_unknown(*_needs(step), there)
@@ -100,6 +99,24 @@ def make_plan(
     _refuse_unknown("exclude_columns", excluded, there)
     features = tuple(name for name in there if name not in labels and name not in excluded)
     return Plan(steps=tuple(steps), features=features, labels=tuple(labels))
+
+
+def steps_of(
+    wanted: Sequence[Wanted], tables: Mapping[str, FeatureTable], parameters: Mapping[str, Sequence[str]]
+) -> Iterator[Join | Call]:
+    """What each that is wanted is to do, whatever columns there are."""
+    for each in wanted:
+        yield _join(each, tables[each.table_name]) if isinstance(each, FeatureLookup) else _call(each, parameters)
+
+
+def made_by(step: Join | Call) -> tuple[str, ...]:
+    """The columns that a step makes."""
+    return (step.output,) if isinstance(step, Call) else tuple(step.outputs.values())
+
+
+def needs_of(step: Join | Call) -> Sequence[str]:
+    """The columns that a step needs."""
+    return step.arguments if isinstance(step, Call) else step.label_columns
 
 
 def _join(lookup: FeatureLookup, table: FeatureTable) -> Join:
@@ -147,9 +164,8 @@ def _call(function: FeatureFunction, parameters: Mapping[str, Sequence[str]]) ->
 
 
 def _needs(step: Join | Call) -> tuple[str, Sequence[str]]:
-    if isinstance(step, Call):
-        return f"The function '{step.function}'", step.arguments
-    return f"The lookup in '{step.table}'", step.label_columns
+    who = f"The function '{step.function}'" if isinstance(step, Call) else f"The lookup in '{step.table}'"
+    return who, needs_of(step)
 
 
 def _without(step: Join | Call, columns: Collection[str]) -> Join | Call | None:

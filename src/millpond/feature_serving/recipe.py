@@ -1,0 +1,142 @@
+"""From a feature spec to what is to be done for a request. Pure: it knows names and types, and no values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from millpond.catalog.domain import Table
+from millpond.feature_serving.values import typed
+from millpond.features.planning import Call, Join, made_by, needs_of, steps_of
+from millpond.features.spec import FeatureSpec
+from millpond.features.tables import FeatureTable
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedFunction:
+    """A Python function of the catalog, and what it is called for."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...]
+    """Names and SQL types."""
+    body: str
+    returns: str
+    """SQL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """All that is looked up in one table at a time: one read."""
+
+    table: str
+    joins: tuple[Join, ...]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wave:
+    """What can be done at once, as it needs only what waves before it made."""
+
+    reads: tuple[Read, ...]
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A spec with what is known of its tables and functions."""
+
+    waves: tuple[Wave, ...]
+    types: Mapping[str, str]
+    """The SQL type of each column that is made."""
+    keys: Mapping[str, Mapping[str, str]]
+    """By table, the SQL types of the columns by which it is read."""
+    functions: Mapping[str, ServedFunction]
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """All reads."""
+        return tuple(read for wave in self.waves for read in wave.reads)
+
+
+def make_recipe(
+    spec: FeatureSpec, tables: Mapping[str, FeatureTable], functions: Mapping[str, ServedFunction]
+) -> Recipe:
+    """The recipe. Raises FailedPrecondition for a spec that does not fit its tables, or cannot be had online."""
+    parameters = {name: [each for each, _ in function.parameters] for name, function in functions.items()}
+    try:
+        steps = list(steps_of(spec.wanted, tables, parameters))
+    except ValueError as error:
+        raise FailedPrecondition(f"The feature spec does not fit any more: {error}") from error
+    types: dict[str, str] = {}
+    level: dict[str, int] = {}
+    placed: list[tuple[int, Join | Call]] = []
+    for step in steps:
+        found = _types(step, tables, functions)
+        if twice := [name for name in made_by(step) if name in types]:
+            raise FailedPrecondition(f"The feature spec makes '{twice[0]}' twice; give one another name.")
+        at = max((level[name] + 1 for name in needs_of(step) if name in level), default=0)
+        types |= found
+        level |= dict.fromkeys(found, at)
+        placed.append((at, step if isinstance(step, Call) else _checked(step, tables[step.table])))
+    keys = {name: {key: table.types[key] for key in table.entity_keys} for name, table in tables.items()}
+    return Recipe(waves=_waves(placed), types=types, keys=keys, functions=functions)
+
+
+def feature_table(table: Table) -> FeatureTable:
+    """A table of the catalog as a feature table. Raises FailedPrecondition when it has no primary key."""
+    key = next((each for each in table.constraints if each.parent_table is None), None)
+    if key is None:
+        raise FailedPrecondition(f"Table '{table.name}' has no primary key, so nothing can be looked up in it.")
+    names = {column.name.lower(): column.name for column in table.columns}
+    return FeatureTable(
+        name=str(table.name),
+        table_id=table.id,
+        primary_keys=tuple(names.get(each.lower(), each) for each in key.columns),
+        timeseries_columns=tuple(names.get(each.lower(), each) for each in key.timeseries_columns),
+        types={column.name: column.type_text for column in table.columns},
+        properties=table.properties,
+    )
+
+
+def _types(
+    step: Join | Call, tables: Mapping[str, FeatureTable], functions: Mapping[str, ServedFunction]
+) -> dict[str, str]:
+    if isinstance(step, Call):
+        return {step.output: functions[step.function].returns}
+    return {output: tables[step.table].types[name] for name, output in step.outputs.items()}
+
+
+def _checked(join: Join, table: FeatureTable) -> Join:
+    """A lookup that can be had online, with its defaults as values of the columns' types."""
+    if table.timeseries_columns and join.time is None:
+        raise FailedPrecondition(
+            f"'{table.name}' is looked up at an exact time, and online is only the newest row of each key; give the "
+            "lookup a timestamp_lookup_key."
+        )
+    types = {output: table.types[name] for name, output in join.outputs.items()}
+    try:
+        defaults = {output: typed(value, types[output], output) for output, value in join.defaults.items()}
+    except InvalidArgument as error:
+        raise FailedPrecondition(f"default_values of the lookup in '{table.name}': {error.message}") from error
+    return replace(join, defaults=defaults)
+
+
+def _waves(placed: Sequence[tuple[int, Join | Call]]) -> tuple[Wave, ...]:
+    waves = []
+    for _, group in groupby(sorted(placed, key=lambda each: each[0]), key=lambda each: each[0]):
+        steps = [step for _, step in group]
+        joins = [step for step in steps if isinstance(step, Join)]
+        tables = dict.fromkeys(join.table for join in joins)
+        waves.append(
+            Wave(
+                reads=tuple(_read(table, [join for join in joins if join.table == table]) for table in tables),
+                calls=tuple(step for step in steps if isinstance(step, Call)),
+            )
+        )
+    return tuple(waves)
+
+
+def _read(table: str, joins: Sequence[Join]) -> Read:
+    keys = {theirs for join in joins for _, theirs in join.keys}
+    needed = dict.fromkeys(name for join in joins for name in join.table_columns if name not in keys)
+    return Read(table=table, joins=tuple(joins), columns=tuple(needed))
