@@ -161,8 +161,9 @@ def test_online_is_what_offline_is(shop: Shop) -> None:
 
 
 def _comparable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN as something that equals itself; the type counts."""
-    return {name: repr(value) for name, value in sorted(row.items())}
+    """NaN as something that equals itself; the type counts, and the zeros of a decimal do not."""
+    plain = {name: value.normalize() if isinstance(value, Decimal) else value for name, value in row.items()}
+    return {name: f"{type(value).__name__} {value}" for name, value in sorted(plain.items())}
 
 
 def test_a_row_overrides_for_itself_and_says_when_it_is(shop: Shop) -> None:

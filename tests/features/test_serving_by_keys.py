@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -24,6 +25,7 @@ from tests.servers import Server, wait_until
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]  # the clients' warnings are not ours
 PATIENCE = timedelta(minutes=5)
+TELLING = Path(__file__).parents[1] / "serving" / "pyfuncs" / "telling.py"
 NOW = pd.Timestamp.now("UTC").floor("s")
 SPENDING = pd.DataFrame({
     "customer_id": [1, 1, 2, 3], "ts": [NOW - timedelta(days=days) for days in (40, 3, 2, 50)],
@@ -95,7 +97,7 @@ def story(any_server: Server) -> Iterator[Story]:
             f"CREATE CATALOG keys_{run}",
             "CREATE SCHEMA $s",
             DISTANCE,
-            f"GRANT USE CATALOG, USE SCHEMA, SELECT, EXECUTE ON CATALOG keys_{run} TO `{names['maker']}`",
+            f"GRANT USE CATALOG, USE SCHEMA, BROWSE, SELECT, EXECUTE ON CATALOG keys_{run} TO `{names['maker']}`",
         ):
             story.sql(text)
         fe.create_online_store(name=f"keys-{run}", capacity="CU_1")
@@ -105,14 +107,6 @@ def story(any_server: Server) -> Iterator[Story]:
         mlflow.set_experiment(f"/Shared/keys-{run}")
         yield story
         spark.stop()
-
-
-class Told(mlflow.pyfunc.PythonModel):
-    """Answers with the frame that it is given: order, types and values."""
-
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[str]:
-        kinds = " ".join(f"{name}:{kind}" for name, kind in model_input.dtypes.items())
-        return [f"{kinds} {[str(value) for value in row]}" for row in model_input.itertuples(index=False)]
 
 
 def lookups(schema: str) -> list[Any]:
@@ -145,10 +139,10 @@ def logged(story: Story, model: Any, flavor: Any, name: str) -> str:
 @pytest.fixture(scope="module")
 def churn(story: Story) -> str:
     """The endpoint of a model that tells what it is given, by tables that are online."""
-    model = logged(story, Told(), mlflow.pyfunc, "churn")
+    model = logged(story, str(TELLING), mlflow.pyfunc, "churn")
     entity = ServedEntityInput(entity_name=model, entity_version="1")
     with pytest.raises(BadRequest, match=r"'.*\.spending' is not published"):
-        story.sdk().serving_endpoints.create("early", config=EndpointCoreConfigInput(served_entities=[entity]))
+        story.sdk().serving_endpoints.create("early", config=EndpointCoreConfigInput("early", served_entities=[entity]))
     for table in ("spending", "customers"):
         story.publish(table)
     return story.serve(model)
