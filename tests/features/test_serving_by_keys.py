@@ -369,6 +369,9 @@ def test_features_alone_need_no_process(story: Story) -> None:
     assert story.told(endpoint, {"dataframe_records": [{"shop": "a", "day": 1}]})[0] == 200
     status, body = story.told(endpoint, {"dataframe_records": [{"shop": "a"}]})
     assert (status, f"Feature spec '{s}.shop': The column 'day' is missing" in body["message"]) == (400, True), body
+    for odd in (10**30, "\ud800", [[]] * 3):
+        status, body = story.told(endpoint, {"dataframe_records": [{"shop": "a", "day": 1, "odd": odd}]})
+        assert status == (200 if odd == [[]] * 3 else 400), body
     with pytest.raises(NotFound, match=r"shop' does not exist"):
         story.serve(f"{s}.shop", None)
     with pytest.raises(BadRequest, match="no feature spec"):
