@@ -183,6 +183,36 @@ def test_every_shape_brings_keys(story: Story, churn: str) -> None:
         assert found == {"predictions": expected}, kind
 
 
+def test_a_model_is_given_the_types_of_training(story: Story) -> None:
+    """The same dtypes and values as in score_batch, for each type of column, for keys that are there and others."""
+    story.sql("""CREATE TABLE $s.types (k STRING NOT NULL, b BIGINT, i INT, s SMALLINT, t TINYINT, f FLOAT, d DOUBLE,
+        name STRING, vip BOOLEAN, day DATE, seen TIMESTAMP, parts ARRAY<DOUBLE>, words ARRAY<STRING>,
+        CONSTRAINT types_pk PRIMARY KEY (k))""")
+    story.sql("""INSERT INTO $s.types VALUES
+        ('x', 1, 2, 3, 4, 0.1, 0.2D, 'X', true, DATE '2026-01-02', TIMESTAMP '2026-01-02 03:04:05.000006',
+         array(1.5D, 2D), array('a', 'b')),
+        ('y', 5, 6, 7, 8, 0.3, CAST('NaN' AS DOUBLE), 'Y', false, DATE '1900-01-02', TIMESTAMP '1900-01-02 03:04:05',
+         array(3D), array('c')),
+        ('z', 5, 6, 7, 8, 0.3, 0.7D, 'Z', false, DATE '1900-01-02', TIMESTAMP '1900-01-02 03:04:05',
+         array(3D), array('c'))""")
+    lookup = FeatureLookup(table_name=f"{story.schema}.types", lookup_key="k")
+    labels = pd.DataFrame({"k": ["x", "y"], "label": [0.0, 1.0]})
+    made = story.fe.create_training_set(df=labels, feature_lookups=[lookup], label="label", exclude_columns="k")
+    model, nullable = f"{story.schema}.typed", f"{story.schema}.nullable"
+    story.fe.log_model(model=str(TELLING), artifact_path="model", flavor=mlflow.pyfunc, training_set=made,
+                       registered_model_name=model, pip_requirements=["mlflow"])  # fmt: skip
+    story.fe.log_model(model=str(TELLING), artifact_path="model", flavor=mlflow.pyfunc, training_set=made,
+                       registered_model_name=nullable, pip_requirements=["mlflow"], signature=None)  # fmt: skip
+    story.publish("types")
+    for name, keys in ((model, ["x", "y"]), (nullable, ["x", "y"]), (nullable, ["y", "none", None])):
+        endpoint = story.serve(name)
+        asked = pd.DataFrame({"k": keys})
+        expected = story.fe.score_batch(model_uri=f"models:/{name}/1", df=asked, result_type="string")
+        assert story.ask(endpoint, *({"k": key} for key in keys)) == expected["prediction"].to_list()
+    status, body = story.told(story.serve(model), {"dataframe_records": [{"k": "none"}]})
+    assert (status, "Can not safely convert" in body["message"]) == (400, True), body
+
+
 def test_requests_override_and_say_what_they_lack(story: Story, churn: str) -> None:
     found = story.ask(
         churn, {"customer_id": 1, "cart": 5.0, "spent_30d": 7, "gap": None}, {"customer_id": 1, "cart": 5}
