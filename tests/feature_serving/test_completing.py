@@ -113,7 +113,9 @@ class Shop:
         labels = pl.from_arrow(pa.Table.from_pylist([{"now": NOW, **row} for row in rows], pa.schema(
             [("now", TYPES["ts"][2]), *((name, kind) for name, kind in types.items())])))  # fmt: skip
         tables = {
-            each.table_name: feature_table(self.catalog.get_table(SYSTEM, ObjectName.of_full_name(each.table_name)))
+            each.table_name: feature_table(
+                self.catalog.get_table(SYSTEM, ObjectName.of_full_name(each.table_name)), each.table_name
+            )
             for each in wanted
             if isinstance(each, FeatureLookup)
         }
@@ -212,7 +214,7 @@ def test_functions_are_called_once_for_all_rows_and_may_make_keys(shop: Shop) ->
         shop.catalog.create_function(SYSTEM, ObjectName("main", "default", name), definition=definition)
     wanted = [
         FeatureFunction(udf_name="main.default.nearest", input_bindings={"x": "where"}, output_name="city"),
-        FeatureLookup(cities, "city", feature_names=["name"]),
+        FeatureLookup(cities.upper(), "city", feature_names=["name"]),
         FeatureFunction(udf_name="main.default.shout", input_bindings={"text": "name"}, output_name="loud"),
     ]
     asked: list[Sequence[Invocation]] = []
@@ -254,6 +256,7 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
         "[1]",
         "format: 9",
         "a: &a [*a]",
+        BOMB,
         FeatureSpec(wanted=(timed,)).to_yaml().replace("id", "1"),
     ):
         with pytest.raises(InvalidArgument, match="cannot be read"):
@@ -290,6 +293,12 @@ def test_a_store_that_is_down_is_named_and_then_forgotten(databases: Databases, 
             shop.complete(wanted, [{"city": 10}])
         with running_redis(str(home), port):
             assert shop.complete(wanted, [{"city": 10}])[0]["name"] == "Ulm"
+
+
+BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(30)) + (
+    "format: 1\nfeatures: [{table_name: *a29, lookup_key: []}]\ninputs: []\n"
+)
+"""Some kilobytes that a message would make endless."""
 
 
 def replace_lookup(lookup: FeatureLookup, *, table_name: str) -> FeatureLookup:

@@ -122,7 +122,7 @@ class FeatureServing:
         made = await aside_unless(few, partial(_all_taken, rows, recipe))
         for wave in recipe.waves:
             for read in wave.reads:
-                quick = few and self._online.is_quick_of(rights, _name(read.table), len(made) * len(read.joins))
+                quick = few and self._online.is_quick_of(rights, read.source, len(made) * len(read.joins))
                 await aside_unless(quick, partial(self._look_up, rights, recipe, read, made, now))
             wanting = await aside_unless(few, partial(_wanting, recipe, wave.calls, made))
             if wanting:
@@ -176,7 +176,7 @@ class FeatureServing:
         return recipe
 
     def _make_recipe(self, rights: Principal, spec: FeatureSpec) -> Recipe:
-        tables = {name: feature_table(self._catalog.get_table(rights, _name(name))) for name in spec.tables}
+        tables = {name: feature_table(self._catalog.get_table(rights, _name(name)), name) for name in spec.tables}
         functions = {name: self._function(rights, name) for name in spec.functions}
         return make_recipe(spec, tables, functions)
 
@@ -223,7 +223,7 @@ class FeatureServing:
 
     def _read(self, rights: Principal, read: Read, keys: Sequence[Row]) -> Sequence[Row | None]:
         try:
-            return self._online.rows_of(rights, _name(read.table), keys, columns=read.columns).rows
+            return self._online.rows_of(rights, read.source, keys, columns=read.columns).rows
         except InvalidArgument as error:  # the keys are of the right types: what is online is of another shape
             raise FailedPrecondition(f"Table '{read.table}' is online in an older shape: {error.message}") from error
         except Unavailable as error:
