@@ -41,7 +41,7 @@ from millpond.online.publisher import Publisher
 from millpond.online.reading import OnlineTables
 from millpond.online.service import OnlineService
 from millpond.online.stores import Backends
-from millpond.online.tables import Mode
+from millpond.online.tables import Mode, State
 from tests.catalog.conftest import build_catalog, build_people
 from tests.databases import Databases
 from tests.redis_server import free_port, running_redis
@@ -81,6 +81,7 @@ class Shop:
     catalog: CatalogService
     service: OnlineService
     publisher: Publisher
+    backends: Backends
     features: FeatureServing
     rows: dict[str, list[dict[str, Any]]]
 
@@ -98,10 +99,17 @@ class Shop:
         schema = pa.schema([(each, TYPES[each][2]) for each in rows[0]])
         deltalake.write_deltalake(staged.storage_location, pa.Table.from_pylist(rows, schema))
         self.rows[str(place)] = rows
-        online = ObjectName("main", "default", f"{name}_online")
-        self.service.publish(SYSTEM, place, name=online, store_name="s", mode=Mode.TRIGGERED)
-        self.publisher.run_once()
+        self.publish(str(place), f"{name}_online")
         return str(place)
+
+    def publish(self, table: str, name: str) -> ObjectName:
+        """An online table of a table; a round that fails is one that was tried."""
+        online = ObjectName("main", "default", name)
+        source = ObjectName.of_full_name(table)
+        self.service.publish(SYSTEM, source, name=online, store_name="s", mode=Mode.TRIGGERED)
+        while self.publisher.run_once():
+            pass
+        return online
 
     def complete(self, wanted: Sequence[Wanted], rows: Sequence[Mapping[str, Any]], **more: Any) -> list[Any]:
         """Online."""
@@ -141,7 +149,7 @@ def opened_shop(database: Database, tmp_path: Path, **stores: OnlineStoreSetting
     service.create_store(SYSTEM, "s", "CU_1")
     online = OnlineTables(database, catalog, backends, clock=lambda: NOW)
     shop = Shop(
-        database, catalog, service, Publisher(database, catalog, backends, S3Settings(), owner="a"),
+        database, catalog, service, Publisher(database, catalog, backends, S3Settings(), owner="a"), backends,
         FeatureServing(catalog, online, clock=lambda: NOW), {},
     )  # fmt: skip
     yield shop
@@ -261,6 +269,31 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
     ):
         with pytest.raises(InvalidArgument, match="cannot be read"):
             parse_spec(text)
+
+
+def test_of_several_online_tables_the_furthest_is_read(shop: Shop) -> None:
+    """And one whose last round failed is still read, when there is no other."""
+    table = shop.create("cities", CITIES, ["city"])
+    location = shop.catalog.get_table(SYSTEM, ObjectName.of_full_name(table)).storage_location
+
+    def name_of(city: int) -> Any:
+        shop.features = FeatureServing(
+            shop.catalog, OnlineTables(shop.database, shop.catalog, shop.backends, clock=lambda: NOW)
+        )
+        return shop.complete([FeatureLookup(table, "city")], [{"city": city}])[0]["name"]
+
+    schema = pa.schema([("city", pa.int64()), ("name", pa.string())])
+    deltalake.write_deltalake(location, pa.Table.from_pylist([{"city": 30, "name": "Bonn"}], schema), mode="append")
+    assert name_of(30) is None
+    second = shop.publish(table, "second")
+    assert name_of(30) == "Bonn"
+    shop.service.delete_table(SYSTEM, second)
+    assert (name_of(30), name_of(10)) == (None, "Ulm")
+    kept = Path(location.removeprefix("file://"))
+    kept.rename(kept.with_name("away"))
+    shop.publish(table, "cities_online")
+    assert shop.service.get_table(SYSTEM, ObjectName("main", "default", "cities_online")).table.state is State.FAILED
+    assert name_of(10) == "Ulm"
 
 
 def test_odd_values_are_refused_and_too_many_too(shop: Shop) -> None:
