@@ -1,13 +1,14 @@
-"""One lookup on this machine from end to end: prepare, spill if need be, match, check a sample, gather."""
+"""One step that reads a table, on this machine from end to end: prepare, spill if need be, match, check a sample."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from millpond.features import asof, columns, oracle, spilling
-from millpond.features.planning import Join
+from millpond.features import aggregate_oracle, aggregating, asof, columns, oracle, spilling
+from millpond.features.planning import Aggregation, Join, Read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,13 @@ class Joined:
 
 
 def look_up(
-    labels: pl.DataFrame, batches: Iterable[pl.DataFrame], join: Join, means: Means, sample: Sequence[int] = ()
+    labels: pl.DataFrame,
+    batches: Iterable[pl.DataFrame],
+    join: Join | Aggregation,
+    means: Means,
+    sample: Sequence[int] = (),
 ) -> Joined:
-    """Join; `sample` has the positions of the labels to check. `batches` is at least one frame, be it empty.
+    """Join or aggregate; `sample` has the positions of the labels to check. `batches` is at least one frame, if empty.
 
     Raises ValueError for keys that cannot be compared.
     """
@@ -62,13 +67,17 @@ def look_up(
         mine, prepared, keys=keys, memory_limit_bytes=means.memory_limit_bytes, directory=means.directory
     ):
         some = _typed(mine[part.labels], part.features)
-        found = asof.match(some, part.features, join)
-        made.append((part.labels, asof.gather(part.features, found.rows, join)))
-        seen.append(_evidence(some, part, found, join, sample))
+        wanted = part.labels.is_in(pl.Series(sample, dtype=part.labels.dtype).implode()).arg_true()
+        if isinstance(join, Join):
+            found, evidence = _joined(some, part.features, join, wanted)
+        else:
+            found, evidence = _aggregated(some, part.features, join, wanted)
+        made.append((part.labels, found))
+        seen.append(evidence)
     return Joined(columns=spilling.put_together(made), evidence=_summed(seen))
 
 
-def _checked(labels: pl.DataFrame, features: pl.DataFrame, join: Join) -> pl.DataFrame:
+def _checked(labels: pl.DataFrame, features: pl.DataFrame, join: Read) -> pl.DataFrame:
     columns.check_keys(labels, features, join)
     return features
 
@@ -80,26 +89,56 @@ def _typed(labels: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _evidence(
-    labels: pl.DataFrame, part: spilling.Part, found: asof.Matched, join: Join, sample: Sequence[int]
-) -> Evidence:
-    wanted = part.labels.is_in(pl.Series(sample, dtype=part.labels.dtype).implode()).arg_true()
-    wrong = _wrong(labels[wanted], part.features, found.rows[wanted], join) if len(wanted) else 0
-    return Evidence(
+def _joined(
+    labels: pl.DataFrame, features: pl.DataFrame, join: Join, sample: pl.Series
+) -> tuple[pl.DataFrame, Evidence]:
+    found = asof.match(labels, features, join)
+    evidence = Evidence(
         labels=labels.height,
         matched=labels.height - found.rows.null_count(),
         newest_lead_us=found.newest_lead_us,
         newest_known_lead_us=found.newest_known_lead_us,
-        rechecked=len(wanted),
-        wrong=wrong,
+        rechecked=len(sample),
+        wrong=_wrong(labels[sample], features, found.rows[sample], join) if len(sample) else 0,
         parts=1,
     )
+    return asof.gather(features, found.rows, join), evidence
+
+
+def _aggregated(
+    labels: pl.DataFrame, features: pl.DataFrame, step: Aggregation, sample: pl.Series
+) -> tuple[pl.DataFrame, Evidence]:
+    found = aggregating.aggregate(labels, features, step)
+    evidence = Evidence(
+        labels=labels.height,
+        matched=found.matched,
+        newest_lead_us=found.newest_lead_us,
+        newest_known_lead_us=found.newest_known_lead_us,
+        rechecked=len(sample),
+        wrong=aggregates_wrong(labels[sample], features, found.columns[sample], step) if len(sample) else 0,
+        parts=1,
+    )
+    return found.columns, evidence
+
+
+def aggregates_wrong(labels: pl.DataFrame, features: pl.DataFrame, found: pl.DataFrame, step: Aggregation) -> int:
+    """How many of these labels have other features than brute force finds; keys and times are prepared."""
+    candidates = _candidates(labels, features, step)
+    return sum(
+        not aggregate_oracle.agree(label, candidates.get(oracle.key_of(label, step), ()), step, row)
+        for label, row in zip(labels.to_dicts(), found.to_dicts(), strict=True)
+    )
+
+
+def _candidates(labels: pl.DataFrame, features: pl.DataFrame, join: Read) -> Mapping[tuple[Any, ...], oracle.Rows]:
+    """The rows that may be some labels', by their keys."""
+    keys = [f"k{number}" for number in range(len(join.keys))]
+    return oracle.by_key(features.join(labels.select(keys).unique(), on=keys, how="semi").to_dicts(), join)
 
 
 def _wrong(labels: pl.DataFrame, features: pl.DataFrame, rows: pl.Series, join: Join) -> int:
     """How many of these labels have another row than brute force finds."""
-    keys = [f"k{number}" for number in range(len(join.keys))]
-    candidates = oracle.by_key(features.join(labels.select(keys).unique(), on=keys, how="semi").to_dicts(), join)
+    candidates = _candidates(labels, features, join)
     got = [None if row is None else features.row(row, named=True) for row in rows.to_list()]
     return sum(
         not oracle.same(oracle.expected(label, candidates.get(oracle.key_of(label, join), ()), join), row, join)
