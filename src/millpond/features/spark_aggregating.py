@@ -28,12 +28,17 @@ def aggregate(labels: "DataFrame", events: "DataFrame", step: Aggregation, *, pr
 
     check(labels, events, step)
     assert step.time is not None
-    own = [F.col(quoted_part(name)) for name in labels.columns]
-    found = labels.select(*own, *key_columns(step, 0), micros(step.time[0]).alias("__t"))
+    own, time = [F.col(quoted_part(name)) for name in labels.columns], micros(step.time[0])
+    ends = [end_of(time, span).alias(f"__end{number}") for number, span in enumerate(step.spans)]
+    found = asked = labels.select(*own, *key_columns(step, 0), time.alias("__t"), *ends)
     rows = _usable(events, step)
     for number, (span, some) in enumerate(step.spans.items()):
-        found = _over(found, rows, number, span, some, step)
-    outputs = [F.col(_slot(each, step)).alias(each.output) for each in step.aggregates]
+        names = {f"{name}_{number}": name for name in _names_of_windows(number, step)}
+        windows = asked.select(*(F.col(name).alias(alias) for alias, name in names.items())).dropna().distinct()
+        met = _met(windows, rows, number, span, step)
+        made = met.groupBy(*names).agg(*_values(rows, number, some, step))
+        found = found.join(made, [F.col(name) == F.col(alias) for alias, name in names.items()], "left")
+    outputs = [_output(each, step).alias(each.output) for each in step.aggregates]
     if proof is not None:
         outputs.append(_proof(step).alias(proof))
     return found.select(*own, *outputs)
@@ -60,44 +65,28 @@ def _usable(events: "DataFrame", step: Aggregation) -> "DataFrame":
     )
 
 
-def _over(
-    labels: "DataFrame", rows: "DataFrame", number: int, span: Span, some: "Sequence[Aggregate]", step: Aggregation
-) -> "DataFrame":
-    from pyspark.sql import functions as F
-
-    keys = [f"__k{each}" for each in range(len(step.keys))]
-    by = [*keys, "__end", *(["__t"] if step.known_at else [])]
-    asked = labels.withColumn("__end", end_of(F.col("__t"), span))
-    windows = asked.select(*by).dropna().distinct()
-    made = _met(windows, rows, keys, span, step).groupBy(*by).agg(*_values(rows, number, some, step))
-    made = made.select(*(F.col(name).alias(f"__w{name}") for name in by), *made.columns[len(by) :])
-    same = [asked[name] == made[f"__w{name}"] for name in by]
-    found = asked.join(made, same, "left").drop("__end", *(f"__w{name}" for name in by))
-    asks = F.lit(True)
-    for name in (*keys, "__t"):
-        asks = asks & F.col(name).isNotNull()
-    for each in some:
-        if each.function.kind in ("count", "approx_count_distinct"):
-            slot = F.col(_slot(each, step))
-            found = found.withColumn(_slot(each, step), F.when(asks, F.coalesce(slot, F.lit(0).cast("bigint"))))
-    return found
+def _names_of_windows(number: int, step: Aggregation) -> list[str]:
+    """What tells the windows of one kind apart: keys and end, and the label's time where rows are known later."""
+    return [*(f"__k{each}" for each in range(len(step.keys))), f"__end{number}", *(["__t"] if step.known_at else [])]
 
 
-def _met(windows: "DataFrame", rows: "DataFrame", keys: list[str], span: Span, step: Aggregation) -> "DataFrame":
+def _met(windows: "DataFrame", rows: "DataFrame", number: int, span: Span, step: Aggregation) -> "DataFrame":
     """Each window with each of its rows."""
     from pyspark.sql import functions as F
 
     def stretch(time: "Column") -> "Column":
         return time - F.pmod(time, F.lit(span.duration_us))
 
-    start = F.col("__end") - F.lit(span.duration_us)
-    both = F.array_distinct(F.array(stretch(start), stretch(F.col("__end") - F.lit(1))))
-    standing = windows.withColumn("__stretch", F.explode(both))
-    placed = rows.withColumn("__place", stretch(F.col("__at")))
-    same = [standing[key] == placed[f"__e{number}"] for number, key in enumerate(keys)]
-    met = standing.join(placed, [*same, standing["__stretch"] == placed["__place"]], "inner")
-    met = met.where((F.col("__at") >= start) & (F.col("__at") < F.col("__end")))
-    return met.where(F.col("__known") <= F.col("__t")) if step.known_at else met
+    end, at = F.col(f"__end{number}_{number}"), F.col("__at")
+    start = end - F.lit(span.duration_us)
+    both = F.array_distinct(F.array(stretch(start), stretch(end - F.lit(1))))
+    standing = windows.select("*", F.explode(both).alias("__stretch"))
+    placed = rows.select("*", stretch(at).alias("__place"))
+    same = [F.col(f"__k{each}_{number}") == F.col(f"__e{each}") for each in range(len(step.keys))]
+    within = (at >= start) & (at < end)
+    if step.known_at:
+        within = within & (F.col("__known") <= F.col(f"__t_{number}"))
+    return standing.join(placed, [*same, F.col("__stretch") == F.col("__place")], "inner").where(within)
 
 
 def _values(rows: "DataFrame", number: int, some: "Sequence[Aggregate]", step: Aggregation) -> list["Column"]:
@@ -136,6 +125,19 @@ def _value(each: Aggregate, step: Aggregation, kind: "DataType") -> "Column":
         "approx_percentile": F.get(F.sort_array(F.collect_list(column)), rank - 1),
     }
     return made[function.kind]
+
+
+def _output(each: Aggregate, step: Aggregation) -> "Column":
+    """A feature; where there was no row it is NULL, and 0 if it counts."""
+    from pyspark.sql import functions as F
+
+    slot = F.col(_slot(each, step))
+    if each.function.kind not in ("count", "approx_count_distinct"):
+        return slot
+    asks = F.col("__t").isNotNull()
+    for number in range(len(step.keys)):
+        asks = asks & F.col(f"__k{number}").isNotNull()
+    return F.when(asks, F.coalesce(slot, F.lit(0).cast("bigint")))
 
 
 def _proof(step: Aggregation) -> "Column":
