@@ -69,6 +69,8 @@ class Feature:
             raise ValueError(f"A feature of {self.source.full_name} needs entity columns and a timeseries column.")
         if not self.function.function.input:
             raise ValueError(f"{type(self.function.function).__name__} needs an input: the column that it is of.")
+        source = replace(self.source, entity_columns=entity, timeseries_column=time)
+        object.__setattr__(self, "source", source)
         object.__setattr__(self, "entity", entity)
         object.__setattr__(self, "timeseries_column", time)
         object.__setattr__(self, "name", (self.name or "").strip() or self._own_name())
