@@ -4,20 +4,21 @@ Rows are put into the order of their keys and times, so that each window is a ra
 it. Rows without a key or a time are nobody's; where the table says when a row was known, those that were not yet known
 at the label's time are left out of its windows.
 
-The cost is that of sorting, and of the rows in all windows together, some millions of them at a time.
+The cost is mostly that of sorting (`folding.py`). Functions that have to see all rows of a window (distinct values,
+percentiles), and tables whose rows are known later, cost as much as the rows of all windows together, some millions of
+them at a time.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from millpond.features.folding import Positions, can_fold, fold
 from millpond.features.planning import Aggregate, Aggregation
-from millpond.features.windows import ApproxPercentile, Span
+from millpond.features.windows import ApproxPercentile, Last, Span
 
-Positions = npt.NDArray[np.int64]
 _MOST_PAIRS = 1 << 22
 """How many pairs of a window and a row of it are in memory at a time, unless one window has more."""
 
@@ -67,9 +68,15 @@ def _in_order(events: pl.DataFrame, order: Sequence[str], step: Aggregation) -> 
     ordered = events.sort(order)
     for each in step.aggregates:
         column = step.alias(each.input)
-        if each.function.kind in ("first", "last") and f"in order {column}" not in ordered.columns:
-            ordered = ordered.with_columns(ordered.sort([*order, column])[column].alias(f"in order {column}"))
+        if _column(each, step) not in ordered.columns:
+            ordered = ordered.with_columns(ordered.sort([*order, column])[column].alias(_column(each, step)))
     return ordered
+
+
+def _column(each: Aggregate, step: Aggregation) -> str:
+    """The column that a function is of."""
+    column = step.alias(each.input)
+    return f"in order {column}" if each.function.kind in ("first", "last") else column
 
 
 def _over(
@@ -78,19 +85,55 @@ def _over(
 ) -> pl.DataFrame:  # fmt: skip
     """For each row of `asking`, in order: its features, the number of rows, and the newest of them."""
     asked = asking.with_columns(end_of(pl.col("t"), span).alias("end"))
+    if span.slide_us is None:
+        windows = asked.drop("label").with_row_index("window")
+        return pl.concat([asked, _made(windows, events, keys, span, some, step)], how="horizontal")
     by = [*keys, "end", *(["t"] if step.known_at else [])]
     windows = asked.select(by).unique(maintain_order=True).with_row_index("window")
+    made = pl.concat([windows, _made(windows, events, keys, span, some, step)], how="horizontal").drop("window")
+    return asked.join(made, on=by, how="left", maintain_order="left")
+
+
+def _made(
+    windows: pl.DataFrame, events: pl.DataFrame, keys: list[str], span: Span, some: Sequence[Aggregate],
+    step: Aggregation,
+) -> pl.DataFrame:  # fmt: skip
+    """For each window its features, the number of rows (rows), and the newest time (newest) and arrival (latest)."""
     first, after = _ranges(windows, events, keys, span)
-    known_by = windows["t"] if step.known_at else None
+    if step.known_at:
+        return _by_pairs(events, first, after, windows["t"], some, step)
+    folded = [each for each in some if can_fold(each.function, events.schema[step.alias(each.input)])]
+    rest = [each for each in some if each not in folded]
+    columns = [
+        fold(each.function, events[_column(each, step)], first, after).alias(_slot(each, step)) for each in folded
+    ]
+    made = pl.DataFrame(
+        [
+            *columns,
+            pl.Series("rows", after - first),
+            fold(Last(), events["t"], first, after).alias("newest"),
+            pl.repeat(None, len(first), dtype=pl.Int64, eager=True).alias("latest"),
+        ]
+    )
+    if not rest:
+        return made
+    return pl.concat([made, _by_pairs(events, first, after, None, rest, step).select("^slot .*$")], how="horizontal")
+
+
+def _by_pairs(
+    events: pl.DataFrame, first: Positions, after: Positions, known_by: pl.Series | None, some: Sequence[Aggregate],
+    step: Aggregation,
+) -> pl.DataFrame:  # fmt: skip
+    """The same by all rows of each window, for what has to see them."""
     values = [_expression(each, step.alias(each.input), events).alias(_slot(each, step)) for each in some]
-    known = pl.col("known").max() if step.known_at else pl.lit(None, dtype=pl.Int64)
-    seen = [pl.len().alias("rows"), pl.col("t").max().alias("newest"), known.alias("latest")]
-    made = [
+    latest = pl.lit(None, dtype=pl.Int64) if known_by is None else pl.col("known").max()
+    seen = [pl.len().cast(pl.Int64).alias("rows"), pl.col("t").max().alias("newest"), latest.alias("latest")]
+    made = pl.concat(
         pairs.group_by("window", maintain_order=True).agg(*values, *seen)
         for pairs in _pairs(events, first, after, known_by)
-    ]
-    found = asked.join(windows, on=by, how="left", maintain_order="left")
-    found = found.join(pl.concat(made), on="window", how="left", maintain_order="left")
+    )
+    every = pl.DataFrame({"window": np.arange(len(first), dtype=np.uint32)})
+    found = every.join(made, on="window", how="left", maintain_order="left").drop("window")
     counts = [_slot(each, step) for each in some if each.function.kind in ("count", "approx_count_distinct")]
     return found.with_columns(pl.col(*counts, "rows").fill_null(0))
 
