@@ -67,10 +67,10 @@ def duckdb(place: Path) -> Any:
     query = f"""
         WITH labels AS (SELECT k, ts, NULL::DOUBLE AS x, file_row_number AS n
                         FROM read_parquet('{place}/labels.parquet', file_row_number = true)),
-             both AS (SELECT k, ts, x, NULL AS n FROM read_parquet('{place}/events.parquet') UNION ALL FROM labels),
+             everything AS (SELECT k, ts, x, NULL AS n FROM read_parquet('{place}/events.parquet') UNION ALL FROM labels),
              found AS (SELECT n, sum(x) OVER w AS sum, count(x) OVER w AS count, avg(x) OVER w AS mean,
                               max(x) OVER w AS max, stddev_samp(x) OVER w AS std
-                       FROM both WINDOW w AS (PARTITION BY k ORDER BY ts
+                       FROM everything WINDOW w AS (PARTITION BY k ORDER BY ts
                             RANGE BETWEEN INTERVAL 30 DAY PRECEDING AND INTERVAL 1 MICROSECOND PRECEDING))
         SELECT {", ".join(NAMES)} FROM found WHERE n IS NOT NULL ORDER BY n
     """

@@ -140,20 +140,23 @@ def _by_pairs(
 
 def _ranges(windows: pl.DataFrame, events: pl.DataFrame, keys: list[str], span: Span) -> tuple[Positions, Positions]:
     """For each window the positions of its first event and of the first one after it."""
-    marks = pl.concat(
-        [
-            events.select(*keys, "t", window=pl.lit(None, dtype=pl.UInt32), event=pl.lit(1, dtype=pl.Int64)),
-            *(
-                windows.select(*keys, t=pl.col("end") - back, window=pl.col("window"), event=pl.lit(0, dtype=pl.Int64))
-                for back in (span.duration_us, 0)
-            ),
-        ]
-    )
-    marks = marks.sort([*keys, "t", "event"]).with_columns(pl.col("event").cum_sum().alias("position"))
-    marks = marks.filter(pl.col("event") == 0)
-    position = pl.col("position")
-    bounds = marks.group_by("window").agg(position.min().alias("first"), position.max().alias("after")).sort("window")
-    return bounds["first"].to_numpy().astype(np.int64), bounds["after"].to_numpy().astype(np.int64)
+    row = pl.col("row").cast(pl.Int64)
+    runs = events.select(keys).with_row_index("row").group_by(keys).agg(first=row.min(), after=row.max() + 1)
+    mine = windows.select(*keys, "end").join(runs, on=keys, how="left", maintain_order="left")
+    first, after, end = (mine[name].fill_null(0).to_numpy() for name in ("first", "after", "end"))
+    times = events["t"].to_numpy()
+    begin = _bisect(times, first, after, end - span.duration_us)
+    return begin, _bisect(times, begin, after, end)
+
+
+def _bisect(times: Positions, low: Positions, high: Positions, wanted: Positions) -> Positions:
+    """In each range of positions, of ordered times, the first one whose time is not before the one that is wanted."""
+    low, high = low.copy(), high.copy()
+    while (left := low < high).any():
+        middle = (low + high) // 2
+        before = left & (times.take(middle, mode="clip") < wanted)
+        low, high = np.where(before, middle + 1, low), np.where(left & ~before, middle, high)
+    return low
 
 
 def _pairs(

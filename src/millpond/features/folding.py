@@ -59,7 +59,7 @@ def _of_fractions(
 ) -> npt.NDArray[np.float64]:
     given = values.fill_null(0.0).to_numpy()
     if kind in ("sum", "avg"):
-        (total,) = _blocks((given,), (0.0,), lambda one, other: (one[0] + other[0],), first, after)
+        total = _merged(given, 0.0, np.add, first, after)
         return np.asarray(total / count if kind == "avg" else total, dtype=np.float64)
     there = values.is_not_null().to_numpy().astype(np.float64)
     _, _, squares = _blocks((there, given, np.zeros(len(given))), (0.0, 0.0, 0.0), _spread, first, after)
@@ -77,19 +77,27 @@ def _spread(one: Parts, other: Parts) -> Parts:
 
 
 def _extreme(kind: str, values: pl.Series, first: Positions, after: Positions) -> pl.Series:
-    """The least or greatest value of each range, whatever the type: by its place among all values, NaN last."""
+    """The least or greatest value of each range, whatever the type; NaN is greater than all."""
+    none: float
+    merge: np.ufunc
+    if values.dtype.is_float():
+        none, merge = (np.nan, np.fmin) if kind == "min" else (-np.inf, np.maximum)
+        given = values.cast(pl.Float64).fill_null(none).to_numpy()
+        return pl.Series(_merged(given, none, merge, first, after)).cast(values.dtype)
     order = values.arg_sort(nulls_last=False).to_numpy()
     places = np.empty(len(values), dtype=np.int64)
     places[order] = np.arange(len(values))
-    nulls = values.null_count()
-    none = len(values) if kind == "min" else -1
-    places[places < nulls] = none
-    merge = np.minimum if kind == "min" else np.maximum
-    (found,) = _blocks((places,), (none,), lambda one, other: (merge(one[0], other[0]),), first, after)
-    rows = np.append(order, 0)[found]  # a range without a value takes any: it is NULL in the end
-    return (
-        values.gather(pl.Series(rows)) if len(values) else pl.repeat(None, len(found), dtype=values.dtype, eager=True)
-    )
+    none, merge = (len(values), np.minimum) if kind == "min" else (-1, np.maximum)
+    places[places < values.null_count()] = none
+    rows = np.append(order, 0)[_merged(places, none, merge, first, after)]  # without a value any: it is NULL in the end
+    return values.gather(pl.Series(rows if len(values) else np.full(len(rows), -1)).replace(-1, None))
+
+
+def _merged(
+    values: npt.NDArray[Any], nothing: float, merge: np.ufunc, first: Positions, after: Positions
+) -> npt.NDArray[Any]:
+    (found,) = _blocks((values,), (nothing,), lambda one, other: (merge(one[0], other[0]),), first, after)
+    return found
 
 
 def _between(values: Positions, first: Positions, after: Positions) -> Positions:

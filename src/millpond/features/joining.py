@@ -1,9 +1,8 @@
 """One step that reads a table, on this machine from end to end: prepare, spill if need be, match, check a sample."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -123,22 +122,21 @@ def _aggregated(
 
 def aggregates_wrong(labels: pl.DataFrame, features: pl.DataFrame, found: pl.DataFrame, step: Aggregation) -> int:
     """How many of these labels have other features than brute force finds; keys and times are prepared."""
-    candidates = _candidates(labels, features, step)
+    keys = [f"k{number}" for number in range(len(step.keys))]
+    reach_us = max(each.span.duration_us + each.span.delay_us + (each.span.slide_us or 0) for each in step.aggregates)
+    asking = labels.select(*keys, pl.col("t").alias("asked")).with_row_index("asking")
+    near = asking.join(features, on=keys).filter(pl.col("t").is_between(pl.col("asked") - reach_us, pl.col("asked")))
+    rows = {number: part.to_dicts() for (number,), part in near.partition_by("asking", as_dict=True).items()}
     return sum(
-        not aggregate_oracle.agree(label, candidates.get(oracle.key_of(label, step), ()), step, row)
-        for label, row in zip(labels.to_dicts(), found.to_dicts(), strict=True)
+        not aggregate_oracle.agree(label, rows.get(number, ()), step, row)
+        for number, (label, row) in enumerate(zip(labels.to_dicts(), found.to_dicts(), strict=True))
     )
-
-
-def _candidates(labels: pl.DataFrame, features: pl.DataFrame, join: Read) -> Mapping[tuple[Any, ...], oracle.Rows]:
-    """The rows that may be some labels', by their keys."""
-    keys = [f"k{number}" for number in range(len(join.keys))]
-    return oracle.by_key(features.join(labels.select(keys).unique(), on=keys, how="semi").to_dicts(), join)
 
 
 def _wrong(labels: pl.DataFrame, features: pl.DataFrame, rows: pl.Series, join: Join) -> int:
     """How many of these labels have another row than brute force finds."""
-    candidates = _candidates(labels, features, join)
+    keys = [f"k{number}" for number in range(len(join.keys))]
+    candidates = oracle.by_key(features.join(labels.select(keys).unique(), on=keys, how="semi").to_dicts(), join)
     got = [None if row is None else features.row(row, named=True) for row in rows.to_list()]
     return sum(
         not oracle.same(oracle.expected(label, candidates.get(oracle.key_of(label, join), ()), join), row, join)

@@ -7,10 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from millpond.features.planning import Join, Read
+from millpond.features.planning import Join
 
 Row = Mapping[str, Any]
-Rows = Sequence[Row]
 
 
 def expected(label: Row, rows: Sequence[Row], join: Join) -> Row | None:
@@ -31,7 +30,7 @@ def expected(label: Row, rows: Sequence[Row], join: Join) -> Row | None:
     return best
 
 
-def by_key(rows: Sequence[Row], join: Read) -> Mapping[tuple[Any, ...], Sequence[Row]]:
+def by_key(rows: Sequence[Row], join: Join) -> Mapping[tuple[Any, ...], Sequence[Row]]:
     """Rows by their keys, so that not each label has to look at those of all others."""
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -39,7 +38,7 @@ def by_key(rows: Sequence[Row], join: Read) -> Mapping[tuple[Any, ...], Sequence
     return found
 
 
-def key_of(row: Row, join: Read) -> tuple[Any, ...]:
+def key_of(row: Row, join: Join) -> tuple[Any, ...]:
     """The keys of a label or a row."""
     return tuple(row[f"k{number}"] for number in range(len(join.keys)))
 
