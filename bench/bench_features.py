@@ -75,10 +75,10 @@ def _compare(place: Path, labels: int, rows: int, *, feast: bool) -> None:
 
 
 def _beyond_memory(place: Path) -> None:
-    labels, rows, memory_bytes = 100_000, 90_000_000, 1_200_000_000
+    labels, rows, memory_bytes = 100_000, 60_000_000, 900_000_000
     heading(f"{labels:,} labels, {TABLES} tables of {rows:,} rows together, {memory_bytes / 1e6:,.0f} MB of memory")
     make_files(place, labels, rows)
-    for name, more in (("ours", [str(memory_bytes // 5)]), ("polars", [])):
+    for name, more in (("ours", [str(memory_bytes // 9)]), ("polars", [])):
         told = run(RUN, Path(sys.executable), name, place, *more, memory_bytes=memory_bytes)
         if told is None:
             print(f"  {name}: failed")

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from millpond.features import Count, RollingWindow, Sum, aggregating
-from millpond.features.joining import Means, look_up
+from millpond.features import Count, RollingWindow, Sum, aggregating, columns
+from millpond.features.joining import Means, aggregates_rechecked, look_up
 from millpond.features.planning import Aggregate, Aggregation
 from tests.features.aggregation_kernels import EVENTS, HALF, Kernel, aggregations, events, holds, labels, table
 from tests.features.kernels import DAY, LABELS, ONE_KEY
@@ -54,11 +54,8 @@ def test_the_brute_force_notices_a_wrong_value() -> None:
             Aggregate(output="sum", function=Sum("x"), span=span), Aggregate(output="n", function=Count("w"), span=span)
         ),
     )  # fmt: skip
-    from millpond.features import columns
-    from millpond.features.joining import aggregates_wrong
-
     mine = columns.prepared_labels(frame(table([(1, "", DAY + HALF, 0)], LABELS)), step, zone="UTC")
     theirs = columns.prepared_features(frame(table(rows, EVENTS)), step, zone="UTC")
     for found, wrong in (((2.0, 1), 0), ((2.1, 1), 1), ((2.0, 0), 1), ((None, 1), 1)):
         told = pl.DataFrame([found], schema={"sum": pl.Float64, "n": pl.Int64}, orient="row")
-        assert aggregates_wrong(mine, theirs, told, step) == wrong
+        assert aggregates_rechecked(mine, theirs, told, step) == (1, wrong)

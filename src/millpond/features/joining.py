@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from millpond.features import aggregate_oracle, aggregating, asof, columns, oracle, spilling
 from millpond.features.planning import Aggregation, Join, Read
+
+_MOST_ROWS_LOOKED_AT = 50_000
+"""After how many rows, which are looked at one by one, no more aggregations are checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,29 +112,40 @@ def _aggregated(
     labels: pl.DataFrame, features: pl.DataFrame, step: Aggregation, sample: pl.Series
 ) -> tuple[pl.DataFrame, Evidence]:
     found = aggregating.aggregate(labels, features, step)
+    rechecked, wrong = aggregates_rechecked(labels[sample], features, found.columns[sample], step)
     evidence = Evidence(
         labels=labels.height,
         matched=found.matched,
         newest_lead_us=found.newest_lead_us,
         newest_known_lead_us=found.newest_known_lead_us,
-        rechecked=len(sample),
-        wrong=aggregates_wrong(labels[sample], features, found.columns[sample], step) if len(sample) else 0,
+        rechecked=rechecked,
+        wrong=wrong,
         parts=1,
     )
     return found.columns, evidence
 
 
-def aggregates_wrong(labels: pl.DataFrame, features: pl.DataFrame, found: pl.DataFrame, step: Aggregation) -> int:
-    """How many of these labels have other features than brute force finds; keys and times are prepared."""
+def aggregates_rechecked(
+    labels: pl.DataFrame, features: pl.DataFrame, found: pl.DataFrame, step: Aggregation
+) -> tuple[int, int]:
+    """How many of these labels were aggregated again by brute force, and how many of them have other features.
+
+    Keys and times are prepared. Labels are left out when those before them had too many rows in their windows.
+    """
     keys = [f"k{number}" for number in range(len(step.keys))]
     reach_us = max(each.span.duration_us + each.span.delay_us + (each.span.slide_us or 0) for each in step.aggregates)
-    asking = labels.select(*keys, pl.col("t").alias("asked")).with_row_index("asking")
-    near = asking.join(features, on=keys).filter(pl.col("t").is_between(pl.col("asked") - reach_us, pl.col("asked")))
-    rows = {number: part.to_dicts() for (number,), part in near.partition_by("asking", as_dict=True).items()}
-    return sum(
-        not aggregate_oracle.agree(label, rows.get(number, ()), step, row)
-        for number, (label, row) in enumerate(zip(labels.to_dicts(), found.to_dicts(), strict=True))
-    )
+    candidates = features.join(labels.select(keys).unique(), on=keys, how="semi")
+    rechecked = wrong = looked_at = 0
+    for label, row in zip(labels.to_dicts(), found.to_dicts(), strict=True):
+        if looked_at > _MOST_ROWS_LOOKED_AT:
+            break
+        rows: list[dict[str, Any]] = []
+        if None not in label.values():
+            near = pl.col("t").is_between(label["t"] - reach_us, label["t"])
+            rows = candidates.filter(near, *(pl.col(key) == label[key] for key in keys)).to_dicts()
+        rechecked, looked_at = rechecked + 1, looked_at + len(rows)
+        wrong += not aggregate_oracle.agree(label, rows, step, row)
+    return rechecked, wrong
 
 
 def _wrong(labels: pl.DataFrame, features: pl.DataFrame, rows: pl.Series, join: Join) -> int:

@@ -69,8 +69,7 @@ def _wrong(
     given = pl.concat(carrier.batches(sample, join, version, zone=zone))
     rows = columns.prepared_features(given, join, zone=zone)
     if isinstance(join, Aggregation):
-        found = sample.select(pl.col(name) for name in join.made)
-        return sample.height, joining.aggregates_wrong(mine, rows, found, join)
+        return joining.aggregates_rechecked(mine, rows, sample.select(pl.col(name) for name in join.made), join)
     theirs = oracle.by_key(rows.to_dicts(), join)
     wrong = 0
     for label, row in zip(mine.to_dicts(), sample.to_dicts(), strict=True):
