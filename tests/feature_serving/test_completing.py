@@ -22,7 +22,15 @@ from millpond.catalog.service import CatalogService
 from millpond.feature_serving.recipe import feature_table
 from millpond.feature_serving.service import FeatureServing, Invocation
 from millpond.feature_serving.specs import parse_spec
-from millpond.features import FeatureFunction, FeatureLookup
+from millpond.features import (
+    AggregationFunction,
+    DeltaTableSource,
+    Feature,
+    FeatureFunction,
+    FeatureLookup,
+    RollingWindow,
+    Sum,
+)
 from millpond.features.joining import Means, look_up
 from millpond.features.planning import Wanted, make_plan
 from millpond.features.spec import FeatureSpec
@@ -127,7 +135,7 @@ class Shop:
             for each in wanted
             if isinstance(each, FeatureLookup)
         }
-        for join in make_plan(wanted, tables, {}, labels.columns, overriding=True).joins:
+        for join in make_plan(wanted, tables, {}, labels.columns, overriding=True).reads:
             schema = pa.schema([(each, TYPES[each][2]) for each in self.rows[join.table][0]])
             features = pl.from_arrow(pa.Table.from_pylist(self.rows[join.table], schema))
             labels = labels.with_columns(look_up(labels, [features], join, Means()).columns)
@@ -247,6 +255,9 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
     definition = {"full_data_type": "double", "routine_body": "SQL", "routine_definition": "1.0"}
     shop.catalog.create_function(SYSTEM, ObjectName("main", "default", "one"), definition=definition)
     timed = FeatureLookup(table, "id", timestamp_lookup_key="at", feature_names="amount")
+    source = DeltaTableSource(catalog_name="main", schema_name="default", table_name="late")
+    spent = AggregationFunction(Sum("amount"), RollingWindow(window_duration=timedelta(days=1)))
+    declared = Feature(source=source, entity=["id"], timeseries_column="ts", name="spent", function=spent)
     cases: tuple[tuple[Wanted, type[MillpondError], str], ...] = (
         (timed, FailedPrecondition, "'main.default.late' is not published"),
         (replace_lookup(timed, table_name="main.default.none"), NotFound, "'main.default.none' does not exist"),
@@ -254,6 +265,7 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
         (FeatureLookup(table, "id", timestamp_lookup_key="at", feature_names="gone"), FailedPrecondition, "'gone'"),
         (FeatureFunction(udf_name="main.default.one"), NotImplementedHere, "not of Python"),
         (FeatureFunction(udf_name="main.default.two"), NotFound, "'main.default.two' does not exist"),
+        (declared, NotImplementedHere, "'spent' is computed of the rows of 'main.default.late'"),
     )
     for wanted, kind, why in cases:
         with pytest.raises(kind, match=why):
