@@ -41,8 +41,10 @@ class Connection:
         parts = name.replace("`", "").split(".")
         if not all(parts) or len(parts) > 3:
             raise ValueError(f"'{name}' is no name of a table; write catalog.schema.table.")
+        if len(parts) == 3:
+            return ".".join(parts)
         catalog = self.spark.catalog
-        missing = {1: [catalog.currentCatalog, catalog.currentDatabase], 2: [catalog.currentCatalog], 3: []}
+        missing = {1: [catalog.currentCatalog, catalog.currentDatabase], 2: [catalog.currentCatalog]}
         return ".".join([*(current() for current in missing[len(parts)]), *parts])
 
     def table(self, name: str, *, with_tags: bool = False, keyless: bool = False) -> FeatureTable:
