@@ -471,6 +471,23 @@ ONLINE: Sequence[Case] = (
     _case(f"POST {_OT}/{{name}}/read", "xhyyyy", name="$online_table", body={"keys": [{"a": 1}]}),
 )
 
+_FE = "/api/2.0/feature-engineering/features"
+
+FEATURES: Sequence[Case] = (
+    _case(f"POST {_FE}", "xhfyyy", body="feature"),
+    _case(f"GET {_FE}", "xhyyyy", q="catalog_name=$cat&schema_name=s"),
+    _case(f"GET {_FE}/{{full_name}}", "xhyyyy", full_name="$feature"),
+    _case(
+        f"PATCH {_FE}/{{full_name}}",
+        "xhffyy",
+        full_name="$own",
+        own="feature",
+        q="update_mask=description",
+        body={"description": "d"},
+    ),
+    _case(f"DELETE {_FE}/{{full_name}}", "xhffyy", full_name="$own", own="feature"),
+)
+
 
 ALIASES = {
     "/api/2.0/account/scim/v2": _SCIM,
@@ -485,7 +502,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE,
+    *SECRETS, *SQL, *ONLINE, *FEATURES,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

@@ -1,5 +1,6 @@
 """What an online store keeps of a table: one encoded row for each key, and where the table's log had got to."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -9,6 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+import orjson
 
 from millpond.kernel.errors import InvalidArgument
 
@@ -26,6 +28,8 @@ class Wanted:
 
     keys: tuple[str, ...]
     time: str | None = None
+    known: str | None = None
+    """The column that says when a row was known; rows that never were are nobody's."""
     columns: tuple[str, ...] = ()
     """All but the keys and the time, when none is named."""
     ttl_s: float | None = None
@@ -47,6 +51,8 @@ class Shape(msgspec.Struct, frozen=True, dict=True):
     """The column by which a key's newest row is told, if the table keeps several."""
     ttl_s: float | None = None
     """How long after its time a row is still served."""
+    known: str | None = None
+    """The column by which of two rows of one time the newer is told, if the table has one."""
 
     @cached_property
     def _decoders(self) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
@@ -122,19 +128,29 @@ def _key_value(field: Field, values: Mapping[str, Any]) -> Any:
         return value
     try:
         return check(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidArgument(f"The key '{field.name}' is {value!r:.100}, which is no {field.type}.") from error
 
 
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(value)
-    return int(value)
+    found = int(value)
+    if not -(1 << 63) <= found < 1 << 63:
+        raise ValueError(value)
+    return found
+
+
+def _fraction(value: Any) -> float:
+    if isinstance(value, bool | str):
+        raise TypeError(value)
+    return float(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
+    value.encode()  # half a character pair is no text
     return value
 
 
@@ -144,6 +160,20 @@ def _time(value: Any) -> datetime:
 
 def _day(value: Any) -> date:
     return value if isinstance(value, date) else date.fromisoformat(value)
+
+
+def to_json(body: Any) -> bytes:
+    """Rows as JSON: decimals as texts, bytes in base64, times as RFC 3339; NaN and infinities, which JSON lacks, as
+    null."""
+    return orjson.dumps(body, default=_json_value, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(type(value).__name__)
 
 
 def plain(value: Any) -> Any:
@@ -174,7 +204,8 @@ def _base(kind: str) -> str:
 
 _INTEGERS = dict.fromkeys(("byte", "short", "integer", "long"), _integer)
 _KEY_TYPES: Mapping[str, Callable[[Any], Any]] = {
-    **_INTEGERS, "string": _text, "timestamp": _time, "timestamp_ntz": _time, "date": _day, "decimal": Decimal,
+    **_INTEGERS, "double": _fraction, "float": _fraction, "string": _text, "timestamp": _time, "timestamp_ntz": _time,
+    "date": _day, "decimal": Decimal,
 }  # fmt: skip
 _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "timestamp": _from_micros,

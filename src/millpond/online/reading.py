@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from millpond.catalog.domain import Table
+from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service import CatalogService
 from millpond.identity.access import Act, admits, allows, require
 from millpond.identity.domain import SYSTEM, Principal
@@ -21,12 +21,13 @@ from millpond.online import store
 from millpond.online.backends.port import Backend
 from millpond.online.domain import Published
 from millpond.online.stores import Backends
-from millpond.online.tables import OnlineTable, StoreKind, guarded_text
+from millpond.online.tables import OnlineTable, State, StoreKind, guarded_text
 
 MOST_KEYS = 1000
 _GOOD_FOR_S = 0.25
 _FEW = 20
 _MOST_KEPT = 10_000
+_MOST_COPIES = 100
 
 Keys = Mapping[str, Any]
 Values = dict[str, Any]
@@ -42,6 +43,8 @@ class Rows:
     """Of the source, to which they belong."""
     committed_ms: int
     """When the source had that version."""
+    online_table: str
+    """Where they were found."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class OnlineTables:
         self._backends = backends
         self._clock = clock
         self._known: dict[str, _Standing] = {}
+        self._copies: dict[str, _Standing] = {}
+        """By a source's name the one of its online tables in which it is read."""
         self._shown: dict[str, Published] = {}
         """By an online table's id what its last read found; for as long as its standing is taken for true."""
 
@@ -94,31 +99,41 @@ class OnlineTables:
         if len(keys) > MOST_KEYS:
             raise InvalidArgument(f"{len(keys)} keys are asked for at once; at most {MOST_KEYS}.")
         standing = self._standing(principal, name)
-        self._check(principal, standing)
-        published, found = self._read(standing, keys)
-        now, shape = self._clock(), published.shape
-        rows = [None if row is None else shape.values(row, now) for row in found]
-        if columns is not None:
-            rows = _only(rows, columns, published)
-        return Rows(rows=tuple(rows), version=published.version, committed_ms=published.committed_ms)
+        self._check(principal, standing, _not_there(name))
+        return self._rows(standing, keys, columns)
+
+    def rows_of(
+        self, principal: Principal, source: ObjectName, keys: Sequence[Keys], *, columns: Sequence[str]
+    ) -> Rows:
+        """The same by the name of the table that is published, for any number of keys.
+
+        Of its online tables the one is read that is furthest, before others those that are ONLINE. Raises besides
+        FailedPrecondition when it has none.
+        """
+        standing = self._copy(principal, source)
+        self._check(principal, standing, NotFound(f"Table '{source}' does not exist."))
+        return self._rows(standing, keys, columns)
 
     def forget(self) -> None:
         """Look up again at the next read: online tables have come or gone."""
         self._known.clear()
+        self._copies.clear()
         self._shown.clear()
 
     def is_quick(self, principal: Principal, name: str, keys: Sequence[Keys]) -> bool:
         """Whether a read needs neither the database nor a network, so that a thread of its own would cost more."""
-        known = self._known.get(name)
-        quick = len(keys) <= _FEW and known is not None and known.table.kind is StoreKind.EMBEDDED
-        return quick and known is not None and known.is_good(principal) and not known.source.policed
+        return _is_quick(self._known.get(name), principal, len(keys))
 
-    def _check(self, principal: Principal, standing: _Standing) -> None:
-        """Reading online is reading the source."""
+    def is_quick_of(self, principal: Principal, source: ObjectName, count: int) -> bool:
+        """The same for a number of keys by the name of the table that is published."""
+        return _is_quick(self._copies.get(str(source)), principal, count)
+
+    def _check(self, principal: Principal, standing: _Standing, absent: NotFound) -> None:
+        """Reading online is reading the source. Raises `absent` to who may not see that."""
         source = standing.source
         if not admits(principal, Act.READ, source.securable):
             if not allows(principal, Act.SEE, source.securable):
-                raise _not_there(standing.table.name)
+                raise absent
             require(principal, Act.READ, source.securable)
         if source.guards or self._catalog.guards_for(principal, source):
             raise FailedPrecondition(guarded_text(source))
@@ -129,11 +144,37 @@ class OnlineTables:
             return known
         found = self._look_up(principal, name)
         if len(self._known) >= _MOST_KEPT:
-            self._known.clear()
-            self._shown.clear()
+            self.forget()
         self._known[name] = found
         self._shown.pop(found.table.id, None)
         return found
+
+    def _copy(self, principal: Principal, source: ObjectName) -> _Standing:
+        known = self._copies.get(str(source))
+        if known is not None and known.is_good(principal):
+            return known
+        table = self._catalog.get_table(principal, source)
+        require(principal, Act.READ, table.securable)
+        with self._database.read() as connection:
+            found = store.list_tables(connection, None, _MOST_COPIES, source_id=table.id)
+        best = max(found, key=_furthest, default=None)
+        if best is None or best.version is None:
+            raise FailedPrecondition(_unpublished_text(source, best))
+        self._copies[str(source)] = made = self._standing(principal, best.name)
+        return made
+
+    def _rows(self, standing: _Standing, keys: Sequence[Keys], columns: Sequence[str] | None) -> Rows:
+        published, found = self._read(standing, keys)
+        now, shape = self._clock(), published.shape
+        rows = [None if row is None else shape.values(row, now) for row in found]
+        if columns is not None:
+            rows = _only(rows, columns, published)
+        return Rows(
+            rows=tuple(rows),
+            version=published.version,
+            committed_ms=published.committed_ms,
+            online_table=standing.table.name,
+        )
 
     def _read(self, standing: _Standing, keys: Sequence[Keys]) -> tuple[Published, list[bytes | None]]:
         """Keys are encoded as the published shape has them; should it change in between, once more."""
@@ -159,6 +200,23 @@ class OnlineTables:
             raise _not_there(name)
         backend = self._backends.of(table.kind, table.store)
         return _Standing(table, source[table.source_id], backend, principal.epoch, good_until)
+
+
+def _is_quick(known: _Standing | None, principal: Principal, count: int) -> bool:
+    quick = count <= _FEW and known is not None and known.table.kind is StoreKind.EMBEDDED
+    return quick and known is not None and known.is_good(principal) and not known.source.policed
+
+
+def _furthest(table: OnlineTable) -> tuple[bool, int, datetime]:
+    """What failed now and then is still read, but after what is well."""
+    return table.state is State.ONLINE, -1 if table.version is None else table.version, table.created_at
+
+
+def _unpublished_text(source: ObjectName, table: OnlineTable | None) -> str:
+    if table is None:
+        return f"Table '{source}' is not published into an online store; publish_table does it."
+    told = f": {table.error}" if table.error else "; it is being published."
+    return f"Table '{source}' has no rows in online table '{table.name}' yet{told}"
 
 
 def _not_there(name: str) -> NotFound:
