@@ -29,6 +29,7 @@ from millpond.discovery.sources import sources
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
 from millpond.engine.sql_client import SqlClient
+from millpond.feature_serving.service import FeatureServing
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
@@ -53,7 +54,7 @@ from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import Settings
 from millpond.lineage import routes as lineage_routes
-from millpond.lineage.domain import NodeKind
+from millpond.lineage.domain import ColumnFlow, NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import open_lineage
 from millpond.online.room import open_online
@@ -69,6 +70,7 @@ from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
 from millpond.serving.domain import Endpoint, ServedEntity
+from millpond.serving.features import ServedFeatures
 from millpond.serving.ports import Deployed
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
@@ -148,9 +150,16 @@ def build_app(settings: Settings) -> Application:
     files.register("Models", lambda *asked: mlflow.uploads.resolve(*asked))
     models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)
     variables = Variables(References(secrets), identity.active_principal)
-    deployed = _deployed(mlflow.lineage)
+    online = open_online(database, catalog, settings)
+    features = FeatureServing(catalog, online.tables)
     serving = open_serving(
-        database, settings, RegistryModels(versions), variables, deployed=deployed, served=registry.serving
+        database,
+        settings,
+        RegistryModels(versions, catalog),
+        variables,
+        features=ServedFeatures(features, identity.active_principal),
+        deployed=_deployed(mlflow.lineage),
+        served=registry.serving,
     )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
@@ -168,7 +177,6 @@ def build_app(settings: Settings) -> Application:
         mint=identity.mint,
         principal_named=identity.active_principal,
     )
-    online = open_online(database, catalog, settings)
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
@@ -263,11 +271,17 @@ def build_app(settings: Settings) -> Application:
 
 
 def _deployed(lineage: ModelLineage) -> Deployed:
-    """Tells lineage which models an endpoint serves."""
+    """Tells lineage which models an endpoint serves, and which features it reads."""
 
-    def told(connection: Connection, who: Principal, endpoint: Endpoint, entities: Sequence[ServedEntity]) -> None:
-        models = sorted({(entity.model.name, entity.model.version) for entity in entities})
-        lineage.deployed(connection, who, (endpoint.id, endpoint.name), models)
+    def told(
+        connection: Connection,
+        who: Principal,
+        endpoint: Endpoint,
+        entities: Sequence[ServedEntity],
+        features: Sequence[ColumnFlow],
+    ) -> None:
+        models = sorted({(each.model.name, each.model.version) for each in entities if not each.model.is_spec})
+        lineage.deployed(connection, who, (endpoint.id, endpoint.name), models, features)
 
     return told
 

@@ -51,6 +51,8 @@ class Recipe:
     keys: Mapping[str, Mapping[str, str]]
     """By table, the SQL types of the columns by which it is read."""
     functions: Mapping[str, ServedFunction]
+    asked: Mapping[str, str]
+    """The SQL type of each column that a request has to have."""
 
     @property
     def reads(self) -> tuple[Read, ...]:
@@ -68,6 +70,7 @@ def make_recipe(
     except ValueError as error:
         raise FailedPrecondition(f"The feature spec does not fit any more: {error}") from error
     types: dict[str, str] = {}
+    asked: dict[str, str] = {}
     level: dict[str, int] = {}
     placed: list[tuple[int, Join | Call]] = []
     for step in steps:
@@ -75,11 +78,12 @@ def make_recipe(
         if twice := [name for name in made_by(step) if name in types]:
             raise FailedPrecondition(f"The feature spec makes '{twice[0]}' twice; give one another name.")
         at = max((level[name] + 1 for name in needs_of(step) if name in level), default=0)
+        asked |= {name: kind for name, kind in _asked(step, tables, functions).items() if name not in types}
         types |= found
         level |= dict.fromkeys(found, at)
         placed.append((at, step if isinstance(step, Call) else _checked(step, tables[step.table])))
     keys = {name: {key: table.types[key] for key in table.entity_keys} for name, table in tables.items()}
-    return Recipe(waves=_waves(placed), types=types, keys=keys, functions=functions)
+    return Recipe(waves=_waves(placed), types=types, keys=keys, functions=functions, asked=asked)
 
 
 def feature_table(table: Table) -> FeatureTable:
@@ -104,6 +108,16 @@ def _types(
     if isinstance(step, Call):
         return {step.output: functions[step.function].returns}
     return {output: tables[step.table].types[name] for name, output in step.outputs.items()}
+
+
+def _asked(
+    step: Join | Call, tables: Mapping[str, FeatureTable], functions: Mapping[str, ServedFunction]
+) -> dict[str, str]:
+    """What a step needs, but for the time of a lookup, which is now where it is missing."""
+    if isinstance(step, Call):
+        kinds = [kind for _, kind in functions[step.function].parameters]
+        return dict(zip(step.arguments, kinds, strict=True))
+    return {mine: tables[step.table].types[theirs] for mine, theirs in step.keys}
 
 
 def _checked(join: Join, table: FeatureTable) -> Join:

@@ -40,6 +40,7 @@ class Invocation:
     function: ServedFunction
     arguments: tuple[list[Any], ...]
     """By parameter, the values of all rows."""
+    rows: int
 
 
 Caller = Callable[[Sequence[Invocation]], Awaitable[Sequence[Sequence[Any]]]]
@@ -134,6 +135,13 @@ class FeatureServing:
             found.setdefault(read.table, []).extend(read.joins)
         return tuple(self._use(table, joins) for table, joins in found.items())
 
+    def asked(self, spec: FeatureSpec) -> Mapping[str, str]:
+        """The columns that a request has to have, with their SQL types. For the server itself. Blocks.
+
+        Raises what says why the spec does not work.
+        """
+        return self._make_recipe(SYSTEM, spec).asked
+
     def _use(self, name: str, joins: Sequence[Join]) -> TableUse:
         outputs = {pair: None for join in joins for pair in join.outputs.items()}
         values = {column for column, _ in outputs}
@@ -174,7 +182,10 @@ class FeatureServing:
                 f"Function '{name}' is not of Python; only such functions compute features when they are asked for. "
                 "CREATE OR REPLACE it with LANGUAGE PYTHON."
             )
-        made = python_function(found)
+        try:
+            made = python_function(found)
+        except MillpondError as error:
+            raise FailedPrecondition(f"Function '{name}' cannot be called: {error.message}") from error
         parameters = tuple((each.name, each.type) for each in made.parameters)
         return ServedFunction(name=name, parameters=parameters, body=made.body, returns=made.returns)
 
@@ -264,4 +275,4 @@ def _invocation(function: ServedFunction, call: Call, rows: Sequence[Row]) -> In
         [typed(row[name], kind, name) for row in rows]
         for name, (_, kind) in zip(call.arguments, function.parameters, strict=True)
     )
-    return Invocation(function=function, arguments=arguments)
+    return Invocation(function=function, arguments=arguments, rows=len(rows))

@@ -11,6 +11,7 @@ from millpond.features import frames, models, specs
 from millpond.features.carrying_out import Carrier, certificate
 from millpond.features.certificate import Certificate
 from millpond.features.connection import Connection
+from millpond.features.endpoints import FeatureServingEndpoints
 from millpond.features.feature_tables import FeatureTables
 from millpond.features.lookups import FeatureFunction, FeatureLookup, Names, names_of
 from millpond.features.online import OnlineStores
@@ -24,7 +25,7 @@ _MEMORY_LIMIT_BYTES = 1 << 30
 _ROWS_DESCRIBED = 1000
 
 
-class FeatureEngineeringClient(FeatureTables, OnlineStores):
+class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoints):
     """The feature store for one user, found through the environment that `millpond env` prints."""
 
     def __init__(self, *, model_registry_uri: str | None = None, memory_limit_bytes: int = _MEMORY_LIMIT_BYTES) -> None:

@@ -30,6 +30,17 @@ class FeatureSpec:
         return tuple(dict.fromkeys(each.table_name for each in self.wanted if isinstance(each, FeatureLookup)))
 
     @property
+    def outputs(self) -> frozenset[str]:
+        """The columns that are made, where the lookups name their features."""
+        made: set[str] = set()
+        for each in self.wanted:
+            if isinstance(each, FeatureLookup):
+                made |= {each.rename_outputs.get(name, name) for name in each.feature_names or ()}
+            else:
+                made.add(each.output)
+        return frozenset(made)
+
+    @property
     def functions(self) -> tuple[str, ...]:
         """The functions that are called, each once."""
         return tuple(dict.fromkeys(each.udf_name for each in self.wanted if isinstance(each, FeatureFunction)))

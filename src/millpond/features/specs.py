@@ -6,7 +6,7 @@ from urllib.parse import quote
 from millpond.features.connection import Connection
 from millpond.features.spec import FeatureSpec, read_spec
 
-_LANGUAGE = "FEATURE_SPEC"
+LANGUAGE = "FEATURE_SPEC"
 _PATH = "/api/2.1/unity-catalog/functions"
 
 
@@ -22,14 +22,14 @@ def save(connection: Connection, name: str, spec: FeatureSpec) -> None:
         "full_data_type": "STRUCT",
         "routine_body": "EXTERNAL",
         "routine_definition": spec.to_yaml(),
-        "external_language": _LANGUAGE,
+        "external_language": LANGUAGE,
         "parameter_style": "S",
         "is_deterministic": False,
         "sql_data_access": "READS_SQL_DATA",
         "is_null_call": True,
         "security_type": "DEFINER",
         "specific_name": own,
-        "properties": json.dumps({"language": _LANGUAGE}),
+        "properties": json.dumps({"language": LANGUAGE}),
     }
     connection.post(_PATH, {"function_info": info})
 
@@ -38,7 +38,7 @@ def load(connection: Connection, name: str) -> FeatureSpec:
     """The spec of a name. Raises ValueError when there is none."""
     full = connection.full_name(name)
     info = connection.get(f"{_PATH}/{quote(full, safe='')}")
-    if info is None or info.get("external_language") != _LANGUAGE:
+    if info is None or info.get("external_language") != LANGUAGE:
         raise ValueError(f"Feature spec '{full}' does not exist, or you may not see it.")
     return read_spec(info["routine_definition"])
 

@@ -1,5 +1,6 @@
 """What an online store keeps of a table: one encoded row for each key, and where the table's log had got to."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -9,6 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+import orjson
 
 from millpond.kernel.errors import InvalidArgument
 
@@ -144,6 +146,20 @@ def _time(value: Any) -> datetime:
 
 def _day(value: Any) -> date:
     return value if isinstance(value, date) else date.fromisoformat(value)
+
+
+def to_json(body: Any) -> bytes:
+    """Rows as JSON: decimals as texts, bytes in base64, times as RFC 3339; NaN and infinities, which JSON lacks, as
+    null."""
+    return orjson.dumps(body, default=_json_value, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(type(value).__name__)
 
 
 def plain(value: Any) -> Any:

@@ -3,18 +3,16 @@
 Source: databricks-sdk 0.162, `databricks/sdk/service/ml.py` (OnlineStore, PublishSpec, PublishTableResponse).
 """
 
-import base64
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
-import orjson
 from pydantic import BaseModel, Field
 
 from millpond.kernel.clock import rfc3339, utc_now
 from millpond.kernel.errors import InvalidArgument
 from millpond.online.delta_log import News
+from millpond.online.domain import to_json
 from millpond.online.reading import Rows
 from millpond.online.service import Seen
 from millpond.online.tables import Mode, OnlineStore
@@ -109,17 +107,8 @@ def freshness(news: News) -> dict[str, Any]:
 
 
 def rows_json(found: Rows) -> bytes:
-    """Rows; decimals as texts, bytes in base64, times as RFC 3339; NaN and infinities, which JSON lacks, as null."""
-    body = {"rows": found.rows, "version": found.version, "committed_ms": found.committed_ms}
-    return orjson.dumps(body, default=_value, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError(type(value).__name__)
+    """What a read found."""
+    return to_json({"rows": found.rows, "version": found.version, "committed_ms": found.committed_ms})
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -55,12 +55,18 @@ class WorkloadSize(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
-    """A registered model version, resolved: what is served stays the same when names move."""
+    """A registered model version, resolved: what is served stays the same when names move. Or a feature spec."""
 
     name: str
     version: str
+    """Empty for a feature spec."""
     source: str
-    """Where its files are, as the model source understands it."""
+    """Where its files are, as the model source understands it; of a feature spec its text."""
+
+    @property
+    def is_spec(self) -> bool:
+        """Whether features are served, and no model."""
+        return not self.version
 
     @property
     def key(self) -> str:
@@ -82,7 +88,7 @@ CREATING = EntityState(deployment=Deployment.CREATING, message="Waiting for a wo
 
 @dataclass(frozen=True, kw_only=True)
 class ServedEntity:
-    """A model version and how to run it."""
+    """A model version, or a feature spec, and how to run it."""
 
     name: str
     model: ModelVersion
@@ -178,8 +184,9 @@ def check_endpoint_name(name: str) -> str:
 
 
 def default_entity_name(model_name: str, version: str) -> str:
-    """The name of a served entity that was given none: the model's last name and its version."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', model_name.rsplit('.', 1)[-1])}-{version}"
+    """The name of a served entity that was given none: the model's last name and its version, if it has one."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", model_name.rsplit(".", 1)[-1])
+    return f"{name}-{version}" if version else name
 
 
 def check_entities(entities: Sequence[ServedEntity]) -> tuple[ServedEntity, ...]:

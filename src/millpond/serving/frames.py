@@ -18,16 +18,24 @@ MAX_HEADER_BYTES = 1 << 20
 
 
 class Kind(IntEnum):
-    """What a frame means. Server to worker: LOAD, PREDICT. Worker to server: READY, FAILED, ANSWER."""
+    """What a frame means. Server to worker: LOAD, PREDICT, READ, CALL. Worker to server: READY, FAILED, ANSWER."""
 
     LOAD = 1
-    """Header: model_dir, environment, secrets (of the environment), threads, max_answer_bytes. The first frame."""
+    """Header: model_dir (null without a model), environment, secrets (of the environment), threads, max_answer_bytes.
+
+    The first frame."""
     READY = 2
     """The model is loaded. Header: build_log, notes."""
     FAILED = 3
     """The model cannot be loaded. Header: message, build_log. The worker ends."""
     PREDICT = 4
-    """Header: content_type. Body: the request's."""
+    """Header: content_type, and the body is the request's; or without one, and the body is `columns` with `types` (of
+    SQL, by column) and `params`."""
+    READ = 6
+    """Header: content_type. Body: the request's. The answer's body is its `columns`."""
+    CALL = 7
+    """Body: `calls` (name, parameters and body of a function, number of rows) with `columns` for their arguments, named
+    CALL.PARAMETER by number. The answer's body is the `columns` of the results, named by the call's number."""
     ANSWER = 5
     """Header: status, content_type, and error_code where status is not 200. Body: the response's."""
 

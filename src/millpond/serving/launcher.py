@@ -120,7 +120,18 @@ class Launcher:
                 _keep_end(path)
 
     async def _launch(self, endpoint_id: str, entity: ServedEntity) -> WorkerProcess:
+        if entity.model.is_spec:
+            return await self._start(endpoint_id, entity, None)
         model_dir = await self.hold(entity.model)
+        try:
+            worker = await self._start(endpoint_id, entity, model_dir)
+        except BaseException:
+            await asyncio.shield(self.release(entity.model))
+            raise
+        worker.ended.add_done_callback(lambda _: self._models.release(entity.model))
+        return worker
+
+    async def _start(self, endpoint_id: str, entity: ServedEntity, model_dir: Path | None) -> WorkerProcess:
         try:
             environment = await self._environment(entity)
             spec = WorkerSpec(
@@ -133,18 +144,11 @@ class Launcher:
                 memory_bytes=self._settings.memory_limit_bytes,
                 start_timeout_s=self._settings.start_timeout_s,
             )
-            worker = await start_worker(spec, self._executor, self._zygote)
+            return await start_worker(spec, self._executor, self._zygote)
         except OSError as error:  # no memory, no process, no file descriptor: it may go better later
-            await asyncio.shield(self.release(entity.model))
             raise LoadFailed(f"The server could not start the model's process: {error.strerror or error}.") from error
         except Unavailable as error:
-            await asyncio.shield(self.release(entity.model))
             raise LoadFailed(f"The server could not start the model's process: {error.message}") from error
-        except BaseException:
-            await asyncio.shield(self.release(entity.model))
-            raise
-        worker.ended.add_done_callback(lambda _: self._models.release(entity.model))
-        return worker
 
 
 def _keep_end(path: Path) -> None:

@@ -21,6 +21,17 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+_OF_SQL: Mapping[str, str] = {
+    "bigint": "long", "int": "integer", "smallint": "integer", "tinyint": "integer", "timestamp": "datetime",
+    "timestamp_ntz": "datetime", "date": "datetime",
+}  # fmt: skip
+
+
+def input_type(kind: str) -> str:
+    """MLflow's name of a SQL type."""
+    return _OF_SQL.get(kind.lower(), kind.lower())
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputField:
     """One column or tensor of a model's signature."""

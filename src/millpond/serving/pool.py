@@ -11,7 +11,7 @@ from typing import NoReturn
 from millpond.kernel.errors import DeadlineExceeded, FailedPrecondition, MillpondError, ResourceExhausted, Unavailable
 from millpond.kernel.logs import get_logger
 from millpond.serving.domain import CREATING, Deployment, EntityState
-from millpond.serving.worker_process import Answer, LoadFailed, NotSent, WorkerLost, WorkerProcess
+from millpond.serving.worker_process import Answer, LoadFailed, NotSent, Question, WorkerLost, WorkerProcess
 
 MAX_WAITING = 256
 RECOVERY_PATIENCE_S = 5.0
@@ -56,8 +56,8 @@ class WorkerPool:
         """The worker that takes requests now."""
         return self._worker
 
-    async def predict(self, content_type: str, body: bytes, *, timeout_s: float) -> Answer:
-        """The model's answer.
+    async def ask(self, question: Question, *, timeout_s: float) -> Answer:
+        """The answer of a worker.
 
         Raises DeadlineExceeded, ResourceExhausted (the queue is full), Unavailable (the worker is being restarted),
         FailedPrecondition (the model does not load), MillpondError (the worker ended over this request).
@@ -67,7 +67,7 @@ class WorkerPool:
             worker = await self._acquire(deadline, timeout_s)
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await worker.predict(content_type, body)
+                    return await worker.ask(question)
             except NotSent:
                 continue
             except TimeoutError as error:

@@ -7,6 +7,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from millpond.identity.domain import Principal
+from millpond.lineage.domain import ColumnFlow
 from millpond.serving.domain import Endpoint, ModelVersion, ServedEntity
 
 
@@ -14,7 +15,13 @@ class ModelSource(Protocol):
     """Where model versions come from: MLflow's registry here, folders in tests."""
 
     def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
-        """The version that a principal may read. Raises NotFound without it, or without the right to read it."""
+        """The version that a principal may read; the feature spec of a name where the version is empty.
+
+        Raises NotFound without it, or without the right to read it.
+        """
+
+    def find_spec(self, principal: Principal, model: ModelVersion) -> str | None:
+        """The text of the feature spec that a version travels with, if it has one."""
 
     def download(self, model: ModelVersion, destination: Path) -> None:
         """Copy the model's files (MLmodel at the top) into an existing empty directory.
@@ -35,20 +42,6 @@ def nobody_listens(
     """Where nobody keeps it."""
 
 
-class FeatureLookup(Protocol):
-    """Adds the feature values that a model needs and a request does not bring."""
-
-    async def complete(self, entity: ServedEntity, content_type: str, body: bytes) -> bytes:
-        """The request's body with the features looked up; the same body for a model without features."""
-
-
-class NoFeatures:
-    """For models that get all they need in the request."""
-
-    async def complete(self, entity: ServedEntity, content_type: str, body: bytes) -> bytes:
-        """The body as it came."""
-        return body
-
-
-Deployed = Callable[[Connection, Principal, Endpoint, Sequence[ServedEntity]], None]
-"""Told, in the transaction of the change, which entities an endpoint is to serve from now on."""
+Deployed = Callable[[Connection, Principal, Endpoint, Sequence[ServedEntity], Sequence[ColumnFlow]], None]
+"""Told, in the transaction of the change, which entities an endpoint is to serve from now on, and what of feature
+tables they read."""

@@ -1,27 +1,54 @@
-"""Model versions from MLflow's registry."""
+"""Model versions from MLflow's registry, and feature specs from the catalog."""
 
 from pathlib import Path
 
+from millpond.catalog.domain import ObjectName
+from millpond.catalog.service import CatalogService
+from millpond.feature_serving.specs import MAX_BYTES
+from millpond.features.spec import FILE
+from millpond.features.specs import LANGUAGE
+from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import NotFound
+from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.serving.domain import ModelVersion
-from millpond.tracking.domain import canonical_model_name
+from millpond.tracking.domain import canonical_model_name, is_three_level
 from millpond.tracking.model_files import VersionFiles
 
 
 class RegistryModels:
     """The `ModelSource` of a Millpond."""
 
-    def __init__(self, files: VersionFiles) -> None:
+    def __init__(self, files: VersionFiles, catalog: CatalogService) -> None:
         self._files = files
+        self._catalog = catalog
 
     def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
-        """A version by its number. Raises NotFound without it, or without the right to read it."""
+        """A version by its number, or a feature spec. Raises NotFound without it, or without the right to read it."""
+        if not version:
+            return self._find_spec(principal, name)
         if not version.isdecimal() or len(version) > 9 or "\0" in name:
             raise NotFound(f"Version '{version[:80]}' of model '{name[:200]}' does not exist; versions are numbers.")
         name, number = canonical_model_name(name), str(int(version))
         source = self._files.locate(principal, name, number)
         return ModelVersion(name=name, version=number, source=source)
+
+    def find_spec(self, principal: Principal, model: ModelVersion) -> str | None:
+        """What `FeatureEngineeringClient.log_model` wrote beside the model."""
+        if model.is_spec:
+            return model.source
+        try:
+            return self._files.read(principal, model.name, model.version, FILE, max_bytes=MAX_BYTES).decode()
+        except NotFound:
+            return None
+
+    def _find_spec(self, principal: Principal, name: str) -> ModelVersion:
+        found = self._catalog.look_up_function(ObjectName.of_full_name(name)) if is_three_level(name) else None
+        if found is None:
+            raise NotFound(f"Feature spec '{name[:800]}' does not exist; a model needs entity_version.")
+        require(principal, Act.USE, found.securable)
+        if found.definition.get("external_language") != LANGUAGE:
+            raise InvalidArgument(f"'{name}' is a function and no feature spec, which create_feature_spec makes.")
+        return ModelVersion(name=str(found.name), version="", source=str(found.definition["routine_definition"]))
 
     def download(self, model: ModelVersion, destination: Path) -> None:
         """Copy the version's files. Raises NotFound when they are gone, Unavailable while MLflow is being loaded."""

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
+from millpond.serving.features import ServedFeatures
 from millpond.serving.models import ModelCache
-from millpond.serving.ports import Deployed, FeatureLookup, ModelSource, NoFeatures, Served, nobody_listens
+from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
+from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 
 
@@ -24,20 +26,27 @@ def open_serving(
     settings: Settings,
     source: ModelSource,
     variables: Variables,
-    features: FeatureLookup | None = None,
+    features: ServedFeatures | None = None,
     deployed: Deployed = lambda *_told: None,
     served: Served = nobody_listens,
 ) -> ServingRoom:
-    """Serving on a database and a data directory, with models from `source`; `served` is told of what answers."""
+    """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
+
+    Without `features`, models that need some are refused.
+    """
     models = ModelCache(settings.data_dir / "serving" / "models", source)
-    runtime = ServingRuntime(database=database, models=models, variables=variables, settings=settings, served=served)
+    specs = Specs(models)
+    runtime = ServingRuntime(
+        database=database, models=models, specs=specs, variables=variables, settings=settings, served=served
+    )
     service = ServingService(
         database=database,
         source=source,
         models=models,
         variables=variables,
         runtime=runtime,
-        features=features or NoFeatures(),
+        specs=specs,
+        features=features,
         deployed=deployed,
         request_timeout_s=settings.serving.request_timeout_s,
         served=served,

@@ -19,17 +19,19 @@ from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import Settings
 from millpond.serving import store
-from millpond.serving.domain import Config, Endpoint, Outcome, Plan, ServedEntity, plan
+from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, plan
 from millpond.serving.launcher import Launcher
 from millpond.serving.metrics import RESTARTS
 from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Served, nobody_listens
+from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
 _ROUNDS_TO_PRUNE = 60
 _PAUSE_AFTER_ERROR_S = 1.0
+_ANSWERS_HERE = EntityState(deployment=Deployment.READY, build_log="Features alone; no process is needed.\n")
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ class LiveEndpoint:
     creator: str
     config: Config
     pools: Mapping[str, WorkerPool]
-    """By the name of the served entity."""
+    """By the name of the served entity; those that need no process have none."""
 
 
 class ServingRuntime:
@@ -56,6 +58,7 @@ class ServingRuntime:
         *,
         database: Database,
         models: ModelCache,
+        specs: Specs,
         variables: Variables,
         settings: Settings,
         served: Served = nobody_listens,
@@ -64,6 +67,7 @@ class ServingRuntime:
         self.served = served
         self.request_timeout_s = settings.serving.request_timeout_s
         self._models = models
+        self._specs = specs
         self._variables = variables
         self._settings = settings
         self._live: dict[str, LiveEndpoint] = {}
@@ -127,6 +131,11 @@ class ServingRuntime:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    def needs_process(self, entity: ServedEntity) -> bool:
+        """Whether anything of users' runs for it: a model, or functions."""
+        spec = self._specs.of(entity.model) if entity.model.is_spec else None
+        return spec is None or bool(spec.functions)
 
     def publish(self, live: LiveEndpoint) -> None:
         """Answer under the endpoint's name with this configuration from now on."""
@@ -215,7 +224,8 @@ class _Controller:
             self._leave()
             return False
         self._name = endpoint.name
-        steps = plan(endpoint, {key: pool.state for key, pool in self._pools.items()})
+        states = {key: pool.state for key, pool in self._pools.items()}
+        steps = plan(endpoint, self._without_process(endpoint) | states)
         for entity in steps.start:
             self._start(endpoint, entity)
         serving = endpoint.upcoming if steps.outcome is Outcome.PROMOTE else endpoint.active
@@ -228,6 +238,11 @@ class _Controller:
         for key in self._pools.keys() - steps.keep:
             self._runtime.in_background(self._close(self._pools.pop(key)))
         return True
+
+    def _without_process(self, endpoint: Endpoint) -> dict[str, EntityState]:
+        configs = [config for config in (endpoint.active, endpoint.upcoming) if config is not None]
+        entities = (entity for config in configs for entity in config.entities)
+        return {each.worker_key: _ANSWERS_HERE for each in entities if not self._runtime.needs_process(each)}
 
     def _start(self, endpoint: Endpoint, entity: ServedEntity) -> None:
         runs_already = endpoint.active is not None and any(
@@ -243,7 +258,11 @@ class _Controller:
         )
 
     def _publish(self, endpoint: Endpoint, config: Config) -> None:
-        pools = {entity.name: self._pools[entity.worker_key] for entity in config.entities}
+        pools = {
+            entity.name: self._pools[entity.worker_key]
+            for entity in config.entities
+            if entity.worker_key in self._pools
+        }
         self._runtime.publish(
             LiveEndpoint(id=endpoint.id, name=endpoint.name, creator=endpoint.creator, config=config, pools=pools)
         )
@@ -282,5 +301,6 @@ def _record(database: Database, served: Served, endpoint: Endpoint, steps: Plan)
         if steps.outcome is not Outcome.PROMOTE:
             store.fail(connection, endpoint.id, endpoint.pending.version)
         elif store.promote(connection, endpoint.id, endpoint.pending.version):
-            models = [(entity.model.name, entity.model.version) for entity in endpoint.pending.entities]
+            served_here = [entity.model for entity in endpoint.pending.entities if not entity.model.is_spec]
+            models = [(model.name, model.version) for model in served_here]
             served(connection, endpoint.id, endpoint.name, models)

@@ -1,5 +1,6 @@
 """What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
 
+import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -9,22 +10,32 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from millpond.feature_serving.specs import parse_spec
 from millpond.identity import acts, grants
 from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, MillpondError, NotFound, Unavailable
+from millpond.kernel.errors import (
+    Conflict,
+    FailedPrecondition,
+    InvalidArgument,
+    MillpondError,
+    NotFound,
+    NotImplementedHere,
+    Unavailable,
+)
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
-from millpond.lineage.domain import SeenNode
+from millpond.lineage.domain import ColumnFlow, SeenNode
 from millpond.serving import metrics, store
 from millpond.serving.domain import (
     CREATING,
     Config,
     Endpoint,
+    ModelVersion,
     Route,
     ServedEntity,
     Update,
@@ -35,11 +46,16 @@ from millpond.serving.domain import (
     choose,
     endpoint_securable,
 )
+from millpond.serving.features import Exchange, ServedFeatures, called
+from millpond.serving.frames import Kind
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
-from millpond.serving.ports import Deployed, FeatureLookup, ModelSource, Served, nobody_listens
+from millpond.serving.pool import WorkerPool
+from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
 from millpond.serving.runtime import LiveEndpoint, ServingRuntime
+from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
+from millpond.serving.worker_process import Answer, Question
 
 _LOG_TAIL_BYTES = 256 << 10
 
@@ -51,6 +67,7 @@ class EntityRequest:
     name: str
     model: str
     version: str
+    """Empty for a feature spec."""
     workload_size: WorkloadSize = WorkloadSize.SMALL
     scale_to_zero: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +95,8 @@ class ServingService:
         models: ModelCache,
         variables: Variables,
         runtime: ServingRuntime,
-        features: FeatureLookup,
+        specs: Specs,
+        features: ServedFeatures | None,
         deployed: Deployed,
         request_timeout_s: float,
         served: Served = nobody_listens,
@@ -88,6 +106,7 @@ class ServingService:
         self._models = models
         self._variables = variables
         self._runtime = runtime
+        self._specs = specs
         self._features = features
         self._deployed = deployed
         self._request_timeout_s = request_timeout_s
@@ -128,8 +147,14 @@ class ServingService:
         """What each served model takes, by its name; without those whose files are not here yet. Raises NotFound."""
         endpoint = self._get(principal, name, Act.SEE)
         config = endpoint.active or endpoint.pending
-        found = [(entity.name, self._models.find(entity.model)) for entity in (config.entities if config else ())]
-        return {entity: read_model_input(path) for entity, path in found if path is not None}
+        found = ((entity.name, self._describe_input(entity.model)) for entity in (config.entities if config else ()))
+        return {entity: told for entity, told in found if told is not None}
+
+    def _describe_input(self, model: ModelVersion) -> ModelInput | None:
+        path = self._models.find(model)
+        told = None if path is None else read_model_input(path)
+        spec = self._specs.of(model)
+        return told if spec is None or self._features is None else self._features.describe_input(spec, told)
 
     def describe_api(self, principal: Principal, name: str, base_url: str) -> dict[str, object]:
         """The OpenAPI document of the endpoint's invocations. Raises NotFound."""
@@ -162,6 +187,7 @@ class ServingService:
         check_endpoint_name(name)
         now = utc_now()
         served = self._resolve(principal, entities)
+        flows = self._flows(served)
         config = Config(version=1, entities=served, routes=check_routes(routes or (), served), created_at=now)
         endpoint = Endpoint(
             id=new_id(),
@@ -178,7 +204,7 @@ class ServingService:
         )
         with self._database.write() as connection:
             store.insert_endpoint(connection, endpoint)
-            self._deployed(connection, principal, endpoint, served)
+            self._deployed(connection, principal, endpoint, served, flows)
             acts.changed(connection, principal.name, "create", "endpoint", name)
         self._runtime.notify(endpoint.id)
         return endpoint
@@ -197,6 +223,8 @@ class ServingService:
         """
         before = self._get(principal, name, Act.MANAGE)
         served = None if entities is None else self._resolve(principal, entities)
+        base = before.active or before.pending
+        flows = self._flows(served or (base.entities if base else ()))
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, before.name)
             if endpoint.update is Update.IN_PROGRESS:
@@ -204,7 +232,7 @@ class ServingService:
             version = store.next_version(connection, endpoint.id)
             config = _next_config(endpoint, version, served, routes)
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
-            self._deployed(connection, principal, endpoint, config.entities)
+            self._deployed(connection, principal, endpoint, config.entities, flows)
             acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
             changed = self._lock(connection, principal, name)
         self._runtime.notify(changed.id)
@@ -237,7 +265,7 @@ class ServingService:
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
-        Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.predict` raises. A refusal by the model
+        Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.ask` raises. A refusal by the model
         is an answer.
         """
         live = self._runtime.find(name)
@@ -249,9 +277,7 @@ class ServingService:
         began = time.perf_counter()
         status = "500"
         try:
-            body = await self._features.complete(entity, content_type, body)
-            pool = live.pools[entity.name]
-            answer = await pool.predict(content_type, body, timeout_s=self._request_timeout_s)
+            answer = await self._answer(principal, entity, live.pools.get(entity.name), content_type, body)
             status = str(answer.status)
         except MillpondError as error:
             status = str(STATUS_OF_CODE[error.code])
@@ -260,6 +286,18 @@ class ServingService:
             metrics.REQUESTS.labels(live.name, entity.name, status).inc()
             metrics.SECONDS.labels(live.name, entity.name).observe(time.perf_counter() - began)
         return Reply(entity=entity.name, status=answer.status, content_type=answer.content_type, body=answer.body)
+
+    async def _answer(
+        self, principal: Principal, entity: ServedEntity, pool: WorkerPool | None, content_type: str, body: bytes
+    ) -> Answer:
+        spec = self._specs.of(entity.model)
+        if spec is not None and self._features is not None:
+            deadline = asyncio.get_running_loop().time() + self._request_timeout_s
+            exchange = Exchange(content_type=content_type, body=body, pool=pool, deadline=deadline)
+            return await self._features.answer(principal, entity, spec, exchange)
+        assert pool is not None, "what is no feature spec has a process"
+        question = Question(kind=Kind.PREDICT, content_type=content_type, body=body)
+        return await pool.ask(question, timeout_s=self._request_timeout_s)
 
     def _explain_silence(self, principal: Principal, name: str) -> None:
         """Raise what tells why an endpoint does not answer; returns when it is about to."""
@@ -286,7 +324,7 @@ class ServingService:
         return check_entities([
             ServedEntity(
                 name=request.name,
-                model=self._source.find_version(principal, request.model, request.version),
+                model=self._resolve_model(principal, request),
                 workload_size=request.workload_size,
                 scale_to_zero=request.scale_to_zero,
                 environment=self._variables.check(principal, request.environment),
@@ -295,6 +333,24 @@ class ServingService:
             )
             for request in requests
         ])  # fmt: skip
+
+    def _resolve_model(self, principal: Principal, request: EntityRequest) -> ModelVersion:
+        """The version or spec; what features it needs are there, and the principal's to read."""
+        model = self._source.find_version(principal, request.model, request.version)
+        text = self._source.find_spec(principal, model)
+        if text is None:
+            return model
+        if self._features is None:
+            raise NotImplementedHere(f"{called(model)} needs features, which are not served here.")
+        spec = parse_spec(text)
+        self._features.check(principal, model, spec)
+        self._specs.keep(model, spec)
+        return model
+
+    def _flows(self, entities: Sequence[ServedEntity]) -> list[ColumnFlow]:
+        """What the entities read of feature tables."""
+        specs = [spec for entity in entities if (spec := self._specs.of(entity.model)) is not None]
+        return [flow for spec in specs for flow in self._features.flows(spec)] if self._features else []
 
 
 def _find(connection: Connection, endpoint_id: str) -> Securable:

@@ -58,15 +58,15 @@ class _Workload(BaseModel):
 
 
 class ServedEntityInput(_Workload):
-    """A model version to serve."""
+    """A model version to serve, or a feature spec, which has no version."""
 
     entity_name: str | None = None
     entity_version: str | None = None
 
     def as_request(self) -> EntityRequest:
         """What the service is asked to serve."""
-        if not self.external_model and (not self.entity_name or not self.entity_version):
-            raise InvalidArgument("A served entity needs entity_name and entity_version.")
+        if not self.external_model and not self.entity_name:
+            raise InvalidArgument("A served entity needs entity_name, and of a model entity_version.")
         return self.request(self.entity_name or "", self.entity_version or "")
 
 
@@ -252,8 +252,5 @@ def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
 
 def _entity_spec(entity: ServedEntity, prefix: str) -> dict[str, Any]:
     """`prefix` is entity, or model in the older words."""
-    return {
-        "name": entity.name,
-        f"{prefix}_name": entity.model.name,
-        f"{prefix}_version": entity.model.version,
-    }
+    version = {} if entity.model.is_spec else {f"{prefix}_version": entity.model.version}
+    return {"name": entity.name, f"{prefix}_name": entity.model.name, **version}

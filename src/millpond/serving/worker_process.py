@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from millpond.kernel.metrics import SERVING_WORKERS
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
@@ -65,6 +65,21 @@ class NotSent(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of a worker."""
+
+    kind: Kind
+    content_type: str | None = None
+    """None where the body is not the request's own."""
+    body: bytes
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """As the frame has it."""
+        return {} if self.content_type is None else {"content_type": self.content_type[:200]}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a model said to one request."""
 
@@ -78,7 +93,8 @@ class Answer:
 class WorkerSpec:
     """What a worker needs to start."""
 
-    model_dir: Path
+    model_dir: Path | None
+    """None for functions alone."""
     scratch_dir: Path
     """Its own temporary, working and home directory, made for it and deleted after it."""
     log_path: Path
@@ -149,7 +165,7 @@ class WorkerProcess:
             await asyncio.wait(pending)
 
     def take(self) -> None:
-        """Reserve a thread for a request; `give_back` or `predict` frees it."""
+        """Reserve a thread for a request; `give_back` or `ask` frees it."""
         self.busy += 1
 
     def give_back(self) -> None:
@@ -157,8 +173,8 @@ class WorkerProcess:
         self.busy -= 1
         self.on_free()
 
-    async def predict(self, content_type: str, body: bytes) -> Answer:
-        """The model's answer; a thread has been reserved with `take`.
+    async def ask(self, question: Question) -> Answer:
+        """The answer; a thread has been reserved with `take`.
 
         A cancelled call leaves the thread busy until the worker has answered. Raises NotSent, WorkerLost.
         """
@@ -168,9 +184,8 @@ class WorkerProcess:
         number = next(self._flow.numbers) & 0xFFFFFFFF
         answer = self._flow.answers[number] = loop.create_future()
         self._flow.sent_at[number] = loop.time()
-        header = {"content_type": content_type[:200]}
-        frame = Frame(kind=Kind.PREDICT, request_id=number, header=header, body=body)
-        self._flow.writer.writelines((encode(frame), body))
+        frame = Frame(kind=question.kind, request_id=number, header=question.header, body=question.body)
+        self._flow.writer.writelines((encode(frame), question.body))
         result: Answer = await answer
         return result
 
@@ -260,7 +275,7 @@ async def _uncut(work: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> 
 
 async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor) -> Frame:
     order = {
-        "model_dir": str(spec.model_dir),
+        "model_dir": None if spec.model_dir is None else str(spec.model_dir),
         "environment": dict(spec.environment),
         "secrets": list(spec.secrets),
         "threads": spec.threads,
@@ -314,7 +329,7 @@ def _spawn(spec: WorkerSpec, theirs: socket.socket, starting: Spawn) -> Child:
             log_path=spec.log_path,
             memory_bytes=spec.memory_bytes,
             sandbox=True,
-            readable=(spec.model_dir,),
+            readable=() if spec.model_dir is None else (spec.model_dir,),
             writable=(spec.scratch_dir,),
             cwd=spec.scratch_dir,
             pass_fds=(theirs.fileno(),),

@@ -59,7 +59,7 @@ class ModelLineage:
             with self._catalog.database.write() as connection:
                 record_in(connection, observations)
                 for each in observations:
-                    _note_features(connection, principal, run_id, each)
+                    _note_features(connection, principal, each.columns, run=run_id)
                 pins.put_reads(connection, [read for node, told in found if (read := _read_of(run_id, node, told))])
 
     def version_made(self, connection: Connection, principal: Principal, version: Any) -> None:
@@ -77,18 +77,29 @@ class ModelLineage:
                      process=process, made_at=made.act.time)  # fmt: skip
 
     def deployed(
-        self, connection: Connection, principal: Principal, endpoint: tuple[str, str], models: Sequence[tuple[str, str]]
+        self,
+        connection: Connection,
+        principal: Principal,
+        endpoint: tuple[str, str],
+        models: Sequence[tuple[str, str]],
+        features: Sequence[ColumnFlow] = (),
     ) -> None:
-        """An endpoint (id and name) serves these model versions (name and number) from now on, and no others."""
+        """An endpoint (id and name) serves these model versions (name and number) from now on, and no others.
+
+        `features` are the columns of feature tables that it reads at each request.
+        """
         nodes = [self._version_node(connection, name, version) for name, version in models]
+        nodes += dict.fromkeys(flow.source for flow in features)
         made = Observation(
             id=new_id(),
             act=_act(principal, "SERVE", Entity(type="ENDPOINT", id=endpoint[0])),
             sources=tuple(nodes),
             target=Node(kind=NodeKind.ENDPOINT, key=endpoint[0], name=endpoint[1]),
+            columns=tuple(features),
             replaces=True,
         )
         record_in(connection, [made])
+        _note_features(connection, principal, features, endpoint=endpoint[1])
 
     def version_node(self, name: str, version: str) -> Node:
         """A version of a model as a node."""
@@ -180,21 +191,14 @@ def _act(principal: Principal, operation: str, entity: Entity) -> Act:
     return Act(actor=principal.name, time=utc_now(), operation=operation, known=Known.DECLARED, entity=entity)
 
 
-def _note_features(connection: Connection, principal: Principal, run_id: str, made: Observation) -> None:
-    """Let the audit know which features of which table a run uses; its model versions name the run."""
-    if made.columns:
-        used = ",".join(flow.source_column for flow in made.columns)
-        table = made.sources[0]
+def _note_features(connection: Connection, principal: Principal, used: Sequence[ColumnFlow], **user: str) -> None:
+    """Let the audit know which features of which table a run (its model versions name it) or an endpoint uses."""
+    for table in dict.fromkeys(flow.source for flow in used):
+        names = dict.fromkeys(flow.source_column for flow in used if flow.source == table)
         acts.changed(
-            connection,
-            principal.name,
-            "use features",
-            "table",
-            table.name,
-            object_id=table.key,
-            run=run_id,
-            columns=used,
-        )
+            connection, principal.name, "use features", "table", table.name, object_id=table.key,
+            columns=",".join(names), **user,
+        )  # fmt: skip
 
 
 def _columns(node: Node, told: Mapping[str, Any]) -> tuple[ColumnFlow, ...]:

@@ -12,12 +12,15 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from millpond.kernel.redaction import RedactedOutput
 from millpond.serving.frames import Frame, Kind, encode, read_frame
+from millpond.serving.worker.answers import Answer, answered
 from millpond.serving.worker.environment import check_environment
+from millpond.serving.worker.functions import Functions
 from millpond.serving.worker.redaction import Redaction
 
 _MAX_REQUEST_BYTES = 1 << 32  # the server has its own, smaller limit; this only stops nonsense
@@ -53,23 +56,30 @@ def main() -> None:
     faulthandler.enable()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     order = channel.receive().header
-    redaction = Redaction(Path(order["model_dir"]), order["secrets"])
+    model_dir = Path(order["model_dir"]) if order["model_dir"] else None
+    redaction = Redaction(model_dir, order["secrets"])
     output = None
     if order["secrets"]:
         output = RedactedOutput(redaction.secrets)
         faulthandler.enable(output.descriptor)  # no thread can pass on what is written while the process dies
-    scorer = _load(channel, order, redaction, output)
+    os.environ.update(order["environment"])
+    scorer = None
+    if model_dir is not None:
+        scorer = _load(channel, order, model_dir, redaction, output)
+    else:
+        channel.send(Frame(kind=Kind.READY, header={"build_log": "There is no model; functions are called here.\n"}))
+    answer = _answerer(scorer, redaction)
     requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     for number in range(order["threads"]):
-        arguments = (channel, scorer, requests, output)
+        arguments = (channel, answer, requests, output)
         threading.Thread(target=_answer, args=arguments, name=f"predict-{number}", daemon=True).start()
     while True:
         requests.put(channel.receive())
 
 
-def _load(channel: Channel, order: dict[str, Any], redaction: Redaction, output: RedactedOutput | None) -> Any:
-    model_dir = Path(order["model_dir"])
-    os.environ.update(order["environment"])
+def _load(
+    channel: Channel, order: dict[str, Any], model_dir: Path, redaction: Redaction, output: RedactedOutput | None
+) -> Any:
     environment = check_environment(model_dir)
     build_log = environment.build_log
     try:
@@ -89,10 +99,30 @@ def _load(channel: Channel, order: dict[str, Any], redaction: Redaction, output:
     return scorer
 
 
-def _answer(channel: Channel, scorer: Any, requests: "queue.SimpleQueue[Frame]", output: RedactedOutput | None) -> None:
+def _answerer(scorer: Any, redaction: Redaction) -> Callable[[Frame], Answer]:
+    """What answers each kind of request."""
+    functions = Functions()
+
+    def answer(request: Frame) -> Answer:
+        if request.kind is Kind.CALL:
+            return answered(lambda: functions.call(request.body), redaction)
+        if "content_type" not in request.header:
+            return cast("Answer", scorer.score(request.body))
+        work = scorer.read if request.kind is Kind.READ else scorer.answer
+        return cast("Answer", work(request.header["content_type"], request.body))
+
+    return answer
+
+
+def _answer(
+    channel: Channel,
+    answerer: Callable[[Frame], Answer],
+    requests: "queue.SimpleQueue[Frame]",
+    output: RedactedOutput | None,
+) -> None:
     while True:
         request = requests.get()
-        answer = scorer.answer(request.header.get("content_type", ""), request.body)
+        answer = answerer(request)
         channel.send(Frame(kind=Kind.ANSWER, request_id=request.request_id, header=answer.header, body=answer.body))
         if answer.out_of_memory:
             _end(output, _OUT_OF_MEMORY_EXIT)  # what the model has hoarded is given back only so

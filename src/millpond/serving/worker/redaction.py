@@ -12,12 +12,12 @@ from millpond.kernel.redaction import Redactor
 class Redaction:
     """Replaces the server's directories by what they are, and secrets by a mark."""
 
-    def __init__(self, model_dir: Path, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, model_dir: Path | None, secrets: Sequence[str] = ()) -> None:
         self.secrets = Redactor(secrets)
         packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
         library = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
         millpond = str(Path(__file__).resolve().parents[3])
-        names = {str(model_dir): "<model>", str(Path.cwd()): "<tmp>", millpond: "<packages>"}
+        names = {str(model_dir or ""): "<model>", str(Path.cwd()): "<tmp>", millpond: "<packages>"}
         names |= dict.fromkeys(packages, "<packages>") | dict.fromkeys(library, "<python>")
         names |= {sys.prefix: "<python>", sys.base_prefix: "<python>"}
         longest_first = sorted((path for path in names if len(path) > 1), key=len, reverse=True)

@@ -11,20 +11,20 @@ import io
 import json
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from millpond.serving import columns
+from millpond.serving.worker.answers import Answer, Refusal, answered
 from millpond.serving.worker.redaction import Redaction
 
 # MLflow looks for these only to offer them on its client side; a model that needs one imports it itself, later.
 _NOT_NEEDED = frozenset({"polars", "pyspark", "litellm", "aiohttp", "matplotlib", "torch"})
 _JSON = "application/json"
-_MAX_MESSAGE = 4000
 
 
 class _Absent:
@@ -58,28 +58,12 @@ with _lean_import():
     from mlflow.pyfunc import scoring_server
     from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
 
+    from millpond.serving.worker.frame import columns_of, frame_of
+
 
 def seed() -> None:
     """Begin random numbers anew: workers that were forked from one process would all draw the same."""
     numpy.random.seed()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What goes back: a header for the server and the bytes for the client."""
-
-    header: dict[str, Any]
-    body: bytes
-    out_of_memory: bool = False
-
-
-class Refusal(Exception):
-    """A request that cannot be answered, in words for its sender."""
-
-    def __init__(self, message: str, *, code: str, status: int) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = status
 
 
 class Scorer:
@@ -108,18 +92,34 @@ class Scorer:
         return f"The model did not answer its own input example: {answer.header['message']}\n"
 
     def answer(self, content_type: str, body: bytes) -> Answer:
-        """Answer one request; never raises."""
-        try:
-            data, params, wrapped = self._decode(content_type, body)
-            result = self._encode(self._predict(data, params), wrapped=wrapped)
-        except Refusal as refusal:
-            return self._refuse(str(refusal), refusal.code, refusal.status)
-        except MlflowException as error:
-            return self._refuse(_short(error.message), error.error_code, error.get_http_status_code())
-        except MemoryError:
-            answer = self._refuse("The model ran out of memory.", "INTERNAL_ERROR", 500)
-            return Answer(header=answer.header, body=b"", out_of_memory=True)
-        return Answer(header={"status": 200, "content_type": _JSON}, body=result)
+        """Answer one request."""
+        return self._answered(lambda: self._scored(*self._decode(content_type, body)))
+
+    def score(self, body: bytes) -> Answer:
+        """Answer one request of which the server has made columns."""
+        return self._answered(lambda: self._scored(*self._frame(body), True))
+
+    def read(self, content_type: str, body: bytes) -> Answer:
+        """A request as columns."""
+        return self._answered(lambda: columns.encode(columns_of(self._decode(content_type, body)[0])))
+
+    def _answered(self, work: Callable[[], bytes]) -> Answer:
+        def in_our_words() -> bytes:
+            try:
+                return work()
+            except MlflowException as error:
+                raise Refusal(
+                    _short(error.message), code=error.error_code, status=error.get_http_status_code()
+                ) from error
+
+        return answered(in_our_words, self._redaction)
+
+    def _scored(self, data: Any, params: Any, wrapped: bool) -> bytes:
+        return self._encode(self._predict(data, params), wrapped=wrapped)
+
+    def _frame(self, body: bytes) -> tuple[Any, Any]:
+        given, beside = columns.decode(body)
+        return frame_of(given, beside["types"], self._schema), beside["params"]
 
     def _decode(self, content_type: str, body: bytes) -> tuple[Any, Any, bool]:
         """The model's input, its params, and whether the prediction is wrapped in `predictions`."""
@@ -188,13 +188,6 @@ class Scorer:
                 status=500,
             )
         return text
-
-    def _refuse(self, message: str, code: str, status: int) -> Answer:
-        message = self._redaction.clean(message)
-        if len(message) > _MAX_MESSAGE:
-            message = message[:_MAX_MESSAGE] + " ..."
-        print(f"answered {status} {code}: {message}", file=sys.stderr)
-        return Answer(header={"status": status, "error_code": code, "message": message}, body=b"")
 
 
 def _short(message: str) -> str:

@@ -116,7 +116,12 @@ def _draw_list(visit: Visit, endpoints: Sequence[Endpoint]) -> None:
 
 def _served(endpoint: Endpoint) -> list[str]:
     config = endpoint.active or endpoint.pending
-    return [f"{entity.model.name} version {entity.model.version}" for entity in config.entities] if config else []
+    return [_model(entity) for entity in config.entities] if config else []
+
+
+def _model(entity: ServedEntity) -> str:
+    model = entity.model
+    return f"{model.name} (features)" if model.is_spec else f"{model.name} version {model.version}"
 
 
 # One endpoint
@@ -222,8 +227,8 @@ def _draw_config(title: str, config: Config) -> None:
             [
                 Cell(text=entity.name),
                 Cell(
-                    text=f"{entity.model.name} version {entity.model.version}",
-                    href=urls.model_url(entity.model.name, entity.model.version),
+                    text=_model(entity),
+                    href=None if entity.model.is_spec else urls.model_url(entity.model.name, entity.model.version),
                 ),
                 f"{shares.get(entity.name, 0)} %",
                 entity.workload_size.value,

@@ -1,0 +1,199 @@
+"""Answers of served entities that have features: keys come, a model's prediction or the features themselves go."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from millpond.feature_serving.service import Completed, FeatureServing, Invocation, TableUse
+from millpond.features.spec import FeatureSpec
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
+from millpond.lineage.domain import ColumnFlow, Node, NodeKind, Use
+from millpond.online.domain import to_json
+from millpond.serving import columns
+from millpond.serving.domain import ModelVersion, ServedEntity
+from millpond.serving.frames import Kind
+from millpond.serving.openapi import InputField, ModelInput, input_type
+from millpond.serving.pool import WorkerPool
+from millpond.serving.shapes import Row, read_rows
+from millpond.serving.worker_process import Answer, Question
+
+_GOOD_FOR_S = 0.25
+_MOST_KEPT = 1000
+_JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class _Creator:
+    principal: Principal
+    epoch: int
+    good_until: float
+
+
+class _Refused(Exception):
+    """The worker's answer is its refusal, which is the request's."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+class ServedFeatures:
+    """Looks features up with the rights of who made a configuration, as they are at each request."""
+
+    def __init__(self, features: FeatureServing, find_principal: Callable[[str], Principal]) -> None:
+        """`find_principal` gives the principal of a name, or raises NotFound."""
+        self._features = features
+        self._find_principal = find_principal
+        self._creators: dict[str, _Creator] = {}
+
+    def check(self, principal: Principal, model: ModelVersion, spec: FeatureSpec) -> None:
+        """Pass if the features could be served now with these rights. Raises what says why not. Blocks."""
+        try:
+            self._features.check(principal, spec)
+        except MillpondError as error:
+            raise type(error)(f"{called(model)} needs features that cannot be served: {error.message}") from error
+
+    def flows(self, spec: FeatureSpec) -> list[ColumnFlow]:
+        """Which columns of which tables are read, as lineage has it. Blocks."""
+        return [flow for use in self._features.uses(spec) for flow in _flows(use)]
+
+    def describe_input(self, spec: FeatureSpec, model: ModelInput | None) -> ModelInput:
+        """What a request has to have: keys, and of what the model takes all that is no feature. Blocks."""
+        try:
+            asked = self._features.asked(spec)
+        except MillpondError:
+            return ModelInput(fields=(), example=None)
+        fields = [InputField(name=name, type=input_type(kind), required=True) for name, kind in asked.items()]
+        known = {*asked, *spec.outputs}
+        fields += [field for field in (model.fields if model else ()) if field.name not in known]
+        return ModelInput(fields=tuple(fields), example=None)
+
+    async def answer(self, asker: Principal, entity: ServedEntity, spec: FeatureSpec, exchange: "Exchange") -> Answer:
+        """The answer to a request with keys. Raises as `FeatureServing.complete`, and as `WorkerPool.ask`."""
+        try:
+            rows, params = await exchange.rows()
+            found = await self._complete(asker, entity, spec, rows, exchange)
+            if entity.model.is_spec:
+                return Answer(status=200, content_type=_JSON, body=_outputs(found, spec))
+            body = columns.encode(_given(found, spec, entity), types=dict(found.types), params=params)
+            return await exchange.ask(Kind.PREDICT, body)
+        except _Refused as refused:
+            return refused.answer
+
+    async def _complete(
+        self, asker: Principal, entity: ServedEntity, spec: FeatureSpec, rows: Sequence[Row], exchange: "Exchange"
+    ) -> Completed:
+        try:
+            rights = await self._rights(entity.creator, asker.epoch)
+            return await self._features.complete(rights, spec, rows, call=exchange.call)
+        except (NotFound, PermissionDenied) as error:  # of the creator's, and no fault of who asks
+            raise FailedPrecondition(
+                f"Served entity '{entity.name}' looks features up with the rights of {entity.creator}, who made its "
+                f"configuration: {error.message}"
+            ) from error
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{called(entity.model)}: {error.message}") from error
+
+    async def _rights(self, name: str, epoch: int) -> Principal:
+        """Who made a configuration, with the rights of now."""
+        known = self._creators.get(name)
+        if known is not None and known.epoch == epoch and time.monotonic() < known.good_until:
+            return known.principal
+        good_until = time.monotonic() + _GOOD_FOR_S
+        found = await asyncio.to_thread(self._find_principal, name)
+        if len(self._creators) >= _MOST_KEPT:
+            self._creators.clear()
+        self._creators[name] = _Creator(found, epoch, good_until)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """A request, and the worker that helps with it; None for features without functions."""
+
+    content_type: str
+    body: bytes
+    pool: WorkerPool | None
+    deadline: float
+    """In the loop's time."""
+
+    async def rows(self) -> tuple[list[Row], Mapping[str, Any] | None]:
+        """The request's rows and params. What is not JSON is read where users' data may do harm to nobody else."""
+        kind = self.content_type.partition(";")[0].strip().lower()
+        if kind in {"", _JSON}:
+            return read_rows(self.body)
+        if self.pool is None:
+            raise InvalidArgument(f"Content-Type '{kind[:80]}' is not understood here; send {_JSON}.")
+        answer = await self.ask(Kind.READ, self.body, self.content_type)
+        found = _decoded(answer)
+        return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)], None
+
+    async def call(self, asked: Sequence[Invocation]) -> Sequence[Sequence[Any]]:
+        """The results of functions, called in the worker."""
+        calls = [
+            {
+                "name": each.function.name,
+                "parameters": [name for name, _ in each.function.parameters],
+                "body": each.function.body,
+                "rows": each.rows,
+            }
+            for each in asked
+        ]
+        arguments = {
+            f"{number}.{place}": values
+            for number, each in enumerate(asked)
+            for place, values in enumerate(each.arguments)
+        }
+        found = _decoded(await self.ask(Kind.CALL, columns.encode(arguments, calls=calls)))
+        results = [found.get(str(number)) for number in range(len(asked))]
+        if any(values is None or len(values) != each.rows for values, each in zip(results, asked, strict=True)):
+            raise MillpondError("The worker did not answer with a result for each row.")
+        return [values for values in results if values is not None]
+
+    async def ask(self, kind: Kind, body: bytes, content_type: str | None = None) -> Answer:
+        """The worker's answer. Raises _Refused when it is a refusal of a request that is not answered yet."""
+        if self.pool is None:
+            raise FailedPrecondition("Its features have functions now, which they had not when it was made; update it.")
+        left_s = self.deadline - asyncio.get_running_loop().time()
+        question = Question(kind=kind, content_type=content_type, body=body)
+        answer = await self.pool.ask(question, timeout_s=max(left_s, 0.0))
+        if answer.status != 200:
+            raise _Refused(answer)
+        return answer
+
+
+def called(model: ModelVersion) -> str:
+    """What is served, as messages call it."""
+    return f"Feature spec '{model.name}'" if model.is_spec else f"Model '{model.name}' version {model.version}"
+
+
+def _flows(use: TableUse) -> list[ColumnFlow]:
+    node = Node(kind=NodeKind.TABLE, key=use.table.id, name=str(use.table.name))
+    values = [ColumnFlow(source=node, source_column=name, target_column=output) for name, output in use.outputs]
+    return values + [ColumnFlow(source=node, source_column=name, target_column="", use=Use.ROWS) for name in use.keys]
+
+
+def _decoded(answer: Answer) -> dict[str, list[Any]]:
+    try:
+        return columns.decode(answer.body)[0]
+    except ValueError as error:
+        raise MillpondError(f"The worker did not keep to the protocol: {error}.") from error
+
+
+def _given(found: Completed, spec: FeatureSpec, entity: ServedEntity) -> dict[str, list[Any]]:
+    """What the model was trained with, in that order. Raises InvalidArgument for what the request lacks."""
+    missing = [name for name in spec.features if any(name not in row for row in found.rows)]
+    if missing:
+        raise InvalidArgument(
+            f"{called(entity.model)}: the request lacks the columns {missing}, which the model is given beside its "
+            "features."
+        )
+    return {name: [row[name] for row in found.rows] for name in spec.features}
+
+
+def _outputs(found: Completed, spec: FeatureSpec) -> bytes:
+    rows = [{name: value for name, value in row.items() if name not in spec.excluded} for row in found.rows]
+    return to_json({"outputs": rows})
