@@ -20,6 +20,7 @@ NAMES = {
     "databricks.feature_engineering.entities.feature_lookup": ["FeatureLookup"],
     "databricks.feature_engineering.entities.feature_function": ["FeatureFunction"],
     "databricks.feature_engineering.entities.feature_table": ["FeatureTable"],
+    "databricks.feature_engineering.entities.feature_serving_endpoint": ["EndpointCoreConfig", "ServedEntity"],
     "databricks.feature_engineering.training_set": ["TrainingSet"],
     "databricks.feature_store": ["FeatureStoreClient", "FeatureLookup", "FeatureFunction"],
     "databricks.feature_store.client": ["FeatureStoreClient"],

@@ -53,6 +53,10 @@ class FolderModels:
             raise NotFound(f"Version {version} of model '{name}' does not exist.")
         return ModelVersion(name=name, version=version, source=folder)
 
+    def find_spec(self, _principal: Principal, _model: ModelVersion) -> str | None:
+        """None of them has features."""
+        return None
+
     def download(self, model: ModelVersion, destination: Path) -> None:
         """Copy the folder."""
         self.downloads += 1

@@ -11,16 +11,20 @@ Read `lookups.py`, then `planning.py`, then `client.py`.
 """
 
 from millpond.features.client import FeatureEngineeringClient
+from millpond.features.endpoints import EndpointCoreConfig, FeatureServingEndpoint, ServedEntity
 from millpond.features.legacy import FeatureStoreClient
 from millpond.features.lookups import FeatureFunction, FeatureLookup
 from millpond.features.tables import FeatureTable
 from millpond.features.training_set import TrainingSet
 
 __all__ = [
+    "EndpointCoreConfig",
     "FeatureEngineeringClient",
     "FeatureFunction",
     "FeatureLookup",
+    "FeatureServingEndpoint",
     "FeatureStoreClient",
     "FeatureTable",
+    "ServedEntity",
     "TrainingSet",
 ]

@@ -28,6 +28,8 @@ class Wanted:
 
     keys: tuple[str, ...]
     time: str | None = None
+    known: str | None = None
+    """The column that says when a row was known; rows that never were are nobody's."""
     columns: tuple[str, ...] = ()
     """All but the keys and the time, when none is named."""
     ttl_s: float | None = None
@@ -49,6 +51,8 @@ class Shape(msgspec.Struct, frozen=True, dict=True):
     """The column by which a key's newest row is told, if the table keeps several."""
     ttl_s: float | None = None
     """How long after its time a row is still served."""
+    known: str | None = None
+    """The column by which of two rows of one time the newer is told, if the table has one."""
 
     @cached_property
     def _decoders(self) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
@@ -134,6 +138,12 @@ def _integer(value: Any) -> int:
     return int(value)
 
 
+def _fraction(value: Any) -> float:
+    if isinstance(value, bool | str):
+        raise TypeError(value)
+    return float(value)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
@@ -190,7 +200,8 @@ def _base(kind: str) -> str:
 
 _INTEGERS = dict.fromkeys(("byte", "short", "integer", "long"), _integer)
 _KEY_TYPES: Mapping[str, Callable[[Any], Any]] = {
-    **_INTEGERS, "string": _text, "timestamp": _time, "timestamp_ntz": _time, "date": _day, "decimal": Decimal,
+    **_INTEGERS, "double": _fraction, "float": _fraction, "string": _text, "timestamp": _time, "timestamp_ntz": _time,
+    "date": _day, "decimal": Decimal,
 }  # fmt: skip
 _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "timestamp": _from_micros,

@@ -55,7 +55,7 @@ class Snapshot:
     def shape(self, wanted: Wanted) -> Shape:
         """How the version's rows are kept online. Raises FailedPrecondition for a column that is not there."""
         fields = {each.name: Field(each.name, _type(each.type)) for each in self._table.schema().fields}
-        named = (*wanted.keys, *wanted.columns, *((wanted.time,) if wanted.time else ()))
+        named = (*wanted.keys, *wanted.columns, *filter(None, (wanted.time, wanted.known)))
         if missing := [name for name in named if name not in fields]:
             raise FailedPrecondition(f"The table has no column {', '.join(map(repr, missing))} any more.")
         rest = [name for name in fields if name not in wanted.keys]
@@ -64,6 +64,7 @@ class Snapshot:
             fields=tuple(fields[name] for name in wanted.columns or rest),
             time=wanted.time,
             ttl_s=wanted.ttl_s,
+            known=wanted.known,
         )
 
     def rows(self, shape: Shape, files: frozenset[str] | None = None) -> pl.LazyFrame:
@@ -76,7 +77,7 @@ class Snapshot:
         columns = [_plain_column(each, f"k{number}") for number, each in enumerate(shape.keys)]
         columns += [_plain_column(each, f"v{number}") for number, each in enumerate(shape.fields)]
         at = pl.lit(None, pl.Int64) if shape.time is None else pl.col(shape.time).cast(pl.Datetime("us")).cast(pl.Int64)
-        needed = [*_keys(shape), *(["at"] if shape.time else [])]
+        needed = [*_keys(shape), *(["at"] if shape.time else []), *_known(shape)]
         return pl.scan_pyarrow_dataset(data).select(*columns, at.alias("at")).drop_nulls(needed)
 
 
@@ -86,7 +87,7 @@ def newest(rows: pl.LazyFrame, shape: Shape) -> pl.LazyFrame:
     if shape.time is None:
         return rows
     named = sorted((each.name, number) for number, each in enumerate(shape.fields) if not _is_nested(each))
-    order = [pl.col("at"), *(pl.col(f"v{number}") for _name, number in named)]
+    order = [pl.col("at"), *map(pl.col, _known(shape)), *(pl.col(f"v{number}") for _name, number in named)]
     return rows.sort(order, nulls_last=False).group_by(keys, maintain_order=True).last()
 
 
@@ -127,6 +128,10 @@ def encoded_keys(frame: pl.DataFrame, shape: Shape) -> Iterator[bytes]:
 
 def _keys(shape: Shape) -> list[str]:
     return [f"k{number}" for number in range(len(shape.keys))]
+
+
+def _known(shape: Shape) -> list[str]:
+    return [f"v{number}" for number, each in enumerate(shape.fields) if each.name == shape.known]
 
 
 def _plain_column(column: Field, name: str) -> pl.Expr:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from millpond.catalog.domain import Table, TableType
+from millpond.features.tables import KNOWN_AT
 from millpond.identity.access import Securable
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.online.domain import Wanted
@@ -131,7 +132,8 @@ def wanted_of(table: Table) -> Wanted:
     keys = tuple(name for each in key.columns if (name := names.get(each.lower(), each)) not in times)
     if not keys:
         raise FailedPrecondition(f"The primary key of '{table.name}' is a time alone; nothing says whose a row is.")
-    return Wanted(keys=keys, time=times[0] if times else None, ttl_s=_ttl_s(table))
+    known = names.get(table.properties.get(KNOWN_AT, "").lower()) if times else None
+    return Wanted(keys=keys, time=times[0] if times else None, known=known, ttl_s=_ttl_s(table))
 
 
 def guarded_text(table: Table) -> str:

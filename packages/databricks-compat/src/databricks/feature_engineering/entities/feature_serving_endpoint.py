@@ -1,5 +1,5 @@
 """Where notebooks import the configuration of feature-serving endpoints from."""
 
-from millpond.features.endpoints import EndpointCoreConfig, FeatureServingEndpoint, ServedEntity
+from millpond.features import EndpointCoreConfig, FeatureServingEndpoint, ServedEntity
 
 __all__ = ["EndpointCoreConfig", "FeatureServingEndpoint", "ServedEntity"]
