@@ -207,7 +207,9 @@ class Gates:
             champion=asked.champion,
             policy=policy,
         )
-        if found is not None and (found.state in gate_runs.UNDER_WAY or (not again and _counts(connection, found, policy))):
+        if found is not None and (
+            found.state in gate_runs.UNDER_WAY or (not again and _counts(connection, found, policy))
+        ):
             return found.id
         run_id = self._noted(connection, principal, asked, policy, gate_runs.QUEUED)
         enqueue(connection, WORK, {"run_id": run_id})

@@ -13,6 +13,7 @@ from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Millpond
 from millpond.lineage.domain import ColumnFlow, Node, NodeKind, Use
 from millpond.online.domain import to_json
 from millpond.serving import columns
+from millpond.serving.calls import asked_bytes, decoded, results_of
 from millpond.serving.domain import ModelVersion, ServedEntity
 from millpond.serving.frames import Kind
 from millpond.serving.openapi import InputField, ModelInput, input_type
@@ -128,30 +129,13 @@ class Exchange:
         if self.pool is None:
             raise InvalidArgument(f"Content-Type '{kind[:80]}' is not understood here; send {_JSON}.")
         answer = await self.ask(Kind.READ, self.body, self.content_type)
-        found = _decoded(answer)
+        found = decoded(answer.body)
         return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)], None
 
     async def call(self, asked: Sequence[Invocation]) -> Sequence[Sequence[Any]]:
         """The results of functions, called in the worker."""
-        calls = [
-            {
-                "name": each.function.name,
-                "parameters": [name for name, _ in each.function.parameters],
-                "body": each.function.body,
-                "rows": each.rows,
-            }
-            for each in asked
-        ]
-        arguments = {
-            f"{number}.{place}": values
-            for number, each in enumerate(asked)
-            for place, values in enumerate(each.arguments)
-        }
-        found = _decoded(await self.ask(Kind.CALL, columns.encode(arguments, calls=calls)))
-        results = [found.get(str(number)) for number in range(len(asked))]
-        if any(values is None or len(values) != each.rows for values, each in zip(results, asked, strict=True)):
-            raise MillpondError("The worker did not answer with a result for each row.")
-        return [values for values in results if values is not None]
+        answer = await self.ask(Kind.CALL, asked_bytes(asked))
+        return results_of(answer.body, asked)
 
     async def ask(self, kind: Kind, body: bytes, content_type: str | None = None) -> Answer:
         """The worker's answer. Raises _Refused when it is a refusal of a request that is not answered yet."""
@@ -174,13 +158,6 @@ def _flows(use: TableUse) -> list[ColumnFlow]:
     node = Node(kind=NodeKind.TABLE, key=use.table.id, name=str(use.table.name))
     values = [ColumnFlow(source=node, source_column=name, target_column=output) for name, output in use.outputs]
     return values + [ColumnFlow(source=node, source_column=name, target_column="", use=Use.ROWS) for name in use.keys]
-
-
-def _decoded(answer: Answer) -> dict[str, list[Any]]:
-    try:
-        return columns.decode(answer.body)[0]
-    except ValueError as error:
-        raise MillpondError(f"The worker did not keep to the protocol: {error}.") from error
 
 
 def _given(found: Completed, spec: FeatureSpec, entity: ServedEntity) -> dict[str, list[Any]]:
