@@ -172,8 +172,8 @@ def _new_check(subject: Subject, requester: str, asked: Replay, state: State) ->
 
 
 def _told(connection: Connection, actor: str, subject: Subject) -> None:
-    version = {} if subject.version is None else {"version": subject.version}
-    acts.changed(connection, actor, "check parity of", subject.securable.kind, subject.name, **version)
+    version = "" if subject.version is None else str(subject.version)
+    acts.changed(connection, actor, "check parity of", subject.securable.kind, subject.name, version=version)
 
 
 def _text_of(error: Exception) -> str:

@@ -207,9 +207,9 @@ class Gates:
             champion=asked.champion,
             policy=policy,
         )
-        if found is not None and (
-            found.state in gate_runs.UNDER_WAY or (not again and _counts(connection, found, policy))
-        ):
+        if found is not None and found.state in gate_runs.UNDER_WAY:
+            return found.id
+        if found is not None and not again and _counts(connection, found, policy):
             return found.id
         run_id = self._noted(connection, principal, asked, policy, gate_runs.QUEUED)
         enqueue(connection, WORK, {"run_id": run_id})
@@ -433,7 +433,7 @@ def _has_passed(connection: Connection, key: str, version: int, target: Target, 
 
 
 def _counts(connection: Connection, run: GateRun, policy: Policy) -> bool:
-    """Whether what a run found still says something: of what may change, a refusal is told once, and a pass is not old."""
+    """Whether what a run found still says something: of what may change, a refusal is told once, a pass is not old."""
     if not run.is_a_verdict or run.ended_at is None:
         return False
     good_for_s = min(getattr(check_named(check.name), "good_for_s", math.inf) for check in policy.rules.checks)

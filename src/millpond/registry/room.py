@@ -91,7 +91,8 @@ def open_registry(
 ) -> RegistryRoom:
     """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
 
-    `query` runs SQL as somebody, `replays` compares a version's features; an environment of a model may take `build_s` to be built.
+    `query` runs SQL as somebody, `replays` compares what a version is given offline and online; an environment of a
+    model may take `build_s` to be built.
     """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     evaluations = Evaluations(database, find_model, GrantService(database), artifacts)
