@@ -15,6 +15,7 @@ from millpond.features.endpoints import FeatureServingEndpoints
 from millpond.features.feature_tables import FeatureTables
 from millpond.features.lookups import FeatureFunction, FeatureLookup, Names, names_of
 from millpond.features.online import OnlineStores
+from millpond.features.parity import ParityChecks
 from millpond.features.planning import Plan, Wanted, make_plan
 from millpond.features.spark_certificate import spark_certificate
 from millpond.features.spec import FeatureSpec
@@ -25,7 +26,7 @@ _MEMORY_LIMIT_BYTES = 1 << 30
 _ROWS_DESCRIBED = 1000
 
 
-class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoints):
+class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoints, ParityChecks):
     """The feature store for one user, found through the environment that `millpond env` prints."""
 
     def __init__(self, *, model_registry_uri: str | None = None, memory_limit_bytes: int = _MEMORY_LIMIT_BYTES) -> None:

@@ -215,9 +215,11 @@ class Replayer:
 
     def _sampled(self, rights: Principal, plan: _Plan, count: int, versions: Mapping[str, int]) -> _Requests:
         wanted = needs(plan.steps).keys
-        groups = [self._keys(rights, each, count, versions) for each in sampled_keys(plan.steps, wanted)]
-        origin = "keys of " + ", ".join(dict.fromkeys(each.table for each in sampled_keys(plan.steps, wanted)))
-        return _Requests(rows=side_by_side(groups, wanted), origin=origin)
+        groups = sampled_keys(plan.steps, wanted)
+        share = -(-count // max(1, len(groups)))
+        taken = [[self._keys(rights, each, share, versions) for each in group] for group in groups]
+        origin = "keys of " + ", ".join(dict.fromkeys(each.table for group in groups for each in group))
+        return _Requests(rows=side_by_side(taken, wanted)[:count], origin=origin)
 
     def _keys(self, rights: Principal, keys: Keys, count: int, versions: Mapping[str, int]) -> list[Row]:
         names = list(dict.fromkeys(keys.columns.values()))

@@ -53,27 +53,44 @@ def needs(steps: Sequence[Join | Call]) -> Needs:
     )
 
 
-def sampled_keys(steps: Sequence[Join | Call], wanted: Sequence[str]) -> tuple[Keys, ...]:
-    """From which tables keys are taken: the widest first, as what belongs together is taken together."""
-    joins = [step for step in steps if isinstance(step, Join)]
-    filled: set[str] = set()
-    found = []
-    for join in sorted(joins, key=lambda join: -len(join.keys)):
-        columns = {mine: theirs for mine, theirs in join.keys if mine in wanted and mine not in filled}
-        if columns:
-            found.append(Keys(table=join.table, columns=columns))
-            filled |= columns.keys()
-    return tuple(found)
+def sampled_keys(steps: Sequence[Join | Call], wanted: Sequence[str]) -> tuple[tuple[Keys, ...], ...]:
+    """From which tables keys are taken. Those of a group make one request together; each table has its turn.
+
+    The widest come first, so that keys which belong together are taken together.
+    """
+    joins = sorted((step for step in steps if isinstance(step, Join)), key=lambda join: -len(join.keys))
+    found: list[Keys] = []
+    for join in joins:
+        keys = Keys(table=join.table, columns={mine: theirs for mine, theirs in join.keys if mine in wanted})
+        if keys.columns and keys not in found:
+            found.append(keys)
+    groups: list[list[Keys]] = []
+    for keys in found:
+        free = (group for group in groups if all(keys.columns.keys().isdisjoint(each.columns) for each in group))
+        group = next(free, None)
+        if group is None:
+            groups.append([keys])
+        else:
+            group.append(keys)
+    return tuple(map(tuple, groups))
 
 
-def side_by_side(groups: Sequence[Sequence[Row]], columns: Sequence[str]) -> list[Row]:
-    """Rows of several tables as one each, the shorter ones again and again; NULL where a table has none."""
-    height = max(map(len, groups), default=0)
-    empty = dict.fromkeys(columns)
-    return [
-        empty | {name: value for group in groups if group for name, value in group[number % len(group)].items()}
-        for number in range(height)
-    ]
+def side_by_side(groups: Sequence[Sequence[Sequence[Row]]], columns: Sequence[str]) -> list[Row]:
+    """Requests of what was taken from each table of each group: those of a group as one each, shorter ones again and
+    again; what a group lacks is of the others, and NULL where nobody has it. Each request once."""
+    made = (
+        _request([*group, *(rows for other in groups if other is not group for rows in other)], number, columns)
+        for group in groups
+        for number in range(max(map(len, group)))
+    )
+    return list({tuple(row.values()): row for row in made}.values())
+
+
+def _request(taken: Sequence[Sequence[Row]], number: int, columns: Sequence[str]) -> Row:
+    made: Row = {}
+    for rows in taken:
+        made = (rows[number % len(rows)] if rows else {}) | made
+    return dict.fromkeys(columns) | made
 
 
 def absent(rows: Sequence[Row], keys: Mapping[str, str], count: int) -> list[Row]:
