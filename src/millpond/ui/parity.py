@@ -54,7 +54,5 @@ def _draw_form(visit: Visit, name: str, versions: Sequence[str]) -> None:
     with form(reloading(visit, ask), label="Check parity"):
         choices = [(each, f"Version {each}") for each in versions]
         version = SelectField(label="Version to check", choices=choices, value=versions[0])
-        keys = TextField(
-            label="Table of requests", placeholder="Keys of the feature tables, or catalog.schema.requests"
-        )
+        keys = TextField(label="Table of requests", placeholder="Else keys of the feature tables")
         submit("Check parity")

@@ -111,9 +111,8 @@ def _draw_report(seen: Seen, report: Mapping[str, Any]) -> None:
 
 
 def _source(source: Mapping[str, Any]) -> list[Cell | str]:
-    behind = (
-        f"{source['versions_behind']} versions, {source['lag_s']:.0f} s" if source["versions_behind"] else "nothing"
-    )
+    count = source["versions_behind"]
+    behind = f"{count} versions, {source['lag_s']:.0f} s" if count else "nothing"
     store = f"in {source['store']} ({source['store_kind']})"
     return [source["table"], Cell(text=source["online_table"], note=store), f"version {source['version']}", behind]
 
