@@ -93,6 +93,8 @@ from millpond.ui.preferences import Preferences
 from millpond.ui.services import Services
 from millpond.ui.tracking import Tracking
 
+_ASKED_MOST = frozenset({"/serving-endpoints/{name}/invocations", "/api/millpond/online-tables/{name}/read"})
+"""Found first: to come after three hundred others costs as much as to answer."""
 FIRST_ADMINISTRATOR = "admin@millpond.local"
 
 log = get_logger(__name__)
@@ -282,6 +284,7 @@ def build_app(settings: Settings) -> Application:
     # before the Files API, of which MLflow serves the artifacts' part; before MLflow, what it lacks of its own API
     app.router.routes[:0] = [*registry.router().routes, MlflowRoute(mlflow)]
     join(app, _unknown_api_router())
+    app.router.routes.sort(key=lambda route: getattr(route, "path", "") not in _ASKED_MOST)
     door = guarded(app, identity=identity, public_url=settings.public_url)
     return Application(asgi=_Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 

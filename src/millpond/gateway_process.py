@@ -16,7 +16,6 @@ from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService, open_catalog
 from millpond.engine import proto
 from millpond.engine.engines import ApiDoor
-from millpond.engine.freshness import change_mark
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
 from millpond.engine.lineage.capture import close_spool as close_lineage_spool
@@ -30,6 +29,7 @@ from millpond.identity.service import IdentityService
 from millpond.journal.calls import open_spool
 from millpond.kernel.child import report_ready
 from millpond.kernel.database import Database, driver_url
+from millpond.kernel.freshness import change_mark
 from millpond.kernel.logs import configure_logs
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings, load_settings

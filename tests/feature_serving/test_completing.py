@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -27,14 +28,23 @@ from millpond.features.planning import Wanted, make_plan
 from millpond.features.spec import FeatureSpec
 from millpond.identity.domain import SYSTEM
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, NotImplementedHere
-from millpond.kernel.settings import S3Settings
+from millpond.kernel.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    MillpondError,
+    NotFound,
+    NotImplementedHere,
+    Unavailable,
+)
+from millpond.kernel.settings import OnlineStoreSettings, S3Settings
 from millpond.online.publisher import Publisher
 from millpond.online.reading import OnlineTables
 from millpond.online.service import OnlineService
 from millpond.online.stores import Backends
 from millpond.online.tables import Mode
 from tests.catalog.conftest import build_catalog, build_people
+from tests.databases import Databases
+from tests.redis_server import free_port, running_redis
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 TYPES = {
@@ -103,7 +113,9 @@ class Shop:
         labels = pl.from_arrow(pa.Table.from_pylist([{"now": NOW, **row} for row in rows], pa.schema(
             [("now", TYPES["ts"][2]), *((name, kind) for name, kind in types.items())])))  # fmt: skip
         tables = {
-            each.table_name: feature_table(self.catalog.get_table(SYSTEM, ObjectName.of_full_name(each.table_name)))
+            each.table_name: feature_table(
+                self.catalog.get_table(SYSTEM, ObjectName.of_full_name(each.table_name)), each.table_name
+            )
             for each in wanted
             if isinstance(each, FeatureLookup)
         }
@@ -116,8 +128,15 @@ class Shop:
 
 @pytest.fixture
 def shop(database: Database, tmp_path: Path) -> Iterator[Shop]:
+    with opened_shop(database, tmp_path) as shop:
+        yield shop
+
+
+@contextmanager
+def opened_shop(database: Database, tmp_path: Path, **stores: OnlineStoreSettings) -> Iterator[Shop]:
+    """An empty one, whose online store `s` is embedded unless `stores` says otherwise."""
     catalog = build_catalog(database, build_people(database), tmp_path)
-    backends = Backends(tmp_path / "online", {})
+    backends = Backends(tmp_path / "online", stores)
     service = OnlineService(database, catalog, backends, S3Settings(), lambda: None)
     service.create_store(SYSTEM, "s", "CU_1")
     online = OnlineTables(database, catalog, backends, clock=lambda: NOW)
@@ -161,8 +180,9 @@ def test_online_is_what_offline_is(shop: Shop) -> None:
 
 
 def _comparable(row: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN as something that equals itself; the type counts."""
-    return {name: repr(value) for name, value in sorted(row.items())}
+    """NaN as something that equals itself; the type counts, and the zeros of a decimal do not."""
+    plain = {name: value.normalize() if isinstance(value, Decimal) else value for name, value in row.items()}
+    return {name: f"{type(value).__name__} {value}" for name, value in sorted(plain.items())}
 
 
 def test_a_row_overrides_for_itself_and_says_when_it_is(shop: Shop) -> None:
@@ -194,7 +214,7 @@ def test_functions_are_called_once_for_all_rows_and_may_make_keys(shop: Shop) ->
         shop.catalog.create_function(SYSTEM, ObjectName("main", "default", name), definition=definition)
     wanted = [
         FeatureFunction(udf_name="main.default.nearest", input_bindings={"x": "where"}, output_name="city"),
-        FeatureLookup(cities, "city", feature_names=["name"]),
+        FeatureLookup(cities.upper(), "city", feature_names=["name"]),
         FeatureFunction(udf_name="main.default.shout", input_bindings={"text": "name"}, output_name="loud"),
     ]
     asked: list[Sequence[Invocation]] = []
@@ -236,10 +256,49 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
         "[1]",
         "format: 9",
         "a: &a [*a]",
+        BOMB,
         FeatureSpec(wanted=(timed,)).to_yaml().replace("id", "1"),
     ):
         with pytest.raises(InvalidArgument, match="cannot be read"):
             parse_spec(text)
+
+
+def test_odd_values_are_refused_and_too_many_too(shop: Shop) -> None:
+    table = shop.create("spending", SPENDING, ["id", "shop"], "ts")
+    lookup = FeatureLookup(table, ["id", "shop"], timestamp_lookup_key="at", feature_names=["amount", "visits"])
+    for row in (
+        {"id": 1 << 70, "shop": "a"}, {"id": 1, "shop": "\ud800"}, {"id": 1.5, "shop": "a"},
+        {"id": math.inf, "shop": "a"}, {"id": [1], "shop": "a"}, {"id": 1, "shop": "a", "amount": 10**400},
+        {"id": 1, "shop": "a", "at": "9999-12-31T23:59:59-14:00"},
+    ):  # fmt: skip
+        with pytest.raises(InvalidArgument, match="which is no"):
+            shop.complete([lookup], [row])
+    with pytest.raises(InvalidArgument, match="500001 rows of 2 features"):
+        shop.complete([lookup], [{}] * 500_001)
+    many = shop.complete([lookup], [{"id": number % 9, "shop": "a"} for number in range(5000)])
+    few = shop.complete([lookup], [{"id": number, "shop": "a"} for number in range(9)])
+    assert [_comparable(row) for row in many[:9]] == [_comparable(row) for row in few]
+
+
+def test_a_store_that_is_down_is_named_and_then_forgotten(databases: Databases, tmp_path: Path) -> None:
+    """503 while Redis is away, and the features again when it is back, without anybody doing anything here."""
+    port, home = free_port(), tmp_path / "redis"
+    home.mkdir()
+    settings = OnlineStoreSettings(url=f"redis://127.0.0.1:{port}/0")
+    with databases.new("sqlite", tmp_path) as database, opened_shop(database, tmp_path, s=settings) as shop:
+        with running_redis(str(home), port):
+            wanted = [FeatureLookup(shop.create("cities", CITIES, ["city"]), "city")]
+            assert shop.complete(wanted, [{"city": 10}])[0]["name"] == "Ulm"
+        with pytest.raises(Unavailable, match=r"Features of 'main\.default\.cities' cannot be looked up"):
+            shop.complete(wanted, [{"city": 10}])
+        with running_redis(str(home), port):
+            assert shop.complete(wanted, [{"city": 10}])[0]["name"] == "Ulm"
+
+
+BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(30)) + (
+    "format: 1\nfeatures: [{table_name: *a29, lookup_key: []}]\ninputs: []\n"
+)
+"""Some kilobytes that a message would make endless."""
 
 
 def replace_lookup(lookup: FeatureLookup, *, table_name: str) -> FeatureLookup:

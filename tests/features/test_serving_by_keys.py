@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -24,6 +25,7 @@ from tests.servers import Server, wait_until
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]  # the clients' warnings are not ours
 PATIENCE = timedelta(minutes=5)
+TELLING = Path(__file__).parents[1] / "serving" / "pyfuncs" / "telling.py"
 NOW = pd.Timestamp.now("UTC").floor("s")
 SPENDING = pd.DataFrame({
     "customer_id": [1, 1, 2, 3], "ts": [NOW - timedelta(days=days) for days in (40, 3, 2, 50)],
@@ -95,7 +97,7 @@ def story(any_server: Server) -> Iterator[Story]:
             f"CREATE CATALOG keys_{run}",
             "CREATE SCHEMA $s",
             DISTANCE,
-            f"GRANT USE CATALOG, USE SCHEMA, SELECT, EXECUTE ON CATALOG keys_{run} TO `{names['maker']}`",
+            f"GRANT USE CATALOG, USE SCHEMA, BROWSE, SELECT, EXECUTE ON CATALOG keys_{run} TO `{names['maker']}`",
         ):
             story.sql(text)
         fe.create_online_store(name=f"keys-{run}", capacity="CU_1")
@@ -105,14 +107,6 @@ def story(any_server: Server) -> Iterator[Story]:
         mlflow.set_experiment(f"/Shared/keys-{run}")
         yield story
         spark.stop()
-
-
-class Told(mlflow.pyfunc.PythonModel):
-    """Answers with the frame that it is given: order, types and values."""
-
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[str]:
-        kinds = " ".join(f"{name}:{kind}" for name, kind in model_input.dtypes.items())
-        return [f"{kinds} {[str(value) for value in row]}" for row in model_input.itertuples(index=False)]
 
 
 def lookups(schema: str) -> list[Any]:
@@ -145,10 +139,10 @@ def logged(story: Story, model: Any, flavor: Any, name: str) -> str:
 @pytest.fixture(scope="module")
 def churn(story: Story) -> str:
     """The endpoint of a model that tells what it is given, by tables that are online."""
-    model = logged(story, Told(), mlflow.pyfunc, "churn")
+    model = logged(story, str(TELLING), mlflow.pyfunc, "churn")
     entity = ServedEntityInput(entity_name=model, entity_version="1")
     with pytest.raises(BadRequest, match=r"'.*\.spending' is not published"):
-        story.sdk().serving_endpoints.create("early", config=EndpointCoreConfigInput(served_entities=[entity]))
+        story.sdk().serving_endpoints.create("early", config=EndpointCoreConfigInput("early", served_entities=[entity]))
     for table in ("spending", "customers"):
         story.publish(table)
     return story.serve(model)
@@ -187,6 +181,36 @@ def test_every_shape_brings_keys(story: Story, churn: str) -> None:
         found = story.sdk().api_client.do("POST", f"/serving-endpoints/{churn}/invocations", data=data,
                                           headers={"Content-Type": kind})  # fmt: skip
         assert found == {"predictions": expected}, kind
+
+
+def test_a_model_is_given_the_types_of_training(story: Story) -> None:
+    """The same dtypes and values as in score_batch, for each type of column, for keys that are there and others."""
+    story.sql("""CREATE TABLE $s.types (k STRING NOT NULL, b BIGINT, i INT, s SMALLINT, t TINYINT, f FLOAT, d DOUBLE,
+        name STRING, vip BOOLEAN, day DATE, seen TIMESTAMP, parts ARRAY<DOUBLE>, words ARRAY<STRING>,
+        CONSTRAINT types_pk PRIMARY KEY (k))""")
+    story.sql("""INSERT INTO $s.types VALUES
+        ('x', 1, 2, 3, 4, 0.1, 0.2D, 'X', true, DATE '2026-01-02', TIMESTAMP '2026-01-02 03:04:05.000006',
+         array(1.5D, 2D), array('a', 'b')),
+        ('y', 5, 6, 7, 8, 0.3, CAST('NaN' AS DOUBLE), 'Y', false, DATE '1900-01-02', TIMESTAMP '1900-01-02 03:04:05',
+         array(3D), array('c')),
+        ('z', 5, 6, 7, 8, 0.3, 0.7D, 'Z', false, DATE '1900-01-02', TIMESTAMP '1900-01-02 03:04:05',
+         array(3D), array('c'))""")
+    lookup = FeatureLookup(table_name=f"{story.schema}.types", lookup_key="k")
+    labels = pd.DataFrame({"k": ["x", "y"], "label": [0.0, 1.0]})
+    made = story.fe.create_training_set(df=labels, feature_lookups=[lookup], label="label", exclude_columns="k")
+    model, nullable = f"{story.schema}.typed", f"{story.schema}.nullable"
+    story.fe.log_model(model=str(TELLING), artifact_path="model", flavor=mlflow.pyfunc, training_set=made,
+                       registered_model_name=model, pip_requirements=["mlflow"])  # fmt: skip
+    story.fe.log_model(model=str(TELLING), artifact_path="model", flavor=mlflow.pyfunc, training_set=made,
+                       registered_model_name=nullable, pip_requirements=["mlflow"], signature=None)  # fmt: skip
+    story.publish("types")
+    for name, keys in ((model, ["x", "y"]), (nullable, ["x", "y"]), (nullable, ["y", "none", None])):
+        endpoint = story.serve(name)
+        asked = pd.DataFrame({"k": keys})
+        expected = story.fe.score_batch(model_uri=f"models:/{name}/1", df=asked, result_type="string")
+        assert story.ask(endpoint, *({"k": key} for key in keys)) == expected["prediction"].to_list()
+    status, body = story.told(story.serve(model), {"dataframe_records": [{"k": "none"}]})
+    assert (status, "Can not safely convert" in body["message"]) == (400, True), body
 
 
 def test_requests_override_and_say_what_they_lack(story: Story, churn: str) -> None:
@@ -375,6 +399,9 @@ def test_features_alone_need_no_process(story: Story) -> None:
     assert story.told(endpoint, {"dataframe_records": [{"shop": "a", "day": 1}]})[0] == 200
     status, body = story.told(endpoint, {"dataframe_records": [{"shop": "a"}]})
     assert (status, f"Feature spec '{s}.shop': The column 'day' is missing" in body["message"]) == (400, True), body
+    for odd in (10**30, "\ud800", [[]] * 3):
+        status, body = story.told(endpoint, {"dataframe_records": [{"shop": "a", "day": 1, "odd": odd}]})
+        assert status == (200 if odd == [[]] * 3 else 400), body
     with pytest.raises(NotFound, match=r"shop' does not exist"):
         story.serve(f"{s}.shop", None)
     with pytest.raises(BadRequest, match="no feature spec"):

@@ -17,9 +17,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from millpond.identity import middleware
+from millpond.identity.directory import DirectoryService
+from millpond.identity.domain import PrincipalKind
 from millpond.identity.limits import MAX_BODY_BYTES, MAX_PUBLIC_BODY_BYTES
 from millpond.identity.middleware import current_principal, guarded
 from millpond.identity.page_headers import _FILES
+from millpond.kernel.database import Database
 from tests.applications import served
 from tests.databases import Databases
 from tests.identity.conftest import ADMIN, PASSWORD, Identity, Site, build_identity, build_site_app
@@ -59,6 +62,33 @@ def raw(site: Site, method: str, path: str, headers: dict[str, str] | None = Non
         connection.endheaders()
         answer = connection.getresponse()
         return answer.status, answer.read()
+
+
+# A token that was just good
+
+
+def test_a_token_is_looked_up_once_while_nothing_changes(
+    own_identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again after each change, by whatever process: who was put out is out with the next request."""
+    user = own_identity.user("ann@door.org")
+    token, service = own_identity.token_of("ann@door.org"), own_identity.service
+    looks: list[str] = []
+    by_secret = service.authenticate
+    monkeypatch.setattr(service, "authenticate", lambda *asked, **more: looks.append("") or by_secret(*asked, **more))
+    monkeypatch.setattr(middleware, "_GOOD_FOR_S", 600.0)
+    other = Database(own_identity.database.url)
+    with served(build_site_app(own_identity)) as url, Site(url=url, identity=own_identity).http(token) as http_client:
+        for _ in range(3):
+            assert http_client.get("/api/2.0/token/list").status_code == 200
+        assert len(looks) == 1
+        DirectoryService(other).delete(own_identity.admin, PrincipalKind.USER, user.id)
+        assert http_client.get("/api/2.0/token/list").status_code == 401
+        monkeypatch.setattr(middleware, "_GOOD_FOR_S", 0.0)
+        with Site(url=url, identity=own_identity).http() as admin:
+            assert [admin.get("/api/2.0/token/list").status_code for _ in range(2)] == [200, 200]
+    assert len(looks) == 4, "what may have expired is looked up again"
+    other.dispose()
 
 
 # Public or not

@@ -22,7 +22,6 @@ from millpond.engine.commanding import Commands
 from millpond.engine.engines import ApiDoor, EngineOptions, Engines
 from millpond.engine.errors import AnalysisError, ExecutionError
 from millpond.engine.executing import Executions
-from millpond.engine.freshness import Mark
 from millpond.engine.history import Observe
 from millpond.engine.information import weight
 from millpond.engine.own_client import OWN_CLIENT
@@ -39,6 +38,7 @@ from millpond.identity import acts
 from millpond.identity.domain import Principal
 from millpond.kernel import metrics
 from millpond.kernel.errors import MillpondError, Unauthenticated
+from millpond.kernel.freshness import Mark
 from millpond.kernel.logs import get_logger, mask_secrets
 
 _log = get_logger(__name__)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from millpond.catalog.domain import Function, Guards, ObjectName, Table
 from millpond.catalog.service import CatalogService
 from millpond.engine.errors import AnalysisError
-from millpond.engine.freshness import Kept, Mark
 from millpond.engine.spools import Spools
 from millpond.identity.domain import Principal
+from millpond.kernel.freshness import Kept, Mark
 
 _NO_GUARDS = Guards()
 FindOwner = Callable[[str], Principal | None]

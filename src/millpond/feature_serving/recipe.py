@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from millpond.catalog.domain import Table
+from millpond.catalog.domain import ObjectName, Table
 from millpond.feature_serving.values import typed
 from millpond.features.planning import Call, Join, made_by, needs_of, steps_of
 from millpond.features.spec import FeatureSpec
@@ -29,6 +29,8 @@ class Read:
     """All that is looked up in one table at a time: one read."""
 
     table: str
+    source: ObjectName
+    """The same as a name of the catalog."""
     joins: tuple[Join, ...]
     columns: tuple[str, ...]
 
@@ -86,14 +88,17 @@ def make_recipe(
     return Recipe(waves=_waves(placed), types=types, keys=keys, functions=functions, asked=asked)
 
 
-def feature_table(table: Table) -> FeatureTable:
-    """A table of the catalog as a feature table. Raises FailedPrecondition when it has no primary key."""
+def feature_table(table: Table, name: str) -> FeatureTable:
+    """A table of the catalog as a feature table, as it is called in a spec.
+
+    Raises FailedPrecondition when it has no primary key.
+    """
     key = next((each for each in table.constraints if each.parent_table is None), None)
     if key is None:
         raise FailedPrecondition(f"Table '{table.name}' has no primary key, so nothing can be looked up in it.")
     names = {column.name.lower(): column.name for column in table.columns}
     return FeatureTable(
-        name=str(table.name),
+        name=name,
         table_id=table.id,
         primary_keys=tuple(names.get(each.lower(), each) for each in key.columns),
         timeseries_columns=tuple(names.get(each.lower(), each) for each in key.timeseries_columns),
@@ -153,4 +158,4 @@ def _waves(placed: Sequence[tuple[int, Join | Call]]) -> tuple[Wave, ...]:
 def _read(table: str, joins: Sequence[Join]) -> Read:
     keys = {theirs for join in joins for _, theirs in join.keys}
     needed = dict.fromkeys(name for join in joins for name in join.table_columns if name not in keys)
-    return Read(table=table, joins=tuple(joins), columns=tuple(needed))
+    return Read(table=table, source=ObjectName.of_full_name(table), joins=tuple(joins), columns=tuple(needed))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service import CatalogService
@@ -27,10 +27,15 @@ from millpond.kernel.errors import (
 )
 from millpond.online.reading import OnlineTables
 
+MOST_VALUES = 1_000_000
+"""Made for one request: a few hundred megabytes."""
 _GOOD_FOR_S = 0.25
 _MOST_KEPT = 1000
+_FEW_VALUES = 2000
+"""Made faster than a thread is asked."""
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,7 @@ class Invocation:
     rows: int
 
 
+_Wanting = tuple[Call, list[Row], Invocation]
 Caller = Callable[[Sequence[Invocation]], Awaitable[Sequence[Sequence[Any]]]]
 """Calls functions in a process where users' code may run: for each the results by row."""
 
@@ -106,17 +112,22 @@ class FeatureServing:
         recipe = self._recipe_at_hand(rights, spec)
         if recipe is None:
             recipe = await asyncio.to_thread(self._find_recipe, rights, spec)
-        made = [_taken(row, recipe) for row in rows]
-        now = self._clock()
+        values = len(rows) * len(recipe.types)
+        if values > MOST_VALUES:
+            raise InvalidArgument(
+                f"The request has {len(rows)} rows of {len(recipe.types)} features; at most {MOST_VALUES} values are "
+                "made at once. Send fewer rows."
+            )
+        few, now = values <= _FEW_VALUES, self._clock()
+        made = await aside_unless(few, partial(_all_taken, rows, recipe))
         for wave in recipe.waves:
             for read in wave.reads:
-                work = partial(self._look_up, rights, recipe, read, made, now)
-                if self._online.is_quick_of(rights, _name(read.table), len(made) * len(read.joins)):
-                    work()
-                else:
-                    await asyncio.to_thread(work)
-            if wave.calls:
-                await _call_all(recipe, wave.calls, made, call)
+                quick = few and self._online.is_quick_of(rights, read.source, len(made) * len(read.joins))
+                await aside_unless(quick, partial(self._look_up, rights, recipe, read, made, now))
+            wanting = await aside_unless(few, partial(_wanting, recipe, wave.calls, made))
+            if wanting:
+                results = await call([invocation for _, _, invocation in wanting])
+                await aside_unless(few, partial(_give_results, recipe, wanting, results))
         return Completed(rows=made, types=recipe.types)
 
     def check(self, rights: Principal, spec: FeatureSpec) -> None:
@@ -165,7 +176,7 @@ class FeatureServing:
         return recipe
 
     def _make_recipe(self, rights: Principal, spec: FeatureSpec) -> Recipe:
-        tables = {name: feature_table(self._catalog.get_table(rights, _name(name))) for name in spec.tables}
+        tables = {name: feature_table(self._catalog.get_table(rights, _name(name)), name) for name in spec.tables}
         functions = {name: self._function(rights, name) for name in spec.functions}
         return make_recipe(spec, tables, functions)
 
@@ -212,7 +223,7 @@ class FeatureServing:
 
     def _read(self, rights: Principal, read: Read, keys: Sequence[Row]) -> Sequence[Row | None]:
         try:
-            return self._online.rows_of(rights, _name(read.table), keys, columns=read.columns).rows
+            return self._online.rows_of(rights, read.source, keys, columns=read.columns).rows
         except InvalidArgument as error:  # the keys are of the right types: what is online is of another shape
             raise FailedPrecondition(f"Table '{read.table}' is online in an older shape: {error.message}") from error
         except Unavailable as error:
@@ -223,11 +234,18 @@ def _name(table: str) -> ObjectName:
     return ObjectName.of_full_name(table)
 
 
-def _taken(row: Mapping[str, Any], recipe: Recipe) -> Row:
-    """A row of a request; what stands for a feature is of the feature's type."""
-    return {
-        name: typed(value, recipe.types[name], name) if name in recipe.types else value for name, value in row.items()
-    }
+async def aside_unless(at_once: bool, work: Callable[[], T]) -> T:
+    """What some work returns, which goes on in a thread where it would keep others waiting."""
+    return work() if at_once else await asyncio.to_thread(work)
+
+
+def _all_taken(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[Row]:
+    """The rows of a request; what stands for a feature is of the feature's type."""
+    types = recipe.types
+    return [
+        {name: typed(value, types[name], name) if name in types else value for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def _key(join: Join, row: Row, types: Mapping[str, str]) -> Row | None:
@@ -255,15 +273,15 @@ def _counts(join: Join, row: Row, values: Row, now: datetime) -> bool:
     return join.lookback is None or at - moment(values[theirs]) <= join.lookback
 
 
-async def _call_all(recipe: Recipe, calls: Sequence[Call], rows: Sequence[Row], caller: Caller) -> None:
-    """Give each row what it lacks of what functions make."""
-    wanting = [(call, [row for row in rows if call.output not in row]) for call in calls]
-    wanting = [(call, some) for call, some in wanting if some]
-    if not wanting:
-        return
-    found = await caller([_invocation(recipe.functions[call.function], call, some) for call, some in wanting])
-    for (call, some), results in zip(wanting, found, strict=True):
-        for row, value in zip(some, results, strict=True):
+def _wanting(recipe: Recipe, calls: Sequence[Call], rows: Sequence[Row]) -> list[_Wanting]:
+    """Which rows lack what functions make, and the calls that make it."""
+    found = ((call, [row for row in rows if call.output not in row]) for call in calls)
+    return [(call, some, _invocation(recipe.functions[call.function], call, some)) for call, some in found if some]
+
+
+def _give_results(recipe: Recipe, wanting: Sequence[_Wanting], results: Sequence[Sequence[Any]]) -> None:
+    for (call, rows, _), values in zip(wanting, results, strict=True):
+        for row, value in zip(rows, values, strict=True):
             row[call.output] = typed(value, recipe.types[call.output], call.output)
 
 

@@ -17,10 +17,12 @@ def parse_spec(text: str) -> FeatureSpec:
     if len(text) > MAX_BYTES:
         raise InvalidArgument(f"The feature spec has more than {MAX_BYTES} characters.")
     try:
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it refers to its own parts, of which it could have very many")
         spec = read_spec(text)
         names = chain(spec.features, spec.labels, spec.excluded, *map(_names, spec.wanted))
         if odd := [name for name in names if not isinstance(name, str)]:
-            raise ValueError(f"{odd[0]!r:.100} is no name")
+            raise ValueError(f"a {type(odd[0]).__name__} stands where a name should")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise InvalidArgument(f"The feature spec cannot be read: {error}") from error
     return spec

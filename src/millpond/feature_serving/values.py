@@ -42,6 +42,8 @@ def moment(value: date) -> datetime:
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value != int(value):
         raise ValueError(value)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(value)
     return int(value)
 
 
@@ -51,13 +53,17 @@ def _fraction(value: Any) -> float:
     return float(value)
 
 
-def _exactly(kind: type) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if not isinstance(value, kind):
-            raise TypeError(value)
-        return value
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    value.encode()  # half a character pair is no text
+    return value
 
-    return check
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(value)
+    return value
 
 
 def _time(value: Any) -> datetime:
@@ -88,7 +94,7 @@ _FRACTIONS = frozenset({"double", "float"})
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("bigint", "long", "int", "integer", "smallint", "short", "tinyint", "byte"), _whole),
     **dict.fromkeys(_FRACTIONS, _fraction),
-    **dict.fromkeys(("string", "varchar", "char"), _exactly(str)),
-    "boolean": _exactly(bool), "timestamp": _time, "timestamp_ntz": _local_time, "date": _day, "decimal": _decimal,
+    **dict.fromkeys(("string", "varchar", "char"), _text),
+    "boolean": _truth, "timestamp": _time, "timestamp_ntz": _local_time, "date": _day, "decimal": _decimal,
     "binary": _binary,
 }  # fmt: skip

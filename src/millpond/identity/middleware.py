@@ -30,6 +30,7 @@ from millpond.identity.service import IdentityService
 from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH, SIGN_OUT_PATH, SSO_CALLBACK_PATH, SSO_PATH
 from millpond.journal import calls
 from millpond.kernel.errors import MillpondError, PermissionDenied, Unauthenticated, Unavailable
+from millpond.kernel.freshness import Kept
 from millpond.kernel.http import STATUS_OF_CODE, dialect_of, error_response
 from millpond.kernel.logs import get_logger
 
@@ -57,6 +58,8 @@ PUBLIC_PATHS = frozenset({
 LINK_PARAMETER = "millpond-signature"
 """Query parameter of a link that is good by itself: a signed token that is good for the link's own path alone."""
 _RECHECK_S = 15
+_GOOD_FOR_S = 0.25
+"""How long a token is good without another look, where the database has not changed: it may expire by itself."""
 _POLICY_VIOLATION = 1008
 _THREADS = 16
 """The door's own, so that slow handlers, which share the other threads, keep nobody waiting outside. More than the
@@ -102,6 +105,7 @@ class AuthMiddleware:
         self._identity = identity
         self._public_url = public_url
         self._threads = anyio.CapacityLimiter(_THREADS)
+        self._known: Kept[tuple[str, str, str], tuple[Principal, float]] = Kept(identity.change_mark())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through with its principal, or answer 401, 403 or the way to the sign-in page."""
@@ -137,7 +141,17 @@ class AuthMiddleware:
             _principal.reset(reset)
 
     async def _authenticated(self, connection: HTTPConnection) -> Principal:
-        return await anyio.to_thread.run_sync(self._authenticate, connection, limiter=self._threads)
+        """Whoever asks. A look at the database is a thread's; a token just seen needs none while nothing changes."""
+        header = connection.headers.get("authorization", "")
+        known = self._known.now() if header[:7].casefold() == "bearer " else None
+        key = (header, connection.scope["path"], connection.scope.get("method", ""))
+        if known is not None and key in known and time.monotonic() < known[key][1]:
+            return known[key][0]
+        good_until = time.monotonic() + _GOOD_FOR_S
+        found = await anyio.to_thread.run_sync(self._authenticate, connection, limiter=self._threads)
+        if known is not None:
+            known[key] = (found, good_until)
+        return found
 
     def _authenticate(self, connection: HTTPConnection) -> Principal:
         header = connection.headers.get("authorization")

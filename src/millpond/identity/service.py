@@ -44,6 +44,7 @@ from millpond.kernel.errors import (
     PermissionDenied,
     Unauthenticated,
 )
+from millpond.kernel.freshness import Mark, change_mark
 
 SESSION_PREFIX = "mps-"
 SESSION_TTL = timedelta(days=7)
@@ -65,6 +66,10 @@ class IdentityService:
         self._remembered = RememberedPasswords()
         self._slots = CheckingSlots()
         self._snapshots = Snapshots()
+
+    def change_mark(self) -> Mark:
+        """What tells whether anything can have changed about whoever asks."""
+        return change_mark(self._database.url)
 
     def authenticate(self, credential: str, *, path: str | None = None, method: str | None = None) -> Principal:
         """The active principal of a personal access token or a short-lived signed token.

@@ -128,14 +128,17 @@ def _key_value(field: Field, values: Mapping[str, Any]) -> Any:
         return value
     try:
         return check(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidArgument(f"The key '{field.name}' is {value!r:.100}, which is no {field.type}.") from error
 
 
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(value)
-    return int(value)
+    found = int(value)
+    if not -(1 << 63) <= found < 1 << 63:
+        raise ValueError(value)
+    return found
 
 
 def _fraction(value: Any) -> float:
@@ -147,6 +150,7 @@ def _fraction(value: Any) -> float:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
+    value.encode()  # half a character pair is no text
     return value
 
 

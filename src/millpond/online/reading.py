@@ -99,7 +99,7 @@ class OnlineTables:
         if len(keys) > MOST_KEYS:
             raise InvalidArgument(f"{len(keys)} keys are asked for at once; at most {MOST_KEYS}.")
         standing = self._standing(principal, name)
-        self._check(principal, standing)
+        self._check(principal, standing, _not_there(name))
         return self._rows(standing, keys, columns)
 
     def rows_of(
@@ -111,7 +111,7 @@ class OnlineTables:
         FailedPrecondition when it has none.
         """
         standing = self._copy(principal, source)
-        self._check(principal, standing)
+        self._check(principal, standing, NotFound(f"Table '{source}' does not exist."))
         return self._rows(standing, keys, columns)
 
     def forget(self) -> None:
@@ -128,12 +128,12 @@ class OnlineTables:
         """The same for a number of keys by the name of the table that is published."""
         return _is_quick(self._copies.get(str(source)), principal, count)
 
-    def _check(self, principal: Principal, standing: _Standing) -> None:
-        """Reading online is reading the source."""
+    def _check(self, principal: Principal, standing: _Standing, absent: NotFound) -> None:
+        """Reading online is reading the source. Raises `absent` to who may not see that."""
         source = standing.source
         if not admits(principal, Act.READ, source.securable):
             if not allows(principal, Act.SEE, source.securable):
-                raise _not_there(standing.table.name)
+                raise absent
             require(principal, Act.READ, source.securable)
         if source.guards or self._catalog.guards_for(principal, source):
             raise FailedPrecondition(guarded_text(source))

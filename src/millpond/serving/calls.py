@@ -1,15 +1,15 @@
 """Calls of functions, as a process in which users' code may run is asked for them and answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millpond.feature_serving.service import Invocation
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import InvalidArgument, MillpondError
 from millpond.serving import columns
 
 
 def asked_bytes(asked: Sequence[Invocation]) -> bytes:
-    """What `worker.functions` understands. Raises TypeError, ValueError for values that have no place in it."""
+    """What `worker.functions` understands. Raises InvalidArgument for values that have no place in it."""
     calls = [
         {
             "name": each.function.name,
@@ -22,7 +22,7 @@ def asked_bytes(asked: Sequence[Invocation]) -> bytes:
     arguments = {
         f"{number}.{place}": values for number, each in enumerate(asked) for place, values in enumerate(each.arguments)
     }
-    return columns.encode(arguments, calls=calls)
+    return encoded(arguments, calls=calls)
 
 
 def results_of(body: bytes, asked: Sequence[Invocation]) -> Sequence[Sequence[Any]]:
@@ -32,6 +32,14 @@ def results_of(body: bytes, asked: Sequence[Invocation]) -> Sequence[Sequence[An
     if any(values is None or len(values) != each.rows for values, each in zip(results, asked, strict=True)):
         raise MillpondError("The worker did not answer with a result for each row.")
     return [values for values in results if values is not None]
+
+
+def encoded(given: Mapping[str, Sequence[Any]], **beside: Any) -> bytes:
+    """Columns for a worker. Raises InvalidArgument."""
+    try:
+        return columns.encode(given, **beside)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"The request has values that cannot be passed on: {error}.") from error
 
 
 def decoded(body: bytes) -> dict[str, list[Any]]:

@@ -4,16 +4,16 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from millpond.feature_serving.service import Completed, FeatureServing, Invocation, TableUse
+from millpond.feature_serving.service import Completed, FeatureServing, Invocation, TableUse, aside_unless
 from millpond.features.spec import FeatureSpec
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
 from millpond.lineage.domain import ColumnFlow, Node, NodeKind, Use
 from millpond.online.domain import to_json
-from millpond.serving import columns
-from millpond.serving.calls import asked_bytes, decoded, results_of
+from millpond.serving.calls import asked_bytes, decoded, encoded, results_of
 from millpond.serving.domain import ModelVersion, ServedEntity
 from millpond.serving.frames import Kind
 from millpond.serving.openapi import InputField, ModelInput, input_type
@@ -23,6 +23,9 @@ from millpond.serving.worker_process import Answer, Question
 
 _GOOD_FOR_S = 0.25
 _MOST_KEPT = 1000
+_FEW_ROWS = 100
+_FEW_BYTES = 64 << 10
+"""So much is done at once; more would keep other requests waiting."""
 _JSON = "application/json"
 
 
@@ -77,9 +80,11 @@ class ServedFeatures:
         try:
             rows, params = await exchange.rows()
             found = await self._complete(asker, entity, spec, rows, exchange)
+            few = len(found.rows) <= _FEW_ROWS
             if entity.model.is_spec:
-                return Answer(status=200, content_type=_JSON, body=_outputs(found, spec))
-            body = columns.encode(_given(found, spec, entity), types=dict(found.types), params=params)
+                outputs = await aside_unless(few, partial(_outputs, found, spec))
+                return Answer(status=200, content_type=_JSON, body=outputs)
+            body = await aside_unless(few, partial(_columns, found, spec, entity.model, params))
             return await exchange.ask(Kind.PREDICT, body)
         except _Refused as refused:
             return refused.answer
@@ -125,22 +130,22 @@ class Exchange:
         """The request's rows and params. What is not JSON is read where users' data may do harm to nobody else."""
         kind = self.content_type.partition(";")[0].strip().lower()
         if kind in {"", _JSON}:
-            return read_rows(self.body)
+            return await aside_unless(len(self.body) <= _FEW_BYTES, partial(read_rows, self.body))
         if self.pool is None:
             raise InvalidArgument(f"Content-Type '{kind[:80]}' is not understood here; send {_JSON}.")
         answer = await self.ask(Kind.READ, self.body, self.content_type)
-        found = decoded(answer.body)
+        found = await aside_unless(len(answer.body) <= _FEW_BYTES, partial(decoded, answer.body))
         return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)], None
 
     async def call(self, asked: Sequence[Invocation]) -> Sequence[Sequence[Any]]:
         """The results of functions, called in the worker."""
-        answer = await self.ask(Kind.CALL, asked_bytes(asked))
-        return results_of(answer.body, asked)
+        few = sum(each.rows for each in asked) <= _FEW_ROWS
+        answer = await self.ask(Kind.CALL, await aside_unless(few, partial(asked_bytes, asked)))
+        return await aside_unless(len(answer.body) <= _FEW_BYTES, partial(results_of, answer.body, asked))
 
     async def ask(self, kind: Kind, body: bytes, content_type: str | None = None) -> Answer:
         """The worker's answer. Raises _Refused when it is a refusal of a request that is not answered yet."""
-        if self.pool is None:
-            raise FailedPrecondition("Its features have functions now, which they had not when it was made; update it.")
+        assert self.pool is not None, "what has functions has a process"
         left_s = self.deadline - asyncio.get_running_loop().time()
         question = Question(kind=kind, content_type=content_type, body=body)
         answer = await self.pool.ask(question, timeout_s=max(left_s, 0.0))
@@ -160,17 +165,20 @@ def _flows(use: TableUse) -> list[ColumnFlow]:
     return values + [ColumnFlow(source=node, source_column=name, target_column="", use=Use.ROWS) for name in use.keys]
 
 
-def _given(found: Completed, spec: FeatureSpec, entity: ServedEntity) -> dict[str, list[Any]]:
+def _columns(found: Completed, spec: FeatureSpec, model: ModelVersion, params: Mapping[str, Any] | None) -> bytes:
     """What the model was trained with, in that order. Raises InvalidArgument for what the request lacks."""
     missing = [name for name in spec.features if any(name not in row for row in found.rows)]
     if missing:
         raise InvalidArgument(
-            f"{called(entity.model)}: the request lacks the columns {missing}, which the model is given beside its "
-            "features."
+            f"{called(model)}: the request lacks the columns {missing}, which the model is given beside its features."
         )
-    return {name: [row[name] for row in found.rows] for name in spec.features}
+    given = {name: [row[name] for row in found.rows] for name in spec.features}
+    return encoded(given, types=dict(found.types), params=params)
 
 
 def _outputs(found: Completed, spec: FeatureSpec) -> bytes:
     rows = [{name: value for name, value in row.items() if name not in spec.excluded} for row in found.rows]
-    return to_json({"outputs": rows})
+    try:
+        return to_json({"outputs": rows})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"The request has values that cannot be given back: {error}.") from error

@@ -224,8 +224,8 @@ class _Controller:
             self._leave()
             return False
         self._name = endpoint.name
-        states = {key: pool.state for key, pool in self._pools.items()}
-        steps = plan(endpoint, self._without_process(endpoint) | states)
+        elsewhere = await self._runtime.run_blocking(partial(self._without_process, endpoint))
+        steps = plan(endpoint, elsewhere | {key: pool.state for key, pool in self._pools.items()})
         for entity in steps.start:
             self._start(endpoint, entity)
         serving = endpoint.upcoming if steps.outcome is Outcome.PROMOTE else endpoint.active

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from millpond.feature_serving.service import aside_unless
 from millpond.feature_serving.specs import parse_spec
 from millpond.identity import acts, grants
 from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
@@ -290,7 +291,7 @@ class ServingService:
     async def _answer(
         self, principal: Principal, entity: ServedEntity, pool: WorkerPool | None, content_type: str, body: bytes
     ) -> Answer:
-        spec = self._specs.of(entity.model)
+        spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))
         if spec is not None and self._features is not None:
             deadline = asyncio.get_running_loop().time() + self._request_timeout_s
             exchange = Exchange(content_type=content_type, body=body, pool=pool, deadline=deadline)

@@ -16,8 +16,12 @@ class Specs:
         self._models = models
         self._known: dict[str, FeatureSpec | None] = {}
 
+    def knows(self, model: ModelVersion) -> bool:
+        """Whether `of` needs no file."""
+        return model.key in self._known
+
     def of(self, model: ModelVersion) -> FeatureSpec | None:
-        """The spec; None for a model without features, or whose files are not here yet.
+        """The spec; None for a model without features, or whose files are not here yet. Blocks unless it is known.
 
         Raises InvalidArgument for one that cannot be read.
         """

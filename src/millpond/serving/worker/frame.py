@@ -12,7 +12,7 @@ _NUMBERS = {
     "double": numpy.float64, "float": numpy.float32, "bigint": numpy.int64, "long": numpy.int64, "int": numpy.int32,
     "integer": numpy.int32, "smallint": numpy.int16, "short": numpy.int16, "tinyint": numpy.int8, "byte": numpy.int8,
 }  # fmt: skip
-_TIMES = frozenset({"timestamp", "timestamp_ntz", "date"})
+_TIMES = {"timestamp": "datetime64[us]", "timestamp_ntz": "datetime64[us]", "date": "datetime64[ms]"}
 
 
 def frame_of(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str], schema: Schema | None) -> pandas.DataFrame:
@@ -33,14 +33,30 @@ def columns_of(frame: pandas.DataFrame) -> dict[str, list[Any]]:
 
 
 def _column(values: Sequence[Any], kind: str) -> pandas.Series:
-    base = kind.lower().partition("(")[0].partition("<")[0].strip()
+    base, _, rest = kind.lower().partition("<")
+    base = base.partition("(")[0].strip()
     if base in _NUMBERS:
-        missing = any(value is None for value in values)
-        whole = issubclass(_NUMBERS[base], numpy.integer)
-        return pandas.Series(list(values), dtype=numpy.float64 if whole and missing else _NUMBERS[base])
+        return pandas.Series(_numbers(values, base))
     if base in _TIMES:
-        return pandas.Series(pandas.to_datetime(pandas.Series(list(values), dtype=object)))
+        return pandas.Series(numpy.array(values, dtype=_TIMES[base]))
+    if base == "array":
+        return pandas.Series([None if each is None else _array(each, rest.removesuffix(">")) for each in values])
     return pandas.Series(list(values))
+
+
+def _numbers(values: Sequence[Any], base: str) -> "numpy.ndarray[Any, Any]":
+    """Numbers of a SQL type; whole ones of which some are missing are fractions, as pandas has it."""
+    dtype = _NUMBERS[base]
+    missing = any(value is None for value in values)
+    return numpy.array(values, dtype=numpy.float64 if missing and issubclass(dtype, numpy.integer) else dtype)
+
+
+def _array(values: Sequence[Any], kind: str) -> "numpy.ndarray[Any, Any]":
+    if kind in _NUMBERS:
+        return _numbers(values, kind)
+    made = numpy.empty(len(values), dtype=object)
+    made[:] = values
+    return made
 
 
 def _values(column: pandas.Series) -> list[Any]:

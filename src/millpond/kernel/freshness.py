@@ -49,12 +49,18 @@ class Kept(Generic[K, V]):
 
     def get(self, key: K, find: Callable[[], V]) -> V:
         """The kept value, or what `find` gives now. The mark is read before, so that nothing newer is missed."""
-        mark = self._mark()
-        if mark is None:
+        values = self.now()
+        if values is None:
             return find()
-        if mark != self._at or len(self._values) > _KEPT:
-            self._values, self._at = {}, mark
-        values = self._values
         if key not in values:
             values[key] = find()
         return values[key]
+
+    def now(self) -> dict[K, V] | None:
+        """The values of now, to which what is looked up from now on may be added; None when nothing can be kept."""
+        mark = self._mark()
+        if mark is None:
+            return None
+        if mark != self._at or len(self._values) > _KEPT:
+            self._values, self._at = {}, mark
+        return self._values
