@@ -124,7 +124,7 @@ class Replayer:
         )
 
     def _planned(self, rights: Principal, spec: FeatureSpec) -> _Plan:
-        tables = {name: feature_table(name, self._table(rights, name)) for name in spec.tables}
+        tables = {name: feature_table(self._table(rights, name), name) for name in spec.tables}
         parameters = {name: self._parameters(name) for name in spec.functions}
         names = {name: [each.name for each in given] for name, given in parameters.items()}
         return _Plan(spec=spec, tables=tables, parameters=parameters, steps=tuple(steps_of(spec.wanted, tables, names)))
