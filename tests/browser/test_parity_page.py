@@ -36,11 +36,11 @@ def test_a_check_is_asked_for_and_looked_at(tab: Tab, stocked: Server, tmp_path:
     tamper(stocked)
     ask(tab, 2)
     check(tab, "failed", "city differs in 1 of")
-    tab.page.get_by_role("table", name="Parity checks").get_by_role("link", name="Version 1").first.click()
-    row = tab.page.get_by_role("table", name="Mismatches").get_by_role("row").filter(has_text="id = 2")
+    tab.page.get_by_role("region", name="Parity checks").get_by_role("link", name="Version 1").first.click()
+    row = tab.page.get_by_role("region", name="Mismatches").get_by_role("row").filter(has_text="id = 2")
     expect(row).to_contain_text(f'"{HOSTILE}"')
     expect(row).to_contain_text('"Bonn"')
-    expect(tab.page.get_by_role("table", name="Feature tables")).to_contain_text("in parity (embedded)")
+    expect(tab.page.get_by_role("region", name="Feature tables")).to_contain_text("in parity (embedded)")
     expect(tab.page.get_by_role("link", name=MODEL)).to_be_visible()
     assert not tab.is_hurt()
 
@@ -48,12 +48,12 @@ def test_a_check_is_asked_for_and_looked_at(tab: Tab, stocked: Server, tmp_path:
 def ask(tab: Tab, count: int) -> None:
     """Press the button; the page comes again with one check more."""
     tab.page.get_by_role("button", name="Check parity").click()
-    expect(tab.page.get_by_role("table", name="Parity checks").get_by_role("row")).to_have_count(count + 1)
+    expect(tab.page.get_by_role("region", name="Parity checks").get_by_role("row")).to_have_count(count + 1)
 
 
 def check(tab: Tab, state: str, message: str) -> None:
     """Load the page again until the newest check has ended, as its reader would."""
-    newest = tab.page.get_by_role("table", name="Parity checks").get_by_role("row").nth(1)
+    newest = tab.page.get_by_role("region", name="Parity checks").get_by_role("row").nth(1)
 
     def ended() -> bool:
         tab.open(f"/models/{MODEL}?tab=record")
