@@ -269,6 +269,13 @@ def test_who_may_not_read_the_tables_sees_no_values(story: Story) -> None:
     assert not any(each["mismatches"] for each in body["check"]["report"]["features"])
     assert "21.5" not in str(body)
     assert story.check(found.id, "stranger")[0] == 404
+    story.sql("CREATE TABLE $s.odd AS SELECT 'C-7' AS customer_id")
+    body = {"subject": story.uri, "keys": f"{story.schema}.odd"}
+    odd = story.server.call("POST", CHECKS, body)[1]["check"]["id"]
+    wait_until(lambda: story.check(odd, "admin")[1]["check"]["ended_at"], what="the check")
+    assert "'customer_id' is 'C-7'" in story.check(odd, "admin")[1]["check"]["report"]["problem"]
+    told = story.check(odd, "reader")[1]["check"]
+    assert (told["state"], "C-7" in str(told)) == ("error", False)
     status, body = story.server.call("POST", CHECKS, {"subject": story.uri}, token=story.tokens["reader"])
     assert status == 200, body
     theirs = body["check"]["id"]

@@ -58,7 +58,9 @@ def _tolerances(given: tuple[str, ...]) -> dict[str, Any]:
 
 def _lines(check: Mapping[str, Any]) -> list[str]:
     lines = [f"{check['state']}: {check['message']}"]
-    report = check["report"] or {"sources": (), "features": ()}
+    if check["state"] == "error":
+        return [*lines, *filter(None, [(check["report"] or {}).get("problem")])]
+    report = check["report"]
     for source in report["sources"]:
         lines.append(
             f"{source['table']}@{source['version']} against {source['online_table']} in {source['store']}; "

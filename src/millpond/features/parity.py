@@ -69,7 +69,7 @@ class ParityChecks:
             time.sleep(_POLL_S)
             check = (self._connection.get(f"{_CHECKS}/{quote(check['id'])}") or {})["check"]
         if check["state"] == "error":
-            raise RuntimeError(check["message"])
+            raise RuntimeError((check["report"] or {}).get("problem") or check["message"])
         report = check["report"]
         return Parity(
             id=check["id"],

@@ -8,6 +8,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from millpond.kernel.errors import FailedPrecondition
+
 MOST_SHOWN = 20
 """Mismatches of a feature that a report keeps, with key and values."""
 MOST_KEPT = 200
@@ -138,6 +140,19 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Itself as JSON has it."""
         return asdict(self)
+
+
+class Unreplayable(FailedPrecondition):
+    """Keys could not be replayed, for a reason that may name values of some tables."""
+
+    def __init__(self, problem: str, table_ids: Sequence[str]) -> None:
+        super().__init__("keys could not be replayed; the report tells why to who may read all of its tables")
+        self.problem = problem
+        self.table_ids = table_ids
+
+    def to_dict(self) -> dict[str, Any]:
+        """A report of it as JSON."""
+        return {"problem": self.problem, "sources": [{"table_id": each} for each in self.table_ids], "features": []}
 
 
 def same(offline: Any, online: Any, tolerance: float) -> bool:

@@ -21,14 +21,14 @@ from millpond.features.tables import FeatureTable
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, Unavailable
 from millpond.online.reading import OnlineTables, Rows
 from millpond.online.service import OnlineService
 from millpond.online.wire import freshness
-from millpond.parity.domain import MOST_KEPT, Feature, Report, Source, compare
+from millpond.parity.domain import MOST_KEPT, Feature, Report, Source, Unreplayable, compare
 from millpond.parity.functions import caller
 from millpond.parity.offline import Compute, Offline, OfflinePath, Query
-from millpond.parity.requests import Keys, Row, absent, filled_in, needs, sampled_keys, side_by_side
+from millpond.parity.requests import Keys, Needs, Row, absent, filled_in, needs, sampled_keys, side_by_side
 from millpond.registry.checks import Replay, at_version
 
 _AT_ONCE = 100
@@ -90,20 +90,30 @@ class Replayer:
     def replay(self, rights: Principal, spec: FeatureSpec, asked: Replay) -> Report:
         """Both paths side by side. Blocks.
 
-        Raises what serving raises for features that cannot be served, InvalidArgument and FailedPrecondition for keys
-        that cannot be replayed, NotFound and PermissionDenied for what may not be read, Unavailable while tables are
-        published so often that none keeps still.
+        Raises what serving raises for features that cannot be served, InvalidArgument for what is asked, NotFound and
+        PermissionDenied for what may not be read, and Unreplayable once values have been read; Unavailable also while
+        tables are published so often that none keeps still.
         """
         self._features.check(rights, spec)
         plan = self._planned(rights, spec)
+        given = self._given(rights, asked.keys, needs(plan.steps)) if asked.keys is not None else None
         unknown = asked.tolerances.keys() - {name for step in plan.steps for name in made_by(step)}
         if unknown:
             raise InvalidArgument(f"tolerances names {sorted(map(str, unknown))}, which are no features here.")
+        try:
+            return self._replayed(rights, plan, given, asked)
+        except Unavailable:
+            raise
+        except MillpondError as error:
+            ids = [table.table_id for table in plan.tables.values()] + ([given.id] if given else [])
+            raise Unreplayable(error.message, ids) from error
+
+    def _replayed(self, rights: Principal, plan: _Plan, given: Table | None, asked: Replay) -> Report:
         requests: _Requests | None = None
         for _ in range(_TRIES):
             copies = self._copies(rights, plan)
             versions = {table: copy.version for table, copy in copies.items()}
-            requests = requests or self._requests(rights, plan, asked, versions)
+            requests = requests or self._requests(rights, plan, given, asked.sample, versions)
             online = self._completed(rights, plan, requests.rows)
             if copies == self._copies(rights, plan):
                 break
@@ -180,37 +190,42 @@ class Replayer:
 
     # Requests
 
-    def _requests(self, rights: Principal, plan: _Plan, asked: Replay, versions: Mapping[str, int]) -> _Requests:
+    def _requests(
+        self, rights: Principal, plan: _Plan, given: Table | None, count: int, versions: Mapping[str, int]
+    ) -> _Requests:
         """Rows that are there, and, unless functions would be called with nothing, some for which nothing is."""
         wanted = needs(plan.steps)
-        if asked.keys is not None:
-            found = self._given(rights, asked.keys, wanted.columns, wanted.times, asked.sample)
+        if given is not None:
+            found = self._taken(rights, given, wanted, count)
         elif wanted.others:
             raise FailedPrecondition(
                 f"The feature spec is given {list(wanted.others)} besides keys; name a table that has them by 'keys'."
             )
         else:
-            found = self._sampled(rights, plan, asked.sample, versions)
+            found = self._sampled(rights, plan, count, versions)
         if plan.spec.functions:
             return found
         types = {mine: plan.tables[join.table].types[theirs] for join in _joins(plan) for mine, theirs in join.keys}
         keys = {name: types[name] for name in wanted.keys}
         return replace(found, rows=[*found.rows, *absent(found.rows, keys, max(1, len(found.rows) // 10))])
 
-    def _given(
-        self, rights: Principal, name: str, wanted: Sequence[str], times: Sequence[str], count: int
-    ) -> _Requests:
-        """Rows of a table of requests; features that it has besides are not read, so that they stand for nothing."""
+    def _given(self, rights: Principal, name: str, wanted: Needs) -> Table:
+        """The table of requests. Raises InvalidArgument for one that lacks a column."""
         table = self._table(rights, name)
         if table.table_type is TableType.VIEW:
             raise InvalidArgument(f"'{name}' is a view; requests are taken from a table.")
         there = {column.name for column in table.columns}
-        if missing := [column for column in wanted if column not in there and column not in times]:
+        if missing := [column for column in (*wanted.keys, *wanted.others) if column not in there]:
             raise InvalidArgument(f"Table '{name}' lacks the columns {missing}, which requests need.")
-        columns = [column for column in wanted if column in there]
+        return table
+
+    def _taken(self, rights: Principal, table: Table, wanted: Needs, count: int) -> _Requests:
+        """Rows of a table of requests; features that it has besides are not read, so that they stand for nothing."""
+        there = {column.name for column in table.columns}
+        columns = [column for column in wanted.columns if column in there]
         rows = self._picked(rights, columns, table.name.quoted, "", count)
         if not rows:
-            raise FailedPrecondition(f"Table '{name}' has no rows to replay.")
+            raise FailedPrecondition(f"Table '{table.name}' has no rows to replay.")
         return _Requests(rows=rows, origin=str(table.name), table_id=table.id)
 
     def _sampled(self, rights: Principal, plan: _Plan, count: int, versions: Mapping[str, int]) -> _Requests:
@@ -280,4 +295,4 @@ def _bounded(features: Sequence[Feature]) -> tuple[Feature, ...]:
 def without_values(report: Mapping[str, Any]) -> dict[str, Any]:
     """A report as whoever may not read its tables sees it: counts, and neither keys nor values."""
     features = [{**feature, "mismatches": [], "largest_difference": None} for feature in report.get("features", ())]
-    return {**report, "features": features} if report else {}
+    return {**report, "features": features, "problem": None} if report else {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -15,7 +16,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, MillpondError, NotFound, Unavailable
 from millpond.kernel.ids import new_id
 from millpond.parity import store
-from millpond.parity.domain import ENDED, Report, State
+from millpond.parity.domain import ENDED, Report, State, Unreplayable
 from millpond.parity.replaying import Replayer, without_values
 from millpond.parity.store import Check
 from millpond.parity.subjects import Subject, Subjects
@@ -82,13 +83,13 @@ class ParityService:
         """Those of a version or a feature spec, newest first, without what they found. Raises NotFound."""
         found = self._subjects.named(principal, subject)
         with self._database.read() as connection:
-            return [replace(each, report={}) for each in store.list_of(connection, found.key, found.version)]
+            return store.list_of(connection, found.key, found.version)
 
     def list_of_model(self, principal: Principal, model: str) -> Sequence[Check]:
         """Those of all versions of a model, newest first, without what they found. Raises NotFound."""
         securable = self._subjects.model(principal, model)
         with self._database.read() as connection:
-            return [replace(each, report={}) for each in store.list_of(connection, securable.ids[0], None)]
+            return store.list_of(connection, securable.ids[0], None)
 
     def _seen(self, principal: Principal, check: Check) -> Seen:
         if self._may_read(principal, check.report):
@@ -117,7 +118,7 @@ class ParityService:
             self._carry_out(found)
         except Exception as error:
             if item.is_last or (isinstance(error, MillpondError) and not isinstance(error, Unavailable)):
-                self._end(found.id, State.ERROR, _text_of(error))
+                self._end(found.id, **_failed(error))
                 return
             raise
 
@@ -126,7 +127,7 @@ class ParityService:
         spec = self._subjects.spec(self._subjects.kept(rights, check.subject_key, check.version))
         if spec is None:
             raise FailedPrecondition("The version has no feature spec any more.")
-        self._end_with(check.id, self._replayer.replay(rights, spec, Replay(**check.asked)))
+        self._end(check.id, **_found(self._replayer.replay(rights, spec, Replay(**check.asked))))
 
     def look(self, author: str, model: str, version: int, asked: Replay) -> Looked:
         """The same for a gate, at once, with the rights of whoever wrote its policy; see `registry.checks.Tools`."""
@@ -135,25 +136,24 @@ class ParityService:
         if spec is None:
             return True, "the version looks no features up", {}
         check = _new_check(subject, author, asked, State.RUNNING)
-        with self._database.write() as connection:
-            store.add(connection, check)
-            _told(connection, author, subject)
         try:
             found = self._replayer.replay(self._principal_named(author), spec, asked)
-        except Exception as error:
-            self._end(check.id, State.ERROR, _text_of(error))
+        except MillpondError as error:
+            self._keep(subject, replace(check, ended_at=utc_now(), **_failed(error)))
             raise
-        self._end_with(check.id, found)
+        self._keep(subject, replace(check, ended_at=utc_now(), **_found(found)))
         counts = {each.name: each.differing for each in found.features if each.differing}
         return found.passes, found.message, {"report": check.id, "differing": counts}
 
-    def _end_with(self, check_id: str, found: Report) -> None:
-        state = State.PASSED if found.passes else State.FAILED
-        self._end(check_id, state, found.message, report=found.to_dict())
-
-    def _end(self, check_id: str, state: State, message: str, **values: object) -> None:
+    def _keep(self, subject: Subject, check: Check) -> None:
+        """One that has ended: should the server be killed before, the gate looks again."""
         with self._database.write() as connection:
-            store.change(connection, check_id, state=state, message=message[:_MOST_TEXT], ended_at=utc_now(), **values)
+            store.add(connection, check)
+            _told(connection, check.requester, subject)
+
+    def _end(self, check_id: str, **values: Any) -> None:
+        with self._database.write() as connection:
+            store.change(connection, check_id, ended_at=utc_now(), **values)
 
 
 def table_ids(report: Mapping[str, object]) -> set[str]:
@@ -176,6 +176,13 @@ def _told(connection: Connection, actor: str, subject: Subject) -> None:
     acts.changed(connection, actor, "check parity of", subject.securable.kind, subject.name, version=version)
 
 
-def _text_of(error: Exception) -> str:
+def _found(report: Report) -> dict[str, Any]:
+    state = State.PASSED if report.passes else State.FAILED
+    return {"state": state, "message": report.message[:_MOST_TEXT], "report": report.to_dict()}
+
+
+def _failed(error: Exception) -> dict[str, Any]:
     """What users may read of an error."""
-    return error.message if isinstance(error, MillpondError) else f"{type(error).__name__}; the server's log says more."
+    text = error.message if isinstance(error, MillpondError) else f"{type(error).__name__}; the server's log says more."
+    report = error.to_dict() if isinstance(error, Unreplayable) else {}
+    return {"state": State.ERROR, "message": text[:_MOST_TEXT], "report": report}

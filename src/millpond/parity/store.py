@@ -67,10 +67,11 @@ def find(connection: Connection, check_id: str) -> Check | None:
 
 
 def list_of(connection: Connection, subject_key: str, version: int | None) -> Sequence[Check]:
-    """Those of a model's version, or of all its versions, or of a spec; newest first."""
+    """Those of a model's version, or of all its versions, or of a spec; newest first, without their reports."""
     conditions = _of(subject_key, version) if version is not None else [reports.c.subject_key == subject_key]
-    query = select(reports).where(*conditions).order_by(reports.c.id.desc()).limit(MOST)
-    return [_check(row) for row in connection.execute(query)]
+    columns = [column for column in reports.c if column is not reports.c.report]
+    query = select(*columns).where(*conditions).order_by(reports.c.id.desc()).limit(MOST)
+    return [_check(row, report={}) for row in connection.execute(query)]
 
 
 def change(connection: Connection, check_id: str, **values: Any) -> None:
@@ -83,5 +84,5 @@ def _of(subject_key: str, version: int | None) -> list[Any]:
     return [reports.c.subject_key == subject_key, is_version]
 
 
-def _check(row: Row[Any]) -> Check:
-    return Check(**{**row._mapping, "state": State(row.state)})
+def _check(row: Row[Any], **more: Any) -> Check:
+    return Check(**{**row._mapping, "state": State(row.state), **more})

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from millpond.kernel.clock import epoch_ms
-from millpond.parity.domain import ENDED
+from millpond.parity.domain import State
 from millpond.parity.service import Seen
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -70,25 +70,30 @@ def _draw(visit: Visit, seen: Seen) -> None:
     page_header(_title(visit, seen), symbol="compare_arrows", crumbs=crumbs, kind="parity check")
     with el("div", cls="mp-stack"):
         _draw_verdict(seen)
-        if check.report:
+        if check.report.get("problem"):
+            notice(check.report["problem"], "bad", role="alert")
+        elif check.state in (State.PASSED, State.FAILED):
             _draw_report(seen, check.report)
 
 
 def _draw_verdict(seen: Seen) -> None:
-    check, asked = seen.check, seen.check.asked
+    check, asked, report = seen.check, seen.check.asked, seen.check.report
     with card("Verdict"), el("div", cls="mp-stack"):
         with el("div", cls="mp-row"):
             badge(check.state.value, TONES.get(check.state, "info"))
             el("span", check.message or "Keys are being replayed; load the page again to see what came of it.")
         facts(
             [
-                ("Replayed", f"{check.report['rows']} rows: {check.report['keys']}" if check.report else None),
+                (
+                    "Replayed",
+                    f"{report['rows']} rows: {report['keys']}" if "rows" in report else None,
+                ),
                 ("Tolerance", _tolerance(asked)),
                 ("May differ", f"{asked['max_mismatches']} values"),
                 ("With the rights of", check.requester),
             ]
         )
-        when(epoch_ms(check.ended_at if check.state in ENDED and check.ended_at else check.created_at))
+        when(epoch_ms(check.ended_at or check.created_at))
 
 
 def _tolerance(asked: Mapping[str, Any]) -> str:
