@@ -1,14 +1,19 @@
 """What a point-in-time join of three tables costs here, in raw Polars, in raw DuckDB and in Feast (its DuckDB store).
 
-    bench_features.py [LABELS ROWS]...     by default 100000 500000 5000000 20000000
+    bench_features.py [--feast-up-to LABELS] [--beyond-memory] [LABELS ROWS]...
 
-Each contender joins the same files in a process of its own; ours also re-checks its certificate's sample. Feast and
-DuckDB are installed into an environment of their own, made once. The last lines of each size join with a tenth of a
-table in memory: by way of the disk.
+By default 100000 500000 5000000 20000000. Each contender joins the same files in a process of its own; ours also
+re-checks its certificate's sample. None may take more than three quarters of the machine's memory or 15 minutes. Feast,
+which needs minutes where others need seconds, takes part up to 100,000 labels unless more are allowed. Feast and DuckDB
+are installed into an environment of their own, made once. The last lines of each size join with a tenth of a table in
+memory: by way of the disk. With --beyond-memory, and without sizes, three tables that are each larger than all the
+memory that a process may take.
 """
 
+import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -27,35 +32,59 @@ from bench.report import heading, line, row
 SIZES = (100_000, 500_000, 5_000_000, 20_000_000)
 RUN = Path(__file__).with_name("features_peers.py")
 YEAR_US = 365 * 86_400_000_000
+AT_A_TIME = 1 << 21
+TIMEOUT_S = 900
+MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
 def main() -> None:
     """Each size with each contender."""
-    given = tuple(map(int, sys.argv[1:])) or SIZES
-    python = peers_environment()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--feast-up-to", type=int, default=SIZES[0])
+    parser.add_argument("--beyond-memory", action="store_true")
+    parser.add_argument("sizes", nargs="*", type=int)
+    asked = parser.parse_args()
+    given = tuple(asked.sizes) or (() if asked.beyond_memory else SIZES)
     for labels, rows in zip(given[::2], given[1::2], strict=True):
         with tempfile.TemporaryDirectory() as directory:
-            _compare(Path(directory), labels, rows, python)
+            _compare(Path(directory), labels, rows, feast=labels <= asked.feast_up_to)
+    if asked.beyond_memory:
+        with tempfile.TemporaryDirectory() as directory:
+            _beyond_memory(Path(directory))
 
 
-def _compare(place: Path, labels: int, rows: int, python: Path) -> None:
+def _compare(place: Path, labels: int, rows: int, *, feast: bool) -> None:
     heading(f"Point-in-time join of {labels:,} labels to {TABLES} tables of {rows:,} rows together")
     make_files(place, labels, rows)
-    mine = _run(Path(sys.executable), "ours", place)
-    peers = {"polars": Path(sys.executable), "duckdb": python, "feast": python}
+    python = peers_environment()
+    mine = run(RUN, Path(sys.executable), "ours", place)
+    peers = {"polars": Path(sys.executable), "duckdb": python, **({"feast": python} if feast else {})}
     for name, interpreter in peers.items():
-        told = _run(interpreter, name, place)
+        told = run(RUN, interpreter, name, place)
         if told is None:
-            print(f"  {name}: failed or took more than 15 minutes")
+            print(f"  {name}: failed, or took more than {TIMEOUT_S / 60:.0f} minutes or its share of memory")
             continue
         for what, unit in (("wall_s", "s"), ("cpu_s", "s"), ("peak_mb", "MB")):
             row(f"ours against {name}, {what.partition('_')[0]}", mine[what], told[what], unit)
         same = np.allclose(mine["sums"], told["sums"])
         line(f"  rows of {name}", told["rows"], "", goal=f"of {labels}; {'same' if same else 'OTHER'} values")
     size = sum(file.stat().st_size for file in place.glob("t*.parquet"))
-    told = _run(Path(sys.executable), "ours", place, str(size // TABLES // 10))
+    told = run(RUN, Path(sys.executable), "ours", place, str(size // TABLES // 10))
     line("ours by way of the disk, wall", told["wall_s"], "s", goal="same" if told["sums"] == mine["sums"] else "OTHER")
     line("ours by way of the disk, peak", told["peak_mb"], "MB")
+
+
+def _beyond_memory(place: Path) -> None:
+    labels, rows, memory_bytes = 100_000, 60_000_000, 900_000_000
+    heading(f"{labels:,} labels, {TABLES} tables of {rows:,} rows together, {memory_bytes / 1e6:,.0f} MB of memory")
+    make_files(place, labels, rows)
+    for name, more in (("ours", [str(memory_bytes // 9)]), ("polars", [])):
+        told = run(RUN, Path(sys.executable), name, place, *more, memory_bytes=memory_bytes)
+        if told is None:
+            print(f"  {name}: failed")
+        else:
+            line(f"{name}, wall", told["wall_s"], "s")
+            line(f"{name}, peak", told["peak_mb"], "MB", goal=f"{told['rows']} rows")
 
 
 def make_files(place: Path, labels: int, rows: int) -> None:
@@ -70,9 +99,15 @@ def make_files(place: Path, labels: int, rows: int) -> None:
     entities = {f"e{number}": chance.integers(0, keys, labels) for number in range(TABLES)}
     pq.write_table(pa.table({**entities, "at": times(labels), "y": chance.random(labels)}), place / "labels.parquet")
     for number in range(TABLES):
-        features = {f"f{number}_{one}": chance.random(each) for one in range(FEATURES)}
-        table = pa.table({f"e{number}": chance.integers(0, keys, each), "ts": times(each), **features})
-        pq.write_table(table, place / f"t{number}.parquet")
+        writer = None
+        for done in range(0, each, AT_A_TIME):
+            count = min(AT_A_TIME, each - done)
+            features = {f"f{number}_{one}": chance.random(count) for one in range(FEATURES)}
+            table = pa.table({f"e{number}": chance.integers(0, keys, count), "ts": times(count), **features})
+            writer = writer or pq.ParquetWriter(place / f"t{number}.parquet", table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
 
 
 def peers_environment() -> Path:
@@ -85,11 +120,15 @@ def peers_environment() -> Path:
     return python
 
 
-def _run(python: Path, name: str, place: Path, *more: str) -> Any:
+def run(script: Path, python: Path, name: str, place: Path, *more: str, memory_bytes: int = MEMORY_BYTES) -> Any:
     """What a contender tells, or None."""
-    command = [str(python), "-W", "ignore", str(RUN), name, str(place), *more]
+    command = [str(python), "-W", "ignore", str(script), name, str(place), *more]
+
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, preexec_fn=bounded)
     except subprocess.TimeoutExpired:
         return None
     if done.returncode:

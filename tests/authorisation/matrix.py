@@ -479,6 +479,23 @@ PARITY: Sequence[Case] = (
     _case(f"GET {_PC}/{{check_id}}", "xhyyyy", check_id="$check"),
 )
 
+_FE = "/api/2.0/feature-engineering/features"
+
+FEATURES: Sequence[Case] = (
+    _case(f"POST {_FE}", "xhfyyy", body="feature"),
+    _case(f"GET {_FE}", "xhyyyy", q="catalog_name=$cat&schema_name=s"),
+    _case(f"GET {_FE}/{{full_name}}", "xhyyyy", full_name="$feature"),
+    _case(
+        f"PATCH {_FE}/{{full_name}}",
+        "xhffyy",
+        full_name="$own",
+        own="feature",
+        q="update_mask=description",
+        body={"description": "d"},
+    ),
+    _case(f"DELETE {_FE}/{{full_name}}", "xhffyy", full_name="$own", own="feature"),
+)
+
 
 ALIASES = {
     "/api/2.0/account/scim/v2": _SCIM,
@@ -493,7 +510,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE, *PARITY,
+    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

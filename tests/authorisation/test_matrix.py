@@ -17,7 +17,7 @@ from millpond.engine.statements import parse_command
 from millpond.engine.syntax.model import AlterAction, AlterTable, Command
 from tests.authorisation.commands import COMMANDS
 from tests.authorisation.matrix import ALIASES, CASES, ELSEWHERE, Case
-from tests.authorisation.world import FUNCTION, ROLES, World, build, endpoint_body, executed, make
+from tests.authorisation.world import FUNCTION, ROLES, World, build, endpoint_body, executed, feature_body, make
 from tests.servers import Server
 
 _LETTERS = {401: "x", 403: "f", 404: "h", 501: "n", 302: "r", 303: "r", 307: "r"}
@@ -45,6 +45,7 @@ def _asked(world: World, case: Case, role: str) -> httpx.Response:
     query = "?" + case.query if case.query else ""
     bodies = {
         "function": {"function_info": {"name": "$new", "catalog_name": "$cat", "schema_name": "s", **FUNCTION}},
+        "feature": feature_body(world, names["new"]),
         "endpoint": endpoint_body(world, names["new"]),
         "entities": {"served_entities": endpoint_body(world, "")["config"]["served_entities"]},
     }

@@ -80,7 +80,9 @@ def _catalog(world: World) -> None:
         "volume": make(world, "volume", "v"),
         "function": make(world, "function", "f"),
         "model": make(world, "model", "m"),
+        "events": make(world, "events", "events"),
     }
+    world.names["feature"] = make(world, "feature", "feature")
     world.names["version"] = make(world, "version", "")
     sql(world, "owner", f"CREATE FUNCTION {cat}.s.mask(v INT) RETURNS INT RETURN v")
     world.names |= {"filter": make(world, "sql function", "filter"), "mask": f"{cat}.s.mask"}
@@ -115,6 +117,8 @@ def make(world: World, kind: str, name: str) -> str:
         sql(world, "owner", f"CREATE FUNCTION {cat}.s.{name}(v INT) RETURNS BOOLEAN RETURN v > 0")
     elif kind == "function":
         world.done("owner", "POST", f"{_UNITY}/functions", {"function_info": {**home, **FUNCTION}})
+    elif kind == "feature":
+        world.done("owner", "POST", "/api/2.0/feature-engineering/features", feature_body(world, name))
     elif kind == "version":
         return _version(world)
     elif kind == "file":
@@ -160,6 +164,7 @@ _COLUMNS = {
     "table": "a INT",
     "keyed": "a INT NOT NULL, CONSTRAINT keyed_pk PRIMARY KEY (a)",
     "tagged": "a INT",
+    "events": "a INT, at TIMESTAMP",
     "filtered": "a INT",
     "wide": "a INT, b INT",
 }
@@ -248,6 +253,18 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
         "id",
     ),
 }
+
+
+def feature_body(world: World, name: str) -> dict[str, Any]:
+    """What declares a feature of the table of events."""
+    window = {"tumbling": {"window_duration": "86400s"}}
+    return {
+        "full_name": f"{world.names['cat']}.s.{name}",
+        "source": {"delta_table_source": {"full_name": world.names["events"]}},
+        "function": {"aggregation_function": {"sum": {"input": "a"}, "time_window": window}},
+        "entities": [{"name": "a"}],
+        "timeseries_column": {"name": "at"},
+    }
 
 
 def _version(world: World) -> str:

@@ -191,6 +191,25 @@ def test_what_is_only_not_online_yet_is_lag(story: Story) -> None:
     assert len(set(counts.values())) == 1
 
 
+def test_what_serving_gives_and_training_would_not_is_a_mismatch(story: Story) -> None:
+    """A row that is dated later than now, and one whose time to live is over online alone."""
+    for text in (
+        "CREATE TABLE $s.events (id BIGINT NOT NULL, ts TIMESTAMP NOT NULL, v DOUBLE, "
+        "CONSTRAINT events_pk PRIMARY KEY (id, ts TIMESERIES)) TBLPROPERTIES ('features.online_ttl_s' = '86400')",
+        "INSERT INTO $s.events VALUES (1, current_timestamp(), 1), (2, current_timestamp() - INTERVAL 1 HOUR, 2), "
+        "(2, current_timestamp() + INTERVAL 1 DAY, 3), (3, current_timestamp() - INTERVAL 2 DAYS, 4)",
+    ):
+        story.sql(text)
+    story.publish("events")
+    spec, lookup = f"{story.schema}.of_events", FeatureLookup(f"{story.schema}.events", "id", timestamp_lookup_key="at")
+    story.fe.create_feature_spec(name=spec, features=[lookup])
+    found = story.fe.check_parity(feature_spec=spec)
+    assert not found.passed
+    told = {each["key"]["id"]: (each["offline"], each["online"]) for each in found.features[0]["mismatches"]}
+    assert told == {2: (2.0, 3.0), 3: (4.0, None)}
+    assert (found.features[0]["missing_online"], found.features[0]["missing_offline"]) == (1, 0)
+
+
 def test_logged_requests_are_replayed_at_their_times(story: Story) -> None:
     """What was asked before a newer value came cannot be asked again: it is told, and is no mismatch."""
     story.sql("CREATE TABLE $s.keyless (at TIMESTAMP)")

@@ -35,6 +35,7 @@ from databricks.sdk.service.serving import (
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
+from millpond.features import EndpointCoreConfig, FeatureEngineeringClient, FeatureLookup, ServedEntity
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
 
@@ -254,6 +255,7 @@ def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: P
         wait_until(lambda: workers_of(server.data_dir), timeout_s=120, what="another worker")
         check_answers(sdk, "steady", [1, 0, 1, 0])
 
+        serve_features(server, "features")
         sdk.create("begun", config=config_of(registered.name, "2"))
         tree = processes_below(server.state["pid"])
         for pid in (server.state["pid"], *tree):
@@ -264,10 +266,35 @@ def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: P
         sdk = sdk_of(server, server.token).serving_endpoints
         check_answers(sdk, "steady", [1, 0, 1, 0])
         check_answers(sdk, "begun", [0, 1, 0, 1])
+        assert sdk.query("features", dataframe_records=[{"id": 1}]).outputs == [{"id": 1, "spend": 2.5}]
         workers = workers_of(server.data_dir)
         assert len(workers) == 2
         run_cli("down", "--data-dir", str(server.data_dir))
         wait_until(lambda: not any(alive(pid) for pid in workers), what="no worker being left")
+
+
+def serve_features(server: Server, name: str) -> None:
+    """An endpoint that gives features by keys, without a process of its own."""
+    for text in (
+        "CREATE TABLE main.default.spending (id BIGINT NOT NULL, spend DOUBLE, CONSTRAINT pk PRIMARY KEY (id))",
+        "INSERT INTO main.default.spending VALUES (1, 2.5)",
+    ):
+        statement = {"statement": text, "warehouse_id": "starter", "wait_timeout": "50s"}
+        _, told = server.call("POST", "/api/2.0/sql/statements", statement)
+        assert told["status"]["state"] == "SUCCEEDED", told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABRICKS_HOST", server.url)
+        patch.setenv("DATABRICKS_TOKEN", server.token)
+        fe = FeatureEngineeringClient()
+        fe.create_online_store(name="store", capacity="CU_1")
+        online = "main.default.spending_online"
+        fe.publish_table(online_store="store", source_table_name="main.default.spending", online_table_name=online)
+        path = f"/api/millpond/online-tables/{online}"
+        wait_until(lambda: server.call("GET", path)[1]["state"] == "ONLINE", timeout_s=60, what="the rows online")
+        lookup = FeatureLookup(table_name="main.default.spending", lookup_key="id")
+        fe.create_feature_spec(name="main.default.spec", features=[lookup])
+        config = EndpointCoreConfig(served_entities=ServedEntity(feature_spec_name="main.default.spec"))
+        fe.create_feature_serving_endpoint(name=name, config=config)
 
 
 def check_answers(sdk: Any, name: str, expected: list[int]) -> None:

@@ -13,8 +13,8 @@ from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import functions as F
 from tests.engine.gateways import RunningGateway, running_gateway
 from tests.engine.spark_server import spark_connect_server
-from tests.features import kernels
-from tests.features.spark_kernel import kernel_on
+from tests.features import aggregation_kernels, kernels
+from tests.features.spark_kernel import aggregations_on, kernel_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -57,6 +57,12 @@ def test_names_of_the_catalog_are_resolved_for_spark(spark: Any) -> None:
 @given(labels=kernels.labels, features=kernels.features, join=kernels.joins)
 def test_a_point_in_time_join_gives_what_it_gives_elsewhere(spark: Any, labels: Any, features: Any, join: Any) -> None:
     kernels.holds(kernel_on(spark), labels, features, join)
+
+
+@settings(max_examples=10, phases=[Phase.generate])
+@given(labels=kernels.labels, events=aggregation_kernels.events, step=aggregation_kernels.aggregations)
+def test_an_aggregation_gives_what_it_gives_elsewhere(spark: Any, labels: Any, events: Any, step: Any) -> None:
+    aggregation_kernels.holds(aggregations_on(spark), labels, events, step)
 
 
 def test_late_data_is_not_known_early(spark: Any) -> None:

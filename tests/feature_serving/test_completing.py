@@ -22,7 +22,15 @@ from millpond.catalog.service import CatalogService
 from millpond.feature_serving.recipe import feature_table
 from millpond.feature_serving.service import FeatureServing, Invocation
 from millpond.feature_serving.specs import parse_spec
-from millpond.features import FeatureFunction, FeatureLookup
+from millpond.features import (
+    AggregationFunction,
+    DeltaTableSource,
+    Feature,
+    FeatureFunction,
+    FeatureLookup,
+    RollingWindow,
+    Sum,
+)
 from millpond.features.joining import Means, look_up
 from millpond.features.planning import Wanted, make_plan
 from millpond.features.spec import FeatureSpec
@@ -41,7 +49,7 @@ from millpond.online.publisher import Publisher
 from millpond.online.reading import OnlineTables
 from millpond.online.service import OnlineService
 from millpond.online.stores import Backends
-from millpond.online.tables import Mode
+from millpond.online.tables import Mode, State
 from tests.catalog.conftest import build_catalog, build_people
 from tests.databases import Databases
 from tests.redis_server import free_port, running_redis
@@ -81,6 +89,7 @@ class Shop:
     catalog: CatalogService
     service: OnlineService
     publisher: Publisher
+    backends: Backends
     features: FeatureServing
     rows: dict[str, list[dict[str, Any]]]
 
@@ -98,10 +107,17 @@ class Shop:
         schema = pa.schema([(each, TYPES[each][2]) for each in rows[0]])
         deltalake.write_deltalake(staged.storage_location, pa.Table.from_pylist(rows, schema))
         self.rows[str(place)] = rows
-        online = ObjectName("main", "default", f"{name}_online")
-        self.service.publish(SYSTEM, place, name=online, store_name="s", mode=Mode.TRIGGERED)
-        self.publisher.run_once()
+        self.publish(str(place), f"{name}_online")
         return str(place)
+
+    def publish(self, table: str, name: str) -> ObjectName:
+        """An online table of a table; a round that fails is one that was tried."""
+        online = ObjectName("main", "default", name)
+        source = ObjectName.of_full_name(table)
+        self.service.publish(SYSTEM, source, name=online, store_name="s", mode=Mode.TRIGGERED)
+        while self.publisher.run_once():
+            pass
+        return online
 
     def complete(self, wanted: Sequence[Wanted], rows: Sequence[Mapping[str, Any]], **more: Any) -> list[Any]:
         """Online."""
@@ -119,7 +135,7 @@ class Shop:
             for each in wanted
             if isinstance(each, FeatureLookup)
         }
-        for join in make_plan(wanted, tables, {}, labels.columns, overriding=True).joins:
+        for join in make_plan(wanted, tables, {}, labels.columns, overriding=True).reads:
             schema = pa.schema([(each, TYPES[each][2]) for each in self.rows[join.table][0]])
             features = pl.from_arrow(pa.Table.from_pylist(self.rows[join.table], schema))
             labels = labels.with_columns(look_up(labels, [features], join, Means()).columns)
@@ -141,7 +157,7 @@ def opened_shop(database: Database, tmp_path: Path, **stores: OnlineStoreSetting
     service.create_store(SYSTEM, "s", "CU_1")
     online = OnlineTables(database, catalog, backends, clock=lambda: NOW)
     shop = Shop(
-        database, catalog, service, Publisher(database, catalog, backends, S3Settings(), owner="a"),
+        database, catalog, service, Publisher(database, catalog, backends, S3Settings(), owner="a"), backends,
         FeatureServing(catalog, online, clock=lambda: NOW), {},
     )  # fmt: skip
     yield shop
@@ -239,6 +255,9 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
     definition = {"full_data_type": "double", "routine_body": "SQL", "routine_definition": "1.0"}
     shop.catalog.create_function(SYSTEM, ObjectName("main", "default", "one"), definition=definition)
     timed = FeatureLookup(table, "id", timestamp_lookup_key="at", feature_names="amount")
+    source = DeltaTableSource(catalog_name="main", schema_name="default", table_name="late")
+    spent = AggregationFunction(Sum("amount"), RollingWindow(window_duration=timedelta(days=1)))
+    declared = Feature(source=source, entity=["id"], timeseries_column="ts", name="spent", function=spent)
     cases: tuple[tuple[Wanted, type[MillpondError], str], ...] = (
         (timed, FailedPrecondition, "'main.default.late' is not published"),
         (replace_lookup(timed, table_name="main.default.none"), NotFound, "'main.default.none' does not exist"),
@@ -246,6 +265,7 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
         (FeatureLookup(table, "id", timestamp_lookup_key="at", feature_names="gone"), FailedPrecondition, "'gone'"),
         (FeatureFunction(udf_name="main.default.one"), NotImplementedHere, "not of Python"),
         (FeatureFunction(udf_name="main.default.two"), NotFound, "'main.default.two' does not exist"),
+        (declared, NotImplementedHere, "'spent' is computed of the rows of 'main.default.late'"),
     )
     for wanted, kind, why in cases:
         with pytest.raises(kind, match=why):
@@ -261,6 +281,31 @@ def test_what_cannot_be_served_says_why(shop: Shop) -> None:
     ):
         with pytest.raises(InvalidArgument, match="cannot be read"):
             parse_spec(text)
+
+
+def test_of_several_online_tables_the_furthest_is_read(shop: Shop) -> None:
+    """And one whose last round failed is still read, when there is no other."""
+    table = shop.create("cities", CITIES, ["city"])
+    location = shop.catalog.get_table(SYSTEM, ObjectName.of_full_name(table)).storage_location
+
+    def name_of(city: int) -> Any:
+        shop.features = FeatureServing(
+            shop.catalog, OnlineTables(shop.database, shop.catalog, shop.backends, clock=lambda: NOW)
+        )
+        return shop.complete([FeatureLookup(table, "city")], [{"city": city}])[0]["name"]
+
+    schema = pa.schema([("city", pa.int64()), ("name", pa.string())])
+    deltalake.write_deltalake(location, pa.Table.from_pylist([{"city": 30, "name": "Bonn"}], schema), mode="append")
+    assert name_of(30) is None
+    second = shop.publish(table, "second")
+    assert name_of(30) == "Bonn"
+    shop.service.delete_table(SYSTEM, second)
+    assert (name_of(30), name_of(10)) == (None, "Ulm")
+    kept = Path(location.removeprefix("file://"))
+    kept.rename(kept.with_name("away"))
+    shop.publish(table, "cities_online")
+    assert shop.service.get_table(SYSTEM, ObjectName("main", "default", "cities_online")).table.state is State.FAILED
+    assert name_of(10) == "Ulm"
 
 
 def test_odd_values_are_refused_and_too_many_too(shop: Shop) -> None:

@@ -17,6 +17,15 @@ OURS, SDK = str(ROOT / "packages" / "databricks-compat"), f"databricks-sdk=={ver
 NAMES = {
     "databricks.feature_engineering": ["FeatureEngineeringClient", "FeatureLookup", "FeatureFunction"],
     "databricks.feature_engineering.client": ["FeatureEngineeringClient"],
+    "databricks.feature_engineering.entities": [
+        "DeltaTableSource",
+        "Feature",
+        "AggregationFunction",
+        "Sum",
+        "ContinuousWindow",
+        "TumblingWindow",
+        "OfflineStoreConfig",
+    ],
     "databricks.feature_engineering.entities.feature_lookup": ["FeatureLookup"],
     "databricks.feature_engineering.entities.feature_function": ["FeatureFunction"],
     "databricks.feature_engineering.entities.feature_table": ["FeatureTable"],

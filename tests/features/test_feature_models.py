@@ -15,7 +15,16 @@ from mlflow.tracking import MlflowClient
 from pyspark.sql import SparkSession
 from sklearn.linear_model import LinearRegression
 
-from millpond.features import FeatureEngineeringClient, FeatureFunction, FeatureLookup
+from millpond.features import (
+    AggregationFunction,
+    DeltaTableSource,
+    Feature,
+    FeatureEngineeringClient,
+    FeatureFunction,
+    FeatureLookup,
+    RollingWindow,
+    windows,
+)
 from millpond.features.models import spec_of
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server, wait_until
@@ -149,3 +158,26 @@ def test_models_without_a_spec_say_so(fe: FeatureEngineeringClient, shop: str) -
         fe.score_batch(model_uri=info.model_uri, df=LABELS)
     with pytest.raises(ValueError, match="training_set is missing"):
         fe.log_model(model=Sum(), artifact_path="model", flavor=mlflow.pyfunc)
+
+
+def test_a_model_finds_its_declared_features_again(fe: FeatureEngineeringClient, shop: str) -> None:
+    """By their definition in its spec, be they in the catalog or not; its run has their source as input."""
+    catalog, schema = shop.split(".")
+    source = DeltaTableSource(
+        catalog_name=catalog, schema_name=schema, table_name="spent", entity_columns="id", timeseries_column="ts"
+    )
+    window = RollingWindow(window_duration=dt.timedelta(days=9))
+    spent = Feature(source=source, function=AggregationFunction(windows.Sum("spent"), window), name="spent_9d")
+    labels = LABELS.rename(columns={"at": "ts"}).assign(ts=LABELS["at"] + dt.timedelta(days=2))
+    made = fe.create_training_set(df=labels, features=[spent], label="y", exclude_columns=["id", "ts"])
+    with mlflow.start_run() as run:
+        logged = fe.log_model(model=Sum(), name="m", flavor=mlflow.pyfunc, training_set=made, infer_input_example=True)
+    assert spec_of(logged.model_uri).wanted == (spent,)
+    assert [each.dataset.name for each in MlflowClient().get_run(run.info.run_id).inputs.dataset_inputs] == [
+        f"{shop}.spent"
+    ]
+    scored = fe.score_batch(model_uri=logged.model_uri, df=labels.drop(columns="y"))
+    assert list(scored["spent_9d"]) == [40.0, 20.0, 40.0]
+    assert list(scored["prediction"]) == [41.0, 22.0, 43.0]
+    given = fe.score_batch(model_uri=logged.model_uri, df=labels.drop(columns="y").assign(spent_9d=0.0))
+    assert list(given["prediction"]) == [1.0, 2.0, 3.0]

@@ -30,7 +30,7 @@ def planned(*wanted: Any, columns: tuple[str, ...] = ("country", "id", "at", "y"
 
 
 def join(*wanted: Any) -> Join:
-    return planned(*wanted).joins[0]
+    return planned(*wanted).reads[0]
 
 
 def test_keys_go_by_name_where_they_have_the_keys_names_and_by_order_otherwise() -> None:

@@ -202,3 +202,17 @@ def test_a_certificate_is_json(fe: FeatureEngineeringClient, shop: str) -> None:
     told = json.loads(json.dumps(made.certificate.to_dict()))
     assert (told["rows_in"], told["holds"], told["lookups"][0]["table_version"]) == (5, True, 1)
     assert told["digest"].startswith("sha256:")
+
+
+@pytest.mark.parametrize("kind", ["polars", "spark"])
+def test_names_with_dots_are_names(fe: FeatureEngineeringClient, spark: SparkSession, schema: str, kind: str) -> None:
+    """Keys, times and features: a dot in the name of a column is no path into it."""
+    name, rows = f"{schema}.t", pl.DataFrame({"a.id": [1, 2], "a.ts": [day(1), day(1)], "x.`y`": [1.0, 2.0]})
+    fe.create_table(name=name, primary_keys=["a.id", "a.ts"], timeseries_columns="a.ts", df=rows)
+    fe.write_table(name=name, df=rows.with_columns(pl.Series("x.`y`", [3.0, 4.0]))[1:])
+    lookup = FeatureLookup(table_name=name, lookup_key="k.id", timestamp_lookup_key="k.at")
+    asked = pl.DataFrame({"k.id": [2, 1], "k.at": [day(2), day(2)], "y.": [0, 1]})
+    given = asked if kind == "polars" else spark.createDataFrame(asked.to_arrow())
+    made = fe.create_training_set(df=given, feature_lookups=[lookup], label="y.", exclude_columns="k.at")
+    assert columns(made.load_df()) == {"k.id": [2, 1], "x.`y`": [4.0, 1.0], "y.": [0, 1]}
+    assert made.certificate.faults == []

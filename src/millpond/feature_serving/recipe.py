@@ -6,10 +6,11 @@ from itertools import groupby
 
 from millpond.catalog.domain import ObjectName, Table
 from millpond.feature_serving.values import typed
-from millpond.features.planning import Call, Join, made_by, needs_of, steps_of
+from millpond.features.declared import Feature
+from millpond.features.planning import Aggregation, Call, Join, made_by, needs_of, steps_of
 from millpond.features.spec import FeatureSpec
 from millpond.features.tables import FeatureTable
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotImplementedHere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ def make_recipe(
     level: dict[str, int] = {}
     placed: list[tuple[int, Join | Call]] = []
     for step in steps:
+        assert not isinstance(step, Aggregation), "see refuse_declared"
         found = _types(step, tables, functions)
         if twice := [name for name in made_by(step) if name in types]:
             raise FailedPrecondition(f"The feature spec makes '{twice[0]}' twice; give one another name.")
@@ -86,6 +88,16 @@ def make_recipe(
         placed.append((at, step if isinstance(step, Call) else _checked(step, tables[step.table])))
     keys = {name: {key: table.types[key] for key in table.entity_keys} for name, table in tables.items()}
     return Recipe(waves=_waves(placed), types=types, keys=keys, functions=functions, asked=asked)
+
+
+def refuse_declared(spec: FeatureSpec) -> None:
+    """Raises NotImplementedHere for features that are computed out of many rows, which are not online."""
+    declared = next((each for each in spec.wanted if isinstance(each, Feature)), None)
+    if declared is not None:
+        raise NotImplementedHere(
+            f"The feature '{declared.output}' is computed of the rows of '{declared.source.full_name}', which is not "
+            "done for requests; materialize_features makes a feature table of it, to be published and looked up in."
+        )
 
 
 def feature_table(table: Table, name: str) -> FeatureTable:

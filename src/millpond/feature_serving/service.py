@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service import CatalogService
-from millpond.feature_serving.recipe import Read, Recipe, ServedFunction, feature_table, make_recipe
+from millpond.feature_serving.recipe import Read, Recipe, ServedFunction, feature_table, make_recipe, refuse_declared
 from millpond.feature_serving.values import moment, typed
 from millpond.features.planning import Call, Join
 from millpond.features.spec import FeatureSpec
@@ -176,6 +176,7 @@ class FeatureServing:
         return recipe
 
     def _make_recipe(self, rights: Principal, spec: FeatureSpec) -> Recipe:
+        refuse_declared(spec)  # before a table is asked for a key, which the source of such a feature may lack
         tables = {name: feature_table(self._catalog.get_table(rights, _name(name)), name) for name in spec.tables}
         functions = {name: self._function(rights, name) for name in spec.functions}
         return make_recipe(spec, tables, functions)

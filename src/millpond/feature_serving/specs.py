@@ -4,6 +4,7 @@ from itertools import chain
 
 import yaml  # type: ignore[import-untyped]
 
+from millpond.features.declared import Feature
 from millpond.features.lookups import FeatureLookup
 from millpond.features.planning import Wanted
 from millpond.features.spec import FeatureSpec, read_spec
@@ -34,4 +35,6 @@ def _names(wanted: Wanted) -> tuple[object, ...]:
         times = () if wanted.timestamp_lookup_key is None else (wanted.timestamp_lookup_key,)
         given = (*wanted.lookup_key, *(wanted.feature_names or ()), *renamed, *times, *wanted.default_values)
         return (wanted.table_name, *given)
+    if isinstance(wanted, Feature):
+        return (wanted.source.full_name, wanted.output)
     return (wanted.udf_name, wanted.output, *chain(*wanted.input_bindings.items()))

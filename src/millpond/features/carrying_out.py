@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from millpond.features import frames
 from millpond.features.certificate import Certificate, Lookup, digest, sample_of
 from millpond.features.connection import Connection, quoted, quoted_part
-from millpond.features.planning import Call, Join, Plan
+from millpond.features.planning import Aggregation, Call, Join, Plan, Read
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,11 +41,11 @@ class Carrier:
         means = Means(zone=self._connection.zone, memory_limit_bytes=self._memory_limit_bytes)
         frame, seen = frames.eager(frame), []
         for step in plan.steps:
-            if isinstance(step, Join):
+            if isinstance(step, Call):
+                made = self._call(frame, step)
+            else:
                 made, evidence = self._look_up(frame, step, versions[step.table], means)
                 seen.append(_lookup(step, versions[step.table], evidence))
-            else:
-                made = self._call(frame, step)
             frame = frames.with_columns(frame, made, zone=means.zone)
         return Made(frame=frame, lookups=tuple(seen))
 
@@ -58,18 +58,23 @@ class Carrier:
         """
         from pyspark.sql import functions as F
 
-        from millpond.features import spark_asof
+        from millpond.features import spark_aggregating, spark_asof
 
         found = frame.withColumn(_POSITION, F.monotonically_increasing_id())
         for number, step in enumerate(plan.steps):
-            if isinstance(step, Join):
-                proof = proof_of(number) if proofs else None
-                found = spark_asof.look_up(found, self._features(step, versions[step.table]), step, proof=proof)
-            else:
+            if isinstance(step, Call):
                 found = found.withColumn(step.output, F.expr(_call_sql(step)))
+                continue
+            rows, proof = self.rows(step, versions[step.table]), proof_of(number) if proofs else None
+            if isinstance(step, Join):
+                found = spark_asof.look_up(found, rows, step, proof=proof)
+            else:
+                found = spark_aggregating.aggregate(found, rows, step, proof=proof)
         return (found if proofs else found.orderBy(_POSITION)).drop(_POSITION)
 
-    def _look_up(self, frame: Any, join: Join, version: int, means: "Means") -> tuple["pl.DataFrame", "Evidence"]:
+    def _look_up(
+        self, frame: Any, join: Join | Aggregation, version: int, means: "Means"
+    ) -> tuple["pl.DataFrame", "Evidence"]:
         from millpond.features.joining import look_up
 
         labels = frames.to_polars(frame, join.label_columns)
@@ -77,11 +82,11 @@ class Carrier:
         joined = look_up(labels, batches, join, means, sample_of(labels.height))
         return joined.columns, joined.evidence
 
-    def batches(self, labels: "pl.DataFrame", join: Join, version: int, *, zone: str) -> Iterator["pl.DataFrame"]:
+    def batches(self, labels: "pl.DataFrame", join: Read, version: int, *, zone: str) -> Iterator["pl.DataFrame"]:
         """The rows of a join's table for some labels, and perhaps others."""
-        return self._connection.batches(self._asked_for(labels, self._features(join, version), join, zone))
+        return self._connection.batches(self._asked_for(labels, self.rows(join, version), join, zone))
 
-    def _asked_for(self, labels: "pl.DataFrame", features: "DataFrame", join: Join, zone: str) -> "DataFrame":
+    def _asked_for(self, labels: "pl.DataFrame", features: "DataFrame", join: Read, zone: str) -> "DataFrame":
         """Of the features those of the labels' keys, where these are few enough to be sent along."""
         import polars as pl
 
@@ -96,14 +101,18 @@ class Carrier:
         keys = keys.rename(names)
         sent = self._connection.spark.createDataFrame(keys.to_arrow(compat_level=pl.CompatLevel.oldest()))
         spark_asof.check(sent, features, exact)
-        return features.join(sent, [features[theirs] == sent[key] for key, theirs in exact.keys], "left_semi")
+        same = [features[quoted_part(theirs)] == sent[quoted_part(key)] for key, theirs in exact.keys]
+        return features.join(sent, same, "left_semi")
 
-    def _features(self, join: Join, version: int) -> "DataFrame":
-        """What a join needs of its table, as the user may see it, through the gateway."""
+    def rows(self, join: Read, version: int | None = None) -> "DataFrame":
+        """What a step needs of its table, as the user may see it, through the gateway."""
         from pyspark.sql import functions as F
 
-        columns = [F.col(quoted(name)) for name in join.table_columns]
-        return self._connection.read(join.table, version).select(*columns)
+        columns = [F.col(quoted_part(name)) for name in join.table_columns]
+        found = self._connection.read(join.table, version)
+        if isinstance(join, Aggregation) and join.filter_condition is not None:
+            found = found.where(join.filter_condition)
+        return found.select(*columns)
 
     def _call(self, frame: Any, call: Call) -> "pl.DataFrame":
         """The output of a function for each row; it runs in the engine, confined as all users' code is."""
@@ -135,7 +144,7 @@ def certificate(rows_in: int, made: Any, lookups: tuple[Lookup, ...]) -> Certifi
     return found.checked()
 
 
-def _lookup(join: Join, version: int, evidence: "Evidence") -> Lookup:
+def _lookup(join: Read, version: int, evidence: "Evidence") -> Lookup:
     return Lookup(
         table=join.table,
         table_version=version,

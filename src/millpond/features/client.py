@@ -11,8 +11,9 @@ from millpond.features import frames, models, specs
 from millpond.features.carrying_out import Carrier, certificate
 from millpond.features.certificate import Certificate
 from millpond.features.connection import Connection
+from millpond.features.declared import Feature, renamed
+from millpond.features.declared_features import DeclaredFeatures
 from millpond.features.endpoints import FeatureServingEndpoints
-from millpond.features.feature_tables import FeatureTables
 from millpond.features.lookups import FeatureFunction, FeatureLookup, Names, names_of
 from millpond.features.online import OnlineStores
 from millpond.features.parity import ParityChecks
@@ -26,7 +27,7 @@ _MEMORY_LIMIT_BYTES = 1 << 30
 _ROWS_DESCRIBED = 1000
 
 
-class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoints, ParityChecks):
+class FeatureEngineeringClient(DeclaredFeatures, OnlineStores, FeatureServingEndpoints, ParityChecks):
     """The feature store for one user, found through the environment that `millpond env` prints."""
 
     def __init__(self, *, model_registry_uri: str | None = None, memory_limit_bytes: int = _MEMORY_LIMIT_BYTES) -> None:
@@ -129,7 +130,9 @@ class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoi
             raise ValueError("Give the model a name (or artifact_path).")
         if infer_input_example or "signature" not in kwargs:
             kwargs = {**_described(training_set, example=infer_input_example), **kwargs}
-        table_ids = {table: self._connection.table(table).table_id for table in training_set.feature_spec.tables}
+        table_ids = {
+            table: self._connection.table(table, keyless=True).table_id for table in training_set.feature_spec.tables
+        }
         return models.log_model(
             model,
             str(name or artifact_path),
@@ -166,7 +169,7 @@ class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoi
             raise ValueError(
                 f"df lacks the columns {missing}, which the model {model_uri} is given beside its features."
             )
-        versions = {join.table: self._connection.version(join.table) for join in plan.joins}
+        versions = {read.table: self._connection.version(read.table) for read in plan.reads}
         return self._scored(df, plan, versions, spec, model_uri, result_type, params)
 
     def _scored(
@@ -188,7 +191,7 @@ class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoi
     def _resolved(self, wanted: Sequence[Wanted]) -> tuple[tuple[Wanted, ...], dict[str, FeatureTable]]:
         """The same with full names, of tables and functions, and features' names, and the tables."""
         if not wanted:
-            raise ValueError("No features are asked for: give a list of FeatureLookup and FeatureFunction.")
+            raise ValueError("No features are asked for: give a list of FeatureLookup, FeatureFunction and Feature.")
         tables: dict[str, FeatureTable] = {}
         made: list[Wanted] = []
         for each in wanted:
@@ -196,6 +199,10 @@ class FeatureEngineeringClient(FeatureTables, OnlineStores, FeatureServingEndpoi
                 name = self._connection.full_name(each.table_name)
                 tables[name] = tables.get(name) or self._connection.table(name)
                 made.append(each.resolved(name, tables[name].features))
+            elif isinstance(each, Feature):
+                name = self._connection.full_name(each.source.full_name)
+                tables[name] = tables.get(name) or self._connection.table(name, keyless=True)
+                made.append(renamed(each, table=name))
             else:
                 full = self._connection.full_name(each.udf_name)
                 made.append(replace(each, udf_name=full, output_name=each.output))

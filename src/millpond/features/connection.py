@@ -41,17 +41,22 @@ class Connection:
         parts = name.replace("`", "").split(".")
         if not all(parts) or len(parts) > 3:
             raise ValueError(f"'{name}' is no name of a table; write catalog.schema.table.")
+        if len(parts) == 3:
+            return ".".join(parts)
         catalog = self.spark.catalog
-        missing = {1: [catalog.currentCatalog, catalog.currentDatabase], 2: [catalog.currentCatalog], 3: []}
+        missing = {1: [catalog.currentCatalog, catalog.currentDatabase], 2: [catalog.currentCatalog]}
         return ".".join([*(current() for current in missing[len(parts)]), *parts])
 
-    def table(self, name: str, *, with_tags: bool = False) -> FeatureTable:
-        """A feature table; its tags cost another query. Raises ValueError for none and for one without a key."""
+    def table(self, name: str, *, with_tags: bool = False, keyless: bool = False) -> FeatureTable:
+        """A feature table; its tags cost another query.
+
+        Raises ValueError for none, and for one without a primary key unless `keyless`.
+        """
         full = self.full_name(name)
         info = self.get(f"/api/2.1/unity-catalog/tables/{quote(full, safe='')}")
         if info is None:
             raise ValueError(f"Feature table '{full}' does not exist, or you may not see it.")
-        return feature_table(info, self._tags(full) if with_tags else {})
+        return feature_table(info, self._tags(full) if with_tags else {}, keyless=keyless)
 
     def exists(self, full: str) -> bool:
         """Whether there is a table of a full name that the user may see."""

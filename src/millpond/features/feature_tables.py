@@ -145,7 +145,7 @@ class FeatureTables:
         return self._connection.spark.createDataFrame(local)
 
     def _merge(self, full: str, rows: "DataFrame", keys: Sequence[str]) -> None:
-        same = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
+        same = " AND ".join(f"t.{quoted_part(key)} = s.{quoted_part(key)}" for key in keys)
         features = [name for name in rows.columns if name not in keys]
         update = ", ".join(f"t.{quoted_part(name)} = s.{quoted_part(name)}" for name in features)
         values = ", ".join(f"s.{quoted_part(name)}" for name in rows.columns)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from millpond.features.connection import quoted_part
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -89,7 +91,7 @@ def select(frame: Any, columns: Sequence[str]) -> Any:
     kind = kind_of(frame)
     if kind is Kind.PANDAS:
         return frame[list(columns)]
-    return frame.select(*columns) if kind is Kind.SPARK else frame.select(list(columns))
+    return frame.select(*map(quoted_part, columns)) if kind is Kind.SPARK else frame.select(list(columns))
 
 
 def height(frame: Any) -> int:

@@ -1,13 +1,17 @@
-"""One lookup on this machine from end to end: prepare, spill if need be, match, check a sample, gather."""
+"""One step that reads a table, on this machine from end to end: prepare, spill if need be, match, check a sample."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from millpond.features import asof, columns, oracle, spilling
-from millpond.features.planning import Join
+from millpond.features import aggregate_oracle, aggregating, asof, columns, oracle, spilling
+from millpond.features.planning import Aggregation, Join, Read
+
+_MOST_ROWS_LOOKED_AT = 50_000
+"""After how many rows, which are looked at one by one, no more aggregations are checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +51,13 @@ class Joined:
 
 
 def look_up(
-    labels: pl.DataFrame, batches: Iterable[pl.DataFrame], join: Join, means: Means, sample: Sequence[int] = ()
+    labels: pl.DataFrame,
+    batches: Iterable[pl.DataFrame],
+    join: Join | Aggregation,
+    means: Means,
+    sample: Sequence[int] = (),
 ) -> Joined:
-    """Join; `sample` has the positions of the labels to check. `batches` is at least one frame, be it empty.
+    """Join or aggregate; `sample` has the positions of the labels to check. `batches` is at least one frame, if empty.
 
     Raises ValueError for keys that cannot be compared.
     """
@@ -62,13 +70,17 @@ def look_up(
         mine, prepared, keys=keys, memory_limit_bytes=means.memory_limit_bytes, directory=means.directory
     ):
         some = _typed(mine[part.labels], part.features)
-        found = asof.match(some, part.features, join)
-        made.append((part.labels, asof.gather(part.features, found.rows, join)))
-        seen.append(_evidence(some, part, found, join, sample))
+        wanted = part.labels.is_in(pl.Series(sample, dtype=part.labels.dtype).implode()).arg_true()
+        if isinstance(join, Join):
+            found, evidence = _joined(some, part.features, join, wanted)
+        else:
+            found, evidence = _aggregated(some, part.features, join, wanted)
+        made.append((part.labels, found))
+        seen.append(evidence)
     return Joined(columns=spilling.put_together(made), evidence=_summed(seen))
 
 
-def _checked(labels: pl.DataFrame, features: pl.DataFrame, join: Join) -> pl.DataFrame:
+def _checked(labels: pl.DataFrame, features: pl.DataFrame, join: Read) -> pl.DataFrame:
     columns.check_keys(labels, features, join)
     return features
 
@@ -80,20 +92,60 @@ def _typed(labels: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _evidence(
-    labels: pl.DataFrame, part: spilling.Part, found: asof.Matched, join: Join, sample: Sequence[int]
-) -> Evidence:
-    wanted = part.labels.is_in(pl.Series(sample, dtype=part.labels.dtype).implode()).arg_true()
-    wrong = _wrong(labels[wanted], part.features, found.rows[wanted], join) if len(wanted) else 0
-    return Evidence(
+def _joined(
+    labels: pl.DataFrame, features: pl.DataFrame, join: Join, sample: pl.Series
+) -> tuple[pl.DataFrame, Evidence]:
+    found = asof.match(labels, features, join)
+    evidence = Evidence(
         labels=labels.height,
         matched=labels.height - found.rows.null_count(),
         newest_lead_us=found.newest_lead_us,
         newest_known_lead_us=found.newest_known_lead_us,
-        rechecked=len(wanted),
+        rechecked=len(sample),
+        wrong=_wrong(labels[sample], features, found.rows[sample], join) if len(sample) else 0,
+        parts=1,
+    )
+    return asof.gather(features, found.rows, join), evidence
+
+
+def _aggregated(
+    labels: pl.DataFrame, features: pl.DataFrame, step: Aggregation, sample: pl.Series
+) -> tuple[pl.DataFrame, Evidence]:
+    found = aggregating.aggregate(labels, features, step)
+    rechecked, wrong = aggregates_rechecked(labels[sample], features, found.columns[sample], step)
+    evidence = Evidence(
+        labels=labels.height,
+        matched=found.matched,
+        newest_lead_us=found.newest_lead_us,
+        newest_known_lead_us=found.newest_known_lead_us,
+        rechecked=rechecked,
         wrong=wrong,
         parts=1,
     )
+    return found.columns, evidence
+
+
+def aggregates_rechecked(
+    labels: pl.DataFrame, features: pl.DataFrame, found: pl.DataFrame, step: Aggregation
+) -> tuple[int, int]:
+    """How many of these labels were aggregated again by brute force, and how many of them have other features.
+
+    Keys and times are prepared. Labels are left out when those before them had too many rows in their windows.
+    """
+    keys = [f"k{number}" for number in range(len(step.keys))]
+    reach_us = max(each.span.duration_us + each.span.delay_us + (each.span.slide_us or 0) for each in step.aggregates)
+    candidates = features.join(labels.select(keys).unique(), on=keys, how="semi")
+    rechecked = wrong = looked_at = 0
+    for label, row in zip(labels.to_dicts(), found.to_dicts(), strict=True):
+        if looked_at > _MOST_ROWS_LOOKED_AT:
+            break
+        rows: list[dict[str, Any]] = []
+        if None not in label.values():
+            near = pl.col("t").is_between(label["t"] - reach_us, label["t"])
+            rows = candidates.filter(near, *(pl.col(key) == label[key] for key in keys)).to_dicts()
+        rechecked, looked_at = rechecked + 1, looked_at + len(rows)
+        wrong += not aggregate_oracle.agree(label, rows, step, row)
+    return rechecked, wrong
 
 
 def _wrong(labels: pl.DataFrame, features: pl.DataFrame, rows: pl.Series, join: Join) -> int:

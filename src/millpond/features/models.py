@@ -132,7 +132,7 @@ def _datasets(training_set: TrainingSet, table_ids: Mapping[str, str]) -> Sequen
 
     made = []
     for table, version in training_set.feature_spec.versions.items():
-        joins = [join for join in training_set.plan.joins if join.table == table]
+        joins = [join for join in training_set.plan.reads if join.table == table]
         used = tuple(dict.fromkeys(name for join in joins for name in join.table_columns))
         source = _source(table, version, table_ids[table], used)
         made.append(MetaDataset(source, name=table)._to_mlflow_entity())

@@ -6,17 +6,21 @@ Pure: it knows names and types, and no data. Raises ValueError for whatever does
 import datetime
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
-from millpond.features.lookups import FeatureFunction, FeatureLookup
-from millpond.features.tables import FeatureTable
+from millpond.features.declared import Feature
+from millpond.features.lookups import FeatureFunction, FeatureLookup, names_of
+from millpond.features.tables import TIME_TYPES, FeatureTable
+from millpond.features.windows import Function, Span
 
-Wanted = FeatureLookup | FeatureFunction
+Wanted = FeatureLookup | FeatureFunction | Feature
+_NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Join:
-    """One lookup as a kernel carries it out. Pairs are (column of the labels, column of the table)."""
+class Read:
+    """What a kernel needs of one table. Pairs are (column of the labels, column of the table)."""
 
     table: str
     keys: tuple[tuple[str, str], ...]
@@ -24,11 +28,20 @@ class Join:
     """None for an exact match of the keys."""
     known_at: str | None = None
     """The column with the time at which a row was known; a row counts from then on."""
-    lookback: datetime.timedelta | None = None
-    outputs: Mapping[str, str]
-    """What each column of the table is called in the result."""
-    defaults: Mapping[str, Any]
-    """By output, what stands for a missing value."""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The columns of the table that are not compared but given."""
+        raise NotImplementedError
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The columns that come of it."""
+        raise NotImplementedError
+
+    def alias(self, value: str) -> str:
+        """What a kernel calls a column of the table."""
+        return value
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -39,7 +52,73 @@ class Join:
     def table_columns(self) -> tuple[str, ...]:
         """The columns of the table that it needs, each once."""
         times = [column for column in ((self.time or (None, None))[1], self.known_at) if column]
-        return tuple(dict.fromkeys((*(theirs for _, theirs in self.keys), *times, *self.outputs)))
+        return tuple(dict.fromkeys((*(theirs for _, theirs in self.keys), *times, *self.values)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Join(Read):
+    """One lookup as a kernel carries it out."""
+
+    lookback: datetime.timedelta | None = None
+    outputs: Mapping[str, str]
+    """What each column of the table is called in the result."""
+    defaults: Mapping[str, Any]
+    """By output, what stands for a missing value."""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The columns of the table that are looked up."""
+        return tuple(self.outputs)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Its outputs."""
+        return tuple(self.outputs.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """One declared feature: a function of a column of the table, over a window."""
+
+    output: str
+    function: Function
+    span: Span
+
+    @property
+    def input(self) -> str:
+        """The column."""
+        return str(self.function.input)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregation(Read):
+    """Declared features of the same rows, computed together. It has a time."""
+
+    filter_condition: str | None = None
+    """SQL over the table's columns; the other rows are not read."""
+    aggregates: tuple[Aggregate, ...]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The inputs, each once."""
+        return tuple(dict.fromkeys(each.input for each in self.aggregates))
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Its features."""
+        return tuple(each.output for each in self.aggregates)
+
+    def alias(self, value: str) -> str:
+        """A name that is none of the kernel's own."""
+        return f"v{self.values.index(value)}"
+
+    @property
+    def spans(self) -> dict[Span, tuple[Aggregate, ...]]:
+        """The windows, each with what is computed over it."""
+        return {
+            span: tuple(each for each in self.aggregates if each.span == span)
+            for span in dict.fromkeys(each.span for each in self.aggregates)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +131,23 @@ class Call:
     output: str
 
 
+Step = Join | Aggregation | Call
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What makes a training set out of its labels."""
 
-    steps: tuple[Join | Call, ...]
+    steps: tuple[Step, ...]
     """In order: a later one may use what an earlier one made."""
     features: tuple[str, ...]
     """What a model is given, in order."""
     labels: tuple[str, ...]
 
     @property
-    def joins(self) -> tuple[Join, ...]:
-        """The steps that look up."""
-        return tuple(step for step in self.steps if isinstance(step, Join))
+    def reads(self) -> tuple[Join | Aggregation, ...]:
+        """The steps that read a table."""
+        return tuple(step for step in self.steps if not isinstance(step, Call))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -103,20 +185,51 @@ def make_plan(
 
 def steps_of(
     wanted: Sequence[Wanted], tables: Mapping[str, FeatureTable], parameters: Mapping[str, Sequence[str]]
-) -> Iterator[Join | Call]:
-    """What each that is wanted is to do, whatever columns there are."""
-    for each in wanted:
-        yield _join(each, tables[each.table_name]) if isinstance(each, FeatureLookup) else _call(each, parameters)
+) -> Iterator[Step]:
+    """A step for each lookup and function, and one for neighbours that are aggregations of the same rows."""
+    for _, several in groupby(wanted, lambda each: each.rows if isinstance(each, Feature) else object()):
+        first, *others = several
+        if isinstance(first, Feature):
+            declared = [first, *(each for each in others if isinstance(each, Feature))]
+            yield _aggregation(declared, tables[first.source.full_name])
+        elif isinstance(first, FeatureLookup):
+            yield _join(first, tables[first.table_name])
+        else:
+            yield _call(first, parameters)
 
 
-def made_by(step: Join | Call) -> tuple[str, ...]:
+def made_by(step: Step) -> tuple[str, ...]:
     """The columns that a step makes."""
-    return (step.output,) if isinstance(step, Call) else tuple(step.outputs.values())
+    return (step.output,) if isinstance(step, Call) else step.made
 
 
-def needs_of(step: Join | Call) -> Sequence[str]:
+def needs_of(step: Step) -> Sequence[str]:
     """The columns that a step needs."""
     return step.arguments if isinstance(step, Call) else step.label_columns
+
+
+def _aggregation(features: Sequence[Feature], table: FeatureTable) -> Aggregation:
+    one = features[0]
+    keys, time = names_of(one.entity), str(one.timeseries_column)
+    _refuse_unknown(f"The feature '{one.name}' of '{table.name}'", (*keys, time), list(table.types))
+    if table.types[time] not in TIME_TYPES:
+        raise ValueError(f"The timeseries column '{time}' is {table.types[time]}; it must be a timestamp or a date.")
+    for each in features:
+        _refuse_unknown(f"The feature '{each.name}' of '{table.name}'", [each.input], list(table.types))
+        kind, function = table.types[each.input], each.function.function
+        if function.numeric and not kind.startswith(_NUMBERS):
+            raise ValueError(f"{type(function).__name__} is of numbers; '{each.input}' of '{table.name}' is {kind}.")
+    return Aggregation(
+        table=table.name,
+        keys=tuple((key, key) for key in keys),
+        time=(time, time),
+        known_at=table.known_at,
+        filter_condition=one.source.filter_condition,
+        aggregates=tuple(
+            Aggregate(output=each.output, function=each.function.function, span=each.time_window.span)
+            for each in features
+        ),
+    )
 
 
 def _join(lookup: FeatureLookup, table: FeatureTable) -> Join:
@@ -163,24 +276,29 @@ def _call(function: FeatureFunction, parameters: Mapping[str, Sequence[str]]) ->
     return Call(function=function.udf_name, arguments=arguments, output=function.output)
 
 
-def _needs(step: Join | Call) -> tuple[str, Sequence[str]]:
-    who = f"The function '{step.function}'" if isinstance(step, Call) else f"The lookup in '{step.table}'"
-    return who, needs_of(step)
+def _needs(step: Step) -> tuple[str, Sequence[str]]:
+    if isinstance(step, Call):
+        return f"The function '{step.function}'", needs_of(step)
+    what = "The lookup in" if isinstance(step, Join) else "A feature of"
+    return f"{what} '{step.table}'", needs_of(step)
 
 
-def _without(step: Join | Call, columns: Collection[str]) -> Join | Call | None:
+def _without(step: Step, columns: Collection[str]) -> Step | None:
     """The step without what is there already; None when nothing is left of it."""
     if isinstance(step, Call):
         return None if step.output in columns else step
+    if isinstance(step, Aggregation):
+        left = tuple(each for each in step.aggregates if each.output not in columns)
+        return replace(step, aggregates=left) if left else None
     outputs = {name: output for name, output in step.outputs.items() if output not in columns}
     kept = {output: value for output, value in step.defaults.items() if output not in columns}
     return replace(step, outputs=outputs, defaults=kept) if outputs else None
 
 
-def _refuse_twice(step: Join | Call, made: Sequence[str], there: Sequence[str]) -> Join | Call:
+def _refuse_twice(step: Step, made: Sequence[str], there: Sequence[str]) -> Step:
     twice = [name for name in made if name in there or made.count(name) > 1]
     if twice:
-        how = "output_name" if isinstance(step, Call) else "rename_outputs"
+        how = {Call: "output_name", Join: "rename_outputs", Aggregation: "name"}[type(step)]
         raise ValueError(f"The column '{twice[0]}' is there already; give the feature another name with {how}.")
     return step
 

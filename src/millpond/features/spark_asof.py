@@ -7,7 +7,7 @@ and a window, which every Spark Connect server carries out wherever its data is.
 from typing import TYPE_CHECKING
 
 from millpond.features.connection import quoted_part
-from millpond.features.planning import Join
+from millpond.features.planning import Join, Read
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -37,7 +37,7 @@ def look_up(labels: "DataFrame", features: "DataFrame", join: Join, *, proof: st
     return found.select(*(F.col(quoted_part(name)) for name in labels.columns), *outputs)
 
 
-def check(labels: "DataFrame", features: "DataFrame", join: Join) -> None:
+def check(labels: "DataFrame", features: "DataFrame", join: Read) -> None:
     """Raises ValueError for keys of different types, which never match but by accident, and for a time that is none."""
     mine, theirs = (
         {field.name: field.dataType.typeName() for field in frame.schema.fields} for frame in (labels, features)
@@ -65,7 +65,7 @@ def _as_of(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame
 
     assert join.time is not None
     own = [F.col(quoted_part(name)) for name in labels.columns]
-    asking = labels.select(*own, *_keys(join, 0), _micros(join.time[0]).alias("__from"), F.lit(1).alias("__asks"))
+    asking = labels.select(*own, *key_columns(join, 0), micros(join.time[0]).alias("__from"), F.lit(1).alias("__asks"))
     events = _union(asking, _events(features, join))
     ties = [] if join.known_at else [F.asc_nulls_first(name) for name in _tie_names(features, join)]
     window = Window.partitionBy(*_key_names(join)).orderBy(F.asc_nulls_first("__from"), F.asc("__asks"), *ties)
@@ -98,8 +98,8 @@ def _events(features: "DataFrame", join: Join) -> "DataFrame":
     from pyspark.sql import functions as F
 
     assert join.time is not None
-    time = _micros(join.time[1])
-    known = _micros(join.known_at) if join.known_at else time
+    time = micros(join.time[1])
+    known = micros(join.known_at) if join.known_at else time
     ties = [
         F.col(quoted_part(name)).alias(f"__tie{number}") for number, name in enumerate(_tie_columns(features, join))
     ]
@@ -107,7 +107,7 @@ def _events(features: "DataFrame", join: Join) -> "DataFrame":
     order = F.struct(time.alias("t"), known.alias("known"), *ties).alias("__order")
     usable = features.where(_all_there([*(theirs for _, theirs in join.keys), join.time[1]])).where(known.isNotNull())
     start = F.greatest(time, known).alias("__from")
-    return usable.select(*_keys(join, 1), start, F.lit(0).alias("__asks"), event, order, *ties)
+    return usable.select(*key_columns(join, 1), start, F.lit(0).alias("__asks"), event, order, *ties)
 
 
 def _exact(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame":
@@ -118,9 +118,13 @@ def _exact(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame
     ties = [F.desc_nulls_last(quoted_part(name)) for name in _tie_columns(features, join)]
     rows = features.where(_all_there([theirs for _, theirs in join.keys]))
     order = [*known, *ties] or [F.lit(0)]
-    best = F.row_number().over(Window.partitionBy(*_keys(join, 1)).orderBy(*order))
-    rows = rows.withColumn("__rank", best).where("__rank = 1").select(*_keys(join, 1, "__f"), _row(join).alias("__row"))
-    asking = labels.select(*(F.col(quoted_part(name)) for name in labels.columns), *_keys(join, 0))
+    best = F.row_number().over(Window.partitionBy(*key_columns(join, 1)).orderBy(*order))
+    rows = (
+        rows.withColumn("__rank", best)
+        .where("__rank = 1")
+        .select(*key_columns(join, 1, "__f"), _row(join).alias("__row"))
+    )
+    asking = labels.select(*(F.col(quoted_part(name)) for name in labels.columns), *key_columns(join, 0))
     same = [asking[key] == rows[key.replace("__k", "__f")] for key in _key_names(join)]
     return asking.join(rows, same, "left")
 
@@ -136,7 +140,7 @@ def _proof(join: Join) -> "Column":
     return F.struct(matched.alias("matched"), leads[0].alias("lead"), leads[1].alias("known_lead"))
 
 
-def _keys(join: Join, side: int, prefix: str = "__k") -> list["Column"]:
+def key_columns(join: Read, side: int, prefix: str = "__k") -> list["Column"]:
     """The keys of the labels (0) or the table (1), under the same names."""
     from pyspark.sql import functions as F
 
@@ -153,7 +157,7 @@ def _row(join: Join) -> "Column":
     return F.struct(*(F.col(quoted_part(name)).alias(name) for name in join.outputs))
 
 
-def _micros(column: str) -> "Column":
+def micros(column: str) -> "Column":
     """A time as microseconds since 1970; a date is its midnight in the session's zone."""
     from pyspark.sql import functions as F
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 from millpond.features.carrying_out import Carrier, proof_of
 from millpond.features.certificate import SAMPLE, Certificate, Lookup
 from millpond.features.connection import quoted_part
-from millpond.features.planning import Join, Plan
+from millpond.features.planning import Aggregation, Call, Join, Plan
+
+Reads = Mapping[int, Join | Aggregation]
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,7 +22,7 @@ def spark_certificate(
     import polars as pl
 
     made = carrier.plan_in_spark(labels, plan, versions, proofs=True)
-    joins = {number: step for number, step in enumerate(plan.steps) if isinstance(step, Join)}
+    joins = {number: step for number, step in enumerate(plan.steps) if not isinstance(step, Call)}
     seen = made.agg(*_totals(made, plan, joins)).collect()[0]
     sample = pl.DataFrame(pl.from_arrow(made.select(*_needed(joins)).limit(SAMPLE).toArrow()))
     wrong = {number: _wrong(carrier, sample, join, versions[join.table], zone) for number, join in joins.items()}
@@ -29,7 +31,7 @@ def spark_certificate(
     return Certificate(rows_in=labels.count(), rows_out=seen["rows"], lookups=lookups, digest=digest).checked()
 
 
-def _totals(made: "DataFrame", plan: Plan, joins: Mapping[int, Join]) -> list["Column"]:
+def _totals(made: "DataFrame", plan: Plan, joins: Reads) -> list["Column"]:
     from pyspark.sql import functions as F
 
     types = {field.name: field.dataType.typeName() for field in made.schema.fields}
@@ -42,7 +44,7 @@ def _totals(made: "DataFrame", plan: Plan, joins: Mapping[int, Join]) -> list["C
     return totals
 
 
-def _lookup(seen: Any, number: int, join: Join, version: int, rechecked: tuple[int, int]) -> Lookup:
+def _lookup(seen: Any, number: int, join: Join | Aggregation, version: int, rechecked: tuple[int, int]) -> Lookup:
     return Lookup(
         table=join.table,
         table_version=version,
@@ -55,15 +57,20 @@ def _lookup(seen: Any, number: int, join: Join, version: int, rechecked: tuple[i
     )
 
 
-def _wrong(carrier: Carrier, sample: "pl.DataFrame", join: Join, version: int, zone: str) -> tuple[int, int]:
+def _wrong(
+    carrier: Carrier, sample: "pl.DataFrame", join: Join | Aggregation, version: int, zone: str
+) -> tuple[int, int]:
     """How many rows of the sample were looked up again, and how many of them are not what brute force finds."""
     import polars as pl
 
-    from millpond.features import columns, oracle
+    from millpond.features import columns, joining, oracle
 
     mine = columns.prepared_labels(sample, join, zone=zone)
     given = pl.concat(carrier.batches(sample, join, version, zone=zone))
-    theirs = oracle.by_key(columns.prepared_features(given, join, zone=zone).to_dicts(), join)
+    rows = columns.prepared_features(given, join, zone=zone)
+    if isinstance(join, Aggregation):
+        return joining.aggregates_rechecked(mine, rows, sample.select(pl.col(name) for name in join.made), join)
+    theirs = oracle.by_key(rows.to_dicts(), join)
     wrong = 0
     for label, row in zip(mine.to_dicts(), sample.to_dicts(), strict=True):
         best = oracle.expected(label, theirs.get(oracle.key_of(label, join), ()), join) or {}
@@ -71,9 +78,9 @@ def _wrong(carrier: Carrier, sample: "pl.DataFrame", join: Join, version: int, z
     return sample.height, wrong
 
 
-def _needed(joins: Mapping[int, Join]) -> Sequence[str]:
+def _needed(joins: Reads) -> Sequence[str]:
     """The columns that the joins used and made, each once."""
-    names = [name for join in joins.values() for name in (*join.label_columns, *join.outputs.values())]
+    names = [name for join in joins.values() for name in (*join.label_columns, *join.made)]
     return [quoted_part(name) for name in dict.fromkeys(names)]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from millpond.features.declared import Feature, from_json, to_json
 from millpond.features.lookups import FeatureFunction, FeatureLookup
 from millpond.features.planning import Wanted
 
@@ -26,8 +27,8 @@ class FeatureSpec:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The feature tables that are looked up in, each once."""
-        return tuple(dict.fromkeys(each.table_name for each in self.wanted if isinstance(each, FeatureLookup)))
+        """The tables that are looked up in or aggregated, each once."""
+        return tuple(dict.fromkeys(filter(None, map(table_of, self.wanted))))
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -76,7 +77,16 @@ def read_spec(text: str) -> FeatureSpec:
     )
 
 
+def table_of(wanted: Wanted) -> str | None:
+    """The table that is read for it, if one is."""
+    if isinstance(wanted, Feature):
+        return wanted.source.full_name
+    return wanted.table_name if isinstance(wanted, FeatureLookup) else None
+
+
 def _told(wanted: Wanted) -> dict[str, Any]:
+    if isinstance(wanted, Feature):
+        return {"declared": to_json(wanted)}
     if isinstance(wanted, FeatureFunction):
         bindings = dict(wanted.input_bindings)
         return {"udf_name": wanted.udf_name, "input_bindings": bindings, "output_name": wanted.output_name}
@@ -93,6 +103,8 @@ def _told(wanted: Wanted) -> dict[str, Any]:
 
 
 def _wanted(told: dict[str, Any]) -> Wanted:
+    if "declared" in told:
+        return from_json(told["declared"])
     if "udf_name" in told:
         return FeatureFunction(**told)
     window = told.pop("lookback_window_s")

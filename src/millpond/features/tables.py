@@ -49,11 +49,16 @@ class FeatureTable:
         return self.properties.get(KNOWN_AT)
 
 
-def feature_table(info: Mapping[str, Any], tags: Mapping[str, str]) -> FeatureTable:
-    """The feature table that the catalog's TableInfo describes. Raises ValueError when it has no primary key."""
+def feature_table(info: Mapping[str, Any], tags: Mapping[str, str], *, keyless: bool = False) -> FeatureTable:
+    """The feature table that the catalog's TableInfo describes.
+
+    Raises ValueError when it has no primary key, unless it may be `keyless`, as a source of aggregations may.
+    """
     name = info["full_name"]
     found = (each.get("primary_key_constraint") for each in info.get("table_constraints", ()))
     key = next((each for each in found if each), None)
+    if key is None and keyless:
+        key = {"child_columns": []}
     if key is None:
         raise ValueError(
             f"'{name}' is no feature table, as it has no primary key. "

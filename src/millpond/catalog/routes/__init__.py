@@ -1,9 +1,10 @@
-"""The HTTP of the catalog: Unity Catalog's REST API and the Files API."""
+"""The HTTP of the catalog: Unity Catalog's REST API, the Files API, and declared features."""
 
 from fastapi import APIRouter
 
 from millpond.catalog.files import Files
 from millpond.catalog.routes.credentials import credentials_router, version_credentials_router
+from millpond.catalog.routes.declared_features import declared_features_router
 from millpond.catalog.routes.files import files_router
 from millpond.catalog.routes.grants import grants_router
 from millpond.catalog.routes.policies import policies_router
@@ -38,6 +39,7 @@ def router(
         tags_router(catalog),
         policies_router(catalog),
         rule_sets_router(catalog),
+        declared_features_router(catalog),
         credentials_router(catalog, s3),
         files_router(files, signer=signer, base_url=base_url),
     )

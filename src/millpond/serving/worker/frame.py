@@ -20,11 +20,12 @@ def frame_of(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str], sch
 
     Raises MlflowException for a column of the request that is of another type than the signature says.
     """
-    made = {name: _column(values, types[name]) for name, values in columns.items() if name in types}
     brought = pandas.DataFrame({name: list(values) for name, values in columns.items() if name not in types})
     if schema is not None and schema.has_input_names() and len(brought.columns):
         brought = cast_df_types_according_to_schema(brought, schema)
-    return pandas.DataFrame({name: made.get(name, brought.get(name)) for name in columns})
+    return pandas.DataFrame({
+        name: _column(values, types[name]) if name in types else brought[name] for name, values in columns.items()
+    })  # fmt: skip
 
 
 def columns_of(frame: pandas.DataFrame) -> dict[str, list[Any]]:
@@ -32,16 +33,17 @@ def columns_of(frame: pandas.DataFrame) -> dict[str, list[Any]]:
     return {str(name): _values(frame[name]) for name in frame.columns}
 
 
-def _column(values: Sequence[Any], kind: str) -> pandas.Series:
+def _column(values: Sequence[Any], kind: str) -> Any:
+    """What pandas makes a column of this SQL type of."""
     base, _, rest = kind.lower().partition("<")
     base = base.partition("(")[0].strip()
     if base in _NUMBERS:
-        return pandas.Series(_numbers(values, base))
+        return _numbers(values, base)
     if base in _TIMES:
-        return pandas.Series(numpy.array(values, dtype=_TIMES[base]))
+        return numpy.array(values, dtype=_TIMES[base])
     if base == "array":
-        return pandas.Series([None if each is None else _array(each, rest.removesuffix(">")) for each in values])
-    return pandas.Series(list(values))
+        return [None if each is None else _array(each, rest.removesuffix(">")) for each in values]
+    return list(values)
 
 
 def _numbers(values: Sequence[Any], base: str) -> "numpy.ndarray[Any, Any]":
