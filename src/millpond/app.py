@@ -58,6 +58,7 @@ from millpond.lineage.domain import ColumnFlow, NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import open_lineage
 from millpond.online.room import open_online
+from millpond.parity.room import open_parity
 from millpond.registry.dropped import RecordedModels
 from millpond.registry.mail import Mailer, known_user
 from millpond.registry.room import open_registry
@@ -126,6 +127,7 @@ def build_app(settings: Settings) -> Application:
     files = Files(catalog, database)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     gateway = GatewayClient(home.spark_socket, identity.mint)
+    statements = SqlClient(gateway)
     environments = Environments(home.environments, settings.environments)
     registry = open_registry(
         database,
@@ -137,7 +139,8 @@ def build_app(settings: Settings) -> Application:
         principal_named=identity.active_principal,
         sealer=_sealer(signing_key),
         scratch=home.run / "registry",
-        query=SqlClient(gateway).rows,
+        query=statements.rows,
+        replays=lambda *asked: parity.service.look(*asked),
         environments=environments,
         mailer=Mailer(
             settings=settings.smtp,
@@ -179,6 +182,17 @@ def build_app(settings: Settings) -> Application:
         principal_named=identity.active_principal,
     )
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
+    parity = open_parity(
+        database,
+        catalog,
+        features=features,
+        online=online,
+        sql=statements,
+        stores=lambda: mlflow.stores,
+        files=versions,
+        principal_named=identity.active_principal,
+        scratch=home.run / "parity",
+    )
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
@@ -190,7 +204,7 @@ def build_app(settings: Settings) -> Application:
             database,
             mlflow,
             serving.runtime,
-            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online),
+            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, parity),
         ),
     )
     install_error_handlers(app)
@@ -236,6 +250,7 @@ def build_app(settings: Settings) -> Application:
         discovery_router(discovery),
         reproduction.router(),
         online.router(),
+        parity.router(),
     )
     pages = Services(
         identity=identity,
@@ -254,6 +269,7 @@ def build_app(settings: Settings) -> Application:
         reproduction=reproduction,
         serving=serving.service,
         online=online.service,
+        parity=parity.service,
         sql=sql,
         lineage=lineage,
         model_lineage=mlflow.lineage,

@@ -471,6 +471,14 @@ ONLINE: Sequence[Case] = (
     _case(f"POST {_OT}/{{name}}/read", "xhyyyy", name="$online_table", body={"keys": [{"a": 1}]}),
 )
 
+_PC = "/api/millpond/parity-checks"
+
+PARITY: Sequence[Case] = (
+    _case(f"POST {_PC}", "xhyyyy", body={"subject": "$spec"}),
+    _case(f"GET {_PC}", "xhyyyy", q="subject=$spec"),
+    _case(f"GET {_PC}/{{check_id}}", "xhyyyy", check_id="$check"),
+)
+
 _FE = "/api/2.0/feature-engineering/features"
 
 FEATURES: Sequence[Case] = (
@@ -502,7 +510,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE, *FEATURES,
+    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

@@ -9,6 +9,9 @@ from typing import Any
 
 import httpx
 
+from millpond.features import FeatureLookup
+from millpond.features.spec import FeatureSpec
+from millpond.features.specs import LANGUAGE
 from tests.servers import Server, wait_until
 
 ROLES = ("anonymous", "nobody", "reader", "writer", "owner", "admin")
@@ -369,3 +372,13 @@ def _online(world: World) -> None:
     name = world.names["online_table"] = make(world, "online table", "online")
     path = f"/api/millpond/online-tables/{name}"
     wait_until(lambda: world.done("owner", "GET", path)["state"] == "ONLINE", timeout_s=60, what="the table online")
+    world.names["spec"] = f"{world.names['cat']}.s.spec"
+    home = {"name": "spec", "catalog_name": "$cat", "schema_name": "s"}
+    spec = {**FUNCTION, "routine_body": "EXTERNAL", "external_language": LANGUAGE, "routine_definition": _spec(world)}
+    world.done("owner", "POST", f"{_UNITY}/functions", {"function_info": {**home, **spec}})
+    body = {"subject": "$spec"}
+    world.names["check"] = world.done("owner", "POST", "/api/millpond/parity-checks", body)["check"]["id"]
+
+
+def _spec(world: World) -> str:
+    return FeatureSpec(wanted=(FeatureLookup(world.names["keyed"], "a"),)).to_yaml()

@@ -23,6 +23,7 @@ _COMMANDS = {
     "lineage": "lineage",
     "secrets": "secrets",
     "registry": "registry",
+    "features": "features",
     "reproduce": "reproduce",
     "pins": "reproduce",
 }

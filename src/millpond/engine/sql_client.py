@@ -83,6 +83,27 @@ class Sql:
         return proto.relations.Relation(sql=sql)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """Expressions over rows that are given."""
+
+    rows: pa.Table
+    expressions: Sequence[str]
+    """SQL, as after SELECT."""
+    is_query: bool = True
+
+    def relation(self) -> Any:
+        """It as a relation."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.rows.schema) as stream:
+            stream.write_table(self.rows)
+        local = proto.relations.LocalRelation(data=sink.getvalue().to_pybytes())
+        string = proto.expressions.Expression.ExpressionString
+        made = [proto.expressions.Expression(expression_string=string(expression=text)) for text in self.expressions]
+        given = proto.relations.Relation(local_relation=local)
+        return proto.relations.Relation(project=proto.relations.Project(input=given, expressions=made))
+
+
 class SqlClient:
     """Opens sessions and runs statements."""
 
@@ -134,9 +155,16 @@ class SqlClient:
 
     def rows(self, principal: Principal, query: str, limit: int) -> pa.Table:
         """The first rows of a query, in a session of its own. Blocks. Raises SqlError."""
+        return self._rows(principal, Sql(text=query, is_query=True), limit)
+
+    def computed(self, principal: Principal, rows: pa.Table, expressions: Sequence[str]) -> pa.Table:
+        """Expressions over each of some rows, in a session of its own. Blocks. Raises SqlError."""
+        return self._rows(principal, Computed(rows=rows, expressions=expressions), None)
+
+    def _rows(self, principal: Principal, sql: Sql | Computed, limit: int | None) -> pa.Table:
         session = self.open_session(principal)
         try:
-            call = self.run(principal, session, Sql(text=query, is_query=True), row_limit=limit)
+            call = self.run(principal, session, sql, row_limit=limit)
             batches = list(call.batches())
             return pa.Table.from_batches(batches, schema=call.schema)
         finally:
@@ -146,7 +174,7 @@ class SqlClient:
         self,
         principal: Principal,
         session: SqlSession,
-        sql: Sql,
+        sql: Sql | Computed,
         *,
         row_limit: int | None = None,
         statement_id: str = "",
@@ -163,7 +191,7 @@ class SqlCall:
         gateway: GatewayClient,
         principal: Principal,
         session: SqlSession,
-        sql: Sql,
+        sql: Sql | Computed,
         row_limit: int | None,
         statement_id: str,
     ) -> None:

@@ -16,6 +16,7 @@ from millpond.features.declared_features import DeclaredFeatures
 from millpond.features.endpoints import FeatureServingEndpoints
 from millpond.features.lookups import FeatureFunction, FeatureLookup, Names, names_of
 from millpond.features.online import OnlineStores
+from millpond.features.parity import ParityChecks
 from millpond.features.planning import Plan, Wanted, make_plan
 from millpond.features.spark_certificate import spark_certificate
 from millpond.features.spec import FeatureSpec
@@ -26,7 +27,7 @@ _MEMORY_LIMIT_BYTES = 1 << 30
 _ROWS_DESCRIBED = 1000
 
 
-class FeatureEngineeringClient(DeclaredFeatures, OnlineStores, FeatureServingEndpoints):
+class FeatureEngineeringClient(DeclaredFeatures, OnlineStores, FeatureServingEndpoints, ParityChecks):
     """The feature store for one user, found through the environment that `millpond env` prints."""
 
     def __init__(self, *, model_registry_uri: str | None = None, memory_limit_bytes: int = _MEMORY_LIMIT_BYTES) -> None:

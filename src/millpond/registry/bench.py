@@ -17,7 +17,7 @@ from millpond.kernel.environments import BuiltEnvironment, Environments
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unavailable
 from millpond.kernel.ids import new_id
 from millpond.kernel.process import ChildSpec, spawn
-from millpond.registry.checks import Trial, at_version
+from millpond.registry.checks import Looked, Replay, Trial, at_version
 from millpond.registry.evaluations import Evaluations
 from millpond.registry.policies import SERVER, Policy
 from millpond.tracking.evaluations import Evaluation
@@ -32,6 +32,8 @@ _MODULE = "millpond.registry.trial"
 
 Query = Callable[[Principal, str, int], Any]
 """Runs a query as somebody; its first so many rows as an Arrow table."""
+Replays = Callable[[str, str, int, Replay], Looked]
+"""Replays keys for a version of a model with the rights of somebody, by their name; keeps what it found as a report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class Bench:
         files: VersionFiles,
         catalog: CatalogService,
         query: Query,
+        replays: Replays,
         evaluations: Evaluations,
         environments: Environments,
         principal_named: Callable[[str], Principal],
@@ -61,6 +64,7 @@ class Bench:
         self._files = files
         self._catalog = catalog
         self._query = query
+        self.replays = replays
         self.evaluations = evaluations
         self._environments = environments
         self._principal_named = principal_named
@@ -208,6 +212,10 @@ class BenchTools:
             self._wanted.add(place)
             self._trials.pop(version, None)
         return self.trial(version, calls=0).predictions[_name(place)]
+
+    def replay(self, version: int, asked: Replay) -> Looked:
+        """See `checks.Tools`."""
+        return self._bench.replays(self._author, self._model, version, asked)
 
     def _tried(self, version: int, calls: int) -> Trial | FailedPrecondition:
         rows = {_name(place): self.table(*place[:2]).drop_columns([place[2]]) for place in sorted(self._wanted)}

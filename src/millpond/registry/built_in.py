@@ -9,6 +9,7 @@ from millpond.registry.checks import NUMBER, Check, Finding, Looked, PlainCheck,
 from millpond.registry.data_quality import DATA_QUALITY
 from millpond.registry.drift import DRIFT
 from millpond.registry.evaluations import EVALUATION
+from millpond.registry.feature_parity import FEATURE_PARITY
 from millpond.registry.policies import OWN, REVIEWERS, SERVER
 from millpond.registry.windows import WINDOW
 
@@ -157,6 +158,7 @@ _BUILT_IN = {
         DATA_QUALITY,
         DRIFT,
         EVALUATION,
+        FEATURE_PARITY,
     )
 }
 

@@ -4,6 +4,7 @@ Other packages add theirs under the entry point group `millpond.gate_checks`: a 
 of `Check`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from millpond.tracking.evaluations import Evaluation
 from millpond.tracking.watch import Target
 
 NUMBER = (int, float)
+MOST_REPLAYED = 1000
+"""Rows."""
 Looked = tuple[bool, str, Mapping[str, Any]]
 """Whether it passes, what is said about it, and details."""
 
@@ -42,6 +45,36 @@ class Trial:
     """`name==version` of each package, where it ran in an environment of its own."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What is replayed, and what may differ. Raises InvalidArgument when it is made of what cannot be."""
+
+    keys: str | None = None
+    """A table of requests: the lookup keys, what functions need, and the time if it has one. None for keys of the
+    feature tables themselves."""
+    sample: int = 200
+    """How many rows are replayed at most."""
+    tolerance: float = 0.0
+    """How far fractions may be apart: absolutely, or as a part of the greater one."""
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    """The same for features of their own."""
+    max_mismatches: int = 0
+    """How many values may differ."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sample <= MOST_REPLAYED:
+            raise InvalidArgument(f"sample is {self.sample}; give 1 to {MOST_REPLAYED} rows.")
+        for value in (self.tolerance, *self.tolerances.values()):
+            if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 <= value < math.inf:
+                raise InvalidArgument(f"A tolerance is {value!r:.80}; give a number of 0 or more.")
+        if self.max_mismatches < 0:
+            raise InvalidArgument(f"max_mismatches is {self.max_mismatches}; give 0 or more.")
+
+    def tolerance_of(self, feature: str) -> float:
+        """How far values of a feature may be apart."""
+        return self.tolerances.get(feature, self.tolerance)
+
+
 class Tools(Protocol):
     """What checks can use besides the metadata."""
 
@@ -65,6 +98,9 @@ class Tools(Protocol):
 
     def predictions(self, version: int, table: str, table_version: int, label: str) -> Sequence[Any]:
         """What a version says to the rows of an evaluation table, which it gets without their labels."""
+
+    def replay(self, version: int, asked: Replay) -> Looked:
+        """Whether a version's features are the same offline and online, as the policy's author reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +141,9 @@ class PlainCheck:
     types: Mapping[str, tuple[type, ...]]
     look: Callable[[Subject, Mapping[str, Any]], Looked]
     slow: bool = False
+    good_for_s: float = math.inf
+    """How long a finding of a slow check counts: for good where it looks at what never changes. One that was held
+    against a version does not count again."""
     required: tuple[str, ...] = ()
     inspect: Callable[[Mapping[str, Any]], None] = lambda params: None
     """Raises InvalidArgument for values that cannot be."""

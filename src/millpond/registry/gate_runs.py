@@ -127,6 +127,21 @@ def find_last(
     return None if row is None else _run(row)
 
 
+def was_held_against(connection: Connection, run: GateRun) -> bool:
+    """Whether somebody was kept from moving the version after a run had ended."""
+    query = select(gate_runs.c.id).where(
+        gate_runs.c.id > run.id,
+        gate_runs.c.model == run.model,
+        gate_runs.c.version == run.version,
+        gate_runs.c.target_kind == run.target.kind.value,
+        gate_runs.c.target == run.target.name,
+        gate_runs.c.scope_key == run.scope_key,
+        gate_runs.c.state == REFUSED,
+        gate_runs.c.created_at >= run.ended_at,
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def list_of(connection: Connection, key: str, version: int | None) -> list[GateRun]:
     """Runs of a model or of a version, newest first."""
     query = select(gate_runs).where(gate_runs.c.model_key == key)

@@ -5,6 +5,7 @@ policy's version and the champion of the moment, and whoever moves waits for the
 move it is looked at again whether what let the version pass still holds.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, func, select
 from millpond.identity import acts
 from millpond.identity.access import Act, Securable, require, require_admin
 from millpond.identity.domain import Principal
+from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from millpond.kernel.work import Item, enqueue
@@ -205,7 +207,9 @@ class Gates:
             champion=asked.champion,
             policy=policy,
         )
-        if found is not None and (found.state in gate_runs.UNDER_WAY or (found.is_a_verdict and not again)):
+        if found is not None and found.state in gate_runs.UNDER_WAY:
+            return found.id
+        if found is not None and not again and _counts(connection, found, policy):
             return found.id
         run_id = self._noted(connection, principal, asked, policy, gate_runs.QUEUED)
         enqueue(connection, WORK, {"run_id": run_id})
@@ -386,7 +390,7 @@ class Gates:
         clean = clean_text(comment, "comment")
         for check in policies.parse(body).checks:
             check_named(check.name).prepare(check.params)
-            for table in filter(None, map(check.params.get, ("table", "baseline"))):
+            for table in filter(None, map(check.params.get, ("table", "baseline", "keys"))):
                 self._bench.require_readable(principal, str(table))
         with self._database.write() as connection:
             made = policies.put(connection, scope_key=securable.ids[0], scope=securable.name, body=body.strip(),
@@ -426,6 +430,18 @@ def _has_passed(connection: Connection, key: str, version: int, target: Target, 
     last = next((m for m in moves if (m.target_kind, m.target) == (target.kind.value, target.name)), None)
     gates = last.evidence.get("gates", []) if last else []
     return any(gate.get("policy") == policy.scope for gate in gates)
+
+
+def _counts(connection: Connection, run: GateRun, policy: Policy) -> bool:
+    """Whether what a run found still says something: of what may change, a refusal is told once, a pass is not old."""
+    if not run.is_a_verdict or run.ended_at is None:
+        return False
+    good_for_s = min(getattr(check_named(check.name), "good_for_s", math.inf) for check in policy.rules.checks)
+    if good_for_s == math.inf:
+        return True
+    if run.state == gate_runs.FAILED and gate_runs.was_held_against(connection, run):
+        return False
+    return (utc_now() - run.ended_at).total_seconds() <= good_for_s
 
 
 def _named(guards: Sequence[Policy]) -> tuple[tuple[str, int], ...]:

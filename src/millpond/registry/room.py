@@ -20,7 +20,7 @@ from millpond.kernel.settings import RegistrySettings
 from millpond.kernel.work import Handler, Worker
 from millpond.registry import gates as gate_keeping
 from millpond.registry import webhooks as telling
-from millpond.registry.bench import Bench, Limits, Query
+from millpond.registry.bench import Bench, Limits, Query, Replays
 from millpond.registry.evaluations import Evaluations
 from millpond.registry.gate_runs import gate_runs
 from millpond.registry.gates import Gates
@@ -84,12 +84,13 @@ def open_registry(
     sealer: Sealer,
     scratch: Path,
     query: Query,
+    replays: Replays,
     environments: Environments,
     mailer: Mailer,
 ) -> RegistryRoom:
     """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
 
-    `query` runs SQL as somebody.
+    `query` runs SQL as somebody, `replays` compares what a version is given offline and online.
     """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     evaluations = Evaluations(database, find_model, GrantService(database), artifacts)
@@ -98,6 +99,7 @@ def open_registry(
         files=files,
         catalog=catalog,
         query=query,
+        replays=replays,
         evaluations=evaluations,
         environments=environments,
         principal_named=principal_named,

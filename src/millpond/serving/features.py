@@ -13,7 +13,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
 from millpond.lineage.domain import ColumnFlow, Node, NodeKind, Use
 from millpond.online.domain import to_json
-from millpond.serving import columns
+from millpond.serving.calls import asked_bytes, decoded, encoded, results_of
 from millpond.serving.domain import ModelVersion, ServedEntity
 from millpond.serving.frames import Kind
 from millpond.serving.openapi import InputField, ModelInput, input_type
@@ -134,33 +134,14 @@ class Exchange:
         if self.pool is None:
             raise InvalidArgument(f"Content-Type '{kind[:80]}' is not understood here; send {_JSON}.")
         answer = await self.ask(Kind.READ, self.body, self.content_type)
-        found = await aside_unless(len(answer.body) <= _FEW_BYTES, partial(_decoded, answer))
+        found = await aside_unless(len(answer.body) <= _FEW_BYTES, partial(decoded, answer.body))
         return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)], None
 
     async def call(self, asked: Sequence[Invocation]) -> Sequence[Sequence[Any]]:
         """The results of functions, called in the worker."""
-        calls = [
-            {
-                "name": each.function.name,
-                "parameters": [name for name, _ in each.function.parameters],
-                "body": each.function.body,
-                "rows": each.rows,
-            }
-            for each in asked
-        ]
-        arguments = {
-            f"{number}.{place}": values
-            for number, each in enumerate(asked)
-            for place, values in enumerate(each.arguments)
-        }
         few = sum(each.rows for each in asked) <= _FEW_ROWS
-        body = await aside_unless(few, partial(_encoded, arguments, calls=calls))
-        answer = await self.ask(Kind.CALL, body)
-        found = await aside_unless(len(answer.body) <= _FEW_BYTES, partial(_decoded, answer))
-        results = [found.get(str(number)) for number in range(len(asked))]
-        if any(values is None or len(values) != each.rows for values, each in zip(results, asked, strict=True)):
-            raise MillpondError("The worker did not answer with a result for each row.")
-        return [values for values in results if values is not None]
+        answer = await self.ask(Kind.CALL, await aside_unless(few, partial(asked_bytes, asked)))
+        return await aside_unless(len(answer.body) <= _FEW_BYTES, partial(results_of, answer.body, asked))
 
     async def ask(self, kind: Kind, body: bytes, content_type: str | None = None) -> Answer:
         """The worker's answer. Raises _Refused when it is a refusal of a request that is not answered yet."""
@@ -184,20 +165,6 @@ def _flows(use: TableUse) -> list[ColumnFlow]:
     return values + [ColumnFlow(source=node, source_column=name, target_column="", use=Use.ROWS) for name in use.keys]
 
 
-def _decoded(answer: Answer) -> dict[str, list[Any]]:
-    try:
-        return columns.decode(answer.body)[0]
-    except ValueError as error:
-        raise MillpondError(f"The worker did not keep to the protocol: {error}.") from error
-
-
-def _encoded(given: Mapping[str, Sequence[Any]], **beside: Any) -> bytes:
-    try:
-        return columns.encode(given, **beside)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(f"The request has values that cannot be passed on: {error}.") from error
-
-
 def _columns(found: Completed, spec: FeatureSpec, model: ModelVersion, params: Mapping[str, Any] | None) -> bytes:
     """What the model was trained with, in that order. Raises InvalidArgument for what the request lacks."""
     missing = [name for name in spec.features if any(name not in row for row in found.rows)]
@@ -206,7 +173,7 @@ def _columns(found: Completed, spec: FeatureSpec, model: ModelVersion, params: M
             f"{called(model)}: the request lacks the columns {missing}, which the model is given beside its features."
         )
     given = {name: [row[name] for row in found.rows] for name in spec.features}
-    return _encoded(given, types=dict(found.types), params=params)
+    return encoded(given, types=dict(found.types), params=params)
 
 
 def _outputs(found: Completed, spec: FeatureSpec) -> bytes:

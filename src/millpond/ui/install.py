@@ -16,6 +16,7 @@ from millpond.ui.pages import (
     experiments,
     home,
     models,
+    parity,
     runs,
     search,
     secrets,
@@ -32,8 +33,8 @@ from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
 _MODULES = (
-    home, catalog, sql, warehouses, tables, volumes, experiments, runs, models, serving, users, audit, secrets, search,
-    connect,
+    home, catalog, sql, warehouses, tables, volumes, experiments, runs, models, parity, serving, users, audit, secrets,
+    search, connect,
 )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ _PAGE_ROOTS = frozenset(
         "experiments",
         "runs",
         "models",
+        "parity",
         "serving",
         "sql",
         "users",

@@ -18,6 +18,7 @@ from millpond.identity.service import IdentityService
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
 from millpond.online.service import OnlineService
+from millpond.parity.service import ParityService
 from millpond.registry.room import RegistryRoom
 from millpond.reproduction.room import ReproductionRoom
 from millpond.secrets.service import SecretsService
@@ -76,6 +77,7 @@ class Services:
     reproduction: ReproductionRoom
     serving: ServingService
     online: OnlineService
+    parity: ParityService
     sql: SqlRoom
     lineage: LineageRoom
     model_lineage: ModelLineage

@@ -62,6 +62,11 @@ def model_url(name: str, version: str | None = None) -> str:
     return f"{base}?version={_part(version)}" if version else base
 
 
+def parity_url(check_id: str) -> str:
+    """A parity check's page."""
+    return f"/parity/{_part(check_id)}"
+
+
 def endpoint_url(name: str) -> str:
     """A serving endpoint's page."""
     return f"{SERVING}/{_part(name)}"

@@ -1,6 +1,7 @@
 """Functions: what their callers see of them. They run in the engine."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -77,6 +78,16 @@ class Functions(Volumes):
         with self.database.read() as connection:
             function = self._function(connection, name)
         require(principal, Act.SEE, function.securable)
+        return function
+
+    def get_function_by_id(self, principal: Principal, function_id: str) -> Function:
+        """The function with an id. Raises NotFound."""
+        with self.database.read() as connection:
+            row = objects.find_row_by_id(connection, functions, function_id)
+        if row is None:
+            raise NotFound(f"Function '{function_id}' does not exist.")
+        function = function_of(row)
+        require(principal, Act.SEE, replace(function.securable, name=function_id))
         return function
 
     def list_functions(

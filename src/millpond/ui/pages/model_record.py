@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.kernel.clock import epoch_ms
+from millpond.parity.store import Check
 from millpond.registry.domain import Activity, Live, Record, Request, target_of
 from millpond.registry.gate_runs import GateRun
 from millpond.registry.policies import Policy
@@ -26,6 +27,7 @@ from millpond.ui.elements import (
     when,
 )
 from millpond.ui.forms import ask_first, form, reloading, submit
+from millpond.ui.parity import draw_parity
 from millpond.ui.visit import Visit
 
 TAB = "record"
@@ -51,6 +53,7 @@ class RecordData:
     requests: Sequence[Request]
     policies: Sequence[Policy]
     runs: Sequence[GateRun]
+    parity: Sequence[Check]
     activities: Sequence[Activity]
     next_page_token: str | None
 
@@ -71,6 +74,7 @@ def load_record(visit: Visit, name: str) -> RecordData | None:
         requests=room.service.list_requests(who, name),
         policies=room.gates.in_force(who, name),
         runs=room.gates.list_runs(who, name)[:20],
+        parity=visit.services.parity.list_of_model(who, name),
         activities=page.items,
         next_page_token=page.next_page_token,
     )
@@ -85,6 +89,8 @@ def draw_record(visit: Visit, name: str, versions: Sequence[str], data: RecordDa
             _draw_requests(visit, name, versions, data.requests)
         with card("Gates"):
             _draw_gates(data)
+        with card("Feature parity"):
+            draw_parity(visit, name, versions, data.parity)
         with card("Activity"):
             _draw_comment_form(visit, name, versions)
             _draw_activities(visit, data)
