@@ -29,6 +29,8 @@ from millpond.discovery.sources import sources
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
 from millpond.engine.sql_client import SqlClient
+from millpond.feature_tables.room import open_feature_tables
+from millpond.feature_tables.routes import router as feature_tables_router
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
@@ -170,6 +172,8 @@ def build_app(settings: Settings) -> Application:
     )
     online = open_online(database, catalog, settings)
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
+    tables = TableReader(catalog, gateway, settings.s3.variables)
+    feature_tables = open_feature_tables(catalog, lineage, mlflow.lineage, online.service, tables, SqlClient(gateway))
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
@@ -227,6 +231,7 @@ def build_app(settings: Settings) -> Application:
         discovery_router(discovery),
         reproduction.router(),
         online.router(),
+        feature_tables_router(feature_tables),
     )
     pages = Services(
         identity=identity,
@@ -236,7 +241,7 @@ def build_app(settings: Settings) -> Application:
         catalog=catalog,
         finders=finders,
         files=files,
-        tables=TableReader(catalog, gateway, settings.s3.variables),
+        tables=tables,
         tracking=tracking,
         discovery=discovery,
         models=models,
@@ -245,6 +250,7 @@ def build_app(settings: Settings) -> Application:
         reproduction=reproduction,
         serving=serving.service,
         online=online.service,
+        feature_tables=feature_tables,
         sql=sql,
         lineage=lineage,
         model_lineage=mlflow.lineage,
