@@ -1,0 +1,110 @@
+"""Many feature tables cost as few queries as one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from millpond.catalog.domain import TableConstraint
+from millpond.catalog.search import Wanted
+from millpond.catalog.service import CatalogService
+from millpond.feature_tables.service import FeatureTableService
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.ids import new_id
+from millpond.kernel.settings import LineageSettings, S3Settings
+from millpond.lineage.domain import Act, Known, Node, NodeKind, Observation
+from millpond.lineage.room import LineageRoom, open_lineage
+from millpond.lineage.service import record_in, table_node
+from millpond.online.service import OnlineService
+from millpond.online.stores import Backends
+from millpond.tracking.lineage import ModelLineage
+from tests.catalog.conftest import People, build_catalog, build_people, make_table
+
+KEY = TableConstraint(name="pk", columns=("id",))
+TABLES = 120
+
+
+@pytest.fixture
+def people(database: Database) -> People:
+    return build_people(database)
+
+
+@pytest.fixture
+def catalog(database: Database, people: People, tmp_path: Path) -> CatalogService:
+    """A schema of many tables with a key, of which every third is used by a run."""
+    made = build_catalog(database, people, tmp_path)
+    observed = []
+    for number in range(TABLES):
+        table = make_table(made, people.admin, f"main.default.t{number:03d}", constraints=[KEY])
+        if number % 3 == 0:
+            observed.append(_trained(table_node(table), f"run-{number}"))
+    with database.write() as connection:
+        record_in(connection, observed)
+    return made
+
+
+def _trained(table: Node, run: str) -> Observation:
+    act = Act(actor="ada", time=utc_now(), operation="MLFLOW INPUT", known=Known.DECLARED)
+    return Observation(id=new_id(), act=act, sources=(table,), target=Node(kind=NodeKind.RUN, key=run, name=run))
+
+
+@pytest.fixture
+def lineage(database: Database, catalog: CatalogService, tmp_path: Path) -> LineageRoom:
+    return open_lineage(database, catalog, LineageSettings(), tmp_path / "notes", lambda: lambda _note: None)
+
+
+@pytest.fixture
+def service(database: Database, catalog: CatalogService, lineage: LineageRoom, tmp_path: Path) -> FeatureTableService:
+    online = OnlineService(database, catalog, Backends(tmp_path / "online", {}), S3Settings(), lambda: None)
+    return FeatureTableService(catalog, lineage, ModelLineage(catalog), online)
+
+
+@contextmanager
+def counted(database: Database) -> Iterator[list[str]]:
+    """The statements that the block sends."""
+    told: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        told.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield told
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+
+
+def test_a_page_of_many_tables_takes_as_many_queries_as_one_of_few(
+    database: Database, service: FeatureTableService, lineage: LineageRoom, people: People
+) -> None:
+    lineage.lineage.on_kind(NodeKind.RUN, lambda _who, found: {node.id: node for node in found})
+    with counted(database) as few:
+        assert len(service.list(people.admin, Wanted(), max_results=3).items) == 3
+    with counted(database) as many:
+        page = service.list(people.admin, Wanted(), max_results=100)
+    assert len(page.items) == 100
+    assert [len(each.consumers.every) for each in page.items[:4]] == [1, 0, 0, 1]
+    assert len(many) == len(few) < 15
+
+
+def test_pages_of_unused_tables_hold_each_once(
+    service: FeatureTableService, lineage: LineageRoom, people: People
+) -> None:
+    lineage.lineage.on_kind(NodeKind.RUN, lambda _who, found: {node.id: node for node in found})
+    names, token = [], None
+    while True:
+        page = service.list(people.admin, Wanted(), unused=True, max_results=30, page_token=token)
+        names += [each.table.name.name for each in page.items]
+        token = page.next_page_token
+        if token is None:
+            break
+    assert names == [f"t{number:03d}" for number in range(TABLES) if number % 3]
+
+
+def test_what_is_used_by_what_one_may_not_see_is_unused(service: FeatureTableService, people: People) -> None:
+    """Nobody sees runs here, as no room has said who may."""
+    page = service.list(people.admin, Wanted(text="t000"), unused=True)
+    assert [(each.table.name.name, each.consumers.every) for each in page.items] == [("t000", ())]
