@@ -19,7 +19,7 @@ def values(shop: Shop) -> Shop:
     )
     row = (
         "SELECT id, CASE WHEN id % 10 = 9 THEN double('NaN') WHEN id % 10 = 8 THEN NULL ELSE id / 10.0D END, "
-        "CAST(id % 5 AS INT), CASE WHEN id % 4 = 0 THEN 'it''s \\\\ rare' ELSE 'often' END, id % 2 = 0, "
+        "CAST(id % 5 AS INT), CASE WHEN id % 4 = 0 THEN 'it\\'s \\\\ rare' ELSE 'often' END, id % 2 = 0, "
         "TIMESTAMP '2026-01-01 00:00:00' + make_interval(0, 0, 0, CAST(id AS INT), 0, 0, 0), array(1), "
         "CAST(id AS DECIMAL(10,2)) FROM range({}, {})"
     )
@@ -116,5 +116,5 @@ def test_bins_cover_each_range(ranges: list[list[float]], whole: bool) -> None:
     if bins.are_whole:
         assert bins.low + bins.count - 1 == max(high for _, high in given_ranges)
     elif bins.count > 1:
-        assert bins.edges[-1] == pytest.approx(max(high for _, high in given_ranges))
+        assert bins.edges[-1] == pytest.approx(max(high for _, high in given_ranges), abs=bins.width / 100)
         assert list(bins.edges) == sorted(bins.edges)

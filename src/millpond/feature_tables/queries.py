@@ -47,6 +47,11 @@ class Column:
         return quote(self.name)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return self.type.startswith(("int", "uint"))
+
+    @property
     def number(self) -> str:
         """Its value as a finite DOUBLE, or NULL: seconds since 1970 of a time."""
         if self.kind is Kind.TIME:
@@ -100,7 +105,8 @@ def _figures(number: int, column: Column) -> list[str]:
     made = [f"count({name}) AS v{number}"]
     if column.kind is Kind.NESTED:
         return made
-    made.append(f"approx_count_distinct({name}) AS d{number}")
+    counted = name if column.is_whole else f"CAST({name} AS STRING)"  # Sail counts different values of few types
+    made.append(f"approx_count_distinct({counted}) AS d{number}")
     if column.kind is Kind.TEXT:
         return [*made, f"min({column.text}) AS a{number}", f"max({column.text}) AS b{number}"]
     value = column.number

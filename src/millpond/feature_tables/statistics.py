@@ -41,7 +41,6 @@ _TIMEOUT_S = 60
 _MOST_ROWS = 100
 """Of an answer."""
 _KEPT = 1000
-_WHOLE = ("int", "uint")
 
 
 class Query(Protocol):
@@ -196,7 +195,7 @@ class FeatureStatistics:
     def _histogram(self, found: Sequence["_Described"]) -> Distribution:
         _, column, _ = found[0]
         ranges = [(told.low, told.high) for _, _, told in found if told.low is not None and told.high is not None]
-        whole = all(each.type.startswith(_WHOLE) for _, each, _ in found)
+        whole = all(each.is_whole for _, each, _ in found)
         bins = bins_for(ranges or [(0.0, 0.0)], whole=whole)
         counted = []
         for place, each, told in found:
