@@ -53,7 +53,7 @@ def test_a_feature_knows_what_it_comes_from_and_who_uses_it(shop: Shop) -> None:
     assert status == 200
     assert answer["feature_tables"] == [
         {"table_name": f"{shop.name}.loose", "features": None},
-        {"table_name": f"{shop.name}.people", "features": ["id", "spent", "ts"]},
+        {"table_name": f"{shop.name}.people", "features": ["spent"]},
     ]
     assert "no feature table" in shop.get("/$.orders", status=400)["message"]
 

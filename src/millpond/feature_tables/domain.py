@@ -51,6 +51,13 @@ def consumers_of(uses: TableUses) -> Consumers:
     return Consumers(every=tuple(found))
 
 
+def feature_columns(table: Table) -> tuple[Column, ...]:
+    """The columns of a feature table that are neither key nor time."""
+    key = table.primary_key
+    others = {name.lower() for name in (*(key.columns if key else ()), table.properties.get(KNOWN_AT, ""))}
+    return tuple(column for column in table.columns if column.name.lower() not in others)
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeatureTable:
     """A feature table, as somebody may see it."""
@@ -82,10 +89,8 @@ class FeatureTable:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Those that are features: neither key nor time."""
-        key = self.table.primary_key
-        others = {name.lower() for name in (*(key.columns if key else ()), self.known_at or "")}
-        return tuple(column for column in self.table.columns if column.name.lower() not in others)
+        """Those that are features."""
+        return feature_columns(self.table)
 
     @property
     def certification(self) -> str:
@@ -122,5 +127,5 @@ class ModelFeatures:
     """What a model version uses of a feature table."""
 
     table: Table
-    columns: tuple[str, ...] | None
+    features: tuple[str, ...] | None
     """None where it is not known which."""

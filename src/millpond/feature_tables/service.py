@@ -1,10 +1,10 @@
 """What one can ask about feature tables. Nothing is kept here, and each answer is for who asks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from millpond.catalog.domain import ObjectName
+from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.search import Wanted
 from millpond.catalog.service import CatalogService
 from millpond.catalog.service.discovery import TaggedTable
@@ -14,6 +14,7 @@ from millpond.feature_tables.domain import (
     FeatureTable,
     ModelFeatures,
     consumers_of,
+    feature_columns,
 )
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
@@ -120,7 +121,7 @@ class FeatureTableService:
         used = self._uses.tables_of(principal, node)
         tables = self._catalog.find_tables_by_id(principal, [each.node.key for each in used])
         return [
-            ModelFeatures(table=tables[each.node.key], columns=each.columns)
+            ModelFeatures(table=tables[each.node.key], features=_used(tables[each.node.key], each.columns))
             for each in used
             if each.node.key in tables and tables[each.node.key].primary_key is not None
         ]
@@ -134,3 +135,11 @@ def _described(found: TaggedTable, uses: TableUses, online: Mapping[str, Sequenc
         consumers=consumers_of(uses),
         is_cut=uses.is_cut,
     )
+
+
+def _used(table: Table, columns: Collection[str] | None) -> tuple[str, ...] | None:
+    """The features among columns that are used, in the table's order."""
+    if columns is None:
+        return None
+    names = {name.lower() for name in columns}
+    return tuple(column.name for column in feature_columns(table) if column.name.lower() in names)

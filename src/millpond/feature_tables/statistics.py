@@ -269,7 +269,7 @@ def _summary(column: Column, number: int, row: Mapping[str, Any]) -> Summary:
         type=column.type,
         values=values,
         nulls=row["rows"] - values,
-        distinct=told("d"),
+        distinct=None if told("d") is None else min(told("d"), values),
         minimum=told("a"),
         maximum=told("b"),
         not_finite=values - told("f") if column.type in FLOATS else 0,

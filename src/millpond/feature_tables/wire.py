@@ -53,8 +53,8 @@ def consumers_json(consumers: Consumers) -> dict[str, Any]:
 
 def model_json(found: ModelFeatures) -> dict[str, Any]:
     """What a model version uses of a table."""
-    columns = None if found.columns is None else list(found.columns)
-    return {"table_name": str(found.table.name), "features": columns}
+    features = None if found.features is None else list(found.features)
+    return {"table_name": str(found.table.name), "features": features}
 
 
 def statistics_json(found: Statistics) -> dict[str, Any]:

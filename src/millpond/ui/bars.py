@@ -54,7 +54,8 @@ def _told(found: Distribution, percents: Sequence[Sequence[float]]) -> str:
 def _draw_frequencies(found: Distribution) -> None:
     percents = [_percents(each) for each in found.versions]
     with el("dl", cls="mp-frequencies", aria_label=f"Most frequent values of {found.column}"):
-        for at, label in enumerate((*found.labels, "all others")):
+        others = ["all others"] if any(each.others for each in found.versions) else []
+        for at, label in enumerate([*found.labels, *others]):
             el("dt", label or "(empty)", title=label, cls="" if at < len(found.labels) else "mp-muted")
             with el("dd"):
                 for each, series in zip(percents, _SERIES, strict=False):

@@ -31,11 +31,10 @@ _COLUMNS = (
     TableColumn(label="Feature", grow=True),
     TableColumn(label="Nulls", numeric=True),
     TableColumn(label="Distinct", numeric=True),
-    TableColumn(label="Least", optional=True),
-    TableColumn(label="Quartiles", numeric=True, optional=True),
-    TableColumn(label="Greatest", optional=True),
     TableColumn(label="Mean", numeric=True),
-    TableColumn(label="Deviation", numeric=True, optional=True),
+    TableColumn(label="Least", optional=True),
+    TableColumn(label="Median", numeric=True, optional=True),
+    TableColumn(label="Greatest", optional=True),
 )
 _LONGEST = 40
 
@@ -100,7 +99,8 @@ def _fill(visit: Visit, outcome: Outcome[_Looked]) -> None:
     el("p", _rows_text(looked), cls="mp-note")
     if looked.spread is not None:
         draw_bars(looked.spread)
-    if looked.now.summaries or (looked.before and looked.before.summaries):
+        _draw_figures(looked)
+    elif looked.now.summaries or (looked.before and looked.before.summaries):
         DataTable(label="Statistics", columns=_COLUMNS, rows=_rows(looked))
 
 
@@ -154,14 +154,38 @@ def _row(name: str, looked: _Looked, now: Summary | None, before: Summary | None
 
 
 def _texts(summary: Summary, of: Statistics) -> list[str]:
-    nulls = f"{100 * summary.nulls / of.rows:.3g} %" if of.rows else ""
-    if summary.not_finite:
-        nulls += f", {summary.not_finite:,} not finite"
-    quartiles = " · ".join(map(metric_text, summary.quartiles))
-    return [
-        nulls, "" if summary.distinct is None else f"{summary.distinct:,}", _end(summary, summary.minimum),
-        quartiles, _end(summary, summary.maximum), _figure(summary.mean), _figure(summary.stddev),
-    ]  # fmt: skip
+    """As `_COLUMNS` shows them."""
+    told = _figures(summary, of)
+    median = metric_text(summary.quartiles[1]) if summary.quartiles else ""
+    return [told["Nulls"], told["Distinct"], told["Mean"], told["Least"], median, told["Greatest"]]
+
+
+def _draw_figures(looked: _Looked) -> None:
+    """All figures of the one feature, a column for each version."""
+    told = [
+        (each, _figures(summary, each))
+        for each in (looked.now, looked.before)
+        if each is not None
+        for summary in each.summaries.values()
+    ]
+    names = dict.fromkeys(name for _, figures in told for name, text in figures.items() if text)
+    columns = [TableColumn(label=f"Version {each.version}", numeric=True) for each, _ in told]
+    rows: Rows = [[name, *(figures[name] for _, figures in told)] for name in names]
+    DataTable(label="Statistics", columns=[TableColumn(label="Figure", grow=True), *columns], rows=rows)
+
+
+def _figures(summary: Summary, of: Statistics) -> dict[str, str]:
+    """What is known, in words; what its kind of column lacks is empty."""
+    return {
+        "Nulls": f"{100 * summary.nulls / of.rows:.3g} %" if of.rows else "",
+        "NaN or infinite": f"{summary.not_finite:,}" if summary.not_finite else "",
+        "Distinct": "" if summary.distinct is None else f"{summary.distinct:,}",
+        "Mean": _figure(summary.mean),
+        "Standard deviation": _figure(summary.stddev),
+        "Least": _end(summary, summary.minimum),
+        "Quartiles": " · ".join(map(metric_text, summary.quartiles)),
+        "Greatest": _end(summary, summary.maximum),
+    }
 
 
 def _figure(value: float | None) -> str:

@@ -1,6 +1,8 @@
 """The tab of a table with a primary key: its features, what they come from, who uses them, and what they are like."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from millpond.catalog.domain import ObjectName, Table
 from millpond.feature_tables.domain import Consumers, Feature, FeaturesOfTable, FeatureTable, ModelFeatures
@@ -27,6 +29,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.feature_statistics import draw_distribution, draw_statistics
 from millpond.ui.lineage import node_cell
+from millpond.ui.online import TAB as ONLINE
 from millpond.ui.tags import tag_badges
 from millpond.ui.visit import Visit
 
@@ -49,21 +52,32 @@ def is_feature_table(table: Table) -> bool:
     return table.primary_key is not None and table.data_source_format == "DELTA"
 
 
-def load_features(visit: Visit, table: Table) -> FeaturesOfTable | None:
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What the tab shows."""
+
+    found: FeaturesOfTable
+    written: datetime | None
+    """When the table was last written; None for who may not read it."""
+
+
+def load_features(visit: Visit, table: Table) -> Features | None:
     """What the tab needs, when it is the open one."""
     if visit.query.get("tab") != TAB or not is_feature_table(table):
         return None
-    return visit.services.feature_tables.service.get(visit.principal, table.name)
+    written = visit.services.tables.last_written(visit.principal, [table])
+    found = visit.services.feature_tables.service.get(visit.principal, table.name)
+    return Features(found=found, written=written.get(table.id))
 
 
-def draw_features(visit: Visit, data: FeaturesOfTable) -> None:
+def draw_features(visit: Visit, data: Features) -> None:
     """Draw the tab: all features, or the one that the address names."""
     asked = visit.query.get("feature", "")
-    chosen = next((each for each in data.features if each.column.name == asked), None)
+    chosen = next((each for each in data.found.features if each.column.name == asked), None)
     with el("div", cls="mp-stack"):
         if chosen is not None:
-            _draw_feature(visit, data, chosen)
-        elif data.features:
+            _draw_feature(visit, data.found.described, chosen)
+        elif data.found.features:
             _draw_all(visit, data)
         else:
             empty_state("No features", "All columns of this table are keys; add others to it.", symbol="dataset")
@@ -73,9 +87,13 @@ def used_by(consumers: Consumers) -> Cell:
     """How many use something, in words."""
     if not consumers.every:
         return Cell(badges=(("unused", "warn"),))
-    counts = ((len(consumers.models), "model"), (len(consumers.endpoints), "endpoint"), (len(consumers.runs), "run"))
-    told = ", ".join(f"{count:,} {word}{'s' if count > 1 else ''}" for count, word in counts if count)
-    return Cell(text=told, title=", ".join([*consumers.models, *consumers.endpoints])[:2000] or None)
+    told = [
+        f"{len(found):,} {word}{'s' if len(found) > 1 else ''}"
+        for found, word in ((consumers.models, "model"), (consumers.endpoints, "endpoint"), (consumers.runs, "run"))
+        if found
+    ]
+    names = ", ".join([*consumers.models, *consumers.endpoints])
+    return Cell(text=told[0], note=", ".join(told[1:]) or None, title=names[:2000] or None)
 
 
 def draw_model_features(found: Sequence[ModelFeatures]) -> None:
@@ -83,7 +101,9 @@ def draw_model_features(found: Sequence[ModelFeatures]) -> None:
     rows: Rows = [
         [
             Cell(text=str(each.table.name), href=_feature_url(each.table.name), symbol="dataset"),
-            "not known which" if each.columns is None else Cell(text=", ".join(each.columns), code=True),
+            "not known which"
+            if each.features is None
+            else Cell(text=", ".join(each.features) or "keys only", code=True),
         ]
         for each in found
     ]
@@ -94,20 +114,21 @@ def draw_model_features(found: Sequence[ModelFeatures]) -> None:
 # All features
 
 
-def _draw_all(visit: Visit, data: FeaturesOfTable) -> None:
-    _draw_about(data.described)
+def _draw_all(visit: Visit, data: Features) -> None:
+    _draw_about(visit, data)
+    features, table = data.found.features, data.found.described.table
     words = visit.query.get("q", "").casefold()
     only_unused = bool(visit.query.get("unused"))
-    fitting = [each for each in data.features if _fits(each, words) and (each.is_unused or not only_unused)]
+    fitting = [each for each in features if _fits(each, words) and (each.is_unused or not only_unused)]
     first = _number(visit.query.get("page"))
     shown = fitting[first : first + _PAGE]
     with el("div", cls="mp-toolbar"):
         filter_form(label="Filter features", value=visit.query.get("q", ""), keep=[("tab", TAB)])
         with el("div", cls="mp-row"):
-            el("span", f"{len(fitting):,} of {len(data.features):,} features", cls="mp-note")
+            el("span", f"{len(fitting):,} of {len(features):,} features", cls="mp-note")
             if only_unused:
                 button_link("All features", visit.link(unused=None, page=None))
-            elif any(each.is_unused for each in data.features):
+            elif any(each.is_unused for each in features):
                 button_link("Unused only", visit.link(unused="yes", page=None))
     if not fitting:
         empty_state("No such feature", "No feature of this table fits.", symbol="search_off")
@@ -120,10 +141,11 @@ def _draw_all(visit: Visit, data: FeaturesOfTable) -> None:
             first_href=visit.link(page=None) if first else None,
             text=f"Features {first + 1:,} to {first + len(shown):,}",
         )
-    draw_statistics(visit, data.described.table, [each.column.name for each in shown])
+    draw_statistics(visit, table, [each.column.name for each in shown])
 
 
-def _draw_about(described: FeatureTable) -> None:
+def _draw_about(visit: Visit, data: Features) -> None:
+    described = data.found.described
     consumers = described.consumers
     with card("Feature table"):
         facts(
@@ -132,14 +154,21 @@ def _draw_about(described: FeatureTable) -> None:
                 ("Time", Cell(text=described.time or "", code=True) if described.time else None),
                 ("Known at", Cell(text=described.known_at or "", code=True) if described.known_at else None),
                 ("Owner", described.table.owner),
-                ("Used by", used_by(consumers)),
-                ("Models", _short(list(consumers.models))),
-                ("Endpoints", _short(consumers.endpoints)),
-                ("Online", _short([table.name for table in described.online])),
+                ("Written", Cell(time_ms=epoch_ms(data.written)) if data.written else None),
+                *(("Model", Cell(text=name, href=urls.model_url(name))) for name in list(consumers.models)[:_SHOWN]),
+                *(("Endpoint", Cell(text=name, href=urls.endpoint_url(name))) for name in consumers.endpoints[:_SHOWN]),
+                *(("Online", Cell(text=each.name, href=visit.link(tab=ONLINE))) for each in described.online),
+                ("Used by", _all_text(consumers)),
             ]
         )
     if described.is_cut:
         notice(_CUT)
+
+
+def _all_text(consumers: Consumers) -> Cell:
+    """On one line, as there is room."""
+    cell = used_by(consumers)
+    return cell if cell.note is None else Cell(text=f"{cell.text}, {cell.note}")
 
 
 def _draw_list(visit: Visit, shown: Sequence[Feature]) -> None:
@@ -183,11 +212,11 @@ def _short(names: Sequence[str]) -> str:
 # One feature
 
 
-def _draw_feature(visit: Visit, data: FeaturesOfTable, feature: Feature) -> None:
+def _draw_feature(visit: Visit, described: FeatureTable, feature: Feature) -> None:
     name = feature.column.name
     with el("div", cls="mp-title-row"):
-        with el("h2"):
-            el("span", name)
+        with el("div", cls="mp-row"):
+            el("h2", name)
             badge(feature.column.type_text)
             for text, tone in tag_badges(feature.tags):
                 badge(text, tone)
@@ -198,11 +227,11 @@ def _draw_feature(visit: Visit, data: FeaturesOfTable, feature: Feature) -> None
         feature.column.comment or "No comment says what it is.",
         cls="mp-pre" if feature.column.comment else "mp-muted",
     )
-    draw_distribution(visit, data.described.table, name)
+    draw_distribution(visit, described.table, name)
     with card("Made from"):
         _draw_sources(feature)
     with card("Used by"):
-        _draw_consumers(feature.consumers, data.described)
+        _draw_consumers(feature.consumers, described)
 
 
 def _draw_sources(feature: Feature) -> None:

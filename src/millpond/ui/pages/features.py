@@ -142,8 +142,8 @@ def _fill(found: Sequence[FeatureTable], outcome: Outcome[_Logs]) -> None:
 def _draw_rows(found: Sequence[FeatureTable], logs: _Logs) -> None:
     columns = (
         TableColumn(label="Feature table", grow=True),
-        TableColumn(label="Features", numeric=True),
-        TableColumn(label="Key"),
+        TableColumn(label="Features", numeric=True, optional=True),
+        TableColumn(label="Key", optional=True),
         TableColumn(label="Used by"),
         TableColumn(label="Written"),
         TableColumn(label="Online", optional=True),

@@ -8,7 +8,6 @@ from nicegui import ui
 
 from millpond.catalog.domain import Guards, ObjectName, Table, TableType
 from millpond.engine.reader import Commit, Detail
-from millpond.feature_tables.domain import FeaturesOfTable
 from millpond.identity.access import Act, allows
 from millpond.kernel.clock import epoch_ms
 from millpond.ui import urls
@@ -32,7 +31,7 @@ from millpond.ui.elements import (
     skeleton,
     tabs,
 )
-from millpond.ui.features import draw_features, features_tab, load_features
+from millpond.ui.features import Features, draw_features, features_tab, load_features
 from millpond.ui.formats import size_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
@@ -61,7 +60,7 @@ class _Data:
     permissions: Permissions | None
     policies: Policies | None
     lineage: Lineage | None
-    features: FeaturesOfTable | None
+    features: Features | None
 
 
 def _load(visit: Visit) -> _Data:
