@@ -471,6 +471,16 @@ ONLINE: Sequence[Case] = (
     _case(f"POST {_OT}/{{name}}/read", "xhyyyy", name="$online_table", body={"keys": [{"a": 1}]}),
 )
 
+_F = "/api/millpond/features"
+
+FEATURES: Sequence[Case] = (
+    _case(f"GET {_F}", "xyyyyy"),
+    _case(f"GET {_F}/{{name}}", "xhyyyy", name="$keyed"),
+    _case(f"GET {_F}/{{name}}/statistics", "xhyyyy", name="$keyed"),
+    _case(f"GET {_F}/{{name}}/distribution", "xhyyyy", name="$keyed", q="column=a"),
+    _case("GET /api/millpond/model-features", "xhyyyy", q="name=$model&version=$version"),
+)
+
 
 ALIASES = {
     "/api/2.0/account/scim/v2": _SCIM,
@@ -485,7 +495,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE,
+    *SECRETS, *SQL, *ONLINE, *FEATURES,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

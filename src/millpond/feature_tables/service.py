@@ -17,7 +17,7 @@ from millpond.feature_tables.domain import (
     feature_columns,
 )
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.paging import Page, cut_page, decode_token, encode_token, page_size
 from millpond.lineage.room import LineageRoom
 from millpond.lineage.service import table_node
@@ -115,10 +115,13 @@ class FeatureTableService:
     def of_model(self, principal: Principal, name: str, version: str) -> Sequence[ModelFeatures]:
         """What a model version uses of feature tables that the principal may see, by name.
 
-        Raises NotFound for a version of which lineage knows nothing that the principal may see.
+        Raises NotFound for a model that the principal may not see.
         """
-        node = self._lineage.see_node(principal, self._models.version_node(name, version))
-        used = self._uses.tables_of(principal, node)
+        node = self._models.version_node(name, version)
+        seen = self._lineage.see_nodes(principal, [node]).get(node.id)
+        if seen is None:
+            raise NotFound(f"Model '{name[:200]}' does not exist.")
+        used = self._uses.tables_of(principal, seen)
         tables = self._catalog.find_tables_by_id(principal, [each.node.key for each in used])
         return [
             ModelFeatures(table=tables[each.node.key], features=_used(tables[each.node.key], each.columns))

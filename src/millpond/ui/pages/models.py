@@ -171,7 +171,7 @@ def _features(visit: Visit, name: str, chosen: Version | None) -> Sequence[Model
         return ()
     try:
         return visit.services.feature_tables.service.of_model(visit.principal, name, chosen.version)
-    except NotFound:  # lineage knows nothing of it that this person may see
+    except NotFound:  # a model of before rooms kept owners, of which lineage does not know who may see it
         return ()
 
 
