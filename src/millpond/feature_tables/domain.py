@@ -1,7 +1,7 @@
 """Feature tables, their features and who uses them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from millpond.catalog.domain import Column, Table
 from millpond.catalog.tags import CERTIFICATION, TableTags
@@ -16,6 +16,13 @@ class Consumers:
     """What uses a feature or a whole table, as far as somebody may see it, newest first."""
 
     every: tuple[Consumer, ...]
+    is_cut: bool
+    """Whether there are more, older than those that were looked at."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it is unused, for certain."""
+        return not self.every and not self.is_cut
 
     @property
     def runs(self) -> Sequence[SeenNode]:
@@ -39,7 +46,7 @@ class Consumers:
     def of(self, column: str) -> "Consumers":
         """Those that use a column, or may, as it is not known which they use."""
         name = column.lower()
-        return Consumers(every=tuple(each for each in self.every if each.columns is None or name in each.columns))
+        return replace(self, every=tuple(each for each in self.every if each.columns is None or name in each.columns))
 
     def _names(self, kind: NodeKind) -> Sequence[str]:
         return [each.node.name for each in self.every if each.node.kind is kind]
@@ -48,7 +55,7 @@ class Consumers:
 def consumers_of(uses: TableUses) -> Consumers:
     """Online tables are no consumers: they are copies, of use to who reads them."""
     found = (each for each in uses.consumers if each.node.kind is not NodeKind.ONLINE_TABLE)
-    return Consumers(every=tuple(found))
+    return Consumers(every=tuple(found), is_cut=uses.is_cut)
 
 
 def feature_columns(table: Table) -> tuple[Column, ...]:
@@ -66,8 +73,6 @@ class FeatureTable:
     tags: TableTags
     online: tuple[OnlineTable, ...]
     consumers: Consumers
-    is_cut: bool
-    """Whether it has more consumers, older than those that are told."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -107,11 +112,6 @@ class Feature:
     sources: tuple[Source, ...]
     """The columns from which it comes."""
     consumers: Consumers
-
-    @property
-    def is_unused(self) -> bool:
-        """Whether nothing uses it that whoever looks may see."""
-        return not self.consumers.every
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,6 @@ from millpond.online.tables import OnlineTable
 from millpond.tracking.lineage import ModelLineage
 
 MOST_AT_ONCE = 100
-_CHUNK = 500
-"""Tables that are looked up at once where most may not be wanted."""
 _LOOKED_AT = 5000
 """For one page of unused tables, which may lie far apart; then the page is short and its token leads on."""
 
@@ -61,12 +59,12 @@ class FeatureTableService:
         size = page_size(max_results, default=MOST_AT_ONCE)
         if size > MOST_AT_ONCE:
             raise InvalidArgument(f"max_results is {max_results}; at most {MOST_AT_ONCE} are listed at once.")
-        tables = self._in_order(principal, wanted, decode_token(page_token), _CHUNK if unused else size + 1)
+        tables = self._in_order(principal, wanted, decode_token(page_token), MOST_AT_ONCE if unused else size + 1)
         found: list[FeatureTable] = []
         last = ""
         for each in islice(tables, _LOOKED_AT):
             last = str(each.table.name)
-            if not (unused and each.consumers.every):
+            if each.consumers.is_none or not unused:
                 found.append(each)
             if len(found) > size:
                 break
@@ -136,7 +134,6 @@ def _described(found: TaggedTable, uses: TableUses, online: Mapping[str, Sequenc
         tags=found.tags,
         online=tuple(online.get(found.table.id, ())),
         consumers=consumers_of(uses),
-        is_cut=uses.is_cut,
     )
 
 

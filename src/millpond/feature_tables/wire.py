@@ -37,18 +37,17 @@ def table_json(found: FeatureTable, written: Mapping[str, datetime]) -> dict[str
 def features_json(found: FeaturesOfTable, written: Mapping[str, datetime]) -> dict[str, Any]:
     """A feature table with its features."""
     features = [_feature_json(each) for each in found.features]
-    return {**table_json(found.described, written), "is_cut": found.described.is_cut, "features": features}
+    return {**table_json(found.described, written), "features": features}
 
 
 def consumers_json(consumers: Consumers) -> dict[str, Any]:
-    """Who uses something."""
+    """Who uses something; `is_cut` where there are more, who used it longer ago."""
     return {
         "models": [{"name": name, "versions": list(versions)} for name, versions in consumers.models.items()],
         "endpoints": list(consumers.endpoints),
-        "training_runs": [
-            {"run_id": each.key, "name": each.name} for each in consumers.runs
-        ],
-    }  # fmt: skip
+        "training_runs": [{"run_id": each.key, "name": each.name} for each in consumers.runs],
+        "is_cut": consumers.is_cut,
+    }
 
 
 def model_json(found: ModelFeatures) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def _feature_json(feature: Feature) -> dict[str, Any]:
         "tags": [{"key": key, "value": value} for key, value in sorted(feature.tags.items())],
         "sources": [_source_json(each) for each in feature.sources],
         "consumers": consumers_json(feature.consumers),
-        "is_unused": feature.is_unused,
+        "is_unused": feature.consumers.is_none,
     }
 
 

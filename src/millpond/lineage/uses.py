@@ -4,6 +4,7 @@ A use is a way of at most three steps (table → run → model version → endpo
 It ends at what the principal may not see, as every way of lineage does.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,13 +15,15 @@ from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.lineage import store
 from millpond.lineage.domain import Direction, NodeKind, SeenNode, Use
-from millpond.lineage.service import MOST_EDGES, LineageService
+from millpond.lineage.service import LineageService
 from millpond.lineage.store import column_edges, edges, nodes
 
 USERS = (NodeKind.RUN, NodeKind.MODEL_VERSION, NodeKind.ENDPOINT, NodeKind.ONLINE_TABLE)
 """What uses tables."""
 MOST_USERS = 500
 """Of one table, the newest, where columns are asked for: each may use some thousand."""
+_MOST_OF_MANY = 100
+"""Of each of several tables."""
 _MOST_COLUMNS = 200_000
 _STEPS = 3
 
@@ -75,7 +78,7 @@ class Uses:
     def of_tables(self, principal: Principal, tables: Collection[str]) -> Mapping[str, TableUses]:
         """By a table's node id what uses it, whichever of its columns; the same few queries for any number."""
         with self._database.read() as connection:
-            return self._of(principal, connection, tables, MOST_EDGES, columns=False)
+            return self._of(principal, connection, tables, _MOST_OF_MANY, columns=False)
 
     def of_columns(self, principal: Principal, table: str) -> TableUses:
         """What uses a table, and which of its columns."""
@@ -83,15 +86,17 @@ class Uses:
             return self._of(principal, connection, [table], MOST_USERS, columns=True)[table]
 
     def _of(
-        self, principal: Principal, connection: Connection, tables: Collection[str], limit: int, *, columns: bool
+        self, principal: Principal, connection: Connection, tables: Collection[str], most: int, *, columns: bool
     ) -> Mapping[str, TableUses]:
+        """`most` is how many users are looked at of each table, and of each of these."""
         reached: dict[str, dict[str, Columns]] = {each: {each: None} for each in tables}
         seen: dict[str, SeenNode] = {}
         times: dict[str, datetime] = {}
-        here, is_cut = set(tables), False
+        here, cut = set(tables), set[str]()
         for _ in range(_STEPS):
-            found = _edges_to(connection, here, limit)
-            is_cut |= len(found) >= limit
+            found = _edges_to(connection, here, most)
+            counts = Counter(source for source, _, _ in found)
+            cut |= {table for source, count in counts.items() if count >= most for table in reached[source]}
             new = self._lineage.see(principal, connection, {target for _, target, _ in found} - seen.keys())
             seen |= new
             named = _named(_flows(connection, here, seen)) if columns else {}
@@ -100,18 +105,11 @@ class Uses:
                     _carry_on(reached[source], reached.setdefault(target, {}), named.get((source, target)))
                     times[target] = max(at, times.get(target, at))
             here = set(new)
-        newest = sorted(seen.values(), key=lambda node: (times[node.id], node.id), reverse=True)
-        return {
-            table: TableUses(
-                consumers=tuple(
-                    Consumer(node=node, columns=reached[node.id][table], last_seen=times[node.id])
-                    for node in newest
-                    if table in reached[node.id]
-                ),
-                is_cut=is_cut,
-            )
-            for table in tables
-        }
+        users: dict[str, list[Consumer]] = {table: [] for table in tables}
+        for node in sorted(seen.values(), key=lambda node: (times[node.id], node.id), reverse=True):
+            for table, used in reached[node.id].items():
+                users[table].append(Consumer(node=node, columns=used, last_seen=times[node.id]))
+        return {table: TableUses(consumers=tuple(consumers), is_cut=table in cut) for table, consumers in users.items()}
 
     def sources_of(self, principal: Principal, table: SeenNode) -> Mapping[str, Sequence[Source]]:
         """By a table's column in lower case the columns from which it comes, without the table's own."""
@@ -159,12 +157,15 @@ def _named(flows: Iterable[_Flow]) -> Mapping[tuple[str, str], frozenset[str]]:
     return {pair: frozenset(columns) for pair, columns in found.items()}
 
 
-def _edges_to(connection: Connection, here: Collection[str], limit: int) -> Sequence[tuple[str, str, datetime]]:
-    """Source, target and time of the edges from here to what uses tables, newest first."""
-    told = (edges.c.source_id, edges.c.target_id, func.max(edges.c.last_seen).label("last_seen"))
-    query = select(*told).join(nodes, nodes.c.id == edges.c.target_id).group_by(*told[:2])
-    query = query.where(edges.c.source_id.in_(sorted(here)), edges.c.ended_at.is_(None), nodes.c.kind.in_(USERS))
-    rows = connection.execute(query.order_by(told[2].desc(), edges.c.target_id).limit(limit))
+def _edges_to(connection: Connection, here: Collection[str], most: int) -> Sequence[tuple[str, str, datetime]]:
+    """Source, target and time of the edges from here to what uses tables: of each source the newest."""
+    pair, time = (edges.c.source_id, edges.c.target_id), func.max(edges.c.last_seen)
+    rank = func.row_number().over(partition_by=edges.c.source_id, order_by=(time.desc(), edges.c.target_id))
+    users = select(*pair, time.label("last_seen"), rank.label("rank"))
+    users = users.join(nodes, nodes.c.id == edges.c.target_id).group_by(*pair)
+    users = users.where(edges.c.source_id.in_(sorted(here)), edges.c.ended_at.is_(None), nodes.c.kind.in_(USERS))
+    ranked = users.subquery()
+    rows = connection.execute(select(ranked).where(ranked.c.rank <= most))
     return [(row.source_id, row.target_id, row.last_seen) for row in rows]
 
 

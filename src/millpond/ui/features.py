@@ -37,7 +37,7 @@ TAB = "features"
 _PAGE = 50
 _SHOWN = 4
 """Names in one cell."""
-_CUT = "There are more consumers, which used it longer ago; what only they use counts as unused here."
+_CUT = "There are more runs and models than were looked at here; they used the table longer ago."
 
 
 def features_tab(visit: Visit, table: Table) -> list[Tab]:
@@ -85,8 +85,10 @@ def draw_features(visit: Visit, data: Features) -> None:
 
 def used_by(consumers: Consumers) -> Cell:
     """How many use something, in words."""
-    if not consumers.every:
+    if consumers.is_none:
         return Cell(badges=(("unused", "warn"),))
+    if not consumers.every:
+        return Cell(text="none of the newest users")
     told = [
         f"{len(found):,} {word}{'s' if len(found) > 1 else ''}"
         for found, word in ((consumers.models, "model"), (consumers.endpoints, "endpoint"), (consumers.runs, "run"))
@@ -119,7 +121,7 @@ def _draw_all(visit: Visit, data: Features) -> None:
     features, table = data.found.features, data.found.described.table
     words = visit.query.get("q", "").casefold()
     only_unused = bool(visit.query.get("unused"))
-    fitting = [each for each in features if _fits(each, words) and (each.is_unused or not only_unused)]
+    fitting = [each for each in features if _fits(each, words) and (each.consumers.is_none or not only_unused)]
     first = _number(visit.query.get("page"))
     shown = fitting[first : first + _PAGE]
     with el("div", cls="mp-toolbar"):
@@ -128,7 +130,7 @@ def _draw_all(visit: Visit, data: Features) -> None:
             el("span", f"{len(fitting):,} of {len(features):,} features", cls="mp-note")
             if only_unused:
                 button_link("All features", visit.link(unused=None, page=None))
-            elif any(each.is_unused for each in features):
+            elif any(each.consumers.is_none for each in features):
                 button_link("Unused only", visit.link(unused="yes", page=None))
     if not fitting:
         empty_state("No such feature", "No feature of this table fits.", symbol="search_off")
@@ -161,7 +163,7 @@ def _draw_about(visit: Visit, data: Features) -> None:
                 ("Used by", _all_text(consumers)),
             ]
         )
-    if described.is_cut:
+    if described.consumers.is_cut:
         notice(_CUT)
 
 
@@ -250,7 +252,7 @@ def _draw_consumers(consumers: Consumers, described: FeatureTable) -> None:
         DataTable(label="Used by", columns=columns, rows=[_consumer_row(each) for each in consumers.every[:_MOST]])
         if len(consumers.every) > _MOST:
             notice(f"The newest {_MOST} of {len(consumers.every):,} are shown.")
-    if described.is_cut:
+    if described.consumers.is_cut:
         notice(_CUT)
 
 
