@@ -69,6 +69,12 @@ def test_values_are_spread_over_the_same_bins_in_each_version(values: Shop) -> N
     truths = values.get("/$.kinds/distribution?column=b&version=1")
     assert (truths["labels"], truths["versions"][0]["counts"]) == (["false", "true"], [50, 50])
     assert values.get("/$.kinds/distribution?column=a")["versions"] == []
+    values.sql(
+        "CREATE TABLE $.extreme (id BIGINT NOT NULL, `a``b\"c'd` DOUBLE, CONSTRAINT extreme_pk PRIMARY KEY (id))"
+    )
+    values.sql("INSERT INTO $.extreme VALUES (1, double('1.7e308')), (2, double('-1.7e308')), (3, double('-inf'))")
+    extreme = values.get("/$.extreme/distribution?column=a%60b%22c%27d")["versions"][0]
+    assert (extreme["counts"][0], extreme["counts"][-1], extreme["others"]) == (1, 1, 1)
     empty = values.get("/$.kinds/distribution?column=late")
     assert sum(empty["versions"][0]["counts"]) == 0
     gone = values.get("/$.kinds/distribution?column=late&version=3,1", status=404)
@@ -97,9 +103,9 @@ def test_filters_and_masks_hold(values: Shop) -> None:
 
 def test_a_large_table_is_a_sample_and_says_so(values: Shop) -> None:
     values.sql("CREATE TABLE $.large (id BIGINT NOT NULL, CONSTRAINT large_pk PRIMARY KEY (id))")
-    values.sql("INSERT INTO $.large SELECT id FROM range(1000001)")
+    values.sql("INSERT INTO $.large SELECT id FROM range(500001)")
     told = values.get("/$.large/statistics")
-    assert (told["rows"], told["is_sample"]) == (1_000_000, True)
+    assert (told["rows"], told["is_sample"]) == (500_000, True)
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

@@ -105,8 +105,8 @@ def _figures(number: int, column: Column) -> list[str]:
     made = [f"count({name}) AS v{number}"]
     if column.kind is Kind.NESTED:
         return made
-    counted = name if column.is_whole else f"CAST({name} AS STRING)"  # Sail counts different values of few types
-    made.append(f"approx_count_distinct({counted}) AS d{number}")
+    hashed = f"CASE WHEN {name} IS NOT NULL THEN xxhash64({name}) END"  # Sail counts different values of few types
+    made.append(f"approx_count_distinct({hashed}) AS d{number}")
     if column.kind is Kind.TEXT:
         return [*made, f"min({column.text}) AS a{number}", f"max({column.text}) AS b{number}"]
     value = column.number
@@ -123,7 +123,8 @@ def _figures(number: int, column: Column) -> list[str]:
 def counts_query(place: str, column: Column, bins: Bins, rows: int) -> str:
     """Rows of `bin`, counted from 0, and `n`, how many values are in it; empty bins are left out."""
     value = column.number
-    at = f"CAST(floor(({value} - {_double(bins.low)}) / {_double(bins.width)}) AS INT)"
+    # of halves, which are exact, as the difference of two numbers might be no finite one
+    at = f"CAST(floor(({value} / 2 - {_double(bins.low / 2)}) / {_double(bins.width / 2)}) AS INT)"
     inside = f"greatest(0, least({bins.count - 1}, {at}))"
     return (
         f"SELECT {inside} AS bin, count(*) AS n FROM ({_sample(place, [column], rows)}) AS t "  # noqa: S608 - quoted

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from millpond.catalog.domain import ObjectName, Table
+from millpond.catalog.domain import SYSTEM_CATALOG, ObjectName, Table
 from millpond.catalog.service import CatalogService
 from millpond.engine.reader import Commit, TableReader
 from millpond.feature_tables.queries import (
@@ -29,9 +29,9 @@ from millpond.feature_tables.queries import (
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import from_epoch_ms
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 
-SAMPLE_ROWS = 1_000_000
+SAMPLE_ROWS = 500_000
 MOST_COLUMNS = 100
 """In one question."""
 TOP_VALUES = 10
@@ -161,6 +161,8 @@ class FeatureStatistics:
     def _at(self, principal: Principal, name: ObjectName, version: int | None) -> "_Place":
         table = self._catalog.get_table(principal, name)
         require(principal, Act.READ, table.securable)
+        if table.data_source_format != "DELTA" or table.name.catalog == SYSTEM_CATALOG:
+            raise FailedPrecondition(f"'{name}' is no Delta table, of whose versions there could be statistics.")
         commits = {commit.version: commit for commit in self.versions(principal, name)}
         newest = max(commits)
         if version is not None and not 0 <= version <= newest:
