@@ -15,7 +15,7 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.ids import new_id
 from millpond.kernel.settings import LineageSettings, S3Settings
-from millpond.lineage.domain import Act, Known, Node, NodeKind, Observation
+from millpond.lineage.domain import Act, ColumnFlow, Known, Node, NodeKind, Observation
 from millpond.lineage.room import LineageRoom, open_lineage
 from millpond.lineage.service import record_in, table_node
 from millpond.online.service import OnlineService
@@ -42,16 +42,11 @@ def catalog(database: Database, people: People, tmp_path: Path) -> CatalogServic
     for number in range(TABLES):
         table = make_table(made, people.admin, f"main.default.t{number:03d}", constraints=[KEY])
         if number % 3 == 0:
-            observed.append(_trained(table_node(table), f"run-{number}"))
-    observed += [_trained(table_node(table), f"nightly-{number}") for number in range(MANY)]  # of the last table
+            observed.append(_flow(table_node(table), _run(f"run-{number}")))
+    observed += [_flow(table_node(table), _run(f"nightly-{number}")) for number in range(MANY)]  # of the last table
     with database.write() as connection:
         record_in(connection, observed)
     return made
-
-
-def _trained(table: Node, run: str) -> Observation:
-    act = Act(actor="ada", time=utc_now(), operation="MLFLOW INPUT", known=Known.DECLARED)
-    return Observation(id=new_id(), act=act, sources=(table,), target=Node(kind=NodeKind.RUN, key=run, name=run))
 
 
 @pytest.fixture
@@ -112,3 +107,33 @@ def test_what_is_used_by_what_one_may_not_see_is_unused(service: FeatureTableSer
     page = service.list(people.admin, Wanted(text="t000"), unused=True)
     assert [(each.table.name.name, each.consumers.every) for each in page.items] == [("t000", ())]
     assert service.list(people.admin, Wanted(text=f"t{TABLES - 1}"), unused=True).items == ()  # not for certain
+
+
+def test_endpoints_use_the_columns_that_they_are_said_to(
+    database: Database, catalog: CatalogService, service: FeatureTableService, lineage: LineageRoom, people: People
+) -> None:
+    """At once, or by way of an online table, which is no use itself; what says no columns may use all that it has."""
+    made = make_table(catalog, people.admin, "main.default.served", constraints=[KEY])
+    table, online = table_node(made), Node(kind=NodeKind.ONLINE_TABLE, key="o", name="o")
+    ends = [Node(kind=NodeKind.ENDPOINT, key=name, name=name) for name in ("direct", "named", "unnamed")]
+    with database.write() as connection:
+        record_in(connection, [
+            _flow(table, online, "id", "name"), _flow(table, ends[0], "id"), _flow(online, ends[1], "NAME"),
+            _flow(online, ends[2]),
+        ])  # fmt: skip
+    for kind in (NodeKind.ONLINE_TABLE, NodeKind.ENDPOINT):
+        lineage.lineage.on_kind(kind, lambda _who, found: {node.id: node for node in found})
+    [feature] = service.get(people.admin, made.name).features
+    assert (feature.column.name, sorted(feature.consumers.endpoints)) == ("name", ["named", "unnamed"])
+    [listed] = service.list(people.admin, Wanted(text="served")).items
+    assert sorted(listed.consumers.endpoints) == ["direct", "named", "unnamed"]
+
+
+def _flow(source: Node, target: Node, *columns: str) -> Observation:
+    act = Act(actor="ada", time=utc_now(), operation="SERVE", known=Known.DECLARED)
+    flows = tuple(ColumnFlow(source=source, source_column=name, target_column=name) for name in columns)
+    return Observation(id=new_id(), act=act, sources=(source,), target=target, columns=flows)
+
+
+def _run(name: str) -> Node:
+    return Node(kind=NodeKind.RUN, key=name, name=name)

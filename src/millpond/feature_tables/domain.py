@@ -58,6 +58,11 @@ def consumers_of(uses: TableUses) -> Consumers:
     return Consumers(every=tuple(found), is_cut=uses.is_cut)
 
 
+def is_feature_table(table: Table) -> bool:
+    """Whether a table is one: a Delta table with a primary key."""
+    return table.primary_key is not None and table.data_source_format == "DELTA"
+
+
 def feature_columns(table: Table) -> tuple[Column, ...]:
     """The columns of a feature table that are neither key nor time."""
     key = table.primary_key

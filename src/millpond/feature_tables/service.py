@@ -15,6 +15,7 @@ from millpond.feature_tables.domain import (
     ModelFeatures,
     consumers_of,
     feature_columns,
+    is_feature_table,
 )
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -90,7 +91,7 @@ class FeatureTableService:
     def get(self, principal: Principal, name: ObjectName) -> FeaturesOfTable:
         """A feature table with its features. Raises NotFound, FailedPrecondition for a table without a primary key."""
         table = self._catalog.get_table(principal, name)
-        if table.primary_key is None or table.data_source_format != "DELTA":
+        if not is_feature_table(table):
             raise FailedPrecondition(
                 f"'{name}' is no feature table: it needs a primary key, as by "
                 f"ALTER TABLE {name.quoted} ADD CONSTRAINT ... PRIMARY KEY (...)."
@@ -124,7 +125,7 @@ class FeatureTableService:
         return [
             ModelFeatures(table=tables[each.node.key], features=_used(tables[each.node.key], each.columns))
             for each in used
-            if each.node.key in tables and tables[each.node.key].primary_key is not None
+            if each.node.key in tables and is_feature_table(tables[each.node.key])
         ]
 
 

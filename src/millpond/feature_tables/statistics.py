@@ -61,7 +61,7 @@ class Summary:
     values: int
     nulls: int
     distinct: int | None
-    """Different values, about 5 % off; None for nested ones."""
+    """Different values, a few percent off; None for nested ones."""
     minimum: str | None
     maximum: str | None
     not_finite: int = 0
@@ -134,7 +134,7 @@ class FeatureStatistics:
         """
         if len(columns) > MOST_COLUMNS:
             raise InvalidArgument(f"{len(columns)} columns are asked for; at most {MOST_COLUMNS} at once.")
-        place = self._at(principal, name, version)
+        [place] = self._places(principal, name, [version])
         known = self._columns(place)
         wanted = [known[each] for each in columns if each in known] if columns else list(known.values())[:MOST_COLUMNS]
         return self._summaries(place, wanted)
@@ -144,34 +144,35 @@ class FeatureStatistics:
     ) -> Distribution:
         """How a column's values are spread in one version or several: a histogram, or the most frequent values of the
         first and how often they are in the others. Raises NotFound for a column that a version lacks."""
-        places = [self._at(principal, name, version) for version in versions]
-        columns = [self._column(place, column) for place in places]
-        told = [
-            self._summaries(place, [each]).summaries[each.name] for place, each in zip(places, columns, strict=True)
-        ]
-        found = list(zip(places, columns, told, strict=True))
-        if {each.kind for each in columns} <= {Kind.NUMBER} or {each.kind for each in columns} <= {Kind.TIME}:
+        found: list[_Described] = []
+        for place in self._places(principal, name, versions):
+            described = self._column(place, column)
+            found.append((place, described, self._summaries(place, [described]).summaries[column]))
+        kinds = {described.kind for _, described, _ in found}
+        if kinds in ({Kind.NUMBER}, {Kind.TIME}):
             return self._histogram(found)
-        if Kind.NESTED in {each.kind for each in columns}:
+        if Kind.NESTED in kinds:
             return Distribution(column=column, kind=Kind.NESTED, labels=(), edges=(), versions=())
         return self._frequencies(found)
 
     # -- the work -----------------------------------------------------------------------------------------------
 
-    def _at(self, principal: Principal, name: ObjectName, version: int | None) -> "_Place":
+    def _places(self, principal: Principal, name: ObjectName, versions: Sequence[int | None]) -> Sequence["_Place"]:
+        """Versions of a table, None for the newest."""
         table = self._catalog.get_table(principal, name)
         require(principal, Act.READ, table.securable)
         if table.data_source_format != "DELTA" or table.name.catalog == SYSTEM_CATALOG:
             raise FailedPrecondition(f"'{name}' is no Delta table, of whose versions there could be statistics.")
+        is_kept = not self._catalog.guards_for(principal, table)
         commits = {commit.version: commit for commit in self.versions(principal, name)}
         newest = max(commits)
-        if version is not None and not 0 <= version <= newest:
-            raise NotFound(f"'{name}' has no version {version}; its newest is {newest}.")
-        chosen = newest if version is None else version
-        return _Place(
-            principal=principal, table=table, version=chosen, commit=commits.get(chosen),
-            is_kept=not self._catalog.guards_for(principal, table),
-        )  # fmt: skip
+        chosen = [newest if version is None else version for version in versions]
+        if wrong := [version for version in chosen if not 0 <= version <= newest]:
+            raise NotFound(f"'{name}' has no version {wrong[0]}; its newest is {newest}.")
+        return [
+            _Place(principal=principal, table=table, version=version, commit=commits.get(version), is_kept=is_kept)
+            for version in chosen
+        ]
 
     def _columns(self, place: "_Place") -> Mapping[str, Column]:
         """Those of the version, by name."""

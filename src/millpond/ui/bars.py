@@ -30,7 +30,7 @@ def _draw_legend(versions: Sequence[Counted]) -> None:
 
 def _draw_histogram(found: Distribution) -> None:
     percents = [_percents(each) for each in found.versions]
-    highest = max(max(each) for each in percents)
+    highest = max(max(each[:-1]) for each in percents)
     with el("figure", cls="mp-histogram"):
         with el("div", role="img", aria_label=f"Histogram of {found.column}: {_told(found, percents)}"):
             for at, label in enumerate(found.labels):
@@ -46,7 +46,7 @@ def _draw_histogram(found: Distribution) -> None:
 
 def _told(found: Distribution, percents: Sequence[Sequence[float]]) -> str:
     """The histogram in words: its fullest bin."""
-    first = percents[0]
+    first = percents[0][:-1]
     at = first.index(max(first))
     return f"most values, {first[at]:.3g} %, are at {found.labels[at]}"
 
@@ -65,6 +65,6 @@ def _draw_frequencies(found: Distribution) -> None:
 
 
 def _percents(counted: Counted) -> Sequence[float]:
-    """Of all values, the counts and what is in none of them."""
+    """Of all values, the counts and, last, what is in none of them."""
     total = sum(counted.counts) + counted.others
     return [100 * count / total if total else 0.0 for count in (*counted.counts, counted.others)]

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from millpond.catalog.domain import ObjectName, Table
-from millpond.feature_tables.domain import Consumers, Feature, FeaturesOfTable, FeatureTable, ModelFeatures
+from millpond.feature_tables.domain import (
+    Consumers,
+    Feature,
+    FeaturesOfTable,
+    ModelFeatures,
+    is_feature_table,
+)
 from millpond.kernel.clock import epoch_ms
 from millpond.lineage.domain import NodeKind
 from millpond.lineage.uses import Consumer
@@ -37,6 +43,8 @@ TAB = "features"
 _PAGE = 50
 _SHOWN = 4
 """Names in one cell."""
+_MOST = 200
+"""Consumers in one list."""
 _CUT = "There are more runs and models than were looked at here; they used the table longer ago."
 
 
@@ -45,11 +53,6 @@ def features_tab(visit: Visit, table: Table) -> list[Tab]:
     if not is_feature_table(table):
         return []
     return [Tab(key=TAB, label="Features", href=visit.link(tab=TAB, q=None, page=None))]
-
-
-def is_feature_table(table: Table) -> bool:
-    """Whether it is one."""
-    return table.primary_key is not None and table.data_source_format == "DELTA"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ def draw_features(visit: Visit, data: Features) -> None:
     chosen = next((each for each in data.found.features if each.column.name == asked), None)
     with el("div", cls="mp-stack"):
         if chosen is not None:
-            _draw_feature(visit, data.found.described, chosen)
+            _draw_feature(visit, data.found.described.table, chosen)
         elif data.found.features:
             _draw_all(visit, data)
         else:
@@ -163,7 +166,7 @@ def _draw_about(visit: Visit, data: Features) -> None:
                 ("Used by", _all_text(consumers)),
             ]
         )
-    if described.consumers.is_cut:
+    if consumers.is_cut:
         notice(_CUT)
 
 
@@ -214,7 +217,7 @@ def _short(names: Sequence[str]) -> str:
 # One feature
 
 
-def _draw_feature(visit: Visit, described: FeatureTable, feature: Feature) -> None:
+def _draw_feature(visit: Visit, table: Table, feature: Feature) -> None:
     name = feature.column.name
     with el("div", cls="mp-title-row"):
         with el("div", cls="mp-row"):
@@ -229,11 +232,11 @@ def _draw_feature(visit: Visit, described: FeatureTable, feature: Feature) -> No
         feature.column.comment or "No comment says what it is.",
         cls="mp-pre" if feature.column.comment else "mp-muted",
     )
-    draw_distribution(visit, described.table, name)
+    draw_distribution(visit, table, name)
     with card("Made from"):
         _draw_sources(feature)
     with card("Used by"):
-        _draw_consumers(feature.consumers, described)
+        _draw_consumers(feature.consumers)
 
 
 def _draw_sources(feature: Feature) -> None:
@@ -244,7 +247,7 @@ def _draw_sources(feature: Feature) -> None:
     DataTable(label="Made from", columns=(TableColumn(label="From"), TableColumn(label="Column", grow=True)), rows=rows)
 
 
-def _draw_consumers(consumers: Consumers, described: FeatureTable) -> None:
+def _draw_consumers(consumers: Consumers) -> None:
     if not consumers.every:
         el("p", "No training run, model or endpoint that you may see uses it.", cls="mp-note")
     else:
@@ -252,11 +255,8 @@ def _draw_consumers(consumers: Consumers, described: FeatureTable) -> None:
         DataTable(label="Used by", columns=columns, rows=[_consumer_row(each) for each in consumers.every[:_MOST]])
         if len(consumers.every) > _MOST:
             notice(f"The newest {_MOST} of {len(consumers.every):,} are shown.")
-    if described.consumers.is_cut:
+    if consumers.is_cut:
         notice(_CUT)
-
-
-_MOST = 200
 
 
 def _consumer_row(consumer: Consumer) -> list[Cell | str]:
