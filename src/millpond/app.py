@@ -30,6 +30,8 @@ from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
 from millpond.engine.sql_client import SqlClient
 from millpond.feature_serving.service import FeatureServing
+from millpond.feature_tables.room import open_feature_tables
+from millpond.feature_tables.routes import router as feature_tables_router
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
@@ -193,6 +195,8 @@ def build_app(settings: Settings) -> Application:
         principal_named=identity.active_principal,
         scratch=home.run / "parity",
     )
+    tables = TableReader(catalog, gateway, settings.s3.variables)
+    feature_tables = open_feature_tables(catalog, lineage, mlflow.lineage, online.service, tables, statements)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
@@ -251,6 +255,7 @@ def build_app(settings: Settings) -> Application:
         reproduction.router(),
         online.router(),
         parity.router(),
+        feature_tables_router(feature_tables),
     )
     pages = Services(
         identity=identity,
@@ -260,7 +265,7 @@ def build_app(settings: Settings) -> Application:
         catalog=catalog,
         finders=finders,
         files=files,
-        tables=TableReader(catalog, gateway, settings.s3.variables),
+        tables=tables,
         tracking=tracking,
         discovery=discovery,
         models=models,
@@ -270,6 +275,7 @@ def build_app(settings: Settings) -> Application:
         serving=serving.service,
         online=online.service,
         parity=parity.service,
+        feature_tables=feature_tables,
         sql=sql,
         lineage=lineage,
         model_lineage=mlflow.lineage,

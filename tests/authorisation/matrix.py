@@ -479,9 +479,14 @@ PARITY: Sequence[Case] = (
     _case(f"GET {_PC}/{{check_id}}", "xhyyyy", check_id="$check"),
 )
 
-_FE = "/api/2.0/feature-engineering/features"
+_F, _FE = "/api/millpond/features", "/api/2.0/feature-engineering/features"
 
 FEATURES: Sequence[Case] = (
+    _case(f"GET {_F}", "xyyyyy"),
+    _case(f"GET {_F}/{{name}}", "xhyyyy", name="$keyed"),
+    _case(f"GET {_F}/{{name}}/statistics", "xhyyyy", name="$keyed"),
+    _case(f"GET {_F}/{{name}}/distribution", "xhyyyy", name="$keyed", q="column=a"),
+    _case("GET /api/millpond/model-features", "xhyyyy", q="name=$model&version=$version"),
     _case(f"POST {_FE}", "xhfyyy", body="feature"),
     _case(f"GET {_FE}", "xhyyyy", q="catalog_name=$cat&schema_name=s"),
     _case(f"GET {_FE}/{{full_name}}", "xhyyyy", full_name="$feature"),

@@ -221,6 +221,11 @@ class Table(_InSchema):
         return self._securable("table")
 
     @property
+    def primary_key(self) -> TableConstraint | None:
+        """What tells its rows apart, where it is declared; a Delta table that has one is a feature table."""
+        return next((each for each in self.constraints if each.parent_table is None), None)
+
+    @property
     def chain(self) -> tuple[Securable, ...]:
         """This table under permission, then its schema, then its catalog."""
         own = self.securable

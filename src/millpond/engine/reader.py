@@ -1,20 +1,27 @@
 """What pages show of a table: its first rows, its history and its size, for a principal who may read it."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
 from millpond.catalog.domain import ObjectName, Table
+from millpond.catalog.locations import is_local, local_path
 from millpond.catalog.service import CatalogService
 from millpond.engine.client import GatewayClient
 from millpond.engine.delta import describe
 from millpond.engine.delta.table import Storage, open_table
 from millpond.engine.errors import SparkError
-from millpond.identity.access import Act, require
+from millpond.engine.pinning import newest_version
+from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
+from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import FailedPrecondition
+
+_LOGS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +98,33 @@ class TableReader:
             writer_version=detail.writer_version,
         )
 
+    def last_written(self, principal: Principal, tables: Sequence[Table]) -> Mapping[str, datetime]:
+        """When Delta tables were last committed to, whoever did it, by their ids; without those that the principal
+        may not read or whose logs cannot be read. Looks into each log, several at a time."""
+        readable = [each for each in tables if allows(principal, Act.READ, each.securable)]
+        with ThreadPoolExecutor(_LOGS_AT_ONCE) as threads:
+            found = threads.map(lambda each: _last_commit(self._place(each)), readable)
+            times = dict(zip((each.id for each in readable), found, strict=True))
+        return {table_id: time for table_id, time in times.items() if time is not None}
+
     def _storage(self, principal: Principal, name: ObjectName) -> Storage:
         table: Table = self._catalog.get_table(principal, name)
         require(principal, Act.READ, table.securable)
-        return Storage(url=table.storage_location or "", options=self._storage_options)
+        return self._place(table)
+
+    def _place(self, table: Table) -> Storage:
+        return Storage(url=table.storage_location, options=self._storage_options)
+
+
+def _last_commit(storage: Storage) -> datetime | None:
+    """When the newest commit was written: on a disk of ours its file tells, without the rest of the log."""
+    version = newest_version(storage.url, storage.options)
+    if version is None:
+        return None
+    try:
+        if is_local(storage.url):
+            commit = local_path(storage.url) / "_delta_log" / f"{version:020d}.json"
+            return datetime.fromtimestamp(commit.stat().st_mtime, UTC)
+        return from_epoch_ms(describe.history(storage, 1)[0]["timestamp"])
+    except (OSError, SparkError):
+        return None

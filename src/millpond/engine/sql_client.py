@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from millpond.engine import proto
 from millpond.engine.client import GatewayClient, error_of, spark_failure
 from millpond.engine.own_client import OWN_CLIENT, STATEMENT_TAG
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import DeadlineExceeded, MillpondError
 
 SESSION_LOST = "INVALID_HANDLE.SESSION_CHANGED"
 _INTERRUPT_TIMEOUT_S = 5.0
@@ -153,19 +154,20 @@ class SqlClient:
         except grpc.RpcError:
             return  # the gateway forgets sessions by itself, and all of them when it ends
 
-    def rows(self, principal: Principal, query: str, limit: int) -> pa.Table:
-        """The first rows of a query, in a session of its own. Blocks. Raises SqlError."""
-        return self._rows(principal, Sql(text=query, is_query=True), limit)
+    def rows(self, principal: Principal, query: str, limit: int, *, timeout_s: float | None = None) -> pa.Table:
+        """The first rows of a query, in a session of its own. Blocks. Raises SqlError, DeadlineExceeded."""
+        return self._rows(principal, Sql(text=query, is_query=True), limit, timeout_s)
 
     def computed(self, principal: Principal, rows: pa.Table, expressions: Sequence[str]) -> pa.Table:
         """Expressions over each of some rows, in a session of its own. Blocks. Raises SqlError."""
-        return self._rows(principal, Computed(rows=rows, expressions=expressions), None)
+        return self._rows(principal, Computed(rows=rows, expressions=expressions), None, None)
 
-    def _rows(self, principal: Principal, sql: Sql | Computed, limit: int | None) -> pa.Table:
+    def _rows(self, principal: Principal, sql: Sql | Computed, limit: int | None, timeout_s: float | None) -> pa.Table:
         session = self.open_session(principal)
         try:
             call = self.run(principal, session, sql, row_limit=limit)
-            batches = list(call.batches())
+            with _ended_after(call, timeout_s):
+                batches = list(call.batches())
             return pa.Table.from_batches(batches, schema=call.schema)
         finally:
             self.close_session(principal, session)
@@ -281,6 +283,22 @@ class SqlCall:
             yield from call
         finally:
             call.cancel()
+
+
+@contextmanager
+def _ended_after(call: SqlCall, timeout_s: float | None) -> Iterator[None]:
+    """Cancel a call that takes longer. Raises DeadlineExceeded."""
+    if timeout_s is None:
+        yield
+        return
+    timer = threading.Timer(timeout_s, call.cancel)
+    timer.start()
+    try:
+        yield
+    except Cancelled as error:
+        raise DeadlineExceeded(f"The query did not end within {timeout_s:g} s, and was stopped.") from error
+    finally:
+        timer.cancel()
 
 
 def _request(session: SqlSession, plan: Any) -> Any:

@@ -14,6 +14,7 @@ from millpond.lineage.external import ExternalLineage
 from millpond.lineage.impact import Impact
 from millpond.lineage.openlineage import OpenLineage
 from millpond.lineage.service import LineageService
+from millpond.lineage.uses import Uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class LineageRoom:
 
     lineage: LineageService
     impact: Impact
+    uses: Uses
     external: ExternalLineage
     openlineage: OpenLineage
     drain: LineageDrain
@@ -41,6 +43,7 @@ def open_lineage(
     return LineageRoom(
         lineage=lineage,
         impact=Impact(database, lineage),
+        uses=Uses(database, lineage),
         external=ExternalLineage(database, catalog, lineage),
         openlineage=OpenLineage(database, catalog),
         drain=LineageDrain(lineage, spools, read, Emitter(database, settings).run_once),

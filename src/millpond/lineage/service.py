@@ -238,10 +238,15 @@ def _see_none(_principal: Principal, _found: Sequence[SeenNode]) -> dict[str, Se
     return {}
 
 
+def table_node(table: Table) -> Node:
+    """A table of the catalog as a node."""
+    return Node(kind=NodeKind.TABLE, key=table.id, name=str(table.name))
+
+
 def _seen_table(table: Table) -> SeenNode:
     kind = "VIEW" if table.table_type is TableType.VIEW else "TABLE"
     return SeenNode(
-        id=Node(kind=NodeKind.TABLE, key=table.id, name=str(table.name)).id,
+        id=table_node(table).id,
         kind=NodeKind.TABLE,
         key=table.id,
         name=str(table.name),

@@ -137,6 +137,14 @@ def tables_with_ids(connection: Connection, ids: Collection[str]) -> Sequence[On
     return [_table(row) for row in connection.execute(query)]
 
 
+def tables_of_sources(connection: Connection, source_ids: Collection[str]) -> Sequence[OnlineTable]:
+    """The online tables of some tables, by name."""
+    query = (
+        select(tables).where(tables.c.source_id.in_(source_ids), tables.c.removed.is_(False)).order_by(tables.c.name)
+    )
+    return [_table(row) for row in connection.execute(query)]
+
+
 def insert_table(connection: Connection, table: OnlineTable) -> None:
     """A new online table, due at once."""
     values = {column.name: getattr(table, column.name, None) for column in tables.columns}

@@ -121,7 +121,7 @@ def wanted_of(table: Table) -> Wanted:
         raise FailedPrecondition(f"'{table.name}' is no Delta table; only Delta tables are published.")
     if table.guards:
         raise FailedPrecondition(guarded_text(table))
-    key = next((each for each in table.constraints if each.parent_table is None), None)
+    key = table.primary_key
     if key is None:
         raise FailedPrecondition(
             f"Table '{table.name}' has no primary key, by which its rows would be found; "

@@ -25,9 +25,6 @@ from millpond.tracking.model_files import VersionFiles
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
 
-_LEASE_S = 20.0
-"""Renewed while keys are replayed: so long after its server has died, another begins anew."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ParityRoom:
@@ -67,5 +64,5 @@ def open_parity(
     )
     subjects = Subjects(database, catalog, stores, files)
     service = ParityService(database, catalog, subjects, replayer, principal_named)
-    handler = Handler(run=service.run_item, lease_s=_LEASE_S, renewed=True, attempts=ATTEMPTS)
+    handler = Handler(run=service.run_item, attempts=ATTEMPTS)
     return ParityRoom(service=service, worker=Worker(database, {WORK: handler}), scratch=scratch)

@@ -58,6 +58,12 @@ def form(act: Act, *, label: str, cls: str = "mp-row mp-form") -> Iterator[None]
         yield
 
 
+def query_field(name: str, label: str, value: str, placeholder: str = "") -> None:
+    """A field of a form that puts its texts into the address."""
+    el("input", cls="mp-input", type="text", name=name, value=value, aria_label=label, placeholder=placeholder,
+       autocomplete="off", spellcheck="false")  # fmt: skip
+
+
 def submit(text: str) -> None:
     """The button of a form."""
     with el("button", cls="mp-button mp-primary", type="submit"):

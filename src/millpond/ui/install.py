@@ -14,6 +14,7 @@ from millpond.ui.pages import (
     catalog,
     connect,
     experiments,
+    features,
     home,
     models,
     parity,
@@ -33,8 +34,8 @@ from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
 _MODULES = (
-    home, catalog, sql, warehouses, tables, volumes, experiments, runs, models, parity, serving, users, audit, secrets,
-    search, connect,
+    home, catalog, sql, warehouses, tables, volumes, features, experiments, runs, models, parity, serving, users, audit,
+    secrets, search, connect,
 )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ _PAGE_ROOTS = frozenset(
         "",
         "catalog",
         "experiments",
+        "features",
         "runs",
         "models",
         "parity",

@@ -143,7 +143,7 @@ def _draw_neighbours(data: Lineage, graph: Graph, direction: Direction) -> None:
         return
     rows: Rows = [
         [
-            _node_cell(node),
+            node_cell(node),
             Cell(text=_flows(data, graph, edge), badges=(("some only by table", "warn"),) if edge.inexact else ()),
             Cell(text=edge.operation, badges=((edge.known.value, "plain"),), note=edge.actor),
             Cell(time_ms=epoch_ms(edge.last_seen)),
@@ -180,7 +180,7 @@ def _draw_impact(data: Lineage) -> None:
             el("p", "Nothing that you may see.", cls="mp-note")
             return
         rows: Rows = [
-            [_node_cell(each.node), Cell(text=each.column or "all of it", code=bool(each.column)),
+            [node_cell(each.node), Cell(text=each.column or "all of it", code=bool(each.column)),
              Cell(text=_WORDS[each.cause], note=f"through {each.through}" if each.steps > 1 else None), str(each.steps)]
             for each in data.damage.affected
         ]  # fmt: skip
@@ -195,7 +195,8 @@ def _draw_impact(data: Lineage) -> None:
             notice("There is more, further away.")
 
 
-def _node_cell(node: SeenNode) -> Cell:
+def node_cell(node: SeenNode) -> Cell:
+    """A node in a table, with the way to its page."""
     return Cell(
         text=node.name,
         href=node_url(node),

@@ -17,7 +17,7 @@ from millpond.ui.visit import Outcome, Visit, filling, later
 
 TAB = "online"
 _MOST = 100
-_TONES: dict[State, Tone] = {State.ONLINE: "good", State.PENDING: "info", State.FAILED: "bad"}
+STATE_TONES: dict[State, Tone] = {State.ONLINE: "good", State.PENDING: "info", State.FAILED: "bad"}
 _COLUMNS = (
     TableColumn(label="Online table", grow=True),
     TableColumn(label="State"),
@@ -49,10 +49,11 @@ def draw_online(visit: Visit, name: ObjectName) -> None:
 
 def _load(services: Services, who: Principal, name: ObjectName) -> Sequence[_Online]:
     found = services.online.list_tables(who, source=name, max_results=_MOST).items
-    return [_Online(seen=seen, news=_news(services, seen)) for seen in found]
+    return [_Online(seen=seen, news=news_of(services, seen)) for seen in found]
 
 
-def _news(services: Services, seen: Seen) -> News | None:
+def news_of(services: Services, seen: Seen) -> News | None:
+    """What its source has that is not online; None when the source's log cannot be read."""
     try:
         return services.online.news(seen)
     except (MillpondError, OSError):
@@ -90,7 +91,7 @@ def _row(online: _Online) -> list[Cell | str]:
     table = online.seen.table
     return [
         Cell(text=table.name, code=True, note=f"{table.mode.value.lower()}, in {table.store} ({table.kind.value})"),
-        Cell(badges=((table.state.value.lower(), _TONES[table.state]),)),
+        Cell(badges=((table.state.value.lower(), STATE_TONES[table.state]),)),
         "" if table.version is None else str(table.version),
         behind_text(online.news),
         "" if table.published_at is None else Cell(time_ms=epoch_ms(table.published_at)),

@@ -11,6 +11,7 @@ from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.discovery.service import DiscoveryService
 from millpond.engine.reader import TableReader
+from millpond.feature_tables.room import FeatureTableRoom
 from millpond.identity.directory import DirectoryService
 from millpond.identity.federation import Federation
 from millpond.identity.grants import Find
@@ -78,6 +79,7 @@ class Services:
     serving: ServingService
     online: OnlineService
     parity: ParityService
+    feature_tables: FeatureTableRoom
     sql: SqlRoom
     lineage: LineageRoom
     model_lineage: ModelLineage

@@ -43,6 +43,7 @@ SIDEBAR: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Machine learning",
         (
+            Entry(section="features", label="Features", href=urls.FEATURES, symbol="dataset"),
             Entry(section="experiments", label="Experiments", href="/experiments", symbol="science"),
             Entry(section="models", label="Models", href="/models", symbol="deployed_code"),
             Entry(section="serving", label="Serving", href="/serving", symbol="cloud_queue"),

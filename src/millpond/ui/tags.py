@@ -13,6 +13,8 @@ from millpond.ui.forms import form, labelled, reloading, submit
 from millpond.ui.visit import Visit
 
 _POLICIES = "mp-tag-keys"
+MARKS = (("", "Any"), (CERTIFIED, "Certified"), (DEPRECATED, "Deprecated"))
+"""To choose from in a search."""
 _TONES: Mapping[str, Tone] = {CERTIFIED: "good", DEPRECATED: "bad"}
 
 

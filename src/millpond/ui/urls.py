@@ -7,6 +7,7 @@ from millpond.catalog.domain import ObjectName, SchemaName
 HOME = "/"
 CATALOG = "/catalog"
 EXPERIMENTS = "/experiments"
+FEATURES = "/features"
 MODELS = "/models"
 SERVING = "/serving"
 SQL = "/sql"

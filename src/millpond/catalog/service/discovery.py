@@ -1,7 +1,7 @@
 """Finding objects: by what is said about them, and by when they changed."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,6 +15,7 @@ from millpond.catalog.store.containers import catalog_of, schema_of
 from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.rows import function_of, model_of, table_of, volume_of
 from millpond.catalog.store.schema import catalogs, functions, models, schemas, tables, volumes
+from millpond.catalog.tags import TableTags
 from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 
@@ -22,6 +23,14 @@ _KINDS = (
     ("catalog", catalogs, catalog_of), ("schema", schemas, schema_of), ("table", tables, table_of),
     ("volume", volumes, volume_of), ("function", functions, function_of), ("model", models, model_of),
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggedTable:
+    """A table with the tags of it and its columns."""
+
+    table: Table
+    tags: TableTags
 
 
 class Discovery(SystemTables):
@@ -41,6 +50,18 @@ class Discovery(SystemTables):
             ]
             best = sorted(found, key=lambda each: each.rank)[:limit]
             return _with_tags(connection, best)
+
+    def keyed_tables(
+        self, principal: Principal, wanted: Wanted, *, after: str | None = None, limit: int = 20
+    ) -> tuple[TaggedTable, ...]:
+        """Delta tables with a primary key that the principal may see and that fit, by full name; those of all when
+        nothing is wanted. `after` is the full name behind which to begin."""
+        reach = Reach(principal=principal, kind="table")
+        with self.database.read() as connection:
+            rows = discovery.keyed_tables(connection, wanted, reach, after, min(limit, MAX_FOUND + 1))
+            found = [table for table in map(table_of, rows) if allows(principal, Act.SEE, table.securable)]
+            tags = tag_store.of_tables(connection, found)
+        return tuple(TaggedTable(table=table, tags=tags[table.id]) for table in found)
 
     def recent_tables(self, principal: Principal, *, limit: int = 20) -> tuple[Table, ...]:
         """Tables and views that the principal may see, last changed first; not the server's own."""

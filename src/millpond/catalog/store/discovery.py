@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, Text, case, cast, func, or_, select
 
 from millpond.catalog.domain import SYSTEM_CATALOG
 from millpond.catalog.search import MARKS, SCORES, Wanted
@@ -71,6 +71,25 @@ def _filters(wanted: Wanted, table: Table, mark: ColumnElement[str | None]) -> I
         yield folded(table.c.owner) == wanted.owner.lower()
     if wanted.certification:
         yield mark == wanted.certification
+
+
+def keyed_tables(connection: Connection, wanted: Wanted, reach: Reach, after: str | None, limit: int) -> Sequence[Any]:
+    """Rows of Delta tables with a primary key that fit, in the order of their full names, behind one of these."""
+    query, levels, full_name = _objects(tables)
+    fits = (_score(word, tables, full_name) > 0 for word in wanted.words)
+    query = reach.narrow(query, *levels).where(*fits, *_filters(wanted, tables, _mark(tables)))
+    query = query.where(
+        catalogs.c.name != SYSTEM_CATALOG,
+        tables.c.data_source_format == "DELTA",
+        cast(tables.c.constraints, Text).contains(_PRIMARY_KEY, autoescape=True),
+    )
+    if after is not None:
+        query = query.where(full_name > after)
+    return connection.execute(query.order_by(full_name).limit(limit)).all()
+
+
+_PRIMARY_KEY = '"parent_table": null'
+"""In the JSON of constraints, as both databases write it; within a name the quotes would be escaped."""
 
 
 def objects_by_change(connection: Connection, table: Table, reach: Reach, limit: int) -> Sequence[Any]:

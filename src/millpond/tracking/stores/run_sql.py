@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
 
-_RUN = text("""
+_OWNED_RUNS = """
     SELECT r.run_uuid, r.name, r.experiment_id, r.user_id, r.status, r.start_time, r.end_time, r.lifecycle_stage,
            r.artifact_uri, o.owner
     FROM runs r
     LEFT JOIN tracking_owners o ON o.kind = 'experiment' AND o.object_id = CAST(r.experiment_id AS VARCHAR(20))
-    WHERE r.run_uuid = :run_id
-""")
+"""
+_RUN = text(f"{_OWNED_RUNS} WHERE r.run_uuid = :run_id")
+_RUNS = text(f"{_OWNED_RUNS} WHERE r.run_uuid IN :run_ids").bindparams(bindparam("run_ids", expanding=True))
 
 _EXPERIMENTS = """
     SELECT e.experiment_id, e.name, e.artifact_location, e.lifecycle_stage, e.creation_time, e.last_update_time,
@@ -96,6 +97,15 @@ MetricRow = tuple[str, str, float, int, int, bool]
 def find_run(connection: Connection, run_id: str) -> Any | None:
     """The run's row with its experiment's owner."""
     return connection.execute(_RUN, {"run_id": run_id}).first()
+
+
+def find_runs(connection: Connection, run_ids: Sequence[str]) -> Sequence[Any]:
+    """The rows of those of some runs that are there, with their experiments' owners."""
+    return [
+        row
+        for start in range(0, len(run_ids), _RUNS_AT_ONCE)
+        for row in connection.execute(_RUNS, {"run_ids": list(run_ids[start : start + _RUNS_AT_ONCE])})
+    ]
 
 
 def find_experiment(connection: Connection, experiment_id: int) -> Any | None:

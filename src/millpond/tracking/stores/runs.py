@@ -154,7 +154,7 @@ class RunStore(ExperimentStore):
     def visible_runs(self, principal: Principal, run_ids: Sequence[str]) -> dict[str, str]:
         """Of some runs those that a principal may read, by id, with their names."""
         with self._database.read() as connection:
-            found = [run for each in run_ids if (run := run_sql.find_run(connection, each)) is not None]
+            found = run_sql.find_runs(connection, run_ids)
         return {
             run.run_uuid: run.name or run.run_uuid for run in found if allows(principal, Act.READ, run_securable(run))
         }

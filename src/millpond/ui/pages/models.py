@@ -7,6 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from millpond.catalog.domain import ObjectName
+from millpond.feature_tables.domain import ModelFeatures
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import MillpondError, NotFound
 from millpond.kernel.paging import Page as Listing
@@ -38,6 +39,7 @@ from millpond.ui.elements import (
     pager,
     tabs,
 )
+from millpond.ui.features import draw_model_features
 from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
 from millpond.ui.model_files import Field, ModelCard, read_card
 from millpond.ui.pages.model_compare import (
@@ -123,6 +125,7 @@ class _Data:
     record: RecordData | None
     comparison: Comparison | None
     evaluations: Sequence[SeenEvaluation]
+    features: Sequence[ModelFeatures]
 
 
 def _load(visit: Visit) -> _Data:
@@ -147,6 +150,7 @@ def _load(visit: Visit) -> _Data:
         record=record,
         comparison=load_comparison(visit, model, versions.items),
         evaluations=load_evaluations(visit, model.name, chosen.version) if chosen else (),
+        features=_features(visit, model.name, chosen),
     )  # fmt: skip
 
 
@@ -160,6 +164,15 @@ def _version_node(visit: Visit, who: Principal, name: str, chosen: Version | Non
         raise NotFound(f"Model '{name}' has no version yet.")
     node = visit.services.model_lineage.version_node(name, chosen.version)
     return visit.services.lineage.lineage.see_node(who, node)
+
+
+def _features(visit: Visit, name: str, chosen: Version | None) -> Sequence[ModelFeatures]:
+    if chosen is None:
+        return ()
+    try:
+        return visit.services.feature_tables.service.of_model(visit.principal, name, chosen.version)
+    except NotFound:  # a model of before rooms kept owners, of which lineage does not know who may see it
+        return ()
 
 
 def _chosen(visit: Visit, name: str, versions: Sequence[Version]) -> Version | None:
@@ -320,6 +333,9 @@ def _draw_version(visit: Visit, data: _Data, version: Version) -> None:
                 _draw_facts(data, version)
             with card("Aliases"):
                 _draw_aliases(visit, data.model, version)
+        if data.features:
+            with card("Features"):
+                draw_model_features(data.features)
         if data.evaluations:
             with card("Evaluations"):
                 draw_evaluations(data.evaluations)

@@ -15,13 +15,12 @@ from millpond.ui.elements import (
     page_header,
     pager,
 )
-from millpond.ui.forms import labelled, submit
+from millpond.ui.forms import labelled, query_field, submit
 from millpond.ui.search import Hit, hit_of
-from millpond.ui.tags import mark_badges, tag_badges
+from millpond.ui.tags import MARKS, mark_badges, tag_badges
 from millpond.ui.visit import Page, Visit
 
 _PAGE = 50
-_MARKS = (("", "Any"), ("certified", "Certified"), ("deprecated", "Deprecated"))
 _COMMENT_SHOWN = 240
 
 
@@ -64,23 +63,18 @@ def _draw_filters(visit: Visit) -> None:
     kinds = [("", "Everything"), *((kind, kind.capitalize()) for kind in visit.services.discovery.kinds)]
     with el("form", cls="mp-row mp-form mp-filters", method="get", role="search", aria_label="Narrow the search"):
         with labelled("Words"):
-            _field("q", "Words", query.get("q", ""))
+            query_field("q", "Words", query.get("q", ""))
         with labelled("Type"):
             SelectField(label="Type", choices=kinds, value=query.get("type", ""), name="type")
         with labelled("Tag"):
-            _field("tag", "Tag", query.get("tag", ""), "key or key=value")
+            query_field("tag", "Tag", query.get("tag", ""), "key or key=value")
         with labelled("Owner"):
-            _field("owner", "Owner", query.get("owner", ""))
+            query_field("owner", "Owner", query.get("owner", ""))
         with labelled("Mark"):
-            SelectField(label="Mark", choices=_MARKS, value=query.get("certified", ""), name="certified")
+            SelectField(label="Mark", choices=MARKS, value=query.get("certified", ""), name="certified")
         submit("Search")
         if any(query.values()):
             button_link("Clear", "/search")
-
-
-def _field(name: str, label: str, value: str, placeholder: str = "") -> None:
-    el("input", cls="mp-input", type="text", name=name, value=value, aria_label=label, placeholder=placeholder,
-       autocomplete="off", spellcheck="false")  # fmt: skip
 
 
 def _draw_hits(visit: Visit, hits: Listing[Hit]) -> None:

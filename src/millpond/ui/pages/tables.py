@@ -31,6 +31,7 @@ from millpond.ui.elements import (
     skeleton,
     tabs,
 )
+from millpond.ui.features import Features, draw_features, features_tab, load_features
 from millpond.ui.formats import size_text
 from millpond.ui.grid import GridRows, draw_grid, fill_grid, grid_rows
 from millpond.ui.lineage import Lineage, draw_lineage, lineage_tab, load_lineage
@@ -59,6 +60,7 @@ class _Data:
     permissions: Permissions | None
     policies: Policies | None
     lineage: Lineage | None
+    features: Features | None
 
 
 def _load(visit: Visit) -> _Data:
@@ -76,6 +78,7 @@ def _load(visit: Visit) -> _Data:
         permissions=load_permissions(visit, "table", str(table.name)),
         policies=None if table.table_type is TableType.VIEW else load_policies(visit, table.securable),
         lineage=load_lineage(visit, lambda who: visit.services.lineage.lineage.table_node(who, name)),
+        features=load_features(visit, table),
     )
 
 
@@ -106,7 +109,8 @@ def _draw(visit: Visit, data: _Data) -> None:
         ]
         policies = [] if view else policies_tab(visit, table.securable)
         online = [] if view or table.securable.public else [online_tab(visit)]
-        tabs([*items, *online, lineage_tab(visit), *policies, permissions_tab(visit)], active, label="Table")
+        features = features_tab(visit, table)
+        tabs([*items, *features, *online, lineage_tab(visit), *policies, permissions_tab(visit)], active, label="Table")
         if data.policies is not None:
             draw_policies(visit, data.policies)
             return
@@ -116,6 +120,9 @@ def _draw(visit: Visit, data: _Data) -> None:
             return
         if data.lineage is not None:
             draw_lineage(visit, data.lineage)
+            return
+        if data.features is not None:
+            draw_features(visit, data.features)
             return
         if active == ONLINE and online:
             draw_online(visit, table.name)

@@ -5,7 +5,7 @@ from alembic import op
 
 from millpond.kernel.database import Json, UtcDateTime
 
-revision = "0018"
+revision = "0017"
 down_revision = "0016"
 
 
