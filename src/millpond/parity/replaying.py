@@ -13,9 +13,9 @@ from millpond.catalog.domain import ObjectName, Table, TableType
 from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.engine.sql_functions import Parameter, parameters_of
-from millpond.feature_serving.recipe import feature_table
+from millpond.feature_serving.recipe import feature_table, refuse_declared
 from millpond.feature_serving.service import FeatureServing
-from millpond.features.planning import Call, Join, made_by, steps_of
+from millpond.features.planning import Aggregation, Call, Join, made_by, steps_of
 from millpond.features.spec import FeatureSpec
 from millpond.features.tables import FeatureTable
 from millpond.identity.access import Act, require
@@ -134,10 +134,12 @@ class Replayer:
         )
 
     def _planned(self, rights: Principal, spec: FeatureSpec) -> _Plan:
+        refuse_declared(spec)
         tables = {name: feature_table(self._table(rights, name), name) for name in spec.tables}
         parameters = {name: self._parameters(name) for name in spec.functions}
         names = {name: [each.name for each in given] for name, given in parameters.items()}
-        return _Plan(spec=spec, tables=tables, parameters=parameters, steps=tuple(steps_of(spec.wanted, tables, names)))
+        steps = tuple(step for step in steps_of(spec.wanted, tables, names) if not isinstance(step, Aggregation))
+        return _Plan(spec=spec, tables=tables, parameters=parameters, steps=steps)
 
     def _table(self, rights: Principal, name: str) -> Table:
         table = self._catalog.get_table(rights, ObjectName.of_full_name(name))
