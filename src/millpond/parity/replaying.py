@@ -137,7 +137,9 @@ class Replayer:
         tables = {name: feature_table(self._table(rights, name), name) for name in spec.tables}
         parameters = {name: self._parameters(name) for name in spec.functions}
         names = {name: [each.name for each in given] for name, given in parameters.items()}
-        return _Plan(spec=spec, tables=tables, parameters=parameters, steps=tuple(steps_of(spec.wanted, tables, names)))
+        steps = steps_of(spec.wanted, tables, names)  # serving has refused what is no lookup and no function
+        made = tuple(step for step in steps if isinstance(step, Join | Call))
+        return _Plan(spec=spec, tables=tables, parameters=parameters, steps=made)
 
     def _table(self, rights: Principal, name: str) -> Table:
         table = self._catalog.get_table(rights, ObjectName.of_full_name(name))
