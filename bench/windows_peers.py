@@ -67,7 +67,8 @@ def duckdb(place: Path) -> Any:
     query = f"""
         WITH labels AS (SELECT k, ts, NULL::DOUBLE AS x, file_row_number AS n
                         FROM read_parquet('{place}/labels.parquet', file_row_number = true)),
-             everything AS (SELECT k, ts, x, NULL AS n FROM read_parquet('{place}/events.parquet') UNION ALL FROM labels),
+             events AS (SELECT k, ts, x, NULL AS n FROM read_parquet('{place}/events.parquet')),
+             everything AS (FROM events UNION ALL FROM labels),
              found AS (SELECT n, sum(x) OVER w AS sum, count(x) OVER w AS count, avg(x) OVER w AS mean,
                               max(x) OVER w AS max, stddev_samp(x) OVER w AS std
                        FROM everything WINDOW w AS (PARTITION BY k ORDER BY ts

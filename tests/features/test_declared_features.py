@@ -158,27 +158,46 @@ def _refused(server: Server, spark: SparkSession, schema: str, feature: ml.Featu
 def test_materialised_features_are_those_that_are_computed(
     fe: FeatureEngineeringClient, spark: SparkSession, source: DeltaTableSource, schema: str
 ) -> None:
-    """Looked up in their table they are what they are computed for each label; again and in steps they are the same."""
+    """Looked up in their table they are what they are computed for each label, written at once, in steps, or again."""
     catalog, name = schema.split(".")
     store = OfflineStoreConfig(catalog_name=catalog, schema_name=name, table_name_prefix="spent")
-    some = features(source)
-    fe.materialize_features(features=some[:4], offline_config=store, end_time=day(2.5))
-    spark.sql(f"INSERT INTO {schema}.events VALUES (1, TIMESTAMP'2024-01-05 12:00:00Z', 16, 'd', false)").collect()
-    made = fe.materialize_features(features=some, offline_config=store, end_time=day(9))
+    asked: Any = {"features": features(source), "offline_config": store}
+    made = fe.materialize_features(**asked, start_time=day(1), end_time=day(2.5))
     tables = {each.feature_name: each.table_name for each in made}
     assert len(set(tables.values())) == 2
-    before = {table: sorted(map(str, fe.read_table(name=table).collect())) for table in set(tables.values())}
-    fe.materialize_features(features=some, offline_config=store, start_time=day(1), end_time=day(9))
-    assert {table: sorted(map(str, fe.read_table(name=table).collect())) for table in before} == before
-    asked = pl.DataFrame({"user": [1, 2] * 18, "ts": [day(number / 2) for number in range(2, 38)]})
+    spark.sql(f"INSERT INTO {schema}.events VALUES (1, TIMESTAMP'2024-01-05 12:00:00Z', 16, 'd', false)").collect()
+    assert fe.materialize_features(**asked, end_time=day(9))[0].table_name == made[0].table_name
+    labels = pl.DataFrame({"user": [1, 2] * 18, "ts": [day(number / 2) for number in range(2, 38)]})
     lookups = [
         FeatureLookup(table_name=tables[each.output], lookup_key="user", timestamp_lookup_key="ts",
                       feature_names=each.output, default_values=dict.fromkeys({each.output} & COUNTS, 0))
-        for each in some
+        for each in asked["features"]
     ]  # fmt: skip
-    looked_up = fe.create_training_set(df=asked, feature_lookups=lookups).load_df()
-    computed = fe.create_training_set(df=asked, features=some).load_df()
-    assert looked_up.rows() == computed.rows()
+    computed = fe.create_training_set(df=labels, features=asked["features"]).load_df().rows()
+    assert fe.create_training_set(df=labels, feature_lookups=lookups).load_df().rows() == computed
+    before = {table: _rows(fe, table) for table in set(tables.values())}
+    for again in ({}, {"start_time": day(1.5)}):
+        fe.materialize_features(**asked, **again, end_time=day(9))
+        assert {table: _rows(fe, table) for table in before} == before
+
+
+def _rows(fe: FeatureEngineeringClient, table: str) -> list[str]:
+    return sorted(map(str, fe.read_table(name=table).collect()))
+
+
+def test_what_late_rows_change_is_computed_again(
+    fe: FeatureEngineeringClient, spark: SparkSession, source: DeltaTableSource, schema: str
+) -> None:
+    catalog, name = schema.split(".")
+    store = OfflineStoreConfig(catalog_name=catalog, schema_name=name, table_name_prefix="late")
+    asked: Any = {"features": features(source)[2:3], "offline_config": store, "end_time": day(9)}
+    table = fe.materialize_features(**asked)[0].table_name
+    spark.sql(f"INSERT INTO {schema}.events VALUES (2, TIMESTAMP'2024-01-03 12:00:00Z', 300, 'c', false)").collect()
+    fe.materialize_features(**asked, start_time=day(2))
+    found = fe.read_table(name=table).where("user = 2").orderBy("ts").toArrow().to_pydict()
+    assert found["amount_avg_tumbling_1d"] == [200.0, None]
+    with pytest.raises(NotImplementedError, match="takes no cron_schedule here"):
+        fe.materialize_features(**asked, cron_schedule="0 0 * * * ?")
 
 
 @pytest.mark.parametrize(

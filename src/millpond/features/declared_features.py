@@ -115,11 +115,11 @@ class DeclaredFeatures(FeatureTables):
     ) -> "DataFrame":
         """The values that features of the same rows take: a Spark data frame of entity, time and features.
 
-        One row for each time after `start_time` and up to `end_time` (now) from which on a value may be another: the
-        ends of windows that have rows, and that of the first one which has none any more. A row holds until the next.
+        One row for each time from `start_time` up to `end_time` (now) from which on a value may be another: the ends of
+        windows that have rows, and that of the first one which has none any more. A row holds until the next.
         """
         until = end_time or datetime.datetime.now(datetime.UTC)
-        return self._computed(self._aggregation(features), _micros(start_time), _micros(until))
+        return self._computed(self._aggregation(features), _micros(start_time), _micros(until), opening=True)
 
     def materialize_features(
         self,
@@ -130,11 +130,11 @@ class DeclaredFeatures(FeatureTables):
         end_time: datetime.datetime | None = None,
         **later: Any,
     ) -> list[MaterializedFeature]:
-        """Write the values of features into feature tables, one for features of the same rows and the same slide.
+        """Write the values of features into feature tables, one for those of the same rows and the same slide.
 
-        What is there stays: by default only windows that ended since the last one of the table are computed, and all of
-        them for a feature that it does not have. `start_time` (ours) computes those after it again, as after rows that
-        came late. It happens now, in one commit for each table; doing it twice changes nothing.
+        The same features, declared in the same way, go into the same tables: what has turned since the last time there
+        is added. `start_time` (ours) computes what turned after it again, as after rows that came late. It happens now,
+        in one commit for each table; doing it twice changes nothing.
         """
         if asked := [name for name, value in later.items() if value is not None]:
             raise NotImplementedError(
@@ -157,20 +157,22 @@ class DeclaredFeatures(FeatureTables):
         assert step.time is not None
         time = step.time[1]
         if not self._connection.exists(name):
-            rows = self._computed(step, start_us, until_us)
+            rows = self._computed(step, start_us, until_us, opening=True)
             keys = [*(key for key, _ in step.keys), time]
             self.create_table(name=name, primary_keys=keys, timeseries_columns=time, df=rows)
             return
-        if start_us is None and set(step.made) <= set(self._connection.table(name).types):
+        if start_us is None:
             last = F.unix_micros(F.max(quoted_part(time)))
             start_us = self._connection.read(name).agg(last).collect()[0][0]
         self.write_table(name=name, df=self._computed(step, start_us, until_us))
 
-    def _computed(self, step: Aggregation, start_us: int | None, until_us: int | None) -> "DataFrame":
+    def _computed(
+        self, step: Aggregation, start_us: int | None, until_us: int | None, *, opening: bool = False
+    ) -> "DataFrame":
         from millpond.features import spark_aggregating
 
         rows = self._carrier.rows(step)
-        asked = spark_aggregating.turns(rows, step, start_us, until_us)
+        asked = spark_aggregating.turns(rows, step, start_us, until_us, opening=opening)
         return spark_aggregating.aggregate(asked, rows, step)
 
     def _aggregation(self, features: Sequence[Feature]) -> Aggregation:
@@ -188,15 +190,18 @@ class DeclaredFeatures(FeatureTables):
 
 
 def _by_table(features: Sequence[Feature], store: OfflineStoreConfig) -> dict[str, list[Feature]]:
-    """The features by the table that they belong to: its name says how often they change, and of which rows."""
-    found: dict[str, list[Feature]] = {}
+    """The features by the table that they belong to; its name says how often they change, and which they are."""
+    groups: dict[tuple[Any, ...], list[Feature]] = {}
     for each in features:
-        slide_us = each.time_window.span.slide_us
-        slide = "continuous" if slide_us is None else shown(datetime.timedelta(microseconds=slide_us))
-        rows = hashlib.sha256(json.dumps(each.rows).encode()).hexdigest()[:8]
-        name = f"{store.catalog_name}.{store.schema_name}.{store.table_name_prefix}_{slide}_{rows}"
-        found.setdefault(name, []).append(each)
-    return found
+        groups.setdefault((each.time_window.span.slide_us, *each.rows), []).append(each)
+    return {_table_of(some, slide_us, store): some for (slide_us, *_), some in groups.items()}
+
+
+def _table_of(features: Sequence[Feature], slide_us: int | None, store: OfflineStoreConfig) -> str:
+    slide = "continuous" if slide_us is None else shown(datetime.timedelta(microseconds=slide_us))
+    told = sorted(json.dumps({**to_json(each), "full_name": None, "description": None}) for each in features)
+    digest = hashlib.sha256("".join(told).encode()).hexdigest()[:8]
+    return f"{store.catalog_name}.{store.schema_name}.{store.table_name_prefix}_{slide}_{digest}"
 
 
 def _micros(time: datetime.datetime | None) -> int | None:

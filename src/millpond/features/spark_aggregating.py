@@ -157,11 +157,13 @@ def _slot(each: Aggregate, step: Aggregation) -> str:
     return f"__slot{step.aggregates.index(each)}"
 
 
-def turns(rows: "DataFrame", step: Aggregation, start_us: int | None, until_us: int | None) -> "DataFrame":
-    """The keys and times, after a start and not after an end, from which on a feature of a step may have another value.
+def turns(
+    rows: "DataFrame", step: Aggregation, start_us: int | None, until_us: int | None, *, opening: bool = False
+) -> "DataFrame":
+    """The keys and times, after a start and not after an end, at which a feature of a step may get another value.
 
     Each row is in windows from the first end after it on until the first that is a duration later, and counts from when
-    it was known.
+    it was known. With `opening`, the start is a turn of each key that had one by then.
     """
     from pyspark.sql import functions as F
 
@@ -172,9 +174,14 @@ def turns(rows: "DataFrame", step: Aggregation, start_us: int | None, until_us: 
     made = used.select(*keys, turn)
     if step.known_at:
         made = made.unionByName(used.select(*keys, F.col("__known").alias("__turn")))
-    for bound, keep in ((start_us, F.col("__turn") > start_us), (until_us, F.col("__turn") <= until_us)):
-        made = made if bound is None else made.where(keep)
-    return made.select(*map(quoted_part, dict(step.keys)), F.timestamp_micros("__turn").alias(step.time[0])).distinct()
+    if until_us is not None:
+        made = made.where(F.col("__turn") <= until_us)
+    turned = F.col("__turn")
+    if start_us is not None and opening:
+        turned = F.greatest(turned, F.lit(start_us))
+    elif start_us is not None:
+        made = made.where(turned > start_us)
+    return made.select(*map(quoted_part, dict(step.keys)), F.timestamp_micros(turned).alias(step.time[0])).distinct()
 
 
 def _ends(span: Span) -> "Column":
