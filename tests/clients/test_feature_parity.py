@@ -224,6 +224,9 @@ def test_logged_requests_are_replayed_at_their_times(story: Story) -> None:
     spent, years = (next(each for each in found.features if each["name"] == name) for name in ("spent_30d", "years"))
     assert (spent["compared"], spent["superseded"]) == (4, 1)
     assert (years["compared"], years["superseded"]) == (5, 0)
+    story.sql("CREATE TABLE $s.nobody (customer_id BIGINT)")
+    with pytest.raises(RuntimeError, match=r"There are no rows to replay: .*nobody"):
+        story.fe.check_parity(model_uri=story.uri, keys=f"{story.schema}.nobody")
     with pytest.raises(RuntimeError, match=r"lacks the columns \['customer_id'\]"):
         story.fe.check_parity(model_uri=story.uri, keys=f"{story.schema}.keyless")
 

@@ -106,6 +106,17 @@ def test_what_spills_leaves_no_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("means", [Means(), SPILLING])
+def test_features_may_have_the_names_of_the_kernels_own_columns(means: Means) -> None:
+    rows = [(1, "", DAY, DAY, 1.0, "first"), (1, "", DAY, DAY, 2.0, "second")]
+    theirs = frame(table(rows, FEATURES)).rename({"x": "t", "w": "row"})
+    join = Join(
+        table="t", keys=ONE_KEY, time=("at", "ts"), known_at="known", outputs={"t": "k0", "row": "known"}, defaults={}
+    )
+    found = look_up(frame(table([(1, "", DAY, 0)], LABELS)), [theirs], join, means, sample=[0])
+    assert (found.columns.rows(named=True), found.evidence.wrong) == ([{"k0": 2.0, "known": "second"}], 0)
+
+
 def test_keys_of_another_type_are_refused() -> None:
     mine = frame(table([(1, "", DAY, 0)], LABELS)).with_columns(pl.col("a").cast(pl.String))
     join = Join(table="main.shop.t", keys=ONE_KEY, outputs={"x": "x"}, defaults={})

@@ -172,6 +172,8 @@ def test_every_shape_brings_keys(story: Story, churn: str) -> None:
     records = rows.to_dict(orient="records")
     for body in ({"instances": records}, {"inputs": records}, {"inputs": rows.to_dict(orient="list")}):
         assert story.told(churn, body) == (200, {"predictions": expected})
+    assert story.told(churn, {"instances": records, "params": {"any": 1}}) == (200, {"predictions": expected})
+    assert story.told(churn, {"instances": records, "params": 1})[0] == 400
     parquet = io.BytesIO()
     rows.to_parquet(parquet)
     for kind, data in (
@@ -251,6 +253,14 @@ def test_the_makers_rights_count_at_each_request(story: Story, churn: str) -> No
     row = {"customer_id": 1, "cart": 5.0}
     assert story.ask(endpoint, row, who="caller") == story.ask(churn, row)
     assert story.told(endpoint, {"dataframe_records": [row]}, who="stranger")[0] == 404
+    rule["access_control_list"].append({"user_name": story.names["stranger"], "permission_level": "CAN_MANAGE"})
+    assert story.server.call("PATCH", path, rule)[0] == 200
+    lookup = FeatureLookup(table_name=f"{story.schema}.customers", lookup_key="customer_id")
+    story.fe.create_feature_spec(name=f"{story.schema}.all", features=[lookup])
+    story.sql(f"GRANT USE CATALOG, USE SCHEMA, EXECUTE ON CATALOG {catalog} TO `{story.names['stranger']}`")
+    theirs = ServedEntityInput(entity_name=f"{story.schema}.all", name="it")
+    with pytest.raises(NotFound, match=r"customers' does not exist"):
+        story.sdk("stranger").serving_endpoints.update_config(endpoint, served_entities=[theirs])
     story.sql(f"REVOKE SELECT ON CATALOG {catalog} FROM `{maker}`")
     status, body = story.told(endpoint, {"dataframe_records": [row]}, who="caller")
     assert (status, body["error_code"]) == (400, "INVALID_STATE")

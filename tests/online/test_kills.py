@@ -180,7 +180,10 @@ def _kill(who: str, server: Server, redis: Redis) -> None:
         redis.kill()
         return
     log = str(server.data_dir / "logs" / f"{who}.log")
-    os.kill(wait_until(lambda: _who_writes(log), what=f"the {who}"), signal.SIGKILL)
+    pid = wait_until(
+        lambda: _who_writes(log), timeout_s=120, what=f"the {who}"
+    )  # a server that often dies is given time
+    os.kill(pid, signal.SIGKILL)
 
 
 def _who_writes(log: str) -> int | None:

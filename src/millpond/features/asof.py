@@ -60,7 +60,9 @@ def match(labels: pl.DataFrame, features: pl.DataFrame, join: Join) -> Matched:
 
 def gather(features: pl.DataFrame, rows: pl.Series, join: Join) -> pl.DataFrame:
     """The outputs of a join for matched rows, defaults where there is no value."""
-    found = features.select(pl.col(name).gather(rows).alias(output) for name, output in join.outputs.items())
+    found = features.select(
+        pl.col(join.alias(name)).gather(rows).alias(output) for name, output in join.outputs.items()
+    )
     return found.with_columns(
         pl.col(output).fill_null(pl.lit(value, dtype=found.schema[output])) for output, value in join.defaults.items()
     )
@@ -104,7 +106,8 @@ def _known(join: Join) -> list[str]:
 
 
 def _tie_columns(features: pl.DataFrame, join: Join) -> list[str]:
-    return [name for name in sorted(join.outputs) if not features.schema[name].is_nested()]
+    columns = [join.alias(name) for name in sorted(join.outputs)]
+    return [column for column in columns if not features.schema[column].is_nested()]
 
 
 def _in_order(found: pl.DataFrame, height: int) -> pl.Series:

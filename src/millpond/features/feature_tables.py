@@ -84,7 +84,10 @@ class FeatureTables:
         if mode not in ("merge", "overwrite"):
             raise ValueError(f"mode '{mode}' is not known: 'merge' or 'overwrite'.")
         if getattr(df, "isStreaming", False) or checkpoint_location is not None:
-            raise NotImplementedError("Streaming data frames cannot be written yet; write batches.")
+            raise NotImplementedError(
+                "Streaming data frames cannot be written: the engine streams into no Delta table. Write what is new as "
+                "a batch, by mode 'merge'."
+            )
         table, rows = self._connection.table(name), self._in_spark(df)
         types = _types(rows, self._connection)
         missing = [key for key in table.primary_keys if key not in types]

@@ -17,7 +17,8 @@ def expected(label: Row, rows: Sequence[Row], join: Join) -> Row | None:
     keys = [f"k{number}" for number in range(len(join.keys))]
     if any(label[key] is None for key in keys) or (join.time and label["t"] is None):
         return None
-    ties = [name for name in sorted(join.outputs) if not any(isinstance(row[name], list | dict) for row in rows)]
+    columns = [join.alias(name) for name in sorted(join.outputs)]
+    ties = [name for name in columns if not any(isinstance(row[name], list | dict) for row in rows)]
     best, best_order = None, None
     for row in rows:
         if all(row[key] == label[key] for key in keys) and _counts(row, label, join):
@@ -47,7 +48,7 @@ def same(one: Row | None, other: Row | None, join: Join) -> bool:
     """Whether two rows give the same values."""
     if one is None or other is None:
         return one is other
-    return all(equal(one[name], other[name]) for name in join.outputs)
+    return all(equal(one[join.alias(name)], other[join.alias(name)]) for name in join.outputs)
 
 
 def _counts(row: Row, label: Row, join: Join) -> bool:

@@ -40,8 +40,8 @@ class Read:
         raise NotImplementedError
 
     def alias(self, value: str) -> str:
-        """What a kernel calls a column of the table."""
-        return value
+        """What a kernel calls a column of the table: none of its own names."""
+        return f"v{self.values.index(value)}"
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -107,10 +107,6 @@ class Aggregation(Read):
     def made(self) -> tuple[str, ...]:
         """Its features."""
         return tuple(each.output for each in self.aggregates)
-
-    def alias(self, value: str) -> str:
-        """A name that is none of the kernel's own."""
-        return f"v{self.values.index(value)}"
 
     @property
     def spans(self) -> dict[Span, tuple[Aggregate, ...]]:

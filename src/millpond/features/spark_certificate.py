@@ -85,5 +85,5 @@ def _needed(joins: Reads) -> Sequence[str]:
 
 
 def _value(row: Mapping[str, Any], name: str, output: str, join: Join) -> Any:
-    value = row.get(name)
+    value = row.get(join.alias(name))
     return join.defaults.get(output) if value is None else value

@@ -197,6 +197,8 @@ class Replayer:
     ) -> _Requests:
         """Rows that are there, and, unless functions would be called with nothing, some for which nothing is."""
         wanted = needs(plan.steps)
+        if not wanted.keys:
+            raise FailedPrecondition("The feature spec looks nothing up by what a request brings.")
         if given is not None:
             found = self._taken(rights, given, wanted, count)
         elif wanted.others:
@@ -205,6 +207,8 @@ class Replayer:
             )
         else:
             found = self._sampled(rights, plan, count, versions)
+        if not found.rows and (given is not None or plan.spec.functions):
+            raise FailedPrecondition(f"There are no rows to replay: {found.origin}.")
         if plan.spec.functions:
             return found
         types = {mine: plan.tables[join.table].types[theirs] for join in _joins(plan) for mine, theirs in join.keys}
@@ -226,8 +230,6 @@ class Replayer:
         there = {column.name for column in table.columns}
         columns = [column for column in wanted.columns if column in there]
         rows = self._picked(rights, columns, table.name.quoted, "", count)
-        if not rows:
-            raise FailedPrecondition(f"Table '{table.name}' has no rows to replay.")
         return _Requests(rows=rows, origin=str(table.name), table_id=table.id)
 
     def _sampled(self, rights: Principal, plan: _Plan, count: int, versions: Mapping[str, int]) -> _Requests:

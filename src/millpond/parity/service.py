@@ -138,6 +138,9 @@ class ParityService:
         check = _new_check(subject, author, asked, State.RUNNING)
         try:
             found = self._replayer.replay(self._principal_named(author), spec, asked)
+        except Unreplayable as error:
+            self._keep(subject, replace(check, ended_at=utc_now(), **_failed(error)))
+            return False, error.message, {"report": check.id}
         except MillpondError as error:
             self._keep(subject, replace(check, ended_at=utc_now(), **_failed(error)))
             raise
