@@ -13,7 +13,7 @@ PAGES = [
     "/catalog/shop/silver?tab=volumes", "/catalog/shop/silver?tab=functions", "/catalog/shop/silver?tab=models",
     "/catalog/shop/silver/tables/customers", "/catalog/shop/silver/tables/customers?tab=sample",
     "/catalog/shop/silver/tables/customers?tab=history", "/catalog/shop/silver/tables/customers?tab=details",
-    "/catalog/shop/silver/volumes/raw", "/experiments", "/experiments/1", "/models",
+    "/catalog/shop/silver/volumes/raw", "/experiments", "/experiments/1", "/models", "/features",
     "/models/shop.silver.churn", "/serving", "/serving/churn", "/serving/churn?tab=try",
     "/serving/churn?tab=code", "/search?q=churn", "/connect",
     "/catalog/shop?tab=permissions", "/catalog/shop/silver/tables/customers?tab=permissions&who=bob&privilege=SELECT",

@@ -137,6 +137,11 @@ def test_lineage_knows_which_features_a_model_is_made_of(fe: FeatureEngineeringC
     assert model in affected("spent")
     assert model in affected("ts")
     assert affected("unused") == []
+    query = {"name": f"{shop}.adder", "version": info.registered_model_version}
+    found: Any = api.do("GET", "/api/millpond/model-features", query=query)
+    assert found["feature_tables"] == [{"table_name": f"{shop}.spent", "features": ["spent"]}]
+    told: Any = api.do("GET", f"/api/millpond/features/{shop}.spent")
+    assert {each["name"]: each["is_unused"] for each in told["features"]} == {"spent": False, "unused": True}
 
 
 def test_the_audit_says_which_features_a_run_uses(fe: FeatureEngineeringClient, server: Server, shop: str) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from millpond.catalog.domain import SYSTEM_CATALOG, ObjectName, Table
 from millpond.catalog.service import CatalogService
 from millpond.engine.reader import Commit, TableReader
+from millpond.engine.sql_client import SqlClient
 from millpond.feature_tables.queries import (
     FLOATS,
     Bins,
@@ -41,13 +42,6 @@ _TIMEOUT_S = 60
 _MOST_ROWS = 100
 """Of an answer."""
 _KEPT = 1000
-
-
-class Query(Protocol):
-    """Reads through the gateway."""
-
-    def rows(self, principal: Principal, query: str, limit: int, *, timeout_s: float | None = None) -> pa.Table:
-        """The first rows of a query as somebody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +109,10 @@ class Distribution:
 class FeatureStatistics:
     """Works statistics out. Every method blocks, and raises NotFound, PermissionDenied, and what the engine says."""
 
-    def __init__(self, catalog: CatalogService, reader: TableReader, query: Query) -> None:
+    def __init__(self, catalog: CatalogService, reader: TableReader, sql: SqlClient) -> None:
         self._catalog = catalog
         self._reader = reader
-        self._query = query
+        self._sql = sql
         self._kept: dict[Hashable, pa.Table] = {}
 
     def versions(self, principal: Principal, name: ObjectName) -> Sequence[Commit]:
@@ -231,7 +225,7 @@ class FeatureStatistics:
         key = (place.table.id, place.version, commit, query)
         answer = self._kept.get(key) if place.is_kept else None
         if answer is None:
-            answer = self._query.rows(place.principal, query, _MOST_ROWS, timeout_s=_TIMEOUT_S)
+            answer = self._sql.rows(place.principal, query, _MOST_ROWS, timeout_s=_TIMEOUT_S)
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
             if place.is_kept:

@@ -20,7 +20,7 @@ from millpond.lineage.store import column_edges, edges, nodes
 
 USERS = (NodeKind.RUN, NodeKind.MODEL_VERSION, NodeKind.ENDPOINT, NodeKind.ONLINE_TABLE)
 """What uses tables."""
-MOST_USERS = 500
+_MOST_OF_ONE = 500
 """Of one table, the newest, where columns are asked for: each may use some thousand."""
 _MOST_OF_MANY = 100
 """Of each of several tables."""
@@ -83,7 +83,7 @@ class Uses:
     def of_columns(self, principal: Principal, table: str) -> TableUses:
         """What uses a table, and which of its columns."""
         with self._database.read() as connection:
-            return self._of(principal, connection, [table], MOST_USERS, columns=True)[table]
+            return self._of(principal, connection, [table], _MOST_OF_ONE, columns=True)[table]
 
     def _of(
         self, principal: Principal, connection: Connection, tables: Collection[str], most: int, *, columns: bool
