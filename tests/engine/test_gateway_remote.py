@@ -60,7 +60,7 @@ def test_a_point_in_time_join_gives_what_it_gives_elsewhere(spark: Any, labels: 
 
 
 @settings(max_examples=10, phases=[Phase.generate])
-@given(labels=kernels.labels, events=aggregation_kernels.events, step=aggregation_kernels.aggregations)
+@given(labels=aggregation_kernels.labels, events=aggregation_kernels.events, step=aggregation_kernels.aggregations)
 def test_an_aggregation_gives_what_it_gives_elsewhere(spark: Any, labels: Any, events: Any, step: Any) -> None:
     aggregation_kernels.holds(aggregations_on(spark), labels, events, step)
 
