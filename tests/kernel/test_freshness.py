@@ -1,4 +1,4 @@
-"""The mark by which the gateway knows that the database has changed."""
+"""The mark by which a process knows that the database has changed."""
 
 import sqlite3
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 _WATCHER = """
 import sys
 
-from millpond.engine.freshness import change_mark
+from millpond.kernel.freshness import change_mark
 
 mark = change_mark(sys.argv[1])
 for _ in sys.stdin:
