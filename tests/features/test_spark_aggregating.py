@@ -8,9 +8,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from pyspark.sql import SparkSession
 
-from millpond.features.planning import Aggregation
+from millpond.features import Count, TumblingWindow
+from millpond.features.planning import Aggregate, Aggregation
 from millpond.features.spark_aggregating import aggregate, turns
-from tests.features.aggregation_kernels import EVENTS, aggregations, close, events, holds, labels, table
+from tests.features.aggregation_kernels import EVENTS, HALF, START, aggregations, close, events, holds, labels, table
 from tests.features.kernels import LABELS
 from tests.features.spark_kernel import aggregations_on, in_spark
 from tests.servers import Server
@@ -52,6 +53,16 @@ def test_a_value_holds_from_its_turn_to_the_next(
         for each in step.aggregates:
             none = 0 if each.function.kind in ("count", "approx_count_distinct") else None
             assert close(before[-1][each.output] if before else none, label[each.output])
+
+
+def test_a_row_that_is_known_late_turns_values_when_it_is(spark: SparkSession) -> None:
+    span = TumblingWindow(window_duration=2 * HALF).span
+    count = Aggregate(output="n", function=Count("w"), span=span)
+    step = Aggregation(table="t", keys=(("ka", "ka"),), time=("ts", "ts"), known_at="known", aggregates=(count,))
+    rows = in_spark(spark, table([(1, "", START, START + 3 * HALF, 1.0, 1, "late")], EVENTS))
+    made = aggregate(turns(rows, step, None, None), rows, step).orderBy("ts").toArrow().to_pydict()
+    assert made["ts"] == [START + 2 * HALF, START + 3 * HALF, START + 4 * HALF]
+    assert made["n"] == [0, 1, 0]
 
 
 def _same(label: dict[str, Any], row: dict[str, Any], step: Aggregation) -> bool:
