@@ -1,6 +1,5 @@
 """The queries behind statistics, as SQL that Sail and Spark both know, and the bins of histograms."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,8 @@ from millpond.catalog.names import quote, text_literal
 MOST_BINS = 20
 _LARGEST = "1.7976931348623157E308D"
 """Of the numbers that are finite; NaN is larger than all, as Spark orders."""
+_EXACT = 2.0**52
+"""Below it a DOUBLE is exact about whole numbers, and those next to them."""
 _LONGEST_VALUE = 200
 """Characters of a text that are told."""
 
@@ -70,6 +71,8 @@ class Bins:
     """Parts of equal width of a range."""
 
     low: float
+    high: float
+    """The end of the last one."""
     width: float
     count: int
     are_whole: bool = False
@@ -78,18 +81,18 @@ class Bins:
     @property
     def edges(self) -> tuple[float, ...]:
         """The ends of the bins, in order: one more than there are bins."""
-        return tuple(self.low + self.width * number for number in range(self.count + 1))
+        return (*(self.low + self.width * number for number in range(self.count)), self.high)
 
 
 def bins_for(ranges: Sequence[tuple[float, float]], *, whole: bool) -> Bins:
     """Bins in which values of all ranges have a place; those of few whole numbers are the numbers."""
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    if whole and high - low < MOST_BINS:
-        return Bins(low=low, width=1.0, count=int(high - low) + 1, are_whole=True)
-    width = high / MOST_BINS - low / MOST_BINS  # of halves of the range, whose difference might be no finite number
-    if width <= 0 or low + width == low or not math.isfinite(width):
-        return Bins(low=low, width=1.0, count=1)
-    return Bins(low=low, width=width, count=MOST_BINS)
+    if whole and high - low < MOST_BINS and max(-low, high) < _EXACT:
+        return Bins(low=low, high=high + 1, width=1.0, count=int(high - low) + 1, are_whole=True)
+    width = high / MOST_BINS - low / MOST_BINS  # the difference of the two might be no finite number
+    if low + width == low:
+        return Bins(low=low, high=high, width=1.0, count=1)
+    return Bins(low=low, high=high, width=width, count=MOST_BINS)
 
 
 def summary_query(place: str, columns: Sequence[Column], rows: int) -> str:
