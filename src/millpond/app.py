@@ -42,6 +42,7 @@ from millpond.identity.permissions import PermissionService
 from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
+from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
@@ -167,6 +168,14 @@ def build_app(settings: Settings) -> Application:
         mint=identity.mint,
         principal_named=identity.active_principal,
     )
+    jobs = open_jobs(
+        database,
+        settings,
+        files=files,
+        environments=environments,
+        mint=identity.mint,
+        principal_named=identity.active_principal,
+    )
     online = open_online(database, catalog, settings)
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
@@ -180,7 +189,7 @@ def build_app(settings: Settings) -> Application:
             database,
             mlflow,
             serving.runtime,
-            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online),
+            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, jobs),
         ),
     )
     install_error_handlers(app)
@@ -210,6 +219,7 @@ def build_app(settings: Settings) -> Application:
         *tracking_permissions.permission_types(),
         *serving.service.permission_types(),
         *sql_permissions.permission_types(),
+        *jobs.service.permission_types(),
     )
     audit = AuditService(database)
     tracking = Tracking(lambda: mlflow.stores)
@@ -226,6 +236,7 @@ def build_app(settings: Settings) -> Application:
         discovery_router(discovery),
         reproduction.router(),
         online.router(),
+        jobs.router(),
     )
     pages = Services(
         identity=identity,
