@@ -2,7 +2,6 @@
 
 import io
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,6 +15,7 @@ from databricks.sdk.errors import (
     PermissionDenied,
 )
 from databricks.sdk.service import compute
+from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.jobs import (
     ConditionTask,
     ConditionTaskOp,
@@ -24,6 +24,7 @@ from databricks.sdk.service.jobs import (
     JobEnvironment,
     JobParameterDefinition,
     JobPermissionLevel,
+    JobRunAs,
     JobSettings,
     NotebookTask,
     PerformanceTarget,
@@ -77,17 +78,12 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(any_server: Server) -> Iterator[Shop]:
+def shop(any_server: Server) -> Shop:
     w = WorkspaceClient(host=any_server.url, token=any_server.token, auth_type="pat")
     schema = f"jobs_{uuid.uuid4().hex[:8]}"
     w.schemas.create(schema, "main")
-    w.volumes.create("main", schema, "v", _MANAGED)
-    yield Shop(server=any_server, w=w, volume=f"/Volumes/main/{schema}/v")
-
-
-from databricks.sdk.service.catalog import VolumeType  # noqa: E402
-
-_MANAGED = VolumeType.MANAGED
+    w.volumes.create("main", schema, "v", VolumeType.MANAGED)
+    return Shop(server=any_server, w=w, volume=f"/Volumes/main/{schema}/v")
 
 
 def results(run: Run) -> dict[str, str]:
@@ -175,7 +171,7 @@ WorkspaceClient().files.download("{mark}")
     ]
     assert results(run) == {"good": "SUCCESS", "bad": "FAILED", "next": "UPSTREAM_FAILED", "always": "SUCCESS"}
     bad = next(task for task in run.tasks if task.task_key == "bad")
-    assert "NotFound" in shop.w.jobs.get_run_output(bad.run_id).error
+    assert "does not exist" in shop.w.jobs.get_run_output(bad.run_id).error
     assert "Traceback" in shop.w.jobs.get_run_output(bad.run_id).error_trace
     shop.w.files.upload(mark, io.BytesIO(b"there"))
     repaired = shop.w.jobs.repair_run_and_wait(run.run_id, rerun_all_failed_tasks=True, timeout=LONG)
@@ -298,7 +294,8 @@ def test_rights_on_a_job_are_those_of_its_permissions(shop: Shop) -> None:
     with pytest.raises(PermissionDenied):
         them.jobs.reset(job, JobSettings(name="theirs"))
     give(JobPermissionLevel.CAN_MANAGE)
-    them.jobs.update(job, JobSettings(name="theirs"))
+    them.jobs.update(job, new_settings=JobSettings(name="theirs"))
+    assert w.jobs.get(job).settings.name == "theirs"
     levels = {each.permission_level.value for each in w.jobs.get_permission_levels(str(job)).permission_levels}
     assert levels == {"CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"}
 
@@ -311,8 +308,6 @@ def test_a_task_has_the_rights_of_whom_it_runs_as_and_no_way_to_more(shop: Shop)
     stolen = them.jobs.submit_and_wait(tasks=[SubmitTask("a", spark_python_task=SparkPythonTask(script))], timeout=LONG)
     assert results(stolen) == {"a": "FAILED"}
     with pytest.raises(PermissionDenied, match="run as"):
-        from databricks.sdk.service.jobs import JobRunAs
-
         them.jobs.submit(
             tasks=[SubmitTask("a", spark_python_task=SparkPythonTask(script))],
             run_as=JobRunAs(user_name=shop.server.user),

@@ -24,7 +24,8 @@ from millpond.kernel.zygote import Zygote, available
 from millpond.reproduction.service import Doors
 
 _MODULE = "millpond.jobs.task_process"
-_PRELOADED = ("millpond.jobs.task_process", "json", "logging", "runpy")
+_PRELOADED = ("millpond.engine.forwarder", "millpond.kernel.redaction", "millpond.sdk.dbutils", "logging")
+"""What the module imports, but not the module itself, which is to run as `__main__`."""
 _LARGEST_SCRIPT = 16 << 20
 _LARGEST_RESULT = 8 << 20
 _SHOWN_LOG_BYTES = 5 << 20

@@ -3,15 +3,17 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.domain import Result, Run, State, TaskRun, TaskSpec
 from millpond.jobs.launching import Ended, Launcher
 from millpond.jobs.planning import current
+from millpond.jobs.schedule import next_fire
 from millpond.jobs.settings import specs_of
-from millpond.kernel.clock import utc_now
+from millpond.jobs.starting import start
+from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.ids import new_id
@@ -61,8 +63,9 @@ class Runtime:
                 self._launcher.close()
 
     def round(self) -> None:
-        """Find what was lost, and move all runs on."""
+        """Fire what is due, find what was lost, and move all runs on."""
         now = utc_now()
+        self._fire(now)
         with self._database.read() as connection:
             lost = store.lost(connection, now)
         for task in lost:
@@ -71,6 +74,20 @@ class Runtime:
             open_ones = store.open_runs(connection)
         for run in open_ones:
             self._advance(run.id)
+
+    def _fire(self, now: datetime) -> None:
+        """Start a run of each job whose time has come: once, also for times that passed while no server ran."""
+        with self._database.read() as connection:
+            if not store.due_jobs(connection, now):
+                return
+        with self._database.write() as connection:
+            for job in store.due_jobs(connection, now, lock=True):
+                assert job.next_fire_at is not None
+                token = f"fire:{job.id}:{epoch_ms(job.next_fire_at)}"
+                start(connection, job, creator=job.run_as, trigger="PERIODIC", now=now, token=token)
+                after = next_fire(job.settings, job.next_fire_at)
+                late = after is not None and after <= now
+                store.change_job(connection, job.id, next_fire_at=next_fire(job.settings, now) if late else after)
 
     def moved(self, *run_ids: int) -> None:
         """Move runs on, now that something became of them, and others with them."""

@@ -122,16 +122,15 @@ class JobService:
     def _change(
         self, principal: Principal, job_id: int, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     ) -> None:
-        before = self._get(principal, job_id, Act.MANAGE)
-        kept = checked(change(before.settings))
-        run_as = self._run_as(principal, kept, before.run_as)
         with self._database.write() as connection:
             job = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id, lock=True))
-            if job.settings != before.settings:
-                kept = checked(change(job.settings))
-            name = kept.get("name", "Untitled")
-            fires = next_fire(kept, utc_now())
-            store.change_job(connection, job.id, name=name, settings=kept, run_as=run_as, next_fire_at=fires)
+            kept = checked(change(job.settings))
+            same = kept.get("trigger") == job.settings.get("trigger")
+            store.change_job(
+                connection, job.id, name=kept.get("name", "Untitled"), settings=kept,
+                run_as=self._run_as(principal, kept, job.run_as),
+                next_fire_at=job.next_fire_at if same else next_fire(kept, utc_now()),
+            )  # fmt: skip
             acts.changed(connection, principal.name, "update", "job", str(job.id), object_id=str(job.id))
 
     def delete(self, principal: Principal, job_id: int) -> None:
@@ -329,14 +328,6 @@ class JobService:
         return repair_id
 
     # -- parts ------------------------------------------------------------------------------------------------------
-
-    def may(self, principal: Principal, act: Act, job: Job) -> bool:
-        """Whether one may do something to a job, for what a page offers."""
-        return allows(principal, act, job.securable)
-
-    def _get(self, principal: Principal, job_id: int, act: Act) -> Job:
-        with self._database.read() as connection:
-            return _checked(principal, act, job_id, store.find_job(connection, job_id))
 
     def _run(self, connection: Connection, principal: Principal, act: Act, run_id: int, *, lock: bool = False) -> Run:
         run = store.find_run(connection, run_id, lock=lock)

@@ -31,7 +31,7 @@ from millpond.kernel.database import Json, UtcDateTime, metadata
 _MOST_ACTIVE = 1000
 
 jobs = Table(
-    "jobs",
+    "job_definitions",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("name", String(4096), nullable=False),
@@ -40,8 +40,9 @@ jobs = Table(
     Column("settings", Json, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("next_fire_at", UtcDateTime),
-    Index("ix_jobs_next_fire_at", "next_fire_at"),
+    Index("ix_job_definitions_next_fire_at", "next_fire_at"),
 )
+"""Not `jobs`, which MLflow has in the same database."""
 runs = Table(
     "job_runs",
     metadata,

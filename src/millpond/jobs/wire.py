@@ -119,7 +119,7 @@ def run_json(shown: Shown, base_url: str, *, tasks: bool = True) -> dict[str, An
         "run_type": "JOB_RUN" if run.job_id else "SUBMIT_RUN",
         "trigger": run.trigger,
         "creator_user_name": run.creator,
-        "run_page_url": f"{base_url}/jobs/runs/{run.id}",
+        "run_page_url": f"{base_url}/api/2.2/jobs/runs/get?run_id={run.id}",
         "format": "MULTI_TASK",
         "job_parameters": [{"name": name, "value": value} for name, value in run.parameters.items()],
         "repair_history": _repairs(shown) if run.repairs else [],
@@ -152,7 +152,7 @@ def task_json(run: Run, task: TaskRun, tasks: Iterable[TaskRun], base_url: str) 
         "run_id": task.id,
         "task_key": task.key,
         "attempt_number": task.attempt,
-        "run_page_url": f"{base_url}/jobs/runs/{run.id}",
+        "run_page_url": f"{base_url}/api/2.2/jobs/runs/get?run_id={run.id}",
     }
     if task.order and Kind.CONDITION in stated:
         told[Kind.CONDITION] = {**task.order, "outcome": task.outcome}

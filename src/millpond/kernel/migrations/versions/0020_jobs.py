@@ -12,7 +12,7 @@ down_revision = "0016"
 def upgrade() -> None:
     """Create the tables."""
     op.create_table(
-        "jobs",
+        "job_definitions",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("name", sa.String(4096), nullable=False),
         sa.Column("creator", sa.String(255), nullable=False),
@@ -20,9 +20,9 @@ def upgrade() -> None:
         sa.Column("settings", Json, nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("next_fire_at", UtcDateTime()),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_job_definitions")),
     )
-    op.create_index("ix_jobs_next_fire_at", "jobs", ["next_fire_at"])
+    op.create_index("ix_job_definitions_next_fire_at", "job_definitions", ["next_fire_at"])
     op.create_table(
         "job_runs",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
