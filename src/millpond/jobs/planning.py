@@ -65,13 +65,16 @@ def plan(run: Run, specs: Sequence[TaskSpec], tasks: Iterable[TaskRun], now: dat
     tasks = list(tasks)
     now_of = current(tasks)
     stop = run.stopping(now)
+    over = {
+        spec.key: task for spec in specs if (task := now_of[spec.key]).ended and (stop or not retries(spec, task))
+    }  # fmt: skip
     steps: list[Step] = []
     for spec in specs:
         task = now_of[spec.key]
         if spec.nested is not None and task.state is State.RUNNING:
             steps += _iterate(spec, spec.nested, task, _iterations(task, tasks), stop, now)
         else:
-            steps += _next(spec, task, now_of, stop, now)
+            steps += _next(spec, task, over, stop, now)
     if not steps and all(task.ended for task in now_of.values()):
         return [Finish(result=stop or run_result(specs, now_of))]
     return steps
@@ -88,7 +91,7 @@ def _iterations(parent: TaskRun, tasks: Iterable[TaskRun]) -> list[TaskRun]:
     return sorted({task.iteration: task for task in own}.values(), key=lambda task: task.iteration or 0)
 
 
-def _next(spec: TaskSpec, task: TaskRun, now_of: Mapping[str, TaskRun], stop: Result, now: datetime) -> list[Step]:
+def _next(spec: TaskSpec, task: TaskRun, over: Mapping[str, TaskRun], stop: Result, now: datetime) -> list[Step]:
     if task.state is State.RUNNING:
         return [Watch(task=task)] if spec.kind is Kind.RUN_JOB else []
     if task.ended:
@@ -97,16 +100,12 @@ def _next(spec: TaskSpec, task: TaskRun, now_of: Mapping[str, TaskRun], stop: Re
         return [End(task=task, result=stop)]
     if task.state is State.WAITING:
         return [Begin(task=task)] if task.due_at is None or task.due_at <= now else []
-    if task.state is not State.BLOCKED or not all(_over(now_of, need) for need in spec.needs):
+    if task.state is not State.BLOCKED or any(need.key not in over for need in spec.needs):
         return []
-    verdict = readiness(spec.run_if, [_seen_from(now_of[need.key], need) for need in spec.needs])
+    verdict = readiness(spec.run_if, [_seen_from(over[need.key], need) for need in spec.needs])
     if spec.disabled:
         verdict = Result.DISABLED
     return [End(task=task, result=verdict)] if verdict else [Begin(task=task)]
-
-
-def _over(now_of: Mapping[str, TaskRun], need: Need) -> bool:
-    return now_of[need.key].ended
 
 
 def _seen_from(task: TaskRun, need: Need) -> Result:

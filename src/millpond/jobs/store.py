@@ -259,9 +259,9 @@ def any_queued(connection: Connection) -> bool:
     )
 
 
-def write_held(connection: Connection, task_id: int, lease: str, **values: Any) -> bool:
+def write_held(connection: Connection, task_id: int, holder: str, **values: Any) -> bool:
     """Set columns of a running task whose lease one has; False where one has it no more."""
-    held = (tasks.c.id == task_id, tasks.c.lease == lease, tasks.c.state == State.RUNNING.value)
+    held = (tasks.c.id == task_id, tasks.c.lease == holder, tasks.c.state == State.RUNNING.value)
     return bool(connection.execute(update(tasks).where(*held).values(**values)).rowcount)
 
 
