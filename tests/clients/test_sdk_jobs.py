@@ -180,7 +180,7 @@ WorkspaceClient().files.download("{mark}")
     assert [each.type.value for each in repaired.repair_history] == ["ORIGINAL", "REPAIR"]
 
 
-def test_cancelling_kills_all_that_the_task_started(shop: Shop) -> None:
+def test_a_task_that_is_cancelled_or_ends_leaves_no_process_behind(shop: Shop) -> None:
     forks = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
@@ -193,6 +193,10 @@ time.sleep(600)
     ended = shop.w.jobs.cancel_run_and_wait(run.run_id, timeout=LONG)
     assert ended.state.result_state is RunResultState.CANCELED
     assert not _sleeps(pid)
+    ends = shop.script(forks.rpartition("time.sleep")[0])
+    done = shop.w.jobs.submit_and_wait(tasks=[SubmitTask("short", spark_python_task=ends)], timeout=LONG)
+    assert results(done) == {"short": "SUCCESS"}
+    assert not _sleeps(shop.log(done, "short").strip())
     shop.w.jobs.delete_run(run.run_id)
     with pytest.raises(NotFound):
         shop.w.jobs.get_run(run.run_id)

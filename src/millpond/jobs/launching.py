@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import time
@@ -16,6 +15,7 @@ from typing import Any
 from millpond.catalog.files import Files
 from millpond.identity.domain import Principal
 from millpond.jobs.domain import Result, Run, TaskRun, TaskSpec
+from millpond.jobs.process_tree import kill_below
 from millpond.kernel.environments import BuiltEnvironment, Environments
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
@@ -24,7 +24,13 @@ from millpond.kernel.zygote import Zygote, available
 from millpond.reproduction.service import Doors
 
 _MODULE = "millpond.jobs.task_process"
-_PRELOADED = ("millpond.engine.forwarder", "millpond.kernel.redaction", "millpond.sdk.dbutils", "logging")
+_PRELOADED = (
+    "millpond.engine.forwarder",
+    "millpond.kernel.redaction",
+    "millpond.jobs.process_tree",
+    "millpond.sdk.dbutils",
+    "logging",
+)
 """What the module imports, but not the module itself, which is to run as `__main__`."""
 _LARGEST_SCRIPT = 16 << 20
 _LARGEST_RESULT = 8 << 20
@@ -215,28 +221,9 @@ class Launcher:
 
 def kill_tree(child: Child) -> None:
     """End a task's process and all that it started, also what made a session of its own: that is below it still."""
-    while below := _descendants(child.pid):
-        for pid in below:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if not child.running:
-            break
+    if child.running:
+        kill_below(child.pid)
     child.kill()
-
-
-def _descendants(root: int) -> list[int]:
-    """Processes below one that still live."""
-    children: dict[int, list[int]] = {}
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, parent = place.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(place.parent.name))
-    found, above = [], [root]
-    while above:
-        above = [pid for parent in above for pid in children.get(parent, ())]
-        found += above
-    return found
 
 
 def _read(path: Path) -> dict[str, Any] | None:

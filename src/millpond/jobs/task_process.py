@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.engine import forwarder
+from millpond.jobs.process_tree import kill_below
 from millpond.kernel.redaction import RedactedOutput, Redactor
 from millpond.sdk.dbutils import DbUtils
 
@@ -43,6 +44,7 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     output.close()
+    kill_below(os.getpid())
     told["values"] = utils.jobs.taskValues.own
     write_at_once(Path(directory, "result.json"), json.dumps(told))
     os._exit(0)  # threads of the script do not keep the task
