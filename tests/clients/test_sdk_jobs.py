@@ -294,13 +294,17 @@ def test_rights_on_a_job_are_those_of_its_permissions(shop: Shop) -> None:
         with pytest.raises(PermissionDenied):
             act()
     give(JobPermissionLevel.CAN_MANAGE_RUN)
-    assert them.jobs.run_now_and_wait(job, timeout=LONG).state.result_state is SUCCESS
+    theirs = them.jobs.run_now_and_wait(job, timeout=LONG)
+    assert theirs.state.result_state is SUCCESS
     with pytest.raises(PermissionDenied):
         them.jobs.reset(job, JobSettings(name="theirs"))
     give(JobPermissionLevel.CAN_MANAGE)
     them.jobs.update(job, new_settings=JobSettings(name="theirs"))
     assert w.jobs.get(job).settings.name == "theirs"
     levels = {each.permission_level.value for each in w.jobs.get_permission_levels(str(job)).permission_levels}
+    w.jobs.set_permissions(str(job), access_control_list=[])
+    with pytest.raises(NotFound):  # else they could still run it, as its owner
+        them.jobs.repair_run(theirs.run_id, rerun_tasks=["a"])
     assert levels == {"CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"}
 
 

@@ -148,10 +148,11 @@ class Run:
     repairs: tuple[Mapping[str, Any], ...] = ()
 
     def securable(self, job_owner: str | None) -> Securable:
-        """The run under its job's permissions; whoever asked for it owns it too."""
-        owners = (self.creator, *((job_owner,) if job_owner else ()))
+        """The run under its job's permissions, of which it keeps none when the job is gone; who asked for it has no
+        rights by that, as a repair runs code as somebody else. One without a job is its creator's."""
+        owner = job_owner or (self.creator if self.job_id is None else self.run_as)
         ids = () if self.job_id is None else (f"job:{self.job_id}",)
-        return Securable(kind="job", name=f"run {self.id}", owners=owners, ids=ids)
+        return Securable(kind="job", name=f"run {self.id}", owners=(owner,), ids=ids)
 
     @property
     def deadline(self) -> datetime | None:
