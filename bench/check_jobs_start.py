@@ -8,7 +8,6 @@ from pathlib import Path
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.jobs import RunLifeCycleState, SparkPythonTask, Task
-
 from tests.servers import Server, running_server, wait_until
 
 RUNS = 30
