@@ -45,6 +45,7 @@ from millpond.identity.permissions import PermissionService
 from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
+from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
 from millpond.kernel.database import Database
@@ -183,6 +184,14 @@ def build_app(settings: Settings) -> Application:
         mint=identity.mint,
         principal_named=identity.active_principal,
     )
+    jobs = open_jobs(
+        database,
+        settings,
+        files=files,
+        environments=environments,
+        mint=identity.mint,
+        principal_named=identity.active_principal,
+    )
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     parity = open_parity(
         database,
@@ -208,7 +217,7 @@ def build_app(settings: Settings) -> Application:
             database,
             mlflow,
             serving.runtime,
-            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, parity),
+            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, parity, jobs),
         ),
     )
     install_error_handlers(app)
@@ -238,6 +247,7 @@ def build_app(settings: Settings) -> Application:
         *tracking_permissions.permission_types(),
         *serving.service.permission_types(),
         *sql_permissions.permission_types(),
+        *jobs.service.permission_types(),
     )
     audit = AuditService(database)
     tracking = Tracking(lambda: mlflow.stores)
@@ -256,6 +266,7 @@ def build_app(settings: Settings) -> Application:
         online.router(),
         parity.router(),
         feature_tables_router(feature_tables),
+        jobs.router(),
     )
     pages = Services(
         identity=identity,

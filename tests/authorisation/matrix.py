@@ -382,7 +382,7 @@ GOVERNANCE: Sequence[Case] = (
     *(
         case
         for kind, key in (("experiments", "$experiment"), ("serving-endpoints", "$endpoint_id"),
-                          ("warehouses", "$warehouse"), ("queries", "$query"))
+                          ("warehouses", "$warehouse"), ("queries", "$query"), ("jobs", "$job"))
         for case in (
             _case(f"GET {_LEVELS}/permissionLevels", "xhyyyy", object_type=kind, object_id=key),
             _case(f"GET {_LEVELS}", "xhyyyy", object_type=kind, object_id=key),
@@ -502,7 +502,31 @@ FEATURES: Sequence[Case] = (
 )
 
 
+_J = "/api/2.2/jobs"
+_TASKS = [{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}]
+
+JOBS: Sequence[Case] = (
+    _case(f"POST {_J}/create", "xyyyyy", body={"name": "$new", "tasks": _TASKS}),
+    _case(f"GET {_J}/get", "xhyyyy", q="job_id=$job"),
+    _case(f"GET {_J}/list", "xyyyyy"),
+    _case(f"POST {_J}/reset", "xhhhyy", own="job", body={"job_id": "$own", "new_settings": {"name": "$new"}}),
+    _case(f"POST {_J}/update", "xhhhyy", own="job", body={"job_id": "$own", "new_settings": {"name": "$new"}}),
+    _case(f"POST {_J}/delete", "xhhhyy", own="job", body={"job_id": "$own"}),
+    _case(f"POST {_J}/run-now", "xhfyyy", body={"job_id": "$job"}),
+    _case(f"POST {_J}/runs/submit", "xyyyyy", body={"tasks": _TASKS}),
+    _case(f"GET {_J}/runs/get", "xhyyyy", q="run_id=$job_run"),
+    _case(f"GET {_J}/runs/list", "xyyyyy"),
+    _case(f"GET {_J}/runs/get-output", "xhyyyy", q="run_id=$job_run"),
+    _case(f"GET {_J}/runs/export", "xhnnnn", q="run_id=$job_run"),
+    _case(f"POST {_J}/runs/cancel", "xhfyyy", body={"run_id": "$job_run"}),
+    _case(f"POST {_J}/runs/cancel-all", "xhfyyy", body={"job_id": "$job"}),
+    _case(f"POST {_J}/runs/delete", "xhhhyy", own="job run", body={"run_id": "$own"}),
+    _case(f"POST {_J}/runs/repair", "xhhhyy", own="job run", body={"run_id": "$own", "rerun_tasks": ["a"]}),
+)
+
+
 ALIASES = {
+    "/api/2.1/jobs": _J,
     "/api/2.0/account/scim/v2": _SCIM,
     "/api/2.0/accounts/{account_id}/scim/v2": _SCIM,
     "/api/2.0/accounts/{account_id}/servicePrincipals": "/api/2.0/accounts/servicePrincipals",
@@ -515,7 +539,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES,
+    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

@@ -17,6 +17,8 @@ from tests.servers import Server, wait_until
 ROLES = ("anonymous", "nobody", "reader", "writer", "owner", "admin")
 """Without a token; without a grant; who may see, read, query; who may also write; who owns; an administrator."""
 
+JOB_TASKS = [{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}]
+
 _READS = ["USE CATALOG", "USE SCHEMA", "SELECT", "READ VOLUME", "EXECUTE"]
 _WRITES = [*_READS, "MODIFY", "WRITE VOLUME", "CREATE SCHEMA", "CREATE TABLE", "CREATE VOLUME", "CREATE FUNCTION",
            "CREATE MODEL", "CREATE MODEL VERSION", "APPLY TAG"]  # fmt: skip
@@ -246,6 +248,8 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "secret": ("owner POST /api/2.0/secrets/put", {"scope": "$scope", "key": "$name", "string_value": "v"}, None),
     "warehouse": ("admin POST /api/2.0/sql/warehouses", {"name": "$name", "cluster_size": "Small"}, "id"),
     "session": ("owner POST /api/2.0/sql/sessions", {"warehouse_id": "starter"}, "session_id"),
+    "job": ("owner POST /api/2.2/jobs/create", {"name": "$name", "tasks": JOB_TASKS}, "job_id"),
+    "job run": ("owner POST /api/2.2/jobs/runs/submit", {"run_name": "$name", "tasks": JOB_TASKS}, "run_id"),
     "online store": (f"owner POST {_FEATURES}/online-stores", {"name": "$name", "capacity": "CU_1"}, "name"),
     "query": (
         "owner POST /api/2.0/sql/queries",
@@ -327,9 +331,13 @@ def _workspace(world: World) -> None:
     world.names["warehouse"] = make(world, "warehouse", f"w-{tail}")
     world.names["statement"] = sql(world, "owner", f"SELECT * FROM {world.names['table']}")
     world.names["query"] = make(world, "query", f"q-{tail}")
+    world.names["job"] = make(world, "job", f"j-{tail}")
+    run = world.done("owner", "POST", "/api/2.2/jobs/run-now", {"job_id": world.names["job"]})
+    world.names["job_run"] = str(run["run_id"])
     for kind, key, reads, writes, owns in (
         ("warehouses", "warehouse", "CAN_USE", "CAN_MONITOR", "CAN_MANAGE"),
         ("queries", "query", "CAN_VIEW", "CAN_EDIT", "CAN_MANAGE"),
+        ("jobs", "job", "CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE"),
     ):
         pairs = (("reader", reads), ("writer", writes), ("owner", owns))
         levels = [{"user_name": world.names[role], "permission_level": level} for role, level in pairs]

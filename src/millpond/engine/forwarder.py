@@ -15,7 +15,9 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +25,7 @@ _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 _PR_SET_PDEATHSIG = 1
 NO_WAY_IN = "-"
+_OPEN_S = 10.0
 _FLAGS = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 
@@ -146,6 +149,18 @@ def main() -> None:
         connect=lambda: socket.create_connection(("127.0.0.1", port)),
     )
     serve([way_in, *_ways_out(sys.argv[3:])])
+
+
+def open_ways_out(pairs: Sequence[str]) -> None:
+    """Start a process that leads pairs of a socket and a port out of this one's network, and wait for its ports."""
+    command = [sys.executable, "-I", "-S", __file__, NO_WAY_IN, str(os.getpid()), *pairs]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + _OPEN_S
+    for port in map(int, pairs[1::2]):
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
 
 
 def _ways_out(pairs: Sequence[str]) -> list[Door]:

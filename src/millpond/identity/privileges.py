@@ -47,6 +47,7 @@ class Privilege(StrEnum):
     CAN_USE = "CAN_USE"
     CAN_RUN = "CAN_RUN"
     CAN_MONITOR = "CAN_MONITOR"
+    CAN_MANAGE_RUN = "CAN_MANAGE_RUN"
     CAN_EDIT = "CAN_EDIT"
     CAN_MANAGE_STAGING_VERSIONS = "CAN_MANAGE_STAGING_VERSIONS"
     CAN_MANAGE_PRODUCTION_VERSIONS = "CAN_MANAGE_PRODUCTION_VERSIONS"
@@ -119,6 +120,7 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "endpoint": (P.CAN_VIEW, P.CAN_QUERY, P.CAN_MANAGE),
     "warehouse": (P.CAN_VIEW, P.CAN_USE, P.CAN_MONITOR, P.CAN_MANAGE),
     "query": (P.CAN_VIEW, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
+    "job": (P.CAN_VIEW, P.CAN_MANAGE_RUN, P.CAN_MANAGE),
 }  # fmt: skip
 """Permission levels of workspace objects, the weakest first: each holds those before it."""
 
@@ -233,6 +235,12 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
         Act.READ: (frozenset({P.CAN_VIEW}),),
         Act.USE: (frozenset({P.CAN_USE}),),
         Act.MONITOR: (frozenset({P.CAN_MONITOR}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "job": {
+        Act.SEE: (frozenset({P.CAN_VIEW}),),
+        Act.READ: (frozenset({P.CAN_VIEW}),),
+        Act.USE: (frozenset({P.CAN_MANAGE_RUN}),),
         Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
     },
     "query": {

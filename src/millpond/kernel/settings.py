@@ -237,6 +237,17 @@ class OnlineSettings(BaseModel):
     )
 
 
+class JobsSettings(BaseModel):
+    """The processes that run the tasks of jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks_at_once: int = Field(default=8, ge=1, le=1000, description="Tasks that have a process at the same time.")
+    memory_limit_bytes: int = Field(default=8 << 30, gt=0, description="Data segment of one task's process.")
+    file_limit_bytes: int = Field(default=10 << 30, gt=0, description="Largest file that a task may write.")
+    timeout_s: float = Field(default=172800, gt=0, description="No task takes longer than this.")
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -291,6 +302,7 @@ class Settings(BaseSettings):
     smtp: SmtpSettings = SmtpSettings()
     reproduction: ReproductionSettings = ReproductionSettings()
     online: OnlineSettings = OnlineSettings()
+    jobs: JobsSettings = JobsSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -22,6 +22,7 @@ _DESCRIPTIONS = {
     Privilege.CAN_USE: "Can run statements",
     Privilege.CAN_RUN: "Can view and run",
     Privilege.CAN_MONITOR: "Can run statements and see those of others",
+    Privilege.CAN_MANAGE_RUN: "Can view, run, cancel and repair",
     Privilege.CAN_EDIT: "Can read and change what is in it",
     Privilege.CAN_MANAGE_STAGING_VERSIONS: "Can edit, and move versions between stages other than production",
     Privilege.CAN_MANAGE_PRODUCTION_VERSIONS: "Can edit, and move versions between all stages",

@@ -1,0 +1,247 @@
+"""A task's process: its files, its rights, its limits, and how it ended."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from millpond.catalog.files import Files
+from millpond.identity.domain import Principal
+from millpond.jobs.domain import Result, Run, TaskRun, TaskSpec
+from millpond.jobs.process_tree import kill_below
+from millpond.kernel.environments import BuiltEnvironment, Environments
+from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.process import Child, ChildSpec, end_of, spawn
+from millpond.kernel.settings import JobsSettings
+from millpond.kernel.zygote import Zygote, available
+from millpond.reproduction.service import Doors
+
+_MODULE = "millpond.jobs.task_process"
+_PRELOADED = (
+    "millpond.engine.forwarder",
+    "millpond.kernel.redaction",
+    "millpond.jobs.process_tree",
+    "millpond.sdk.dbutils",
+    "logging",
+)
+"""What the module imports, but not the module itself, which is to run as `__main__`."""
+_LARGEST_SCRIPT = 16 << 20
+_LARGEST_RESULT = 8 << 20
+_SHOWN_LOG_BYTES = 5 << 20
+_LOOK_S = 0.5
+CODE_PATHS = (
+    *(f"/api/{version}/{part}" for version, part in (
+        ("2.0", "mlflow"), ("3.0", "mlflow"), ("2.0", "mlflow-artifacts"), ("2.0", "fs"), ("2.0", "serving-endpoints"),
+        ("2.0", "sql"), ("2.0", "secrets"), ("2.0", "feature-store"), ("2.1", "unity-catalog"),
+        ("2.0", "preview/scim/v2/Me"), ("2.2", "jobs/get"), ("2.2", "jobs/list"), ("2.2", "jobs/runs/get"),
+        ("2.2", "jobs/runs/get-output"), ("2.2", "jobs/runs/list"),
+    )),
+    "/api/millpond/captures", "/api/millpond/runs", "/api/millpond/online-tables", "/serving-endpoints", "/v1/traces",
+    "/version", "/spark.connect.SparkConnectService",
+)  # fmt: skip
+"""What a task's token is good for: data, models and secrets, but no credentials, rights or accounts, and no jobs, which
+would outlive it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a task's process ended."""
+
+    result: Result
+    message: str = ""
+    error: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Launcher:
+    """Runs scripts in confined children; the one place that knows where their files are."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        settings: JobsSettings,
+        files: Files,
+        environments: Environments,
+        doors: Doors,
+        mint: Callable[..., str],
+        principal_named: Callable[[str], Principal],
+    ) -> None:
+        self._root = data_dir / "jobs"
+        self._logs = data_dir / "logs" / "jobs"
+        self._settings = settings
+        self._files = files
+        self._environments = environments
+        self._doors = doors
+        self._mint = mint
+        self._principal_named = principal_named
+        self._zygote = Zygote(_PRELOADED, env={}, log_path=data_dir / "logs" / "jobs.log") if available() else None
+
+    def close(self) -> None:
+        """End what tasks are started with, and all tasks."""
+        if self._zygote is not None:
+            self._zygote.close()
+
+    def began(self, task: TaskRun) -> bool:
+        """Whether the script's first line may have run."""
+        return (self._directory(task) / "began").exists()
+
+    def told(self, task: TaskRun) -> Ended | None:
+        """How the script ended, where it came to its end."""
+        found = _read(self._directory(task) / "result.json")
+        if found is None:
+            return None
+        if found.get("ok") is True:
+            return Ended(result=Result.SUCCESS, values=_object(found.get("values")))
+        message, error = str(found.get("message", ""))[:2000], str(found.get("error", ""))[:20000]
+        return Ended(result=Result.FAILED, message=message, error=error, values=_object(found.get("values")))
+
+    def forget(self, task: TaskRun) -> None:
+        """Remove the task's files; its log stays."""
+        shutil.rmtree(self._directory(task), ignore_errors=True)
+
+    def forget_log(self, task_id: int) -> None:
+        """Remove the log of a task that is removed too."""
+        self.log_path(task_id).unlink(missing_ok=True)
+
+    def log_path(self, task_id: int) -> Path:
+        """Where a task's output is written."""
+        return self._logs / f"{task_id}.log"
+
+    def log(self, task_id: int) -> tuple[str, bool]:
+        """What a task printed, and whether its beginning is left out."""
+        path = self.log_path(task_id)
+        if not path.is_file():
+            return "", False
+        return end_of(path, _SHOWN_LOG_BYTES), path.stat().st_size > _SHOWN_LOG_BYTES
+
+    def run(
+        self,
+        run: Run,
+        spec: TaskSpec,
+        task: TaskRun,
+        values: Mapping[str, Mapping[str, Any]],
+        *,
+        stop: Callable[[], Result | None],
+    ) -> Ended | None:
+        """Run the script to its end. Blocks. `stop` is asked twice a second, and says why it is to end; None where
+        somebody else has the task, or the server ends: then nothing is known of it.
+
+        Raises MillpondError for a script that cannot be had.
+        """
+        principal = self._principal_named(run.run_as)
+        directory = self._directory(task)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True, mode=0o700)
+        self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        script = self._fetch(principal, task.order["python_file"], directory)
+        timeout_s = min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
+        token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
+        order = {
+            "script": str(script), "argv": list(task.order["parameters"]), "values": values, "token": token,
+            "variables": self._doors.variables(token), "file_bytes": self._settings.file_limit_bytes,
+        }  # fmt: skip
+        (directory / "order.json").write_text(json.dumps(order))
+        with self._environment(spec) as environment:
+            if (why := stop()) is not Result.NONE:
+                return None if why is None else Ended(result=why)
+            child = self._start(task, environment)
+            try:
+                return self._watch(task, child, time.monotonic() + timeout_s, stop)
+            finally:
+                kill_tree(child)
+
+    def _start(self, task: TaskRun, environment: BuiltEnvironment | None) -> Child:
+        directory = self._directory(task)
+        home = str(directory)
+        spec = ChildSpec(
+            module=_MODULE,
+            args=(home, *self._doors.ways_out),
+            env={
+                "HOME": home,
+                "TMPDIR": home,
+                "MPLCONFIGDIR": home,
+                "PYTHONUNBUFFERED": "1",
+                "MILLPOND_CAPTURE": "off",
+            },
+            log_path=self.log_path(task.id),
+            memory_bytes=self._settings.memory_limit_bytes,
+            sandbox=True,
+            readable=environment.readable if environment else (),
+            writable=(directory,),
+            own_network=True,
+            python=environment.python if environment else None,
+            cwd=directory,
+            nice=5,
+        )
+        return self._zygote.spawn(spec) if self._zygote else spawn(spec)
+
+    def _watch(self, task: TaskRun, child: Child, deadline: float, stop: Callable[[], Result | None]) -> Ended | None:
+        looked = time.monotonic()
+        while child.running:
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic())))
+            now = time.monotonic()
+            if now > deadline:
+                return Ended(result=Result.TIMED_OUT, message="The task took longer than it may.")
+            if now - looked > _LOOK_S:
+                looked = now
+                if (why := stop()) is not Result.NONE:
+                    return None if why is None else Ended(result=why)
+        if stop() is None:  # so that a child that ended with its server is not taken for one that failed
+            return None
+        code = child.process.poll()
+        died = Ended(result=Result.FAILED, message=f"The task's process was ended with code {code}.")
+        return self.told(task) or died
+
+    def _fetch(self, principal: Principal, path: str, directory: Path) -> Path:
+        """The script, read with the rights of whom the task runs as. Raises NotFound, InvalidArgument."""
+        path = path.removeprefix("dbfs:")
+        size = self._files.status(principal, path).size_bytes or 0
+        if size > _LARGEST_SCRIPT:
+            raise InvalidArgument(f"Script {path} has more than {_LARGEST_SCRIPT >> 20} MiB.")
+        place = directory / "script" / Path(path).name
+        place.parent.mkdir()
+        place.write_bytes(b"".join(self._files.read(principal, path, start=0, length=size)))
+        return place
+
+    def _environment(self, spec: TaskSpec) -> AbstractContextManager[BuiltEnvironment | None]:
+        return self._environments.held(spec.requirements) if spec.requirements else nullcontext()
+
+    def _directory(self, task: TaskRun) -> Path:
+        return self._root / str(task.id)
+
+
+def kill_tree(child: Child) -> None:
+    """End a task's process and all that it started, also what made a session of its own: that is below it still."""
+    if child.running:
+        kill_below(child.pid)
+    child.kill()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON object that a task's process wrote, whatever else it may have put there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_RESULT:
+            return None
+        try:
+            found = json.loads(stream.read(_LARGEST_RESULT))
+        except ValueError:
+            return None
+    return found if isinstance(found, dict) else None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,62 @@
+"""The room as `app.py` opens it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from millpond.catalog.files import Files
+from millpond.home import Home
+from millpond.identity.domain import Principal
+from millpond.jobs.advancing import Advancer
+from millpond.jobs.launching import Launcher
+from millpond.jobs.routes import jobs_router
+from millpond.jobs.runtime import Runtime
+from millpond.jobs.service import JobService
+from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
+from millpond.kernel.settings import Settings
+from millpond.reproduction.service import Doors
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsRoom:
+    """The service for routes and pages, and the work to keep going."""
+
+    service: JobService
+    runtime: Runtime
+    base_url: str
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Carry jobs on while the block runs."""
+        return self.runtime.at_work()
+
+    def router(self) -> APIRouter:
+        """All routes."""
+        return jobs_router(self.service, base_url=self.base_url)
+
+
+def open_jobs(
+    database: Database,
+    settings: Settings,
+    *,
+    files: Files,
+    environments: Environments,
+    mint: Callable[..., str],
+    principal_named: Callable[[str], Principal],
+) -> JobsRoom:
+    """The room."""
+    home = Home(settings.data_dir)
+    doors = Doors(
+        api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
+        spark_port=settings.spark_port,
+    )  # fmt: skip
+    launcher = Launcher(
+        data_dir=settings.data_dir, settings=settings.jobs, files=files, environments=environments, doors=doors,
+        mint=mint, principal_named=principal_named,
+    )  # fmt: skip
+    advancer = Advancer(database, principal_named)
+    runtime = Runtime(database, advancer, launcher, at_once=settings.jobs.tasks_at_once)
+    service = JobService(database, launcher, moved=runtime.moved, principal_named=principal_named)
+    return JobsRoom(service=service, runtime=runtime, base_url=settings.base_url)

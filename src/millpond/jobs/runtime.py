@@ -1,0 +1,190 @@
+"""What goes on while a server runs: tasks get processes, runs move on, schedules fire, and what was lost is found."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from millpond.jobs import store
+from millpond.jobs.advancing import Advancer
+from millpond.jobs.domain import Result, Run, State, TaskRun, TaskSpec
+from millpond.jobs.launching import Ended, Launcher
+from millpond.jobs.planning import current
+from millpond.jobs.schedule import next_fire
+from millpond.jobs.settings import specs_of
+from millpond.jobs.starting import start
+from millpond.kernel.clock import epoch_ms, utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.errors import MillpondError
+from millpond.kernel.ids import new_id
+from millpond.kernel.logs import get_logger
+from millpond.kernel.rounds import rounds
+
+_LEASE = timedelta(seconds=20)
+_RENEW_S = 4.0
+_ROUND_S = 0.5
+_END_S = 10.0
+
+log = get_logger(__name__)
+
+
+class Runtime:
+    """Carries jobs on. Several servers on one PostgreSQL may do so at once."""
+
+    def __init__(self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int) -> None:
+        self._database = database
+        self._advancer = advancer
+        self._launcher = launcher
+        self._at_once = at_once
+        self._stopped = threading.Event()
+        self._work = threading.Condition()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Carry jobs on while the block runs."""
+        self._stopped.clear()
+        if self._database.is_sqlite:  # there is one server: who had a lease is dead
+            with self._database.write() as connection:
+                store.release_all(connection, utc_now())
+        threads = [
+            threading.Thread(target=self._take_tasks, name=f"task-{number}", daemon=True)
+            for number in range(self._at_once)
+        ]
+        for thread in threads:
+            thread.start()
+        with rounds(self.round, name="jobs", interval_s=_ROUND_S, log=log, failure="jobs were not moved on"):
+            try:
+                yield
+            finally:
+                self._stopped.set()
+                self._wake()
+                for thread in threads:
+                    thread.join(_END_S)
+                self._launcher.close()
+
+    def round(self) -> None:
+        """Fire what is due, find what was lost, and move all runs on."""
+        now = utc_now()
+        self._fire(now)
+        with self._database.read() as connection:
+            lost = store.lost(connection, now)
+        for task in lost:
+            self._recover(task)
+        with self._database.read() as connection:
+            open_ones = store.open_runs(connection)
+        for run in open_ones:
+            self._advance(run.id)
+
+    def _fire(self, now: datetime) -> None:
+        """Start a run of each job whose time has come: once, also for times that passed while no server ran."""
+        with self._database.read() as connection:
+            if not store.due_jobs(connection, now):
+                return
+        with self._database.write() as connection:
+            for job in store.due_jobs(connection, now, lock=True):
+                assert job.next_fire_at is not None
+                token = f"fire:{job.id}:{epoch_ms(job.next_fire_at)}"
+                start(connection, job, creator=job.run_as, trigger="PERIODIC", now=now, token=token)
+                after = next_fire(job.settings, job.next_fire_at)
+                late = after is not None and after <= now
+                store.change_job(connection, job.id, next_fire_at=next_fire(job.settings, now) if late else after)
+
+    def moved(self, *run_ids: int) -> None:
+        """Move runs on, now that something became of them, and others with them."""
+        for run_id in run_ids:
+            self._advance(run_id)
+
+    def _advance(self, run_id: int) -> None:
+        waiting = [run_id]
+        while waiting:
+            waiting += self._advancer.advance(waiting.pop(), utc_now())
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._work:
+            self._work.notify_all()
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _take_tasks(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                if self._take_one():
+                    continue
+            except Exception as error:  # the boundary of a work item
+                log.error("a task could not be carried out", exc_info=error)
+            with self._work:
+                if not self._stopped.is_set():
+                    self._work.wait(_ROUND_S)
+
+    def _take_one(self) -> bool:
+        """Carry out the task that has waited longest; whether there was one."""
+        with self._database.read() as connection:
+            if not store.any_queued(connection):
+                return False
+        now = utc_now()
+        with self._database.write() as connection:
+            task = store.claim(connection, now, new_id(), now + _LEASE)
+        if task is None:
+            return False
+        with self._database.read() as connection:
+            run = store.find_run(connection, task.run_id)
+            others = store.tasks_of(connection, task.run_id)
+        if run is not None:
+            self._carry_out(run, task, others)
+        return True
+
+    def _carry_out(self, run: Run, task: TaskRun, others: list[TaskRun]) -> None:
+        def renew() -> None:
+            with self._database.write() as connection:
+                store.write_held(connection, task.id, task.lease, leased_until=utc_now() + _LEASE)
+
+        def stop() -> Result | None:
+            with self._database.read() as connection:
+                held = store.find_task(connection, task.id)
+                why = store.wants_end(connection, run.id, utc_now())
+            ours = held is not None and held.lease == task.lease and held.state is State.RUNNING
+            return why if ours and not self._stopped.is_set() else None
+
+        values = {key: dict(each.task_values) for key, each in current(others).items() if each.task_values}
+        renewing = rounds(renew, name="task-lease", interval_s=_RENEW_S, log=log, failure="a lease was not renewed")
+        with renewing:
+            try:
+                ended = self._launcher.run(run, _spec_of(run, task, others), task, values, stop=stop)
+            except MillpondError as error:
+                ended = Ended(result=Result.FAILED, message=error.message)
+            except OSError as error:
+                ended = Ended(result=Result.FAILED, message=f"The task could not be started: {error.strerror}.")
+        if ended is not None:
+            self._settle(task, ended)
+
+    def _settle(self, task: TaskRun, ended: Ended) -> None:
+        """Write how a task ended, unless somebody else has it by now."""
+        with self._database.write() as connection:
+            store.write_held(
+                connection, task.id, task.lease, state=State.ENDED, result=ended.result, message=ended.message,
+                error=ended.error, task_values=dict(ended.values), ended_at=utc_now(), leased_until=None,
+            )  # fmt: skip
+        self._launcher.forget(task)
+        self._advance(task.run_id)
+
+    def _recover(self, task: TaskRun) -> None:
+        """A task whose server was killed: its process is dead too. What never began is done by somebody else."""
+        told = self._launcher.told(task)
+        if told is None and not self._launcher.began(task):
+            with self._database.write() as connection:
+                again = {"state": State.QUEUED, "lease": "", "leased_until": None, "started_at": None}
+                store.write_held(connection, task.id, task.lease, **again)
+            self._wake()
+            return
+        lost = Ended(result=Result.FAILED, message="The server ended while the task ran.")
+        self._settle(task, told or lost)
+
+
+def _spec_of(run: Run, task: TaskRun, others: list[TaskRun]) -> TaskSpec:
+    every = {spec.key: spec for spec in specs_of(run.settings)}
+    if task.parent_id is None:
+        return every[task.key]
+    nested = every[next(each.key for each in others if each.id == task.parent_id)].nested
+    assert nested is not None
+    return nested

@@ -1,0 +1,406 @@
+"""What one can do with jobs and their runs: each method one unit of work, with its check of rights and its record."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from millpond.identity import acts, grants
+from millpond.identity.access import Act, Securable, admits, allows, require
+from millpond.identity.domain import Principal
+from millpond.identity.permissions import ObjectType
+from millpond.jobs import store
+from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun
+from millpond.jobs.launching import Launcher
+from millpond.jobs.planning import current, repaired
+from millpond.jobs.schedule import next_fire
+from millpond.jobs.settings import checked, specs_of
+from millpond.jobs.starting import attempt, start, submit
+from millpond.kernel.clock import epoch_ms, utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from millpond.kernel.paging import Page, cut_page, decode_token
+
+_MOST_LOOKED_AT = 20
+"""Pages of rows that a list looks through for what its reader may see."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A run and its tasks' runs."""
+
+    run: Run
+    tasks: tuple[TaskRun, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a task run printed, and left."""
+
+    shown: Shown
+    task: TaskRun
+    log: str
+    truncated: bool
+
+
+class JobService:
+    """Jobs for whoever may."""
+
+    def __init__(
+        self,
+        database: Database,
+        launcher: Launcher,
+        *,
+        moved: Callable[..., None],
+        principal_named: Callable[[str], Principal],
+    ) -> None:
+        self._database = database
+        self._launcher = launcher
+        self._moved = moved
+        self._principal_named = principal_named
+
+    def permission_types(self) -> tuple[ObjectType, ...]:
+        """Jobs, by their ids."""
+        return (ObjectType(path="jobs", name="job", kind="job", find=_find_securable, give=_give),)
+
+    # -- jobs -------------------------------------------------------------------------------------------------------
+
+    def create(self, principal: Principal, settings: Mapping[str, Any]) -> Job:
+        """A new job. Raises InvalidArgument, NotImplementedHere, PermissionDenied for another's `run_as`."""
+        kept = checked(settings)
+        now = utc_now()
+        job = Job(
+            id=store.new_number(), name=kept.get("name", "Untitled"), creator=principal.name,
+            run_as=self._run_as(principal, kept, principal.name), settings=kept, created_at=now,
+            next_fire_at=next_fire(kept, now),
+        )  # fmt: skip
+        with self._database.write() as connection:
+            store.add_job(connection, job)
+            acts.changed(connection, principal.name, "create", "job", str(job.id), object_id=str(job.id))
+        return job
+
+    def get(self, principal: Principal, job_id: int) -> Job:
+        """A job that one may see. Raises NotFound."""
+        with self._database.read() as connection:
+            return _checked(principal, Act.SEE, job_id, store.find_job(connection, job_id))
+
+    def list(
+        self, principal: Principal, *, name: str | None = None, page_token: str | None = None, limit: int = 20
+    ) -> Page[Job]:
+        """Jobs that one may see, the newest first."""
+        with self._database.read() as connection:
+
+            def more(before: int | None) -> Sequence[Job]:
+                return store.list_jobs(connection, name=name, before=before, limit=limit + 1)
+
+            return _visible(more, lambda job: allows(principal, Act.SEE, job.securable), page_token, limit)
+
+    def reset(self, principal: Principal, job_id: int, settings: Mapping[str, Any]) -> None:
+        """Give a job other settings, all of them."""
+        self._change(principal, job_id, lambda _: dict(settings))
+
+    def update(
+        self, principal: Principal, job_id: int, settings: Mapping[str, Any], remove: Sequence[str] = ()
+    ) -> None:
+        """Change the settings that are given: those at the top are replaced, of tasks and environments those of the
+        same key."""
+
+        def changed(before: Mapping[str, Any]) -> dict[str, Any]:
+            after = {**before, **settings}
+            for field, key in (("tasks", "task_key"), ("environments", "environment_key")):
+                if settings.get(field):
+                    kept = {each.get(key): each for each in (*before.get(field, ()), *settings[field])}
+                    after[field] = [*kept.values()]
+            for path in remove:
+                after = _without(after, path.split("/"))
+            return after
+
+        self._change(principal, job_id, changed)
+
+    def _change(
+        self, principal: Principal, job_id: int, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> None:
+        with self._database.write() as connection:
+            job = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id, lock=True))
+            kept = checked(change(job.settings))
+            same = kept.get("trigger") == job.settings.get("trigger")
+            store.change_job(
+                connection, job.id, name=kept.get("name", "Untitled"), settings=kept,
+                run_as=self._run_as(principal, kept, job.run_as),
+                next_fire_at=job.next_fire_at if same else next_fire(kept, utc_now()),
+            )  # fmt: skip
+            acts.changed(connection, principal.name, "update", "job", str(job.id), object_id=str(job.id))
+
+    def delete(self, principal: Principal, job_id: int) -> None:
+        """Delete a job; runs that have begun go on, and what it did can be looked up."""
+        with self._database.write() as connection:
+            job = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id, lock=True))
+            store.delete_job(connection, job.id)
+            grants.forget(connection, job.securable.ids)
+            acts.changed(connection, principal.name, "delete", "job", str(job.id), object_id=str(job.id))
+
+    def _run_as(self, principal: Principal, settings: Mapping[str, Any], unless: str) -> str:
+        """As whom tasks run. Somebody else than oneself and who it is already, only an administrator may choose."""
+        asked = settings.get("run_as") or {}
+        name = asked.get("service_principal_name") or asked.get("user_name") or unless
+        if name not in (principal.name, unless):
+            if not principal.is_admin:
+                acts.denied(principal, "run as", "user", name)
+                raise PermissionDenied(f"Only an administrator may let a job run as {name[:80]}.")
+            self._principal_named(name)
+        return str(name)
+
+    # -- runs -------------------------------------------------------------------------------------------------------
+
+    def run_now(
+        self,
+        principal: Principal,
+        job_id: int,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        python_params: Sequence[str] | None = None,
+        only: Sequence[str] | None = None,
+        queue: bool | None = None,
+        token: str | None = None,
+    ) -> int:
+        """Start a run; returns its id, and that of the earlier one for a token that was used before."""
+        with self._database.write() as connection:
+            job = _checked(principal, Act.USE, job_id, store.find_job(connection, job_id, lock=True))
+            if queue is not None:
+                job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
+            run_id = start(
+                connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
+                settings=_asked(job.settings, python_params, only), parameters=parameters,
+                token=token and f"job:{job.id}:{token}",
+            )  # fmt: skip
+            acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
+        self._moved(run_id)
+        return run_id
+
+    def submit(self, principal: Principal, settings: Mapping[str, Any], token: str | None = None) -> int:
+        """Run tasks once, without a job."""
+        kept = checked({"name": settings.get("run_name"), **{k: v for k, v in settings.items() if k != "run_name"}})
+        run_as = self._run_as(principal, kept, principal.name)
+        with self._database.write() as connection:
+            run_id = submit(
+                connection, kept, creator=principal.name, run_as=run_as, now=utc_now(),
+                token=token and f"user:{principal.id}:{token}",
+            )  # fmt: skip
+            acts.changed(connection, principal.name, "submit", "job run", str(run_id), object_id=str(run_id))
+        self._moved(run_id)
+        return run_id
+
+    def get_run(self, principal: Principal, run_id: int) -> Shown:
+        """A run by its id, or the run of which a task run's id is given, with that task run alone. Raises NotFound."""
+        with self._database.read() as connection:
+            task = store.find_task(connection, run_id)
+            run = self._run(connection, principal, Act.SEE, task.run_id if task else run_id)
+            tasks = store.tasks_of(connection, run.id)
+        if task is not None:
+            return Shown(run=run, tasks=(task, *(each for each in tasks if each.parent_id == task.id)))
+        return Shown(run=run, tasks=tuple(tasks))
+
+    def list_runs(
+        self,
+        principal: Principal,
+        *,
+        job_id: int | None = None,
+        active: bool | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        submitted: bool | None = None,
+        page_token: str | None = None,
+        limit: int = 20,
+    ) -> Page[Run]:
+        """Runs that one may see, the newest first; their tasks are those of `tasks_of`."""
+        with self._database.read() as connection:
+
+            def more(before: int | None) -> Sequence[Run]:
+                return store.list_runs(
+                    connection, job_id=job_id, active=active, since=since, until=until, submitted=submitted,
+                    before=before, limit=limit + 1,
+                )  # fmt: skip
+
+            owners: dict[int, str | None] = {}
+
+            def visible(run: Run) -> bool:
+                if run.job_id is not None and run.job_id not in owners:
+                    owners[run.job_id] = _owner(connection, run)
+                return allows(principal, Act.SEE, run.securable(owners.get(run.job_id or 0)))
+
+            return _visible(more, visible, page_token, limit)
+
+    def tasks_of(self, runs: Sequence[Run]) -> dict[int, tuple[TaskRun, ...]]:
+        """The task runs of runs that one was shown."""
+        with self._database.read() as connection:
+            tasks = store.tasks_of(connection, *(run.id for run in runs))
+        return {run.id: tuple(task for task in tasks if task.run_id == run.id) for run in runs}
+
+    def output(self, principal: Principal, task_run_id: int) -> Output:
+        """What a task run printed; the id of a run of one task will do. Raises NotFound, InvalidArgument."""
+        shown = self.get_run(principal, task_run_id)
+        if shown.run.id == task_run_id:
+            latest = [*current(shown.tasks).values()]
+            if len(latest) != 1:
+                raise InvalidArgument(f"Run {task_run_id} has {len(latest)} tasks; give the run_id of one of them.")
+            task = latest[0]
+        else:
+            task = shown.tasks[0]
+        log, truncated = self._launcher.log(task.id)
+        return Output(shown=shown, task=task, log=log, truncated=truncated)
+
+    def cancel(self, principal: Principal, run_id: int) -> None:
+        """Ask a run to end; what it has running is killed. Harmless for one that has ended. Raises NotFound."""
+        with self._database.write() as connection:
+            task = store.find_task(connection, run_id)
+            run = self._run(connection, principal, Act.USE, task.run_id if task else run_id)
+            self._cancel(connection, principal, run)
+        self._moved(run.id)
+
+    def cancel_all(self, principal: Principal, job_id: int, *, queued_only: bool = False) -> None:
+        """Ask all runs of a job to end, or those that wait for their turn."""
+        with self._database.write() as connection:
+            _checked(principal, Act.USE, job_id, store.find_job(connection, job_id))
+            runs = store.open_runs(connection, job_id=job_id)
+            runs = [run for run in runs if run.state is State.QUEUED or not queued_only]
+            for run in runs:
+                self._cancel(connection, principal, run)
+        self._moved(*(run.id for run in runs))
+
+    def _cancel(self, connection: Connection, principal: Principal, run: Run) -> None:
+        if run.state is not State.ENDED:
+            store.change_run(connection, run.id, cancelled=True)
+            acts.changed(connection, principal.name, "cancel", "job run", str(run.id), object_id=str(run.id))
+
+    def delete_run(self, principal: Principal, run_id: int) -> None:
+        """Delete a run that has ended. Raises FailedPrecondition."""
+        with self._database.write() as connection:
+            run = self._run(connection, principal, Act.MANAGE, run_id, lock=True)
+            if run.state is not State.ENDED:
+                raise FailedPrecondition(f"Run {run_id} has not ended; cancel it first.")
+            tasks = store.tasks_of(connection, run.id)
+            store.delete_run(connection, run.id)
+            acts.changed(connection, principal.name, "delete", "job run", str(run.id), object_id=str(run.id))
+        for task in tasks:
+            self._launcher.forget_log(task.id)
+
+    def repair(
+        self,
+        principal: Principal,
+        run_id: int,
+        *,
+        tasks: Sequence[str] | None,
+        all_failed: bool,
+        dependents: bool,
+        latest_repair_id: int | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> int:
+        """Run tasks of a run that has ended again, and what depends on them; returns the repair's id.
+
+        Raises FailedPrecondition for a run that goes on, InvalidArgument for tasks that are none.
+        """
+        now = utc_now()
+        with self._database.write() as connection:
+            run = self._run(connection, principal, Act.USE, run_id, lock=True)
+            if run.state is not State.ENDED or run.result is Result.TOO_MANY:
+                raise FailedPrecondition(f"Run {run_id} cannot be repaired: it goes on, or was never begun.")
+            if run.repairs and latest_repair_id != run.repairs[-1]["id"]:
+                raise InvalidArgument(f"latest_repair_id of run {run_id} is {run.repairs[-1]['id']}.")
+            specs, now_of = specs_of(run.settings), current(store.tasks_of(connection, run.id, lock=True))
+            if unknown := sorted(set(tasks or ()) - set(now_of)):
+                raise InvalidArgument(f"Run {run_id} has no task '{unknown[0][:60]}'.")
+            again = repaired(specs, now_of, None if all_failed else tasks, dependents=dependents or all_failed)
+            if not again:
+                raise InvalidArgument(f"No task of run {run_id} is to be run again.")
+            made = [attempt(run.id, spec, attempt=now_of[spec.key].attempt + 1) for spec in specs if spec.key in again]
+            store.add_tasks(connection, made)
+            repair_id = store.new_number()
+            told = {"id": repair_id, "start_ms": epoch_ms(now), "tasks": [task.id for task in made]}
+            store.change_run(
+                connection, run.id, state=State.RUNNING, result=Result.NONE, message="", cancelled=False,
+                started_at=now, ended_at=None, repairs=[*run.repairs, told],
+                parameters={**run.parameters, **(parameters or {})},
+            )  # fmt: skip
+            acts.changed(connection, principal.name, "repair", "job run", str(run.id), object_id=str(run.id))
+        self._moved(run.id)
+        return repair_id
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _run(self, connection: Connection, principal: Principal, act: Act, run_id: int, *, lock: bool = False) -> Run:
+        run = store.find_run(connection, run_id, lock=lock)
+        if run is None or not allows(principal, Act.SEE, securable := run.securable(_owner(connection, run))):
+            if run is not None:
+                admits(principal, act, securable)
+            raise NotFound(f"Run {run_id} does not exist.")
+        require(principal, act, securable)
+        return run
+
+
+def _owner(connection: Connection, run: Run) -> str | None:
+    job = None if run.job_id is None else store.find_job(connection, run.job_id)
+    return job.creator if job else None
+
+
+def _checked(principal: Principal, act: Act, job_id: int, job: Job | None) -> Job:
+    """The job, if it exists and the principal may; the same NotFound for what is not there and not theirs."""
+    if job is None:
+        raise NotFound(f"Job '{job_id}' does not exist.")
+    require(principal, act, job.securable)
+    return job
+
+
+def _find_securable(connection: Connection, job_id: str) -> Securable:
+    job = store.find_job(connection, int(job_id)) if job_id.isdecimal() and len(job_id) < 19 else None
+    if job is None:
+        raise NotFound(f"Job '{job_id[:40]}' does not exist.")
+    return job.securable
+
+
+def _give(connection: Connection, job_id: str, name: str) -> None:
+    store.change_job(connection, int(job_id), creator=name)
+
+
+def _visible(
+    more: Callable[[int | None], Sequence[Any]], allowed: Callable[[Any], bool], page_token: str | None, limit: int
+) -> Page[Any]:
+    """A page of what may be seen, out of what is read page by page."""
+    token = decode_token(page_token)
+    if token is not None and not token.isdecimal():
+        raise InvalidArgument("page_token is not one that this server gave; start again without it.")
+    before, found = int(token) if token else None, []
+    for _ in range(_MOST_LOOKED_AT):
+        rows = more(before)
+        found += [row for row in rows[:limit] if allowed(row)]
+        if len(rows) <= limit or len(found) > limit:
+            break
+        before = rows[limit - 1].id
+    return cut_page(found, limit, lambda row: str(row.id))
+
+
+def _asked(
+    settings: Mapping[str, Any], python_params: Sequence[str] | None, only: Sequence[str] | None
+) -> Mapping[str, Any]:
+    """The settings of one run: with other parameters of its scripts, and some of its tasks only."""
+    tasks = [dict(task) for task in settings.get("tasks", ())]
+    if only is not None:
+        if unknown := sorted(set(only) - {task["task_key"] for task in tasks}):
+            raise InvalidArgument(f"The job has no task '{unknown[0][:60]}'.")
+        tasks = [task for task in tasks if task["task_key"] in only]
+        for task in tasks:
+            task["depends_on"] = [need for need in task.get("depends_on", ()) if need["task_key"] in only]
+    for task in tasks:
+        if python_params is not None and Kind.PYTHON.value in task:
+            task[Kind.PYTHON.value] = {**task[Kind.PYTHON.value], "parameters": list(python_params)}
+    return {**settings, "tasks": tasks}
+
+
+def _without(settings: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """Settings without a field, or without the task or environment with a key (`tasks/KEY`)."""
+    field, *rest = path
+    if not rest:
+        return {name: value for name, value in settings.items() if name != field}
+    keys = ("task_key", "environment_key")
+    return {**settings, field: [each for each in settings.get(field, ()) if rest[0] not in map(each.get, keys)]}

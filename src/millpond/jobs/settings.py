@@ -1,0 +1,265 @@
+"""A job's settings as the Jobs API writes them: checked, and read as tasks.
+
+Settings are kept as they were sent. What Millpond does not have is refused by its name, at once; `_KEPT` is what has no
+meaning here and does no harm. Source: databricks-sdk 0.156, `databricks/sdk/service/jobs.py`.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from graphlib import CycleError, TopologicalSorter
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from millpond.jobs.domain import Kind, Need, RunIf, TaskSpec
+from millpond.jobs.references import OPERATIONS
+from millpond.kernel.environments import clean_requirements
+from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+
+MOST_TASKS = 1000
+_KEPT = frozenset({"budget_policy_id", "deployment", "disable_auto_optimization", "edit_mode", "format", "git_branch",
+                   "notification_settings", "performance_target", "usage_policy_id"})  # fmt: skip
+_EMPTY: tuple[Any, ...] = (None, [], {}, "")
+_Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
+_Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+
+class _Known(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    def refuse_unknown(self, what: str) -> None:
+        """Raises NotImplementedHere for the first field that Millpond does not have."""
+        for name, value in (self.model_extra or {}).items():
+            if name not in _KEPT and value not in _EMPTY:
+                raise NotImplementedHere(f"{what} has {name[:60]}, which this Millpond's jobs do not have.")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PythonInput(_Strict):
+    """A script, by its path."""
+
+    python_file: str
+    parameters: list[_Text] = []
+    source: Literal["WORKSPACE"] | None = None
+
+
+class ConditionInput(_Strict):
+    """A comparison of two texts or numbers."""
+
+    op: str
+    left: _Text
+    right: _Text
+
+
+class RunJobInput(_Strict):
+    """Another job."""
+
+    job_id: int
+    job_parameters: dict[str, _Text] = {}
+
+
+class ForEachInput(_Strict):
+    """A task for each input."""
+
+    inputs: _Text
+    task: "TaskInput"
+    concurrency: int = Field(default=1, ge=1, le=100)
+
+
+class NeedInput(_Strict):
+    """A task that another depends on."""
+
+    task_key: _Key
+    outcome: Literal["true", "false"] | None = None
+
+
+class PyPiInput(_Strict):
+    """A package."""
+
+    package: str
+    repo: None = None
+
+
+class LibraryInput(_Known):
+    """A package of the index."""
+
+    pypi: PyPiInput | None = None
+
+
+class TaskInput(_Known):
+    """A task."""
+
+    task_key: _Key
+    description: _Text | None = None
+    depends_on: list[NeedInput] | None = None
+    run_if: RunIf | None = None
+    max_retries: int | None = Field(default=None, ge=-1)
+    min_retry_interval_millis: int | None = Field(default=None, ge=0)
+    retry_on_timeout: bool | None = None
+    timeout_seconds: int | None = Field(default=None, ge=0)
+    disabled: bool | None = None
+    environment_key: str | None = None
+    libraries: list[LibraryInput] | None = None
+    spark_python_task: PythonInput | None = None
+    condition_task: ConditionInput | None = None
+    for_each_task: ForEachInput | None = None
+    run_job_task: RunJobInput | None = None
+
+
+class EnvironmentSpecInput(_Known):
+    """Packages."""
+
+    client: str | None = None
+    environment_version: str | None = None
+    dependencies: list[str] | None = None
+
+
+class EnvironmentInput(_Strict):
+    """Packages under a name."""
+
+    environment_key: str
+    spec: EnvironmentSpecInput | None = None
+
+
+class ParameterInput(_Strict):
+    """A job parameter and its value where a run has no other."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+    default: _Text
+
+
+class QueueInput(_Strict):
+    """Whether runs wait for their turn."""
+
+    enabled: bool
+
+
+class PeriodicInput(_Strict):
+    """Again and again."""
+
+    interval: int = Field(ge=1, le=100_000)
+    unit: Literal["MINUTES", "HOURS", "DAYS", "WEEKS"]
+
+
+class TriggerInput(_Known):
+    """What starts runs by itself."""
+
+    periodic: PeriodicInput | None = None
+    pause_status: Literal["PAUSED", "UNPAUSED"] | None = None
+
+
+class RunAsInput(_Known):
+    """Whose rights the tasks have."""
+
+    user_name: str | None = None
+    service_principal_name: str | None = None
+
+
+class SettingsInput(_Known):
+    """All settings of a job, or of tasks that are submitted once."""
+
+    name: Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")] | None = None
+    description: _Text | None = None
+    tags: dict[_Text, _Text] | None = Field(default=None, max_length=25)
+    tasks: list[TaskInput] | None = None
+    environments: list[EnvironmentInput] | None = None
+    parameters: list[ParameterInput] | None = None
+    max_concurrent_runs: int | None = Field(default=None, ge=0, le=1000)
+    timeout_seconds: int | None = Field(default=None, ge=0)
+    queue: QueueInput | None = None
+    run_as: RunAsInput | None = None
+    trigger: TriggerInput | None = None
+
+
+def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, where they are whole. Raises InvalidArgument, NotImplementedHere."""
+    try:
+        found = SettingsInput.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+    found.refuse_unknown("The job")
+    for part in ("run_as", "trigger"):
+        if (inner := getattr(found, part)) is not None:
+            inner.refuse_unknown(part)
+    for environment in found.environments or ():
+        if environment.spec is not None:
+            environment.spec.refuse_unknown(f"Environment '{environment.environment_key}'")
+    names = [parameter.name for parameter in found.parameters or ()]
+    if len(set(names)) < len(names):
+        raise InvalidArgument("Two parameters of the job have one name.")
+    kept = found.model_dump(mode="json", exclude_none=True)
+    _check_graph(specs_of(kept))
+    return kept
+
+
+def specs_of(settings: Mapping[str, Any]) -> tuple[TaskSpec, ...]:
+    """The tasks of checked settings, as they stand there."""
+    packages = {
+        each["environment_key"]: tuple((each.get("spec") or {}).get("dependencies") or ())
+        for each in settings.get("environments", ())
+    }
+    return tuple(_spec(TaskInput.model_validate(task), packages) for task in settings.get("tasks", ()))
+
+
+def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
+    task.refuse_unknown(f"Task '{task.task_key}'")
+    kinds = [kind for kind in Kind if getattr(task, kind.value) is not None]
+    if len(kinds) != 1:
+        raise InvalidArgument(f"Task '{task.task_key}' takes exactly one of {', '.join(Kind)}.")
+    kind, nested = kinds[0], None
+    body = getattr(task, kind.value).model_dump(exclude={"task"})
+    if task.for_each_task is not None:
+        nested = _spec(task.for_each_task.task, packages)
+        if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):
+            raise InvalidArgument(f"What '{task.task_key}' does for each input is one script or one job.")
+    if nested is not None and task.timeout_seconds:
+        raise NotImplementedHere(f"'{task.task_key}' has timeout_seconds; give it to what is done for each input.")
+    if kind is Kind.CONDITION and body["op"] not in OPERATIONS:
+        raise InvalidArgument(f"Task '{task.task_key}': op is one of {', '.join(OPERATIONS)}.")
+    return TaskSpec(
+        key=task.task_key,
+        kind=kind,
+        body=body,
+        needs=tuple(Need(key=each.task_key, outcome=each.outcome or "") for each in task.depends_on or ()),
+        run_if=task.run_if or RunIf.ALL_SUCCESS,
+        max_retries=task.max_retries or 0,
+        retry_pause=timedelta(milliseconds=task.min_retry_interval_millis or 0),
+        retry_on_timeout=bool(task.retry_on_timeout),
+        timeout_s=task.timeout_seconds or 0,
+        disabled=bool(task.disabled),
+        requirements=_requirements(task, packages),
+        nested=nested,
+    )
+
+
+def _requirements(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if task.environment_key is not None and task.environment_key not in packages:
+        raise InvalidArgument(f"Task '{task.task_key}' names environment '{task.environment_key[:60]}', which is none.")
+    lines = list(packages.get(task.environment_key or "", ()))
+    for library in task.libraries or ():
+        library.refuse_unknown(f"A library of task '{task.task_key}'")
+        lines += [library.pypi.package] if library.pypi else []
+    return clean_requirements(lines)
+
+
+def _check_graph(specs: tuple[TaskSpec, ...]) -> None:
+    keys = {spec.key for spec in specs}
+    if len(keys) < len(specs) or len(specs) > MOST_TASKS:
+        raise InvalidArgument(f"A job has at most {MOST_TASKS} tasks, each with a key of its own.")
+    conditions = {spec.key for spec in specs if spec.kind is Kind.CONDITION}
+    for spec in specs:
+        for need in spec.needs:
+            if need.key not in keys:
+                raise InvalidArgument(f"Task '{spec.key}' depends on '{need.key}', which is no task of the job.")
+            if need.outcome and need.key not in conditions:
+                raise InvalidArgument(
+                    f"Task '{spec.key}' depends on an outcome of '{need.key}', which is no condition."
+                )
+    try:
+        TopologicalSorter({spec.key: {need.key for need in spec.needs} for spec in specs}).prepare()
+    except CycleError as error:
+        raise InvalidArgument(f"Tasks depend on each other in a circle: {' → '.join(error.args[1])}.") from error

@@ -1,0 +1,80 @@
+"""A new run with its tasks' first attempts, in the transaction of what starts it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from millpond.jobs import store
+from millpond.jobs.domain import Job, Result, Run, State, TaskRun, TaskSpec
+from millpond.jobs.settings import specs_of
+from millpond.kernel.errors import InvalidArgument
+
+
+def start(
+    connection: Connection,
+    job: Job,
+    *,
+    creator: str,
+    trigger: str,
+    now: datetime,
+    settings: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    token: str | None = None,
+    parent: Run | None = None,
+) -> int:
+    """A run of a job that the caller has locked; the id of the earlier one where the token was used before.
+
+    Over the job's limit it waits, or is skipped, as the job says. Raises InvalidArgument for parameters it has not.
+    """
+    asked = settings or job.settings
+    busy = sum(run.state is State.RUNNING for run in store.open_runs(connection, job_id=job.id))
+    run = _new(job.name, creator, asked, trigger, now, job.run_as, job.id, _parameters(asked, parameters or {}))
+    if parent is not None:
+        run = replace(run, depth=parent.depth + 1, parent_run_id=parent.id)
+    if busy >= job.most_runs:
+        told = f"The job has {busy} runs at once, as many as it may."
+        run = replace(run, state=State.QUEUED, started_at=None, message=told)
+        if not job.queues:
+            run = replace(run, state=State.ENDED, result=Result.TOO_MANY, ended_at=now)
+    return _added(connection, run, token)
+
+
+def submit(
+    connection: Connection, settings: Mapping[str, Any], *, creator: str, run_as: str, now: datetime, token: str | None
+) -> int:
+    """A run without a job."""
+    name = settings.get("name") or "Untitled"
+    return _added(connection, _new(name, creator, settings, "ONE_TIME", now, run_as, None, {}), token)
+
+
+def attempt(run_id: int, spec: TaskSpec, **more: Any) -> TaskRun:
+    """A new attempt at a task."""
+    return TaskRun(id=store.new_number(), run_id=run_id, key=spec.key, **more)
+
+
+def _new(
+    name: str, creator: str, settings: Mapping[str, Any], trigger: str, now: datetime, run_as: str, job_id: int | None,
+    parameters: Mapping[str, str],
+) -> Run:  # fmt: skip
+    return Run(
+        id=store.new_number(), job_id=job_id, name=name, creator=creator, run_as=run_as, settings=settings,
+        parameters=parameters, trigger=trigger, state=State.RUNNING, result=Result.NONE, message="", cancelled=False,
+        depth=0, parent_run_id=None, created_at=now, started_at=now, ended_at=None,
+    )  # fmt: skip
+
+
+def _added(connection: Connection, run: Run, token: str | None) -> int:
+    run_id = store.add_run(connection, run, token)
+    if run_id == run.id and run.state is not State.ENDED:
+        store.add_tasks(connection, [attempt(run.id, spec) for spec in specs_of(run.settings)])
+    return run_id
+
+
+def _parameters(settings: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    known = {each["name"]: each["default"] for each in settings.get("parameters", ())}
+    if unknown := sorted(set(given) - set(known)):
+        raise InvalidArgument(f"The job has no parameter '{unknown[0][:60]}'; it has {', '.join(known) or 'none'}.")
+    return known | dict(given)

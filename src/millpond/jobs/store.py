@@ -1,0 +1,297 @@
+"""The tables of jobs and all their SQL."""
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from millpond.jobs.domain import Job, Result, Run, State, TaskRun
+from millpond.kernel.database import Json, UtcDateTime, metadata
+
+_MOST_ACTIVE = 1000
+
+jobs = Table(
+    "job_definitions",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(4096), nullable=False),
+    Column("creator", String(255), nullable=False),
+    Column("run_as", String(255), nullable=False),
+    Column("settings", Json, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("next_fire_at", UtcDateTime),
+    Index("ix_job_definitions_next_fire_at", "next_fire_at"),
+)
+"""Not `jobs`, which MLflow has in the same database."""
+runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", BigInteger),
+    Column("name", String(4096), nullable=False),
+    Column("creator", String(255), nullable=False),
+    Column("run_as", String(255), nullable=False),
+    Column("settings", Json, nullable=False),
+    Column("parameters", Json, nullable=False),
+    Column("trigger", String(20), nullable=False),
+    Column("token", String(255)),
+    Column("state", String(20), nullable=False),
+    Column("result", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("cancelled", Boolean, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("parent_run_id", BigInteger),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("repairs", Json, nullable=False),
+    UniqueConstraint("token", name="uq_job_runs_token"),
+    Index("ix_job_runs_job_id", "job_id"),
+    Index("ix_job_runs_state", "state"),
+)
+"""`token` makes a run the only one: a client's idempotency token under its job or user, or a job's fire time."""
+tasks = Table(
+    "job_task_runs",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_id", BigInteger, nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("parent_id", BigInteger),
+    Column("iteration", Integer),
+    Column("input", Json),
+    Column("attempt", Integer, nullable=False),
+    Column("retry", Integer, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("result", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("order", Json, nullable=False),
+    Column("outcome", String(10), nullable=False),
+    Column("child_run_id", BigInteger),
+    Column("task_values", Json, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("due_at", UtcDateTime),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("lease", String(36), nullable=False),
+    Column("leased_until", UtcDateTime),
+    Index("ix_job_task_runs_run_id", "run_id"),
+    Index("ix_job_task_runs_state", "state"),
+)
+
+_OPEN = runs.c.state != State.ENDED.value
+_numbers = threading.Lock()
+_last = [0]
+
+
+def new_number() -> int:
+    """An id of a job, a run or a task run, unique among all: microseconds since 1970, which JSON's numbers hold."""
+    with _numbers:
+        _last[0] = max(time.time_ns() // 1000, _last[0] + 1)
+        return _last[0]
+
+
+# -- jobs ---------------------------------------------------------------------------------------------------------
+
+
+def add_job(connection: Connection, job: Job) -> None:
+    """Add a job."""
+    connection.execute(insert(jobs).values(**vars(job)))
+
+
+def find_job(connection: Connection, job_id: int, *, lock: bool = False) -> Job | None:
+    """The job with an id; `lock` keeps others from changing it until the transaction ends."""
+    query = select(jobs).where(jobs.c.id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    return _job(row) if row else None
+
+
+def list_jobs(connection: Connection, *, name: str | None, before: int | None, limit: int) -> list[Job]:
+    """Jobs, the newest first, below an id."""
+    query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+    if name is not None:
+        query = query.where(func.lower(jobs.c.name) == name.lower())
+    if before is not None:
+        query = query.where(jobs.c.id < before)
+    return [_job(row) for row in connection.execute(query)]
+
+
+def change_job(connection: Connection, job_id: int, **values: Any) -> None:
+    """Set columns of a job."""
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+
+
+def delete_job(connection: Connection, job_id: int) -> None:
+    """Remove a job; its runs stay."""
+    connection.execute(delete(jobs).where(jobs.c.id == job_id))
+
+
+def due_jobs(connection: Connection, now: datetime, *, lock: bool = False) -> list[Job]:
+    """Jobs whose schedule is to start a run; on PostgreSQL not those that another server is at."""
+    query = select(jobs).where(jobs.c.next_fire_at <= now).order_by(jobs.c.next_fire_at).limit(100)
+    rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query)
+    return [_job(row) for row in rows]
+
+
+# -- runs ---------------------------------------------------------------------------------------------------------
+
+
+def add_run(connection: Connection, run: Run, token: str | None) -> int:
+    """Add a run, and return its id: that of the one before it with the same token, where there is one."""
+    values = {**vars(run), "repairs": list(run.repairs), "token": token}
+    made: Any = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(runs)
+    connection.execute(made.values(values).on_conflict_do_nothing(index_elements=["token"]))
+    same = runs.c.id == run.id if token is None else runs.c.token == token
+    return int(connection.execute(select(runs.c.id).where(same)).scalar_one())
+
+
+def find_run(connection: Connection, run_id: int, *, lock: bool = False) -> Run | None:
+    """The run with an id; `lock` makes this transaction the only one that moves it on."""
+    query = select(runs).where(runs.c.id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    return _run(row) if row else None
+
+
+def list_runs(
+    connection: Connection,
+    *,
+    job_id: int | None,
+    active: bool | None,
+    since: datetime | None,
+    until: datetime | None,
+    submitted: bool | None,
+    before: int | None,
+    limit: int,
+) -> list[Run]:
+    """Runs, the newest first, below an id."""
+    query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+    wanted = (
+        None if job_id is None else runs.c.job_id == job_id,
+        None if active is None else (_OPEN if active else ~_OPEN),
+        None if since is None else runs.c.created_at >= since,
+        None if until is None else runs.c.created_at <= until,
+        None if submitted is None else (runs.c.job_id.is_(None) if submitted else runs.c.job_id.is_not(None)),
+        None if before is None else runs.c.id < before,
+    )
+    query = query.where(*(each for each in wanted if each is not None))
+    return [_run(row) for row in connection.execute(query)]
+
+
+def open_runs(connection: Connection, *, job_id: int | None = None) -> list[Run]:
+    """Runs that have not ended, the oldest first."""
+    query = select(runs).where(_OPEN).order_by(runs.c.id).limit(_MOST_ACTIVE)
+    if job_id is not None:
+        query = query.where(runs.c.job_id == job_id)
+    return [_run(row) for row in connection.execute(query)]
+
+
+def change_run(connection: Connection, run_id: int, **values: Any) -> None:
+    """Set columns of a run."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
+
+
+def delete_run(connection: Connection, run_id: int) -> None:
+    """Remove a run and its tasks' runs."""
+    connection.execute(delete(tasks).where(tasks.c.run_id == run_id))
+    connection.execute(delete(runs).where(runs.c.id == run_id))
+
+
+# -- task runs ----------------------------------------------------------------------------------------------------
+
+
+def add_tasks(connection: Connection, made: Sequence[TaskRun]) -> None:
+    """Add attempts."""
+    if made:
+        connection.execute(insert(tasks), [dict(vars(task)) for task in made])
+
+
+def find_task(connection: Connection, task_id: int) -> TaskRun | None:
+    """The task run with an id."""
+    row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+    return _task(row) if row else None
+
+
+def tasks_of(connection: Connection, *run_ids: int, lock: bool = False) -> list[TaskRun]:
+    """All attempts of runs, the oldest first; `lock` keeps them from being claimed and ended meanwhile."""
+    query = select(tasks).where(tasks.c.run_id.in_(run_ids)).order_by(tasks.c.id)
+    return [_task(row) for row in connection.execute(query.with_for_update() if lock else query)]
+
+
+def put_task(connection: Connection, task: TaskRun) -> None:
+    """Write a task run's columns as they are; only under its run's lock, and never while somebody has its lease."""
+    connection.execute(update(tasks).where(tasks.c.id == task.id).values(**vars(task)))
+
+
+def claim(connection: Connection, now: datetime, lease: str, until: datetime) -> TaskRun | None:
+    """The task that has waited longest for a process, leased."""
+    query = select(tasks).where(tasks.c.state == State.QUEUED.value).order_by(tasks.c.id).limit(1)
+    row = connection.execute(query.with_for_update(skip_locked=True)).first()
+    if row is None:
+        return None
+    values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "started_at": row.started_at or now}
+    connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
+    return _task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
+
+
+def any_queued(connection: Connection) -> bool:
+    """Whether a task waits for a process; takes no lock."""
+    return (
+        connection.execute(select(tasks.c.id).where(tasks.c.state == State.QUEUED.value).limit(1)).first() is not None
+    )
+
+
+def write_held(connection: Connection, task_id: int, holder: str, **values: Any) -> bool:
+    """Set columns of a running task whose lease one has; False where one has it no more."""
+    held = (tasks.c.id == task_id, tasks.c.lease == holder, tasks.c.state == State.RUNNING.value)
+    return bool(connection.execute(update(tasks).where(*held).values(**values)).rowcount)
+
+
+def lost(connection: Connection, now: datetime) -> list[TaskRun]:
+    """Tasks whose holder has not renewed its lease."""
+    query = select(tasks).where(tasks.c.state == State.RUNNING.value, tasks.c.leased_until < now)
+    return [_task(row) for row in connection.execute(query.limit(_MOST_ACTIVE))]
+
+
+def release_all(connection: Connection, now: datetime) -> None:
+    """Say that whoever holds a lease is dead."""
+    held = (tasks.c.state == State.RUNNING.value, tasks.c.leased_until.is_not(None))
+    connection.execute(update(tasks).where(*held).values(leased_until=now))
+
+
+def wants_end(connection: Connection, run_id: int, now: datetime) -> Result:
+    """Why a run's processes are to end, if they are; a run that is gone is cancelled."""
+    run = find_run(connection, run_id)
+    return Result.CANCELED if run is None else run.stopping(now)
+
+
+def _job(row: Any) -> Job:
+    return Job(**row._mapping)
+
+
+def _run(row: Any) -> Run:
+    known = {name: value for name, value in row._mapping.items() if name != "token"}
+    changed = {"state": State(row.state), "result": Result(row.result), "repairs": tuple(row.repairs)}
+    return Run(**{**known, **changed})
+
+
+def _task(row: Any) -> TaskRun:
+    return TaskRun(**{**row._mapping, "state": State(row.state), "result": Result(row.result)})
