@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]  # the 
 @pytest.fixture(scope="module")
 def shop(stocked: Server) -> Iterator[Shop]:
     """A schema with feature tables, one of which is used."""
-    with fill_shop(stocked, uuid.uuid4().hex[:8]) as made:
+    tail = uuid.uuid4().hex[:8]
+    with fill_shop(stocked, tail, experiment=f"/shop-{tail}") as made:
         yield made
 
 

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,11 @@ def shop(any_server: Server) -> Iterator[Shop]:
 
 
 @contextmanager
-def fill_shop(server: Server, tail: str) -> Iterator[Shop]:
-    """Three feature tables, of which `people` is used, and a table without a key."""
+def fill_shop(server: Server, tail: str, experiment: str | None = None) -> Iterator[Shop]:
+    """Three feature tables, of which `people` is used, and a table without a key.
+
+    The run is in a new experiment, or in that which all may read.
+    """
     made = Shop(server=server, name=f"main.shop_{tail}", tail=tail)
     made.sql("CREATE SCHEMA $")
     made.sql("CREATE TABLE $.orders (customer BIGINT, amount DOUBLE)")
@@ -90,16 +93,18 @@ def fill_shop(server: Server, tail: str) -> Iterator[Shop]:
     made.sql("CREATE TABLE $.idle (id BIGINT NOT NULL, x DOUBLE, CONSTRAINT idle_pk PRIMARY KEY (id))")
     made.sql("CREATE TABLE $.loose (id BIGINT NOT NULL, y DOUBLE, CONSTRAINT loose_pk PRIMARY KEY (id))")
     made.sql("SET TAG ON COLUMN $.idle.x unit = kg")
-    _train(made)
+    _train(made, experiment)
     wait_until(lambda: made.get("/$.people")["features"][0]["sources"], what="the lineage of people.spent")
     yield made
     made.server.call("DELETE", f"/api/2.0/serving-endpoints/e-{tail}")
     made.sql("DROP SCHEMA $ CASCADE")
 
 
-def _train(shop: Shop) -> None:
+def _train(shop: Shop, experiment: str | None) -> None:
     """A run that uses two columns of `people` and some of `loose`, its model, and an endpoint that serves it."""
-    with signed_in(shop.server) as client, mlflow.start_run(run_name=f"train-{shop.tail}") as run:
+    with signed_in(shop.server) as client, ExitStack() as stack:
+        place = client.create_experiment(experiment) if experiment else "0"
+        run = stack.enter_context(mlflow.start_run(experiment_id=place, run_name=f"train-{shop.tail}"))
         used = MetaDataset(FeatureSource(f"{shop.name}.people", ["id", "ts", "spent"]), name="people")
         mlflow.log_input(used)
         mlflow.log_input(MetaDataset(DeltaDatasetSource(delta_table_name=f"{shop.name}.loose"), name="loose"))

@@ -7,6 +7,7 @@ import datetime as dt
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +36,9 @@ from millpond.features.planning import Aggregate, Aggregation
 from millpond.features.windows import Function, Window
 from tests.features.kernels import LABELS, ONE_KEY, TWO_KEYS, table
 
-__all__ = ["EVENTS", "Kernel", "aggregations", "close", "events", "holds", "labels", "table"]
+__all__ = [
+    "EVENTS", "Kernel", "aggregations", "close", "events", "holds", "labels", "null_is_least_of_one_time", "table",
+]  # fmt: skip
 
 Rows = Sequence[Sequence[Any]]
 EVENTS = pa.schema(
@@ -99,6 +102,18 @@ def holds(kernel: Kernel, label_rows: Rows, event_rows: Rows, step: Aggregation)
         for each, value in zip(step.aggregates, row[len(LABELS) :], strict=True):
             wanted = _wanted(label, rows_of_events, each, step)
             assert close(wanted, value), (each, label, wanted, value)
+
+
+def null_is_least_of_one_time(kernel: Kernel) -> None:
+    """In whichever order the rows come: one key for each order."""
+    first, last = (
+        Aggregate(output=function.kind, function=function, span=TumblingWindow(window_duration=2 * HALF).span)
+        for function in (First("n"), Last("n"))
+    )
+    step = Aggregation(table="main.shop.events", keys=ONE_KEY, time=("at", "ts"), aggregates=(first, last))
+    orders = list(enumerate(permutations([None, 3, -4])))
+    rows = [(key, "", START, START, 0.0, value, "") for key, order in orders for value in order]
+    holds(kernel, [(key, "", START + 2 * HALF, 0) for key, _ in orders], rows, step)
 
 
 def _wanted(label: dict[str, Any], rows: Sequence[dict[str, Any]], each: Aggregate, step: Aggregation) -> Any:

@@ -6,6 +6,7 @@ The oracle here is the definition: all pairs of rows are looked at, in plain Pyt
 import datetime as dt
 import math
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from typing import Any
 
 import pyarrow as pa
@@ -123,3 +124,11 @@ def labels_stay_as_many_as_they_are(kernel: Kernel) -> None:
     twins = [(1, "é", DAY, 0), (1, "é", DAY, 0), (None, "é", DAY, 1), (9, "", None, 2), (1, "é", DAY, 0)]
     join = Join(table="t", keys=ONE_KEY, time=("at", "ts"), outputs=OUTPUTS, defaults={})
     holds(kernel, twins, [(1, "", DAY, DAY, 1.0, "")], join)
+
+
+def null_is_least_of_what_is_known_at_one_time(kernel: Kernel) -> None:
+    """In whichever order the rows come: one key for each order."""
+    join = Join(table="t", keys=ONE_KEY, time=("at", "ts"), known_at="known", outputs={"x": "x_out"}, defaults={})
+    orders = list(enumerate(permutations([None, -1.5, 7.25])))
+    rows = [(key, "", DAY, DAY, value, "") for key, order in orders for value in order]
+    holds(kernel, [(key, "", DAY, 0) for key, _ in orders], rows, join)

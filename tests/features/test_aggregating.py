@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from millpond.features import Count, RollingWindow, Sum, aggregating, columns
 from millpond.features.joining import Means, aggregates_rechecked, look_up
 from millpond.features.planning import Aggregate, Aggregation
-from tests.features.aggregation_kernels import EVENTS, HALF, Kernel, aggregations, events, holds, labels, table
+from tests.features.aggregation_kernels import (
+    EVENTS,
+    HALF,
+    Kernel,
+    aggregations,
+    events,
+    holds,
+    labels,
+    null_is_least_of_one_time,
+    table,
+)
 from tests.features.kernels import DAY, LABELS, ONE_KEY
 from tests.features.test_asof import SPILLING, frame
 
@@ -43,6 +53,11 @@ def test_so_it_is_when_pairs_come_a_few_at_a_time(labels: list, events: list, st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aggregating, "_MOST_PAIRS", 3)
         holds(in_memory, labels, events, step)
+
+
+@pytest.mark.parametrize("kernel", [in_memory, by_way_of_the_disk])
+def test_null_is_least_of_one_time(kernel: Kernel) -> None:
+    null_is_least_of_one_time(kernel)
 
 
 def test_the_brute_force_notices_a_wrong_value() -> None:

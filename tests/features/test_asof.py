@@ -25,6 +25,7 @@ from tests.features.kernels import (
     labels,
     labels_stay_as_many_as_they_are,
     late_data_counts_from_when_it_was_known,
+    null_is_least_of_what_is_known_at_one_time,
     table,
 )
 
@@ -75,6 +76,10 @@ def test_late_data_counts_from_when_it_was_known(kernel: Kernel) -> None:
 
 
 @KERNELS
+def test_null_is_least_of_what_is_known_at_one_time(kernel: Kernel) -> None:
+    null_is_least_of_what_is_known_at_one_time(kernel)
+
+
 def test_labels_stay_as_many_as_they_are(kernel: Kernel) -> None:
     labels_stay_as_many_as_they_are(kernel)
 

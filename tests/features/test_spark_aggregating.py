@@ -11,7 +11,18 @@ from pyspark.sql import SparkSession
 from millpond.features import Count, TumblingWindow
 from millpond.features.planning import Aggregate, Aggregation
 from millpond.features.spark_aggregating import aggregate, turns
-from tests.features.aggregation_kernels import EVENTS, HALF, START, aggregations, close, events, holds, labels, table
+from tests.features.aggregation_kernels import (
+    EVENTS,
+    HALF,
+    START,
+    aggregations,
+    close,
+    events,
+    holds,
+    labels,
+    null_is_least_of_one_time,
+    table,
+)
 from tests.features.kernels import LABELS
 from tests.features.spark_kernel import aggregations_on, in_spark
 from tests.servers import Server
@@ -53,6 +64,10 @@ def test_a_value_holds_from_its_turn_to_the_next(
         for each in step.aggregates:
             none = 0 if each.function.kind in ("count", "approx_count_distinct") else None
             assert close(before[-1][each.output] if before else none, label[each.output])
+
+
+def test_null_is_least_of_one_time(spark: SparkSession) -> None:
+    null_is_least_of_one_time(aggregations_on(spark))
 
 
 def test_a_row_that_is_known_late_turns_values_when_it_is(spark: SparkSession) -> None:

@@ -16,6 +16,7 @@ from tests.features.kernels import (
     labels,
     labels_stay_as_many_as_they_are,
     late_data_counts_from_when_it_was_known,
+    null_is_least_of_what_is_known_at_one_time,
 )
 from tests.features.spark_kernel import kernel_on
 from tests.servers import Server
@@ -46,6 +47,10 @@ def test_without_a_time_keys_alone_decide(kernel: Kernel, labels: list, features
 
 def test_late_data_counts_from_when_it_was_known(kernel: Kernel) -> None:
     late_data_counts_from_when_it_was_known(kernel)
+
+
+def test_null_is_least_of_what_is_known_at_one_time(kernel: Kernel) -> None:
+    null_is_least_of_what_is_known_at_one_time(kernel)
 
 
 def test_labels_stay_as_many_as_they_are(kernel: Kernel) -> None:

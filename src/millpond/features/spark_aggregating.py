@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from millpond.features.connection import quoted_part
 from millpond.features.planning import Aggregate, Aggregation
-from millpond.features.spark_asof import check, key_columns, micros
+from millpond.features.spark_asof import check, key_columns, micros, null_least
 from millpond.features.windows import ApproxPercentile, Span
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _value(each: Aggregate, step: Aggregation, kind: "DataType") -> "Column":
     from pyspark.sql import functions as F
 
     column, function = F.col(step.alias(each.input)), each.function
-    order = F.struct("__at", *(["__known"] if step.known_at else []), column)
+    order = F.struct("__at", *(["__known"] if step.known_at else []), *null_least([column]))
     fraction = kind.typeName() in ("float", "double")
     double = column.cast("double")
     wide = column if kind.typeName() == "decimal" else double if fraction else column.cast("bigint")

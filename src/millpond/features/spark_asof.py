@@ -4,12 +4,15 @@ The rows of the table stand between the labels, ordered by time, and each label 
 and a window, which every Spark Connect server carries out wherever its data is. It gives what `asof.py` gives.
 """
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from millpond.features.connection import quoted_part
 from millpond.features.planning import Join, Read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pyspark.sql import Column, DataFrame
 
 _NESTED = frozenset({"array", "map", "struct", "variant"})
@@ -79,6 +82,11 @@ def _as_of(labels: "DataFrame", features: "DataFrame", join: Join) -> "DataFrame
     return found.withColumn("__row", row)
 
 
+def null_least(columns: "Sequence[Column]") -> "Iterator[Column]":
+    """What a struct is made of that is compared as its columns are, with NULL before all: engines differ there."""
+    return chain.from_iterable((column.isNotNull(), column) for column in columns)
+
+
 def _union(one: "DataFrame", other: "DataFrame") -> "DataFrame":
     """Both one below the other; what only one of them has is NULL in the other, of the same type."""
     from pyspark.sql import functions as F
@@ -104,7 +112,7 @@ def _events(features: "DataFrame", join: Join) -> "DataFrame":
         F.col(quoted_part(name)).alias(f"__tie{number}") for number, name in enumerate(_tie_columns(features, join))
     ]
     event = F.struct(time.alias("t"), known.alias("known"), _row(join).alias("row")).alias("__event")
-    order = F.struct(time.alias("t"), known.alias("known"), *ties).alias("__order")
+    order = F.struct(time, known, *null_least(ties)).alias("__order")
     usable = features.where(_all_there([*(theirs for _, theirs in join.keys), join.time[1]])).where(known.isNotNull())
     start = F.greatest(time, known).alias("__from")
     return usable.select(*key_columns(join, 1), start, F.lit(0).alias("__asks"), event, order, *ties)
