@@ -80,6 +80,7 @@ def test_null_is_least_of_what_is_known_at_one_time(kernel: Kernel) -> None:
     null_is_least_of_what_is_known_at_one_time(kernel)
 
 
+@KERNELS
 def test_labels_stay_as_many_as_they_are(kernel: Kernel) -> None:
     labels_stay_as_many_as_they_are(kernel)
 
