@@ -105,7 +105,7 @@ def feature_table(table: Table, name: str) -> FeatureTable:
 
     Raises FailedPrecondition when it has no primary key.
     """
-    key = next((each for each in table.constraints if each.parent_table is None), None)
+    key = table.primary_key
     if key is None:
         raise FailedPrecondition(f"Table '{table.name}' has no primary key, so nothing can be looked up in it.")
     names = {column.name.lower(): column.name for column in table.columns}

@@ -12,7 +12,7 @@ from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.jobs import store
 from millpond.jobs.domain import MOST_DEPTH, Kind, Result, Run, State, TaskRun, TaskSpec
-from millpond.jobs.planning import Begin, End, Finish, Retry, Step, Watch, current, plan
+from millpond.jobs.planning import Begin, End, Finish, Retry, Step, Watch, current, plan, spec_of
 from millpond.jobs.references import Look, holds, looking, resolved
 from millpond.jobs.settings import specs_of
 from millpond.jobs.starting import attempt, start
@@ -129,13 +129,7 @@ class _Going:
             self.others |= {each.id for each in waiting[:1] if each.state is State.QUEUED}
 
     def _spec(self, task: TaskRun) -> TaskSpec:
-        every = {spec.key: spec for spec in self.specs}
-        if task.parent_id is None:
-            return every[task.key]
-        parent = next(each for each in self.tasks if each.id == task.parent_id)
-        nested = every[parent.key].nested
-        assert nested is not None
-        return nested
+        return spec_of(task, self.specs, self.tasks)
 
     # -- a task's turn ----------------------------------------------------------------------------------------------
 

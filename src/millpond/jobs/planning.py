@@ -80,6 +80,16 @@ def plan(run: Run, specs: Sequence[TaskSpec], tasks: Iterable[TaskRun], now: dat
     return steps
 
 
+def spec_of(task: TaskRun, specs: Iterable[TaskSpec], tasks: Iterable[TaskRun]) -> TaskSpec:
+    """What a task run does; of an iteration, what its `for_each_task` does for each input."""
+    every = {spec.key: spec for spec in specs}
+    if task.parent_id is None:
+        return every[task.key]
+    nested = every[next(each.key for each in tasks if each.id == task.parent_id)].nested
+    assert nested is not None
+    return nested
+
+
 def current(tasks: Iterable[TaskRun]) -> dict[str, TaskRun]:
     """The last attempt at each task, iterations left out."""
     return {task.key: task for task in sorted(tasks, key=lambda task: task.attempt) if task.parent_id is None}

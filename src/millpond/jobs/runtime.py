@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
-from millpond.jobs.domain import Result, Run, State, TaskRun, TaskSpec
+from millpond.jobs.domain import Result, Run, State, TaskRun
 from millpond.jobs.launching import Ended, Launcher
-from millpond.jobs.planning import current
+from millpond.jobs.planning import current, spec_of
 from millpond.jobs.schedule import next_fire
 from millpond.jobs.settings import specs_of
 from millpond.jobs.starting import start
@@ -115,7 +115,7 @@ class Runtime:
                 log.error("a task could not be carried out", exc_info=error)
             with self._work:
                 if not self._stopped.is_set():
-                    self._work.wait(_ROUND_S)
+                    self._work.wait()  # each round wakes who waits, while a run is open
 
     def _take_one(self) -> bool:
         """Carry out the task that has waited longest; whether there was one."""
@@ -150,7 +150,7 @@ class Runtime:
         renewing = rounds(renew, name="task-lease", interval_s=_RENEW_S, log=log, failure="a lease was not renewed")
         with renewing:
             try:
-                ended = self._launcher.run(run, _spec_of(run, task, others), task, values, stop=stop)
+                ended = self._launcher.run(run, spec_of(task, specs_of(run.settings), others), task, values, stop=stop)
             except MillpondError as error:
                 ended = Ended(result=Result.FAILED, message=error.message)
             except OSError as error:
@@ -179,12 +179,3 @@ class Runtime:
             return
         lost = Ended(result=Result.FAILED, message="The server ended while the task ran.")
         self._settle(task, told or lost)
-
-
-def _spec_of(run: Run, task: TaskRun, others: list[TaskRun]) -> TaskSpec:
-    every = {spec.key: spec for spec in specs_of(run.settings)}
-    if task.parent_id is None:
-        return every[task.key]
-    nested = every[next(each.key for each in others if each.id == task.parent_id)].nested
-    assert nested is not None
-    return nested
