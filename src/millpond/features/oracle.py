@@ -17,14 +17,8 @@ def expected(label: Row, rows: Sequence[Row], join: Join) -> Row | None:
     keys = [f"k{number}" for number in range(len(join.keys))]
     if any(label[key] is None for key in keys) or (join.time and label["t"] is None):
         return None
-    columns = [join.alias(name) for name in sorted(join.outputs)]
-    ties = [name for name in columns if not any(isinstance(row[name], list | dict) for row in rows)]
-    best, best_order = None, None
-    for row in rows:
-        if all(row[key] == label[key] for key in keys) and _counts(row, label, join):
-            order = (*_times(row, join), *(_order(row[name]) for name in ties))
-            if best_order is None or order >= best_order:
-                best, best_order = row, order
+    found = [row for row in rows if all(row[key] == label[key] for key in keys) and _counts(row, label, join)]
+    best = _last(found, join) if found else None
     if best is not None and join.time and join.lookback is not None:
         age_us = label["t"] - best["t"]
         return best if age_us <= join.lookback.total_seconds() * 1_000_000 else None
@@ -49,6 +43,15 @@ def same(one: Row | None, other: Row | None, join: Join) -> bool:
     if one is None or other is None:
         return one is other
     return all(equal(one[join.alias(name)], other[join.alias(name)]) for name in join.outputs)
+
+
+def _last(rows: Sequence[Row], join: Join) -> Row:
+    """The newest row; of several with one time the one with the greatest values, of equal ones the last."""
+    newest = max(_times(row, join) for row in rows)
+    tied = [row for row in rows if _times(row, join) == newest]
+    columns = [join.alias(name) for name in sorted(join.outputs)]
+    ties = [name for name in columns if not any(isinstance(row[name], list | dict) for row in tied)]
+    return max(reversed(tied), key=lambda row: [_order(row[name]) for name in ties])
 
 
 def _counts(row: Row, label: Row, join: Join) -> bool:

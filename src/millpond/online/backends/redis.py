@@ -74,24 +74,19 @@ class RedisBackend:
                 self._client.unlink(*portion)
 
     def read(self, table: str, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
-        """Mark and rows in one transaction; again if the mark names another generation than was guessed."""
+        """Mark and rows by one command; again if the mark names another generation than was guessed."""
         generation = self._generations.get(table, 0)
         while True:
-            state, rows = self._read(table, generation, keys)
-            if state is None:
+            prefix = self._rows(table, generation)
+            with _told():
+                found: list[Any] = self._client.mget([self._mark(table), *(prefix + key for key in keys)])
+            mark, *rows = found
+            if mark is None:
                 return None, [None] * len(keys)
+            state = decoded(mark)
             if state.generation == generation or not keys:
                 return state, rows
             generation = self._generations[table] = state.generation
-
-    def _read(self, table: str, generation: int, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
-        prefix = self._rows(table, generation)
-        with _told(), self._client.pipeline(transaction=bool(keys)) as pipe:
-            pipe.get(self._mark(table))
-            if keys:
-                pipe.mget([prefix + key for key in keys])
-            answers: list[Any] = pipe.execute()
-        return (None if answers[0] is None else decoded(answers[0])), answers[1] if keys else []
 
     def close(self) -> None:
         """Close the connections."""
