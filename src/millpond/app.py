@@ -95,6 +95,9 @@ from millpond.ui.install import install as install_pages
 from millpond.ui.preferences import Preferences
 from millpond.ui.services import Services
 from millpond.ui.tracking import Tracking
+from millpond.workspace import permissions as workspace_permissions
+from millpond.workspace.routes import workspace_router
+from millpond.workspace.service import WorkspaceService
 
 _ASKED_MOST = frozenset({"/serving-endpoints/{name}/invocations", "/api/millpond/online-tables/{name}/read"})
 """Found first: to come after three hundred others costs as much as to answer."""
@@ -128,6 +131,7 @@ def build_app(settings: Settings) -> Application:
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)
     files = Files(catalog, database)
+    workspace = WorkspaceService(database, directory.find_exact_name)
     versions = VersionFiles(lambda: mlflow.stores, lambda: mlflow.files)
     gateway = GatewayClient(home.spark_socket, identity.mint)
     statements = SqlClient(gateway)
@@ -248,6 +252,7 @@ def build_app(settings: Settings) -> Application:
         *serving.service.permission_types(),
         *sql_permissions.permission_types(),
         *jobs.service.permission_types(),
+        *workspace_permissions.permission_types(),
     )
     audit = AuditService(database)
     tracking = Tracking(lambda: mlflow.stores)
@@ -267,6 +272,7 @@ def build_app(settings: Settings) -> Application:
         parity.router(),
         feature_tables_router(feature_tables),
         jobs.router(),
+        workspace_router(workspace),
     )
     pages = Services(
         identity=identity,

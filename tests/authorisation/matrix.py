@@ -382,7 +382,7 @@ GOVERNANCE: Sequence[Case] = (
     *(
         case
         for kind, key in (("experiments", "$experiment"), ("serving-endpoints", "$endpoint_id"),
-                          ("warehouses", "$warehouse"), ("queries", "$query"), ("jobs", "$job"))
+                          ("warehouses", "$warehouse"), ("queries", "$query"), ("jobs", "$job"), ("directories", "$directory_id"))
         for case in (
             _case(f"GET {_LEVELS}/permissionLevels", "xhyyyy", object_type=kind, object_id=key),
             _case(f"GET {_LEVELS}", "xhyyyy", object_type=kind, object_id=key),
@@ -525,6 +525,18 @@ JOBS: Sequence[Case] = (
 )
 
 
+_WS = "/api/2.0/workspace"
+
+WORKSPACE: Sequence[Case] = (
+    _case(f"GET {_WS}/get-status", "xhyyyy", q="path=$directory"),
+    _case(f"GET {_WS}/list", "xhyyyy", q="path=$directory"),
+    _case(f"GET {_WS}/export", "xhyyyy", q="path=$directory/n"),
+    _case(f"POST {_WS}/import", "xhfyyy", body={"path": "$directory/$new", "content": "MQ==", "language": "PYTHON"}),
+    _case(f"POST {_WS}/mkdirs", "xhfyyy", body={"path": "$directory/$new"}),
+    _case(f"POST {_WS}/delete", "xhffyy", own="notebook", body={"path": "$directory/$own"}),
+)
+
+
 ALIASES = {
     "/api/2.1/jobs": _J,
     "/api/2.0/account/scim/v2": _SCIM,
@@ -539,7 +551,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS,
+    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS, *WORKSPACE,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

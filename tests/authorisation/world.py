@@ -250,6 +250,11 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "session": ("owner POST /api/2.0/sql/sessions", {"warehouse_id": "starter"}, "session_id"),
     "job": ("owner POST /api/2.2/jobs/create", {"name": "$name", "tasks": JOB_TASKS}, "job_id"),
     "job run": ("owner POST /api/2.2/jobs/runs/submit", {"run_name": "$name", "tasks": JOB_TASKS}, "run_id"),
+    "notebook": (
+        "owner POST /api/2.0/workspace/import",
+        {"path": "/Users/$owner/m/$name", "content": "MQ==", "language": "PYTHON"},
+        None,
+    ),
     "online store": (f"owner POST {_FEATURES}/online-stores", {"name": "$name", "capacity": "CU_1"}, "name"),
     "query": (
         "owner POST /api/2.0/sql/queries",
@@ -334,10 +339,16 @@ def _workspace(world: World) -> None:
     world.names["job"] = make(world, "job", f"j-{tail}")
     run = world.done("owner", "POST", "/api/2.2/jobs/run-now", {"job_id": world.names["job"]})
     world.names["job_run"] = str(run["run_id"])
+    world.names["directory"] = f"/Users/{world.names['owner']}/m"
+    world.done("owner", "POST", "/api/2.0/workspace/mkdirs", {"path": "$directory"})
+    make(world, "notebook", "n")
+    status = world.done("owner", "GET", f"/api/2.0/workspace/get-status?path={world.names['directory']}")
+    world.names["directory_id"] = str(status["object_id"])
     for kind, key, reads, writes, owns in (
         ("warehouses", "warehouse", "CAN_USE", "CAN_MONITOR", "CAN_MANAGE"),
         ("queries", "query", "CAN_VIEW", "CAN_EDIT", "CAN_MANAGE"),
         ("jobs", "job", "CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE"),
+        ("directories", "directory_id", "CAN_READ", "CAN_EDIT", "CAN_MANAGE"),
     ):
         pairs = (("reader", reads), ("writer", writes), ("owner", owns))
         levels = [{"user_name": world.names[role], "permission_level": level} for role, level in pairs]

@@ -13,7 +13,7 @@ MAX_PUBLIC_BODY_BYTES = 64 << 10
 """For who has not shown a credential."""
 _STREAMED = re.compile(
     r"/api/2\.0/fs/|(/ml)?/(ajax-)?api/2\.0/(mlflow-artifacts/|mlflow/upload-artifact)"
-    r"|/api/2\.0/(dbfs/put|workspace/import)|/_nicegui/client/"
+    r"|/api/2\.0/dbfs/put|/_nicegui/client/"
 )
 _TOO_LARGE = 413
 

@@ -113,6 +113,7 @@ _OWN: Mapping[str, Held] = {
 }
 _SCHEMA = frozenset({P.USE_SCHEMA, P.CREATE_TABLE, P.CREATE_VOLUME, P.CREATE_FUNCTION, P.CREATE_MODEL})
 _SCHEMA = _SCHEMA.union(*_OWN.values())
+_IN_WORKSPACE = ("directory", "notebook", "file")
 _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "experiment": (P.CAN_READ, P.CAN_EDIT, P.CAN_MANAGE),
     "registered model": (P.CAN_READ, P.CAN_EDIT, P.CAN_MANAGE_STAGING_VERSIONS, P.CAN_MANAGE_PRODUCTION_VERSIONS,
@@ -121,6 +122,7 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "warehouse": (P.CAN_VIEW, P.CAN_USE, P.CAN_MONITOR, P.CAN_MANAGE),
     "query": (P.CAN_VIEW, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
     "job": (P.CAN_VIEW, P.CAN_MANAGE_RUN, P.CAN_MANAGE),
+    **dict.fromkeys(_IN_WORKSPACE, (P.CAN_READ, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE)),
 }  # fmt: skip
 """Permission levels of workspace objects, the weakest first: each holds those before it."""
 
@@ -180,6 +182,15 @@ _EXPERIMENT: Mapping[Act, _Ways] = {
     Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
 }
 """What is in an experiment follows it."""
+_WORKSPACE: Mapping[Act, _Ways] = {
+    Act.SEE: (frozenset({P.CAN_READ}),),
+    Act.READ: (frozenset({P.CAN_READ}),),
+    Act.USE: (frozenset({P.CAN_RUN}),),
+    Act.WRITE: (frozenset({P.CAN_EDIT}),),
+    Act.CREATE_IN: (frozenset({P.CAN_EDIT}),),
+    Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+}
+"""What is held on a directory counts for all below."""
 _RULES: Mapping[str, Mapping[Act, _Ways]] = {
     "metastore": {
         Act.CREATE_CATALOG: (frozenset({P.CREATE_CATALOG}),),
@@ -214,6 +225,7 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
         Act.CREATE_VERSION: (frozenset({P.CREATE_MODEL_VERSION}), frozenset({P.MANAGE})),
     },
     **dict.fromkeys(("experiment", "run", "logged model", "trace"), _EXPERIMENT),
+    **dict.fromkeys(_IN_WORKSPACE, _WORKSPACE),
     "registered model": {
         Act.SEE: (frozenset({P.CAN_READ}),),
         Act.READ: (frozenset({P.CAN_READ}),),

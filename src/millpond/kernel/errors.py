@@ -61,6 +61,12 @@ class FailedPrecondition(MillpondError):
     code = "INVALID_STATE"
 
 
+class DirectoryNotEmpty(FailedPrecondition):
+    """A directory holds objects, and was to be deleted alone."""
+
+    code = "DIRECTORY_NOT_EMPTY"
+
+
 class ResourceExhausted(MillpondError):
     """A limit (disk, memory, queue, quota) is reached."""
 
@@ -71,6 +77,12 @@ class LimitExceeded(MillpondError):
     """There are as many objects of a kind as there may be; deleting one makes room."""
 
     code = "RESOURCE_LIMIT_EXCEEDED"
+
+
+class NotebookTooLarge(InvalidArgument):
+    """A notebook or file has more bytes than the workspace takes or gives."""
+
+    code = "MAX_NOTEBOOK_SIZE_EXCEEDED"
 
 
 class StorageFull(ResourceExhausted):

@@ -7,6 +7,7 @@ import os
 import runpy
 import sys
 import traceback
+from typing import Any
 
 
 def main() -> None:
@@ -34,9 +35,9 @@ def main() -> None:
 def _run_cells(cells: list[str]) -> None:
     """The cells of a notebook, one after the other, until one fails."""
     sys.path[0] = ""
-    from IPython.core.interactiveshell import InteractiveShell  # type: ignore[import-not-found,unused-ignore]  # in the run's environment
+    from IPython.core.interactiveshell import InteractiveShell  # that of the run's environment
 
-    shell = InteractiveShell.instance()
+    shell: Any = InteractiveShell.instance()
     for cell in cells:
         if cell.strip():
             shell.run_cell(cell, store_history=True).raise_error()
