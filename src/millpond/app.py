@@ -149,6 +149,7 @@ def build_app(settings: Settings) -> Application:
         query=statements.rows,
         replays=lambda *asked: parity.service.look(*asked),
         environments=environments,
+        told=lambda connection, event: jobs.watcher.model_changed(connection, event),
         mailer=Mailer(
             settings=settings.smtp,
             base_url=settings.base_url,
@@ -191,6 +192,7 @@ def build_app(settings: Settings) -> Application:
     jobs = open_jobs(
         database,
         settings,
+        catalog=catalog,
         files=files,
         environments=environments,
         mint=identity.mint,

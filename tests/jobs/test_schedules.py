@@ -20,7 +20,8 @@ HOURLY = {
 
 def test_two_servers_fire_a_missed_time_once_and_go_on_from_now(database: Database) -> None:
     missed = utc_now() - timedelta(hours=5, minutes=1)
-    job = Job(id=1, name="", creator="a", run_as="a", settings=checked(HOURLY), created_at=missed, next_fire_at=missed)
+    job = Job(id=1, name="", creator="a", run_as="a", settings=checked(HOURLY), created_at=missed,
+              trigger_kind="periodic", next_fire_at=missed)  # fmt: skip
     with database.write() as connection:
         store.add_job(connection, job)
     nothing: Any = None  # what runs no script needs neither a launcher nor principals

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 
 from millpond.catalog.domain import Column
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.clock import from_epoch_ms
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.kernel.settings import S3Settings
 
 
@@ -24,6 +26,18 @@ def create_empty_table(location: str, columns: Sequence[Column], s3: S3Settings)
         )
     except (DeltaError, SchemaMismatchError, ValueError) as error:
         raise InvalidArgument(f"Delta cannot keep a table of these columns: {error}") from error
+
+
+def newest_commit(location: str, s3: S3Settings) -> tuple[int, datetime]:
+    """The newest version of a table and when it was committed. Raises FailedPrecondition where there is none."""
+    import deltalake
+    from deltalake.exceptions import DeltaError
+
+    try:
+        table = deltalake.DeltaTable(location, storage_options=storage_options(location, s3), without_files=True)
+        return int(table.version()), from_epoch_ms(int(table.history(1)[0]["timestamp"]))
+    except (DeltaError, OSError) as error:
+        raise FailedPrecondition(f"The table's log cannot be read: {error}") from error
 
 
 def storage_options(location: str, s3: S3Settings) -> dict[str, str] | None:

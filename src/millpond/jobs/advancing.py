@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -20,6 +20,9 @@ from millpond.kernel.clock import epoch_ms
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, MillpondError, NotFound
 
+_LONGEST_UNSEEN = timedelta(minutes=1)
+"""Whatever becomes of a run says so; this is for who was killed before."""
+_CHILDREN_UNSEEN = timedelta(seconds=5)
 MOST_ITERATIONS = 5000
 """Source: Databricks' limit of a For each task."""
 
@@ -39,6 +42,7 @@ class Advancer:
             return ()
         with self._database.write() as connection:
             if seen.state is State.QUEUED and not _admit(connection, seen, now):
+                store.change_run(connection, run_id, due_at=now + _LONGEST_UNSEEN)
                 return ()
             run = store.find_run(connection, run_id, lock=True)
             if run is None or run.state is not State.RUNNING:
@@ -46,6 +50,7 @@ class Advancer:
             go = _Going(connection, run, self._principal_named, now)
             while go.step():
                 pass
+            store.change_run(connection, run_id, due_at=go.due_at())
             return tuple(go.others)
 
 
@@ -55,11 +60,10 @@ def _admit(connection: Connection, seen: Run, now: datetime) -> bool:
     run = store.find_run(connection, seen.id, lock=True)
     if run is None or run.state is not State.QUEUED:
         return run is not None
-    open_ones = store.open_runs(connection, job_id=run.job_id)
-    busy = sum(each.state is State.RUNNING for each in open_ones)
-    first = min(each.id for each in open_ones if each.state is State.QUEUED)
-    if not run.cancelled and job is not None and (busy >= job.most_runs or first != run.id):
-        return False
+    if not run.cancelled and job is not None:
+        full = store.count_running(connection, job.id) >= job.most_runs
+        if full or store.first_queued(connection, job.id) != run.id:
+            return False
     gone = {"cancelled": True} if job is None else {}
     store.change_run(connection, run.id, state=State.RUNNING, started_at=now, message="", **gone)
     return True
@@ -83,6 +87,15 @@ class _Going:
         """Do all that can be done at once; whether there was something."""
         done = [self._do(step) for step in plan(self.run, self.specs, self.tasks, self.now)]
         return any(done)
+
+    def due_at(self) -> datetime | None:
+        """When to look again, if nothing becomes of the run before: a retry's time, a deadline, and now and then."""
+        if self.run.state is State.ENDED:
+            return None
+        known = [self.run.deadline, *(task.due_at for task in self.tasks if task.state is State.WAITING)]
+        if any(task.child_run_id is not None and not task.ended for task in self.tasks):
+            known.append(self.now + _CHILDREN_UNSEEN)
+        return min([self.now + _LONGEST_UNSEEN, *(each for each in known if each is not None and each > self.now)])
 
     def _do(self, step: Step) -> bool:
         match step:
@@ -125,8 +138,8 @@ class _Going:
         if self.run.parent_run_id is not None:
             self.others.add(self.run.parent_run_id)
         if self.run.job_id is not None:
-            waiting = store.open_runs(self.connection, job_id=self.run.job_id)
-            self.others |= {each.id for each in waiting[:1] if each.state is State.QUEUED}
+            waiting = store.first_queued(self.connection, self.run.job_id)
+            self.others |= set() if waiting is None else {waiting}
 
     def _spec(self, task: TaskRun) -> TaskSpec:
         return spec_of(task, self.specs, self.tasks)
@@ -191,7 +204,7 @@ class _Going:
             self._end(task, result, "" if good else f"Run {child.id} ended with {child.result}.")
             return True
         if stop and not child.cancelled:
-            store.change_run(self.connection, child.id, cancelled=True)
+            store.change_run(self.connection, child.id, cancelled=True, due_at=self.now)
             self.others.add(child.id)
         return False
 
@@ -201,10 +214,10 @@ class _Going:
         return Result.TIMED_OUT if late else Result.NONE
 
     def _look(self, task: TaskRun) -> Look:
-        now_of = current(self.tasks)
+        now_of, names = current(self.tasks), _names(self.run, task)
         return looking(
-            _names(self.run, task),
-            self.run.parameters,
+            names,
+            resolved(self.run.parameters, names.get),
             {key: each.task_values for key, each in now_of.items()},
             {key: each.result.value for key, each in now_of.items() if each.ended},
             task.input,
@@ -226,6 +239,7 @@ def _names(run: Run, task: TaskRun) -> dict[str, str]:
         "job.start_time.month": f"{began:%m}",
         "job.start_time.day": f"{began:%d}",
         "job.trigger.type": run.trigger.lower(),
+        **{f"job.trigger.{name}": text for name, text in run.told.items()},
         "task.name": task.key,
         "task.run_id": str(task.id),
         "task.execution_count": str(task.attempt + 1),

@@ -103,8 +103,10 @@ class Job:
     """Stays when the job is given to somebody else; only `run_as` in its settings changes it."""
     settings: Mapping[str, Any]
     created_at: datetime
+    trigger_kind: str = ""
+    """What starts it by itself (`triggers.When`); empty for nothing, and while that is paused."""
     next_fire_at: datetime | None = None
-    """When its schedule starts the next run."""
+    """When its schedule starts the next run, or what its trigger watches is looked at."""
 
     @property
     def securable(self) -> Securable:
@@ -146,6 +148,10 @@ class Run:
     started_at: datetime | None
     ended_at: datetime | None
     repairs: tuple[Mapping[str, Any], ...] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What its trigger saw: the values of `{{job.trigger.NAME}}`."""
+    due_at: datetime | None = None
+    """When it is to be looked at next, if nothing comes of it before."""
 
     def securable(self, job_owner: str | None) -> Securable:
         """The run under its job's permissions, of which it keeps none when the job is gone; who asked for it has no

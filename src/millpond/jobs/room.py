@@ -1,12 +1,14 @@
 """The room as `app.py` opens it."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from fastapi import APIRouter
 
 from millpond.catalog.files import Files
+from millpond.catalog.service import CatalogService
 from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.jobs.advancing import Advancer
@@ -14,6 +16,7 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
+from millpond.jobs.watcher import Watcher
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
@@ -26,11 +29,14 @@ class JobsRoom:
 
     service: JobService
     runtime: Runtime
+    watcher: Watcher
     base_url: str
 
-    def at_work(self) -> AbstractContextManager[None]:
-        """Carry jobs on while the block runs."""
-        return self.runtime.at_work()
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Carry jobs on, and watch for what starts them, while the block runs."""
+        with self.runtime.at_work(), self.watcher.at_work():
+            yield
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -41,6 +47,7 @@ def open_jobs(
     database: Database,
     settings: Settings,
     *,
+    catalog: CatalogService,
     files: Files,
     environments: Environments,
     mint: Callable[..., str],
@@ -58,5 +65,9 @@ def open_jobs(
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
     runtime = Runtime(database, advancer, launcher, at_once=settings.jobs.tasks_at_once)
-    service = JobService(database, launcher, moved=runtime.moved, principal_named=principal_named)
-    return JobsRoom(service=service, runtime=runtime, base_url=settings.base_url)
+    watcher = Watcher(
+        database=database, files=files, catalog=catalog, s3=settings.s3, principal_named=principal_named,
+        moved=runtime.moved, poll=timedelta(seconds=settings.jobs.trigger_poll_s),
+    )  # fmt: skip
+    service = JobService(database, launcher, watcher=watcher, moved=runtime.moved, principal_named=principal_named)
+    return JobsRoom(service=service, runtime=runtime, watcher=watcher, base_url=settings.base_url)

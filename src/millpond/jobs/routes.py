@@ -20,6 +20,7 @@ from millpond.jobs.wire import (
     run_json,
     task_run_json,
 )
+from millpond.jobs.wire_triggers import triggers_json
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
@@ -47,8 +48,10 @@ def _add_jobs(router: APIRouter, service: JobService, path: str) -> None:
         return {"job_id": service.create(me, body).id}
 
     @router.get(f"{path}/get")
-    def get(me: _Me, job_id: int) -> dict[str, Any]:
-        return job_json(service.get(me, job_id), whole=True)
+    def get(me: _Me, job_id: int, include_trigger_state: bool = False) -> dict[str, Any]:
+        job = service.get(me, job_id)
+        triggers = triggers_json(job, service.watch_of(job)) if include_trigger_state else {}
+        return job_json(job, whole=True) | triggers
 
     @router.get(f"{path}/list")
     def list_all(

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection
+
 from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
-from millpond.jobs.domain import Result, Run, State, TaskRun
+from millpond.jobs.domain import Job, Result, Run, State, TaskRun
 from millpond.jobs.launching import Ended, Launcher
 from millpond.jobs.planning import current, spec_of
-from millpond.jobs.schedule import next_fire
+from millpond.jobs.schedule import MOST_FAILURES, next_fire, pause_after
 from millpond.jobs.settings import specs_of
 from millpond.jobs.starting import start
+from millpond.jobs.triggers import RUN_TRIGGERS, When
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
@@ -24,6 +27,8 @@ _LEASE = timedelta(seconds=20)
 _RENEW_S = 4.0
 _ROUND_S = 0.5
 _END_S = 10.0
+_MOST_DUE = 500
+"""Runs that one round looks at."""
 
 log = get_logger(__name__)
 
@@ -46,6 +51,8 @@ class Runtime:
         if self._database.is_sqlite:  # there is one server: who had a lease is dead
             with self._database.write() as connection:
                 store.release_all(connection, utc_now())
+        with self._database.write() as connection:
+            store.all_due(connection, utc_now())
         threads = [
             threading.Thread(target=self._take_tasks, name=f"task-{number}", daemon=True)
             for number in range(self._at_once)
@@ -71,23 +78,24 @@ class Runtime:
         for task in lost:
             self._recover(task)
         with self._database.read() as connection:
-            open_ones = store.open_runs(connection)
-        for run in open_ones:
-            self._advance(run.id)
+            due = store.due_runs(connection, now, _MOST_DUE)
+            waiting = store.any_queued(connection)
+        for run_id in due:
+            self._advance(run_id)
+        if waiting:  # perhaps for a process, since another server died
+            self._wake()
 
     def _fire(self, now: datetime) -> None:
         """Start a run of each job whose time has come: once, also for times that passed while no server ran."""
         with self._database.read() as connection:
-            if not store.due_jobs(connection, now):
+            if not store.due_jobs(connection, now, watching=False):
                 return
         with self._database.write() as connection:
-            for job in store.due_jobs(connection, now, lock=True):
-                assert job.next_fire_at is not None
-                token = f"fire:{job.id}:{epoch_ms(job.next_fire_at)}"
-                start(connection, job, creator=job.run_as, trigger="PERIODIC", now=now, token=token)
-                after = next_fire(job.settings, job.next_fire_at)
-                late = after is not None and after <= now
-                store.change_job(connection, job.id, next_fire_at=next_fire(job.settings, now) if late else after)
+            for job in store.due_jobs(connection, now, watching=False, lock=True):
+                if job.trigger_kind == When.CONTINUOUS:
+                    _go_on(connection, job, now)
+                else:
+                    _fire_once(connection, job, now)
 
     def moved(self, *run_ids: int) -> None:
         """Move runs on, now that something became of them, and others with them."""
@@ -115,7 +123,7 @@ class Runtime:
                 log.error("a task could not be carried out", exc_info=error)
             with self._work:
                 if not self._stopped.is_set():
-                    self._work.wait()  # each round wakes who waits, while a run is open
+                    self._work.wait()  # each round wakes who waits, while a task waits
 
     def _take_one(self) -> bool:
         """Carry out the task that has waited longest; whether there was one."""
@@ -161,6 +169,9 @@ class Runtime:
     def _settle(self, task: TaskRun, ended: Ended) -> None:
         """Write how a task ended, unless somebody else has it by now."""
         with self._database.write() as connection:
+            store.change_run(
+                connection, task.run_id, due_at=utc_now()
+            )  # before the task, as its run's lock comes first
             store.write_held(
                 connection, task.id, task.lease, state=State.ENDED, result=ended.result, message=ended.message,
                 error=ended.error, task_values=dict(ended.values), ended_at=utc_now(), leased_until=None,
@@ -179,3 +190,26 @@ class Runtime:
             return
         lost = Ended(result=Result.FAILED, message="The server ended while the task ran.")
         self._settle(task, told or lost)
+
+
+def _fire_once(connection: Connection, job: Job, now: datetime) -> None:
+    """A run by the clock; the time is in its token, so that nobody starts another one for it."""
+    assert job.next_fire_at is not None
+    token = f"fire:{job.id}:{epoch_ms(job.next_fire_at)}"
+    trigger = RUN_TRIGGERS[When(job.trigger_kind)]
+    start(connection, job, creator=job.run_as, trigger=trigger, now=now, token=token)
+    after = next_fire(job.settings, job.next_fire_at)
+    late = after is not None and after <= now
+    store.change_job(connection, job.id, next_fire_at=next_fire(job.settings, now) if late else after)
+
+
+def _go_on(connection: Connection, job: Job, now: datetime) -> None:
+    """The next run of a continuous job that has none, unless those before it failed just now."""
+    runs = store.last_runs(connection, job.id, MOST_FAILURES)
+    last_id, _, ended_at = runs[0] if runs else (0, Result.NONE, None)
+    due = now if ended_at is None else ended_at + pause_after([result for _, result, _ in runs])
+    if due > now:
+        store.change_job(connection, job.id, next_fire_at=due)
+        return
+    trigger = RUN_TRIGGERS[When.CONTINUOUS]
+    start(connection, job, creator=job.run_as, trigger=trigger, now=now, token=f"after:{job.id}:{last_id}")

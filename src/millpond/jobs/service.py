@@ -11,16 +11,19 @@ from millpond.identity import acts, grants
 from millpond.identity.access import Act, Securable, admits, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
-from millpond.jobs import store
+from millpond.jobs import store, watch_store
 from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.planning import current, repaired
-from millpond.jobs.schedule import next_fire
+from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, specs_of
 from millpond.jobs.starting import attempt, start, submit
+from millpond.jobs.triggers import trigger_of
+from millpond.jobs.watcher import Watcher
+from millpond.jobs.watching import Watch
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from millpond.kernel.paging import Page, cut_page, decode_token
 
 _MOST_LOOKED_AT = 20
@@ -53,11 +56,13 @@ class JobService:
         database: Database,
         launcher: Launcher,
         *,
+        watcher: Watcher,
         moved: Callable[..., None],
         principal_named: Callable[[str], Principal],
     ) -> None:
         self._database = database
         self._launcher = launcher
+        self._watcher = watcher
         self._moved = moved
         self._principal_named = principal_named
 
@@ -68,16 +73,19 @@ class JobService:
     # -- jobs -------------------------------------------------------------------------------------------------------
 
     def create(self, principal: Principal, settings: Mapping[str, Any]) -> Job:
-        """A new job. Raises InvalidArgument, NotImplementedHere, PermissionDenied for another's `run_as`."""
+        """A new job. Raises InvalidArgument, NotImplementedHere, PermissionDenied for another's `run_as`, and what
+        keeps whoever it runs as from what its trigger watches."""
         kept = checked(settings)
         now = utc_now()
         job = Job(
             id=store.new_number(), name=kept.get("name", "Untitled"), creator=principal.name,
             run_as=self._run_as(principal, kept, principal.name), settings=kept, created_at=now,
-            next_fire_at=next_fire(kept, now),
+            **scheduled(kept, now),
         )  # fmt: skip
+        watch = self._watcher.begun(job.id, job.run_as, trigger_of(kept))
         with self._database.write() as connection:
             store.add_job(connection, job)
+            watch_store.put_watch(connection, watch, job.id)
             acts.changed(connection, principal.name, "create", "job", str(job.id), object_id=str(job.id))
         return job
 
@@ -85,6 +93,11 @@ class JobService:
         """A job that one may see. Raises NotFound."""
         with self._database.read() as connection:
             return _checked(principal, Act.SEE, job_id, store.find_job(connection, job_id))
+
+    def watch_of(self, job: Job) -> Watch | None:
+        """What is known of what the trigger of a job that one was shown watches."""
+        with self._database.read() as connection:
+            return watch_store.find_watch(connection, job.id)
 
     def list(
         self, principal: Principal, *, name: str | None = None, page_token: str | None = None, limit: int = 20
@@ -122,15 +135,23 @@ class JobService:
     def _change(
         self, principal: Principal, job_id: int, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     ) -> None:
+        """What the new trigger watches is looked at outside of the transaction, so it may find another job there."""
+        with self._database.read() as connection:
+            before = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id))
+        kept = checked(change(before.settings))
+        run_as, trigger = self._run_as(principal, kept, before.run_as), trigger_of(kept)
+        same = (trigger, run_as) == (trigger_of(before.settings), before.run_as)
+        watch = None if same else self._watcher.begun(job_id, run_as, trigger)
         with self._database.write() as connection:
             job = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id, lock=True))
-            kept = checked(change(job.settings))
-            same = kept.get("trigger") == job.settings.get("trigger")
-            store.change_job(
-                connection, job.id, name=kept.get("name", "Untitled"), settings=kept,
-                run_as=self._run_as(principal, kept, job.run_as),
-                next_fire_at=job.next_fire_at if same else next_fire(kept, utc_now()),
-            )  # fmt: skip
+            if (job.settings, job.run_as) != (before.settings, before.run_as):
+                raise Conflict(
+                    f"Job '{job_id}' was changed by somebody else at the same time; look at it and try again."
+                )
+            store.change_job(connection, job.id, name=kept.get("name", "Untitled"), settings=kept, run_as=run_as)
+            if not same:
+                store.change_job(connection, job.id, **scheduled(kept, utc_now()))
+                watch_store.put_watch(connection, watch, job.id)
             acts.changed(connection, principal.name, "update", "job", str(job.id), object_id=str(job.id))
 
     def delete(self, principal: Principal, job_id: int) -> None:
@@ -138,6 +159,7 @@ class JobService:
         with self._database.write() as connection:
             job = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id, lock=True))
             store.delete_job(connection, job.id)
+            watch_store.put_watch(connection, None, job.id)
             grants.forget(connection, job.securable.ids)
             acts.changed(connection, principal.name, "delete", "job", str(job.id), object_id=str(job.id))
 
@@ -271,7 +293,7 @@ class JobService:
 
     def _cancel(self, connection: Connection, principal: Principal, run: Run) -> None:
         if run.state is not State.ENDED:
-            store.change_run(connection, run.id, cancelled=True)
+            store.change_run(connection, run.id, cancelled=True, due_at=utc_now())
             acts.changed(connection, principal.name, "cancel", "job run", str(run.id), object_id=str(run.id))
 
     def delete_run(self, principal: Principal, run_id: int) -> None:
@@ -320,7 +342,7 @@ class JobService:
             told = {"id": repair_id, "start_ms": epoch_ms(now), "tasks": [task.id for task in made]}
             store.change_run(
                 connection, run.id, state=State.RUNNING, result=Result.NONE, message="", cancelled=False,
-                started_at=now, ended_at=None, repairs=[*run.repairs, told],
+                started_at=now, ended_at=None, due_at=now, repairs=[*run.repairs, told],
                 parameters={**run.parameters, **(parameters or {})},
             )  # fmt: skip
             acts.changed(connection, principal.name, "repair", "job run", str(run.id), object_id=str(run.id))

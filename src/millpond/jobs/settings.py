@@ -1,7 +1,7 @@
 """A job's settings as the Jobs API writes them: checked, and read as tasks.
 
-Settings are kept as they were sent. What Millpond does not have is refused by its name, at once; `_KEPT` is what has no
-meaning here and does no harm. Source: databricks-sdk 0.156, `databricks/sdk/service/jobs.py`.
+Settings are kept as they were sent. What Millpond does not have is refused by its name, at once.
+Source: databricks-sdk 0.156, `databricks/sdk/service/jobs.py`.
 """
 
 from collections.abc import Mapping
@@ -9,40 +9,26 @@ from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from millpond.jobs.domain import Kind, Need, RunIf, TaskSpec
+from millpond.jobs.inputs import Known as _Known
+from millpond.jobs.inputs import Strict as _Strict
+from millpond.jobs.inputs import Text as _Text
 from millpond.jobs.references import OPERATIONS
+from millpond.jobs.triggers import ContinuousInput, CronInput, TriggerInput, check_triggers
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
 MOST_TASKS = 1000
-_KEPT = frozenset({"budget_policy_id", "deployment", "disable_auto_optimization", "edit_mode", "format", "git_branch",
-                   "notification_settings", "performance_target", "usage_policy_id"})  # fmt: skip
-_EMPTY: tuple[Any, ...] = (None, [], {}, "")
 _Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
-_Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-
-
-class _Known(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    def refuse_unknown(self, what: str) -> None:
-        """Raises NotImplementedHere for the first field that Millpond does not have."""
-        for name, value in (self.model_extra or {}).items():
-            if name not in _KEPT and value not in _EMPTY:
-                raise NotImplementedHere(f"{what} has {name[:60]}, which this Millpond's jobs do not have.")
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class PythonInput(_Strict):
     """A script, by its path."""
 
     python_file: str
-    parameters: list[_Text] = []
+    parameters: list[_Text] = Field(default_factory=list)
     source: Literal["WORKSPACE"] | None = None
 
 
@@ -58,7 +44,7 @@ class RunJobInput(_Strict):
     """Another job."""
 
     job_id: int
-    job_parameters: dict[str, _Text] = {}
+    job_parameters: dict[str, _Text] = Field(default_factory=dict)
 
 
 class ForEachInput(_Strict):
@@ -137,20 +123,6 @@ class QueueInput(_Strict):
     enabled: bool
 
 
-class PeriodicInput(_Strict):
-    """Again and again."""
-
-    interval: int = Field(ge=1, le=100_000)
-    unit: Literal["MINUTES", "HOURS", "DAYS", "WEEKS"]
-
-
-class TriggerInput(_Known):
-    """What starts runs by itself."""
-
-    periodic: PeriodicInput | None = None
-    pause_status: Literal["PAUSED", "UNPAUSED"] | None = None
-
-
 class RunAsInput(_Known):
     """Whose rights the tasks have."""
 
@@ -171,7 +143,9 @@ class SettingsInput(_Known):
     timeout_seconds: int | None = Field(default=None, ge=0)
     queue: QueueInput | None = None
     run_as: RunAsInput | None = None
+    schedule: CronInput | None = None
     trigger: TriggerInput | None = None
+    continuous: ContinuousInput | None = None
 
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,9 +156,9 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors()[0]
         raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
     found.refuse_unknown("The job")
-    for part in ("run_as", "trigger"):
-        if (inner := getattr(found, part)) is not None:
-            inner.refuse_unknown(part)
+    if found.run_as is not None:
+        found.run_as.refuse_unknown("run_as")
+    check_triggers(found.schedule, found.trigger, found.continuous, found.max_concurrent_runs)
     for environment in found.environments or ():
         if environment.spec is not None:
             environment.spec.refuse_unknown(f"Environment '{environment.environment_key}'")

@@ -24,22 +24,30 @@ def start(
     parameters: Mapping[str, str] | None = None,
     token: str | None = None,
     parent: Run | None = None,
+    news: Mapping[str, str] | None = None,
 ) -> int:
     """A run of a job that the caller has locked; the id of the earlier one where the token was used before.
 
-    Over the job's limit it waits, or is skipped, as the job says. Raises InvalidArgument for parameters it has not.
+    Over the job's limit it waits, or is skipped, as the job says. `news` is what its trigger saw.
+    Raises InvalidArgument for parameters it has not.
     """
     asked = settings or job.settings
-    busy = sum(run.state is State.RUNNING for run in store.open_runs(connection, job_id=job.id))
+    busy = store.count_running(connection, job.id)
     run = _new(job.name, creator, asked, trigger, now, job.run_as, job.id, _parameters(asked, parameters or {}))
+    run = replace(run, told=dict(news or {}))
     if parent is not None:
         run = replace(run, depth=parent.depth + 1, parent_run_id=parent.id)
     if busy >= job.most_runs:
         told = f"The job has {busy} runs at once, as many as it may."
         run = replace(run, state=State.QUEUED, started_at=None, message=told)
         if not job.queues:
-            run = replace(run, state=State.ENDED, result=Result.TOO_MANY, ended_at=now)
+            run = replace(run, state=State.ENDED, result=Result.TOO_MANY, ended_at=now, due_at=None)
     return _added(connection, run, token)
+
+
+def has_room(connection: Connection, job: Job) -> bool:
+    """Whether another run of a job may begin or wait."""
+    return job.queues or store.count_running(connection, job.id) < job.most_runs
 
 
 def submit(
@@ -62,7 +70,7 @@ def _new(
     return Run(
         id=store.new_number(), job_id=job_id, name=name, creator=creator, run_as=run_as, settings=settings,
         parameters=parameters, trigger=trigger, state=State.RUNNING, result=Result.NONE, message="", cancelled=False,
-        depth=0, parent_run_id=None, created_at=now, started_at=now, ended_at=None,
+        depth=0, parent_run_id=None, created_at=now, started_at=now, ended_at=None, due_at=now,
     )  # fmt: skip
 
 

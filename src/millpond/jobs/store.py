@@ -17,15 +17,19 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     delete,
+    exists,
     func,
     insert,
+    or_,
     select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.jobs.domain import Job, Result, Run, State, TaskRun
+from millpond.jobs.triggers import WATCHING, When
 from millpond.kernel.database import Json, UtcDateTime, metadata
 
 _MOST_ACTIVE = 1000
@@ -39,6 +43,7 @@ jobs = Table(
     Column("run_as", String(255), nullable=False),
     Column("settings", Json, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("trigger_kind", String(20), nullable=False),
     Column("next_fire_at", UtcDateTime),
     Index("ix_job_definitions_next_fire_at", "next_fire_at"),
 )
@@ -65,9 +70,12 @@ runs = Table(
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("repairs", Json, nullable=False),
+    Column("told", Json, nullable=False),
+    Column("due_at", UtcDateTime),
     UniqueConstraint("token", name="uq_job_runs_token"),
     Index("ix_job_runs_job_id", "job_id"),
     Index("ix_job_runs_state", "state"),
+    Index("ix_job_runs_due_at", "due_at"),
 )
 """`token` makes a run the only one: a client's idempotency token under its job or user, or a job's fire time."""
 tasks = Table(
@@ -145,11 +153,21 @@ def delete_job(connection: Connection, job_id: int) -> None:
     connection.execute(delete(jobs).where(jobs.c.id == job_id))
 
 
-def due_jobs(connection: Connection, now: datetime, *, lock: bool = False) -> list[Job]:
-    """Jobs whose schedule is to start a run; on PostgreSQL not those that another server is at."""
-    query = select(jobs).where(jobs.c.next_fire_at <= now).order_by(jobs.c.next_fire_at).limit(100)
+def due_jobs(connection: Connection, now: datetime, *, watching: bool, lock: bool = False) -> list[Job]:
+    """Jobs whose time has come, to start a run or to be looked for; on PostgreSQL not those another server is at."""
+    watches = jobs.c.trigger_kind.in_(sorted(WATCHING))
+    busy = exists().where(runs.c.job_id == jobs.c.id, _OPEN)
+    free = or_(jobs.c.trigger_kind != When.CONTINUOUS.value, ~busy)
+    query = select(jobs).where(jobs.c.next_fire_at <= now, watches if watching else and_(~watches, free))
+    query = query.order_by(jobs.c.next_fire_at).limit(100)
     rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query)
     return [_job(row) for row in rows]
+
+
+def jobs_watching(connection: Connection, kind: str) -> list[Job]:
+    """Jobs with a kind of trigger, in the order in which all lock them."""
+    query = select(jobs).where(jobs.c.trigger_kind == kind).order_by(jobs.c.id)
+    return [_job(row) for row in connection.execute(query)]
 
 
 # -- runs ---------------------------------------------------------------------------------------------------------
@@ -202,6 +220,37 @@ def open_runs(connection: Connection, *, job_id: int | None = None) -> list[Run]
     if job_id is not None:
         query = query.where(runs.c.job_id == job_id)
     return [_run(row) for row in connection.execute(query)]
+
+
+def due_runs(connection: Connection, now: datetime, limit: int) -> list[int]:
+    """The ids of runs that are to be looked at, those first that have waited longest."""
+    query = select(runs.c.id).where(runs.c.due_at <= now).order_by(runs.c.due_at).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def all_due(connection: Connection, now: datetime) -> None:
+    """Have all open runs looked at, as somebody may have died before they were moved on."""
+    connection.execute(update(runs).where(_OPEN).values(due_at=now))
+
+
+def count_running(connection: Connection, job_id: int) -> int:
+    """Runs of a job that have begun and not ended."""
+    query = select(func.count()).where(runs.c.job_id == job_id, runs.c.state == State.RUNNING.value)
+    return int(connection.execute(query.select_from(runs)).scalar_one())
+
+
+def first_queued(connection: Connection, job_id: int) -> int | None:
+    """The run of a job that has waited longest for its turn."""
+    query = select(func.min(runs.c.id)).where(runs.c.job_id == job_id, runs.c.state == State.QUEUED.value)
+    found: int | None = connection.execute(query).scalar_one()
+    return found
+
+
+def last_runs(connection: Connection, job_id: int, limit: int) -> list[tuple[int, Result, datetime | None]]:
+    """Id, result and end of a job's newest runs."""
+    query = select(runs.c.id, runs.c.result, runs.c.ended_at).where(runs.c.job_id == job_id)
+    rows = connection.execute(query.order_by(runs.c.id.desc()).limit(limit))
+    return [(row.id, Result(row.result), row.ended_at) for row in rows]
 
 
 def change_run(connection: Connection, run_id: int, **values: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
+from sqlalchemy import Connection
 
 from millpond.catalog.domain import SchemaName
 from millpond.catalog.service import CatalogService
@@ -36,7 +37,7 @@ from millpond.registry.wire import request_json
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.domain import canonical_model_name
 from millpond.tracking.model_files import VersionFiles
-from millpond.tracking.watch import TargetKind
+from millpond.tracking.watch import RegistryEvent, TargetKind
 
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
@@ -87,10 +88,12 @@ def open_registry(
     replays: Replays,
     environments: Environments,
     mailer: Mailer,
+    told: Callable[[Connection, RegistryEvent], None],
 ) -> RegistryRoom:
     """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
 
-    `query` runs SQL as somebody, `replays` compares what a version is given offline and online.
+    `query` runs SQL as somebody, `replays` compares what a version is given offline and online; `told` is called in the
+    transaction of what happened to a model.
     """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     evaluations = Evaluations(database, find_model, GrantService(database), artifacts)
@@ -121,12 +124,28 @@ def open_registry(
         evaluations=evaluations,
         webhooks=webhooks,
         watch=Recorder(
-            find_model, gates, announcer, partial(_asked, service), (*KEYED, gate_runs, policies, telling.webhooks)
+            find_model,
+            gates,
+            partial(_announced, announcer, told),
+            partial(_asked, service),
+            (*KEYED, gate_runs, policies, telling.webhooks),
         ),
         serving=Serving(find_model),
         worker=Worker(database, handlers),
         scope=partial(_scope, database, catalog),
     )
+
+
+def _announced(
+    announcer: Announcer,
+    told: Callable[[Connection, RegistryEvent], None],
+    connection: Connection,
+    principal: Principal,
+    key: str,
+    event: RegistryEvent,
+) -> None:
+    announcer(connection, principal, key, event)
+    told(connection, event)
 
 
 def _asked(service: RegistryService, principal: Principal, name: str, version: str) -> Sequence[Mapping[str, Any]]:

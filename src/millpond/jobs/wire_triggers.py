@@ -1,0 +1,50 @@
+"""The state of a job's trigger as the Jobs API shows it: `trigger_state`, and `trigger_details` of newer clients."""
+
+from datetime import datetime
+from typing import Any
+
+from millpond.jobs.domain import Job
+from millpond.jobs.triggers import Trigger, When, trigger_of
+from millpond.jobs.watching import Watch
+from millpond.kernel.clock import epoch_ms
+
+
+def triggers_json(job: Job, watch: Watch | None) -> dict[str, Any]:
+    """What there is to say of a job's trigger; nothing of a job without one."""
+    trigger = trigger_of(job.settings)
+    if trigger is None:
+        return {}
+    pause = {"pause_status": "PAUSED" if trigger.paused else "UNPAUSED"}
+    inner = _state(trigger, job, watch)
+    older = {When.FILES: "file_arrival", When.TABLES: "table"}.get(trigger.kind)
+    state = pause | ({older: inner} if older else {})
+    details = {"state": pause | {trigger.kind.value: inner}, "history": _history(watch) if watch else {}}
+    return {"trigger_state": state, "trigger_details": [details]}
+
+
+def _state(trigger: Trigger, job: Job, watch: Watch | None) -> dict[str, Any]:
+    if trigger.kind is When.FILES:
+        return {"using_file_events": False}
+    if trigger.kind is When.TABLES:
+        pending = watch.pending if watch else {}
+        names = trigger.body["table_names"]
+        return {"last_seen_table_states": [
+            {"table_name": name, "has_seen_updates": name.lower() in pending} for name in names
+        ]}  # fmt: skip
+    timed = trigger.kind in (When.PERIODIC, When.CRON) and job.next_fire_at is not None
+    return {"next_run_time": _ms(job.next_fire_at)} if timed else {}
+
+
+def _history(watch: Watch) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    if watch.fired_at is not None:
+        told["last_triggered"] = {"timestamp": _ms(watch.fired_at), "run_id": watch.run_id}
+    if watch.looked_at is not None:
+        told["last_not_triggered"] = {"timestamp": _ms(watch.looked_at), "description": watch.outcome}
+    if watch.failed_at is not None:
+        told["last_failed"] = {"timestamp": _ms(watch.failed_at), "description": watch.error}
+    return told
+
+
+def _ms(moment: datetime | None) -> int:
+    return 0 if moment is None else epoch_ms(moment)
