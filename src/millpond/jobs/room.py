@@ -14,6 +14,7 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
+from millpond.jobs.viewing import JobViews
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
@@ -25,6 +26,7 @@ class JobsRoom:
     """The service for routes and pages, and the work to keep going."""
 
     service: JobService
+    views: JobViews
     runtime: Runtime
     base_url: str
 
@@ -59,4 +61,5 @@ def open_jobs(
     advancer = Advancer(database, principal_named)
     runtime = Runtime(database, advancer, launcher, at_once=settings.jobs.tasks_at_once)
     service = JobService(database, launcher, moved=runtime.moved, principal_named=principal_named)
-    return JobsRoom(service=service, runtime=runtime, base_url=settings.base_url)
+    views = JobViews(database, service, launcher)
+    return JobsRoom(service=service, views=views, runtime=runtime, base_url=settings.base_url)
