@@ -295,6 +295,7 @@ def build_app(settings: Settings) -> Application:
         online=online.service,
         parity=parity.service,
         feature_tables=feature_tables,
+        jobs=jobs,
         sql=sql,
         lineage=lineage,
         model_lineage=mlflow.lineage,

@@ -13,6 +13,13 @@ UNLIMITED = -1
 MOST_DEPTH = 3
 """Runs that start runs (`run_job_task`), above each other. Source: Databricks' limit."""
 
+JOB_TAG = "mlflow.databricks.jobID"
+JOB_RUN_TAG = "mlflow.databricks.jobRunID"
+TASK_RUN_TAG = "millpond.taskRunID"
+"""Tags of MLflow runs that tasks make; the first two are MLflow's own (`mlflow.utils.mlflow_tags`)."""
+STARTERS = ("trigger", "schedule", "continuous")
+"""Settings that start runs by themselves; each can be paused."""
+
 
 class Kind(StrEnum):
     """What a task does; the values are the fields of the Jobs API."""
@@ -154,11 +161,8 @@ class Run:
     """When it is to be looked at next, if nothing comes of it before."""
 
     def securable(self, job_owner: str | None) -> Securable:
-        """The run under its job's permissions, of which it keeps none when the job is gone; who asked for it has no
-        rights by that, as a repair runs code as somebody else. One without a job is its creator's."""
-        owner = job_owner or (self.creator if self.job_id is None else self.run_as)
-        ids = () if self.job_id is None else (f"job:{self.job_id}",)
-        return Securable(kind="job", name=f"run {self.id}", owners=(owner,), ids=ids)
+        """The run under its job's permissions."""
+        return _run_securable(self, job_owner)
 
     @property
     def deadline(self) -> datetime | None:
@@ -171,6 +175,38 @@ class Run:
         if self.cancelled:
             return Result.CANCELED
         return Result.TIMED_OUT if self.deadline and now >= self.deadline else Result.NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What lists tell of a run: all but what it is made of."""
+
+    id: int
+    job_id: int | None
+    name: str
+    creator: str
+    run_as: str
+    trigger: str
+    state: State
+    result: Result
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    job_owner: str | None
+    """None without a job, and of one that is gone."""
+
+    @property
+    def securable(self) -> Securable:
+        """The run under its job's permissions."""
+        return _run_securable(self, self.job_owner)
+
+
+def _run_securable(run: Run | Glance, job_owner: str | None) -> Securable:
+    """A run keeps none of its job's permissions when that is gone; who asked for it has no rights by that, as a repair
+    runs code as somebody else. One without a job is its creator's."""
+    owner = job_owner or (run.creator if run.job_id is None else run.run_as)
+    ids = () if run.job_id is None else (f"job:{run.job_id}",)
+    return Securable(kind="job", name=f"run {run.id}", owners=(owner,), ids=ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +237,8 @@ class TaskRun:
     """What a failed process said, to its owner."""
     due_at: datetime | None = None
     started_at: datetime | None = None
+    began_at: datetime | None = None
+    """When its code began, after its process was set up; known once it has ended."""
     ended_at: datetime | None = None
     lease: str = ""
     leased_until: datetime | None = None

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from millpond.catalog.files import Files
 from millpond.identity.domain import Principal
-from millpond.jobs.domain import Result, Run, TaskRun, TaskSpec
+from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Result, Run, TaskRun, TaskSpec
 from millpond.jobs.process_tree import kill_below
+from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.environments import BuiltEnvironment, Environments
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
@@ -93,6 +95,14 @@ class Launcher:
         """Whether the script's first line may have run."""
         return (self._directory(task) / "began").exists()
 
+    def began_at(self, task: TaskRun) -> datetime | None:
+        """When its first line ran, if it did; the file is the script's to touch, so no other time than the task's."""
+        try:
+            told = (self._directory(task) / "began").stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return min(max(from_epoch_ms(int(told * 1000)), task.started_at or utc_now()), utc_now())
+
     def told(self, task: TaskRun) -> Ended | None:
         """How the script ended, where it came to its end."""
         found = _read(self._directory(task) / "result.json")
@@ -146,7 +156,8 @@ class Launcher:
         token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
         order = {
             "script": str(script), "argv": list(task.order["parameters"]), "values": values, "token": token,
-            "variables": self._doors.variables(token), "file_bytes": self._settings.file_limit_bytes,
+            "variables": self._doors.variables(token) | _context(run, task),
+            "file_bytes": self._settings.file_limit_bytes,
         }  # fmt: skip
         (directory / "order.json").write_text(json.dumps(order))
         with self._environment(spec) as environment:
@@ -224,6 +235,12 @@ def kill_tree(child: Child) -> None:
     if child.running:
         kill_below(child.pid)
     child.kill()
+
+
+def _context(run: Run, task: TaskRun) -> dict[str, str]:
+    """What MLflow's client puts on each run that the script makes, so that it is found from the task."""
+    tags = {JOB_RUN_TAG: str(run.id), TASK_RUN_TAG: str(task.id)} | ({JOB_TAG: str(run.job_id)} if run.job_id else {})
+    return {"MLFLOW_RUN_CONTEXT": json.dumps(tags)}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
+from millpond.jobs.viewing import JobViews
 from millpond.jobs.watcher import Watcher
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
@@ -28,6 +29,7 @@ class JobsRoom:
     """The service for routes and pages, and the work to keep going."""
 
     service: JobService
+    views: JobViews
     runtime: Runtime
     watcher: Watcher
     base_url: str
@@ -70,4 +72,5 @@ def open_jobs(
         moved=runtime.moved, poll=timedelta(seconds=settings.jobs.trigger_poll_s),
     )  # fmt: skip
     service = JobService(database, launcher, watcher=watcher, moved=runtime.moved, principal_named=principal_named)
-    return JobsRoom(service=service, runtime=runtime, watcher=watcher, base_url=settings.base_url)
+    views = JobViews(database, service, launcher)
+    return JobsRoom(service=service, views=views, runtime=runtime, watcher=watcher, base_url=settings.base_url)

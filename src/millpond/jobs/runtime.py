@@ -174,7 +174,8 @@ class Runtime:
             )  # before the task, as its run's lock comes first
             store.write_held(
                 connection, task.id, task.lease, state=State.ENDED, result=ended.result, message=ended.message,
-                error=ended.error, task_values=dict(ended.values), ended_at=utc_now(), leased_until=None,
+                error=ended.error, task_values=dict(ended.values), began_at=self._launcher.began_at(task),
+                ended_at=utc_now(), leased_until=None,
             )  # fmt: skip
         self._launcher.forget(task)
         self._advance(task.run_id)

@@ -12,7 +12,7 @@ from millpond.identity.access import Act, Securable, admits, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
 from millpond.jobs import store, watch_store
-from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun
+from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
@@ -24,7 +24,7 @@ from millpond.jobs.watching import Watch
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
-from millpond.kernel.paging import Page, cut_page, decode_token
+from millpond.kernel.paging import Page, cut_page, decode_token, encode_token
 
 _MOST_LOOKED_AT = 20
 """Pages of rows that a list looks through for what its reader may see."""
@@ -108,7 +108,7 @@ class JobService:
             def more(before: int | None) -> Sequence[Job]:
                 return store.list_jobs(connection, name=name, before=before, limit=limit + 1)
 
-            return _visible(more, lambda job: allows(principal, Act.SEE, job.securable), page_token, limit)
+            return visible(more, lambda job: allows(principal, Act.SEE, job.securable), page_token, limit)
 
     def reset(self, principal: Principal, job_id: int, settings: Mapping[str, Any]) -> None:
         """Give a job other settings, all of them."""
@@ -129,6 +129,18 @@ class JobService:
             for path in remove:
                 after = _without(after, path.split("/"))
             return after
+
+        self._change(principal, job_id, changed)
+
+    def pause(self, principal: Principal, job_id: int, *, paused: bool) -> None:
+        """Let what starts a job's runs by itself rest, or go on. Raises FailedPrecondition where nothing does."""
+
+        def changed(before: Mapping[str, Any]) -> dict[str, Any]:
+            status = {"pause_status": "PAUSED" if paused else "UNPAUSED"}
+            after = {field: {**before[field], **status} for field in STARTERS if before.get(field)}
+            if not after:
+                raise FailedPrecondition(f"Nothing starts job '{job_id}' by itself; give it a trigger.")
+            return {**before, **after}
 
         self._change(principal, job_id, changed)
 
@@ -247,12 +259,12 @@ class JobService:
 
             owners: dict[int, str | None] = {}
 
-            def visible(run: Run) -> bool:
+            def allowed(run: Run) -> bool:
                 if run.job_id is not None and run.job_id not in owners:
                     owners[run.job_id] = _owner(connection, run)
                 return allows(principal, Act.SEE, run.securable(owners.get(run.job_id or 0)))
 
-            return _visible(more, visible, page_token, limit)
+            return visible(more, allowed, page_token, limit)
 
     def tasks_of(self, runs: Sequence[Run]) -> dict[int, tuple[TaskRun, ...]]:
         """The task runs of runs that one was shown."""
@@ -385,21 +397,22 @@ def _give(connection: Connection, job_id: str, name: str) -> None:
     store.change_job(connection, int(job_id), creator=name)
 
 
-def _visible(
+def visible(
     more: Callable[[int | None], Sequence[Any]], allowed: Callable[[Any], bool], page_token: str | None, limit: int
 ) -> Page[Any]:
-    """A page of what may be seen, out of what is read page by page."""
+    """A page of what may be seen, out of what is read page by page, `limit` and one more. Where that goes on for long,
+    a page holds less, or nothing, and leads on."""
     token = decode_token(page_token)
-    if token is not None and not token.isdecimal():
+    if token is not None and not (token.isascii() and token.isdecimal() and len(token) < 19):
         raise InvalidArgument("page_token is not one that this server gave; start again without it.")
     before, found = int(token) if token else None, []
     for _ in range(_MOST_LOOKED_AT):
         rows = more(before)
         found += [row for row in rows[:limit] if allowed(row)]
         if len(rows) <= limit or len(found) > limit:
-            break
+            return cut_page(found, limit, lambda row: str(row.id))
         before = rows[limit - 1].id
-    return cut_page(found, limit, lambda row: str(row.id))
+    return Page(items=tuple(found), next_page_token=encode_token(str(before)))
 
 
 def _asked(

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from millpond.jobs.domain import Job, Result, Run, State, TaskRun
+from millpond.jobs.domain import Glance, Job, Result, Run, State, TaskRun
 from millpond.jobs.triggers import WATCHING, When
 from millpond.kernel.database import Json, UtcDateTime, metadata
 
@@ -99,6 +100,7 @@ tasks = Table(
     Column("error", Text, nullable=False),
     Column("due_at", UtcDateTime),
     Column("started_at", UtcDateTime),
+    Column("began_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("lease", String(36), nullable=False),
     Column("leased_until", UtcDateTime),
@@ -138,6 +140,18 @@ def list_jobs(connection: Connection, *, name: str | None, before: int | None, l
     query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
     if name is not None:
         query = query.where(func.lower(jobs.c.name) == name.lower())
+    if before is not None:
+        query = query.where(jobs.c.id < before)
+    return [_job(row) for row in connection.execute(query)]
+
+
+def find_jobs(connection: Connection, *, text: str, owner: str, before: int | None, limit: int) -> list[Job]:
+    """Jobs with a text in their names, and of an owner, the newest first, below an id."""
+    query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+    if text:
+        query = query.where(jobs.c.name.icontains(text, autoescape=True))
+    if owner:
+        query = query.where(jobs.c.creator == owner)
     if before is not None:
         query = query.where(jobs.c.id < before)
     return [_job(row) for row in connection.execute(query)]
@@ -214,6 +228,37 @@ def list_runs(
     return [_run(row) for row in connection.execute(query)]
 
 
+_GLANCE = tuple(runs.c[field.name] for field in fields(Glance) if field.name != "job_owner")
+
+
+def glances(
+    connection: Connection, *, job_id: int | None, active: bool | None, before: int | None, limit: int
+) -> list[Glance]:
+    """Runs without what they are made of, the newest first, below an id."""
+    query = select(*_GLANCE, jobs.c.creator.label("job_owner")).outerjoin(jobs, jobs.c.id == runs.c.job_id)
+    wanted = (
+        None if job_id is None else runs.c.job_id == job_id,
+        None if active is None else (_OPEN if active else ~_OPEN),
+        None if before is None else runs.c.id < before,
+    )
+    query = query.where(*(each for each in wanted if each is not None)).order_by(runs.c.id.desc()).limit(limit)
+    return [_glance(row) for row in connection.execute(query)]
+
+
+def latest_glances(connection: Connection, job_ids: Sequence[int], each: int) -> list[Glance]:
+    """The last runs of each of some jobs, the newest first."""
+    place = func.row_number().over(partition_by=runs.c.job_id, order_by=runs.c.id.desc()).label("place")
+    placed = select(runs.c.id, place).where(runs.c.job_id.in_(job_ids)).subquery()
+    query = (
+        select(*_GLANCE, jobs.c.creator.label("job_owner"))
+        .join(placed, placed.c.id == runs.c.id)
+        .outerjoin(jobs, jobs.c.id == runs.c.job_id)
+        .where(placed.c.place <= each)
+        .order_by(runs.c.id.desc())
+    )
+    return [_glance(row) for row in connection.execute(query)]
+
+
 def open_runs(connection: Connection, *, job_id: int | None = None) -> list[Run]:
     """Runs that have not ended, the oldest first."""
     query = select(runs).where(_OPEN).order_by(runs.c.id).limit(_MOST_ACTIVE)
@@ -285,6 +330,26 @@ def tasks_of(connection: Connection, *run_ids: int, lock: bool = False) -> list[
     return [_task(row) for row in connection.execute(query.with_for_update() if lock else query)]
 
 
+def top_tasks_of(connection: Connection, run_id: int) -> list[TaskRun]:
+    """All attempts of a run without iterations, the oldest first."""
+    query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.parent_id.is_(None)).order_by(tasks.c.id)
+    return [_task(row) for row in connection.execute(query)]
+
+
+def iterations_of(connection: Connection, task_id: int) -> list[TaskRun]:
+    """All attempts at the iterations of a task run, the oldest first."""
+    run_id = select(tasks.c.run_id).where(tasks.c.id == task_id).scalar_subquery()  # which has an index
+    query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.parent_id == task_id).order_by(tasks.c.id)
+    return [_task(row) for row in connection.execute(query)]
+
+
+def states_of(connection: Connection, run_ids: Sequence[int]) -> list[tuple[int, str, State, Result]]:
+    """How each attempt at each task of some runs stands, without iterations, the first attempts first."""
+    columns = (tasks.c.run_id, tasks.c.key, tasks.c.state, tasks.c.result)
+    query = select(*columns).where(tasks.c.run_id.in_(run_ids), tasks.c.parent_id.is_(None)).order_by(tasks.c.attempt)
+    return [(run_id, key, State(state), Result(result)) for run_id, key, state, result in connection.execute(query)]
+
+
 def put_task(connection: Connection, task: TaskRun) -> None:
     """Write a task run's columns as they are; only under its run's lock, and never while somebody has its lease."""
     connection.execute(update(tasks).where(tasks.c.id == task.id).values(**vars(task)))
@@ -340,6 +405,10 @@ def _run(row: Any) -> Run:
     known = {name: value for name, value in row._mapping.items() if name != "token"}
     changed = {"state": State(row.state), "result": Result(row.result), "repairs": tuple(row.repairs)}
     return Run(**{**known, **changed})
+
+
+def _glance(row: Any) -> Glance:
+    return Glance(**{**row._mapping, "state": State(row.state), "result": Result(row.result)})
 
 
 def _task(row: Any) -> TaskRun:

@@ -119,7 +119,7 @@ def run_json(shown: Shown, base_url: str, *, tasks: bool = True) -> dict[str, An
         "run_type": "JOB_RUN" if run.job_id else "SUBMIT_RUN",
         "trigger": run.trigger,
         "creator_user_name": run.creator,
-        "run_page_url": f"{base_url}/api/2.2/jobs/runs/get?run_id={run.id}",
+        "run_page_url": f"{base_url}/jobs/runs/{run.id}",
         "format": "MULTI_TASK",
         "job_parameters": [{"name": name, "value": value} for name, value in run.parameters.items()],
         "repair_history": _repairs(shown) if run.repairs else [],
@@ -148,11 +148,11 @@ def task_json(run: Run, task: TaskRun, tasks: Iterable[TaskRun], base_url: str) 
     told = {
         **stated,
         **state_json(task.state, task.result, task.message, ending=run.cancelled),
-        **_times(task.started_at or run.created_at, task.started_at, task.ended_at),
+        **_times(task.started_at or run.created_at, task.started_at, task.ended_at, task.began_at),
         "run_id": task.id,
         "task_key": task.key,
         "attempt_number": task.attempt,
-        "run_page_url": f"{base_url}/api/2.2/jobs/runs/get?run_id={run.id}",
+        "run_page_url": f"{base_url}/jobs/runs/{run.id}/tasks/{task.key}?attempt={task.id}",
     }
     if task.order and Kind.CONDITION in stated:
         told[Kind.CONDITION] = {**task.order, "outcome": task.outcome}
@@ -206,12 +206,15 @@ def _message(shown: Shown) -> str:
     return f"Task {failed[0].key} failed: {failed[0].message}" if failed else ""
 
 
-def _times(made: datetime, started: datetime | None, ended: datetime | None) -> dict[str, int]:
+def _times(
+    made: datetime, started: datetime | None, ended: datetime | None, began: datetime | None = None
+) -> dict[str, int]:
     """Milliseconds; 0 for what has not come yet, as the API says it."""
     took = epoch_ms(ended) - epoch_ms(started) if started and ended else 0
+    set_up = epoch_ms(began) - epoch_ms(started) if started and began else 0
     return {
-        "start_time": epoch_ms(made), "end_time": epoch_ms(ended) if ended else 0, "setup_duration": 0,
-        "execution_duration": took, "cleanup_duration": 0, "run_duration": took,
+        "start_time": epoch_ms(made), "end_time": epoch_ms(ended) if ended else 0, "setup_duration": set_up,
+        "execution_duration": took - set_up, "cleanup_duration": 0, "run_duration": took,
     }  # fmt: skip
 
 

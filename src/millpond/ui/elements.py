@@ -212,12 +212,19 @@ class Cell:
     time_ms: int | None = None
     """Shown as the time passed since, with the exact time as a title; replaces the text."""
     badges: tuple[tuple[str, Tone], ...] = ()
+    squares: tuple[tuple[Tone, str, str, int], ...] = ()
+    """Small coloured links: tone, what it says, address, and when that was, in milliseconds."""
+    act: str = ""
+    """The text of a button; a `DataTable` tells its `on_act` the row's number."""
+    act_label: str = ""
+    """The button's name for who does not see its row."""
 
     def to_wire(self) -> dict[str, Any]:
         """What `components/data_table.js` reads; only what is set."""
         named = {
             "t": self.text, "h": self.href, "x": self.title, "s": self.note, "i": self.symbol,
             "m": self.code, "w": self.time_ms, "b": [list(pair) for pair in self.badges],
+            "q": [list(square) for square in self.squares], "a": self.act, "n": self.act_label,
         }  # fmt: skip
         return {key: value for key, value in named.items() if value}
 
@@ -271,8 +278,17 @@ Rows = Sequence[Sequence[Cell | str]]
 class DataTable(Element, component="components/data_table.js"):
     """A table of at most some hundred rows, drawn by the browser from values (no markup is interpreted)."""
 
-    def __init__(self, *, label: str, columns: Sequence[TableColumn], rows: Rows) -> None:
+    def __init__(
+        self,
+        *,
+        label: str,
+        columns: Sequence[TableColumn],
+        rows: Rows,
+        on_act: Callable[[int], Any] | None = None,
+    ) -> None:
         super().__init__()
+        if on_act is not None:
+            self.on("act", lambda event: on_act(int(event.args)))
         self.props["label"] = label
         self.props["columns"] = [column.to_wire() for column in columns]
         self.props["rows"] = [

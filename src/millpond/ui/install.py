@@ -16,6 +16,10 @@ from millpond.ui.pages import (
     experiments,
     features,
     home,
+    job,
+    job_runs,
+    job_tasks,
+    jobs,
     models,
     parity,
     runs,
@@ -35,7 +39,7 @@ from millpond.ui.visit import Page, add_page
 
 _MODULES = (
     home, catalog, sql, warehouses, tables, volumes, features, experiments, runs, models, parity, serving, users, audit,
-    secrets, search, connect,
+    secrets, search, connect, jobs, job, job_runs, job_tasks,
 )  # fmt: skip
 
 
@@ -93,6 +97,7 @@ _PAGE_ROOTS = frozenset(
         "parity",
         "serving",
         "sql",
+        "jobs",
         "users",
         "audit",
         "secrets",

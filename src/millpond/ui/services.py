@@ -16,6 +16,7 @@ from millpond.identity.directory import DirectoryService
 from millpond.identity.federation import Federation
 from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
+from millpond.jobs.room import JobsRoom
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
 from millpond.online.service import OnlineService
@@ -80,6 +81,7 @@ class Services:
     online: OnlineService
     parity: ParityService
     feature_tables: FeatureTableRoom
+    jobs: JobsRoom
     sql: SqlRoom
     lineage: LineageRoom
     model_lineage: ModelLineage

@@ -16,6 +16,7 @@ from millpond.kernel.paging import Page
 from millpond.tracking.translation import millpond_errors
 
 _PAGE = 50
+_MOST_PAGES = 20
 
 
 class Stores(Protocol):
@@ -147,6 +148,17 @@ class Tracking:
         """The runs started last, among the experiments changed last."""
         experiments = self.list_experiments(principal).items
         return self.search_runs(principal, [item.id for item in experiments], limit=limit).items if experiments else ()
+
+    def runs_tagged(self, principal: Principal, tag: str, value: str) -> tuple[Run, ...]:
+        """The last runs with a tag, of those experiments that one may see, of the thousand changed last."""
+        ids: list[str] = []
+        token = None
+        for _ in range(_MOST_PAGES):
+            page = self.list_experiments(principal, page_token=token)
+            ids += [item.id for item in page.items]
+            if (token := page.next_page_token) is None:
+                break
+        return self.search_runs(principal, ids, filter_text=f"tags.`{tag}` = {_literal(value)}").items if ids else ()
 
     def list_models(
         self, principal: Principal, *, text: str = "", limit: int = _PAGE, page_token: str | None = None

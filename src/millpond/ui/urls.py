@@ -11,6 +11,8 @@ FEATURES = "/features"
 MODELS = "/models"
 SERVING = "/serving"
 SQL = "/sql"
+JOBS = "/jobs"
+RUNS_OF_JOBS = "/jobs?tab=runs"
 WAREHOUSES = "/sql/warehouses"
 USERS = "/users"
 AUDIT = "/audit"
@@ -71,6 +73,22 @@ def parity_url(check_id: str) -> str:
 def endpoint_url(name: str) -> str:
     """A serving endpoint's page."""
     return f"{SERVING}/{_part(name)}"
+
+
+def job_url(job_id: int) -> str:
+    """A job's page."""
+    return f"{JOBS}/{job_id}"
+
+
+def job_run_url(run_id: int) -> str:
+    """The page of a run of a job."""
+    return f"{JOBS}/runs/{run_id}"
+
+
+def task_url(run_id: int, key: str, attempt_id: int | None = None) -> str:
+    """The page of a task of a run, at one of its attempts."""
+    base = f"{job_run_url(run_id)}/tasks/{_part(key)}"
+    return f"{base}?attempt={attempt_id}" if attempt_id else base
 
 
 def statement_url(statement_id: str) -> str:
