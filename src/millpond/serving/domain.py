@@ -11,6 +11,7 @@ from enum import Enum
 from millpond.identity.access import Securable
 from millpond.kernel.errors import InvalidArgument
 from millpond.secrets.references import has_references
+from millpond.serving.references import Reference
 
 MAX_ENTITIES = 10
 MAX_ENVIRONMENT_BYTES = 64 << 10
@@ -92,6 +93,10 @@ class ServedEntity:
 
     name: str
     model: ModelVersion
+    reference: Reference | None = None
+    """What names the version, where it was asked for by an alias or a stage: `model` is what that named last."""
+    reference_note: str = ""
+    """Why the endpoint does not go where the reference points; empty where it does."""
     workload_size: WorkloadSize = WorkloadSize.SMALL
     scale_to_zero: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -124,6 +129,8 @@ class Config:
     entities: tuple[ServedEntity, ...]
     routes: tuple[Route, ...]
     created_at: datetime
+    followed: bool = False
+    """Made because an alias or a stage moved, and not because somebody asked for it."""
 
     def entity(self, name: str) -> ServedEntity | None:
         """The served entity with a name."""

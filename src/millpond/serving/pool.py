@@ -5,7 +5,8 @@ Today a pool runs one worker; a second one exists only while it takes the first 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from millpond.kernel.errors import DeadlineExceeded, FailedPrecondition, MillpondError, ResourceExhausted, Unavailable
@@ -48,6 +49,7 @@ class WorkerPool:
         self._retired: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._idle = asyncio.Event()
+        self._users = 0
         self._closed = False
         self._supervision = asyncio.create_task(self._supervise(), name=f"supervise {name}")
 
@@ -55,6 +57,16 @@ class WorkerPool:
     def worker(self) -> WorkerProcess | None:
         """The worker that takes requests now."""
         return self._worker
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Whoever has chosen this pool is answered by it: inside the block, draining waits."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._idle.set()
 
     async def ask(self, question: Question, *, timeout_s: float) -> Answer:
         """The answer of a worker.
@@ -81,7 +93,7 @@ class WorkerPool:
         """Let accepted requests finish, for at most `drain_s` seconds, then end every worker."""
         try:
             async with asyncio.timeout(drain_s):
-                while self._waiting or (self._worker and self._worker.awaited):
+                while self._users or self._waiting or (self._worker and self._worker.awaited):
                     self._idle.clear()
                     await self._idle.wait()
                 if self._retired:

@@ -108,7 +108,7 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
 
 
 def _response(reply: Reply) -> Response:
-    headers = {"served-model-name": reply.entity}
+    headers = {"served-model-name": reply.entity, "served-model-version": reply.version}
     return Response(reply.body, status_code=reply.status, media_type=reply.content_type, headers=headers)
 
 

@@ -6,7 +6,7 @@ killed server goes on where it was.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
+_FOLLOWING_S = 1.0
 _ROUNDS_TO_PRUNE = 60
 _PAUSE_AFTER_ERROR_S = 1.0
 _ANSWERS_HERE = EntityState(deployment=Deployment.READY, build_log="Features alone; no process is needed.\n")
@@ -61,10 +62,13 @@ class ServingRuntime:
         specs: Specs,
         variables: Variables,
         settings: Settings,
+        follow: Callable[[], Sequence[str]],
         served: Served = nobody_listens,
     ) -> None:
+        """`follow` takes endpoints where aliases and stages point now, and returns the ids of those that go."""
         self.database = database
         self.served = served
+        self._follow = follow
         self.request_timeout_s = settings.serving.request_timeout_s
         self._models = models
         self._specs = specs
@@ -90,6 +94,7 @@ class ServingRuntime:
         await self.run_blocking(self._prune)
         await self._discover()
         self.in_background(self._keep_house())
+        self.in_background(self._keep_following())
         return self
 
     async def __aexit__(
@@ -168,6 +173,15 @@ class ServingRuntime:
             except Exception as error:  # the next round tries again
                 log.error("housekeeping failed", exc_info=error)
 
+    async def _keep_following(self) -> None:
+        while True:
+            await asyncio.sleep(_FOLLOWING_S)
+            try:
+                for endpoint_id in await self.run_blocking(self._follow):
+                    self._wake(endpoint_id)
+            except Exception as error:  # the next round tries again
+                log.error("aliases and stages could not be followed", exc_info=error)
+
     def _prune(self) -> None:
         """Delete the models and logs of what is not served any more."""
         found = _read(self.database, store.list_endpoints)
@@ -232,9 +246,12 @@ class _Controller:
         if serving is not None:
             self._publish(endpoint, serving)  # before it is recorded: who reads "updated" finds it so
         if steps.states or steps.outcome is not Outcome.UNDECIDED:
-            await self._runtime.run_blocking(
+            recorded = await self._runtime.run_blocking(
                 partial(_record, self._runtime.database, self._runtime.served, endpoint, steps)
             )
+            if not recorded:  # an update came between: what answers is what it says, and all still runs
+                self.wake()
+                return True
         for key in self._pools.keys() - steps.keep:
             self._runtime.in_background(self._close(self._pools.pop(key)))
         return True
@@ -292,15 +309,17 @@ def _find(database: Database, endpoint_id: str) -> Endpoint | None:
         return store.find_endpoint_by_id(connection, endpoint_id)
 
 
-def _record(database: Database, served: Served, endpoint: Endpoint, steps: Plan) -> None:
-    """Write states and outcome together; an outcome that came too late (deleted, replaced) changes nothing."""
+def _record(database: Database, served: Served, endpoint: Endpoint, steps: Plan) -> bool:
+    """Write states and outcome together; False for an outcome that came too late (deleted, replaced)."""
     with database.write() as connection:
         store.write_states(connection, endpoint.id, steps.states)
         if endpoint.pending is None or steps.outcome is Outcome.UNDECIDED:
-            return
+            return True
         if steps.outcome is not Outcome.PROMOTE:
-            store.fail(connection, endpoint.id, endpoint.pending.version)
-        elif store.promote(connection, endpoint.id, endpoint.pending.version):
-            served_here = [entity.model for entity in endpoint.pending.entities if not entity.model.is_spec]
-            models = [(model.name, model.version) for model in served_here]
-            served(connection, endpoint.id, endpoint.name, models)
+            return store.fail(connection, endpoint.id, endpoint.pending.version)
+        if not store.promote(connection, endpoint.id, endpoint.pending.version):
+            return False
+        served_here = [entity.model for entity in endpoint.pending.entities if not entity.model.is_spec]
+        models = [(model.name, model.version) for model in served_here]
+        served(connection, endpoint.id, endpoint.name, models)
+        return True

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from millpond.feature_serving.service import aside_unless
-from millpond.feature_serving.specs import parse_spec
 from millpond.identity import acts, grants
 from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
@@ -24,13 +24,12 @@ from millpond.kernel.errors import (
     InvalidArgument,
     MillpondError,
     NotFound,
-    NotImplementedHere,
     Unavailable,
 )
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
-from millpond.lineage.domain import ColumnFlow, SeenNode
+from millpond.lineage.domain import SeenNode
 from millpond.serving import metrics, store
 from millpond.serving.domain import (
     CREATING,
@@ -47,12 +46,14 @@ from millpond.serving.domain import (
     choose,
     endpoint_securable,
 )
-from millpond.serving.features import Exchange, ServedFeatures, called
+from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
 from millpond.serving.pool import WorkerPool
-from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
+from millpond.serving.ports import Deployed, Served, nobody_listens
+from millpond.serving.references import Asked
+from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import LiveEndpoint, ServingRuntime
 from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
@@ -66,9 +67,7 @@ class EntityRequest:
     """A served entity as a client asks for it."""
 
     name: str
-    model: str
-    version: str
-    """Empty for a feature spec."""
+    asked: Asked
     workload_size: WorkloadSize = WorkloadSize.SMALL
     scale_to_zero: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +79,8 @@ class Reply:
 
     entity: str
     """The name of the served entity."""
+    version: str
+    """The version of the model that answered; empty for a feature spec."""
     status: int
     content_type: str
     body: bytes
@@ -92,7 +93,7 @@ class ServingService:
         self,
         *,
         database: Database,
-        source: ModelSource,
+        resolver: Resolver,
         models: ModelCache,
         variables: Variables,
         runtime: ServingRuntime,
@@ -103,7 +104,7 @@ class ServingService:
         served: Served = nobody_listens,
     ) -> None:
         self._database = database
-        self._source = source
+        self._resolver = resolver
         self._models = models
         self._variables = variables
         self._runtime = runtime
@@ -188,7 +189,7 @@ class ServingService:
         check_endpoint_name(name)
         now = utc_now()
         served = self._resolve(principal, entities)
-        flows = self._flows(served)
+        flows = self._resolver.flows(served)
         config = Config(version=1, entities=served, routes=check_routes(routes or (), served), created_at=now)
         endpoint = Endpoint(
             id=new_id(),
@@ -225,10 +226,10 @@ class ServingService:
         before = self._get(principal, name, Act.MANAGE)
         served = None if entities is None else self._resolve(principal, entities)
         base = before.active or before.pending
-        flows = self._flows(served or (base.entities if base else ()))
+        flows = self._resolver.flows(served or (base.entities if base else ()))
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, before.name)
-            if endpoint.update is Update.IN_PROGRESS:
+            if endpoint.update is Update.IN_PROGRESS and not (endpoint.pending and endpoint.pending.followed):
                 raise Conflict(f"Endpoint '{name}' is being updated; wait until that update has ended.")
             version = store.next_version(connection, endpoint.id)
             config = _next_config(endpoint, version, served, routes)
@@ -278,7 +279,9 @@ class ServingService:
         began = time.perf_counter()
         status = "500"
         try:
-            answer = await self._answer(principal, entity, live.pools.get(entity.name), content_type, body)
+            pool = live.pools.get(entity.name)
+            with pool.in_use() if pool else nullcontext():
+                answer = await self._answer(principal, entity, pool, content_type, body)
             status = str(answer.status)
         except MillpondError as error:
             status = str(STATUS_OF_CODE[error.code])
@@ -286,7 +289,13 @@ class ServingService:
         finally:
             metrics.REQUESTS.labels(live.name, entity.name, status).inc()
             metrics.SECONDS.labels(live.name, entity.name).observe(time.perf_counter() - began)
-        return Reply(entity=entity.name, status=answer.status, content_type=answer.content_type, body=answer.body)
+        return Reply(
+            entity=entity.name,
+            version=entity.model.version,
+            status=answer.status,
+            content_type=answer.content_type,
+            body=answer.body,
+        )
 
     async def _answer(
         self, principal: Principal, entity: ServedEntity, pool: WorkerPool | None, content_type: str, body: bytes
@@ -325,7 +334,8 @@ class ServingService:
         return check_entities([
             ServedEntity(
                 name=request.name,
-                model=self._resolve_model(principal, request),
+                model=self._resolver.resolve(principal, request.asked),
+                reference=request.asked.reference,
                 workload_size=request.workload_size,
                 scale_to_zero=request.scale_to_zero,
                 environment=self._variables.check(principal, request.environment),
@@ -334,24 +344,6 @@ class ServingService:
             )
             for request in requests
         ])  # fmt: skip
-
-    def _resolve_model(self, principal: Principal, request: EntityRequest) -> ModelVersion:
-        """The version or spec; what features it needs are there, and the principal's to read."""
-        model = self._source.find_version(principal, request.model, request.version)
-        text = self._source.find_spec(principal, model)
-        if text is None:
-            return model
-        if self._features is None:
-            raise NotImplementedHere(f"{called(model)} needs features, which are not served here.")
-        spec = parse_spec(text)
-        self._features.check(principal, model, spec)
-        self._specs.keep(model, spec)
-        return model
-
-    def _flows(self, entities: Sequence[ServedEntity]) -> list[ColumnFlow]:
-        """What the entities read of feature tables."""
-        specs = [spec for entity in entities if (spec := self._specs.of(entity.model)) is not None]
-        return [flow for spec in specs for flow in self._features.flows(spec)] if self._features else []
 
 
 def _find(connection: Connection, endpoint_id: str) -> Securable:

@@ -14,6 +14,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 from millpond.serving.domain import Config, Endpoint, Route, ServedEntity, WorkloadSize, default_entity_name
+from millpond.serving.references import read_asked
 from millpond.serving.service import EntityRequest
 
 # Requests
@@ -47,10 +48,10 @@ class _Workload(BaseModel):
                 "provisioned_model_units")  # fmt: skip
         if self.workload_type != "CPU":
             raise NotImplementedHere(f"workload_type {self.workload_type} is not available here; use CPU.")
+        asked = read_asked(model, version)
         return EntityRequest(
-            name=self.name or default_entity_name(model, version),
-            model=model,
-            version=version,
+            name=self.name or default_entity_name(asked.model, asked.label),
+            asked=asked,
             workload_size=self.workload_size,
             scale_to_zero=self.scale_to_zero_enabled,
             environment=self.environment_vars,
@@ -245,12 +246,19 @@ def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
         "creation_timestamp": epoch_ms(entity.created_at),
         "state": {
             "deployment": entity.state.deployment.value,
-            "deployment_state_message": entity.state.message,
+            "deployment_state_message": _told(entity),
         },
     }
+
+
+def _told(entity: ServedEntity) -> str:
+    """The state in words, with what names the version: clients drop fields that they do not know."""
+    follows = f"Follows {entity.reference.words}. {entity.reference_note}" if entity.reference else ""
+    return "\n".join(text for text in (follows.strip(), entity.state.message) if text)
 
 
 def _entity_spec(entity: ServedEntity, prefix: str) -> dict[str, Any]:
     """`prefix` is entity, or model in the older words."""
     version = {} if entity.model.is_spec else {f"{prefix}_version": entity.model.version}
-    return {"name": entity.name, f"{prefix}_name": entity.model.name, **version}
+    reference = {f"{prefix}_reference": str(entity.reference)} if entity.reference else {}
+    return {"name": entity.name, f"{prefix}_name": entity.model.name, **version, **reference}
