@@ -120,11 +120,12 @@ class ServingServer:
         token: str | None = None,
         content_type: str = "application/json",
         timeout_s: float = 60,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One HTTP call; `body` is sent as it is when it is bytes, else as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type}
-        request = urllib.request.Request(self.url + path, method=method, headers=headers, data=data)
+        sent = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type, **(headers or {})}
+        request = urllib.request.Request(self.url + path, method=method, headers=sent, data=data)
         try:
             with urllib.request.urlopen(request, timeout=timeout_s) as answer:
                 return Answer(status=answer.status, headers=dict(answer.headers), body=answer.read())
@@ -182,8 +183,8 @@ class ServingServer:
         """The same; None while there is no worker."""
         live = self.runtime.find(name)
         assert live is not None
-        worker = live.pools[live.config.entities[0].name].worker
-        return worker.pid if worker else None
+        workers = live.pools[live.config.entities[0].name].workers
+        return workers[0].pid if workers else None
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
 
 import asyncio
-import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -29,10 +28,13 @@ from millpond.kernel.errors import (
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
+from millpond.kernel.process import end_of
 from millpond.lineage.domain import SeenNode
 from millpond.serving import metrics, store
+from millpond.serving.controller import LiveEndpoint
 from millpond.serving.domain import (
     CREATING,
+    Concurrency,
     Config,
     Endpoint,
     ModelVersion,
@@ -43,7 +45,6 @@ from millpond.serving.domain import (
     check_endpoint_name,
     check_entities,
     check_routes,
-    choose,
     endpoint_securable,
 )
 from millpond.serving.features import Exchange, ServedFeatures
@@ -54,7 +55,8 @@ from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Deployed, Served, nobody_listens
 from millpond.serving.references import Asked
 from millpond.serving.resolving import Resolver
-from millpond.serving.runtime import LiveEndpoint, ServingRuntime
+from millpond.serving.routing import entity_for
+from millpond.serving.runtime import ServingRuntime
 from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 from millpond.serving.worker_process import Answer, Question
@@ -69,6 +71,7 @@ class EntityRequest:
     name: str
     asked: Asked
     workload_size: WorkloadSize = WorkloadSize.SMALL
+    provisioned: Concurrency | None = None
     scale_to_zero: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -134,7 +137,8 @@ class ServingService:
     def read_logs(self, principal: Principal, name: str, served_model: str) -> str:
         """The end of what a served model has printed. Raises NotFound."""
         endpoint = self._get(principal, name, Act.MANAGE)
-        return mask_secrets(_tail(self._runtime.launcher.log_path(endpoint.id, _entity(endpoint, served_model))))
+        paths = self._runtime.launcher.log_paths(endpoint.id, _entity(endpoint, served_model))
+        return mask_secrets(_tails(paths))
 
     def read_build_log(self, principal: Principal, name: str, served_model: str) -> str:
         """How a served model's environment was checked and the model loaded. Raises NotFound."""
@@ -263,10 +267,19 @@ class ServingService:
     # Predicting
 
     async def query(
-        self, principal: Principal, name: str, *, content_type: str, body: bytes, served_model: str | None = None
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        content_type: str,
+        body: bytes,
+        served_model: str | None = None,
+        routing_key: str | None = None,
+        timeout_s: float | None = None,
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
+        Requests with one `routing_key` get the same served model. `timeout_s` may only shorten the server's own.
         Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.ask` raises. A refusal by the model
         is an answer.
         """
@@ -275,13 +288,15 @@ class ServingService:
             await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
-        entity = _route(live, served_model)
+        entity = _route(live, served_model, routing_key)
+        patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
+        query = _Query(principal=principal, content_type=content_type, body=body, patience_s=patience_s)
         began = time.perf_counter()
         status = "500"
         try:
             pool = live.pools.get(entity.name)
             with pool.in_use() if pool else nullcontext():
-                answer = await self._answer(principal, entity, pool, content_type, body)
+                answer = await self._answer(query, entity, pool)
             status = str(answer.status)
         except MillpondError as error:
             status = str(STATUS_OF_CODE[error.code])
@@ -297,17 +312,15 @@ class ServingService:
             body=answer.body,
         )
 
-    async def _answer(
-        self, principal: Principal, entity: ServedEntity, pool: WorkerPool | None, content_type: str, body: bytes
-    ) -> Answer:
+    async def _answer(self, query: "_Query", entity: ServedEntity, pool: WorkerPool | None) -> Answer:
         spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))
         if spec is not None and self._features is not None:
-            deadline = asyncio.get_running_loop().time() + self._request_timeout_s
-            exchange = Exchange(content_type=content_type, body=body, pool=pool, deadline=deadline)
-            return await self._features.answer(principal, entity, spec, exchange)
+            deadline = asyncio.get_running_loop().time() + query.patience_s
+            exchange = Exchange(content_type=query.content_type, body=query.body, pool=pool, deadline=deadline)
+            return await self._features.answer(query.principal, entity, spec, exchange)
         assert pool is not None, "what is no feature spec has a process"
-        question = Question(kind=Kind.PREDICT, content_type=content_type, body=body)
-        return await pool.ask(question, timeout_s=self._request_timeout_s)
+        question = Question(kind=Kind.PREDICT, content_type=query.content_type, body=query.body)
+        return await pool.ask(question, timeout_s=query.patience_s)
 
     def _explain_silence(self, principal: Principal, name: str) -> None:
         """Raise what tells why an endpoint does not answer; returns when it is about to."""
@@ -337,6 +350,7 @@ class ServingService:
                 model=self._resolver.resolve(principal, request.asked),
                 reference=request.asked.reference,
                 workload_size=request.workload_size,
+                provisioned=request.provisioned,
                 scale_to_zero=request.scale_to_zero,
                 environment=self._variables.check(principal, request.environment),
                 creator=principal.name,
@@ -374,8 +388,18 @@ def _next_config(
     return Config(version=version, entities=served, routes=check_routes(routes or (), served), created_at=utc_now())
 
 
-def _route(live: LiveEndpoint, served_model: str | None) -> ServedEntity:
-    name = served_model or choose(live.config.routes, random.random() * 100)  # noqa: S311 - a split, not a secret
+@dataclass(frozen=True, kw_only=True)
+class _Query:
+    """A request for a prediction."""
+
+    principal: Principal
+    content_type: str
+    body: bytes
+    patience_s: float
+
+
+def _route(live: LiveEndpoint, served_model: str | None, key: str | None) -> ServedEntity:
+    name = served_model or entity_for(live.config.routes, endpoint_id=live.id, key=key)
     entity = live.config.entity(name)
     if entity is None:
         raise NotFound(f"Endpoint '{live.name}' has no served model '{name[:80]}'.")
@@ -391,9 +415,9 @@ def _entity(endpoint: Endpoint, name: str) -> ServedEntity:
     raise NotFound(f"Endpoint '{endpoint.name}' has no served model '{name[:80]}'.")
 
 
-def _tail(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, 2) - _LOG_TAIL_BYTES))
-        return stream.read().decode(errors="replace")
+def _tails(paths: Mapping[int, Path]) -> str:
+    """The ends of the logs of replicas, each under its number where there are several."""
+    texts = {number: end_of(path, _LOG_TAIL_BYTES // len(paths)) for number, path in sorted(paths.items())}
+    if len(texts) < 2:
+        return "".join(texts.values())
+    return "\n".join(f"=== replica {number} ===\n{text}" for number, text in texts.items())

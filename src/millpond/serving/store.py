@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.kernel.errors import AlreadyExists
 from millpond.serving.domain import (
+    Concurrency,
     Config,
     Deployment,
     Endpoint,
@@ -80,6 +81,8 @@ entities = Table(
     Column("reference", String(300), nullable=False, server_default=""),
     Column("reference_note", Text, nullable=False, server_default=""),
     Column("workload_size", String(20), nullable=False),
+    Column("min_concurrency", Integer),
+    Column("max_concurrency", Integer),
     Column("scale_to_zero", Boolean, nullable=False),
     Column("environment", Json, nullable=False),
     Column("creator", String(255), nullable=False),
@@ -175,12 +178,19 @@ def _entity(row: Row[Any]) -> ServedEntity:
         reference=read_reference(row.reference),
         reference_note=row.reference_note,
         workload_size=WorkloadSize(row.workload_size),
+        provisioned=_provisioned(row),
         scale_to_zero=row.scale_to_zero,
         environment=row.environment,
         creator=row.creator,
         created_at=row.created_at,
         state=EntityState(deployment=Deployment(row.state), message=row.state_message, build_log=row.build_log),
     )
+
+
+def _provisioned(row: Any) -> Concurrency | None:
+    if row.max_concurrency is None:
+        return None
+    return Concurrency(minimum=row.min_concurrency, maximum=row.max_concurrency)
 
 
 def _model(row: Any) -> ModelVersion:
@@ -331,6 +341,8 @@ def _row(endpoint_id: str, version: int, position: int, entity: ServedEntity) ->
         "reference": str(entity.reference) if entity.reference else "",
         "reference_note": entity.reference_note,
         "workload_size": entity.workload_size.value,
+        "min_concurrency": entity.provisioned.minimum if entity.provisioned else None,
+        "max_concurrency": entity.provisioned.maximum if entity.provisioned else None,
         "scale_to_zero": entity.scale_to_zero,
         "environment": dict(entity.environment),
         "creator": entity.creator,

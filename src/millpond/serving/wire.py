@@ -13,7 +13,16 @@ from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.serving.domain import Config, Endpoint, Route, ServedEntity, WorkloadSize, default_entity_name
+from millpond.serving.domain import (
+    Concurrency,
+    Config,
+    Endpoint,
+    Route,
+    ServedEntity,
+    WorkloadSize,
+    check_provisioned,
+    default_entity_name,
+)
 from millpond.serving.references import read_asked
 from millpond.serving.service import EntityRequest
 
@@ -29,7 +38,7 @@ class Tag(BaseModel):
 
 class _Workload(BaseModel):
     name: str | None = None
-    workload_size: WorkloadSize = WorkloadSize.SMALL
+    workload_size: WorkloadSize | None = None
     workload_type: str = "CPU"
     scale_to_zero_enabled: bool = False
     environment_vars: dict[str, str] = {}
@@ -43,19 +52,29 @@ class _Workload(BaseModel):
 
     def request(self, model: str, version: str) -> EntityRequest:
         """What the service is asked to serve. Raises NotImplementedHere, InvalidArgument."""
-        _refuse(self, "external_model", "instance_profile_arn", "max_provisioned_concurrency",
-                "min_provisioned_concurrency", "max_provisioned_throughput", "min_provisioned_throughput",
-                "provisioned_model_units")  # fmt: skip
+        _refuse(self, "external_model", "instance_profile_arn", "max_provisioned_throughput",
+                "min_provisioned_throughput", "provisioned_model_units")  # fmt: skip
         if self.workload_type != "CPU":
             raise NotImplementedHere(f"workload_type {self.workload_type} is not available here; use CPU.")
         asked = read_asked(model, version)
         return EntityRequest(
             name=self.name or default_entity_name(asked.model, asked.label),
             asked=asked,
-            workload_size=self.workload_size,
+            workload_size=self.workload_size or WorkloadSize.SMALL,
+            provisioned=self._provisioned(),
             scale_to_zero=self.scale_to_zero_enabled,
             environment=self.environment_vars,
         )
+
+    def _provisioned(self) -> Concurrency | None:
+        asked = check_provisioned(
+            self.min_provisioned_concurrency,
+            self.max_provisioned_concurrency,
+            scale_to_zero=self.scale_to_zero_enabled,
+        )
+        if asked and self.workload_size:
+            raise InvalidArgument("Give workload_size, or min_ and max_provisioned_concurrency, not both.")
+        return asked
 
 
 class ServedEntityInput(_Workload):
@@ -238,7 +257,7 @@ def _route(route: Route) -> dict[str, Any]:
 
 def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
     return _entity_spec(entity, prefix) | {
-        "workload_size": entity.workload_size.value,
+        **_size(entity),
         "workload_type": "CPU",
         "scale_to_zero_enabled": entity.scale_to_zero,
         "environment_vars": dict(entity.environment),
@@ -249,6 +268,13 @@ def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
             "deployment_state_message": _told(entity),
         },
     }
+
+
+def _size(entity: ServedEntity) -> dict[str, Any]:
+    asked = entity.provisioned
+    if asked is None:
+        return {"workload_size": entity.workload_size.value}
+    return {"min_provisioned_concurrency": asked.minimum, "max_provisioned_concurrency": asked.maximum}
 
 
 def _told(entity: ServedEntity) -> str:
