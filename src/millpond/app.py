@@ -167,8 +167,9 @@ def build_app(settings: Settings) -> Application:
     serving = open_serving(
         database,
         settings,
-        RegistryModels(versions, catalog),
+        RegistryModels(versions, catalog, registry.holders),
         variables,
+        identity.active_principal,
         features=ServedFeatures(features, identity.active_principal),
         deployed=_deployed(mlflow.lineage),
         served=registry.serving,

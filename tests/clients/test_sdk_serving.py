@@ -240,6 +240,34 @@ def test_a_version_that_does_not_exist_is_not_found(registered: Registered) -> N
         registered.sdk.serving_endpoints.create("nothing", config=config_of("main.nowhere.model", "1"))
 
 
+# Aliases and stages
+
+
+@pytest.mark.parametrize("reference", ["@champion", "Production"])
+def test_an_endpoint_follows_what_the_registry_says(registered: Registered, reference: str) -> None:
+    sdk, name = registered.sdk.serving_endpoints, f"following-{uuid.uuid4().hex[:8]}"
+    separator = "" if reference.startswith("@") else "/"
+    entity = ServedEntityInput(entity_name=f"models:/{registered.name}{separator}{reference}", workload_size="Small")
+    with signed_in(registered.server) as client:
+        point(client, registered.name, reference, "1")
+        sdk.create_and_wait(name, config=EndpointCoreConfigInput(name=name, served_entities=[entity]), timeout=PATIENCE)
+        assert sdk.query(name, dataframe_records=RECORDS).predictions == [1, 0, 1, 0]
+        point(client, registered.name, reference, "2")
+    moved = [0, 1, 0, 1]
+    wait_until(lambda: sdk.query(name, dataframe_records=RECORDS).predictions == moved, timeout_s=5, what="the move")
+    (shown,) = sdk.wait_get_serving_endpoint_not_updating(name).config.served_entities
+    assert (shown.name, shown.entity_version) == (f"churn_predictor-{reference.strip('@')}", "2")
+    assert f"'{reference.strip('@')}'" in shown.state.deployment_state_message
+    sdk.delete(name)
+
+
+def point(client: Any, model: str, reference: str, version: str) -> None:
+    if reference.startswith("@"):
+        client.set_registered_model_alias(model, reference[1:], version)
+    else:
+        client.transition_model_version_stage(model, version, reference, archive_existing_versions=True)
+
+
 # The server dies
 
 

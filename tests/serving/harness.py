@@ -4,9 +4,9 @@ import json
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
 from millpond.serving.domain import ModelVersion
+from millpond.serving.ports import Named
+from millpond.serving.references import Reference
 from millpond.serving.room import open_serving
 from millpond.serving.routes import router
 from millpond.serving.runtime import ServingRuntime
@@ -38,20 +40,37 @@ ADMIN = "admin@example.com"
 
 
 class FolderModels:
-    """Model `name` is the folder `<root>/<name>`, its only version is 1, and it belongs to `owner`."""
+    """Version 1 of model `name` is the folder `<root>/<name>`; further ones are in `versions`. All are `owner`'s."""
 
     def __init__(self, root: Path, owner: str = ADMIN) -> None:
         self.root = root
         self.owner = owner
         self.downloads = 0
+        self.versions: dict[tuple[str, str], str] = {}
+        self.moved: dict[Named, str] = {}
+        """What aliases and stages name."""
+        self.hidden_from_admins = False
 
     def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
         """The folder, if the principal owns the models."""
         folder = name.rsplit(".", 1)[-1]
+        if self.hidden_from_admins:
+            principal = replace(principal, is_admin=False)
         require(principal, Act.READ, Securable(kind="model", name=name, owners=(self.owner,)))
-        if version != "1" or not (self.root / folder).is_dir():
+        folder = self.versions.get((name, version), folder if version == "1" else "no such")
+        if not (self.root / folder).is_dir():
             raise NotFound(f"Version {version} of model '{name}' does not exist.")
         return ModelVersion(name=name, version=version, source=folder)
+
+    def find_referenced(self, principal: Principal, name: str, reference: Reference) -> ModelVersion:
+        """What was moved there last."""
+        if (name, reference) not in self.moved:
+            raise NotFound(f"No version of model '{name}' has {reference.words}.")
+        return self.find_version(principal, name, self.moved[name, reference])
+
+    def heads(self, asked: Collection[Named]) -> Mapping[Named, str]:
+        """What was moved there last."""
+        return {name: self.moved[name] for name in asked if name in self.moved}
 
     def find_spec(self, _principal: Principal, _model: ModelVersion) -> str | None:
         """None of them has features."""
@@ -101,11 +120,12 @@ class ServingServer:
         token: str | None = None,
         content_type: str = "application/json",
         timeout_s: float = 60,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One HTTP call; `body` is sent as it is when it is bytes, else as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type}
-        request = urllib.request.Request(self.url + path, method=method, headers=headers, data=data)
+        sent = {"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type, **(headers or {})}
+        request = urllib.request.Request(self.url + path, method=method, headers=sent, data=data)
         try:
             with urllib.request.urlopen(request, timeout=timeout_s) as answer:
                 return Answer(status=answer.status, headers=dict(answer.headers), body=answer.read())
@@ -163,8 +183,8 @@ class ServingServer:
         """The same; None while there is no worker."""
         live = self.runtime.find(name)
         assert live is not None
-        worker = live.pools[live.config.entities[0].name].worker
-        return worker.pid if worker else None
+        workers = live.pools[live.config.entities[0].name].workers
+        return workers[0].pid if workers else None
 
 
 @contextmanager
@@ -179,7 +199,8 @@ def serving_server(
         token = identity.create_token(identity.authenticate_password(ADMIN, "a-long-password")).secret
     source = FolderModels(models)
     secrets = SecretsService(database, Keyring(data_dir / "keys", settings.secrets))
-    room = open_serving(database, settings, source, Variables(References(secrets), identity.active_principal))
+    find_principal = identity.active_principal
+    room = open_serving(database, settings, source, Variables(References(secrets), find_principal), find_principal)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -104,10 +104,13 @@ def test_a_worker_is_not_shared_by_what_differs() -> None:
     others = [
         entity("a", version="2"),
         replace(A, environment={"X": "1"}),
-        replace(A, workload_size=WorkloadSize.LARGE),
         replace(A, model=replace(A.model, source="elsewhere")),
     ]
-    assert len({A.worker_key, *(other.worker_key for other in others)}) == 5
+    assert len({A.worker_key, *(other.worker_key for other in others)}) == 4
+
+
+def test_another_size_keeps_the_workers() -> None:
+    assert replace(A, workload_size=WorkloadSize.LARGE).worker_key == A.worker_key
 
 
 def test_a_worker_that_is_lost_is_told_and_nothing_is_stopped() -> None:

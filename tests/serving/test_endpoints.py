@@ -167,6 +167,10 @@ def test_a_change_of_traffic_alone_keeps_the_workers(serving: ServingServer) -> 
     serving.settled("split", timeout_s=5)
     served = [predict(serving, "split").headers["served-model-name"] for _ in range(60)]
     assert 8 < served.count("churn") < 52  # 50 of 100: outside with a chance below one in a billion
+    keyed = [predict(serving, "split", headers={"X-Routing-Key": f"user-{n}"}).headers for n in [*range(12)] * 3]
+    chosen = [headers["served-model-name"] for headers in keyed]
+    assert chosen[:12] == chosen[12:24] == chosen[24:], "a key always gets the same model"
+    assert set(chosen) == {"churn", "churn_swapped"}
     direct = serving.call(
         "POST", "/serving-endpoints/split/served-models/churn_swapped/invocations", {"dataframe_records": [ROW]}
     )

@@ -41,6 +41,12 @@ class ServingSettings(BaseModel):
     memory_limit_bytes: int = Field(default=4 << 30, gt=0, description="Data segment of one model's process.")
     start_timeout_s: float = Field(default=120, gt=0, description="A model must load within this time.")
     request_timeout_s: float = Field(default=60, gt=0, description="A prediction must answer within this time.")
+    scale_down_after_s: float = Field(
+        default=60, gt=0, description="A served model has fewer processes when the load has been lower for this time."
+    )
+    scale_to_zero_after_s: float = Field(
+        default=1800, gt=0, description="One with scale_to_zero_enabled has none after this time without a request."
+    )
 
 
 class AuditSettings(BaseModel):

@@ -1,6 +1,6 @@
 """The registry room, built: what `app.py` joins to the rest."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from millpond.kernel.environments import Environments
 from millpond.kernel.settings import RegistrySettings
 from millpond.kernel.work import Handler, Worker
 from millpond.registry import gates as gate_keeping
+from millpond.registry import store
 from millpond.registry import webhooks as telling
 from millpond.registry.bench import Bench, Limits, Query, Replays
 from millpond.registry.evaluations import Evaluations
@@ -37,7 +38,7 @@ from millpond.registry.wire import request_json
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.domain import canonical_model_name
 from millpond.tracking.model_files import VersionFiles
-from millpond.tracking.watch import RegistryEvent, TargetKind
+from millpond.tracking.watch import RegistryEvent, Target, TargetKind
 
 if TYPE_CHECKING:
     from millpond.tracking.embed import Stores
@@ -50,6 +51,7 @@ _DELIVERY_ATTEMPTS = 9
 class RegistryRoom:
     """The services for routes and pages, who watches MLflow's store, and the work to keep going."""
 
+    database: Database
     service: RegistryService
     gates: Gates
     evaluations: Evaluations
@@ -64,6 +66,12 @@ class RegistryRoom:
         """Look at versions and make deliveries while the block runs."""
         with self.worker.at_work():
             yield
+
+    def holders(self, asked: Collection[tuple[str, Target]]) -> Mapping[tuple[str, Target], int]:
+        """Which versions of models have which aliases or are the newest in which stages, for rooms that follow them."""
+        with self.database.read() as connection:
+            found = {(model, target): store.holder(connection, model, target) for model, target in asked}
+        return {each: version for each, version in found.items() if version is not None}
 
     def router(self) -> APIRouter:
         """All routes; they stand before MLflow's own."""
@@ -119,6 +127,7 @@ def open_registry(
     }
     service = RegistryService(database, find_model, find_by_key, stores, gates, announcer)
     return RegistryRoom(
+        database=database,
         service=service,
         gates=gates,
         evaluations=evaluations,

@@ -11,8 +11,10 @@ from enum import Enum
 from millpond.identity.access import Securable
 from millpond.kernel.errors import InvalidArgument
 from millpond.secrets.references import has_references
+from millpond.serving.references import Reference
 
 MAX_ENTITIES = 10
+MAX_CONCURRENCY = 256
 MAX_ENVIRONMENT_BYTES = 64 << 10
 """Names and values of all variables of one served entity, with its secrets put in."""
 _ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -41,16 +43,25 @@ class Update(Enum):
 
 
 class WorkloadSize(Enum):
-    """How many requests one worker answers at a time. Source: databricks-sdk, ServedEntityInput.workload_size."""
+    """How many requests are answered at a time. Source: databricks-sdk, ServedEntityInput.workload_size."""
 
     SMALL = "Small"
     MEDIUM = "Medium"
     LARGE = "Large"
 
     @property
-    def concurrency(self) -> int:
-        """The lower bound of the size's range of provisioned concurrency."""
-        return {"Small": 4, "Medium": 8, "Large": 16}[self.value]
+    def concurrency(self) -> "Concurrency":
+        """The size's range of provisioned concurrency."""
+        minimum, maximum = {"Small": (4, 4), "Medium": (8, 16), "Large": (16, 64)}[self.value]
+        return Concurrency(minimum=minimum, maximum=maximum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concurrency:
+    """Between how many requests at a time the processes of a served entity are meant for."""
+
+    minimum: int
+    maximum: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +103,13 @@ class ServedEntity:
 
     name: str
     model: ModelVersion
+    reference: Reference | None = None
+    """What names the version, where it was asked for by an alias or a stage: `model` is what that named last."""
+    reference_note: str = ""
+    """Why the endpoint does not go where the reference points; empty where it does."""
     workload_size: WorkloadSize = WorkloadSize.SMALL
+    provisioned: Concurrency | None = None
+    """Where a client said it itself, instead of by a size."""
     scale_to_zero: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     creator: str
@@ -100,9 +117,14 @@ class ServedEntity:
     state: EntityState = CREATING
 
     @property
+    def concurrency(self) -> Concurrency:
+        """Between how many requests at a time it moves."""
+        return self.provisioned or self.workload_size.concurrency
+
+    @property
     def worker_key(self) -> str:
         """The same for two entities that one worker can serve: a new configuration keeps running what it shares."""
-        needs = [self.model.key, sorted(self.environment.items()), self.workload_size.value]
+        needs: list[object] = [self.model.key, sorted(self.environment.items())]
         if any(map(has_references, self.environment.values())):
             needs.append(self.creator)  # whose right it is to read the secrets
         return hashlib.sha256(json.dumps(needs).encode()).hexdigest()[:32]
@@ -124,6 +146,8 @@ class Config:
     entities: tuple[ServedEntity, ...]
     routes: tuple[Route, ...]
     created_at: datetime
+    followed: bool = False
+    """Made because an alias or a stage moved, and not because somebody asked for it."""
 
     def entity(self, name: str) -> ServedEntity | None:
         """The served entity with a name."""
@@ -215,6 +239,25 @@ def check_environment(variables: Mapping[str, str]) -> dict[str, str]:
     if size_bytes > MAX_ENVIRONMENT_BYTES:
         raise InvalidArgument(f"environment_vars have {size_bytes} bytes; at most {MAX_ENVIRONMENT_BYTES} are allowed.")
     return dict(variables)
+
+
+def check_provisioned(minimum: int | None, maximum: int | None, *, scale_to_zero: bool) -> Concurrency | None:
+    """A range of concurrency as a client gives it; None where it gives none. Raises InvalidArgument.
+
+    Source: Databricks, "Create custom model serving endpoints": multiples of 4, and 0 only with scale to zero.
+    """
+    if minimum is None and maximum is None:
+        return None
+    if minimum is None or maximum is None:
+        raise InvalidArgument("Give min_provisioned_concurrency and max_provisioned_concurrency, not one of them.")
+    if minimum % 4 or maximum % 4 or not 0 <= minimum <= maximum <= MAX_CONCURRENCY or maximum == 0:
+        raise InvalidArgument(
+            f"The provisioned concurrency {minimum} to {maximum} is not valid: give multiples of 4 up to "
+            f"{MAX_CONCURRENCY}, the smaller one first."
+        )
+    if minimum == 0 and not scale_to_zero:
+        raise InvalidArgument("min_provisioned_concurrency is 0 only with scale_to_zero_enabled.")
+    return Concurrency(minimum=minimum, maximum=maximum)
 
 
 def check_routes(routes: Sequence[Route], entities: Sequence[ServedEntity]) -> tuple[Route, ...]:

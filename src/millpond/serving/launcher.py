@@ -14,6 +14,7 @@ from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import ServingSettings
 from millpond.serving.domain import ModelVersion, ServedEntity
 from millpond.serving.models import ModelCache
+from millpond.serving.scaling import REPLICA_CONCURRENCY
 from millpond.serving.variables import Environment, Variables
 from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpec, open_zygote, start_worker
 
@@ -56,16 +57,18 @@ class Launcher:
         if self._zygote is not None:
             self._zygote.close()
 
-    def log_path(self, endpoint_id: str, entity: ServedEntity) -> Path:
-        """Where a served entity's workers write their output."""
-        return self._logs / endpoint_id / f"{entity.worker_key}.log"
+    def log_paths(self, endpoint_id: str, entity: ServedEntity) -> dict[int, Path]:
+        """What a served entity's workers have written, by the number of the replica."""
+        found = (self._logs / endpoint_id).glob(f"{entity.worker_key}.*.log")
+        return {int(path.name.split(".")[1]): path for path in sorted(found)}
 
-    def launch_for(self, endpoint_id: str, entity: ServedEntity) -> Callable[[], Awaitable[WorkerProcess]]:
-        """A function that starts one worker for the entity, as often as it is called."""
+    def launch_for(self, endpoint_id: str, entity: ServedEntity) -> Callable[[int], Awaitable[WorkerProcess]]:
+        """A function that starts one worker for the entity, as a replica with a number, as often as it is called."""
 
-        async def launch() -> WorkerProcess:
+        async def launch(replica: int) -> WorkerProcess:
             async with self._gate:
-                return await self._launch(endpoint_id, entity)
+                log_path = self._logs / endpoint_id / f"{entity.worker_key}.{replica}.log"
+                return await self._launch(log_path, entity)
 
         return launch
 
@@ -103,11 +106,12 @@ class Launcher:
                 "endpoint's configuration as somebody who has it."
             ) from error
 
-    def prune_logs(self, wanted: frozenset[Path]) -> None:
-        """Delete all other logs, unless something was written to them just now. Blocks."""
+    def prune_logs(self, wanted: frozenset[tuple[str, str]]) -> None:
+        """Delete the logs of all but these endpoints' worker keys, unless something was written just now. Blocks."""
         long_ago = time.time() - _UNUSED_S
-        for path in set(self._logs.glob("*/*.log")) - wanted:
-            if path.stat().st_mtime < long_ago:
+        for path in self._logs.glob("*/*.log"):
+            served = (path.parent.name, path.name.split(".")[0]) in wanted
+            if not served and path.stat().st_mtime < long_ago:
                 path.unlink()
         for directory in self._logs.glob("*"):
             if directory.stat().st_mtime < long_ago and not any(directory.iterdir()):
@@ -119,28 +123,28 @@ class Launcher:
             if path.stat().st_size > MAX_LOG_BYTES:
                 _keep_end(path)
 
-    async def _launch(self, endpoint_id: str, entity: ServedEntity) -> WorkerProcess:
+    async def _launch(self, log_path: Path, entity: ServedEntity) -> WorkerProcess:
         if entity.model.is_spec:
-            return await self._start(endpoint_id, entity, None)
+            return await self._start(log_path, entity, None)
         model_dir = await self.hold(entity.model)
         try:
-            worker = await self._start(endpoint_id, entity, model_dir)
+            worker = await self._start(log_path, entity, model_dir)
         except BaseException:
             await asyncio.shield(self.release(entity.model))
             raise
         worker.ended.add_done_callback(lambda _: self._models.release(entity.model))
         return worker
 
-    async def _start(self, endpoint_id: str, entity: ServedEntity, model_dir: Path | None) -> WorkerProcess:
+    async def _start(self, log_path: Path, entity: ServedEntity, model_dir: Path | None) -> WorkerProcess:
         try:
             environment = await self._environment(entity)
             spec = WorkerSpec(
                 model_dir=model_dir,
                 scratch_dir=self._scratch / new_id(),
-                log_path=self.log_path(endpoint_id, entity),
+                log_path=log_path,
                 environment=environment.variables,
                 secrets=environment.secrets,
-                threads=entity.workload_size.concurrency,
+                threads=REPLICA_CONCURRENCY,
                 memory_bytes=self._settings.memory_limit_bytes,
                 start_timeout_s=self._settings.start_timeout_s,
             )

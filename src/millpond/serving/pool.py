@@ -1,25 +1,25 @@
-"""The workers of one served entity: a queue before them, and somebody who replaces those that end or hang.
+"""The workers of one served entity: a queue before them, and as many of them as the load needs.
 
-Today a pool runs one worker; a second one exists only while it takes the first one's place.
+Requests wait in one queue, and the worker with the fewest gets the next. How many workers there are is decided in
+`scaling.py`, what becomes of one that ends or hangs in `replicas.py`.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from millpond.kernel.errors import DeadlineExceeded, FailedPrecondition, MillpondError, ResourceExhausted, Unavailable
 from millpond.kernel.logs import get_logger
 from millpond.serving.domain import CREATING, Deployment, EntityState
-from millpond.serving.worker_process import Answer, LoadFailed, NotSent, Question, WorkerLost, WorkerProcess
+from millpond.serving.replicas import ASLEEP, Launch, Replica, Surroundings, state_of
+from millpond.serving.scaling import LOOK_S, Look, Meter, Scale, recent, wanted
+from millpond.serving.worker_process import Answer, NotSent, Question, WorkerLost, WorkerProcess
 
 MAX_WAITING = 256
 RECOVERY_PATIENCE_S = 5.0
 """How long a request waits for a worker that is being restarted, before it is told to come back."""
-_LOOK_S = 0.5
-_HEALTHY_S = 20.0
-_LONGEST_PAUSE_S = 10.0
-_FAILURES_TO_FAILED = 3
 
 log = get_logger(__name__)
 
@@ -31,30 +31,68 @@ class WorkerPool:
         self,
         *,
         name: str,
-        launch: Callable[[], Awaitable[WorkerProcess]],
+        launch: Launch,
+        scale: Scale,
+        replicas: int,
         persistent: bool,
         hangs_after_s: float,
         on_change: Callable[[], None],
-        on_restart: Callable[[], None],
+        tell: Callable[[str, str], None],
     ) -> None:
+        """`replicas` is with how many it begins. `tell` takes what kind of thing happened, and what exactly."""
         self.name = name
         self.state: EntityState = CREATING
-        self._launch = launch
-        self._persistent = persistent  # a model that has answered before is tried again when it fails to load
-        self._hangs_after_s = hangs_after_s
+        self.replicas: list[Replica] = []
+        self._scale = scale
+        self._answered = persistent  # a model that has answered before is tried again when it fails to load
+        self._waking = False
         self._on_change = on_change
-        self._on_restart = on_restart
-        self._worker: WorkerProcess | None = None
-        self._retired: set[asyncio.Task[None]] = set()
+        self._tell = tell
+        self._around = Surroundings(
+            name=name,
+            launch=launch,
+            hangs_after_s=hangs_after_s,
+            persists=lambda: self._answered,
+            on_change=self._look_at_replicas,
+            on_free=self._hand_out,
+            tell=tell,
+        )
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._idle = asyncio.Event()
+        self._meter = Meter(asyncio.get_running_loop().time())
+        self._looks: list[Look] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._supervision = asyncio.create_task(self._supervise(), name=f"supervise {name}")
+        self._resize(scale.bound(replicas))
+        self._scaling = asyncio.create_task(self._keep_scale(), name=f"scale {name}")
 
     @property
-    def worker(self) -> WorkerProcess | None:
-        """The worker that takes requests now."""
-        return self._worker
+    def workers(self) -> list[WorkerProcess]:
+        """The workers that take requests now."""
+        return [replica.worker for replica in self.replicas if replica.worker]
+
+    @property
+    def waiting(self) -> int:
+        """Requests for which no worker is free."""
+        return len(self._waiting)
+
+    def scale_to(self, scale: Scale) -> None:
+        """Move between other numbers of workers from now on."""
+        if scale != self._scale:
+            self._scale = scale
+            if self.replicas:
+                self._resize(scale.bound(len(self.replicas)))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Whoever has chosen this pool is answered by it: inside the block, draining waits."""
+        clock = asyncio.get_running_loop().time
+        self._meter.change(1, clock())
+        try:
+            yield
+        finally:
+            self._meter.change(-1, clock())
+            self._idle.set()
 
     async def ask(self, question: Question, *, timeout_s: float) -> Answer:
         """The answer of a worker.
@@ -81,11 +119,12 @@ class WorkerPool:
         """Let accepted requests finish, for at most `drain_s` seconds, then end every worker."""
         try:
             async with asyncio.timeout(drain_s):
-                while self._waiting or (self._worker and self._worker.awaited):
+                while self._meter.requests or self._waiting or any(worker.awaited for worker in self.workers):
                     self._idle.clear()
                     await self._idle.wait()
-                if self._retired:
-                    await asyncio.wait(self._retired)
+                await asyncio.gather(*(replica.drained() for replica in self.replicas))
+                if self._leaving:
+                    await asyncio.wait(self._leaving)
         except TimeoutError:
             log.warning("requests were cut off", pool=self.name, waiting=len(self._waiting))
         finally:  # also of who is cancelled while requests drain, as the server is being stopped
@@ -93,14 +132,13 @@ class WorkerPool:
 
     async def _end(self) -> None:
         self._closed = True
-        self._supervision.cancel()
-        await asyncio.gather(self._supervision, return_exceptions=True)
+        self._scaling.cancel()
+        await asyncio.gather(self._scaling, return_exceptions=True)
         self._refuse_waiting(Unavailable("The model is being stopped."))
-        if self._worker:
-            await self._worker.stop()
-        for task in self._retired:
+        await asyncio.gather(*(replica.close() for replica in self.replicas))
+        for task in self._leaving:
             task.cancel()
-        await asyncio.gather(*self._retired, return_exceptions=True)
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     # The queue
 
@@ -108,26 +146,40 @@ class WorkerPool:
         """A worker with a thread reserved for this request."""
         if self._closed:
             raise Unavailable(f"Served model '{self.name}' has just been replaced; try again.")
-        worker = self._worker
-        if worker and worker.free and not self._waiting:
+        worker = None if self._waiting else self._freest()
+        if worker is not None:
             worker.take()
             return worker
-        if worker is None and self.state.deployment is Deployment.FAILED:
-            raise FailedPrecondition(f"Served model '{self.name}' cannot be loaded; its state says why.")
-        if len(self._waiting) >= MAX_WAITING:
-            raise ResourceExhausted(f"{MAX_WAITING} requests are waiting for '{self.name}'; try again later.")
-        loop = asyncio.get_running_loop()
-        place: asyncio.Future[WorkerProcess] = loop.create_future()
+        if not self.replicas:
+            self._wake()
+        self._check_queue()
+        place: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
-        patience = deadline if worker else min(deadline, loop.time() + RECOVERY_PATIENCE_S)
         try:
-            async with asyncio.timeout_at(patience):
+            async with asyncio.timeout_at(self._patience(deadline)):
                 return await place
         except BaseException as error:
             self._leave(place)
             if isinstance(error, TimeoutError):
                 self._give_up_waiting(timeout_s)
             raise
+
+    def _check_queue(self) -> None:
+        """Pass if another request may wait."""
+        if not self.workers and self.state.deployment is Deployment.FAILED:
+            raise FailedPrecondition(f"Served model '{self.name}' cannot be loaded; its state says why.")
+        if len(self._waiting) >= MAX_WAITING:
+            raise ResourceExhausted(f"{MAX_WAITING} requests are waiting for '{self.name}'; try again later.")
+
+    def _patience(self, deadline: float) -> float:
+        """Until when to wait: for a worker that ended, others are asked sooner than for one that is busy or starts."""
+        if self.workers or self._waking:
+            return deadline
+        return min(deadline, asyncio.get_running_loop().time() + RECOVERY_PATIENCE_S)
+
+    def _freest(self) -> WorkerProcess | None:
+        free = [worker for worker in self.workers if worker.free]
+        return min(free, key=lambda worker: worker.busy) if free else None
 
     def _leave(self, place: "asyncio.Future[WorkerProcess]") -> None:
         if place in self._waiting:
@@ -136,17 +188,17 @@ class WorkerPool:
             place.result().give_back()  # the thread was reserved just as the time ran out
 
     def _give_up_waiting(self, timeout_s: float) -> NoReturn:
-        if self._worker is None:
+        if not self.workers:
             raise Unavailable(f"Served model '{self.name}' is being restarted; try again in a moment.") from None
         raise DeadlineExceeded(f"The request waited {timeout_s:g} s for the model to become free.") from None
 
     def _hand_out(self) -> None:
         """Give free threads to those who wait longest."""
-        while self._waiting and self._worker and self._worker.free:
+        while self._waiting and (worker := self._freest()):
             place = self._waiting.popleft()
             if not place.done():
-                self._worker.take()
-                place.set_result(self._worker)
+                worker.take()
+                place.set_result(worker)
         self._idle.set()
 
     def _refuse_waiting(self, error: MillpondError) -> None:
@@ -158,81 +210,50 @@ class WorkerPool:
 
     # The workers
 
-    async def _supervise(self) -> None:
-        failures = 0
+    async def _keep_scale(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_pause_s(failures))
-            try:
-                worker = await self._launch()
-            except Exception as error:  # supervision is a boundary: what went wrong becomes the state
-                failures += 1
-                if self._failed(self._failure(error), failures):
-                    return
+            await asyncio.sleep(LOOK_S)
+            if not self._scale.moves or not self.workers:
                 continue
-            self._take_over(worker)
-            failures = await self._watch(worker, failures)
-            self._on_restart()
+            self._looks = recent([*self._looks, self._meter.look(clock())], self._scale)
+            idle_for_s = self._meter.idle_for_s(clock())
+            target = wanted(self._scale, self._looks, replicas=len(self.replicas), idle_for_s=idle_for_s)
+            if target != len(self.replicas):
+                self._tell("scaled", f"{len(self.replicas)} to {target} replicas.")
+                self._resize(target)
 
-    def _failure(self, error: Exception) -> LoadFailed:
-        if isinstance(error, LoadFailed):
-            return error
-        log.error("a worker could not be started", pool=self.name, exc_info=error)
-        return LoadFailed(f"The server could not start the model ({type(error).__name__}); its log says more.")
+    def _wake(self) -> None:
+        self._waking = True
+        self._looks.clear()
+        self._tell("woken", f"A request starts {self._scale.minimum} replicas.")
+        self._resize(self._scale.minimum)
 
-    def _failed(self, failure: LoadFailed, failures: int) -> bool:
-        """Record a failed start; whether it was the last try."""
-        if self._worker and not self._worker.ended.done():
-            return False  # the one that hangs still answers some requests
-        self._worker = None
-        if self._persistent and failures < _FAILURES_TO_FAILED:
-            self._set(Deployment.RECOVERING, failure.message, failure.build_log)
-            return False
-        self._set(Deployment.FAILED, failure.message, failure.build_log)
-        self._refuse_waiting(FailedPrecondition(f"Served model '{self.name}' cannot be loaded; its state says why."))
-        return not self._persistent
+    def _resize(self, target: int) -> None:
+        """Begin to have so many workers. Those with the fewest requests go, when they have answered them."""
+        numbers = {replica.number for replica in self.replicas}
+        free = (number for number in range(1, target + 1) if number not in numbers)
+        while len(self.replicas) < target:
+            self.replicas.append(Replica(next(free), self._around))
+        by_load = sorted(self.replicas, key=lambda each: each.worker.busy if each.worker else -1)
+        for replica in by_load[: max(0, len(self.replicas) - target)]:
+            self.replicas.remove(replica)
+            task = asyncio.create_task(replica.retire())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        self.replicas.sort(key=lambda replica: replica.number)
+        self._look_at_replicas()
 
-    def _take_over(self, worker: WorkerProcess) -> None:
-        """Send new requests to this worker; the one before it finishes what it has."""
-        if self._worker:
-            self._retire(self._worker)
-        self._worker = worker
-        self._persistent = True
-        worker.on_free = self._hand_out
-        self._set(Deployment.READY, worker.notes, worker.build_log)
-        self._hand_out()
-
-    async def _watch(self, worker: WorkerProcess, failures: int) -> int:
-        """Wait until the worker has ended or hangs; returns how many failures there are now in a row."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while worker.oldest_s < self._hangs_after_s and not worker.ended.done():
-            await asyncio.wait([worker.ended], timeout=_LOOK_S)
-        if worker.ended.done():
-            self._worker = None
-            self._set(Deployment.RECOVERING, f"It is being restarted: {worker.ended.result()}.", worker.build_log)
-            log.warning("worker ended", pool=self.name, reason=worker.ended.result())
-        else:
-            log.warning("worker hangs and will be replaced", pool=self.name, pid=worker.pid)
-        return 1 if loop.time() - began > _HEALTHY_S else failures + 1
-
-    def _retire(self, worker: WorkerProcess) -> None:
-        task = asyncio.create_task(_end_when_idle(worker))
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
-
-    def _set(self, deployment: Deployment, message: str, build_log: str = "") -> None:
-        self.state = EntityState(deployment=deployment, message=message, build_log=build_log)
-        self._on_change()
-
-
-async def _end_when_idle(worker: WorkerProcess) -> None:
-    """End a replaced worker when nobody waits for an answer of it any more."""
-    try:
-        await worker.drained()
-    finally:
-        await worker.stop()
-
-
-def _pause_s(failures: int) -> float:
-    """The pause before the next start: none after the first failure, then 0.5 s, doubling."""
-    return 0.0 if failures < 2 else min(_LONGEST_PAUSE_S, 0.5 * 2.0 ** (failures - 2))
+    def _look_at_replicas(self) -> None:
+        """What has become of them becomes the pool's state."""
+        state = state_of(self.replicas, answered=self._answered, waking=self._waking)
+        if state.deployment is Deployment.READY and self.workers:
+            self._answered, self._waking = True, False
+        if state.deployment is Deployment.FAILED:
+            text = f"Served model '{self.name}' cannot be loaded; its state says why."
+            self._refuse_waiting(FailedPrecondition(text))
+        if state.deployment is Deployment.READY and not self.replicas:
+            state = EntityState(deployment=state.deployment, message=ASLEEP, build_log=self.state.build_log)
+        if state != self.state:
+            self.state = state
+            self._on_change()

@@ -1,6 +1,6 @@
 """What serving asks of the rooms below."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from millpond.identity.domain import Principal
 from millpond.lineage.domain import ColumnFlow
 from millpond.serving.domain import Endpoint, ModelVersion, ServedEntity
+from millpond.serving.references import Reference
 
 
 class ModelSource(Protocol):
@@ -20,6 +21,16 @@ class ModelSource(Protocol):
         Raises NotFound without it, or without the right to read it.
         """
 
+    def find_referenced(self, principal: Principal, name: str, reference: Reference) -> ModelVersion:
+        """The version that an alias or a stage names now, and that a principal may read.
+
+        Raises NotFound where it names none, or without the right to read it.
+        """
+
+    def heads(self, asked: "Collection[Named]") -> "Mapping[Named, str]":
+        """The numbers of what models and references name now, of those that name something. A quick look, without
+        rights: nobody is told."""
+
     def find_spec(self, principal: Principal, model: ModelVersion) -> str | None:
         """The text of the feature spec that a version travels with, if it has one."""
 
@@ -30,6 +41,9 @@ class ModelSource(Protocol):
         are gone.
         """
 
+
+Named = tuple[str, Reference]
+"""A model and what names one of its versions."""
 
 Served = Callable[[Connection, str, str, Sequence[tuple[str, str]]], None]
 """Keeps which endpoint (id, name) answers with exactly which models and versions from now on; in the transaction that

@@ -1,5 +1,6 @@
 """Model versions from MLflow's registry, and feature specs from the catalog."""
 
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from millpond.catalog.domain import ObjectName
@@ -11,26 +12,51 @@ from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.serving.domain import ModelVersion
+from millpond.serving.ports import Named
+from millpond.serving.references import Reference
 from millpond.tracking.domain import canonical_model_name, is_three_level
 from millpond.tracking.model_files import VersionFiles
+from millpond.tracking.watch import Target, TargetKind
+
+Holders = Callable[[Collection[tuple[str, Target]]], Mapping[tuple[str, Target], int]]
+"""Which versions of models have which aliases, or are the newest in which stages."""
 
 
 class RegistryModels:
     """The `ModelSource` of a Millpond."""
 
-    def __init__(self, files: VersionFiles, catalog: CatalogService) -> None:
+    def __init__(self, files: VersionFiles, catalog: CatalogService, holders: Holders) -> None:
         self._files = files
         self._catalog = catalog
+        self._holders = holders
 
     def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
         """A version by its number, or a feature spec. Raises NotFound without it, or without the right to read it."""
         if not version:
             return self._find_spec(principal, name)
         if not version.isdecimal() or len(version) > 9 or "\0" in name:
-            raise NotFound(f"Version '{version[:80]}' of model '{name[:200]}' does not exist; versions are numbers.")
+            raise NotFound(
+                f"Version '{version[:80]}' of model '{name[:200]}' does not exist; versions are numbers, "
+                "and an alias is written '@NAME'."
+            )
         name, number = canonical_model_name(name), str(int(version))
         source = self._files.locate(principal, name, number)
         return ModelVersion(name=name, version=number, source=source)
+
+    def find_referenced(self, principal: Principal, name: str, reference: Reference) -> ModelVersion:
+        """The version that an alias or a stage names now. Raises NotFound, also without the right to read it."""
+        asked = (canonical_model_name(name), reference)
+        number = self.heads([asked]).get(asked)
+        # nobody learns by another message that there is such a model: without a number, a version that never is
+        try:
+            return self.find_version(principal, name, number or "0")
+        except NotFound as error:
+            raise NotFound(f"No version of model '{name[:200]}' has {reference.words}.") from error
+
+    def heads(self, asked: Collection[Named]) -> Mapping[Named, str]:
+        """The numbers of what models and references name now."""
+        targets = {(name, Target(TargetKind(each.kind.value), each.name)): (name, each) for name, each in asked}
+        return {targets[target]: str(number) for target, number in self._holders(list(targets)).items()}
 
     def find_spec(self, principal: Principal, model: ModelVersion) -> str | None:
         """What `FeatureEngineeringClient.log_model` wrote beside the model."""

@@ -1,12 +1,16 @@
 """The serving room, built: what `app.py` joins to the rest."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
 from millpond.serving.features import ServedFeatures
+from millpond.serving.following import Follower
 from millpond.serving.models import ModelCache
 from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
+from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
 from millpond.serving.specs import Specs
@@ -26,22 +30,35 @@ def open_serving(
     settings: Settings,
     source: ModelSource,
     variables: Variables,
+    find_principal: Callable[[str], Principal],
     features: ServedFeatures | None = None,
     deployed: Deployed = lambda *_told: None,
     served: Served = nobody_listens,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
 
+    `find_principal` gives the principal of a name, or raises NotFound.
+
     Without `features`, models that need some are refused.
     """
     models = ModelCache(settings.data_dir / "serving" / "models", source)
     specs = Specs(models)
+    resolver = Resolver(source, specs, features)
+    follower = Follower(
+        database=database, source=source, resolver=resolver, find_principal=find_principal, deployed=deployed
+    )
     runtime = ServingRuntime(
-        database=database, models=models, specs=specs, variables=variables, settings=settings, served=served
+        database=database,
+        models=models,
+        specs=specs,
+        variables=variables,
+        settings=settings,
+        served=served,
+        follow=follower.look,
     )
     service = ServingService(
         database=database,
-        source=source,
+        resolver=resolver,
         models=models,
         variables=variables,
         runtime=runtime,

@@ -1,5 +1,6 @@
 """The serving-endpoints API and the invocations."""
 
+import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -9,10 +10,12 @@ from starlette.responses import PlainTextResponse, Response
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.routing import KEY_HEADER
 from millpond.serving.service import Reply, ServingService
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 
 MAX_REQUEST_BYTES = 16 << 20
+TIMEOUT_HEADER = "x-request-timeout-seconds"
 _API = "/api/2.0/serving-endpoints"
 _Me = Annotated[Principal, Depends(current_principal)]
 
@@ -99,6 +102,8 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
             content_type=request.headers.get("content-type", ""),
             body=await _body(request),
             served_model=request.path_params.get("served_model"),
+            routing_key=request.headers.get(KEY_HEADER),
+            timeout_s=_timeout_s(request.headers.get(TIMEOUT_HEADER)),
         )
         return _response(reply)
 
@@ -107,8 +112,21 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     routes.add_route("/serving-endpoints/{name}/served-models/{served_model}/invocations", invoke, methods=["POST"])
 
 
+def _timeout_s(text: str | None) -> float | None:
+    """How long the client waits, if it says so. Raises InvalidArgument."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise InvalidArgument(f"{TIMEOUT_HEADER} is a number of seconds above 0, not '{text[:40]}'.")
+    return seconds
+
+
 def _response(reply: Reply) -> Response:
-    headers = {"served-model-name": reply.entity}
+    headers = {"served-model-name": reply.entity, "served-model-version": reply.version}
     return Response(reply.body, status_code=reply.status, media_type=reply.content_type, headers=headers)
 
 

@@ -6,9 +6,8 @@ killed server goes on where it was.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,35 +18,24 @@ from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import Settings
 from millpond.serving import store
-from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, plan
+from millpond.serving.controller import Controller, LiveEndpoint
+from millpond.serving.domain import Endpoint, ServedEntity
 from millpond.serving.launcher import Launcher
 from millpond.serving.metrics import RESTARTS
 from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Served, nobody_listens
+from millpond.serving.scaling import Scale, scale_of
 from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
+_FOLLOWING_S = 1.0
 _ROUNDS_TO_PRUNE = 60
-_PAUSE_AFTER_ERROR_S = 1.0
-_ANSWERS_HERE = EntityState(deployment=Deployment.READY, build_log="Features alone; no process is needed.\n")
 
 T = TypeVar("T")
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LiveEndpoint:
-    """An endpoint's active configuration with the pools that answer for it: all that a request needs."""
-
-    id: str
-    name: str
-    creator: str
-    config: Config
-    pools: Mapping[str, WorkerPool]
-    """By the name of the served entity; those that need no process have none."""
 
 
 class ServingRuntime:
@@ -61,17 +49,20 @@ class ServingRuntime:
         specs: Specs,
         variables: Variables,
         settings: Settings,
+        follow: Callable[[], Sequence[str]],
         served: Served = nobody_listens,
     ) -> None:
+        """`follow` takes endpoints where aliases and stages point now, and returns the ids of those that go."""
         self.database = database
         self.served = served
+        self._follow = follow
         self.request_timeout_s = settings.serving.request_timeout_s
         self._models = models
         self._specs = specs
         self._variables = variables
         self._settings = settings
         self._live: dict[str, LiveEndpoint] = {}
-        self._controllers: dict[str, _Controller] = {}
+        self._controllers: dict[str, Controller] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._executor = ThreadPoolExecutor(max_workers=16, thread_name_prefix="serving")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,6 +81,7 @@ class ServingRuntime:
         await self.run_blocking(self._prune)
         await self._discover()
         self.in_background(self._keep_house())
+        self.in_background(self._keep_following())
         return self
 
     async def __aexit__(
@@ -137,6 +129,38 @@ class ServingRuntime:
         spec = self._specs.of(entity.model) if entity.model.is_spec else None
         return spec is None or bool(spec.functions)
 
+    def open_pool(
+        self, endpoint: Endpoint, entity: ServedEntity, *, replicas: int, on_change: Callable[[], None]
+    ) -> WorkerPool:
+        """Begin to start workers for an entity, so many at first."""
+        runs_already = endpoint.active is not None and any(
+            entity.worker_key == active.worker_key for active in endpoint.active.entities
+        )
+        return WorkerPool(
+            name=entity.name,
+            launch=self.launcher.launch_for(endpoint.id, entity),
+            scale=self._scale_of(entity),
+            replicas=replicas,
+            persistent=runs_already,
+            hangs_after_s=self.request_timeout_s,
+            on_change=on_change,
+            tell=partial(self._note, endpoint, entity),
+        )
+
+    def scale(self, entity: ServedEntity, pool: WorkerPool) -> None:
+        """Let a pool move between the numbers of workers that the entity asks for."""
+        pool.scale_to(self._scale_of(entity))
+
+    def _scale_of(self, entity: ServedEntity) -> Scale:
+        settings = self._settings.serving
+        idle_s = settings.scale_to_zero_after_s if entity.scale_to_zero else None
+        return scale_of(entity.concurrency, idle_s=idle_s, calm_s=settings.scale_down_after_s)
+
+    def _note(self, endpoint: Endpoint, entity: ServedEntity, kind: str, message: str) -> None:
+        """What happened to a pool."""
+        if kind in {"ended", "hangs"}:
+            RESTARTS.labels(endpoint.name).inc()
+
     def publish(self, live: LiveEndpoint) -> None:
         """Answer under the endpoint's name with this configuration from now on."""
         self._live[live.name] = live
@@ -148,7 +172,7 @@ class ServingRuntime:
     def _wake(self, endpoint_id: str) -> None:
         controller = self._controllers.get(endpoint_id)
         if controller is None:
-            controller = self._controllers[endpoint_id] = _Controller(endpoint_id, self)
+            controller = self._controllers[endpoint_id] = Controller(endpoint_id, self)
         controller.wake()
 
     async def _discover(self) -> None:
@@ -168,6 +192,15 @@ class ServingRuntime:
             except Exception as error:  # the next round tries again
                 log.error("housekeeping failed", exc_info=error)
 
+    async def _keep_following(self) -> None:
+        while True:
+            await asyncio.sleep(_FOLLOWING_S)
+            try:
+                for endpoint_id in await self.run_blocking(self._follow):
+                    self._wake(endpoint_id)
+            except Exception as error:  # the next round tries again
+                log.error("aliases and stages could not be followed", exc_info=error)
+
     def _prune(self) -> None:
         """Delete the models and logs of what is not served any more."""
         found = _read(self.database, store.list_endpoints)
@@ -179,128 +212,9 @@ class ServingRuntime:
             for entity in config.entities
         ]
         self._models.prune(frozenset(entity.model for _, entity in served))
-        self.launcher.prune_logs(
-            frozenset(self.launcher.log_path(endpoint_id, entity) for endpoint_id, entity in served)
-        )
-
-
-class _Controller:
-    """Serialises everything that happens to one endpoint."""
-
-    def __init__(self, endpoint_id: str, runtime: ServingRuntime) -> None:
-        self._id = endpoint_id
-        self._runtime = runtime
-        self._name = ""
-        self._pools: dict[str, WorkerPool] = {}
-        self._changed = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name=f"endpoint {endpoint_id}")
-
-    def wake(self) -> None:
-        """Look again at what is desired and what runs."""
-        self._changed.set()
-
-    async def stop(self) -> None:
-        """End every worker at once."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(pool.close(drain_s=0) for pool in self._pools.values()))
-
-    async def _run(self) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                if not await self._step():
-                    return
-            except Exception as error:  # a boundary: the database may be away for a while
-                log.error("controller failed", endpoint_id=self._id, exc_info=error)
-                await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
-                self.wake()
-
-    async def _step(self) -> bool:
-        """Act once; False when the endpoint is gone and nothing is left to do."""
-        endpoint = await self._runtime.run_blocking(partial(_find, self._runtime.database, self._id))
-        if endpoint is None:
-            self._leave()
-            return False
-        self._name = endpoint.name
-        elsewhere = await self._runtime.run_blocking(partial(self._without_process, endpoint))
-        steps = plan(endpoint, elsewhere | {key: pool.state for key, pool in self._pools.items()})
-        for entity in steps.start:
-            self._start(endpoint, entity)
-        serving = endpoint.upcoming if steps.outcome is Outcome.PROMOTE else endpoint.active
-        if serving is not None:
-            self._publish(endpoint, serving)  # before it is recorded: who reads "updated" finds it so
-        if steps.states or steps.outcome is not Outcome.UNDECIDED:
-            await self._runtime.run_blocking(
-                partial(_record, self._runtime.database, self._runtime.served, endpoint, steps)
-            )
-        for key in self._pools.keys() - steps.keep:
-            self._runtime.in_background(self._close(self._pools.pop(key)))
-        return True
-
-    def _without_process(self, endpoint: Endpoint) -> dict[str, EntityState]:
-        configs = [config for config in (endpoint.active, endpoint.upcoming) if config is not None]
-        entities = (entity for config in configs for entity in config.entities)
-        return {each.worker_key: _ANSWERS_HERE for each in entities if not self._runtime.needs_process(each)}
-
-    def _start(self, endpoint: Endpoint, entity: ServedEntity) -> None:
-        runs_already = endpoint.active is not None and any(
-            entity.worker_key == active.worker_key for active in endpoint.active.entities
-        )
-        self._pools[entity.worker_key] = WorkerPool(
-            name=entity.name,
-            launch=self._runtime.launcher.launch_for(self._id, entity),
-            persistent=runs_already,
-            hangs_after_s=self._runtime.request_timeout_s,
-            on_change=self.wake,
-            on_restart=RESTARTS.labels(endpoint.name).inc,
-        )
-
-    def _publish(self, endpoint: Endpoint, config: Config) -> None:
-        pools = {
-            entity.name: self._pools[entity.worker_key]
-            for entity in config.entities
-            if entity.worker_key in self._pools
-        }
-        self._runtime.publish(
-            LiveEndpoint(id=endpoint.id, name=endpoint.name, creator=endpoint.creator, config=config, pools=pools)
-        )
-
-    def _leave(self) -> None:
-        self._runtime.withdraw(self._name, self._id)  # once more: a step may have been under way at the deletion
-        self._runtime.retire(self._id)
-        pools, self._pools = list(self._pools.values()), {}
-        for pool in pools:
-            self._runtime.in_background(self._close(pool))
-
-    async def _close(self, pool: WorkerPool) -> None:
-        try:
-            await pool.close(drain_s=self._runtime.request_timeout_s)
-        except asyncio.CancelledError:
-            await asyncio.shield(pool.close(drain_s=0))
-            raise
+        self.launcher.prune_logs(frozenset((endpoint_id, entity.worker_key) for endpoint_id, entity in served))
 
 
 def _read(database: Database, query: Callable[[Connection], T]) -> T:
     with database.read() as connection:
         return query(connection)
-
-
-def _find(database: Database, endpoint_id: str) -> Endpoint | None:
-    with database.read() as connection:
-        return store.find_endpoint_by_id(connection, endpoint_id)
-
-
-def _record(database: Database, served: Served, endpoint: Endpoint, steps: Plan) -> None:
-    """Write states and outcome together; an outcome that came too late (deleted, replaced) changes nothing."""
-    with database.write() as connection:
-        store.write_states(connection, endpoint.id, steps.states)
-        if endpoint.pending is None or steps.outcome is Outcome.UNDECIDED:
-            return
-        if steps.outcome is not Outcome.PROMOTE:
-            store.fail(connection, endpoint.id, endpoint.pending.version)
-        elif store.promote(connection, endpoint.id, endpoint.pending.version):
-            served_here = [entity.model for entity in endpoint.pending.entities if not entity.model.is_spec]
-            models = [(model.name, model.version) for model in served_here]
-            served(connection, endpoint.id, endpoint.name, models)

@@ -1,9 +1,9 @@
 """What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
 
 import asyncio
-import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from millpond.feature_serving.service import aside_unless
-from millpond.feature_serving.specs import parse_spec
 from millpond.identity import acts, grants
 from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
@@ -24,16 +23,18 @@ from millpond.kernel.errors import (
     InvalidArgument,
     MillpondError,
     NotFound,
-    NotImplementedHere,
     Unavailable,
 )
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
-from millpond.lineage.domain import ColumnFlow, SeenNode
+from millpond.kernel.process import end_of
+from millpond.lineage.domain import SeenNode
 from millpond.serving import metrics, store
+from millpond.serving.controller import LiveEndpoint
 from millpond.serving.domain import (
     CREATING,
+    Concurrency,
     Config,
     Endpoint,
     ModelVersion,
@@ -44,16 +45,18 @@ from millpond.serving.domain import (
     check_endpoint_name,
     check_entities,
     check_routes,
-    choose,
     endpoint_securable,
 )
-from millpond.serving.features import Exchange, ServedFeatures, called
+from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
 from millpond.serving.pool import WorkerPool
-from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
-from millpond.serving.runtime import LiveEndpoint, ServingRuntime
+from millpond.serving.ports import Deployed, Served, nobody_listens
+from millpond.serving.references import Asked
+from millpond.serving.resolving import Resolver
+from millpond.serving.routing import entity_for
+from millpond.serving.runtime import ServingRuntime
 from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 from millpond.serving.worker_process import Answer, Question
@@ -66,10 +69,9 @@ class EntityRequest:
     """A served entity as a client asks for it."""
 
     name: str
-    model: str
-    version: str
-    """Empty for a feature spec."""
+    asked: Asked
     workload_size: WorkloadSize = WorkloadSize.SMALL
+    provisioned: Concurrency | None = None
     scale_to_zero: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -80,6 +82,8 @@ class Reply:
 
     entity: str
     """The name of the served entity."""
+    version: str
+    """The version of the model that answered; empty for a feature spec."""
     status: int
     content_type: str
     body: bytes
@@ -92,7 +96,7 @@ class ServingService:
         self,
         *,
         database: Database,
-        source: ModelSource,
+        resolver: Resolver,
         models: ModelCache,
         variables: Variables,
         runtime: ServingRuntime,
@@ -103,7 +107,7 @@ class ServingService:
         served: Served = nobody_listens,
     ) -> None:
         self._database = database
-        self._source = source
+        self._resolver = resolver
         self._models = models
         self._variables = variables
         self._runtime = runtime
@@ -133,7 +137,8 @@ class ServingService:
     def read_logs(self, principal: Principal, name: str, served_model: str) -> str:
         """The end of what a served model has printed. Raises NotFound."""
         endpoint = self._get(principal, name, Act.MANAGE)
-        return mask_secrets(_tail(self._runtime.launcher.log_path(endpoint.id, _entity(endpoint, served_model))))
+        paths = self._runtime.launcher.log_paths(endpoint.id, _entity(endpoint, served_model))
+        return mask_secrets(_tails(paths))
 
     def read_build_log(self, principal: Principal, name: str, served_model: str) -> str:
         """How a served model's environment was checked and the model loaded. Raises NotFound."""
@@ -188,7 +193,7 @@ class ServingService:
         check_endpoint_name(name)
         now = utc_now()
         served = self._resolve(principal, entities)
-        flows = self._flows(served)
+        flows = self._resolver.flows(served)
         config = Config(version=1, entities=served, routes=check_routes(routes or (), served), created_at=now)
         endpoint = Endpoint(
             id=new_id(),
@@ -225,10 +230,10 @@ class ServingService:
         before = self._get(principal, name, Act.MANAGE)
         served = None if entities is None else self._resolve(principal, entities)
         base = before.active or before.pending
-        flows = self._flows(served or (base.entities if base else ()))
+        flows = self._resolver.flows(served or (base.entities if base else ()))
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, before.name)
-            if endpoint.update is Update.IN_PROGRESS:
+            if endpoint.update is Update.IN_PROGRESS and not (endpoint.pending and endpoint.pending.followed):
                 raise Conflict(f"Endpoint '{name}' is being updated; wait until that update has ended.")
             version = store.next_version(connection, endpoint.id)
             config = _next_config(endpoint, version, served, routes)
@@ -262,10 +267,19 @@ class ServingService:
     # Predicting
 
     async def query(
-        self, principal: Principal, name: str, *, content_type: str, body: bytes, served_model: str | None = None
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        content_type: str,
+        body: bytes,
+        served_model: str | None = None,
+        routing_key: str | None = None,
+        timeout_s: float | None = None,
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
+        Requests with one `routing_key` get the same served model. `timeout_s` may only shorten the server's own.
         Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.ask` raises. A refusal by the model
         is an answer.
         """
@@ -274,11 +288,15 @@ class ServingService:
             await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
-        entity = _route(live, served_model)
+        entity = _route(live, served_model, routing_key)
+        patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
+        query = _Query(principal=principal, content_type=content_type, body=body, patience_s=patience_s)
         began = time.perf_counter()
         status = "500"
         try:
-            answer = await self._answer(principal, entity, live.pools.get(entity.name), content_type, body)
+            pool = live.pools.get(entity.name)
+            with pool.in_use() if pool else nullcontext():
+                answer = await self._answer(query, entity, pool)
             status = str(answer.status)
         except MillpondError as error:
             status = str(STATUS_OF_CODE[error.code])
@@ -286,19 +304,23 @@ class ServingService:
         finally:
             metrics.REQUESTS.labels(live.name, entity.name, status).inc()
             metrics.SECONDS.labels(live.name, entity.name).observe(time.perf_counter() - began)
-        return Reply(entity=entity.name, status=answer.status, content_type=answer.content_type, body=answer.body)
+        return Reply(
+            entity=entity.name,
+            version=entity.model.version,
+            status=answer.status,
+            content_type=answer.content_type,
+            body=answer.body,
+        )
 
-    async def _answer(
-        self, principal: Principal, entity: ServedEntity, pool: WorkerPool | None, content_type: str, body: bytes
-    ) -> Answer:
+    async def _answer(self, query: "_Query", entity: ServedEntity, pool: WorkerPool | None) -> Answer:
         spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))
         if spec is not None and self._features is not None:
-            deadline = asyncio.get_running_loop().time() + self._request_timeout_s
-            exchange = Exchange(content_type=content_type, body=body, pool=pool, deadline=deadline)
-            return await self._features.answer(principal, entity, spec, exchange)
+            deadline = asyncio.get_running_loop().time() + query.patience_s
+            exchange = Exchange(content_type=query.content_type, body=query.body, pool=pool, deadline=deadline)
+            return await self._features.answer(query.principal, entity, spec, exchange)
         assert pool is not None, "what is no feature spec has a process"
-        question = Question(kind=Kind.PREDICT, content_type=content_type, body=body)
-        return await pool.ask(question, timeout_s=self._request_timeout_s)
+        question = Question(kind=Kind.PREDICT, content_type=query.content_type, body=query.body)
+        return await pool.ask(question, timeout_s=query.patience_s)
 
     def _explain_silence(self, principal: Principal, name: str) -> None:
         """Raise what tells why an endpoint does not answer; returns when it is about to."""
@@ -325,8 +347,10 @@ class ServingService:
         return check_entities([
             ServedEntity(
                 name=request.name,
-                model=self._resolve_model(principal, request),
+                model=self._resolver.resolve(principal, request.asked),
+                reference=request.asked.reference,
                 workload_size=request.workload_size,
+                provisioned=request.provisioned,
                 scale_to_zero=request.scale_to_zero,
                 environment=self._variables.check(principal, request.environment),
                 creator=principal.name,
@@ -334,24 +358,6 @@ class ServingService:
             )
             for request in requests
         ])  # fmt: skip
-
-    def _resolve_model(self, principal: Principal, request: EntityRequest) -> ModelVersion:
-        """The version or spec; what features it needs are there, and the principal's to read."""
-        model = self._source.find_version(principal, request.model, request.version)
-        text = self._source.find_spec(principal, model)
-        if text is None:
-            return model
-        if self._features is None:
-            raise NotImplementedHere(f"{called(model)} needs features, which are not served here.")
-        spec = parse_spec(text)
-        self._features.check(principal, model, spec)
-        self._specs.keep(model, spec)
-        return model
-
-    def _flows(self, entities: Sequence[ServedEntity]) -> list[ColumnFlow]:
-        """What the entities read of feature tables."""
-        specs = [spec for entity in entities if (spec := self._specs.of(entity.model)) is not None]
-        return [flow for spec in specs for flow in self._features.flows(spec)] if self._features else []
 
 
 def _find(connection: Connection, endpoint_id: str) -> Securable:
@@ -382,8 +388,18 @@ def _next_config(
     return Config(version=version, entities=served, routes=check_routes(routes or (), served), created_at=utc_now())
 
 
-def _route(live: LiveEndpoint, served_model: str | None) -> ServedEntity:
-    name = served_model or choose(live.config.routes, random.random() * 100)  # noqa: S311 - a split, not a secret
+@dataclass(frozen=True, kw_only=True)
+class _Query:
+    """A request for a prediction."""
+
+    principal: Principal
+    content_type: str
+    body: bytes
+    patience_s: float
+
+
+def _route(live: LiveEndpoint, served_model: str | None, key: str | None) -> ServedEntity:
+    name = served_model or entity_for(live.config.routes, endpoint_id=live.id, key=key)
     entity = live.config.entity(name)
     if entity is None:
         raise NotFound(f"Endpoint '{live.name}' has no served model '{name[:80]}'.")
@@ -399,9 +415,9 @@ def _entity(endpoint: Endpoint, name: str) -> ServedEntity:
     raise NotFound(f"Endpoint '{endpoint.name}' has no served model '{name[:80]}'.")
 
 
-def _tail(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, 2) - _LOG_TAIL_BYTES))
-        return stream.read().decode(errors="replace")
+def _tails(paths: Mapping[int, Path]) -> str:
+    """The ends of the logs of replicas, each under its number where there are several."""
+    texts = {number: end_of(path, _LOG_TAIL_BYTES // len(paths)) for number, path in sorted(paths.items())}
+    if len(texts) < 2:
+        return "".join(texts.values())
+    return "\n".join(f"=== replica {number} ===\n{text}" for number, text in texts.items())

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    false,
     insert,
     select,
     update,
@@ -25,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.kernel.errors import AlreadyExists
 from millpond.serving.domain import (
+    Concurrency,
     Config,
     Deployment,
     Endpoint,
@@ -35,6 +37,7 @@ from millpond.serving.domain import (
     Update,
     WorkloadSize,
 )
+from millpond.serving.references import read_reference
 
 MAX_ENDPOINTS = 10_000
 
@@ -61,6 +64,7 @@ configs = Table(
     Column("endpoint_id", String(36), ForeignKey("serving_endpoints.id", ondelete="CASCADE"), primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("routes", Json, nullable=False),
+    Column("followed", Boolean, nullable=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
 )
 
@@ -74,7 +78,11 @@ entities = Table(
     Column("model_name", String(800), nullable=False),
     Column("model_version", String(64), nullable=False),
     Column("model_source", Text, nullable=False),
+    Column("reference", String(300), nullable=False, server_default=""),
+    Column("reference_note", Text, nullable=False, server_default=""),
     Column("workload_size", String(20), nullable=False),
+    Column("min_concurrency", Integer),
+    Column("max_concurrency", Integer),
     Column("scale_to_zero", Boolean, nullable=False),
     Column("environment", Json, nullable=False),
     Column("creator", String(255), nullable=False),
@@ -114,6 +122,16 @@ def list_ids(connection: Connection) -> tuple[str, ...]:
     return tuple(connection.execute(select(endpoints.c.id).order_by(endpoints.c.id).limit(MAX_ENDPOINTS)).scalars())
 
 
+def list_following(connection: Connection) -> tuple[Endpoint, ...]:
+    """The endpoints of which an entity's version is named by an alias or a stage, at most MAX_ENDPOINTS."""
+    ours = select(entities.c.endpoint_id).where(entities.c.reference != "")
+    rows = connection.execute(select(endpoints).where(endpoints.c.id.in_(ours)).limit(MAX_ENDPOINTS)).all()
+    if not rows:
+        return ()
+    found = _configs(connection, configs.c.endpoint_id.in_(ours), entities.c.endpoint_id.in_(ours))
+    return tuple(_endpoint(row, found) for row in rows)
+
+
 def _find(connection: Connection, condition: Any) -> Endpoint | None:
     row = connection.execute(select(endpoints).where(condition)).first()
     if row is None:
@@ -131,6 +149,7 @@ def _configs(connection: Connection, of_config: Any, of_entity: Any) -> dict[tup
             entities=tuple(held.get((row.endpoint_id, row.version), ())),
             routes=tuple(Route(entity=name, percent=percent) for name, percent in row.routes),
             created_at=row.created_at,
+            followed=row.followed,
         )
         for row in connection.execute(select(configs).where(of_config))
     }
@@ -156,13 +175,22 @@ def _entity(row: Row[Any]) -> ServedEntity:
     return ServedEntity(
         name=row.name,
         model=_model(row),
+        reference=read_reference(row.reference),
+        reference_note=row.reference_note,
         workload_size=WorkloadSize(row.workload_size),
+        provisioned=_provisioned(row),
         scale_to_zero=row.scale_to_zero,
         environment=row.environment,
         creator=row.creator,
         created_at=row.created_at,
         state=EntityState(deployment=Deployment(row.state), message=row.state_message, build_log=row.build_log),
     )
+
+
+def _provisioned(row: Any) -> Concurrency | None:
+    if row.max_concurrency is None:
+        return None
+    return Concurrency(minimum=row.min_concurrency, maximum=row.max_concurrency)
 
 
 def _model(row: Any) -> ModelVersion:
@@ -253,6 +281,16 @@ def write_states(connection: Connection, endpoint_id: str, states: Mapping[tuple
         )
 
 
+def write_reference_notes(connection: Connection, endpoint_id: str, version: int, notes: Mapping[str, str]) -> None:
+    """Record what keeps entities from where their references point."""
+    for name, note in notes.items():
+        connection.execute(
+            update(entities)
+            .where(entities.c.endpoint_id == endpoint_id, entities.c.version == version, entities.c.name == name)
+            .values(reference_note=note)
+        )
+
+
 def write_tags(connection: Connection, endpoint_id: str, tags: Mapping[str, str], *, now: datetime) -> None:
     """Replace an endpoint's tags."""
     connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(tags=dict(tags), updated_at=now))
@@ -284,6 +322,7 @@ def _insert_config(connection: Connection, endpoint_id: str, config: Config) -> 
             version=config.version,
             routes=[[route.entity, route.percent] for route in config.routes],
             created_at=config.created_at,
+            followed=config.followed,
         )
     )
     rows = [_row(endpoint_id, config.version, position, entity) for position, entity in enumerate(config.entities)]
@@ -299,7 +338,11 @@ def _row(endpoint_id: str, version: int, position: int, entity: ServedEntity) ->
         "model_name": entity.model.name,
         "model_version": entity.model.version,
         "model_source": entity.model.source,
+        "reference": str(entity.reference) if entity.reference else "",
+        "reference_note": entity.reference_note,
         "workload_size": entity.workload_size.value,
+        "min_concurrency": entity.provisioned.minimum if entity.provisioned else None,
+        "max_concurrency": entity.provisioned.maximum if entity.provisioned else None,
         "scale_to_zero": entity.scale_to_zero,
         "environment": dict(entity.environment),
         "creator": entity.creator,

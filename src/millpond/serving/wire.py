@@ -13,7 +13,17 @@ from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.serving.domain import Config, Endpoint, Route, ServedEntity, WorkloadSize, default_entity_name
+from millpond.serving.domain import (
+    Concurrency,
+    Config,
+    Endpoint,
+    Route,
+    ServedEntity,
+    WorkloadSize,
+    check_provisioned,
+    default_entity_name,
+)
+from millpond.serving.references import read_asked
 from millpond.serving.service import EntityRequest
 
 # Requests
@@ -28,7 +38,7 @@ class Tag(BaseModel):
 
 class _Workload(BaseModel):
     name: str | None = None
-    workload_size: WorkloadSize = WorkloadSize.SMALL
+    workload_size: WorkloadSize | None = None
     workload_type: str = "CPU"
     scale_to_zero_enabled: bool = False
     environment_vars: dict[str, str] = {}
@@ -42,19 +52,29 @@ class _Workload(BaseModel):
 
     def request(self, model: str, version: str) -> EntityRequest:
         """What the service is asked to serve. Raises NotImplementedHere, InvalidArgument."""
-        _refuse(self, "external_model", "instance_profile_arn", "max_provisioned_concurrency",
-                "min_provisioned_concurrency", "max_provisioned_throughput", "min_provisioned_throughput",
-                "provisioned_model_units")  # fmt: skip
+        _refuse(self, "external_model", "instance_profile_arn", "max_provisioned_throughput",
+                "min_provisioned_throughput", "provisioned_model_units")  # fmt: skip
         if self.workload_type != "CPU":
             raise NotImplementedHere(f"workload_type {self.workload_type} is not available here; use CPU.")
+        asked = read_asked(model, version)
         return EntityRequest(
-            name=self.name or default_entity_name(model, version),
-            model=model,
-            version=version,
-            workload_size=self.workload_size,
+            name=self.name or default_entity_name(asked.model, asked.label),
+            asked=asked,
+            workload_size=self.workload_size or WorkloadSize.SMALL,
+            provisioned=self._provisioned(),
             scale_to_zero=self.scale_to_zero_enabled,
             environment=self.environment_vars,
         )
+
+    def _provisioned(self) -> Concurrency | None:
+        asked = check_provisioned(
+            self.min_provisioned_concurrency,
+            self.max_provisioned_concurrency,
+            scale_to_zero=self.scale_to_zero_enabled,
+        )
+        if asked and self.workload_size:
+            raise InvalidArgument("Give workload_size, or min_ and max_provisioned_concurrency, not both.")
+        return asked
 
 
 class ServedEntityInput(_Workload):
@@ -237,7 +257,7 @@ def _route(route: Route) -> dict[str, Any]:
 
 def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
     return _entity_spec(entity, prefix) | {
-        "workload_size": entity.workload_size.value,
+        **_size(entity),
         "workload_type": "CPU",
         "scale_to_zero_enabled": entity.scale_to_zero,
         "environment_vars": dict(entity.environment),
@@ -245,12 +265,26 @@ def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
         "creation_timestamp": epoch_ms(entity.created_at),
         "state": {
             "deployment": entity.state.deployment.value,
-            "deployment_state_message": entity.state.message,
+            "deployment_state_message": _told(entity),
         },
     }
+
+
+def _size(entity: ServedEntity) -> dict[str, Any]:
+    asked = entity.provisioned
+    if asked is None:
+        return {"workload_size": entity.workload_size.value}
+    return {"min_provisioned_concurrency": asked.minimum, "max_provisioned_concurrency": asked.maximum}
+
+
+def _told(entity: ServedEntity) -> str:
+    """The state in words, with what names the version: clients drop fields that they do not know."""
+    follows = f"Follows {entity.reference.words}. {entity.reference_note}" if entity.reference else ""
+    return "\n".join(text for text in (follows.strip(), entity.state.message) if text)
 
 
 def _entity_spec(entity: ServedEntity, prefix: str) -> dict[str, Any]:
     """`prefix` is entity, or model in the older words."""
     version = {} if entity.model.is_spec else {f"{prefix}_version": entity.model.version}
-    return {"name": entity.name, f"{prefix}_name": entity.model.name, **version}
+    reference = {f"{prefix}_reference": str(entity.reference)} if entity.reference else {}
+    return {"name": entity.name, f"{prefix}_name": entity.model.name, **version, **reference}

@@ -6,7 +6,7 @@ from alembic import op
 from millpond.kernel.database import UtcDateTime
 
 revision = "0038"
-down_revision = "0018"
+down_revision = "0022"
 
 
 def upgrade() -> None:

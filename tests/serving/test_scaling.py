@@ -1,0 +1,240 @@
+"""How many processes answer for a served entity, and what becomes of requests while that changes."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.settings import ServingSettings
+from millpond.serving.domain import Concurrency, WorkloadSize, check_provisioned
+from millpond.serving.scaling import Look, Meter, Scale, scale_of, wanted
+from tests.databases import Databases
+from tests.servers import wait_until
+from tests.serving.harness import Answer, ServingServer, serving_server
+from tests.serving.test_endpoints import API, process_exists
+
+CALM_S, IDLE_S = 1.0, 1.0
+SCALE = Scale(minimum=2, maximum=8, calm_s=10)
+
+
+def looks(*concurrency: float) -> list[Look]:
+    return [Look(at=number / 2, concurrency=each) for number, each in enumerate(concurrency)]
+
+
+def decide(*concurrency: float, replicas: int, scale: Scale = SCALE, idle_for_s: float = 0) -> int:
+    return wanted(scale, looks(*concurrency), replicas=replicas, idle_for_s=idle_for_s)
+
+
+@pytest.mark.parametrize(
+    ("size", "minimum", "maximum"),
+    [(WorkloadSize.SMALL, 1, 1), (WorkloadSize.MEDIUM, 2, 4), (WorkloadSize.LARGE, 4, 16)],
+)
+def test_a_size_is_a_range_of_processes(size: WorkloadSize, minimum: int, maximum: int) -> None:
+    assert scale_of(size.concurrency, idle_s=None, calm_s=60) == Scale(minimum=minimum, maximum=maximum)
+
+
+def test_more_requests_than_threads_bring_more_processes() -> None:
+    assert decide(6.0, 6.0, replicas=2) == 2
+    assert decide(0.0, 16.0, 16.0, replicas=2) == 5
+    assert decide(100.0, 100.0, replicas=2) == 8, "at most the maximum"
+
+
+def test_a_short_burst_brings_no_process() -> None:
+    assert decide(0.0, 8.0, replicas=2) == 2
+
+
+def test_fewer_processes_are_left_only_after_a_calm_time() -> None:
+    assert decide(*[16.0] * 10, *[1.0] * 10, replicas=5) == 5
+    assert decide(*[1.0] * 10, replicas=5) == 5, "not known for long enough"
+    assert decide(*[7.0] * 20, replicas=5) == 3, "as many as the busiest moment needed"
+    assert decide(*[1.0] * 20, replicas=5) == 2, "at least the minimum"
+
+
+def test_only_what_may_have_none_has_none() -> None:
+    sleepy = Scale(minimum=1, maximum=1, idle_s=30)
+    assert decide(0.0, replicas=1, scale=sleepy, idle_for_s=29) == 1
+    assert decide(0.0, replicas=1, scale=sleepy, idle_for_s=30) == 0
+    assert decide(*[0.0] * 20, replicas=2, idle_for_s=1e9) == 2
+
+
+def test_a_meter_tells_the_mean_and_the_idle_time() -> None:
+    meter = Meter(0.0)
+    meter.change(1, 1.0)
+    meter.change(1, 2.0)
+    meter.change(-2, 3.0)
+    assert meter.look(4.0) == Look(4.0, 0.75)
+    assert meter.idle_for_s(5.0) == 2.0
+    meter.change(1, 5.0)
+    assert meter.idle_for_s(9.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "to_zero", "said"),
+    [(4, None, False, "not one of them"), (3, 8, False, "multiples of 4"), (8, 4, False, "smaller one first"),
+     (0, 4, False, "only with scale_to_zero"), (0, 0, True, "not valid"), (4, 1024, False, "up to 256")],
+)  # fmt: skip
+def test_a_wrong_range_of_concurrency_is_refused(
+    minimum: int | None, maximum: int | None, to_zero: bool, said: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=said):
+        check_provisioned(minimum, maximum, scale_to_zero=to_zero)
+
+
+def test_a_range_of_concurrency_may_begin_with_none() -> None:
+    assert check_provisioned(0, 8, scale_to_zero=True) == Concurrency(minimum=0, maximum=8)
+
+
+# Through the server
+
+
+@pytest.fixture(scope="module")
+def serving(databases: Databases, tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[ServingServer]:
+    """A server that scales quickly."""
+    directory = tmp_path_factory.mktemp("scaling")
+    quick = ServingSettings(scale_down_after_s=CALM_S, scale_to_zero_after_s=IDLE_S)
+    with (
+        databases.new("sqlite", directory) as database,
+        serving_server(database, directory, models, serving=quick) as server,
+    ):
+        yield server
+
+
+def replicas(serving: ServingServer, name: str) -> int:
+    """Of which the workers answer."""
+    live = serving.runtime.find(name)
+    assert live is not None
+    return len(live.pools[live.config.entities[0].name].workers)
+
+
+def pids(serving: ServingServer, name: str) -> list[int]:
+    live = serving.runtime.find(name)
+    assert live is not None
+    return [worker.pid for worker in live.pools[live.config.entities[0].name].workers]
+
+
+def state_of(serving: ServingServer, name: str) -> dict[str, Any]:
+    state: dict[str, Any] = serving.get(name)["config"]["served_entities"][0]["state"]
+    return state
+
+
+def test_processes_come_with_the_load_and_go_with_it(serving: ServingServer) -> None:
+    serving.create("elastic", "obedient", workload_size="Medium")
+    assert replicas(serving, "elastic") == 2
+    stop = threading.Event()
+
+    def ask() -> list[int]:
+        statuses = []
+        while not stop.is_set():
+            statuses.append(serving.ask("elastic", "hang:0.1").status)
+        return statuses
+
+    with ThreadPoolExecutor(16) as pool:
+        asking = [pool.submit(ask) for _ in range(16)]
+        wait_until(lambda: replicas(serving, "elastic") == 4, timeout_s=30, what="four replicas")
+        grown = pids(serving, "elastic")
+        stop.set()
+        assert {status for each in asking for status in each.result()} == {200}
+    wait_until(lambda: replicas(serving, "elastic") == 2, timeout_s=30, what="two replicas")
+    wait_until(lambda: sum(map(process_exists, grown)) == 2, what="the others being gone")
+    assert state_of(serving, "elastic") == {"deployment": "DEPLOYMENT_READY", "deployment_state_message": ""}
+    logs = serving.call("GET", f"{API}/elastic/served-models/obedient/logs").json["logs"]
+    assert "=== replica 2 ===" in logs
+
+
+def test_what_is_not_asked_has_no_process_until_it_is(serving: ServingServer) -> None:
+    serving.create("sleepy", "churn", scale_to_zero_enabled=True)
+    (pid,) = pids(serving, "sleepy")
+    wait_until(lambda: not process_exists(pid), timeout_s=30, what="the worker being gone")
+    told = serving.get("sleepy")
+    assert told["state"]["ready"] == "READY"
+    assert "Scaled to zero" in state_of(serving, "sleepy")["deployment_state_message"]
+    rows = {"dataframe_records": [{"tenure": 1, "monthly_charges": 90.0, "contract": "month"}]}
+
+    def ask(_: int) -> Answer:
+        return serving.call("POST", "/serving-endpoints/sleepy/invocations", rows)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, range(6)))
+    assert [answer.json for answer in answers] == [{"predictions": [1]}] * 6
+    assert time.monotonic() - began < 10  # 0.3 s where the machine has nothing else to do
+    assert replicas(serving, "sleepy") == 1
+    wait_until(lambda: state_of(serving, "sleepy")["deployment_state_message"] == "", what="the state being told")
+
+
+def test_a_killed_replica_costs_only_what_it_was_answering(serving: ServingServer) -> None:
+    serving.create("double", "obedient", workload_size="Medium")
+    before = pids(serving, "double")
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            statuses.append(serving.ask("double", "hang:0.02").status)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(ask)
+        wait_until(lambda: len(statuses) > 20, what="the load")
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: set(pids(serving, "double")) - set(before) and replicas(serving, "double") == 2,
+                   timeout_s=30, what="another replica")  # fmt: skip
+        stop.set()
+    assert statuses.count(500) <= 4, "the requests that it had"
+    assert set(statuses) <= {200, 500}
+    assert pids(serving, "double")[1] == before[1]
+    wait_until(lambda: state_of(serving, "double")["deployment_state_message"] == "", what="all being well")
+
+
+def test_what_takes_over_a_load_begins_with_as_many_processes(serving: ServingServer) -> None:
+    serving.create("steady", "churn", min_provisioned_concurrency=4, max_provisioned_concurrency=16)
+    (shown,) = serving.get("steady")["config"]["served_entities"]
+    assert (shown["min_provisioned_concurrency"], shown["max_provisioned_concurrency"]) == (4, 16)
+    assert "workload_size" not in shown
+    live = serving.runtime.find("steady")
+    assert live is not None
+    asyncio_loop = serving.runtime._loop
+    assert asyncio_loop is not None
+    asyncio_loop.call_soon_threadsafe(live.pools["churn"]._resize, 3)
+    wait_until(lambda: replicas(serving, "steady") == 3, what="three replicas")
+    entity = {"entity_name": "churn_swapped", "entity_version": "1", "name": "churn", "min_provisioned_concurrency": 4,
+              "max_provisioned_concurrency": 16}  # fmt: skip
+    assert serving.call("PUT", f"{API}/steady/config", {"served_entities": [entity]}).status == 200
+    serving.settled("steady")
+    assert replicas(serving, "steady") >= 2, json.dumps(serving.get("steady"))
+
+
+def test_a_change_of_size_alone_keeps_the_processes(serving: ServingServer) -> None:
+    serving.create("resized", "churn")
+    (pid,) = pids(serving, "resized")
+    entity = {"entity_name": "churn", "entity_version": "1", "name": "churn", "workload_size": "Medium"}
+    assert serving.call("PUT", f"{API}/resized/config", {"served_entities": [entity]}).status == 200
+    serving.settled("resized")
+    wait_until(lambda: replicas(serving, "resized") == 2, what="two replicas")
+    assert pid in pids(serving, "resized")
+
+
+def test_a_full_queue_is_told_with_when_to_come_back(serving: ServingServer) -> None:
+    serving.create("full", "obedient")
+    short = {"X-Request-Timeout-Seconds": "3"}
+    with ThreadPoolExecutor(300) as pool:
+        answers = list(pool.map(lambda _: serving.ask("full", "hang:3", headers=short), range(300)))
+    refused = [answer for answer in answers if answer.status == 429]
+    assert {answer.status for answer in answers} == {429, 504}
+    assert refused[0].json["error_code"] == "RESOURCE_EXHAUSTED"
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
+def test_a_wrong_deadline_is_refused(serving: ServingServer, text: str) -> None:
+    answer = serving.ask("any", "pid", headers={"X-Request-Timeout-Seconds": text})
+    assert (answer.status, answer.json["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert f"not '{text}'" in answer.json["message"]
