@@ -48,7 +48,7 @@ def _on(kind: type[SqlAlchemyStore], database: Database) -> SqlAlchemyStore:
     AbstractStore.__init__(store)
     store.db_type = "sqlite" if database.is_sqlite else "postgresql"
     store.engine = database.engine
-    store.ManagedSessionMaker = SessionMaker(database.engine, lambda _writes: ())
+    store.ManagedSessionMaker = SessionMaker(database, lambda _writes: ())
     return store
 
 

@@ -22,6 +22,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.utils.proto_json_utils import message_to_json
 
+from millpond.tracking.stores import runs
 from millpond.tracking.stores.run_records import json_of
 
 pytestmark = pytest.mark.filterwarnings(
@@ -211,6 +212,58 @@ SEARCHES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES.keys())
 def test_a_search_finds_what_mlflows_store_finds(ours: Any, theirs: Any, many: str, search: dict[str, Any]) -> None:
     assert pages(ours, many, search) == pages(theirs, many, search)
+
+
+KEYS = ("m", "n")
+VALUES = (None, math.nan, -1.5, 0.0, 0.0, 0.25, 0.5, BIG)  # None: not logged
+
+
+@pytest.fixture
+def ties(ours: Any) -> list[str]:
+    """Two experiments whose runs often have the same value, or NaN, or none."""
+    dice = random.Random(11)
+    experiments = [ours.create_experiment(name) for name in ("ties", "more ties")]
+    for number in range(48):
+        run_id = ours.create_run(dice.choice(experiments), "ann", dice.randrange(4), [], f"run {number}").info.run_id
+        logged = [(key, value) for key in KEYS if (value := dice.choice(VALUES)) is not None]
+        params = [Param("p", dice.choice("ab"))] if dice.random() < 0.7 else []
+        ours.log_batch(run_id, [metric(key, value) for key, value in logged], params, [])
+        if dice.random() < 0.1:
+            ours.delete_run(run_id)
+    return experiments
+
+
+def test_random_searches_find_what_mlflows_store_finds(
+    ours: Any, theirs: Any, ties: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, page by page, also where the best are looked for among few."""
+    monkeypatch.setattr(runs, "_LOOKED_AT", 2)
+    dice = random.Random(5)
+    orders = [
+        f"{what} {way}" for what in ("metrics.m", "metrics.n", "params.p", "start_time") for way in ("ASC", "DESC")
+    ]
+    filters = ("", "", "metrics.n >= 0", "params.p = 'a'", "params.p != 'a' and metrics.m < 0.5")
+    for _ in range(40):
+        columns = dice.sample(orders, dice.randrange(1, 4))
+        search = {
+            "order_by": list({column.split()[0]: column for column in columns}.values()),
+            "filter_string": dice.choice(filters),
+            "max_results": dice.choice([1, 3, 20, 60]),
+            "run_view_type": dice.choice([ViewType.ACTIVE_ONLY, ViewType.ALL]),
+        }
+        asked = dice.sample(ties, dice.randrange(1, 3))
+        assert ids(ours, asked, search) == ids(theirs, asked, search), search
+
+
+def ids(store: Any, experiment_ids: list[str], search: dict[str, Any]) -> list[list[str]]:
+    """The ids of the runs on the first pages of a search."""
+    found: list[list[str]] = []
+    token = None
+    while len(found) < 4 and (token or not found):
+        page = store.search_runs(experiment_ids, **search, page_token=token)
+        found.append([run.info.run_id for run in page])
+        token = page.token
+    return found
 
 
 def pages(store: Any, experiment_id: str, search: dict[str, Any]) -> Any:

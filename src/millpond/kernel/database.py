@@ -1,17 +1,19 @@
 """The metadata database: SQLite (WAL) by default, PostgreSQL to scale; SQLAlchemy Core, short transactions.
 
-`read()` and `write()` each give one transaction that is committed when the block ends and rolled back when it raises.
-A write on SQLite begins IMMEDIATE, so that read-then-write cannot lose updates; on PostgreSQL a read-then-write takes
-`FOR UPDATE` or is one `UPDATE ... RETURNING`. No network, file or engine I/O belongs inside a write transaction.
+`write()` gives one transaction that is committed when the block ends and rolled back when it raises. A write on SQLite
+begins IMMEDIATE, so that read-then-write cannot lose updates; on PostgreSQL a read-then-write takes `FOR UPDATE` or is
+one `UPDATE ... RETURNING`. No network, file or engine I/O belongs inside a write transaction. `read()` is for what only
+reads: one snapshot on SQLite, on PostgreSQL what is committed when each statement begins.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, MetaData, create_engine, event, types
+from sqlalchemy import BigInteger, Connection, Engine, MetaData, create_engine, event, exc, types
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.ext.compiler import compiles
@@ -39,6 +41,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SQLITE_BUSY_TIMEOUT_MS = 30_000
 _ROWS_TO_ANALYSE = 1000
+_TRUSTED_S = 1.0
+"""A connection to PostgreSQL that was used so lately is not asked whether it still stands."""
 
 
 class UtcDateTime(types.TypeDecorator[datetime]):
@@ -64,11 +68,13 @@ class Database:
         self.is_sqlite = self.url.startswith("sqlite")
         self._tended_pages = 0
         self.engine: Engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self.reading: Engine = self.engine if self.is_sqlite else _without_transactions(self.engine)
+        """The same connections, for what only reads."""
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with self.engine.connect() as connection, connection.begin():
+        """A connection that only reads."""
+        with self.reading.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -157,4 +163,29 @@ def _fold(text: str | None) -> str | None:
 
 
 def _postgres_engine(url: str) -> Engine:
-    return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
+    # the connection used last has the most statements prepared
+    engine = create_engine(url, pool_size=10, max_overflow=20, pool_use_lifo=True)
+
+    @event.listens_for(engine, "checkin")
+    def _note(_dbapi_connection: Any, record: Any) -> None:
+        record.info["used_s"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(dbapi_connection: Any, record: Any, _proxy: Any) -> None:
+        idle_s = time.monotonic() - record.info.get("used_s", time.monotonic())
+        if idle_s > _TRUSTED_S and not _stands(engine, dbapi_connection):
+            raise exc.InvalidatePoolError  # all of them are made anew, this one at once
+
+    return engine
+
+
+def _stands(engine: Engine, dbapi_connection: Any) -> bool:
+    try:
+        return engine.dialect.do_ping(dbapi_connection)
+    except engine.dialect.loaded_dbapi.Error:
+        return False
+
+
+def _without_transactions(engine: Engine) -> Engine:
+    """READ COMMITTED gives each statement a snapshot of its own anyway; BEGIN and COMMIT are two more round trips."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")

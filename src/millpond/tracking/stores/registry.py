@@ -102,7 +102,7 @@ class OwnedRegistryStore(ModelReads):
         self._catalog = catalog
         self._tracking = tracking
         self._watch = watch or Unwatched()
-        self.ManagedSessionMaker = SessionMaker(database.engine, self._criteria)
+        self.ManagedSessionMaker = SessionMaker(database, self._criteria)
         self._listen()
 
     def _criteria(self, writes: bool) -> Sequence[Any]:

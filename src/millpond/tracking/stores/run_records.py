@@ -1,6 +1,5 @@
 """A run as it is read: from rows to MLflow's entity, and straight to MLflow's JSON."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,8 @@ from mlflow.entities import (
 )
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
+_NAN = "NaN"
+"""As protobuf's JSON has it."""
 _DATASET_FIELDS = ("name", "digest", "source_type", "source", "schema", "profile")
 
 
@@ -30,10 +31,10 @@ class RunRecord:
     """One run's rows. `row` has the columns of `run_sql.find_run`."""
 
     row: Any
-    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
-    """Key, value, timestamp, step."""
-    params: list[tuple[str, str]] = field(default_factory=list)
-    tags: list[tuple[str, str]] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    """As MLflow's REST API writes them, like params and tags: there are many, so they are touched once only."""
+    params: list[dict[str, str]] = field(default_factory=list)
+    tags: list[dict[str, str]] = field(default_factory=list)
     datasets: dict[str, tuple[Mapping[str, str], list[tuple[str, str]]]] = field(default_factory=dict)
     """By id: the dataset's fields, and the input's tags."""
     model_inputs: list[str] = field(default_factory=list)
@@ -42,18 +43,19 @@ class RunRecord:
     @property
     def name(self) -> str | None:
         """The run's name, which old runs have only as a tag."""
-        return self.row.name or next((value for key, value in self.tags if key == MLFLOW_RUN_NAME), None)
+        return self.row.name or next((tag["value"] for tag in self.tags if tag["key"] == MLFLOW_RUN_NAME), None)
 
 
 def records_of(rows: Sequence[Any], details: Mapping[str, Any], *, with_model_inputs: bool) -> list[RunRecord]:
     """Records in the order of their rows. A search leaves model inputs out, as MLflow's does."""
     records = {row.run_uuid: RunRecord(row=row) for row in rows}
     for run_id, key, value, timestamp, step, is_nan in details["metrics"]:
-        records[run_id].metrics.append((key, math.nan if is_nan else value, timestamp, step))
+        metric = {"key": key, "value": _NAN if is_nan else value, "timestamp": timestamp, "step": step}
+        records[run_id].metrics.append(metric)
     for run_id, key, value in details["params"]:
-        records[run_id].params.append((key, value))
+        records[run_id].params.append({"key": key, "value": value})
     for run_id, key, value in details["tags"]:
-        records[run_id].tags.append((key, value))
+        records[run_id].tags.append({"key": key, "value": value})
     for row in details["datasets"]:
         _, tags = records[row.run_uuid].datasets.setdefault(row.dataset_uuid, (_dataset_fields(row), []))
         if row.tag_name is not None:
@@ -97,9 +99,9 @@ def info_of(record: RunRecord) -> RunInfo:
 def entity_of(record: RunRecord) -> Run:
     """MLflow's Run."""
     data = RunData(
-        metrics=[Metric(key, value, timestamp, step) for key, value, timestamp, step in record.metrics],
-        params=[Param(key, value) for key, value in record.params],
-        tags=[RunTag(key, value) for key, value in record.tags],
+        metrics=[Metric(**{**metric, "value": float(metric["value"])}) for metric in record.metrics],
+        params=[Param(**param) for param in record.params],
+        tags=[RunTag(**tag) for tag in record.tags],
     )
     datasets = [
         DatasetInput(dataset=Dataset(**fields), tags=[InputTag(*tag) for tag in tags])
@@ -115,16 +117,7 @@ def json_of(record: RunRecord) -> dict[str, Any]:
     """The run as MLflow's REST API writes it: what is empty is left out, NaN is a string."""
     return {
         "info": _info_json(record),
-        "data": _without_empty(
-            {
-                "metrics": [
-                    {"key": key, "value": _number(value), "timestamp": timestamp, "step": step}
-                    for key, value, timestamp, step in record.metrics
-                ],
-                "params": [{"key": key, "value": value} for key, value in record.params],
-                "tags": [{"key": key, "value": value} for key, value in record.tags],
-            }
-        ),
+        "data": _without_empty({"metrics": record.metrics, "params": record.params, "tags": record.tags}),
         "inputs": _without_empty(
             {
                 "dataset_inputs": [_dataset_json(fields, tags) for fields, tags in record.datasets.values()],
@@ -163,7 +156,3 @@ def _dataset_json(fields: Mapping[str, str], tags: Sequence[tuple[str, str]]) ->
 
 def _without_empty(values: dict[str, list[Any]]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value}
-
-
-def _number(value: float) -> float | str:
-    return "NaN" if math.isnan(value) else value

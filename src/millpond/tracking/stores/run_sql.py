@@ -4,7 +4,7 @@ MLflow's own store does the same through ORM entities, which costs five to twent
 answers of both against each other.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
@@ -17,6 +17,9 @@ _OWNED_RUNS = """
 """
 _RUN = text(f"{_OWNED_RUNS} WHERE r.run_uuid = :run_id")
 _RUNS = text(f"{_OWNED_RUNS} WHERE r.run_uuid IN :run_ids").bindparams(bindparam("run_ids", expanding=True))
+_LISTED = "= ANY(string_to_array(:run_ids, ','))"
+"""For PostgreSQL: one text for any number of runs, and one parameter. Ids of runs have no comma."""
+_LISTED_RUNS = text(f"{_OWNED_RUNS} WHERE r.run_uuid {_LISTED}")
 
 _EXPERIMENTS = """
     SELECT e.experiment_id, e.name, e.artifact_location, e.lifecycle_stage, e.creation_time, e.last_update_time,
@@ -62,31 +65,31 @@ _PARAMS = text("SELECT key, value FROM params WHERE run_uuid = :run_id")
 _PARAM = text("SELECT value FROM params WHERE run_uuid = :run_id AND key = :key")
 
 
-def _of_runs(columns: str, table: str) -> Any:
-    query = f"SELECT run_uuid, {columns} FROM {table} WHERE run_uuid IN :run_ids"  # noqa: S608 - constants of this file
-    return text(query).bindparams(bindparam("run_ids", expanding=True))
-
-
-_METRICS_OF_RUNS = _of_runs("key, value, timestamp, step, is_nan", "latest_metrics")
-_PARAMS_OF_RUNS = _of_runs("key, value", "params")
-_TAGS_OF_RUNS = _of_runs("key, value", "tags")
-
-_DATASETS_OF_RUNS = text("""
-    SELECT i.destination_id AS run_uuid, d.dataset_uuid, d.name, d.digest, d.dataset_source_type, d.dataset_source,
-           d.dataset_schema, d.dataset_profile, t.name AS tag_name, t.value AS tag_value
-    FROM inputs i
-    JOIN datasets d ON i.source_id = d.dataset_uuid
-    LEFT JOIN input_tags t ON t.input_uuid = i.input_uuid
-    WHERE i.destination_type = 'RUN' AND i.destination_id IN :run_ids
-""").bindparams(bindparam("run_ids", expanding=True))
-
-_MODELS_OF_RUNS = text("""
-    SELECT source_id AS run_uuid, source_type, destination_id AS model_id, step
-    FROM inputs
-    WHERE (source_type = 'RUN_INPUT' AND destination_type = 'MODEL_INPUT'
-           OR source_type = 'RUN_OUTPUT' AND destination_type = 'MODEL_OUTPUT')
-      AND source_id IN :run_ids
-""").bindparams(bindparam("run_ids", expanding=True))
+_DETAILS = {
+    "metrics": "SELECT run_uuid, key, value, timestamp, step, is_nan FROM latest_metrics WHERE run_uuid {these}",
+    "params": "SELECT run_uuid, key, value FROM params WHERE run_uuid {these}",
+    "tags": "SELECT run_uuid, key, value FROM tags WHERE run_uuid {these}",
+    "datasets": """
+        SELECT i.destination_id AS run_uuid, d.dataset_uuid, d.name, d.digest, d.dataset_source_type, d.dataset_source,
+               d.dataset_schema, d.dataset_profile, t.name AS tag_name, t.value AS tag_value
+        FROM inputs i
+        JOIN datasets d ON i.source_id = d.dataset_uuid
+        LEFT JOIN input_tags t ON t.input_uuid = i.input_uuid
+        WHERE i.destination_type = 'RUN' AND i.destination_id {these}
+    """,
+    "models": """
+        SELECT source_id AS run_uuid, source_type, destination_id AS model_id, step
+        FROM inputs
+        WHERE (source_type = 'RUN_INPUT' AND destination_type = 'MODEL_INPUT'
+               OR source_type = 'RUN_OUTPUT' AND destination_type = 'MODEL_OUTPUT')
+          AND source_id {these}
+    """,
+}
+_EXPANDED_DETAILS = {
+    name: text(query.format(these="IN :run_ids")).bindparams(bindparam("run_ids", expanding=True))
+    for name, query in _DETAILS.items()
+}
+_LISTED_DETAILS = {name: text(query.format(these=_LISTED)) for name, query in _DETAILS.items()}
 
 _RUNS_AT_ONCE = 5000  # SQLite takes 32,766 parameters in one statement
 
@@ -100,12 +103,12 @@ def find_run(connection: Connection, run_id: str) -> Any | None:
 
 
 def find_runs(connection: Connection, run_ids: Sequence[str]) -> Sequence[Any]:
-    """The rows of those of some runs that are there, with their experiments' owners."""
-    return [
-        row
-        for start in range(0, len(run_ids), _RUNS_AT_ONCE)
-        for row in connection.execute(_RUNS, {"run_ids": list(run_ids[start : start + _RUNS_AT_ONCE])})
-    ]
+    """The rows of those of some runs that are there, in the order of the ids, with their experiments' owners."""
+    query = _RUNS if connection.dialect.name == "sqlite" else _LISTED_RUNS
+    found = {
+        row.run_uuid: row for some in _portions(connection, run_ids) for row in connection.execute(query, some).all()
+    }
+    return [found[run_id] for run_id in run_ids if run_id in found]
 
 
 def find_experiment(connection: Connection, experiment_id: int) -> Any | None:
@@ -186,16 +189,18 @@ def insert_params(connection: Connection, run_id: str, params: Mapping[str, str]
 
 def details_of_runs(connection: Connection, run_ids: Sequence[str]) -> dict[str, Iterable[Any]]:
     """Rows of metrics, params, tags, datasets and models of runs, each starting with `run_uuid`."""
-    queries = {
-        "metrics": _METRICS_OF_RUNS,
-        "params": _PARAMS_OF_RUNS,
-        "tags": _TAGS_OF_RUNS,
-        "datasets": _DATASETS_OF_RUNS,
-        "models": _MODELS_OF_RUNS,
-    }
+    queries = _EXPANDED_DETAILS if connection.dialect.name == "sqlite" else _LISTED_DETAILS
     found: dict[str, list[Any]] = {name: [] for name in queries}
-    for start in range(0, len(run_ids), _RUNS_AT_ONCE):
-        chunk = list(run_ids[start : start + _RUNS_AT_ONCE])
+    for some in _portions(connection, run_ids):
         for name, query in queries.items():
-            found[name] += connection.execute(query, {"run_ids": chunk}).all()
+            found[name] += connection.execute(query, some).all()
     return dict(found)
+
+
+def _portions(connection: Connection, run_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The ids as parameters of as few statements as the database takes."""
+    if connection.dialect.name != "sqlite":
+        yield {"run_ids": ",".join(run_ids)}
+        return
+    for start in range(0, len(run_ids), _RUNS_AT_ONCE):
+        yield {"run_ids": list(run_ids[start : start + _RUNS_AT_ONCE])}

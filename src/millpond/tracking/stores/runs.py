@@ -3,20 +3,22 @@
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow.entities import LifecycleStage, Run, RunInfo, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.tracking import sqlalchemy_store as mlflow_store
-from mlflow.store.tracking.dbmodels.models import SqlParam, SqlRun, SqlTag
+from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
 from mlflow.utils import validation
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_USER
 from mlflow.utils.name_utils import _generate_random_name
 from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.uri import append_to_uri_path
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import Connection, Select, false, func, literal_column, select
+from sqlalchemy.orm import Session
 
 from millpond.identity.access import Act, admits, allows, require
 from millpond.identity.domain import Principal
@@ -27,13 +29,8 @@ from millpond.tracking.stores.experiments import ExperimentStore
 from millpond.tracking.stores.run_records import RunRecord, entity_of, info_of, records_of
 from millpond.tracking.stores.session import mlflow_errors, translated_errors
 
-_RUN_COLUMNS = tuple(
-    getattr(SqlRun, name)
-    for name in (
-        "run_uuid", "name", "experiment_id", "user_id", "status", "start_time", "end_time", "lifecycle_stage",
-        "artifact_uri",
-    )
-)  # fmt: skip
+_MOST_BEST, _LOOKED_AT = 2000, 32
+"""PostgreSQL looks for a page's best runs among so many times as many best of all experiments, before it sorts all."""
 
 
 class RunStore(ExperimentStore):
@@ -61,7 +58,7 @@ class RunStore(ExperimentStore):
             run_sql.insert_run(connection, values)
             run_sql.upsert_tags(connection, run_id, stamped)
         row = SimpleNamespace(**values, status="RUNNING", end_time=None, lifecycle_stage=LifecycleStage.ACTIVE)
-        return entity_of(RunRecord(row=row, tags=list(stamped.items())))
+        return entity_of(RunRecord(row=row, tags=[{"key": key, "value": value} for key, value in stamped.items()]))
 
     def update_run_info(
         self, run_id: str, run_status: int | None, end_time: int | None, run_name: str | None
@@ -186,35 +183,36 @@ class RunStore(ExperimentStore):
         self._validate_max_results_param(max_results, allow_null=True)
         offset = SearchUtils.parse_start_offset_from_page_token(page_token)
         with self.ManagedSessionMaker() as session:
-            statement = self._search_statement(session, experiment_ids, filter_string, run_view_type, order_by)
-            statement = statement.offset(offset)
-            if max_results is not None:
-                statement = statement.limit(max_results + 1)
-            rows = session.execute(statement).all()
-            more = max_results is not None and len(rows) == max_results + 1
-            rows = rows[:max_results] if more else rows
-            records = self._read_records(session.connection(), rows, with_model_inputs=False)
+            search = self._search(session, experiment_ids, filter_string, run_view_type, order_by)
+            run_ids = _page(session, search, offset, max_results)
+            more = max_results is not None and len(run_ids) == max_results + 1
+            found = run_sql.find_runs(session.connection(), run_ids[:max_results] if more else run_ids)
+            records = self._read_records(session.connection(), found, with_model_inputs=False)
         return records, SearchUtils.create_page_token(offset + max_results) if more else None
 
-    def _search_statement(
+    def _search(
         self, session: Any, experiment_ids: Any, filter_string: str, run_view_type: str, order_by: Any
-    ) -> Any:
-        """MLflow's own search, selecting columns where it selects entities; no join makes two rows of a run."""
-        pairs = [(each, _with_value(each)) for each in SearchUtils.parse_search_filter(filter_string)]
+    ) -> "_Search":
+        """MLflow's own search, selecting ids where it selects entities; no join makes two rows of a run."""
+        parsed = SearchUtils.parse_search_filter(filter_string)
+        pairs = [(each, _with_value(each)) for each in parsed]
         equal = [found for _, found in pairs if found is not None]
         rest = [each for each, found in pairs if found is None]
         cases, ordering, sorting_joins = mlflow_store._get_orderby_clauses(order_by, session)
         attributes, others, datasets = mlflow_store._get_sqlalchemy_filter_clauses(rest, session, self._get_dialect())
-        statement = select(*_RUN_COLUMNS, *cases)
-        for other in (*equal, *others):
-            statement = statement.join(other)
-        for join in sorting_joins:
-            statement = statement.outerjoin(join)
-        ids = self._filter_experiment_ids(session, mlflow_store._parse_experiment_ids(experiment_ids))
+        ids = [int(each) for each in mlflow_store._parse_experiment_ids(experiment_ids)]
         stages = set(LifecycleStage.view_type_to_stages(run_view_type))
         with_datasets = (SqlRun.run_uuid.in_(select(dataset.c.destination_id)) for dataset in datasets)
-        reach = (SqlRun.experiment_id.in_(ids), SqlRun.lifecycle_stage.in_(stages), *attributes, *with_datasets)
-        return statement.filter(*reach).order_by(*ordering)
+        return _Search(
+            columns=(SqlRun.run_uuid, *cases),
+            joins=(*equal, *others),
+            conditions=(
+                SqlRun.experiment_id.in_(ids), SqlRun.lifecycle_stage.in_(stages), *attributes, *with_datasets
+            ),
+            sorting_joins=sorting_joins,
+            ordering=ordering,
+            metric=None if parsed else _first_metric(order_by),
+        )  # fmt: skip
 
     def _read_records(self, connection: Connection, rows: Sequence[Any], *, with_model_inputs: bool) -> list[RunRecord]:
         if not rows:
@@ -266,6 +264,75 @@ class RunStore(ExperimentStore):
             require(principal, Act.CREATE_IN, securable)
         self._check_experiment_is_active(experiment)
         return experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """The parts of a search's statement."""
+
+    columns: Sequence[Any]
+    joins: Sequence[Any]
+    conditions: Sequence[Any]
+    sorting_joins: Sequence[Any]
+    ordering: Sequence[Any]
+    metric: "_Metric | None"
+    """What decides the order first, where nothing else narrows the search."""
+
+    def statement(self) -> Select[Any]:
+        """All that the search finds, in order."""
+        return self._joined(self.sorting_joins).order_by(*self.ordering)
+
+    def best(self, metric: "_Metric", bound: float | None) -> Select[Any]:
+        """Those that come first: they have the metric, as a number, beyond the bound."""
+        first, *others = self.sorting_joins
+        measured = [first.c.is_nan == false()]
+        if bound is not None:
+            measured.append(first.c.value < bound if metric.ascending else first.c.value > bound)
+        with_metric = replace(self, joins=(*self.joins, first))._joined(others)
+        _is_number, *ordering = self.ordering
+        return with_metric.where(*measured).order_by(*ordering)
+
+    def _joined(self, sorting_joins: Sequence[Any]) -> Select[Any]:
+        statement = select(*self.columns)
+        for other in self.joins:
+            statement = statement.join(other)
+        for other in sorting_joins:
+            statement = statement.outerjoin(other)
+        return statement.where(*self.conditions)
+
+
+class _Metric(NamedTuple):
+    """A metric that orders runs."""
+
+    key: str
+    ascending: bool
+
+
+def _first_metric(order_by: Sequence[str] | None) -> _Metric | None:
+    if not order_by:
+        return None
+    kind, key, ascending = SearchUtils.parse_order_by_for_search_runs(order_by[0])
+    return _Metric(key, ascending) if SearchUtils.is_metric(kind, "=") else None
+
+
+def _page(session: Session, search: _Search, offset: int, count: int | None) -> Sequence[str]:
+    """The ids of a page's runs, and one more if there is one. Their columns would keep indexes from being enough."""
+    if count is None:
+        return session.scalars(search.statement().offset(offset)).all()
+    end = offset + count + 1
+    if search.metric and end <= _MOST_BEST and session.get_bind().dialect.name == "postgresql":
+        bound = session.scalar(_bound(search.metric, _LOOKED_AT * end))
+        best = session.scalars(search.best(search.metric, bound).offset(offset).limit(count + 1)).all()
+        if len(best) == count + 1:
+            return best
+    return session.scalars(search.statement().offset(offset).limit(count + 1)).all()
+
+
+def _bound(metric: _Metric, rank: int) -> Select[Any]:
+    """The value of a metric at a rank among all runs; no row where fewer have it."""
+    value = SqlLatestMetric.value
+    measured = select(value).where(SqlLatestMetric.key == metric.key, SqlLatestMetric.is_nan == false())
+    return measured.order_by(value if metric.ascending else value.desc()).offset(rank).limit(1)
 
 
 def _with_value(comparison: dict[str, Any]) -> Any | None:

@@ -13,9 +13,9 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from sqlalchemy import event, exc
-from sqlalchemy.engine import Engine
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
+from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, MillpondError
 from millpond.kernel.logs import get_logger
 
@@ -52,10 +52,10 @@ def mlflow_errors() -> Iterator[None]:
 class SessionMaker:
     """What MLflow calls `ManagedSessionMaker`: `with maker(read_only=False) as session`."""
 
-    def __init__(self, engine: Engine, criteria: Criteria) -> None:
+    def __init__(self, database: Database, criteria: Criteria) -> None:
         self._criteria = criteria
-        self._reading = sessionmaker(engine)
-        self._writing = sessionmaker(engine.execution_options(millpond_begin="BEGIN IMMEDIATE"))
+        self._reading = sessionmaker(database.reading)
+        self._writing = sessionmaker(database.engine.execution_options(millpond_begin="BEGIN IMMEDIATE"))
         self._active = threading.local()
 
     def __call__(self, read_only: bool = True) -> AbstractContextManager[Session]:

@@ -62,7 +62,7 @@ class OwnedTrackingStore(RunStore):
         self._principal = principal
         self._database = database
         self._lineage = lineage
-        self.ManagedSessionMaker = SessionMaker(database.engine, self._criteria)
+        self.ManagedSessionMaker = SessionMaker(database, self._criteria)
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         """Note what a run reads; lineage is told which tables and files it is."""
