@@ -30,8 +30,9 @@ from millpond.engine.queries import (
 from millpond.engine.rewriting import Paths, References, rewritten
 from millpond.engine.routines import call_of_function
 from millpond.engine.sessions import Session
-from millpond.engine.splicing import plan_ids
+from millpond.engine.splicing import plan_ids, reference_names
 from millpond.engine.sql_functions import routine_not_found
+from millpond.engine.streaming.reads import BindStream, bind_stream, refuse_stream
 from millpond.engine.world import World
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
@@ -62,8 +63,10 @@ class Binder:
         invoker: Principal | None = None,
         trusted: bool = False,
         authors: frozenset[tuple[str, str]] = frozenset(),
+        streams: BindStream = refuse_stream,
     ) -> None:
         """`principal` has the rights, `invoker` asks (two, where `trusted`); `authors` own views, functions around."""
+        self.streams = streams
         self.principal = principal
         self.invoker = invoker or principal
         self.world = world
@@ -215,7 +218,7 @@ class Binder:
     def _with_relations(self, relation: Any) -> None:
         for reference in relation.with_relations.references:
             self.bind(reference)
-        self._scopes.append(_reference_names(relation.with_relations.references))
+        self._scopes.append(reference_names(relation.with_relations.references))
         self.bind(relation.with_relations.root)
         self._scopes.pop()
 
@@ -265,14 +268,15 @@ class Binder:
         for reference in relation.with_relations.references:
             self.bind(reference)
         self._bind_fields(relation.with_relations.root.sql)
-        return _reference_names(relation.with_relations.references)
+        return reference_names(relation.with_relations.references)
 
     # -- reads --------------------------------------------------------------------------------------------------
 
     def _read(self, relation: Any) -> None:
         read = relation.read
         if read.is_streaming:
-            raise unsupported("Streaming reads (spark.readStream) are not supported.")
+            bind_stream(self, relation)
+            return
         kind = read.WhichOneof("read_type")
         if kind == "data_source":
             sources.check_read(self.catalog, self.principal, read.data_source, self.needs, keep_paths=self.is_absolute)
@@ -348,13 +352,13 @@ class Binder:
                 target.CopyFrom(computed_relation(self.catalog, self.invoker, table.name))
             else:
                 guarded.read_view(self, target, table)
-                self._stands_for(target, table)
+                self.note_contents(target, table)
             return
         version, timestamp = pinning.settled(self, table, version, timestamp)
         guards = self.world.guards_for(self.invoker, table)
         if guards:
             guarded.read_table(self, target, table, guards, version, timestamp)
-            self._stands_for(target, table)
+            self.note_contents(target, table)
             return
         self.needs.read(table.storage_location, str(table.name))
         self.needs.tables[table.storage_location] = table
@@ -368,14 +372,14 @@ class Binder:
                 "VIEW_EXCEED_MAX_NESTED_DEPTH", f"Views are nested deeper than {MAX_VIEW_DEPTH} at {table.name}."
             )
         query = target
-        self._stands_for(target, table)
+        self.note_contents(target, table)
         if table.columns:
             target.to_df.column_names.extend(column.name for column in table.columns)
             query = target.to_df.input
         query.sql.query = table.view_definition or ""
         self.nested(home=guarded.home_of(table), views=False, authors=frozenset({("view", table.owner)})).bind(query)
 
-    def _stands_for(self, target: Any, table: Table) -> None:
+    def note_contents(self, target: Any, table: Table) -> None:
         """Note that a relation is the contents of a table or view, whatever it is computed from."""
         if not target.common.HasField("plan_id"):
             target.common.plan_id = next(plan_ids)
@@ -405,6 +409,7 @@ class Binder:
             invoker=self.invoker,
             trusted=self.trusted if trusted is None else trusted,
             authors=self.authors | authors,
+            streams=self.streams,
         )
         if principal is None:
             inner._tables = self._tables
@@ -481,14 +486,6 @@ class Binder:
                 sql_state="42K0K",
             )
         self.needs.remember(self.session.remote_relations[relation_id])
-
-
-def _reference_names(references: Any) -> frozenset[str]:
-    return frozenset(
-        reference.subquery_alias.alias.lower()
-        for reference in references
-        if reference.WhichOneof("rel_type") == "subquery_alias"
-    )
 
 
 _HANDLERS = {

@@ -21,6 +21,7 @@ from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
 from millpond.engine.writes import follow_log, has_landed, not_changeable
 from millpond.identity.access import Act, require
+from millpond.kernel.ids import new_id
 
 _COUNTS: dict[str, dict[str, tuple[str, ...]]] = {
     "update": {"num_affected_rows": ("numUpdatedRows",)},
@@ -43,11 +44,17 @@ class Changer:
         self._upstream = upstream
         self._storage_options = storage_options
 
-    async def change(self, session: Session, source: Any, query: Query, binder: Binder) -> Any:
-        """Run the statement; the answer counts the rows that it changed."""
+    async def change(
+        self, session: Session, source: Any, query: Query, binder: Binder, *, commit: str | None = None
+    ) -> Any:
+        """Run the statement; the answer counts the rows that it changed. `commit` is an id for its commit."""
         site = next(site for site in query.tables if site.is_target)
         location, table = await asyncio.to_thread(self._target, session, site.parts, query.kind, binder)
-        note = Note(author=Author.of(session.principal), user_metadata=session.setting(USER_METADATA_SETTING))
+        note = Note(
+            author=Author.of(session.principal),
+            user_metadata=session.setting(USER_METADATA_SETTING),
+            commit=commit or new_id(),
+        )
         visible = await asyncio.to_thread(visible_rows, binder, table, query, site) if table is not None else None
         command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note, visible)
         landed = partial(has_landed, location, self._storage_options, note)

@@ -190,7 +190,7 @@ def _completed(session: Session, operation: Operation) -> bytes:
 
 
 def _is_query(decided: Forward | Local) -> bool:
-    return isinstance(decided, Forward) and decided.after is None
+    return decided.after is None if isinstance(decided, Forward) else decided.waits
 
 
 def _make_room(session: Session) -> None:

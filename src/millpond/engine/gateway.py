@@ -29,6 +29,7 @@ from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.spools import Spools
+from millpond.engine.streaming.queries import StreamingQueries
 from millpond.engine.system_tables import SystemTable, SystemTables
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
@@ -117,11 +118,12 @@ class Gateway:
             spools.compute_with(Upstream(self._computing, self._uploads, system, spools))
         commands = Commands(catalog, upstream, system, options.storage_options)
         shared = world(catalog, find_owner, spools, options.mark, options.storage_options)
-        planner = Planner(shared, self.sessions, upstream, commands, options.storage_options)
+        streams = self._streams = StreamingQueries(spools, self._uploads, find_owner)
+        planner = Planner(shared, self.sessions, upstream, commands, options.storage_options, streams)
         proto.allow_deep_plans()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="plan")
         self._executions = Executions(planner, upstream, self._threads, options.observe)
-        self._calls = SessionCalls(self.sessions, planner, upstream, commands, self._uploads, self._threads)
+        self._calls = SessionCalls(self.sessions, planner, upstream, commands, self._uploads, self._threads, streams)
         self._server = aio.server(options=_SERVER_OPTIONS)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(proto.SERVICE, self._handlers()),))
         self._ok = {name: metrics.SPARK_CALLS.labels(name, "ok") for name in (*self._handlers(), "AddArtifacts")}
@@ -146,6 +148,7 @@ class Gateway:
         self._stopping = True
         if self._housekeeping is not None:
             self._housekeeping.cancel()
+        await self._streams.close()
         await self._server.stop(grace_s)
         for engines in filter(None, (self._engines, self._computing)):
             await engines.close()
@@ -161,6 +164,7 @@ class Gateway:
             try:
                 for session in self.sessions.forget(self._options.session_idle_s):
                     self._uploads.forget(session)
+                await self._streams.tidy(self.sessions)
                 for engines in filter(None, (self._engines, self._computing)):
                     await engines.reap()
                 if self._spools is not None:

@@ -40,14 +40,21 @@ def read_table(
     binder: "Binder", target: Any, table: Table, guards: Guards, version: str | None, timestamp: str | None
 ) -> None:
     """Make `target` give the rows and values of a table that whoever asks may see."""
-    _refuse_undecided(table, guards)
     needs = Needs()
     base = proto.relations.Relation()
     needs.read(table.storage_location, str(table.name))
     sources.read_table(base.read.data_source, table)
     sources.set_as_of(base.read.data_source, version, timestamp, binder.session)
+    read_rows(binder, target, table, guards, base, needs, other=bool(version or timestamp))
+
+
+def read_rows(
+    binder: "Binder", target: Any, table: Table, guards: Guards, base: Any, needs: Needs, *, other: bool
+) -> None:
+    """Make `target` give what whoever asks may see of `base`, rows of a table; `other` where not as it is now."""
+    _refuse_undecided(table, guards)
     try:
-        now = guards.policed or bool(guards.masks and (version or timestamp))
+        now = guards.policed or bool(guards.masks and other)
         relation = _filtered(binder, table, guards, base, needs, now=now)
     except MillpondError as error:
         raise _broken(table, "its row filter or a column mask", error) from error

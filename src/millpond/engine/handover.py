@@ -4,13 +4,17 @@ import asyncio
 import queue
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millpond.engine import proto
 from millpond.engine.authorship import USER_METADATA_SETTING, Author, metadata_of
+from millpond.engine.blocking import seen_through
 from millpond.engine.needs import Needs
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream, execute_request
+
+if TYPE_CHECKING:
+    from millpond.engine.delta.table import Once
 
 _WAITING = 4
 """Batches in flight: the engine waits when the writer is slower."""
@@ -33,6 +37,8 @@ class Target:
     storage_options: Mapping[str, str]
     always: bool = False
     """Whether delta-rs writes even where the engine could: the engine must not reach the table's files."""
+    once: "Once | None" = None
+    """What the table shall have once; then delta-rs writes, too, as the engine cannot say so in a commit."""
 
 
 async def handed_over(upstream: Upstream, session: Session, relation: Any, needs: Needs, target: Target) -> bool:
@@ -40,7 +46,7 @@ async def handed_over(upstream: Upstream, session: Session, relation: Any, needs
 
     False when the engine can, and nothing was done.
     """
-    if not target.always and not await asyncio.to_thread(_is_ours, target):
+    if not (target.always or target.once) and not await asyncio.to_thread(_is_ours, target):
         return False
     await _write_computed(upstream, session, relation, needs, target)
     return True
@@ -73,6 +79,7 @@ async def _write_computed(upstream: Upstream, session: Session, relation: Any, n
             overwrite=target.overwrite,
             options=target.options,
             user_metadata=metadata_of(target.options, session.setting(USER_METADATA_SETTING)),
+            once=target.once,
         )
     )
 
@@ -101,7 +108,7 @@ async def _write_computed(upstream: Upstream, session: Session, relation: Any, n
         if not writer.cancelled():
             writer.exception()  # seen: the engine's own error is the one that is raised
         raise
-    await writer
+    await seen_through(writer)
 
 
 def _batches(waiting: "queue.Queue[bytes | BaseException | None]") -> Iterator[Any]:

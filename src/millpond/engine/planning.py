@@ -35,7 +35,12 @@ from millpond.engine.merging import merge_of
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, analyse
 from millpond.engine.sessions import Session, Sessions
+from millpond.engine.sql_commands import sql_input, with_query
 from millpond.engine.statements import parse_command
+from millpond.engine.streaming import plans
+from millpond.engine.streaming.queries import StreamingQueries
+from millpond.engine.streaming.reads import BindStream, as_table, refuse_stream
+from millpond.engine.streaming.requests import stream_write_of
 from millpond.engine.syntax.model import (
     DescribeDetail,
     DescribeFunction,
@@ -83,6 +88,8 @@ class Local:
     """The gateway answers, perhaps with the engine's help. `run` gets the operation's id and returns the responses."""
 
     run: Callable[[str], Awaitable[Responses]]
+    waits: bool = False
+    """Whether it changes nothing and only waits, so that it may end when nobody listens any more."""
 
 
 _LOOKS = (
@@ -93,9 +100,6 @@ _LOOKS = (
 """Commands that change nothing outside of the session."""
 _CHANGES = (CreateFunction, CreateTableAs, CreateView, Insert)
 _UNSUPPORTED_COMMANDS = {
-    "write_stream_operation_start": "Structured streaming (writeStream)",
-    "streaming_query_command": "Structured streaming",
-    "streaming_query_manager_command": "Structured streaming",
     "streaming_query_listener_bus_command": "Streaming listeners",
     "register_data_source": "User-defined data sources",
     "create_resource_profile_command": "Resource profiles",
@@ -124,6 +128,7 @@ class Planner:
         upstream: Upstream,
         commands: Commands,
         storage_options: Mapping[str, str],
+        streams: StreamingQueries,
     ) -> None:
         catalog = shared.catalog
         self._world = shared
@@ -135,6 +140,8 @@ class Planner:
         self._changer = Changer(catalog, upstream, storage_options)
         self._views = Views(catalog, sessions, upstream)
         self._functions = FunctionMaker(catalog, upstream)
+        self._streams = streams
+        self._storage_options = storage_options
 
     def plan(self, session: Session, plan: Any) -> Forward | Local:
         """What to do with a plan. Raises MillpondError for all that is refused."""
@@ -151,7 +158,9 @@ class Planner:
             sql_state="56K00",
         )
 
-    def binder(self, session: Session, needs: Needs, *, absolute: bool = False) -> Binder:
+    def binder(
+        self, session: Session, needs: Needs, streams: BindStream = refuse_stream, *, absolute: bool = False
+    ) -> Binder:
         """A binder for one call of a session."""
         return Binder(
             principal=session.principal,
@@ -160,14 +169,22 @@ class Planner:
             global_views=self._sessions.global_views(session.principal),
             needs=needs,
             absolute=absolute,
+            streams=streams,
         )
 
-    def bind(self, session: Session, message: Any) -> Needs:
+    def bind(self, session: Session, message: Any, streams: BindStream = refuse_stream) -> Needs:
         """Bind a plan or relation in place; what the engine must reach for it."""
         refuse_unknown_fields(message)
         needs = Needs()
-        self.binder(session, needs).bind(message)
+        self.binder(session, needs, streams).bind(message)
         return needs
+
+    def is_streaming(self, session: Session, relation: Any) -> bool:
+        """Whether a relation reads a stream, perhaps through a temporary view."""
+        absolute = proto.relations.Relation()
+        absolute.CopyFrom(relation)
+        self.binder(session, Needs(), absolute=True).bind(absolute)
+        return plans.is_streaming(absolute)
 
     def _bound(self, call: _Call, relation: Any) -> Any:
         self.binder(call.session, call.needs).bind(relation)
@@ -214,6 +231,8 @@ class Planner:
             relation_id = command.remove_cached_remote_relation_command.relation.relation_id
             call.session.remote_relations.pop(relation_id, None)
             return Forward(plan=plan, needs=call.needs)
+        if kind in {"write_stream_operation_start", "streaming_query_command", "streaming_query_manager_command"}:
+            return self._stream(call, kind, getattr(command, kind))
         if kind == "get_resources_command":
             return Local(run=lambda operation: _resources(call.session, operation))
         raise unsupported(f"{_UNSUPPORTED_COMMANDS.get(kind or '', f'Commands of kind {kind}')} is not supported.")
@@ -236,7 +255,8 @@ class Planner:
         absolute = proto.relations.Relation()
         absolute.CopyFrom(command.input)
         self.binder(call.session, Needs(), absolute=True).bind(absolute)
-        bound = self._bound(call, command.input)
+        self.binder(call.session, call.needs, as_table).bind(command.input)
+        bound = command.input
         return self._done(
             lambda: self._views.store_temporary(
                 call.session,
@@ -247,6 +267,33 @@ class Planner:
                 replace=command.replace,
                 is_global=command.is_global,
             )
+        )
+
+    def _stream(self, call: _Call, kind: str, command: Any) -> Local:
+        """Start a streaming query, or ask one that runs."""
+        session, tools = call.session, self._stream_tools
+        if kind == "write_stream_operation_start":
+            pinning.refuse_writing(session.client, "Starting a stream")
+            write = stream_write_of(command)
+            self.binder(session, call.needs, absolute=True).bind(write.relation)
+            plans.check_streamable(write.relation)
+            return Local(run=lambda operation: self._streams.start(session, operation, write, tools()))
+        calls.described(kind, silent=True)
+        if kind == "streaming_query_command":
+            return Local(run=lambda operation: self._streams.command(session, operation, command, tools()), waits=True)
+        return Local(run=lambda operation: self._streams.manage(session, operation, command), waits=True)
+
+    def _stream_tools(self) -> Any:
+        from millpond.engine.streaming.sinks import Tools  # loads delta-rs, which most sessions never need
+
+        return Tools(
+            catalog=self._world.catalog,
+            upstream=self._upstream,
+            writer=self._writer,
+            changer=self._changer,
+            commands=self._commands,
+            binder=self.binder,
+            storage_options=self._storage_options,
         )
 
     def _register(self, call: _Call, plan: Any, kind: str) -> Forward:
@@ -265,7 +312,7 @@ class Planner:
     # -- SQL ----------------------------------------------------------------------------------------------------
 
     def _sql(self, call: _Call, command: Any) -> Forward | Local:
-        source = _sql_input(command)
+        source = sql_input(command)
         root = source.with_relations.root if source.WhichOneof("rel_type") == "with_relations" else source
         if root.WhichOneof("rel_type") != "sql":
             raise unsupported("A SQL command must hold SQL text.")
@@ -364,7 +411,7 @@ class Planner:
         if isinstance(statement, CreateFunction):
             binder = self.binder(call.session, call.needs)
             return self._result(lambda: self._functions.create(call.session, statement, binder))
-        relation = _with_query(source, statement.query)
+        relation = with_query(source, statement.query)
         if isinstance(statement, CreateView):
             return self._create_view(call, statement, relation)
         if analyse(statement.query).kind != "query" and not isinstance(statement, Explain):
@@ -406,30 +453,6 @@ def refuse_unknown_fields(message: Any) -> None:
     message.DiscardUnknownFields()
     if message.ByteSize() != before:
         raise unsupported("The plan has protobuf fields that this gateway does not know; use PySpark 4.1 or 4.2.")
-
-
-def _sql_input(command: Any) -> Any:
-    """The relation of a SQL command; older clients give the text by itself."""
-    if command.HasField("input"):
-        return command.input
-    source = proto.relations.Relation()
-    source.sql.query = command.sql
-    for key, value in command.args.items():
-        source.sql.args[key].CopyFrom(value)
-    for key, value in command.named_arguments.items():
-        source.sql.named_arguments[key].CopyFrom(value)
-    source.sql.pos_args.extend(command.pos_args)
-    source.sql.pos_arguments.extend(command.pos_arguments)
-    return source
-
-
-def _with_query(source: Any, text: str) -> Any:
-    """A copy of the relation, with its parameters and references, for another text."""
-    relation = proto.relations.Relation()
-    relation.CopyFrom(source)
-    root = relation.with_relations.root if relation.WhichOneof("rel_type") == "with_relations" else relation
-    root.sql.query = text
-    return relation
 
 
 def _uses_temporary(binder: Binder, query: Query) -> str | None:

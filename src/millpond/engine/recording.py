@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from millpond.engine.wire import as_spark_error
+from millpond.identity import acts
+from millpond.identity.domain import Principal
 from millpond.journal import calls
 from millpond.journal.calls import Call
 from millpond.kernel.errors import MillpondError
@@ -68,6 +70,18 @@ def operating() -> Iterator[None]:
     except asyncio.CancelledError:
         call.end(_CANCELLED, "OPERATION_CANCELED")
         raise
+
+
+@contextmanager
+def batch(principal: Principal, session: str, agent: str, query: str) -> Iterator[None]:
+    """One batch of a streaming query, which no call of a client began."""
+    call = Call(door="spark", act="StreamingBatch", kind="plan", name="writeStream", session=session, agent=agent)
+    call.request = query
+    with calls.during(call):
+        acts.identified(principal)
+        with _failures(call):
+            yield
+            call.end(calls.OK)
 
 
 def answering() -> None:

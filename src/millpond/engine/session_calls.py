@@ -13,6 +13,8 @@ from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.needs import Needs
 from millpond.engine.planning import Planner, planned, refuse_unknown_fields
 from millpond.engine.sessions import Session, Sessions
+from millpond.engine.streaming.queries import StreamingQueries
+from millpond.engine.streaming.reads import as_table, refuse_stream
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
 
@@ -22,6 +24,10 @@ _COMPRESSION = {
 }
 """Plans must be readable: the client is told to leave them as they are."""
 
+_OF_STREAMS = frozenset({
+    "schema", "tree_string", "explain", "is_streaming", "is_local", "same_semantics", "semantic_hash",
+})  # fmt: skip
+"""What can be asked of a plan that reads a stream."""
 _KEPT_ANSWERS = 1000
 
 
@@ -36,6 +42,7 @@ class SessionCalls:
         commands: Commands,
         uploads: Uploads,
         threads: Executor,
+        streams: StreamingQueries,
     ) -> None:
         self._sessions = sessions
         self._planner = planner
@@ -43,6 +50,7 @@ class SessionCalls:
         self._commands = commands
         self._uploads = uploads
         self._threads = threads
+        self._streams = streams
 
     # -- analysis -----------------------------------------------------------------------------------------------
 
@@ -51,9 +59,13 @@ class SessionCalls:
         kind = request.WhichOneof("analyze")
         if kind is None:
             raise unsupported("This kind of analysis is not known to this gateway.")
-        needs = await planned(self._threads, request.ByteSize(), self._bind, session, getattr(request, kind))
+        streams = kind == "is_streaming" and self._planner.is_streaming(session, request.is_streaming.plan.root)
+        size = request.ByteSize()
+        needs = await planned(self._threads, size, self._bind, session, getattr(request, kind), kind in _OF_STREAMS)
         if kind in {"semantic_hash", "same_semantics"}:
             return _comparison(session, request)
+        if streams:
+            return _is_streaming(session)
         data = await self._upstream.unary(session, "AnalyzePlan", request, needs)
         if kind not in {"explain", "input_files"}:
             return data
@@ -67,17 +79,18 @@ class SessionCalls:
         shown: bytes = response.SerializeToString()
         return shown
 
-    def _bind(self, session: Session, analysis: Any) -> Needs:
+    def _bind(self, session: Session, analysis: Any, of_streams: bool) -> Needs:
         refuse_unknown_fields(analysis)
         needs = Needs()
+        streams = as_table if of_streams else refuse_stream
         for field, value in analysis.ListFields():
             name = field.message_type.full_name if field.message_type is not None else ""
             if name == "spark.connect.Plan":
                 if value.WhichOneof("op_type") != "root":
                     raise unsupported("Only queries can be analysed, not commands.")
-                needs.add([self._planner.bind(session, value.root)])
+                needs.add([self._planner.bind(session, value.root, streams)])
             elif name == "spark.connect.Relation":
-                needs.add([self._planner.bind(session, value)])
+                needs.add([self._planner.bind(session, value, streams)])
         return needs
 
     # -- settings -----------------------------------------------------------------------------------------------
@@ -164,6 +177,7 @@ class SessionCalls:
 
     async def release_session(self, session: Session, request: Any) -> bytes:
         """End the session, with all that it kept."""
+        await self._streams.end(session.id)
         if session.engine_id is not None:
             self._upstream.forget(session, "ReleaseSession", request)
         for operation in session.operations.values():
@@ -254,6 +268,13 @@ def _meant(request: Any, operation: Any) -> bool:
     if request.interrupt_type == kind.INTERRUPT_TYPE_TAG:
         return request.operation_tag in operation.tags
     return bool(request.operation_id == operation.id)
+
+
+def _is_streaming(session: Session) -> bytes:
+    response = proto.base.AnalyzePlanResponse(session_id=session.id, server_side_session_id=session.server_id)
+    response.is_streaming.is_streaming = True
+    data: bytes = response.SerializeToString()
+    return data
 
 
 def _comparison(session: Session, request: Any) -> bytes:

@@ -1,6 +1,7 @@
 """Putting names into a statement's text in the place of others."""
 
 from itertools import count
+from typing import Any
 
 from millpond.engine.queries import Query
 
@@ -37,3 +38,12 @@ def spliced(text: str, edits: list[tuple[int, int, str]]) -> str:
         pieces += [text[at:start], replacement]
         at = end
     return "".join([*pieces, text[at:]])
+
+
+def reference_names(references: Any) -> frozenset[str]:
+    """The names by which a text may ask for the relations that a plan brings along."""
+    return frozenset(
+        reference.subquery_alias.alias.lower()
+        for reference in references
+        if reference.WhichOneof("rel_type") == "subquery_alias"
+    )

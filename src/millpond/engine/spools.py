@@ -102,6 +102,12 @@ class Spools:
         """What the principal's own engine may read."""
         return frozenset({self._place(principal, "read")})
 
+    def stream_home(self, principal: Principal, run_id: str, *, guarded: bool) -> str:
+        """Where a run of a principal's streaming query lays out its batches for the engine that reads them first."""
+        place = locations.join(self._place(principal, "inner" if guarded else "read"), f"stream-{run_id}")
+        locations.local_path(place).mkdir(exist_ok=True, mode=0o700)
+        return place
+
     # -- reach of the engines that compute ----------------------------------------------------------------------
 
     def homes(self, principal: Principal) -> frozenset[str]:

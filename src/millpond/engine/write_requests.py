@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millpond.catalog.names import quote, split_name, text_literal
 from millpond.engine import sources
 from millpond.engine.errors import AnalysisError, unsupported
+
+if TYPE_CHECKING:
+    from millpond.engine.delta.table import Once
 
 _MODES_V1 = {0: "error", 1: "append", 2: "overwrite", 3: "error", 4: "ignore"}
 _MODES_V2 = {
@@ -39,6 +42,8 @@ class Write:
     options: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     comment: str | None = None
+    once: "Once | None" = None
+    """What the table shall have once, however often the write is carried out."""
 
     def option(self, name: str) -> str | None:
         """An option, whatever its case."""

@@ -246,7 +246,8 @@ class Writer:
             write = replace(write, options={**_without(write.options, "partitionOverwriteMode"), **condition})
         write = replace(write, partitioned_by=())
         mode = _mode_of(write.mode)
-        into = Target(location, fields, mode == _SAVE_OVERWRITE, write.options, self._storage_options, always=apart)
+        overwrites = mode == _SAVE_OVERWRITE
+        into = Target(location, fields, overwrites, write.options, self._storage_options, always=apart, once=write.once)
         if not await handed_over(self._upstream, session, relation, needs, into):
             await self._run(session, write, relation, location, mode, "delta", needs)
         return fit is not None and fit.adds_columns

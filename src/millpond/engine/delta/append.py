@@ -8,7 +8,7 @@ from deltalake import write_deltalake
 
 from millpond.engine.authorship import Author
 from millpond.engine.delta.properties import engine_can_append
-from millpond.engine.delta.table import Storage, commit, fields, open_for_write, open_table
+from millpond.engine.delta.table import Once, Storage, commit, fields, open_for_write, open_table
 from millpond.engine.errors import ExecutionError
 from millpond.engine.types import Field
 
@@ -29,13 +29,17 @@ def write_rows(
     overwrite: bool,
     options: Mapping[str, str],
     user_metadata: str | None = None,
+    once: Once | None = None,
 ) -> None:
     """Append the batches, or put them in the place of all rows or of those that `replaceWhere` names, in one commit.
 
     Constraints, NOT NULL and generated columns are checked and filled by delta-rs; nothing is committed if the iterator
-    raises. Raises: `ExecutionError` for a row that violates a constraint.
+    raises. With `once`, nothing is done if that is in the table already: the commit says so itself, and a commit of the
+    same that comes in between is a conflict. Raises: `ExecutionError` for a row that violates a constraint.
     """
     table = open_for_write(storage)
+    if once is not None and once.is_in(table):
+        return
     known = {key.lower(): value for key, value in options.items()}
     how: dict[str, Any] = {"mode": "overwrite" if overwrite else "append"}
     if known.get("mergeschema", "").lower() == "true":
@@ -49,6 +53,9 @@ def write_rows(
             author,
             lambda noted: write_deltalake(table, rows, commit_properties=noted, **how),
             user_metadata=user_metadata,
+            once=once,
+            operation=None if once is None else "STREAMING UPDATE",
+            parameters=None if once is None else {"queryId": once.application, "epochId": str(once.version)},
         )
     except ExecutionError as error:
         if error.error_class != "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES":

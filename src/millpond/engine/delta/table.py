@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import (
     CommitFailedError,
     DeltaError,
@@ -40,6 +40,27 @@ class Storage:
     url: str
     """`file:///...` or `s3://...`."""
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once:
+    """What a table shall have once, however often it is written: number `version` of what an application writes.
+
+    Source: Delta protocol, "Transaction Identifiers".
+    """
+
+    application: str
+    version: int
+
+    def is_in(self, table: DeltaTable) -> bool:
+        """Whether a version of the table has it, or a later one of the same application."""
+        found = table.transaction_version(self.application)
+        return found is not None and found >= self.version
+
+    @property
+    def transaction(self) -> Transaction:
+        """As delta-rs commits it; another commit of the same application then conflicts with it."""
+        return Transaction(app_id=self.application, version=self.version)
 
 
 class CommitConflict(ExecutionError):
@@ -109,6 +130,7 @@ def commit(
     parameters: Mapping[str, str] | None = None,
     exact: bool = False,
     user_metadata: str | None = None,
+    once: Once | None = None,
 ) -> T | None:
     """Run one delta-rs write under the author's name.
 
@@ -117,7 +139,7 @@ def commit(
     put the commit on top of others that came in between; the caller retries on `CommitConflict`.
     """
     properties = commit_properties(
-        author, operation=operation, parameters=parameters, exact=exact, user_metadata=user_metadata
+        author, operation=operation, parameters=parameters, exact=exact, user_metadata=user_metadata, once=once
     )
     mark = (properties.custom_metadata or {})[MARK]
     before = table.version()
@@ -137,6 +159,7 @@ def commit_properties(
     parameters: Mapping[str, str] | None = None,
     exact: bool = False,
     user_metadata: str | None = None,
+    once: Once | None = None,
 ) -> CommitProperties:
     """What a commit says of itself: its author, a mark of its own, and what the history shall show."""
     noted: dict[str, Any] = {"userId": author.id, "userName": author.name, MARK: new_id()}
@@ -146,7 +169,11 @@ def commit_properties(
         noted[PARAMETERS] = dict(parameters)
     if user_metadata is not None:
         noted["userMetadata"] = user_metadata
-    return CommitProperties(custom_metadata=noted, max_commit_retries=0 if exact else None)
+    return CommitProperties(
+        custom_metadata=noted,
+        max_commit_retries=0 if exact else None,
+        app_transactions=None if once is None else [once.transaction],
+    )
 
 
 def _landed(table: DeltaTable, mark: str, before: int) -> bool:
