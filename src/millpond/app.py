@@ -192,6 +192,7 @@ def build_app(settings: Settings) -> Application:
         database,
         settings,
         files=files,
+        workspace=workspace,
         environments=environments,
         mint=identity.mint,
         principal_named=identity.active_principal,

@@ -18,9 +18,15 @@ class Kind(StrEnum):
     """What a task does; the values are the fields of the Jobs API."""
 
     PYTHON = "spark_python_task"
+    NOTEBOOK = "notebook_task"
     CONDITION = "condition_task"
     FOR_EACH = "for_each_task"
     RUN_JOB = "run_job_task"
+
+    @property
+    def has_process(self) -> bool:
+        """Whether it runs code of users."""
+        return self in (Kind.PYTHON, Kind.NOTEBOOK)
 
 
 class State(StrEnum):

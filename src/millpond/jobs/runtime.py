@@ -160,6 +160,7 @@ class Runtime:
 
     def _settle(self, task: TaskRun, ended: Ended) -> None:
         """Write how a task ended, unless somebody else has it by now."""
+        self._launcher.keep(task)
         with self._database.write() as connection:
             store.write_held(
                 connection, task.id, task.lease, state=State.ENDED, result=ended.result, message=ended.message,

@@ -43,6 +43,8 @@ class Output:
     task: TaskRun
     log: str
     truncated: bool
+    left: Mapping[str, Any] | None = None
+    """What it ended with, if it did so with something."""
 
 
 class JobService:
@@ -161,6 +163,7 @@ class JobService:
         *,
         parameters: Mapping[str, str] | None = None,
         python_params: Sequence[str] | None = None,
+        notebook_params: Mapping[str, str] | None = None,
         only: Sequence[str] | None = None,
         queue: bool | None = None,
         token: str | None = None,
@@ -172,7 +175,7 @@ class JobService:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
                 connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
-                settings=_asked(job.settings, python_params, only), parameters=parameters,
+                settings=_asked(job.settings, python_params, notebook_params, only), parameters=parameters,
                 token=token and f"job:{job.id}:{token}",
             )  # fmt: skip
             acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
@@ -249,7 +252,21 @@ class JobService:
         else:
             task = shown.tasks[0]
         log, truncated = self._launcher.log(task.id)
-        return Output(shown=shown, task=task, log=log, truncated=truncated)
+        left = self._launcher.kept(task.id, "output.json")
+        return Output(shown=shown, task=task, log=log, truncated=truncated, left=left)
+
+    def notebook(self, principal: Principal, task_run_id: int) -> dict[str, Any]:
+        """The notebook that a task ran, with the outputs that it has by now, as nbformat has it.
+
+        Raises NotFound, InvalidArgument for a task that is none.
+        """
+        output = self.output(principal, task_run_id)
+        found = self._launcher.kept(output.task.id, "notebook.ipynb")
+        if found is None:
+            raise InvalidArgument(
+                f"Task run {task_run_id} has no notebook, or it has not begun; it is exported as one."
+            )
+        return found
 
     def cancel(self, principal: Principal, run_id: int) -> None:
         """Ask a run to end; what it has running is killed. Harmless for one that has ended. Raises NotFound."""
@@ -381,9 +398,12 @@ def _visible(
 
 
 def _asked(
-    settings: Mapping[str, Any], python_params: Sequence[str] | None, only: Sequence[str] | None
+    settings: Mapping[str, Any],
+    python_params: Sequence[str] | None,
+    notebook_params: Mapping[str, str] | None,
+    only: Sequence[str] | None,
 ) -> Mapping[str, Any]:
-    """The settings of one run: with other parameters of its scripts, and some of its tasks only."""
+    """The settings of one run: with other parameters of its scripts and notebooks, and some of its tasks only."""
     tasks = [dict(task) for task in settings.get("tasks", ())]
     if only is not None:
         if unknown := sorted(set(only) - {task["task_key"] for task in tasks}):
@@ -394,6 +414,9 @@ def _asked(
     for task in tasks:
         if python_params is not None and Kind.PYTHON.value in task:
             task[Kind.PYTHON.value] = {**task[Kind.PYTHON.value], "parameters": list(python_params)}
+        if notebook_params is not None and (notebook := task.get(Kind.NOTEBOOK.value)):
+            base = {**(notebook.get("base_parameters") or {}), **notebook_params}
+            task[Kind.NOTEBOOK.value] = {**notebook, "base_parameters": base}
     return {**settings, "tasks": tasks}
 
 

@@ -46,6 +46,14 @@ class PythonInput(_Strict):
     source: Literal["WORKSPACE"] | None = None
 
 
+class NotebookInput(_Known):
+    """A notebook, by its path in the workspace or a volume."""
+
+    notebook_path: str = Field(pattern=r"^/[^\x00]+$")
+    base_parameters: dict[_Text, _Text] | None = None
+    source: Literal["WORKSPACE"] | None = None
+
+
 class ConditionInput(_Strict):
     """A comparison of two texts or numbers."""
 
@@ -104,6 +112,7 @@ class TaskInput(_Known):
     environment_key: str | None = None
     libraries: list[LibraryInput] | None = None
     spark_python_task: PythonInput | None = None
+    notebook_task: NotebookInput | None = None
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
@@ -211,11 +220,13 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
     if len(kinds) != 1:
         raise InvalidArgument(f"Task '{task.task_key}' takes exactly one of {', '.join(Kind)}.")
     kind, nested = kinds[0], None
+    if task.notebook_task is not None:
+        task.notebook_task.refuse_unknown(f"The notebook of task '{task.task_key}'")
     body = getattr(task, kind.value).model_dump(exclude={"task"})
     if task.for_each_task is not None:
         nested = _spec(task.for_each_task.task, packages)
         if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):
-            raise InvalidArgument(f"What '{task.task_key}' does for each input is one script or one job.")
+            raise InvalidArgument(f"What '{task.task_key}' does for each input is one script, notebook or job.")
     if nested is not None and task.timeout_seconds:
         raise NotImplementedHere(f"'{task.task_key}' has timeout_seconds; give it to what is done for each input.")
     if kind is Kind.CONDITION and body["op"] not in OPERATIONS:

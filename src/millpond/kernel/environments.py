@@ -52,6 +52,11 @@ class BuiltEnvironment:
         return self.root / "bin" / "python"
 
     @property
+    def packages(self) -> Path:
+        """Where its packages are, for another interpreter of the same version."""
+        return next(self.root.glob("lib/python*/site-packages"))
+
+    @property
     def readable(self) -> tuple[Path, ...]:
         """What a confined process must be able to read to use it: itself, and the interpreter that it stands on."""
         home = re.search(r"^home = (.+)$", (self.root / "pyvenv.cfg").read_text(), re.MULTILINE)

@@ -29,7 +29,6 @@ from millpond.workspace.domain import (
     MOST_IN_DIRECTORY,
     USERS,
     Kept,
-    Language,
     Object,
     ObjectType,
     Path,
@@ -37,7 +36,7 @@ from millpond.workspace.domain import (
     securable_of,
 )
 from millpond.workspace.formats import Format, Incoming, Outgoing, incoming, notebook_of, outgoing
-from millpond.workspace.notebooks import Notebook
+from millpond.workspace.notebooks import Language, Notebook
 
 _DIRECTORY_FORMATS = (Format.SOURCE, Format.AUTO)
 

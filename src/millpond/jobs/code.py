@@ -1,0 +1,96 @@
+"""What tasks run, got with the rights of whom they run as, and where their processes find it."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from millpond.catalog.files import Files
+from millpond.identity.domain import Principal
+from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
+from millpond.jobs.fetching import VOLUMES, as_order, of_file
+from millpond.kernel.environments import clean_requirements
+from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.workspace.notebooks import Language, Notebook
+from millpond.workspace.service import WorkspaceService
+
+_LARGEST = 16 << 20
+_PIP = re.compile(r"^\s*%pip[ \t]+(install[ \t]+(.+))$", re.MULTILINE)
+_QUIET = frozenset({"-U", "--upgrade", "-q", "--quiet", "--no-cache-dir"})
+_RUNNABLE = (Language.PYTHON, Language.SQL)
+
+
+class Code:
+    """Gets scripts and notebooks from volumes and the workspace."""
+
+    def __init__(self, files: Files, workspace: WorkspaceService) -> None:
+        self._files = files
+        self._workspace = workspace
+
+    def order(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> dict[str, Any]:
+        """What the task's process is told to run. Raises MillpondError for what cannot be had."""
+        if spec.kind is Kind.NOTEBOOK:
+            return self._notebook(principal, run, task.order)
+        script = self._script(principal, task.order["python_file"], directory)
+        return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}
+
+    def _notebook(self, principal: Principal, run: Run, body: Mapping[str, Any]) -> dict[str, Any]:
+        path = _plain(body["notebook_path"])
+        notebook = self._read_notebook(principal, path)
+        if notebook.language not in _RUNNABLE:
+            raise InvalidArgument(f"Notebook {path} is in {notebook.language.capitalize()}; Python and SQL run here.")
+        lines = installs(notebook)
+        return {
+            "notebook": as_order(notebook), "path": path, "depth": 0, "installed": list(lines),
+            "requirements": sorted({each for packages in lines.values() for each in packages}),
+            "parameters": {**(body.get("base_parameters") or {}), **run.parameters},
+        }  # fmt: skip
+
+    def _read_notebook(self, principal: Principal, path: str) -> Notebook:
+        if not path.startswith(VOLUMES):
+            return self._workspace.notebook(principal, path)
+        try:
+            return of_file(path, self._read(principal, path))
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+    def _script(self, principal: Principal, path: str, directory: Path) -> Path:
+        path = _plain(path)
+        data = self._read(principal, path) if path.startswith(VOLUMES) else self._workspace.script(principal, path)
+        place = directory / "script" / Path(path).name
+        place.parent.mkdir()
+        place.write_bytes(data)
+        return place
+
+    def _read(self, principal: Principal, path: str) -> bytes:
+        size = self._files.status(principal, path).size_bytes or 0
+        if size > _LARGEST:
+            raise InvalidArgument(f"{path} has more than {_LARGEST >> 20} MiB.")
+        return b"".join(self._files.read(principal, path, start=0, length=size))
+
+
+def installs(notebook: Notebook) -> dict[str, Sequence[str]]:
+    """The `%pip install` lines of a notebook that can be done before it begins, with their packages."""
+    found: dict[str, Sequence[str]] = {}
+    for cell in notebook.cells:
+        for line, given in () if cell.is_markdown else _PIP.findall(cell.source):
+            if packages := _packages(given):
+                found[line.strip()] = packages
+    return found
+
+
+def _packages(text: str) -> Sequence[str]:
+    """The packages of one line; none where it asks for something else than packages of the index."""
+    try:
+        words = [word for word in shlex.split(text, comments=True) if word not in _QUIET]
+        names = [str(Requirement(word)) for word in words]
+        return clean_requirements(names)
+    except (ValueError, InvalidRequirement, MillpondError):
+        return ()
+
+
+def _plain(path: str) -> str:
+    return "/" + path.removeprefix("dbfs:").lstrip("/")
