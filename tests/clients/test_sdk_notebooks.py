@@ -11,8 +11,10 @@ import nbformat
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, InvalidParameterValue, NotFound, NotImplemented
+from databricks.sdk.service import compute
 from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.jobs import (
+    JobEnvironment,
     JobParameterDefinition,
     NotebookTask,
     Run,
@@ -251,6 +253,46 @@ def test_a_notebook_can_lie_in_a_volume_and_a_script_in_the_workspace(desk: Desk
     )
     assert desk.output(run).notebook_output.result == "from a volume"
     assert desk.output(run, "b").logs == "a script\n"
+
+
+def test_python_files_beside_a_notebook_can_be_imported(desk: Desk) -> None:
+    desk.w.workspace.mkdirs(f"{desk.home}/pkg/sub")
+    for name, text in (
+        ("aid", "A = 1"),
+        ("pkg/__init__", "B = 2"),
+        ("pkg/sub/__init__", ""),
+        ("pkg/sub/deep", "C = 3"),
+    ):
+        desk.w.workspace.upload(f"{desk.home}/{name}.py", io.BytesIO(text.encode()), format=ImportFormat.AUTO)
+    output = desk.ran(
+        "from aid import A\nfrom pkg import B\nfrom pkg.sub.deep import C", "dbutils.notebook.exit(A + B + C)"
+    )
+    assert output.notebook_output.result == "6", output.error_trace
+
+
+def test_packages_are_installed_before_the_notebook_begins(desk: Desk) -> None:
+    """From the real index; beside the server's packages, or in an environment that has no others."""
+    looks = (
+        "%pip install -q peppercorn==0.6\nimport peppercorn",
+        "try:\n    import pandas\n    there = True\nexcept ImportError:\n    there = False",
+        "dbutils.notebook.exit([peppercorn.__name__, there])",
+    )
+    assert desk.ran(*looks).notebook_output.result == "['peppercorn', True]"
+    packages = JobEnvironment("six", compute.Environment(environment_version="1", dependencies=["six==1.17.0"]))
+    task = SubmitTask("a", environment_key="six", notebook_task=NotebookTask(desk.wrote("import six", *looks)))
+    run = desk.w.jobs.submit_and_wait(environments=[packages], tasks=[task], timeout=LONG)
+    assert desk.output(run).notebook_output.result == "['peppercorn', False]"
+
+
+def test_a_notebook_that_is_ended_leaves_what_it_had(desk: Desk) -> None:
+    path = desk.wrote("print('first')", "import time\ntime.sleep(1.1)", "time.sleep(600)")
+    run = desk.w.jobs.submit(tasks=[SubmitTask("a", notebook_task=NotebookTask(path))])
+    task = desk.w.jobs.get_run(run.run_id).tasks[0].run_id
+    address = f"/api/millpond/jobs/runs/notebook?run_id={task}"
+    wait_until(lambda: desk.server.call("GET", address, token=desk.w.config.token)[0] == 200, what="the first cells")
+    desk.w.jobs.cancel_run(run.run_id)
+    wait_until(lambda: desk.w.jobs.get_run(run.run_id).state.result_state is RunResultState.CANCELED)
+    assert "first" in texts(desk.notebook(desk.w.jobs.get_run_output(task)))
 
 
 def test_a_notebook_runs_with_the_rights_of_whom_it_runs_as_and_writes_no_notebooks(desk: Desk) -> None:

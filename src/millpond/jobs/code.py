@@ -33,18 +33,19 @@ class Code:
     def order(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> dict[str, Any]:
         """What the task's process is told to run. Raises MillpondError for what cannot be had."""
         if spec.kind is Kind.NOTEBOOK:
-            return self._notebook(principal, run, task.order)
+            return self._notebook(principal, run, task.order, directory)
         script = self._script(principal, task.order["python_file"], directory)
         return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}
 
-    def _notebook(self, principal: Principal, run: Run, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _notebook(self, principal: Principal, run: Run, body: Mapping[str, Any], directory: Path) -> dict[str, Any]:
         path = _plain(body["notebook_path"])
         notebook = self._read_notebook(principal, path)
         if notebook.language not in _RUNNABLE:
             raise InvalidArgument(f"Notebook {path} is in {notebook.language.capitalize()}; Python and SQL run here.")
         lines = installs(notebook)
         return {
-            "notebook": as_order(notebook), "path": path, "depth": 0, "installed": list(lines),
+            "notebook": as_order(notebook), "path": path, "depth": 0,
+            "modules": self._modules(principal, path, directory), "installed": list(lines),
             "requirements": sorted({each for packages in lines.values() for each in packages}),
             "parameters": {**(body.get("base_parameters") or {}), **run.parameters},
         }  # fmt: skip
@@ -60,10 +61,20 @@ class Code:
     def _script(self, principal: Principal, path: str, directory: Path) -> Path:
         path = _plain(path)
         data = self._read(principal, path) if path.startswith(VOLUMES) else self._workspace.script(principal, path)
-        place = directory / "script" / Path(path).name
-        place.parent.mkdir()
+        place = Path(self._modules(principal, path, directory)) / Path(path).name
         place.write_bytes(data)
         return place
+
+    def _modules(self, principal: Principal, path: str, directory: Path) -> str:
+        """Where the task's process finds the Python files that lie beside its code in the workspace."""
+        root = directory / "script"
+        root.mkdir()
+        beside = {} if path.startswith(VOLUMES) else self._workspace.modules(principal, path)
+        for name, data in beside.items():
+            place = root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        return str(root)
 
     def _read(self, principal: Principal, path: str) -> bytes:
         size = self._files.status(principal, path).size_bytes or 0

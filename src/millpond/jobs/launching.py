@@ -31,6 +31,9 @@ _PRELOADED = (
     "millpond.jobs.process_tree",
     "millpond.jobs.notebook_run",
     "millpond.jobs.nested",
+    "IPython.core.completerlib",
+    "IPython.core.crashhandler",
+    "IPython.core.magics",
     "logging",
 )
 """What the module imports, but not the module itself, which is to run as `__main__`."""

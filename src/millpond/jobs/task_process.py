@@ -83,7 +83,7 @@ def _notebook(
     from millpond.jobs.notebook_run import NotebookRun, as_text  # with IPython, which a script's environment may lack
 
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-    sys.path[0] = ""
+    sys.path[0] = order["modules"]
     told = NotebookRun(
         as_notebook(order["notebook"]), order["path"], utils=utils, api=api, installed=order["installed"],
         keep=lambda notebook: write_at_once(directory / "notebook.ipynb", redactor.clean(as_text(notebook))),
