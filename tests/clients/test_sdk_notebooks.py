@@ -5,6 +5,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -17,6 +18,7 @@ from databricks.sdk.service.jobs import (
     JobEnvironment,
     JobParameterDefinition,
     NotebookTask,
+    PythonWheelTask,
     Run,
     RunLifeCycleState,
     RunOutput,
@@ -30,6 +32,7 @@ from databricks.sdk.service.jobs import (
 from databricks.sdk.service.workspace import ImportFormat
 
 from tests.servers import Server, wait_until
+from tests.wheels import make_wheel
 
 SUCCESS, FAILED = RunResultState.SUCCESS, RunResultState.FAILED
 LONG = timedelta(seconds=120)
@@ -282,6 +285,37 @@ def test_packages_are_installed_before_the_notebook_begins(desk: Desk) -> None:
     task = SubmitTask("a", environment_key="six", notebook_task=NotebookTask(desk.wrote("import six", *looks)))
     run = desk.w.jobs.submit_and_wait(environments=[packages], tasks=[task], timeout=LONG)
     assert desk.output(run).notebook_output.result == "['peppercorn', False]"
+
+
+def test_an_entry_point_of_a_wheel_runs_with_what_the_wheel_needs(desk: Desk, tmp_path: Path) -> None:
+    info, code = (
+        "shoplib-1.0.dist-info",
+        "import sys, aidlib, peppercorn\ndef go():\n    print(aidlib.A, sys.argv[1:])\n",
+    )
+    needs = (
+        "Metadata-Version: 2.1\nName: shoplib\nVersion: 1.0\nRequires-Dist: aidlib\nRequires-Dist: peppercorn==0.6\n"
+    )
+    points = {f"{info}/entry_points.txt": "[console_scripts]\nrun-shop = shoplib:go\n", f"{info}/METADATA": needs}
+    for wheel in (
+        make_wheel(tmp_path, "shoplib", "1.0", {"shoplib.py": code, **points}),
+        make_wheel(tmp_path, "aidlib", "2.0", {"aidlib.py": "A = 'aid'\n"}),
+    ):
+        desk.w.files.upload(f"{desk.volume}/{wheel.name}", io.BytesIO(wheel.read_bytes()))
+    wheels = [f"{desk.volume}/{name}-py3-none-any.whl" for name in ("shoplib-1.0", "aidlib-2.0")]
+    task = PythonWheelTask(package_name="shoplib", entry_point="run-shop", named_parameters={"day": "{{job.run_id}}"})
+    by_name = PythonWheelTask(package_name="shoplib", entry_point="go", parameters=["x"])
+    none = PythonWheelTask(package_name="shoplib", entry_point="none")
+    libraries = [compute.Library(whl=path) for path in wheels]
+    run = desk.done(
+        SubmitTask("a", python_wheel_task=task, libraries=libraries),
+        SubmitTask("b", python_wheel_task=by_name, libraries=libraries),
+        SubmitTask("c", python_wheel_task=none, libraries=libraries),
+        SubmitTask("d", python_wheel_task=by_name, libraries=[compute.Library(whl=wheels[0] + "x")]),
+    )
+    assert desk.output(run).logs == f"aid ['--day={run.run_id}']\n", desk.output(run).error_trace
+    assert desk.output(run, "b").logs == "aid ['x']\n"
+    assert "no entry point 'none'" in desk.output(run, "c").error
+    assert "does not exist" in desk.output(run, "d").error
 
 
 def test_a_notebook_that_is_ended_leaves_what_it_had(desk: Desk) -> None:

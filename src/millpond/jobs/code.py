@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,29 @@ from millpond.catalog.files import Files
 from millpond.identity.domain import Principal
 from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.fetching import VOLUMES, as_order, of_file
+from millpond.jobs.packages import needs_of_wheel, without
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
 from millpond.workspace.notebooks import Language, Notebook
 from millpond.workspace.service import WorkspaceService
 
-_LARGEST = 16 << 20
+_LARGEST = 256 << 20
+"""Of a wheel; what is larger is no code."""
 _PIP = re.compile(r"^\s*%pip[ \t]+(install[ \t]+(.+))$", re.MULTILINE)
 _QUIET = frozenset({"-U", "--upgrade", "-q", "--quiet", "--no-cache-dir"})
 _RUNNABLE = (Language.PYTHON, Language.SQL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a task runs."""
+
+    order: dict[str, Any]
+    """What its process is told."""
+    own: Sequence[str]
+    """The packages of its environment; none where it has the server's."""
+    more: Sequence[str]
+    """Packages that it needs besides."""
 
 
 class Code:
@@ -30,25 +45,43 @@ class Code:
         self._files = files
         self._workspace = workspace
 
-    def order(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> dict[str, Any]:
-        """What the task's process is told to run. Raises MillpondError for what cannot be had."""
+    def get(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> Fetched:
+        """The code, and what it needs. Raises MillpondError for what cannot be had."""
+        order, more = self._order(principal, run, spec, task, directory)
+        wheels = [self._wheel(principal, path, directory) for path in spec.wheels]
+        every = [need for path, data in wheels for need in needs_of_wheel(data, path.name)]
+        needs = without(every, [path.name for path, _ in wheels])
+        files = [self._any(principal, path).decode(errors="replace") for path in spec.requirement_files]
+        order |= {"parameters": order.get("parameters", {}), "wheels": [str(path) for path, _ in wheels]}
+        return Fetched(order=order, own=clean_requirements([*spec.requirements, *files]), more=(*more, *needs))
+
+    def _order(
+        self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path
+    ) -> tuple[dict[str, Any], Sequence[str]]:
+        """What the process is told to run, and the packages that it asks for by itself."""
         if spec.kind is Kind.NOTEBOOK:
             return self._notebook(principal, run, task.order, directory)
+        if spec.kind is Kind.WHEEL:
+            named = [f"--{key}={value}" for key, value in (task.order.get("named_parameters") or {}).items()]
+            argv = [*(task.order.get("parameters") or ()), *named]
+            return {"package": task.order["package_name"], "entry_point": task.order["entry_point"], "argv": argv}, ()
         script = self._script(principal, task.order["python_file"], directory)
-        return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}
+        return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}, ()
 
-    def _notebook(self, principal: Principal, run: Run, body: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    def _notebook(
+        self, principal: Principal, run: Run, body: Mapping[str, Any], directory: Path
+    ) -> tuple[dict[str, Any], Sequence[str]]:
         path = _plain(body["notebook_path"])
         notebook = self._read_notebook(principal, path)
         if notebook.language not in _RUNNABLE:
             raise InvalidArgument(f"Notebook {path} is in {notebook.language.capitalize()}; Python and SQL run here.")
         lines = installs(notebook)
-        return {
+        order = {
             "notebook": as_order(notebook), "path": path, "depth": 0,
             "modules": self._modules(principal, path, directory), "installed": list(lines),
-            "requirements": sorted({each for packages in lines.values() for each in packages}),
             "parameters": {**(body.get("base_parameters") or {}), **run.parameters},
         }  # fmt: skip
+        return order, sorted({each for packages in lines.values() for each in packages})
 
     def _read_notebook(self, principal: Principal, path: str) -> Notebook:
         if not path.startswith(VOLUMES):
@@ -60,7 +93,7 @@ class Code:
 
     def _script(self, principal: Principal, path: str, directory: Path) -> Path:
         path = _plain(path)
-        data = self._read(principal, path) if path.startswith(VOLUMES) else self._workspace.script(principal, path)
+        data = self._any(principal, path)
         place = Path(self._modules(principal, path, directory)) / Path(path).name
         place.write_bytes(data)
         return place
@@ -75,6 +108,19 @@ class Code:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
         return str(root)
+
+    def _wheel(self, principal: Principal, path: str, directory: Path) -> tuple[Path, bytes]:
+        """Put beside the code, where the process unpacks it."""
+        data = self._any(principal, path)
+        place = directory / "wheels" / Path(path).name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+        return place, data
+
+    def _any(self, principal: Principal, path: str) -> bytes:
+        """A file of a volume, or of the workspace."""
+        path = _plain(path)
+        return self._read(principal, path) if path.startswith(VOLUMES) else self._workspace.script(principal, path)
 
     def _read(self, principal: Principal, path: str) -> bytes:
         size = self._files.status(principal, path).size_bytes or 0

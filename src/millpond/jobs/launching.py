@@ -4,21 +4,19 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code
-from millpond.jobs.domain import Kind, Result, Run, TaskRun, TaskSpec
+from millpond.jobs.domain import Result, Run, TaskRun, TaskSpec
+from millpond.jobs.packages import Packages, held
 from millpond.jobs.process_tree import kill_below
 from millpond.jobs.written import read_bounded, write_at_once
-from millpond.kernel.environments import BuiltEnvironment, Environments
+from millpond.kernel.environments import Environments
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.settings import JobsSettings
 from millpond.kernel.zygote import Zygote, available
@@ -165,25 +163,25 @@ class Launcher:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        code = self._code.order(principal, run, spec, task, directory)
+        code = self._code.get(principal, run, spec, task, directory)
         timeout_s = min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
         token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
         order = {
-            **code, "values": values, "token": token, "variables": self._doors.variables(token),
+            **code.order, "values": values, "token": token, "variables": self._doors.variables(token),
             "file_bytes": self._settings.file_limit_bytes, "paths": [],
         }  # fmt: skip
-        with self._packages(spec, code.get("requirements", ())) as (environment, beside):
-            order["paths"] = [str(beside.packages)] if beside else []
+        with held(self._environments, spec, own=code.own, more=code.more) as packages:
+            order["paths"] = list(packages.paths)
             (directory / "order.json").write_text(json.dumps(order))
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)
-            child = self._start(task, environment, beside)
+            child = self._start(task, packages)
             try:
                 return self._watch(task, child, time.monotonic() + timeout_s, stop)
             finally:
                 kill_tree(child)
 
-    def _start(self, task: TaskRun, environment: BuiltEnvironment | None, beside: BuiltEnvironment | None) -> Child:
+    def _start(self, task: TaskRun, packages: Packages) -> Child:
         directory = self._directory(task)
         home = str(directory)
         spec = ChildSpec(
@@ -199,10 +197,10 @@ class Launcher:
             log_path=self.log_path(task.id),
             memory_bytes=self._settings.memory_limit_bytes,
             sandbox=True,
-            readable=tuple(path for each in (environment, beside) if each for path in each.readable),
+            readable=packages.readable,
             writable=(directory,),
             own_network=True,
-            python=environment.python if environment else None,
+            python=packages.python,
             cwd=directory,
             nice=5,
         )
@@ -226,20 +224,6 @@ class Launcher:
         died = Ended(result=Result.FAILED, message=f"The task's process was ended with code {code}.")
         return self.told(task) or died
 
-    @contextmanager
-    def _packages(
-        self, spec: TaskSpec, more: Sequence[str]
-    ) -> Iterator[tuple[BuiltEnvironment | None, BuiltEnvironment | None]]:
-        """The environment that a task runs in, where it has one of its own; else packages that a notebook asked for,
-        to be found before the server's."""
-        if not spec.requirements:
-            with self._environments.held(more) if more else nullcontext() as beside:
-                yield None, beside
-            return
-        shell = ("ipython",) if spec.kind is Kind.NOTEBOOK and not _has_ipython(spec.requirements) else ()
-        with self._environments.held([*spec.requirements, *more, *shell]) as environment:
-            yield environment, None
-
     def _directory(self, task: TaskRun) -> Path:
         return self._root / str(task.id)
 
@@ -249,10 +233,6 @@ def kill_tree(child: Child) -> None:
     if child.running:
         kill_below(child.pid)
     child.kill()
-
-
-def _has_ipython(requirements: Sequence[str]) -> bool:
-    return any(canonicalize_name(Requirement(each.split(" --hash")[0]).name) == "ipython" for each in requirements)
 
 
 def _read(path: Path, most_bytes: int = _LARGEST_RESULT) -> dict[str, Any] | None:

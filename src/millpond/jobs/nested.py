@@ -35,6 +35,7 @@ class Nested:
         self._directory = directory
         self._order = order
         self._api = api
+        self._unpacked = [str(directory / "wheels" / str(number)) for number in range(len(order["wheels"]))]
 
     def run(self, path: str, timeout_s: int, arguments: Mapping[str, str]) -> str:
         """Run a notebook to its end; its value. Raises NotebookRunFailed, TimeoutError, FileNotFoundError."""
@@ -43,7 +44,8 @@ class Nested:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(self._order["path"]), path))
         order = {
             **self._order, "notebook": as_order(fetch(self._api, path)), "path": path, "parameters": dict(arguments),
-            "installed": [], "depth": self._order["depth"] + 1,
+            "installed": [], "wheels": [], "paths": [*self._unpacked, *self._order["paths"]],
+            "depth": self._order["depth"] + 1,
         }  # fmt: skip
         place = Path(tempfile.mkdtemp(dir=self._directory))
         write_at_once(place / "order.json", json.dumps(order))

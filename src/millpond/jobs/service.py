@@ -164,6 +164,7 @@ class JobService:
         parameters: Mapping[str, str] | None = None,
         python_params: Sequence[str] | None = None,
         notebook_params: Mapping[str, str] | None = None,
+        python_named_params: Mapping[str, str] | None = None,
         only: Sequence[str] | None = None,
         queue: bool | None = None,
         token: str | None = None,
@@ -175,8 +176,8 @@ class JobService:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
                 connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
-                settings=_asked(job.settings, python_params, notebook_params, only), parameters=parameters,
-                token=token and f"job:{job.id}:{token}",
+                settings=_asked(job.settings, python_params, notebook_params, python_named_params, only),
+                parameters=parameters, token=token and f"job:{job.id}:{token}",
             )  # fmt: skip
             acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
         self._moved(run_id)
@@ -401,6 +402,7 @@ def _asked(
     settings: Mapping[str, Any],
     python_params: Sequence[str] | None,
     notebook_params: Mapping[str, str] | None,
+    named_params: Mapping[str, str] | None,
     only: Sequence[str] | None,
 ) -> Mapping[str, Any]:
     """The settings of one run: with other parameters of its scripts and notebooks, and some of its tasks only."""
@@ -412,11 +414,15 @@ def _asked(
         for task in tasks:
             task["depends_on"] = [need for need in task.get("depends_on", ()) if need["task_key"] in only]
     for task in tasks:
-        if python_params is not None and Kind.PYTHON.value in task:
-            task[Kind.PYTHON.value] = {**task[Kind.PYTHON.value], "parameters": list(python_params)}
-        if notebook_params is not None and (notebook := task.get(Kind.NOTEBOOK.value)):
-            base = {**(notebook.get("base_parameters") or {}), **notebook_params}
-            task[Kind.NOTEBOOK.value] = {**notebook, "base_parameters": base}
+        for kind in (Kind.PYTHON.value, Kind.WHEEL.value):
+            if python_params is not None and kind in task:
+                task[kind] = {**task[kind], "parameters": list(python_params)}
+        for kind, field, given in (
+            (Kind.NOTEBOOK.value, "base_parameters", notebook_params),
+            (Kind.WHEEL.value, "named_parameters", named_params),
+        ):
+            if given is not None and kind in task:
+                task[kind] = {**task[kind], field: {**(task[kind].get(field) or {}), **given}}
     return {**settings, "tasks": tasks}
 
 

@@ -21,6 +21,7 @@ _KEPT = frozenset({"budget_policy_id", "deployment", "disable_auto_optimization"
                    "notification_settings", "performance_target", "usage_policy_id"})  # fmt: skip
 _EMPTY: tuple[Any, ...] = (None, [], {}, "")
 _Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
+_Path = Annotated[str, Field(pattern=r"^(dbfs:)?/[^\x00]+$")]
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 
@@ -52,6 +53,15 @@ class NotebookInput(_Known):
     notebook_path: str = Field(pattern=r"^/[^\x00]+$")
     base_parameters: dict[_Text, _Text] | None = None
     source: Literal["WORKSPACE"] | None = None
+
+
+class WheelInput(_Strict):
+    """A function of a package, by the name of its entry point."""
+
+    package_name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    entry_point: str = Field(pattern=r"^[\w.:-]+$")
+    parameters: list[_Text] | None = None
+    named_parameters: dict[_Text, _Text] | None = None
 
 
 class ConditionInput(_Strict):
@@ -92,9 +102,11 @@ class PyPiInput(_Strict):
 
 
 class LibraryInput(_Known):
-    """A package of the index."""
+    """A package of the index, a wheel, or a file with packages of the index."""
 
     pypi: PyPiInput | None = None
+    whl: _Path | None = None
+    requirements: _Path | None = None
 
 
 class TaskInput(_Known):
@@ -113,6 +125,7 @@ class TaskInput(_Known):
     libraries: list[LibraryInput] | None = None
     spark_python_task: PythonInput | None = None
     notebook_task: NotebookInput | None = None
+    python_wheel_task: WheelInput | None = None
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
@@ -242,19 +255,31 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
         retry_on_timeout=bool(task.retry_on_timeout),
         timeout_s=task.timeout_seconds or 0,
         disabled=bool(task.disabled),
-        requirements=_requirements(task, packages),
+        **_packages(task, packages),
         nested=nested,
     )
 
 
-def _requirements(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _packages(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Fields of the task's specification: packages of the index, files that name some, and wheels."""
     if task.environment_key is not None and task.environment_key not in packages:
         raise InvalidArgument(f"Task '{task.task_key}' names environment '{task.environment_key[:60]}', which is none.")
     lines = list(packages.get(task.environment_key or "", ()))
+    files = [line[3:].strip() for line in lines if line.startswith("-r ")]
+    wheels = [line for line in lines if _is_wheel(line)]
+    names = [line for line in lines if not line.startswith("-r ") and not _is_wheel(line)]
     for library in task.libraries or ():
         library.refuse_unknown(f"A library of task '{task.task_key}'")
-        lines += [library.pypi.package] if library.pypi else []
-    return clean_requirements(lines)
+        names += [library.pypi.package] if library.pypi else []
+        files += [library.requirements] if library.requirements else []
+        wheels += [library.whl] if library.whl else []
+    return {
+        "requirements": clean_requirements(names), "requirement_files": tuple(files), "wheels": tuple(wheels),
+    }  # fmt: skip
+
+
+def _is_wheel(line: str) -> bool:
+    return line.startswith(("/", "dbfs:/")) and line.endswith(".whl")
 
 
 def _check_graph(specs: tuple[TaskSpec, ...]) -> None:

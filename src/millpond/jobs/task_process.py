@@ -7,6 +7,8 @@ whoever looks after a crash knows whether the code ran, and how it ended.
 
 import builtins
 import ctypes
+import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -14,7 +16,8 @@ import resource
 import runpy
 import sys
 import traceback
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,7 @@ def carry_out(directory: Path, order: Mapping[str, Any]) -> None:
     """Do what an order says, and leave its result in the directory. Never returns."""
     redactor = Redactor([order["token"]])
     output = RedactedOutput(redactor)
-    sys.path[1:1] = order["paths"]
+    sys.path[1:1] = [*_unpacked(directory, order["wheels"]), *order["paths"]]
     write_at_once(directory / "began", "")
     told, values = _done(directory, order, redactor)
     sys.stdout.flush()
@@ -73,7 +76,7 @@ def _done(directory: Path, order: Mapping[str, Any], redactor: Redactor) -> tupl
     )  # fmt: skip
     if nested is None:
         builtins.dbutils = utils  # type: ignore[attr-defined]
-        return _script(order["script"], order["argv"]), utils.jobs.taskValues.own
+        return _program(order), utils.jobs.taskValues.own
     return _notebook(directory, order, api, utils, redactor), utils.jobs.taskValues.own
 
 
@@ -94,11 +97,35 @@ def _notebook(
     return told
 
 
-def _script(script: str, argv: list[str]) -> dict[str, Any]:
-    sys.argv = [script, *argv]
-    sys.path[0] = os.path.dirname(script)
+def _unpacked(directory: Path, wheels: Sequence[str]) -> list[str]:
+    """Directories with what is in wheels."""
+    places = []
+    for number, wheel in enumerate(wheels):
+        places.append(str(directory / "wheels" / str(number)))
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(places[-1])
+    return places
+
+
+def _called(package: str, entry_point: str) -> None:
+    """Call an entry point of an installed package, of whatever group; else a function of the module of that name."""
+    for found in importlib.metadata.distribution(package).entry_points:
+        if found.name == entry_point:
+            found.load()()
+            return
+    module = importlib.import_module(package.replace("-", "_"))
+    if not callable(function := getattr(module, entry_point, None)):
+        raise AttributeError(f"Package '{package}' has no entry point '{entry_point}', and no function of that name.")
+    function()
+
+
+def _program(order: Mapping[str, Any]) -> dict[str, Any]:
+    """A script, or an entry point."""
+    script = order.get("script")
+    sys.argv = [script or order["entry_point"], *order["argv"]]
+    sys.path[0] = os.path.dirname(script) if script else ""
     try:
-        runpy.run_path(script, run_name="__main__")
+        runpy.run_path(script, run_name="__main__") if script else _called(order["package"], order["entry_point"])
     except SystemExit as error:
         if error.code in (None, 0):
             return {"ok": True}

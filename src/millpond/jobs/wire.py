@@ -18,8 +18,7 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.workspace.notebooks import from_jupyter
 from millpond.workspace.rendering import to_html
 
-_NOT_HERE = ("dbt_commands", "jar_params", "pipeline_params", "python_named_params",
-             "spark_submit_params", "sql_params")  # fmt: skip
+_NOT_HERE = ("dbt_commands", "jar_params", "pipeline_params", "spark_submit_params", "sql_params")  # fmt: skip
 _CODES = {
     Result.CANCELED: "USER_CANCELED", Result.FAILED: "RUN_EXECUTION_ERROR", Result.TIMED_OUT: "RUN_EXECUTION_ERROR",
     Result.TOO_MANY: "MAX_CONCURRENT_RUNS_EXCEEDED", Result.DISABLED: "DISABLED",
@@ -45,6 +44,7 @@ class RunNowInput(_Asked):
     job_parameters: dict[str, str] | None = None
     python_params: list[str] | None = None
     notebook_params: dict[str, str] | None = None
+    python_named_params: dict[str, str] | None = None
     only: list[str] | None = None
     queue: dict[str, bool] | None = None
 
