@@ -33,7 +33,7 @@ def make_wheel(directory: Path, name: str, version: str, files: Mapping[str, str
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     tags = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    whole = {**files, f"{info}/METADATA": metadata, f"{info}/WHEEL": tags}
+    whole = {f"{info}/METADATA": metadata, f"{info}/WHEEL": tags, **files}
     record = "".join(f"{path},sha256={_digest(text)},{len(text.encode())}\n" for path, text in whole.items())
     path = directory / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:

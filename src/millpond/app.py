@@ -195,6 +195,7 @@ def build_app(settings: Settings) -> Application:
         settings,
         catalog=catalog,
         files=files,
+        workspace=workspace,
         environments=environments,
         mint=identity.mint,
         principal_named=identity.active_principal,

@@ -517,7 +517,8 @@ JOBS: Sequence[Case] = (
     _case(f"GET {_J}/runs/get", "xhyyyy", q="run_id=$job_run"),
     _case(f"GET {_J}/runs/list", "xyyyyy"),
     _case(f"GET {_J}/runs/get-output", "xhyyyy", q="run_id=$job_run"),
-    _case(f"GET {_J}/runs/export", "xhnnnn", q="run_id=$job_run"),
+    _case(f"GET {_J}/runs/export", "xhbbbb", q="run_id=$job_run"),  # which ran no notebook
+    _case("GET /api/millpond/jobs/runs/notebook", "xhbbbb", q="run_id=$job_run"),
     _case(f"POST {_J}/runs/cancel", "xhfyyy", body={"run_id": "$job_run"}),
     _case(f"POST {_J}/runs/cancel-all", "xhfyyy", body={"job_id": "$job"}),
     _case(f"POST {_J}/runs/delete", "xhhhyy", own="job run", body={"run_id": "$own"}),

@@ -19,6 +19,7 @@ from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.jobs import (
     ConditionTask,
     ConditionTaskOp,
+    DbtTask,
     ForEachTask,
     JobAccessControlRequest,
     JobEnvironment,
@@ -240,7 +241,9 @@ def test_settings_change_and_what_is_not_here_is_refused_by_name(shop: Shop) -> 
     assert (w.jobs.get(job).settings.tags, len(w.jobs.get(job).settings.tasks)) == (None, 1)
     w.jobs.reset(job, new_settings=JobSettings(name=name + " new", tasks=[task]))
     assert [each.job_id for each in w.jobs.list(name=name.upper() + " NEW")] == [job]
-    with pytest.raises(NotImplemented, match="notebook_task"):
+    with pytest.raises(NotImplemented, match="dbt_task"):
+        w.jobs.create(tasks=[Task("n", dbt_task=DbtTask(["run"]), spark_python_task=task.spark_python_task)])
+    with pytest.raises(InvalidParameterValue, match="exactly one"):
         w.jobs.create(tasks=[Task("n", notebook_task=NotebookTask("/x"), spark_python_task=task.spark_python_task)])
     with pytest.raises(NotImplemented, match="existing_cluster_id"):
         w.jobs.create(tasks=[Task("n", existing_cluster_id="c", spark_python_task=task.spark_python_task)])

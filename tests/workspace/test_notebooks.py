@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.kernel.errors import InvalidArgument
-from millpond.workspace.domain import Language, path_of
+from millpond.workspace.domain import path_of
 from millpond.workspace.formats import Format, incoming
-from millpond.workspace.notebooks import Cell, Notebook, from_jupyter, from_source, to_jupyter, to_source
+from millpond.workspace.notebooks import Cell, Language, Notebook, from_jupyter, from_source, to_jupyter, to_source
 from millpond.workspace.rendering import to_html
 
 SOURCE = """# Databricks notebook source

@@ -151,7 +151,7 @@ class _Going:
         try:
             order = resolved(spec.body, self._look(task))
             match spec.kind:
-                case Kind.PYTHON:
+                case kind if kind.has_process:
                     self._put(task, state=State.QUEUED, order=order)
                 case Kind.CONDITION:
                     met = holds(order["op"], order["left"], order["right"])

@@ -25,9 +25,16 @@ class Kind(StrEnum):
     """What a task does; the values are the fields of the Jobs API."""
 
     PYTHON = "spark_python_task"
+    NOTEBOOK = "notebook_task"
+    WHEEL = "python_wheel_task"
     CONDITION = "condition_task"
     FOR_EACH = "for_each_task"
     RUN_JOB = "run_job_task"
+
+    @property
+    def has_process(self) -> bool:
+        """Whether it runs code of users."""
+        return self in (Kind.PYTHON, Kind.NOTEBOOK, Kind.WHEEL)
 
 
 class State(StrEnum):
@@ -95,6 +102,10 @@ class TaskSpec:
     disabled: bool = False
     requirements: tuple[str, ...] = ()
     """Packages besides Python's own; none for the server's environment."""
+    requirement_files: tuple[str, ...] = ()
+    """Files that name more of them, by their paths."""
+    wheels: tuple[str, ...] = ()
+    """By their paths."""
     nested: "TaskSpec | None" = None
     """What `for_each_task` does for each input."""
 

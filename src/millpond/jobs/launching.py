@@ -1,25 +1,24 @@
 """A task's process: its files, its rights, its limits, and how it ended."""
 
 import json
-import os
 import shutil
-import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from millpond.catalog.files import Files
 from millpond.identity.domain import Principal
+from millpond.jobs.code import Code
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Result, Run, TaskRun, TaskSpec
+from millpond.jobs.packages import Packages, held
 from millpond.jobs.process_tree import kill_below
+from millpond.jobs.written import read_bounded, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
-from millpond.kernel.environments import BuiltEnvironment, Environments
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.environments import Environments
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.settings import JobsSettings
 from millpond.kernel.zygote import Zygote, available
@@ -30,12 +29,18 @@ _PRELOADED = (
     "millpond.engine.forwarder",
     "millpond.kernel.redaction",
     "millpond.jobs.process_tree",
-    "millpond.sdk.dbutils",
+    "millpond.jobs.notebook_run",
+    "millpond.jobs.nested",
+    "IPython.core.completerlib",
+    "IPython.core.crashhandler",
+    "IPython.core.magics",
     "logging",
 )
 """What the module imports, but not the module itself, which is to run as `__main__`."""
-_LARGEST_SCRIPT = 16 << 20
 _LARGEST_RESULT = 8 << 20
+_LARGEST_KEPT = 32 << 20
+_KEPT = ("notebook.ipynb", "output.json")
+"""What a task's process leaves for whoever asks later."""
 _SHOWN_LOG_BYTES = 5 << 20
 _LOOK_S = 0.5
 CODE_PATHS = (
@@ -43,13 +48,14 @@ CODE_PATHS = (
         ("2.0", "mlflow"), ("3.0", "mlflow"), ("2.0", "mlflow-artifacts"), ("2.0", "fs"), ("2.0", "serving-endpoints"),
         ("2.0", "sql"), ("2.0", "secrets"), ("2.0", "feature-store"), ("2.1", "unity-catalog"),
         ("2.0", "preview/scim/v2/Me"), ("2.2", "jobs/get"), ("2.2", "jobs/list"), ("2.2", "jobs/runs/get"),
-        ("2.2", "jobs/runs/get-output"), ("2.2", "jobs/runs/list"),
+        ("2.2", "jobs/runs/get-output"), ("2.2", "jobs/runs/list"), ("2.0", "workspace/export"),
+        ("2.0", "workspace/get-status"), ("2.0", "workspace/list"),
     )),
     "/api/millpond/captures", "/api/millpond/runs", "/api/millpond/online-tables", "/serving-endpoints", "/v1/traces",
     "/version", "/spark.connect.SparkConnectService",
 )  # fmt: skip
-"""What a task's token is good for: data, models and secrets, but no credentials, rights or accounts, and no jobs, which
-would outlive it."""
+"""What a task's token is good for: data, models and secrets, but no credentials, rights or accounts; neither jobs nor
+changes of notebooks, which would outlive it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +69,14 @@ class Ended:
 
 
 class Launcher:
-    """Runs scripts in confined children; the one place that knows where their files are."""
+    """Runs code in confined children; the one place that knows where their files are."""
 
     def __init__(
         self,
         *,
         data_dir: Path,
         settings: JobsSettings,
-        files: Files,
+        code: Code,
         environments: Environments,
         doors: Doors,
         mint: Callable[..., str],
@@ -79,7 +85,7 @@ class Launcher:
         self._root = data_dir / "jobs"
         self._logs = data_dir / "logs" / "jobs"
         self._settings = settings
-        self._files = files
+        self._code = code
         self._environments = environments
         self._doors = doors
         self._mint = mint
@@ -92,7 +98,7 @@ class Launcher:
             self._zygote.close()
 
     def began(self, task: TaskRun) -> bool:
-        """Whether the script's first line may have run."""
+        """Whether the code's first line may have run."""
         return (self._directory(task) / "began").exists()
 
     def began_at(self, task: TaskRun) -> datetime | None:
@@ -104,7 +110,7 @@ class Launcher:
         return min(max(from_epoch_ms(int(told * 1000)), task.started_at or utc_now()), utc_now())
 
     def told(self, task: TaskRun) -> Ended | None:
-        """How the script ended, where it came to its end."""
+        """How the code ended, where it came to its end."""
         found = _read(self._directory(task) / "result.json")
         if found is None:
             return None
@@ -113,13 +119,29 @@ class Launcher:
         message, error = str(found.get("message", ""))[:2000], str(found.get("error", ""))[:20000]
         return Ended(result=Result.FAILED, message=message, error=error, values=_object(found.get("values")))
 
+    def keep(self, task: TaskRun) -> None:
+        """Put aside what the task left for later, before anybody is told that it ended; harmless when done again."""
+        for name in _KEPT:
+            found = read_bounded(self._directory(task) / name, _LARGEST_KEPT)
+            if found is not None:
+                write_at_once(self._kept(task.id, name), found.decode(errors="replace"))
+
+    def kept(self, task_id: int, name: str) -> dict[str, Any] | None:
+        """What a task left under a name, while it runs too, where it is a JSON object."""
+        place = self._kept(task_id, name)
+        return _read(place if place.is_file() else self._root / str(task_id) / name, _LARGEST_KEPT)
+
+    def _kept(self, task_id: int, name: str) -> Path:
+        return self._logs / f"{task_id}.{name}"
+
     def forget(self, task: TaskRun) -> None:
-        """Remove the task's files; its log stays."""
+        """Remove the task's files; its log and what it left stay."""
         shutil.rmtree(self._directory(task), ignore_errors=True)
 
     def forget_log(self, task_id: int) -> None:
-        """Remove the log of a task that is removed too."""
-        self.log_path(task_id).unlink(missing_ok=True)
+        """Remove the log of a task that is removed too, and what it left."""
+        for place in (self.log_path(task_id), *(self._kept(task_id, name) for name in _KEPT)):
+            place.unlink(missing_ok=True)
 
     def log_path(self, task_id: int) -> Path:
         """Where a task's output is written."""
@@ -141,35 +163,36 @@ class Launcher:
         *,
         stop: Callable[[], Result | None],
     ) -> Ended | None:
-        """Run the script to its end. Blocks. `stop` is asked twice a second, and says why it is to end; None where
+        """Run the code to its end. Blocks. `stop` is asked twice a second, and says why it is to end; None where
         somebody else has the task, or the server ends: then nothing is known of it.
 
-        Raises MillpondError for a script that cannot be had.
+        Raises MillpondError for code that cannot be had.
         """
         principal = self._principal_named(run.run_as)
         directory = self._directory(task)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        script = self._fetch(principal, task.order["python_file"], directory)
+        code = self._code.get(principal, run, spec, task, directory)
         timeout_s = min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
         token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
         order = {
-            "script": str(script), "argv": list(task.order["parameters"]), "values": values, "token": token,
+            **code.order, "values": values, "token": token,
             "variables": self._doors.variables(token) | _context(run, task),
-            "file_bytes": self._settings.file_limit_bytes,
+            "file_bytes": self._settings.file_limit_bytes, "paths": [],
         }  # fmt: skip
-        (directory / "order.json").write_text(json.dumps(order))
-        with self._environment(spec) as environment:
+        with held(self._environments, spec, own=code.own, more=code.more) as packages:
+            order["paths"] = list(packages.paths)
+            (directory / "order.json").write_text(json.dumps(order))
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)
-            child = self._start(task, environment)
+            child = self._start(task, packages)
             try:
                 return self._watch(task, child, time.monotonic() + timeout_s, stop)
             finally:
                 kill_tree(child)
 
-    def _start(self, task: TaskRun, environment: BuiltEnvironment | None) -> Child:
+    def _start(self, task: TaskRun, packages: Packages) -> Child:
         directory = self._directory(task)
         home = str(directory)
         spec = ChildSpec(
@@ -185,10 +208,10 @@ class Launcher:
             log_path=self.log_path(task.id),
             memory_bytes=self._settings.memory_limit_bytes,
             sandbox=True,
-            readable=environment.readable if environment else (),
+            readable=packages.readable,
             writable=(directory,),
             own_network=True,
-            python=environment.python if environment else None,
+            python=packages.python,
             cwd=directory,
             nice=5,
         )
@@ -212,20 +235,6 @@ class Launcher:
         died = Ended(result=Result.FAILED, message=f"The task's process was ended with code {code}.")
         return self.told(task) or died
 
-    def _fetch(self, principal: Principal, path: str, directory: Path) -> Path:
-        """The script, read with the rights of whom the task runs as. Raises NotFound, InvalidArgument."""
-        path = path.removeprefix("dbfs:")
-        size = self._files.status(principal, path).size_bytes or 0
-        if size > _LARGEST_SCRIPT:
-            raise InvalidArgument(f"Script {path} has more than {_LARGEST_SCRIPT >> 20} MiB.")
-        place = directory / "script" / Path(path).name
-        place.parent.mkdir()
-        place.write_bytes(b"".join(self._files.read(principal, path, start=0, length=size)))
-        return place
-
-    def _environment(self, spec: TaskSpec) -> AbstractContextManager[BuiltEnvironment | None]:
-        return self._environments.held(spec.requirements) if spec.requirements else nullcontext()
-
     def _directory(self, task: TaskRun) -> Path:
         return self._root / str(task.id)
 
@@ -243,21 +252,14 @@ def _context(run: Run, task: TaskRun) -> dict[str, str]:
     return {"MLFLOW_RUN_CONTEXT": json.dumps(tags)}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, most_bytes: int = _LARGEST_RESULT) -> dict[str, Any] | None:
     """A JSON object that a task's process wrote, whatever else it may have put there."""
+    found = read_bounded(path, most_bytes)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        told = json.loads(found or b"")
+    except (ValueError, RecursionError):
         return None
-    with os.fdopen(descriptor, "rb") as stream:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST_RESULT:
-            return None
-        try:
-            found = json.loads(stream.read(_LARGEST_RESULT))
-        except ValueError:
-            return None
-    return found if isinstance(found, dict) else None
+    return told if isinstance(told, dict) else None
 
 
 def _object(value: Any) -> dict[str, Any]:

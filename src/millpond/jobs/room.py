@@ -12,6 +12,7 @@ from millpond.catalog.service import CatalogService
 from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.jobs.advancing import Advancer
+from millpond.jobs.code import Code
 from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
@@ -22,6 +23,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.reproduction.service import Doors
+from millpond.workspace.service import WorkspaceService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ def open_jobs(
     *,
     catalog: CatalogService,
     files: Files,
+    workspace: WorkspaceService,
     environments: Environments,
     mint: Callable[..., str],
     principal_named: Callable[[str], Principal],
@@ -62,8 +65,8 @@ def open_jobs(
         spark_port=settings.spark_port,
     )  # fmt: skip
     launcher = Launcher(
-        data_dir=settings.data_dir, settings=settings.jobs, files=files, environments=environments, doors=doors,
-        mint=mint, principal_named=principal_named,
+        data_dir=settings.data_dir, settings=settings.jobs, code=Code(files, workspace),
+        environments=environments, doors=doors, mint=mint, principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
     runtime = Runtime(database, advancer, launcher, at_once=settings.jobs.tasks_at_once)

@@ -15,6 +15,7 @@ from millpond.jobs.wire import (
     RunInput,
     RunNowInput,
     UpdateInput,
+    export_json,
     job_json,
     output_json,
     run_json,
@@ -37,6 +38,11 @@ def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
         _add_jobs(router, service, f"/api/{version}/jobs")
         _add_runs(router, service, f"/api/{version}/jobs", base_url)
         _add_acts(router, service, f"/api/{version}/jobs")
+
+    @router.get("/api/millpond/jobs/runs/notebook")
+    def notebook(me: _Me, run_id: int) -> dict[str, Any]:
+        return service.notebook(me, run_id)
+
     return router
 
 
@@ -108,9 +114,10 @@ def _add_runs(router: APIRouter, service: JobService, path: str, base_url: str) 
         return output_json(service.output(me, run_id), base_url)
 
     @router.get(f"{path}/runs/export")
-    def export(me: _Me, run_id: int) -> None:
-        service.get_run(me, run_id)
-        raise NotImplementedHere("Runs are exported as notebooks, which this Millpond's jobs do not have.")
+    def export(me: _Me, run_id: int, views_to_export: str = "CODE") -> dict[str, Any]:
+        if views_to_export == "DASHBOARDS":
+            raise NotImplementedHere("Notebooks have no dashboards here; export CODE or ALL.")
+        return export_json(service.get_run(me, run_id), service.notebook(me, run_id))
 
 
 def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
@@ -119,6 +126,7 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
         body.check()
         run_id = service.run_now(
             me, body.job_id, parameters=body.job_parameters, python_params=body.python_params, only=body.only,
+            notebook_params=body.notebook_params, python_named_params=body.python_named_params,
             queue=None if body.queue is None else body.queue.get("enabled"), token=body.idempotency_token,
         )  # fmt: skip
         return {"run_id": run_id, "number_in_job": run_id}

@@ -168,6 +168,7 @@ class Runtime:
 
     def _settle(self, task: TaskRun, ended: Ended) -> None:
         """Write how a task ended, unless somebody else has it by now."""
+        self._launcher.keep(task)
         with self._database.write() as connection:
             store.change_run(
                 connection, task.run_id, due_at=utc_now()

@@ -46,6 +46,8 @@ class Output:
     task: TaskRun
     log: str
     truncated: bool
+    left: Mapping[str, Any] | None = None
+    """What it ended with, if it did so with something."""
 
 
 class JobService:
@@ -195,6 +197,8 @@ class JobService:
         *,
         parameters: Mapping[str, str] | None = None,
         python_params: Sequence[str] | None = None,
+        notebook_params: Mapping[str, str] | None = None,
+        python_named_params: Mapping[str, str] | None = None,
         only: Sequence[str] | None = None,
         queue: bool | None = None,
         token: str | None = None,
@@ -206,8 +210,8 @@ class JobService:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
                 connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
-                settings=_asked(job.settings, python_params, only), parameters=parameters,
-                token=token and f"job:{job.id}:{token}",
+                settings=_asked(job.settings, python_params, notebook_params, python_named_params, only),
+                parameters=parameters, token=token and f"job:{job.id}:{token}",
             )  # fmt: skip
             acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
         self._moved(run_id)
@@ -283,7 +287,21 @@ class JobService:
         else:
             task = shown.tasks[0]
         log, truncated = self._launcher.log(task.id)
-        return Output(shown=shown, task=task, log=log, truncated=truncated)
+        left = self._launcher.kept(task.id, "output.json")
+        return Output(shown=shown, task=task, log=log, truncated=truncated, left=left)
+
+    def notebook(self, principal: Principal, task_run_id: int) -> dict[str, Any]:
+        """The notebook that a task ran, with the outputs that it has by now, as nbformat has it.
+
+        Raises NotFound, InvalidArgument for a task that is none.
+        """
+        output = self.output(principal, task_run_id)
+        found = self._launcher.kept(output.task.id, "notebook.ipynb")
+        if found is None:
+            raise InvalidArgument(
+                f"Task run {task_run_id} has no notebook, or it has not begun; it is exported as one."
+            )
+        return found
 
     def cancel(self, principal: Principal, run_id: int) -> None:
         """Ask a run to end; what it has running is killed. Harmless for one that has ended. Raises NotFound."""
@@ -416,9 +434,13 @@ def visible(
 
 
 def _asked(
-    settings: Mapping[str, Any], python_params: Sequence[str] | None, only: Sequence[str] | None
+    settings: Mapping[str, Any],
+    python_params: Sequence[str] | None,
+    notebook_params: Mapping[str, str] | None,
+    named_params: Mapping[str, str] | None,
+    only: Sequence[str] | None,
 ) -> Mapping[str, Any]:
-    """The settings of one run: with other parameters of its scripts, and some of its tasks only."""
+    """The settings of one run: with other parameters of its scripts and notebooks, and some of its tasks only."""
     tasks = [dict(task) for task in settings.get("tasks", ())]
     if only is not None:
         if unknown := sorted(set(only) - {task["task_key"] for task in tasks}):
@@ -427,8 +449,15 @@ def _asked(
         for task in tasks:
             task["depends_on"] = [need for need in task.get("depends_on", ()) if need["task_key"] in only]
     for task in tasks:
-        if python_params is not None and Kind.PYTHON.value in task:
-            task[Kind.PYTHON.value] = {**task[Kind.PYTHON.value], "parameters": list(python_params)}
+        for kind in (Kind.PYTHON.value, Kind.WHEEL.value):
+            if python_params is not None and kind in task:
+                task[kind] = {**task[kind], "parameters": list(python_params)}
+        for kind, field, given in (
+            (Kind.NOTEBOOK.value, "base_parameters", notebook_params),
+            (Kind.WHEEL.value, "named_parameters", named_params),
+        ):
+            if given is not None and kind in task:
+                task[kind] = {**task[kind], field: {**(task[kind].get(field) or {}), **given}}
     return {**settings, "tasks": tasks}
 
 

@@ -22,6 +22,7 @@ from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
 MOST_TASKS = 1000
 _Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
+_Path = Annotated[str, Field(pattern=r"^(dbfs:)?/[^\x00]+$")]
 
 
 class PythonInput(_Strict):
@@ -30,6 +31,23 @@ class PythonInput(_Strict):
     python_file: str
     parameters: list[_Text] = Field(default_factory=list)
     source: Literal["WORKSPACE"] | None = None
+
+
+class NotebookInput(_Known):
+    """A notebook, by its path in the workspace or a volume."""
+
+    notebook_path: str = Field(pattern=r"^/[^\x00]+$")
+    base_parameters: dict[_Text, _Text] | None = None
+    source: Literal["WORKSPACE"] | None = None
+
+
+class WheelInput(_Strict):
+    """A function of a package, by the name of its entry point."""
+
+    package_name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    entry_point: str = Field(pattern=r"^[\w.:-]+$")
+    parameters: list[_Text] | None = None
+    named_parameters: dict[_Text, _Text] | None = None
 
 
 class ConditionInput(_Strict):
@@ -70,9 +88,11 @@ class PyPiInput(_Strict):
 
 
 class LibraryInput(_Known):
-    """A package of the index."""
+    """A package of the index, a wheel, or a file with packages of the index."""
 
     pypi: PyPiInput | None = None
+    whl: _Path | None = None
+    requirements: _Path | None = None
 
 
 class TaskInput(_Known):
@@ -90,6 +110,8 @@ class TaskInput(_Known):
     environment_key: str | None = None
     libraries: list[LibraryInput] | None = None
     spark_python_task: PythonInput | None = None
+    notebook_task: NotebookInput | None = None
+    python_wheel_task: WheelInput | None = None
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
@@ -185,11 +207,13 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
     if len(kinds) != 1:
         raise InvalidArgument(f"Task '{task.task_key}' takes exactly one of {', '.join(Kind)}.")
     kind, nested = kinds[0], None
+    if task.notebook_task is not None:
+        task.notebook_task.refuse_unknown(f"The notebook of task '{task.task_key}'")
     body = getattr(task, kind.value).model_dump(exclude={"task"})
     if task.for_each_task is not None:
         nested = _spec(task.for_each_task.task, packages)
         if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):
-            raise InvalidArgument(f"What '{task.task_key}' does for each input is one script or one job.")
+            raise InvalidArgument(f"What '{task.task_key}' does for each input is one script, notebook or job.")
     if nested is not None and task.timeout_seconds:
         raise NotImplementedHere(f"'{task.task_key}' has timeout_seconds; give it to what is done for each input.")
     if kind is Kind.CONDITION and body["op"] not in OPERATIONS:
@@ -205,19 +229,31 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
         retry_on_timeout=bool(task.retry_on_timeout),
         timeout_s=task.timeout_seconds or 0,
         disabled=bool(task.disabled),
-        requirements=_requirements(task, packages),
+        **_packages(task, packages),
         nested=nested,
     )
 
 
-def _requirements(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _packages(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Fields of the task's specification: packages of the index, files that name some, and wheels."""
     if task.environment_key is not None and task.environment_key not in packages:
         raise InvalidArgument(f"Task '{task.task_key}' names environment '{task.environment_key[:60]}', which is none.")
     lines = list(packages.get(task.environment_key or "", ()))
+    files = [line[3:].strip() for line in lines if line.startswith("-r ")]
+    wheels = [line for line in lines if _is_wheel(line)]
+    names = [line for line in lines if not line.startswith("-r ") and not _is_wheel(line)]
     for library in task.libraries or ():
         library.refuse_unknown(f"A library of task '{task.task_key}'")
-        lines += [library.pypi.package] if library.pypi else []
-    return clean_requirements(lines)
+        names += [library.pypi.package] if library.pypi else []
+        files += [library.requirements] if library.requirements else []
+        wheels += [library.whl] if library.whl else []
+    return {
+        "requirements": clean_requirements(names), "requirement_files": tuple(files), "wheels": tuple(wheels),
+    }  # fmt: skip
+
+
+def _is_wheel(line: str) -> bool:
+    return line.startswith(("/", "dbfs:/")) and line.endswith(".whl")
 
 
 def _check_graph(specs: tuple[TaskSpec, ...]) -> None:

@@ -1,12 +1,14 @@
-"""`task_process DIRECTORY [SOCKET PORT]... [--own-network]`: runs a task's script to its end, in a child of ours.
+"""`task_process DIRECTORY [SOCKET PORT]... [--own-network]`: runs a task's code to its end, in a child of ours.
 
-It may run in an interpreter that has none of our packages, so the standard library is all it has. `began` is written
-before the script's first line and `result.json` after its last, each at once, so that whoever looks after a crash knows
-whether the code ran, and how it ended.
+It may run in an interpreter that has none of our packages, so the standard library is all it has; notebooks need
+IPython there. `began` is written before the code's first line and `result.json` after its last, each at once, so that
+whoever looks after a crash knows whether the code ran, and how it ended.
 """
 
 import builtins
 import ctypes
+import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -14,47 +16,116 @@ import resource
 import runpy
 import sys
 import traceback
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from millpond.engine import forwarder
+from millpond.jobs.fetching import as_notebook
+from millpond.jobs.nested import Nested
 from millpond.jobs.process_tree import kill_below
+from millpond.jobs.written import write_at_once
 from millpond.kernel.redaction import RedactedOutput, Redactor
 from millpond.sdk.dbutils import DbUtils
+from millpond.sdk.dbutils.api import Api
+from millpond.sdk.dbutils.notebook import Notebooks
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_TRACE = 8000
+_MOST_VALUE = 5_000_000
+"""Of what a notebook ends with, in characters. Source: Databricks' limit of get-output."""
 
 
 def main() -> None:
     """Run it; how it ended is in `result.json`."""
     directory, *ways_out = [word for word in sys.argv[1:] if word != "--own-network"]
     order = json.loads(Path(directory, "order.json").read_text())
-    if platform.system() == "Linux":  # what a script leaves behind stays below this process, and ends with it
+    if platform.system() == "Linux":  # what the code leaves behind stays below this process, and ends with it
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if "--own-network" in sys.argv:
         forwarder.open_ways_out(ways_out)
     resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_bytes"], order["file_bytes"]))
-    output = RedactedOutput(Redactor([order["token"]]))
     os.environ.update(order["variables"])
-    write_at_once(Path(directory, "began"), "")
-    utils = DbUtils(order["values"])
-    builtins.dbutils = utils  # type: ignore[attr-defined]
-    told = _run(order["script"], order["argv"])
+    carry_out(Path(directory), order)
+
+
+def carry_out(directory: Path, order: Mapping[str, Any]) -> None:
+    """Do what an order says, and leave its result in the directory. Never returns."""
+    redactor = Redactor([order["token"]])
+    output = RedactedOutput(redactor)
+    sys.path[1:1] = [*_unpacked(directory, order["wheels"]), *order["paths"]]
+    write_at_once(directory / "began", "")
+    told, values = _done(directory, order, redactor)
     sys.stdout.flush()
     sys.stderr.flush()
     output.close()
     kill_below(os.getpid())
-    told["values"] = utils.jobs.taskValues.own
-    write_at_once(Path(directory, "result.json"), json.dumps(told))
-    os._exit(0)  # threads of the script do not keep the task
+    told |= {name: redactor.clean(told[name]) for name in ("message", "error") if name in told}
+    write_at_once(directory / "result.json", json.dumps({**told, "values": values}))
+    os._exit(0)  # threads of the code do not keep the task
 
 
-def _run(script: str, argv: list[str]) -> dict[str, Any]:
-    sys.argv = [script, *argv]
-    sys.path[0] = os.path.dirname(script)
+def _done(directory: Path, order: Mapping[str, Any], redactor: Redactor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How it ended, and the values that it hands on."""
+    api = Api(order["variables"]["DATABRICKS_HOST"], order["token"])
+    nested = Nested(directory, order, api) if "notebook" in order else None
+    utils = DbUtils(
+        api, before=order["values"], parameters=order["parameters"], seen=redactor.add,
+        notebooks=Notebooks(nested.run if nested else None),
+    )  # fmt: skip
+    if nested is None:
+        builtins.dbutils = utils  # type: ignore[attr-defined]
+        return _program(order), utils.jobs.taskValues.own
+    return _notebook(directory, order, api, utils, redactor), utils.jobs.taskValues.own
+
+
+def _notebook(
+    directory: Path, order: Mapping[str, Any], api: Api, utils: DbUtils, redactor: Redactor
+) -> dict[str, Any]:
+    from millpond.jobs.notebook_run import NotebookRun, as_text  # with IPython, which a script's environment may lack
+
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    sys.path[0] = order["modules"]
+    told = NotebookRun(
+        as_notebook(order["notebook"]), order["path"], utils=utils, api=api, installed=order["installed"],
+        keep=lambda notebook: write_at_once(directory / "notebook.ipynb", redactor.clean(as_text(notebook))),
+    ).run()  # fmt: skip
+    if (value := told.pop("result", None)) is not None:
+        output = {"result": redactor.clean(value[:_MOST_VALUE]), "truncated": len(value) > _MOST_VALUE}
+        write_at_once(directory / "output.json", json.dumps(output))
+    return told
+
+
+def _unpacked(directory: Path, wheels: Sequence[str]) -> list[str]:
+    """Directories with what is in wheels."""
+    places = []
+    for number, wheel in enumerate(wheels):
+        places.append(str(directory / "wheels" / str(number)))
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(places[-1])
+    return places
+
+
+def _called(package: str, entry_point: str) -> None:
+    """Call an entry point of an installed package, of whatever group; else a function of the module of that name."""
+    for found in importlib.metadata.distribution(package).entry_points:
+        if found.name == entry_point:
+            found.load()()
+            return
+    module = importlib.import_module(package.replace("-", "_"))
+    if not callable(function := getattr(module, entry_point, None)):
+        raise AttributeError(f"Package '{package}' has no entry point '{entry_point}', and no function of that name.")
+    function()
+
+
+def _program(order: Mapping[str, Any]) -> dict[str, Any]:
+    """A script, or an entry point."""
+    script = order.get("script")
+    sys.argv = [script or order["entry_point"], *order["argv"]]
+    sys.path[0] = os.path.dirname(script) if script else ""
     try:
-        runpy.run_path(script, run_name="__main__")
+        runpy.run_path(script, run_name="__main__") if script else _called(order["package"], order["entry_point"])
     except SystemExit as error:
         if error.code in (None, 0):
             return {"ok": True}
@@ -67,16 +138,6 @@ def _run(script: str, argv: list[str]) -> dict[str, Any]:
         trace = traceback.format_exc()[-_LONGEST_TRACE:]
         return {"ok": False, "message": f"{type(error).__name__}: {error}"[:_LONGEST_TRACE], "error": trace}
     return {"ok": True}
-
-
-def write_at_once(path: Path, text: str) -> None:
-    """A file that is there whole or not at all, whatever is killed."""
-    aside = path.with_suffix(".new")
-    with aside.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.rename(path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Source: databricks-sdk 0.156, `databricks/sdk/service/jobs.py`, whose waiters end at TERMINATED and SKIPPED.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,9 +15,10 @@ from millpond.jobs.planning import current
 from millpond.jobs.service import Output, Shown
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import NotImplementedHere
+from millpond.workspace.notebooks import from_jupyter
+from millpond.workspace.rendering import to_html
 
-_NOT_HERE = ("dbt_commands", "jar_params", "notebook_params", "pipeline_params", "python_named_params",
-             "spark_submit_params", "sql_params")  # fmt: skip
+_NOT_HERE = ("dbt_commands", "jar_params", "pipeline_params", "spark_submit_params", "sql_params")  # fmt: skip
 _CODES = {
     Result.CANCELED: "USER_CANCELED", Result.FAILED: "RUN_EXECUTION_ERROR", Result.TIMED_OUT: "RUN_EXECUTION_ERROR",
     Result.TOO_MANY: "MAX_CONCURRENT_RUNS_EXCEEDED", Result.DISABLED: "DISABLED",
@@ -41,6 +43,8 @@ class RunNowInput(_Asked):
     idempotency_token: str | None = Field(default=None, max_length=64)
     job_parameters: dict[str, str] | None = None
     python_params: list[str] | None = None
+    notebook_params: dict[str, str] | None = None
+    python_named_params: dict[str, str] | None = None
     only: list[str] | None = None
     queue: dict[str, bool] | None = None
 
@@ -187,11 +191,23 @@ def output_json(output: Output, base_url: str) -> dict[str, Any]:
         "logs": output.log,
         "logs_truncated": output.truncated,
     }
+    if output.left is not None:
+        told["notebook_output"] = {
+            "result": str(output.left.get("result", "")),
+            "truncated": bool(output.left.get("truncated")),
+        }
     if task.result is Result.FAILED:
         told |= {"error": task.message, "error_trace": task.error}
     if task.child_run_id is not None:
         told["run_job_output"] = {"run_id": task.child_run_id}
     return told
+
+
+def export_json(shown: Shown, notebook: Mapping[str, Any]) -> dict[str, Any]:
+    """A notebook that ran, as a page."""
+    name = shown.tasks[0].key
+    cells = from_jupyter(json.dumps(notebook).encode())
+    return {"views": [{"type": "NOTEBOOK", "name": name, "content": to_html(cells, name)}]}
 
 
 def _top(tasks: Sequence[TaskRun]) -> list[TaskRun]:

@@ -52,9 +52,21 @@ def _build(order: Mapping[str, Any]) -> None:
 
 def _install(order: Mapping[str, Any], python: str, aside: Path) -> None:
     wheels, sources = list(order["requirements"]), list[str]()
+    within = ["-c", _file(aside, order["constraints"], "constraints.txt")] if order["constraints"] else []
     while wheels:
         try:
-            _uv(order, "pip", "install", "--no-build", *_how(order), "--python", python, "-r", _file(aside, wheels))
+            _uv(
+                order,
+                "pip",
+                "install",
+                "--no-build",
+                *_how(order),
+                *within,
+                "--python",
+                python,
+                "-r",
+                _file(aside, wheels),
+            )
             break
         except subprocess.CalledProcessError as error:
             found = _without_wheel(error.stderr or "", wheels) if order["complete"] else []
@@ -71,8 +83,8 @@ def _how(order: Mapping[str, Any]) -> list[str]:
     return ["--no-deps"] if order["complete"] else []
 
 
-def _file(aside: Path, lines: Sequence[str]) -> Path:
-    path = aside / "requirements.txt"
+def _file(aside: Path, lines: Sequence[str], name: str = "requirements.txt") -> Path:
+    path = aside / name
     path.write_text("\n".join(lines) + "\n")
     return path
 

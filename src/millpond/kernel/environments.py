@@ -52,6 +52,11 @@ class BuiltEnvironment:
         return self.root / "bin" / "python"
 
     @property
+    def packages(self) -> Path:
+        """Where its packages are, for another interpreter of the same version."""
+        return next(self.root.glob("lib/python*/site-packages"))
+
+    @property
     def readable(self) -> tuple[Path, ...]:
         """What a confined process must be able to read to use it: itself, and the interpreter that it stands on."""
         home = re.search(r"^home = (.+)$", (self.root / "pyvenv.cfg").read_text(), re.MULTILINE)
@@ -77,33 +82,41 @@ class Environments:
 
     @contextmanager
     def held(
-        self, requirements: Iterable[str], python: str | None = None, *, complete: bool = False
+        self,
+        requirements: Iterable[str],
+        python: str | None = None,
+        *,
+        complete: bool = False,
+        constraints: Iterable[str] = (),
     ) -> Iterator[BuiltEnvironment]:
         """As `ready`; nobody removes the environment while the block runs.
 
         `complete` requirements are all that was installed somewhere: no other package is added, they need not agree
         with each other, and those without a wheel are built from source, confined, with a cache of their own.
+        `constraints` are versions of what may come along, such as numpy==2.1.
         """
-        lines, version = clean_requirements(requirements), _version(python)
-        key = _key(lines, version, complete=complete)
+        lines, version, within = clean_requirements(requirements), _version(python), clean_requirements(constraints)
+        key = _key(lines, version, within, complete=complete)
         place = self._root / key
         with self._locked(key) as lock:
             while not _is_whole(place):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not _is_whole(place):
-                    self._build(place, lines, version, complete=complete)
+                    self._build(place, lines, version, within, complete=complete)
                     self._prune()
                 fcntl.flock(lock, fcntl.LOCK_SH)
             os.utime(place)
             installed = json.loads((place / _FACTS).read_text())["installed"]
             yield BuiltEnvironment(key=key, root=place, installed=tuple(installed))
 
-    def _build(self, place: Path, requirements: Sequence[str], version: str, *, complete: bool) -> None:
+    def _build(
+        self, place: Path, requirements: Sequence[str], version: str, constraints: Sequence[str], *, complete: bool
+    ) -> None:
         aside, cache = self._aside(place.name), self._root / "cache"
         for directory in (aside, cache):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         order = {"requirements": list(requirements), "python": version, "complete": complete}
-        order["index_url"] = self._settings.index_url
+        order |= {"index_url": self._settings.index_url, "constraints": list(constraints)}
         (aside / "order.json").write_text(json.dumps({**order, "root": str(aside / "root"), "cache": str(cache)}))
         try:
             with self._locked("cache"):
@@ -212,8 +225,8 @@ def _version(python: str | None) -> str:
     return f"3.{found[1]}"
 
 
-def _key(requirements: Sequence[str], version: str, *, complete: bool) -> str:
-    kind = ["complete"] if complete else []
+def _key(requirements: Sequence[str], version: str, constraints: Sequence[str], *, complete: bool) -> str:
+    kind: list[object] = [*(["complete"] if complete else []), *([list(constraints)] if constraints else [])]
     asked = json.dumps([_LAYOUT, *kind, version, sys.platform, platform.machine(), *requirements])
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 

@@ -30,6 +30,12 @@ class Redactor:
         self._forms = sorted((form for form in forms if len(form) >= _SHORTEST_BYTES), key=len, reverse=True)
         self.longest_bytes = len(self._forms[0]) if self._forms else 0
 
+    def add(self, value: str) -> None:
+        """Replace one more value from now on; while others read, as the list is another one."""
+        forms = {form for form in _forms(value.encode("utf-8", "surrogatepass")) if len(form) >= _SHORTEST_BYTES}
+        self._forms = sorted(forms.union(self._forms), key=len, reverse=True)
+        self.longest_bytes = len(self._forms[0]) if self._forms else 0
+
     def clean(self, text: str) -> str:
         """The text without the values."""
         return self.clean_bytes(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from millpond.identity.access import Securable
 from millpond.kernel.errors import InvalidArgument
+from millpond.workspace.notebooks import Language
 
 MOST_BYTES = 10 << 20
 """Of a notebook or file. Source: the limit of Databricks' import; what is larger belongs in a volume."""
@@ -28,15 +29,6 @@ class ObjectType(StrEnum):
     def kind(self) -> str:
         """The kind of its securables."""
         return self.value.lower()
-
-
-class Language(StrEnum):
-    """Of a notebook's cells that do not say another."""
-
-    PYTHON = "PYTHON"
-    SQL = "SQL"
-    SCALA = "SCALA"
-    R = "R"
 
 
 class Kept(StrEnum):

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.workspace.domain import Kept, Language, Object, ObjectType, Path
+from millpond.workspace.domain import Kept, Object, ObjectType, Path
 from millpond.workspace.notebooks import (
     EXTENSIONS,
+    Language,
     Notebook,
     from_jupyter,
     from_source,

@@ -8,10 +8,20 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from millpond.kernel.errors import InvalidArgument
-from millpond.workspace.domain import Language
+
+
+class Language(StrEnum):
+    """Of a notebook's cells that do not say another."""
+
+    PYTHON = "PYTHON"
+    SQL = "SQL"
+    SCALA = "SCALA"
+    R = "R"
+
 
 EXTENSIONS = {
     ".py": Language.PYTHON,

@@ -15,8 +15,9 @@ from millpond.identity.middleware import current_principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.http import read_json
-from millpond.workspace.domain import Language, Object, ObjectType
+from millpond.workspace.domain import Object, ObjectType
 from millpond.workspace.formats import format_named
+from millpond.workspace.notebooks import Language
 from millpond.workspace.service import WorkspaceService
 
 _API = "/api/2.0/workspace"

@@ -29,7 +29,6 @@ from millpond.workspace.domain import (
     MOST_IN_DIRECTORY,
     USERS,
     Kept,
-    Language,
     Object,
     ObjectType,
     Path,
@@ -37,7 +36,7 @@ from millpond.workspace.domain import (
     securable_of,
 )
 from millpond.workspace.formats import Format, Incoming, Outgoing, incoming, notebook_of, outgoing
-from millpond.workspace.notebooks import Notebook
+from millpond.workspace.notebooks import Language, Notebook
 
 _DIRECTORY_FORMATS = (Format.SOURCE, Format.AUTO)
 
@@ -103,6 +102,22 @@ class WorkspaceService:
         """The source of a file, or of a notebook, that one may run. Raises NotFound, PermissionDenied."""
         found, data = self._runnable(principal, path)
         return outgoing(found, data, Format.SOURCE).data
+
+    def modules(self, principal: Principal, path: str) -> dict[str, bytes]:
+        """The Python files beside what runs, and those in packages there, that one may read: by their paths from there.
+
+        Raises NotebookTooLarge where they are more than a notebook may be.
+        """
+        place = self._place(principal, path).parent
+        with self._database.read() as connection:
+            chain = store.chain(connection, place)
+            found = [each for each in _modules(connection, chain) if allows(principal, Act.READ, securable_of(each))]
+            if sum(each[-1].size_bytes for each in found) > MOST_BYTES:
+                raise NotebookTooLarge(
+                    f"The Python files in '{place}' have more than {MOST_BYTES} bytes; move some away."
+                )
+            root = len(place.parts)
+            return {"/".join(each[-1].path.parts[root:]): store.get(connection, each[-1].id) for each in found}
 
     def _runnable(self, principal: Principal, path: str) -> tuple[Object, bytes]:
         place = self._place(principal, path)
@@ -297,6 +312,21 @@ def _readable(connection: Connection, principal: Principal, chain: tuple[Object,
         elif allows(principal, Act.READ, securable_of(longer)):
             found.append(longer)
     return found
+
+
+def _modules(connection: Connection, chain: Sequence[Object]) -> list[tuple[Object, ...]]:
+    """The chains to the modules in a directory, and in those of its directories that are packages."""
+    inside = store.children(connection, chain[-1].id)
+    found = [(*chain, each) for each in inside if each.type is ObjectType.FILE and each.path.name.endswith(".py")]
+    for each in inside:
+        if each.type is ObjectType.DIRECTORY:
+            below = _modules(connection, (*chain, each)) if _is_package(connection, each) else []
+            found += below
+    return found
+
+
+def _is_package(connection: Connection, directory: Object) -> bool:
+    return not store.missing(connection, [Path(parts=(*directory.path.parts, "__init__.py"))])
 
 
 def _member(root: Path, found: Object, one: Outgoing) -> str:

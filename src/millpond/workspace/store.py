@@ -25,7 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.kernel.database import UtcDateTime, metadata
-from millpond.workspace.domain import Kept, Language, Object, ObjectType, Path
+from millpond.workspace.domain import Kept, Object, ObjectType, Path
+from millpond.workspace.notebooks import Language
 
 objects = Table(
     "workspace_objects",

@@ -1,7 +1,4 @@
-"""`dbutils` in a task of a job: values that tasks hand on to those after them. Standard library only.
-
-Tasks find it as `dbutils`, without an import, as Databricks' notebooks do.
-"""
+"""`dbutils.jobs.taskValues`: values that tasks hand on to those after them."""
 
 import json
 from collections.abc import Mapping
@@ -32,15 +29,3 @@ class TaskValues:
             if default is None:
                 raise ValueError(f"Task '{taskKey}' has set no value '{key}', and there is no default.") from None
             return default
-
-
-class _Jobs:
-    def __init__(self, values: TaskValues) -> None:
-        self.taskValues = values
-
-
-class DbUtils:
-    """What a task finds as `dbutils`."""
-
-    def __init__(self, before: Mapping[str, Mapping[str, Any]]) -> None:
-        self.jobs = _Jobs(TaskValues(before))

@@ -1,0 +1,153 @@
+"""What tasks run, got with the rights of whom they run as, and where their processes find it."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from millpond.catalog.files import Files
+from millpond.identity.domain import Principal
+from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
+from millpond.jobs.fetching import VOLUMES, as_order, of_file
+from millpond.jobs.packages import needs_of_wheel, without
+from millpond.kernel.environments import clean_requirements
+from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.workspace.notebooks import Language, Notebook
+from millpond.workspace.service import WorkspaceService
+
+_LARGEST = 256 << 20
+"""Of a wheel; what is larger is no code."""
+_PIP = re.compile(r"^\s*%pip[ \t]+(install[ \t]+(.+))$", re.MULTILINE)
+_QUIET = frozenset({"-U", "--upgrade", "-q", "--quiet", "--no-cache-dir"})
+_RUNNABLE = (Language.PYTHON, Language.SQL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a task runs."""
+
+    order: dict[str, Any]
+    """What its process is told."""
+    own: Sequence[str]
+    """The packages of its environment; none where it has the server's."""
+    more: Sequence[str]
+    """Packages that it needs besides."""
+
+
+class Code:
+    """Gets scripts and notebooks from volumes and the workspace."""
+
+    def __init__(self, files: Files, workspace: WorkspaceService) -> None:
+        self._files = files
+        self._workspace = workspace
+
+    def get(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> Fetched:
+        """The code, and what it needs. Raises MillpondError for what cannot be had."""
+        order, more = self._order(principal, run, spec, task, directory)
+        wheels = [self._wheel(principal, path, directory) for path in spec.wheels]
+        every = [need for path, data in wheels for need in needs_of_wheel(data, path.name)]
+        needs = without(every, [path.name for path, _ in wheels])
+        files = [self._any(principal, path).decode(errors="replace") for path in spec.requirement_files]
+        order |= {"parameters": order.get("parameters", {}), "wheels": [str(path) for path, _ in wheels]}
+        return Fetched(order=order, own=clean_requirements([*spec.requirements, *files]), more=(*more, *needs))
+
+    def _order(
+        self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path
+    ) -> tuple[dict[str, Any], Sequence[str]]:
+        """What the process is told to run, and the packages that it asks for by itself."""
+        if spec.kind is Kind.NOTEBOOK:
+            return self._notebook(principal, run, task.order, directory)
+        if spec.kind is Kind.WHEEL:
+            named = [f"--{key}={value}" for key, value in (task.order.get("named_parameters") or {}).items()]
+            argv = [*(task.order.get("parameters") or ()), *named]
+            return {"package": task.order["package_name"], "entry_point": task.order["entry_point"], "argv": argv}, ()
+        script = self._script(principal, task.order["python_file"], directory)
+        return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}, ()
+
+    def _notebook(
+        self, principal: Principal, run: Run, body: Mapping[str, Any], directory: Path
+    ) -> tuple[dict[str, Any], Sequence[str]]:
+        path = _plain(body["notebook_path"])
+        notebook = self._read_notebook(principal, path)
+        if notebook.language not in _RUNNABLE:
+            raise InvalidArgument(f"Notebook {path} is in {notebook.language.capitalize()}; Python and SQL run here.")
+        lines = installs(notebook)
+        order = {
+            "notebook": as_order(notebook), "path": path, "depth": 0,
+            "modules": self._modules(principal, path, directory), "installed": list(lines),
+            "parameters": {**(body.get("base_parameters") or {}), **run.parameters},
+        }  # fmt: skip
+        return order, sorted({each for packages in lines.values() for each in packages})
+
+    def _read_notebook(self, principal: Principal, path: str) -> Notebook:
+        if not path.startswith(VOLUMES):
+            return self._workspace.notebook(principal, path)
+        try:
+            return of_file(path, self._read(principal, path))
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+    def _script(self, principal: Principal, path: str, directory: Path) -> Path:
+        path = _plain(path)
+        data = self._any(principal, path)
+        place = Path(self._modules(principal, path, directory)) / Path(path).name
+        place.write_bytes(data)
+        return place
+
+    def _modules(self, principal: Principal, path: str, directory: Path) -> str:
+        """Where the task's process finds the Python files that lie beside its code in the workspace."""
+        root = directory / "script"
+        root.mkdir()
+        beside = {} if path.startswith(VOLUMES) else self._workspace.modules(principal, path)
+        for name, data in beside.items():
+            place = root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        return str(root)
+
+    def _wheel(self, principal: Principal, path: str, directory: Path) -> tuple[Path, bytes]:
+        """Put beside the code, where the process unpacks it."""
+        data = self._any(principal, path)
+        place = directory / "wheels" / Path(path).name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+        return place, data
+
+    def _any(self, principal: Principal, path: str) -> bytes:
+        """A file of a volume, or of the workspace."""
+        path = _plain(path)
+        return self._read(principal, path) if path.startswith(VOLUMES) else self._workspace.script(principal, path)
+
+    def _read(self, principal: Principal, path: str) -> bytes:
+        size = self._files.status(principal, path).size_bytes or 0
+        if size > _LARGEST:
+            raise InvalidArgument(f"{path} has more than {_LARGEST >> 20} MiB.")
+        return b"".join(self._files.read(principal, path, start=0, length=size))
+
+
+def installs(notebook: Notebook) -> dict[str, Sequence[str]]:
+    """The `%pip install` lines of a notebook that can be done before it begins, with their packages."""
+    found: dict[str, Sequence[str]] = {}
+    for cell in notebook.cells:
+        for line, given in () if cell.is_markdown else _PIP.findall(cell.source):
+            if packages := _packages(given):
+                found[line.strip()] = packages
+    return found
+
+
+def _packages(text: str) -> Sequence[str]:
+    """The packages of one line; none where it asks for something else than packages of the index."""
+    try:
+        words = [word for word in shlex.split(text, comments=True) if word not in _QUIET]
+        names = [str(Requirement(word)) for word in words]
+        return clean_requirements(names)
+    except (ValueError, InvalidRequirement, MillpondError):
+        return ()
+
+
+def _plain(path: str) -> str:
+    return "/" + path.removeprefix("dbfs:").lstrip("/")

@@ -1,0 +1,88 @@
+"""Which packages a task's process has: an environment of its own, or some before the server's."""
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.parser import Parser
+from importlib.metadata import distributions
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from millpond.jobs.domain import Kind, TaskSpec
+from millpond.kernel.environments import Environments
+from millpond.kernel.errors import InvalidArgument
+
+_MOST_METADATA = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packages:
+    """Where a task's process finds what it has."""
+
+    python: Path | None = None
+    """Another interpreter than ours."""
+    readable: tuple[Path, ...] = ()
+    paths: tuple[str, ...] = ()
+    """What comes before the interpreter's own packages."""
+
+
+@contextmanager
+def held(environments: Environments, spec: TaskSpec, *, own: Sequence[str], more: Sequence[str]) -> Iterator[Packages]:
+    """The packages while the block runs: all in an environment, where the task has `own` ones; else those of `more`
+    that the server has not, with what they need, at versions that go with the server's."""
+    if own:
+        shell = [] if "ipython" in map(_name, own) or spec.kind is not Kind.NOTEBOOK else ["ipython"]
+        with environments.held([*own, *more, *shell]) as built:
+            yield Packages(python=built.python, readable=built.readable)
+        return
+    here: dict[str, str] = {canonicalize_name(each.name): each.version for each in distributions()} if more else {}
+    missing = [line for line in more if not _is_met(line, here)]
+    if not missing:
+        yield Packages()
+        return
+    named = {_name(line) for line in missing}
+    keep = [f"{name}=={Version(version).public}" for name, version in here.items() if name not in named]
+    with environments.held(missing, constraints=keep) as built:
+        yield Packages(readable=built.readable, paths=(str(built.packages),))
+
+
+def needs_of_wheel(data: bytes, path: str) -> tuple[str, ...]:
+    """The packages that a wheel says it needs. Raises InvalidArgument for what is no wheel."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
+            [name] = [
+                each for each in wheel.namelist() if each.count("/") == 1 and each.endswith(".dist-info/METADATA")
+            ]
+            if wheel.getinfo(name).file_size > _MOST_METADATA:
+                raise InvalidArgument(f"The metadata of wheel {path} is too large.")
+            told = Parser().parsestr(wheel.read(name).decode())
+        lines = [Requirement(each) for each in told.get_all("Requires-Dist") or ()]
+    except (zipfile.BadZipFile, ValueError, InvalidRequirement, RuntimeError) as error:
+        raise InvalidArgument(f"{path} is no wheel: {str(error)[:80]}.") from error
+    return tuple(_bare(each) for each in lines if each.marker is None or each.marker.evaluate({"extra": ""}))
+
+
+def without(needs: Sequence[str], wheels: Sequence[str]) -> list[str]:
+    """The needs that wheels with some names do not meet; those that are given are the ones that are meant."""
+    given = {canonicalize_name(name.split("-", 1)[0]) for name in wheels}
+    return [need for need in needs if _name(need) not in given]
+
+
+def _bare(requirement: Requirement) -> str:
+    requirement.marker = None
+    return str(requirement)
+
+
+def _name(line: str) -> str:
+    return canonicalize_name(Requirement(line.split(" --hash")[0]).name)
+
+
+def _is_met(line: str, here: Mapping[str, str]) -> bool:
+    requirement = Requirement(line.split(" --hash")[0])
+    version = here.get(canonicalize_name(requirement.name))
+    return version is not None and not requirement.extras and requirement.specifier.contains(version, prereleases=True)
