@@ -12,14 +12,16 @@ from millpond.catalog.service import CatalogService
 from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.jobs.advancing import Advancer
-from millpond.jobs.launching import Launcher
+from millpond.jobs.launching import Launcher, server_name
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
 from millpond.jobs.watcher import Watcher
+from millpond.jobs.webhook_starts import WebhookStarts
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
+from millpond.notifications.service import DestinationService
 from millpond.reproduction.service import Doors
 
 
@@ -30,6 +32,7 @@ class JobsRoom:
     service: JobService
     runtime: Runtime
     watcher: Watcher
+    starts: WebhookStarts
     base_url: str
 
     @contextmanager
@@ -50,8 +53,10 @@ def open_jobs(
     catalog: CatalogService,
     files: Files,
     environments: Environments,
+    destinations: DestinationService,
     mint: Callable[..., str],
     principal_named: Callable[[str], Principal],
+    principal_of: Callable[[str], Principal],
 ) -> JobsRoom:
     """The room."""
     home = Home(settings.data_dir)
@@ -64,10 +69,20 @@ def open_jobs(
         mint=mint, principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
-    runtime = Runtime(database, advancer, launcher, at_once=settings.jobs.tasks_at_once)
+    runtime = Runtime(
+        database, advancer, launcher, at_once=settings.jobs.tasks_at_once, server=server_name(settings.data_dir)
+    )
     watcher = Watcher(
         database=database, files=files, catalog=catalog, s3=settings.s3, principal_named=principal_named,
         moved=runtime.moved, poll=timedelta(seconds=settings.jobs.trigger_poll_s),
     )  # fmt: skip
-    service = JobService(database, launcher, watcher=watcher, moved=runtime.moved, principal_named=principal_named)
-    return JobsRoom(service=service, runtime=runtime, watcher=watcher, base_url=settings.base_url)
+    service = JobService(
+        database,
+        launcher,
+        watcher=watcher,
+        check_target=destinations.check_target,
+        moved=runtime.moved,
+        principal_named=principal_named,
+    )
+    starts = WebhookStarts(service=service, principal_of=principal_of)
+    return JobsRoom(service=service, runtime=runtime, watcher=watcher, starts=starts, base_url=settings.base_url)

@@ -20,7 +20,7 @@ from millpond.jobs.wire import (
     run_json,
     task_run_json,
 )
-from millpond.jobs.wire_triggers import triggers_json
+from millpond.jobs.wire_beside import delivery_json, triggers_json
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
@@ -37,6 +37,11 @@ def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
         _add_jobs(router, service, f"/api/{version}/jobs")
         _add_runs(router, service, f"/api/{version}/jobs", base_url)
         _add_acts(router, service, f"/api/{version}/jobs")
+
+    @router.get("/api/millpond/jobs/runs/{run_id}/notifications")
+    def notifications(me: _Me, run_id: int) -> dict[str, Any]:
+        return {"notifications": [delivery_json(each) for each in service.told_about(me, run_id)]}
+
     return router
 
 
