@@ -250,6 +250,11 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "session": ("owner POST /api/2.0/sql/sessions", {"warehouse_id": "starter"}, "session_id"),
     "job": ("owner POST /api/2.2/jobs/create", {"name": "$name", "tasks": JOB_TASKS}, "job_id"),
     "job run": ("owner POST /api/2.2/jobs/runs/submit", {"run_name": "$name", "tasks": JOB_TASKS}, "run_id"),
+    "destination": (
+        "admin POST /api/2.0/notification-destinations",
+        {"display_name": "$name", "config": {"slack": {"url": "http://127.0.0.1:9/"}}},
+        "id",
+    ),
     "online store": (f"owner POST {_FEATURES}/online-stores", {"name": "$name", "capacity": "CU_1"}, "name"),
     "query": (
         "owner POST /api/2.0/sql/queries",
