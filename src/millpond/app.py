@@ -60,12 +60,13 @@ from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import ColumnFlow, NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import open_lineage
+from millpond.notifications.domain import Sealer
+from millpond.notifications.mail import Mailer, known_user
+from millpond.notifications.room import open_notifications
 from millpond.online.room import open_online
 from millpond.parity.room import open_parity
 from millpond.registry.dropped import RecordedModels
-from millpond.registry.mail import Mailer, known_user
 from millpond.registry.room import open_registry
-from millpond.registry.webhooks import Sealer
 from millpond.reproduction.room import open_reproduction
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.envelope import Key, Unreadable
@@ -136,6 +137,20 @@ def build_app(settings: Settings) -> Application:
     gateway = GatewayClient(home.spark_socket, identity.mint)
     statements = SqlClient(gateway)
     environments = Environments(home.environments, settings.environments)
+    sealer = _sealer(signing_key)
+    mailer = Mailer(
+        settings=settings.smtp,
+        is_user=known_user(identity.active_principal),
+        reveal=lambda text: References(secrets).resolve(SYSTEM, text).text,
+    )
+    notifications = open_notifications(
+        database,
+        mailer=mailer,
+        sealer=sealer,
+        networks=settings.registry.webhook_networks,
+        base_url=settings.base_url,
+        workspace_id=directory.workspace_id(),
+    )
     registry = open_registry(
         database,
         settings.registry,
@@ -144,18 +159,15 @@ def build_app(settings: Settings) -> Application:
         files=versions,
         artifacts=lambda: mlflow.files,
         principal_named=identity.active_principal,
-        sealer=_sealer(signing_key),
+        sealer=sealer,
         scratch=home.run / "registry",
         query=statements.rows,
         replays=lambda *asked: parity.service.look(*asked),
         environments=environments,
         told=lambda connection, event: jobs.watcher.model_changed(connection, event),
-        mailer=Mailer(
-            settings=settings.smtp,
-            base_url=settings.base_url,
-            is_user=known_user(identity.active_principal),
-            reveal=lambda text: References(secrets).resolve(SYSTEM, text).text,
-        ),
+        mailer=mailer,
+        base_url=settings.base_url,
+        jobs=lambda: jobs.starts,
     )
     catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
@@ -197,8 +209,10 @@ def build_app(settings: Settings) -> Application:
         files=files,
         workspace=workspace,
         environments=environments,
+        destinations=notifications.service,
         mint=identity.mint,
         principal_named=identity.active_principal,
+        principal_of=lambda token: identity.authenticate(token, path="/api/2.2/jobs/run-now", method="POST"),
     )
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     parity = open_parity(
@@ -225,7 +239,18 @@ def build_app(settings: Settings) -> Application:
             database,
             mlflow,
             serving.runtime,
-            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, parity, jobs),
+            (
+                drain,
+                lineage,
+                Janitor(catalog, database),
+                sql,
+                registry,
+                reproduction,
+                online,
+                parity,
+                notifications,
+                jobs,
+            ),
         ),
     )
     install_error_handlers(app)
@@ -277,6 +302,7 @@ def build_app(settings: Settings) -> Application:
         feature_tables_router(feature_tables),
         jobs.router(),
         workspace_router(workspace),
+        notifications.router(),
     )
     pages = Services(
         identity=identity,

@@ -503,6 +503,7 @@ FEATURES: Sequence[Case] = (
 
 
 _J = "/api/2.2/jobs"
+_ND = "/api/2.0/notification-destinations"
 _TASKS = [{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}]
 
 JOBS: Sequence[Case] = (
@@ -523,6 +524,18 @@ JOBS: Sequence[Case] = (
     _case(f"POST {_J}/runs/cancel-all", "xhfyyy", body={"job_id": "$job"}),
     _case(f"POST {_J}/runs/delete", "xhhhyy", own="job run", body={"run_id": "$own"}),
     _case(f"POST {_J}/runs/repair", "xhhhyy", own="job run", body={"run_id": "$own", "rerun_tasks": ["a"]}),
+    _case("GET /api/millpond/jobs/runs/{run_id}/notifications", "xhyyyy", run_id="$job_run"),
+    _case(f"POST {_ND}", "xffffy", body={"display_name": "$new", "config": {"slack": {"url": "http://127.0.0.1:9/"}}}),
+    _case(f"GET {_ND}", "xyyyyy"),
+    _case(f"GET {_ND}/{{destination_id}}", "xyyyyy", own="destination", destination_id="$own"),
+    _case(
+        f"PATCH {_ND}/{{destination_id}}",
+        "xffffy",
+        own="destination",
+        destination_id="$own",
+        body={"display_name": "$new"},
+    ),
+    _case(f"DELETE {_ND}/{{destination_id}}", "xffffy", own="destination", destination_id="$own"),
 )
 
 

@@ -255,6 +255,11 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
         {"path": "/Users/$owner/m/$name", "content": "MQ==", "language": "PYTHON"},
         None,
     ),
+    "destination": (
+        "admin POST /api/2.0/notification-destinations",
+        {"display_name": "$name", "config": {"slack": {"url": "http://127.0.0.1:9/"}}},
+        "id",
+    ),
     "online store": (f"owner POST {_FEATURES}/online-stores", {"name": "$name", "capacity": "CU_1"}, "name"),
     "query": (
         "owner POST /api/2.0/sql/queries",

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, PermissionDenied, ResourceAlreadyExists
-from databricks.sdk.service import ml
+from databricks.sdk.service import jobs, ml
 from mlflow.exceptions import MlflowException
 
 from millpond.kernel.clock import utc_now
@@ -146,6 +146,31 @@ def test_events_come_by_mail_and_are_tried_again(mail_server: tuple[Server, Mail
     w.model_registry.create_comment(name, "1", "looks good\r\nBcc: eve@example.org")
     (comment,) = wait_until(lambda: mailbox.about("commented on version 1"))
     assert comment["Bcc"] is None
+
+
+def test_a_jobs_notifications_come_by_mail(mail_server: tuple[Server, Mailbox]) -> None:
+    server, mailbox = mail_server
+    put_password(server, "pond")
+    w = WorkspaceClient(host=server.url, token=server.token, auth_type="pat")
+    name = f"nightly-{uuid.uuid4().hex[:8]}"
+    fails = jobs.ConditionTask(op=jobs.ConditionTaskOp.LESS_THAN, left="a", right="1")
+    job = w.jobs.create(
+        name=name,
+        tasks=[jobs.Task("check", condition_task=fails)],
+        email_notifications=jobs.JobEmailNotifications(
+            on_start=["ada@example.org"], on_success=["nobody@example.org"], on_failure=["ada@example.org"]
+        ),
+    )
+    run = w.jobs.run_now_and_wait(job.job_id)
+    (began,) = wait_until(lambda: mailbox.about(f"Job {name} started"))
+    (failed,) = wait_until(lambda: mailbox.about(f"Job {name} failed (run {run.run_id})"))
+    assert (began["To"], failed["To"]) == ("ada@example.org", "ada@example.org")
+    assert f"runs/get?run_id={run.run_id}" in failed.get_payload()
+    user = f"user-{uuid.uuid4().hex[:8]}@people.net"
+    them = WorkspaceClient(host=server.url, token=server.new_user(user), auth_type="pat")
+    strangers = jobs.JobEmailNotifications(on_start=["stranger@elsewhere.net"])
+    with pytest.raises(PermissionDenied, match="no user here"):
+        them.jobs.create(tasks=[jobs.Task("check", condition_task=fails)], email_notifications=strangers)
 
 
 def test_a_test_call_says_whether_the_mail_server_takes_it(mail_server: tuple[Server, Mailbox]) -> None:

@@ -4,63 +4,30 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import DatabricksError, NotFound, PermissionDenied
-from databricks.sdk.service import ml
+from databricks.sdk.service import jobs, ml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tests.clients.mlflow_session import signed_in
+from tests.receivers import Receiver, receiving
 from tests.servers import Server, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
 
-
-@dataclass
-class Receiver:
-    """What was sent, and what is answered: the next of `answers`, then 200."""
-
-    url: str = ""
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-
-    def about(self, wanted: Callable[[dict[str, Any]], bool]) -> list[tuple[dict[str, str], dict[str, Any]]]:
-        """The messages that are wanted."""
-        return [(headers, body) for headers, raw in self.got if wanted(body := json.loads(raw))]
+LISTED = "/api/2.0/mlflow/registry-webhooks/list"
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    state = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers["Content-Length"]))
-            state.got.append((dict(self.headers), raw))
-            self.send_response(state.answers.pop(0) if state.answers else 200)
-            self.send_header("Content-Length", "4")
-            self.end_headers()
-            self.wfile.write(b"seen")
-
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/hook"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with receiving() as state:
+        yield state
 
 
 @pytest.fixture
@@ -181,3 +148,40 @@ def test_webhooks_are_for_who_manages_what_they_tell_of(any_server: Server, rece
         others.test_registry_webhook(hook.id)
     assert list(others.list_webhooks()) == []
     assert [each.id for each in theirs.list_webhooks()] == [hook.id]
+
+
+def test_a_webhook_starts_a_job_with_the_rights_of_its_access_token(
+    any_server: Server, client: MlflowClient, w: WorkspaceClient
+) -> None:
+    name = f"hooked-{uuid.uuid4().hex[:10]}"
+    client.create_registered_model(name)
+    says = jobs.ConditionTask(op=jobs.ConditionTaskOp.NOT_EQUAL, left="{{job.parameters.event_message}}", right="")
+    job = w.jobs.create(
+        name="validate",
+        parameters=[jobs.JobParameterDefinition(name="event_message", default="")],
+        tasks=[jobs.Task("says", condition_task=says)],
+    ).job_id
+    other = any_server.new_user(f"other-{uuid.uuid4().hex[:8]}@hooks.org")
+    created = [ml.RegistryWebhookEvent.MODEL_VERSION_CREATED]
+
+    def make(token: str, job_id: str = str(job), **more: str) -> ml.RegistryWebhook:
+        spec = ml.JobSpec(job_id=job_id, access_token=token, **more)
+        return w.model_registry.create_webhook(created, model_name=name, job_spec=spec).webhook
+
+    for wrong in (lambda: make(other), lambda: make(any_server.token, "17")):
+        with pytest.raises(NotFound):
+            wrong()
+    for bad in (lambda: make("nonsense"), lambda: make(any_server.token, workspace_url="https://other.example.org")):
+        with pytest.raises(DatabricksError):
+            bad()
+    hook = make(any_server.token)
+    assert (hook.job_spec.job_id, hook.http_url_spec) == (str(job), None)
+    run = client.create_run("0").info.run_id
+    client.create_model_version(name, f"runs:/{run}/model", run)
+    started = wait_until(lambda: list(w.jobs.list_runs(job_id=job, completed_only=True)), what="the job's run")
+    assert len(started) == 1
+    message = json.loads(w.jobs.get_run(started[0].run_id).tasks[0].condition_task.left)
+    assert (message["event"], message["model_name"], message["version"]) == ("MODEL_VERSION_CREATED", name, "1")
+    wait_until(lambda: deliveries(any_server, hook.id)[0]["state"] == "delivered", what="the log")
+    assert any_server.token not in json.dumps(any_server.call("GET", f"{LISTED}?model_name={name}")[1])
+    w.model_registry.update_webhook(hook.id, status=ml.RegistryWebhookStatus.DISABLED)

@@ -40,14 +40,14 @@ def test_a_lost_task_is_done_once(
         data_dir=tmp_path, settings=JobsSettings(), code=nothing, environments=nothing, doors=nothing, mint=nothing,
         principal_named=nothing,
     )  # fmt: skip
-    runtime = Runtime(database, Advancer(database, nothing), launcher, at_once=1)
+    runtime = Runtime(database, Advancer(database, nothing), launcher, at_once=1, server="here")
     tasks = [{"task_key": "a", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}}]
     now = utc_now()
     with database.write() as connection:
         run_id = submit(connection, checked({"tasks": tasks}), creator="a", run_as="a", now=now, token=None)
     runtime.moved(run_id)
     with database.write() as connection:
-        lost = store.claim(connection, now, "held", now - timedelta(seconds=1))
+        lost = store.claim(connection, now, "held", now - timedelta(seconds=1), "here")
     assert lost is not None
     for name, text in files.items():
         place = tmp_path / "jobs" / str(lost.id) / name

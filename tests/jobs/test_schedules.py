@@ -25,7 +25,7 @@ def test_two_servers_fire_a_missed_time_once_and_go_on_from_now(database: Databa
     with database.write() as connection:
         store.add_job(connection, job)
     nothing: Any = None  # what runs no script needs neither a launcher nor principals
-    servers = [Runtime(database, Advancer(database, nothing), nothing, at_once=1) for _ in range(2)]
+    servers = [Runtime(database, Advancer(database, nothing), nothing, at_once=1, server="here") for _ in range(2)]
     for server in servers:
         server.round()
     with database.write() as connection:  # as if the first had been killed before it wrote that it fired

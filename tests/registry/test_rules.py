@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from millpond.kernel.errors import InvalidArgument
+from millpond.notifications.posting import check_url, reachable_address
 from millpond.registry import built_in, metrics, policies
 from millpond.registry.checks import Subject, Trial
 from millpond.registry.domain import Activity, ActivityType, previous_live
-from millpond.registry.sending import check_url, reachable_address
 from millpond.tracking.watch import Target, TargetKind
 
 CHAMPION = Target(TargetKind.ALIAS, "champion")

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 
 from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
-from millpond.jobs import store
+from millpond.jobs import notices, store
 from millpond.jobs.domain import MOST_DEPTH, Kind, Result, Run, State, TaskRun, TaskSpec
+from millpond.jobs.notices import slow_at
 from millpond.jobs.planning import Begin, End, Finish, Retry, Step, Watch, current, plan, spec_of
 from millpond.jobs.references import Look, holds, looking, resolved
 from millpond.jobs.settings import specs_of
@@ -50,6 +51,7 @@ class Advancer:
             go = _Going(connection, run, self._principal_named, now)
             while go.step():
                 pass
+            go.warn()
             store.change_run(connection, run_id, due_at=go.due_at())
             return tuple(go.others)
 
@@ -66,6 +68,7 @@ def _admit(connection: Connection, seen: Run, now: datetime) -> bool:
             return False
     gone = {"cancelled": True} if job is None else {}
     store.change_run(connection, run.id, state=State.RUNNING, started_at=now, message="", **gone)
+    notices.run_began(connection, run)
     return True
 
 
@@ -88,11 +91,35 @@ class _Going:
         done = [self._do(step) for step in plan(self.run, self.specs, self.tasks, self.now)]
         return any(done)
 
+    def warn(self) -> None:
+        """Tell whoever wants to know that the run or a task of it takes longer than expected, once."""
+        run = self.run
+        if run.state is State.RUNNING and not run.slow_told and _past(slow_at(run.settings, run.started_at), self.now):
+            notices.slow_run(self.connection, run)
+            store.change_run(self.connection, run.id, slow_told=True)
+            self.run = replace(run, slow_told=True)
+        for task in self._unwarned():
+            if _past(notices.task_slow_at(run, task), self.now):
+                notices.slow_task(self.connection, run, task)
+                store.told_slow(self.connection, task.id)
+                self.tasks = [replace(each, slow_told=True) if each.id == task.id else each for each in self.tasks]
+
+    def _unwarned(self) -> list[TaskRun]:
+        return [task for task in self.tasks if task.state is State.RUNNING and not task.slow_told]
+
+    def _slow_at(self) -> list[datetime | None]:
+        run = [] if self.run.slow_told else [slow_at(self.run.settings, self.run.started_at)]
+        return [*run, *(notices.task_slow_at(self.run, task) for task in self._unwarned())]
+
     def due_at(self) -> datetime | None:
         """When to look again, if nothing becomes of the run before: a retry's time, a deadline, and now and then."""
         if self.run.state is State.ENDED:
             return None
-        known = [self.run.deadline, *(task.due_at for task in self.tasks if task.state is State.WAITING)]
+        known = [
+            self.run.deadline,
+            *self._slow_at(),
+            *(task.due_at for task in self.tasks if task.state is State.WAITING),
+        ]
         if any(task.child_run_id is not None and not task.ended for task in self.tasks):
             known.append(self.now + _CHILDREN_UNSEEN)
         return min([self.now + _LONGEST_UNSEEN, *(each for each in known if each is not None and each > self.now)])
@@ -122,6 +149,7 @@ class _Going:
 
     def _end(self, task: TaskRun, result: Result, message: str = "", **more: Any) -> None:
         ended = {"state": State.ENDED, "result": result, "message": message, "ended_at": self.now}
+        notices.task_ended(self.connection, self.run, task, result, message)
         self._put(task, **{**ended, "started_at": task.started_at or self.now, **more})
 
     def _again(self, task: TaskRun, due_at: datetime) -> None:
@@ -134,6 +162,7 @@ class _Going:
     def _finish(self, result: Result, message: str) -> None:
         ended = {"state": State.ENDED, "result": result, "message": message, "ended_at": self.now}
         store.change_run(self.connection, self.run.id, **ended)
+        notices.run_ended(self.connection, self.run, result, message)
         self.run = replace(self.run, state=State.ENDED)
         if self.run.parent_run_id is not None:
             self.others.add(self.run.parent_run_id)
@@ -148,6 +177,7 @@ class _Going:
 
     def _begin(self, task: TaskRun) -> None:
         spec = self._spec(task)
+        notices.task_began(self.connection, self.run, task)
         try:
             order = resolved(spec.body, self._look(task))
             match spec.kind:
@@ -222,6 +252,10 @@ class _Going:
             {key: each.result.value for key, each in now_of.items() if each.ended},
             task.input,
         )
+
+
+def _past(moment: datetime | None, now: datetime) -> bool:
+    return moment is not None and moment <= now
 
 
 def _names(run: Run, task: TaskRun) -> dict[str, str]:

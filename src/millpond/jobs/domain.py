@@ -170,6 +170,8 @@ class Run:
     """What its trigger saw: the values of `{{job.trigger.NAME}}`."""
     due_at: datetime | None = None
     """When it is to be looked at next, if nothing comes of it before."""
+    slow_told: bool = False
+    """Whether somebody was told that it takes longer than expected."""
 
     def securable(self, job_owner: str | None) -> Securable:
         """The run under its job's permissions."""
@@ -251,6 +253,9 @@ class TaskRun:
     began_at: datetime | None = None
     """When its code began, after its process was set up; known once it has ended."""
     ended_at: datetime | None = None
+    slow_told: bool = False
+    server: str = ""
+    """Which server runs it, and has its files."""
     lease: str = ""
     leased_until: datetime | None = None
 

@@ -19,6 +19,7 @@ from millpond.jobs.process_tree import kill_below
 from millpond.jobs.written import read_bounded, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.environments import Environments
+from millpond.kernel.ids import new_id
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.settings import JobsSettings
 from millpond.kernel.zygote import Zygote, available
@@ -237,6 +238,17 @@ class Launcher:
 
     def _directory(self, task: TaskRun) -> Path:
         return self._root / str(task.id)
+
+
+def server_name(data_dir: Path) -> str:
+    """What tells this data directory from those of other servers on the same database; made once."""
+    path = data_dir / "jobs" / "server-name"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        aside = path.with_suffix(".new")
+        aside.write_text(new_id())
+        aside.rename(path)
+    return path.read_text()
 
 
 def kill_tree(child: Child) -> None:

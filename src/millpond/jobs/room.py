@@ -13,15 +13,17 @@ from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.code import Code
-from millpond.jobs.launching import Launcher
+from millpond.jobs.launching import Launcher, server_name
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
 from millpond.jobs.viewing import JobViews
 from millpond.jobs.watcher import Watcher
+from millpond.jobs.webhook_starts import WebhookStarts
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
+from millpond.notifications.service import DestinationService
 from millpond.reproduction.service import Doors
 from millpond.workspace.service import WorkspaceService
 
@@ -34,6 +36,7 @@ class JobsRoom:
     views: JobViews
     runtime: Runtime
     watcher: Watcher
+    starts: WebhookStarts
     base_url: str
 
     @contextmanager
@@ -55,8 +58,10 @@ def open_jobs(
     files: Files,
     workspace: WorkspaceService,
     environments: Environments,
+    destinations: DestinationService,
     mint: Callable[..., str],
     principal_named: Callable[[str], Principal],
+    principal_of: Callable[[str], Principal],
 ) -> JobsRoom:
     """The room."""
     home = Home(settings.data_dir)
@@ -69,11 +74,23 @@ def open_jobs(
         environments=environments, doors=doors, mint=mint, principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
-    runtime = Runtime(database, advancer, launcher, at_once=settings.jobs.tasks_at_once)
+    runtime = Runtime(
+        database, advancer, launcher, at_once=settings.jobs.tasks_at_once, server=server_name(settings.data_dir)
+    )
     watcher = Watcher(
         database=database, files=files, catalog=catalog, s3=settings.s3, principal_named=principal_named,
         moved=runtime.moved, poll=timedelta(seconds=settings.jobs.trigger_poll_s),
     )  # fmt: skip
-    service = JobService(database, launcher, watcher=watcher, moved=runtime.moved, principal_named=principal_named)
+    service = JobService(
+        database,
+        launcher,
+        watcher=watcher,
+        check_target=destinations.check_target,
+        moved=runtime.moved,
+        principal_named=principal_named,
+    )
     views = JobViews(database, service, launcher)
-    return JobsRoom(service=service, views=views, runtime=runtime, watcher=watcher, base_url=settings.base_url)
+    starts = WebhookStarts(service=service, principal_of=principal_of)
+    return JobsRoom(
+        service=service, views=views, runtime=runtime, watcher=watcher, starts=starts, base_url=settings.base_url
+    )

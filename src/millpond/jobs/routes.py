@@ -21,7 +21,7 @@ from millpond.jobs.wire import (
     run_json,
     task_run_json,
 )
-from millpond.jobs.wire_triggers import triggers_json
+from millpond.jobs.wire_beside import delivery_json, triggers_json
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
@@ -42,6 +42,10 @@ def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
     @router.get("/api/millpond/jobs/runs/notebook")
     def notebook(me: _Me, run_id: int) -> dict[str, Any]:
         return service.notebook(me, run_id)
+
+    @router.get("/api/millpond/jobs/runs/{run_id}/notifications")
+    def notifications(me: _Me, run_id: int) -> dict[str, Any]:
+        return {"notifications": [delivery_json(each) for each in service.told_about(me, run_id)]}
 
     return router
 

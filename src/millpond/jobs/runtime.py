@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from millpond.jobs import store
+from millpond.jobs import notices, store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.domain import Job, Result, Run, State, TaskRun
 from millpond.jobs.launching import Ended, Launcher
@@ -25,6 +25,8 @@ from millpond.kernel.rounds import rounds
 
 _LEASE = timedelta(seconds=20)
 _RENEW_S = 4.0
+_OTHERS_GRACE = timedelta(seconds=40)
+"""So long after its lease another server on the database is waited for, as it knows best what became of its tasks."""
 _ROUND_S = 0.5
 _END_S = 10.0
 _MOST_DUE = 500
@@ -36,11 +38,14 @@ log = get_logger(__name__)
 class Runtime:
     """Carries jobs on. Several servers on one PostgreSQL may do so at once."""
 
-    def __init__(self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int) -> None:
+    def __init__(
+        self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int, server: str
+    ) -> None:
         self._database = database
         self._advancer = advancer
         self._launcher = launcher
         self._at_once = at_once
+        self._server = server
         self._stopped = threading.Event()
         self._work = threading.Condition()
 
@@ -48,10 +53,8 @@ class Runtime:
     def at_work(self) -> Iterator[None]:
         """Carry jobs on while the block runs."""
         self._stopped.clear()
-        if self._database.is_sqlite:  # there is one server: who had a lease is dead
-            with self._database.write() as connection:
-                store.release_all(connection, utc_now())
         with self._database.write() as connection:
+            store.release_all(connection, utc_now(), self._server)  # of this directory there is one server
             store.all_due(connection, utc_now())
         threads = [
             threading.Thread(target=self._take_tasks, name=f"task-{number}", daemon=True)
@@ -74,7 +77,7 @@ class Runtime:
         now = utc_now()
         self._fire(now)
         with self._database.read() as connection:
-            lost = store.lost(connection, now)
+            lost = store.lost(connection, now, self._server, now - _OTHERS_GRACE)
         for task in lost:
             self._recover(task)
         with self._database.read() as connection:
@@ -132,7 +135,7 @@ class Runtime:
                 return False
         now = utc_now()
         with self._database.write() as connection:
-            task = store.claim(connection, now, new_id(), now + _LEASE)
+            task = store.claim(connection, now, new_id(), now + _LEASE, self._server)
         if task is None:
             return False
         with self._database.read() as connection:
@@ -173,16 +176,25 @@ class Runtime:
             store.change_run(
                 connection, task.run_id, due_at=utc_now()
             )  # before the task, as its run's lock comes first
-            store.write_held(
+            held = store.write_held(
                 connection, task.id, task.lease, state=State.ENDED, result=ended.result, message=ended.message,
                 error=ended.error, task_values=dict(ended.values), began_at=self._launcher.began_at(task),
                 ended_at=utc_now(), leased_until=None,
             )  # fmt: skip
+            run = store.find_run(connection, task.run_id) if held else None
+            if run is not None:
+                notices.task_ended(connection, run, task, ended.result, ended.message)
         self._launcher.forget(task)
         self._advance(task.run_id)
 
     def _recover(self, task: TaskRun) -> None:
-        """A task whose server was killed: its process is dead too. What never began is done by somebody else."""
+        """A task whose server was killed: its process is dead too. What never began is done by somebody else.
+
+        Whether it began is written in that server's directory, so of another server's task nobody can know."""
+        if task.server not in ("", self._server):
+            gone = Ended(result=Result.FAILED, message="The server that ran the task is gone.")
+            self._settle(task, gone)
+            return
         told = self._launcher.told(task)
         if told is None and not self._launcher.began(task):
             with self._database.write() as connection:

@@ -11,7 +11,7 @@ from millpond.identity import acts, grants
 from millpond.identity.access import Act, Securable, admits, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
-from millpond.jobs import store, watch_store
+from millpond.jobs import notices, store, watch_store
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.planning import current, repaired
@@ -25,6 +25,8 @@ from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from millpond.kernel.paging import Page, cut_page, decode_token, encode_token
+from millpond.notifications.domain import Delivery, Target
+from millpond.notifications.outbox import told_about
 
 _MOST_LOOKED_AT = 20
 """Pages of rows that a list looks through for what its reader may see."""
@@ -59,12 +61,14 @@ class JobService:
         launcher: Launcher,
         *,
         watcher: Watcher,
+        check_target: Callable[[Principal, Target], None],
         moved: Callable[..., None],
         principal_named: Callable[[str], Principal],
     ) -> None:
         self._database = database
         self._launcher = launcher
         self._watcher = watcher
+        self._check_target = check_target
         self._moved = moved
         self._principal_named = principal_named
 
@@ -78,6 +82,7 @@ class JobService:
         """A new job. Raises InvalidArgument, NotImplementedHere, PermissionDenied for another's `run_as`, and what
         keeps whoever it runs as from what its trigger watches."""
         kept = checked(settings)
+        self._check_targets(principal, kept, {})
         now = utc_now()
         job = Job(
             id=store.new_number(), name=kept.get("name", "Untitled"), creator=principal.name,
@@ -95,6 +100,11 @@ class JobService:
         """A job that one may see. Raises NotFound."""
         with self._database.read() as connection:
             return _checked(principal, Act.SEE, job_id, store.find_job(connection, job_id))
+
+    def check_runnable(self, principal: Principal, job_id: int) -> Job:
+        """A job that one may run. Raises NotFound, PermissionDenied."""
+        with self._database.read() as connection:
+            return _checked(principal, Act.USE, job_id, store.find_job(connection, job_id))
 
     def watch_of(self, job: Job) -> Watch | None:
         """What is known of what the trigger of a job that one was shown watches."""
@@ -153,6 +163,7 @@ class JobService:
         with self._database.read() as connection:
             before = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id))
         kept = checked(change(before.settings))
+        self._check_targets(principal, kept, before.settings)
         run_as, trigger = self._run_as(principal, kept, before.run_as), trigger_of(kept)
         same = (trigger, run_as) == (trigger_of(before.settings), before.run_as)
         watch = None if same else self._watcher.begun(job_id, run_as, trigger)
@@ -176,6 +187,12 @@ class JobService:
             watch_store.put_watch(connection, None, job.id)
             grants.forget(connection, job.securable.ids)
             acts.changed(connection, principal.name, "delete", "job", str(job.id), object_id=str(job.id))
+
+    def _check_targets(self, principal: Principal, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+        """Whoever lets others be told has to have the right to; those who were told already stay."""
+        for target in dict.fromkeys(notices.all_targets(settings)):
+            if target not in set(notices.all_targets(before)):
+                self._check_target(principal, target)
 
     def _run_as(self, principal: Principal, settings: Mapping[str, Any], unless: str) -> str:
         """As whom tasks run. Somebody else than oneself and who it is already, only an administrator may choose."""
@@ -220,6 +237,7 @@ class JobService:
     def submit(self, principal: Principal, settings: Mapping[str, Any], token: str | None = None) -> int:
         """Run tasks once, without a job."""
         kept = checked({"name": settings.get("run_name"), **{k: v for k, v in settings.items() if k != "run_name"}})
+        self._check_targets(principal, kept, {})
         run_as = self._run_as(principal, kept, principal.name)
         with self._database.write() as connection:
             run_id = submit(
@@ -275,6 +293,12 @@ class JobService:
         with self._database.read() as connection:
             tasks = store.tasks_of(connection, *(run.id for run in runs))
         return {run.id: tuple(task for task in tasks if task.run_id == run.id) for run in runs}
+
+    def told_about(self, principal: Principal, run_id: int) -> Sequence[Delivery]:
+        """What became of the notifications of a run, the newest first. Raises NotFound."""
+        with self._database.read() as connection:
+            run = self._run(connection, principal, Act.SEE, run_id)
+            return told_about(connection, notices.about(run.id))
 
     def output(self, principal: Principal, task_run_id: int) -> Output:
         """What a task run printed; the id of a run of one task will do. Raises NotFound, InvalidArgument."""
@@ -372,7 +396,7 @@ class JobService:
             told = {"id": repair_id, "start_ms": epoch_ms(now), "tasks": [task.id for task in made]}
             store.change_run(
                 connection, run.id, state=State.RUNNING, result=Result.NONE, message="", cancelled=False,
-                started_at=now, ended_at=None, due_at=now, repairs=[*run.repairs, told],
+                started_at=now, ended_at=None, due_at=now, repairs=[*run.repairs, told], slow_told=False,
                 parameters={**run.parameters, **(parameters or {})},
             )  # fmt: skip
             acts.changed(connection, principal.name, "repair", "job run", str(run.id), object_id=str(run.id))

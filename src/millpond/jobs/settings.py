@@ -15,6 +15,7 @@ from millpond.jobs.domain import Kind, Need, RunIf, TaskSpec
 from millpond.jobs.inputs import Known as _Known
 from millpond.jobs.inputs import Strict as _Strict
 from millpond.jobs.inputs import Text as _Text
+from millpond.jobs.notices import Noticed
 from millpond.jobs.references import OPERATIONS
 from millpond.jobs.triggers import ContinuousInput, CronInput, TriggerInput, check_triggers
 from millpond.kernel.environments import clean_requirements
@@ -95,7 +96,7 @@ class LibraryInput(_Known):
     requirements: _Path | None = None
 
 
-class TaskInput(_Known):
+class TaskInput(Noticed):
     """A task."""
 
     task_key: _Key
@@ -152,7 +153,7 @@ class RunAsInput(_Known):
     service_principal_name: str | None = None
 
 
-class SettingsInput(_Known):
+class SettingsInput(Noticed):
     """All settings of a job, or of tasks that are submitted once."""
 
     name: Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")] | None = None
@@ -178,6 +179,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors()[0]
         raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
     found.refuse_unknown("The job")
+    found.check_notices("The job")
     if found.run_as is not None:
         found.run_as.refuse_unknown("run_as")
     check_triggers(found.schedule, found.trigger, found.continuous, found.max_concurrent_runs)
@@ -203,6 +205,7 @@ def specs_of(settings: Mapping[str, Any]) -> tuple[TaskSpec, ...]:
 
 def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
     task.refuse_unknown(f"Task '{task.task_key}'")
+    task.check_notices(f"Task '{task.task_key}'")
     kinds = [kind for kind in Kind if getattr(task, kind.value) is not None]
     if len(kinds) != 1:
         raise InvalidArgument(f"Task '{task.task_key}' takes exactly one of {', '.join(Kind)}.")

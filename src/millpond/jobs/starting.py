@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from millpond.jobs import store
+from millpond.jobs import notices, store
 from millpond.jobs.domain import Job, Result, Run, State, TaskRun, TaskSpec
 from millpond.jobs.settings import specs_of
 from millpond.kernel.errors import InvalidArgument
@@ -76,7 +76,13 @@ def _new(
 
 def _added(connection: Connection, run: Run, token: str | None) -> int:
     run_id = store.add_run(connection, run, token)
-    if run_id == run.id and run.state is not State.ENDED:
+    if run_id != run.id:
+        return run_id
+    if run.state is State.ENDED:
+        notices.run_ended(connection, run, run.result, run.message)
+    if run.state is State.RUNNING:
+        notices.run_began(connection, run)
+    if run.state is not State.ENDED:
         store.add_tasks(connection, [attempt(run.id, spec) for spec in specs_of(run.settings)])
     return run_id
 

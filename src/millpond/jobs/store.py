@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -73,6 +74,7 @@ runs = Table(
     Column("repairs", Json, nullable=False),
     Column("told", Json, nullable=False),
     Column("due_at", UtcDateTime),
+    Column("slow_told", Boolean, nullable=False),
     UniqueConstraint("token", name="uq_job_runs_token"),
     Index("ix_job_runs_job_id", "job_id"),
     Index("ix_job_runs_state", "state"),
@@ -102,6 +104,8 @@ tasks = Table(
     Column("started_at", UtcDateTime),
     Column("began_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
+    Column("slow_told", Boolean, nullable=False),
+    Column("server", String(36), nullable=False),
     Column("lease", String(36), nullable=False),
     Column("leased_until", UtcDateTime),
     Index("ix_job_task_runs_run_id", "run_id"),
@@ -355,13 +359,19 @@ def put_task(connection: Connection, task: TaskRun) -> None:
     connection.execute(update(tasks).where(tasks.c.id == task.id).values(**vars(task)))
 
 
-def claim(connection: Connection, now: datetime, lease: str, until: datetime) -> TaskRun | None:
+def told_slow(connection: Connection, task_id: int) -> None:
+    """Note that somebody was told that a task takes long, also while somebody has its lease."""
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(slow_told=True))
+
+
+def claim(connection: Connection, now: datetime, lease: str, until: datetime, server: str) -> TaskRun | None:
     """The task that has waited longest for a process, leased."""
     query = select(tasks).where(tasks.c.state == State.QUEUED.value).order_by(tasks.c.id).limit(1)
     row = connection.execute(query.with_for_update(skip_locked=True)).first()
     if row is None:
         return None
-    values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "started_at": row.started_at or now}
+    values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "server": server,
+              "started_at": row.started_at or now}  # fmt: skip
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
     return _task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
 
@@ -379,16 +389,22 @@ def write_held(connection: Connection, task_id: int, holder: str, **values: Any)
     return bool(connection.execute(update(tasks).where(*held).values(**values)).rowcount)
 
 
-def lost(connection: Connection, now: datetime) -> list[TaskRun]:
-    """Tasks whose holder has not renewed its lease."""
-    query = select(tasks).where(tasks.c.state == State.RUNNING.value, tasks.c.leased_until < now)
+def lost(connection: Connection, now: datetime, server: str, others: datetime) -> list[TaskRun]:
+    """Tasks whose holder has not renewed its lease; those of other servers, where that ended before `others`."""
+    ours = and_(_of(server), tasks.c.leased_until < now)
+    query = select(tasks).where(tasks.c.state == State.RUNNING.value, or_(ours, tasks.c.leased_until < others))
     return [_task(row) for row in connection.execute(query.limit(_MOST_ACTIVE))]
 
 
-def release_all(connection: Connection, now: datetime) -> None:
-    """Say that whoever holds a lease is dead."""
-    held = (tasks.c.state == State.RUNNING.value, tasks.c.leased_until.is_not(None))
+def release_all(connection: Connection, now: datetime, server: str) -> None:
+    """Say that what held leases in a server's name is dead."""
+    held = (tasks.c.state == State.RUNNING.value, tasks.c.leased_until.is_not(None), _of(server))
     connection.execute(update(tasks).where(*held).values(leased_until=now))
+
+
+def _of(server: str) -> ColumnElement[bool]:
+    """Tasks of a server; those of before servers had names are everybody's."""
+    return tasks.c.server.in_(["", server])
 
 
 def wants_end(connection: Connection, run_id: int, now: datetime) -> Result:

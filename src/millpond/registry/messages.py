@@ -7,15 +7,20 @@ Sources: MLflow 3.18, `webhooks/types.py` and `webhooks/delivery.py`; the Databr
 import base64
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.errors import InvalidArgument
+from millpond.notifications.mail import Letter
 from millpond.registry.domain import Activity
 from millpond.tracking.watch import Happening, RegistryEvent
 
 MLFLOW, DATABRICKS = "mlflow", "databricks"
+_SHOWN = 2000
+"""Characters of the data in a letter."""
 
 MLFLOW_EVENTS = tuple(
     f"{entity}.{action}"
@@ -150,6 +155,17 @@ def body_for(dialect: str, webhook_id: str, event: str, data: Mapping[str, Any])
         entity, _, action = event.partition(".")
         return {"entity": entity, "action": action, "timestamp": utc_now().isoformat(), "data": data}
     return {"event": event, "webhook_id": webhook_id, "event_timestamp": epoch_ms(utc_now()), **data}
+
+
+def letter_of(said: Mapping[str, Any], base_url: str) -> Letter:
+    """A message as a letter: what happened, the data as it is sent to webhooks, and where to look."""
+    data = said.get("data", said)
+    event = said.get("event") or f"{said.get('entity')}.{said.get('action')}"
+    model = str(data.get("model_name") or data.get("name") or "")
+    text = str(data.get("text") or f"{event}: {model} {data.get('version', '')}".strip())
+    link = f"{base_url}/models/{quote(model)}"
+    told = json.dumps(said, indent=2, ensure_ascii=False, default=str)[:_SHOWN]
+    return Letter(subject=text, text=f"{text}\n\n{data.get('comment') or ''}\n\n{link}\n\n{told}\n")
 
 
 def example_of(event: str) -> dict[str, Any]:

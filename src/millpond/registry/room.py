@@ -19,6 +19,8 @@ from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import RegistrySettings
 from millpond.kernel.work import Handler, Worker
+from millpond.notifications.domain import Sealer
+from millpond.notifications.mail import Mailer
 from millpond.registry import gates as gate_keeping
 from millpond.registry import store
 from millpond.registry import webhooks as telling
@@ -26,14 +28,14 @@ from millpond.registry.bench import Bench, Limits, Query, Replays
 from millpond.registry.evaluations import Evaluations
 from millpond.registry.gate_runs import gate_runs
 from millpond.registry.gates import Gates
-from millpond.registry.mail import Mailer
+from millpond.registry.job_starts import JobStarter
 from millpond.registry.models import securable_of, securable_with_key
 from millpond.registry.policies import policies
 from millpond.registry.recorder import Recorder, Serving
 from millpond.registry.routes import deliveries_router, evaluations_router, registry_router
 from millpond.registry.service import RegistryService
 from millpond.registry.store import KEYED
-from millpond.registry.webhooks import Announcer, Sealer, WebhookService
+from millpond.registry.webhooks import Announcer, WebhookService
 from millpond.registry.wire import request_json
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.domain import canonical_model_name
@@ -96,12 +98,14 @@ def open_registry(
     replays: Replays,
     environments: Environments,
     mailer: Mailer,
+    base_url: str,
+    jobs: Callable[[], JobStarter],
     told: Callable[[Connection, RegistryEvent], None],
 ) -> RegistryRoom:
     """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
 
-    `query` runs SQL as somebody, `replays` compares what a version is given offline and online; `told` is called in the
-    transaction of what happened to a model.
+    `query` runs SQL as somebody, `replays` compares what a version is given offline and online; `jobs` starts
+    jobs; `told` is called in the transaction of what happened to a model.
     """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     evaluations = Evaluations(database, find_model, GrantService(database), artifacts)
@@ -119,7 +123,14 @@ def open_registry(
     gates = Gates(database, find_model, bench, wait_s=settings.gate_wait_s)
     announcer = Announcer()
     webhooks = WebhookService(
-        database, find_model, find_by_key, sealer, networks=settings.webhook_networks, mailer=mailer
+        database,
+        find_model,
+        find_by_key,
+        sealer,
+        networks=settings.webhook_networks,
+        mailer=mailer,
+        jobs=jobs,
+        base_url=base_url,
     )
     handlers = {
         gate_keeping.WORK: Handler(run=gates.run_item, attempts=3),

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends
 from millpond.identity.access import Securable
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
-from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.errors import InvalidArgument
+from millpond.notifications.posting import Unreachable
 from millpond.registry.domain import target_of
 from millpond.registry.evaluations import Evaluations
 from millpond.registry.gates import Gates, check_scope
 from millpond.registry.messages import DATABRICKS, MLFLOW
-from millpond.registry.sending import Unreachable
 from millpond.registry.service import RegistryService
 from millpond.registry.webhooks import Webhook, WebhookService
 from millpond.registry.wire import (
@@ -120,7 +120,6 @@ def _databricks_webhooks(router: APIRouter, webhooks: WebhookService) -> None:
 
     @router.post(f"{prefix}/create")
     def create(principal: Asker, body: DatabricksWebhookBody) -> dict[str, Any]:
-        _refuse_jobs(body)
         made = webhooks.create(principal, DATABRICKS, model=body.model_name, change=body.change)
         return {"webhook": webhook_json(made)}
 
@@ -133,7 +132,6 @@ def _databricks_webhooks(router: APIRouter, webhooks: WebhookService) -> None:
 
     @router.patch(f"{prefix}/update")
     def update(principal: Asker, body: DatabricksWebhookBody) -> dict[str, Any]:
-        _refuse_jobs(body)
         return {"webhook": webhook_json(webhooks.update(principal, DATABRICKS, body.id, body.change))}
 
     @router.delete(f"{prefix}/delete")
@@ -148,13 +146,6 @@ def _databricks_webhooks(router: APIRouter, webhooks: WebhookService) -> None:
         except Unreachable as error:
             raise InvalidArgument(str(error)) from error
         return {"status_code": answer.status, "body": answer.body}
-
-
-def _refuse_jobs(body: DatabricksWebhookBody) -> None:
-    if body.job_spec is not None:
-        raise NotImplementedHere(
-            "There are no jobs yet that job_spec could start; give http_url_spec with an https: or mailto: address."
-        )
 
 
 def _mlflow_webhooks(router: APIRouter, webhooks: WebhookService, prefix: str) -> None:

@@ -34,11 +34,13 @@ from millpond.kernel.database import Database, Json, UtcDateTime, metadata
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.kernel.work import Item, enqueue
+from millpond.notifications.domain import Sealer
+from millpond.notifications.mail import Mailer, is_mail
+from millpond.notifications.posting import Answer, Network, Unreachable, check_url, post, reachable_address
 from millpond.registry import messages
 from millpond.registry.domain import Activity, clean_text
-from millpond.registry.mail import Mailer, is_mail
+from millpond.registry.job_starts import JobChange, JobStarter, check_job, started
 from millpond.registry.messages import DATABRICKS, MLFLOW, Message
-from millpond.registry.sending import Answer, Network, Unreachable, check_url, post, reachable_address
 from millpond.tracking.domain import canonical_model_name
 from millpond.tracking.watch import RegistryEvent
 
@@ -61,6 +63,7 @@ webhooks = Table(
     Column("model_key", String(300), nullable=False),
     Column("model", String(256), nullable=False),
     Column("url", String(2000), nullable=False),
+    Column("job_id", String(30), nullable=False),
     Column("events", Json, nullable=False),
     Column("status", String(20), nullable=False),
     Column("verify_tls", Boolean, nullable=False),
@@ -98,6 +101,7 @@ class Webhook:
     """Empty where it is told of all models."""
     model: str
     url: str
+    """Empty where it starts a job."""
     events: tuple[str, ...]
     status: str
     verify_tls: bool
@@ -105,6 +109,7 @@ class Webhook:
     creator: str
     created_at: datetime
     updated_at: datetime
+    job_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +128,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sealer:
-    """Keeps texts from whoever reads the database: both functions take a text and where it belongs."""
-
-    seal: Callable[[str, str], str]
-    open: Callable[[str, str], str]
-    """Raises FailedPrecondition where the key is another one now."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Change:
     """What of a webhook shall be as here; None leaves it."""
 
@@ -143,6 +139,7 @@ class Change:
     verify_tls: bool | None = None
     secret: str | None = field(default=None, repr=False)
     authorization: str | None = field(default=None, repr=False)
+    job: JobChange | None = None
 
 
 class Announcer:
@@ -200,9 +197,13 @@ class WebhookService:
         *,
         networks: Sequence[Network],
         mailer: Mailer,
+        jobs: Callable[[], JobStarter],
+        base_url: str,
     ) -> None:
         """`networks` are those besides the public ones to which deliveries may go; `mailer` takes those to mailto:."""
         self._mailer = mailer
+        self._jobs = jobs
+        self._base_url = base_url
         self._database = database
         self._find_model = find_model
         self._find_by_key = find_by_key
@@ -213,10 +214,11 @@ class WebhookService:
         """One more. Raises NotFound for the model, PermissionDenied, InvalidArgument."""
         now = utc_now()
         self._check_url(principal, change)
+        self._check_job(change, None)
         with self._database.write() as connection:
             model = canonical_model_name(model) if model else ""
-            if not change.url:
-                raise InvalidArgument("A webhook needs the address (url) to which it is sent.")
+            if bool(change.url) is bool(change.job):
+                raise InvalidArgument("A webhook needs the address (url) to which it is sent, or a job that it starts.")
             made = Webhook(
                 id=new_id(), dialect=dialect, name="", description="", model_key="", model=model, url="",
                 events=messages.check_events(dialect, change.events or ()), status=ACTIVE, verify_tls=True, sealed={},
@@ -231,8 +233,12 @@ class WebhookService:
     def update(self, principal: Principal, dialect: str, webhook_id: str, change: Change) -> Webhook:
         """Change it; another secret counts from the next delivery on. Raises as `create`."""
         self._check_url(principal, change)
+        self._check_job(change, self.get(principal, dialect, webhook_id))
         with self._database.write() as connection:
-            made = self._changed(self._found(connection, principal, dialect, webhook_id), change)
+            before = self._found(connection, principal, dialect, webhook_id)
+            if (change.job and not before.job_id) or (change.url and before.job_id):
+                raise InvalidArgument("A webhook that sends requests does not come to start a job, nor the reverse.")
+            made = self._changed(before, change)
             connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(**vars(made)))
             acts.changed(connection, principal.name, "update", "webhook", webhook_id, url=made.url,
                          new_secret=change.secret is not None)  # fmt: skip
@@ -319,8 +325,11 @@ class WebhookService:
 
     def _send(self, webhook: Webhook, delivery_id: str, body: str) -> Answer:
         if is_mail(webhook.url):
-            return self._mailer.send(webhook.url, delivery_id, body)
+            letter = messages.letter_of(json.loads(body), self._base_url)
+            return self._mailer.send(webhook.url, delivery_id, letter)
         opened = {what: self._sealer.open(kept, f"{webhook.id} {what}") for what, kept in webhook.sealed.items()}
+        if webhook.job_id:
+            return started(self._jobs(), webhook.job_id, opened["access_token"], body, delivery_id)
         raw = body.encode()
         headers = messages.headers_for(
             webhook.dialect,
@@ -385,12 +394,23 @@ class WebhookService:
                 values[what] = clean_text(said, what)[: 256 if what == "name" else None]
         if change.verify_tls is not None:
             values["verify_tls"] = change.verify_tls
+        if change.job is not None:
+            values["job_id"] = change.job.job_id or webhook.job_id
         return replace(webhook, **values, sealed=self._sealed(webhook, change))
+
+    def _check_job(self, change: Change, before: Webhook | None) -> None:
+        """Asks who the token is of, so it stands outside of transactions."""
+        if change.job is None:
+            return
+        kept = before and before.sealed.get("access_token")
+        known = self._sealer.open(kept, f"{before.id} access_token") if before and kept else ""
+        job_id = change.job.job_id or (before.job_id if before else "")
+        check_job(self._jobs(), change.job, job_id, change.job.access_token or known, self._base_url)
 
     def _sealed(self, webhook: Webhook, change: Change) -> dict[str, str]:
         kept = dict(webhook.sealed)
-        for what in ("secret", "authorization"):
-            said = getattr(change, what)
+        given = {"secret": change.secret, "authorization": change.authorization}
+        for what, said in {**given, "access_token": change.job and change.job.access_token}.items():
             if said is None:
                 continue
             kept.pop(what, None)

@@ -14,6 +14,7 @@ from millpond.kernel.clock import epoch_ms
 from millpond.registry.domain import Activity, Live, Record, Request
 from millpond.registry.evaluations import SeenEvaluation
 from millpond.registry.gate_runs import GateRun, finding_json
+from millpond.registry.job_starts import JobChange
 from millpond.registry.messages import DATABRICKS, MLFLOW
 from millpond.registry.policies import Policy
 from millpond.registry.webhooks import Change, Delivery, Webhook
@@ -81,6 +82,14 @@ class HttpUrlSpec(_Body):
     authorization: str | None = Field(default=None, repr=False)
 
 
+class JobSpec(_Body):
+    """The job that a Databricks webhook starts."""
+
+    job_id: str | None = None
+    access_token: str | None = Field(default=None, repr=False)
+    workspace_url: str | None = None
+
+
 class DatabricksWebhookBody(_Body):
     """Create or change a webhook as Databricks has it."""
 
@@ -90,7 +99,7 @@ class DatabricksWebhookBody(_Body):
     description: str | None = None
     status: str | None = None
     http_url_spec: HttpUrlSpec | None = None
-    job_spec: dict[str, Any] | None = None
+    job_spec: JobSpec | None = None
 
     @property
     def change(self) -> Change:
@@ -104,6 +113,7 @@ class DatabricksWebhookBody(_Body):
             verify_tls=spec.enable_ssl_verification,
             secret=spec.secret,
             authorization=spec.authorization,
+            job=None if self.job_spec is None else JobChange(**self.job_spec.model_dump()),
         )
 
 
@@ -290,11 +300,12 @@ def webhook_json(webhook: Webhook) -> dict[str, Any]:
             "events": [_event_json(event) for event in webhook.events], "status": webhook.status, **times,
         }  # fmt: skip
     assert webhook.dialect == DATABRICKS
-    spec: dict[str, Any] = {"url": webhook.url, "enable_ssl_verification": webhook.verify_tls}
+    http = {"http_url_spec": {"url": webhook.url, "enable_ssl_verification": webhook.verify_tls}}
+    spec = {"job_spec": {"job_id": webhook.job_id}} if webhook.job_id else http
     model = {"model_name": webhook.model} if webhook.model else {}
     return {
         "id": webhook.id, "description": webhook.description, "events": list(webhook.events), "status": webhook.status,
-        "http_url_spec": spec, **model, **times,
+        **spec, **model, **times,
     }  # fmt: skip
 
 

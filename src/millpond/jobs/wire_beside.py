@@ -1,4 +1,5 @@
-"""The state of a job's trigger as the Jobs API shows it: `trigger_state`, and `trigger_details` of newer clients."""
+"""The state of a job's trigger as the Jobs API shows it (`trigger_state`, and `trigger_details` of newer clients), and
+what became of its notifications, which only this server's own API tells."""
 
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,7 @@ from millpond.jobs.domain import Job
 from millpond.jobs.triggers import Trigger, When, trigger_of
 from millpond.jobs.watching import Watch
 from millpond.kernel.clock import epoch_ms
+from millpond.notifications.domain import Delivery
 
 
 def triggers_json(job: Job, watch: Watch | None) -> dict[str, Any]:
@@ -48,3 +50,12 @@ def _history(watch: Watch) -> dict[str, Any]:
 
 def _ms(moment: datetime | None) -> int:
     return 0 if moment is None else epoch_ms(moment)
+
+
+def delivery_json(delivery: Delivery) -> dict[str, Any]:
+    """What became of one notification."""
+    return {
+        "id": delivery.id, "target": delivery.target, "event": delivery.event, "state": delivery.state,
+        "attempts": delivery.attempts, "status_code": delivery.status_code, "error": delivery.error,
+        "created_at": _ms(delivery.created_at), "updated_at": _ms(delivery.updated_at),
+    }  # fmt: skip

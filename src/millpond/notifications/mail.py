@@ -1,32 +1,28 @@
-"""Events by e-mail: a webhook whose address is `mailto:somebody@example.org`, sent through the SMTP server of the
-settings.
+"""Messages by e-mail, to `mailto:somebody@example.org`, sent through the SMTP server of the settings.
 
 So that nobody sends mail to strangers in this server's name, it goes to users of this server, to domains that the
 settings name, and, as an administrator has it, to anybody.
 """
 
-import json
 import re
 import smtplib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
 from millpond.kernel.settings import SmtpSettings
-from millpond.registry.sending import Answer, Unreachable
+from millpond.notifications.posting import Answer, Unreachable
 
 SCHEME = "mailto:"
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
-_SHOWN = 2000
 
 
 def is_mail(url: str) -> bool:
-    """Whether an address of a webhook is one of e-mail."""
+    """Whether an address is one of e-mail."""
     return url.lower().startswith(SCHEME)
 
 
@@ -39,12 +35,18 @@ def recipient_of(url: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Letter:
+    """What is written."""
+
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mailer:
-    """Sends events by e-mail."""
+    """Sends letters."""
 
     settings: SmtpSettings
-    base_url: str
-    """Of this server, for links."""
     is_user: Callable[[str], bool]
     reveal: Callable[[str], str] = field(repr=False)
     """Puts secrets in the place of references in a text."""
@@ -62,9 +64,9 @@ class Mailer:
                 "smtp.recipient_domains."
             )
 
-    def send(self, url: str, delivery_id: str, body: str) -> Answer:
-        """Send an event. Raises Unreachable when the mail server does not take it."""
-        message = mail_of(json.loads(body), delivery_id, recipient_of(url), self.settings.sender, self.base_url)
+    def send(self, url: str, delivery_id: str, letter: Letter) -> Answer:
+        """Send a letter. Raises Unreachable when the mail server does not take it."""
+        message = _mail_of(letter, delivery_id, recipient_of(url), self.settings.sender)
         try:
             with self._session() as session:
                 session.send_message(message)
@@ -93,20 +95,13 @@ class Mailer:
         return session
 
 
-def mail_of(said: dict[str, Any], delivery_id: str, recipient: str, sender: str, base_url: str) -> EmailMessage:
-    """An event as a mail: what happened, the data as it is sent to webhooks, and where to look."""
-    data = said.get("data", said)
-    event = said.get("event") or f"{said.get('entity')}.{said.get('action')}"
-    model = str(data.get("model_name") or data.get("name") or "")
-    text = str(data.get("text") or f"{event}: {model} {data.get('version', '')}".strip())
+def _mail_of(letter: Letter, delivery_id: str, recipient: str, sender: str) -> EmailMessage:
     message = EmailMessage()
     message["From"], message["To"] = sender, recipient
-    message["Subject"] = " ".join(text.split())[:200]
+    message["Subject"] = " ".join(letter.subject.split())[:200]
     message["Message-ID"] = f"<{delivery_id}@millpond>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers of machines, please
-    link = f"{base_url}/models/{quote(model)}"
-    told = json.dumps(said, indent=2, ensure_ascii=False, default=str)[:_SHOWN]
-    message.set_content(f"{text}\n\n{data.get('comment') or ''}\n\n{link}\n\n{told}\n")
+    message.set_content(letter.text)
     return message
 
 
