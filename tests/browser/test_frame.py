@@ -20,7 +20,7 @@ PAGES = [
     "/models/shop.silver.churn?tab=permissions", "/serving/churn?tab=permissions", "/experiments/1?tab=permissions",
     "/audit", "/audit?result=failed&from=2026-01-01", "/audit/1",
     "/users", "/users?tab=groups", "/users?tab=programs", "/users?q=nobody", "/secrets",
-    "/sql", "/sql?tab=queries", "/sql?tab=history",
+    "/sql", "/sql?tab=queries", "/sql?tab=history", "/jobs", "/jobs?tab=runs",
 ]  # fmt: skip
 
 
@@ -47,6 +47,8 @@ def test_every_page_fits_its_window_and_asks_no_other_host(
         ("/models/nowhere", 404, "nowhere"),
         ("/models/shop.silver.churn?version=99", 404, "99"),
         ("/serving/nowhere", 404, "nowhere"),
+        ("/jobs/17", 404, "Job '17' does not exist"),
+        ("/jobs/runs/17/tasks/a", 404, "Run 17 does not exist"),
         ("/experiments/99999", 404, "99999"),
         ("/no/such/page", 404, "No page has this address"),
         ("/catalog/sh%20op", 400, "not allowed in names"),

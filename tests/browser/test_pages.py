@@ -25,7 +25,7 @@ def test_home_leads_to_what_was_made_last(tab: Tab) -> None:
 
 def test_the_sidebar_leads_to_each_room_and_marks_where_one_is(tab: Tab) -> None:
     tab.open("/")
-    for name in ("Catalog", "SQL", "Experiments", "Models", "Serving", "Users", "Audit", "Secrets", "Home"):
+    for name in ("Catalog", "SQL", "Jobs", "Experiments", "Models", "Serving", "Users", "Audit", "Secrets", "Home"):
         tab.page.get_by_role("navigation", name="Main").get_by_role("link", name=name).click()
         current = tab.page.get_by_role("navigation", name="Main").locator("[aria-current=page]")
         expect(current).to_have_text(re.compile(name))

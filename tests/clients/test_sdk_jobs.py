@@ -117,6 +117,11 @@ def test_a_dag_hands_values_and_references_on_and_takes_the_branch_of_its_condit
     assert results(run) == {"count": "SUCCESS", "enough": "SUCCESS", "train": "SUCCESS", "alert": "EXCLUDED"}
     assert (shop.log(run, "count"), shop.log(run, "train")) == (f"run {run.run_id}\n", "got 12\n")
     assert next(task for task in run.tasks if task.task_key == "enough").condition_task.outcome == "true"
+    count = next(task for task in run.tasks if task.task_key == "count")
+    assert count.setup_duration > 0
+    assert count.setup_duration + count.execution_duration == count.run_duration
+    assert run.run_page_url == f"{shop.server.url}/jobs/runs/{run.run_id}"
+    assert count.run_page_url == f"{run.run_page_url}/tasks/count?attempt={count.run_id}"
     other = shop.w.jobs.run_now_and_wait(job.job_id, job_parameters={"least": "12"}, timeout=LONG)
     assert results(other) == {"count": "SUCCESS", "enough": "SUCCESS", "train": "EXCLUDED", "alert": "SUCCESS"}
     assert [each.run_id for each in shop.w.jobs.list_runs(job_id=job.job_id, limit=1)] == [other.run_id, run.run_id]

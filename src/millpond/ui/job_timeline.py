@@ -53,9 +53,10 @@ def _ready(run: Run, task: TaskRun, needs: Sequence[str], tasks: Sequence[TaskRu
 
 
 class JobTimeline(Element, component="components/job_timeline.js"):
-    """All attempts of a run on one scale of time."""
+    """Attempts of a run on its scale of time."""
 
-    def __init__(self, run: Run, tasks: Sequence[TaskRun], now: datetime) -> None:
+    def __init__(self, run: Run, tasks: Sequence[TaskRun], now: datetime, *, shown: slice) -> None:
+        """`tasks` are all attempts; the drawn ones are those that `shown` cuts out."""
         super().__init__()
         ready = ready_moments(run, tasks)
         rows = [(task, spans_of(task, ready[task.id], now)) for task in tasks]
@@ -64,7 +65,7 @@ class JobTimeline(Element, component="components/job_timeline.js"):
         length_s = max((end - begin).total_seconds(), 0.001)
         self.props["label"] = "Attempts over time"
         self.props["ticks"] = [duration_text(1000 * length_s * tick / (_TICKS - 1)) for tick in range(_TICKS)]
-        self.props["rows"] = [_row(run, task, spans, begin, length_s) for task, spans in rows if spans]
+        self.props["rows"] = [_row(run, task, spans, begin, length_s) for task, spans in rows[shown] if spans]
 
 
 def _row(run: Run, task: TaskRun, spans: Sequence[Span], begin: datetime, length_s: float) -> Mapping[str, Any]:

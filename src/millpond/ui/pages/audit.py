@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from millpond.audit.chain import Verdict
-from millpond.audit.domain import FIRST_FAILURE, Filter, Head, Link
+from millpond.audit.domain import FIRST_FAILURE, Entry, Filter, Head, Link
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.paging import Page as Listing
@@ -183,6 +183,12 @@ def _load_entry(visit: Visit) -> Link:
     return visit.services.audit.get_entry(visit.principal, int(number))
 
 
+def _page_of(entry: Entry) -> str | None:
+    """The page of what it was done to, where its kind has one by the id."""
+    find = {"job": urls.job_url, "job run": urls.job_run_url}.get(entry.kind)
+    return find(int(entry.object_id)) if find and entry.object_id.isdecimal() else None
+
+
 def _draw_entry(_visit: Visit, link: Link) -> None:
     entry = link.entry
     page_header(f"Entry {link.sequence}", symbol="history", crumbs=[Crumb(label="Audit", href=urls.AUDIT)])
@@ -194,7 +200,7 @@ def _draw_entry(_visit: Visit, link: Link) -> None:
                         ("When", Cell(text=entry.time.isoformat(sep=" ", timespec="milliseconds"))),
                         ("Action", entry.action),
                         ("Service", entry.service),
-                        ("Object", Cell(text=f"{entry.kind} {entry.name}".strip())),
+                        ("Object", Cell(text=f"{entry.kind} {entry.name}".strip(), href=_page_of(entry))),
                         ("Object id", Cell(text=entry.object_id, code=True) if entry.object_id else None),
                         ("Result", Cell(text=entry.error, badges=(_result(entry.status),))),
                     ]

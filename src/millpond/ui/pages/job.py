@@ -40,6 +40,8 @@ from millpond.ui.pages.jobs import draw_runs, run_now
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.visit import Page, Visit
 
+_LISTED = 20
+"""Runs listed below the matrix, which leads to all."""
 _TASKS, _SETTINGS = "tasks", "settings"
 
 
@@ -155,7 +157,7 @@ def _draw_matrix(visit: Visit, matrix: Matrix, older: str | None) -> None:
             if matrix.keys:
                 JobMatrix(matrix)
             _draw_legend(matrix)
-        draw_runs("Runs", matrix.runs, named=False)
+        draw_runs("Last runs", matrix.runs[:_LISTED], named=False)
         pager(
             next_href=older and visit.link(page=older),
             first_href=visit.query.get("page") and visit.link(page=None),

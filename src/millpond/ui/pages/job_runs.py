@@ -30,6 +30,7 @@ from millpond.ui.elements import (
     filter_form,
     notice,
     page_header,
+    pager,
     skeleton,
     tabs,
 )
@@ -44,7 +45,9 @@ from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
 _POLL_S = 2.0
 _TIMELINE, _LOGS, _SETTINGS = "timeline", "logs", "settings"
+_PAGE = 100
 _MOST_CHOICES = 100
+_START: Mapping[str, None] = {"from": None}
 _BAD = frozenset({Result.FAILED, Result.TIMED_OUT})
 
 
@@ -66,10 +69,10 @@ def _draw(visit: Visit, view: RunView) -> None:
     if view.may_run and run.state is State.ENDED and run.result is not Result.TOO_MANY:
         _draw_repair(visit, view)
     items = [
-        Tab(key="", label="Tasks", href=visit.link(tab=None, q=None), count=len(view.current)),
-        Tab(key=_TIMELINE, label="Timeline", href=visit.link(tab=_TIMELINE, q=None)),
-        Tab(key=_LOGS, label="Search in logs", href=visit.link(tab=_LOGS)),
-        Tab(key=_SETTINGS, label="Settings", href=visit.link(tab=_SETTINGS, q=None)),
+        Tab(key="", label="Tasks", href=visit.link(tab=None, q=None, **_START), count=len(view.current)),
+        Tab(key=_TIMELINE, label="Timeline", href=visit.link(tab=_TIMELINE, q=None, **_START)),
+        Tab(key=_LOGS, label="Search in logs", href=visit.link(tab=_LOGS, **_START)),
+        Tab(key=_SETTINGS, label="Settings", href=visit.link(tab=_SETTINGS, q=None, **_START)),
     ]
     with el("div").style("margin-top: 20px"):
         tabs(items, visit.query.get("tab", ""), label="Run")
@@ -241,7 +244,7 @@ def _repair(visit: Visit, who: Principal, run: Run, chosen: Sequence[str], given
 # Tasks
 
 
-def _draw_tasks(_visit: Visit, view: RunView) -> None:
+def _draw_tasks(visit: Visit, view: RunView) -> None:
     run, now_of = view.run, view.current
     nodes = [
         Node(
@@ -256,7 +259,11 @@ def _draw_tasks(_visit: Visit, view: RunView) -> None:
         return
     JobGraph("Tasks by how they stand", nodes)
     attempts = Counter(task.key for task in view.tasks)
-    rows: Rows = [_task_row(run, task, attempts[task.key]) for task in now_of.values()]
+    shown = [*now_of.values()]
+    if len(shown) > _PAGE:
+        shown.sort(key=_urgency)
+    start = _start(visit, len(shown))
+    rows: Rows = [_task_row(run, task, attempts[task.key]) for task in shown[start : start + _PAGE]]
     columns = (
         TableColumn(label="Task"),
         TableColumn(label="State"),
@@ -265,6 +272,29 @@ def _draw_tasks(_visit: Visit, view: RunView) -> None:
         TableColumn(label="Attempts", numeric=True, optional=True),
     )
     DataTable(label="Tasks", columns=columns, rows=rows)
+    _draw_pager(visit, start, len(shown), "tasks; those that failed or run come first")
+
+
+def _urgency(task: TaskRun) -> int:
+    """What asks for a look first."""
+    if task.result in _BAD:
+        return 0
+    return 1 if task.state is State.RUNNING else 2 if not task.ended else 3
+
+
+def _start(visit: Visit, count: int) -> int:
+    """Where the page of a long list that the address names begins."""
+    text = visit.query.get("from", "")
+    return min(int(text), count - 1) // _PAGE * _PAGE if text.isascii() and text.isdecimal() and len(text) < 9 else 0
+
+
+def _draw_pager(visit: Visit, start: int, count: int, what: str) -> None:
+    more = start + _PAGE < count
+    pager(
+        next_href=visit.link(**{"from": str(start + _PAGE)}) if more else None,
+        first_href=visit.link(**{"from": None}) if start else None,
+        text=f"{start + 1:,} to {min(start + _PAGE, count):,} of {count:,} {what}.",
+    )
 
 
 def _task_row(run: Run, task: TaskRun, attempts: int) -> list[Cell | str]:
@@ -278,8 +308,10 @@ def _task_row(run: Run, task: TaskRun, attempts: int) -> list[Cell | str]:
     ]
 
 
-def _draw_timeline(_visit: Visit, view: RunView) -> None:
-    JobTimeline(view.run, view.tasks, utc_now())
+def _draw_timeline(visit: Visit, view: RunView) -> None:
+    start = _start(visit, len(view.tasks))
+    JobTimeline(view.run, view.tasks, utc_now(), shown=slice(start, start + _PAGE))
+    _draw_pager(visit, start, len(view.tasks), "attempts")
     with el("div", cls="mp-row mp-state-legend"):
         el("span", "queued", cls="mp-span-wait")
         el("span", "set up", cls="mp-span-setup")
@@ -375,10 +407,16 @@ def _draw_made(runs: Sequence[MlflowRun], *, going_on: bool) -> None:
             Cell(text=run.name, href=urls.mlflow_run_url(run.experiment_id, run.id), symbol="science"),
             Cell(badges=((run.status.lower(), "bad" if run.status == "FAILED" else "plain"),)),
             Cell(time_ms=run.started_ms),
+            ", ".join(name for name, _ in run.inputs),
         ]
         for run in runs
     ]
-    columns = (TableColumn(label="Run", grow=True), TableColumn(label="State"), TableColumn(label="Started"))
+    columns = (
+        TableColumn(label="Run"),
+        TableColumn(label="State"),
+        TableColumn(label="Started", optional=True),
+        TableColumn(label="Read", grow=True, optional=True),
+    )
     with card("MLflow runs made by it"):
         DataTable(label="MLflow runs", columns=columns, rows=rows)
         if going_on:

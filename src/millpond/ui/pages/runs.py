@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from millpond.jobs.domain import JOB_RUN_TAG
 from millpond.kernel.errors import NotFound
 from millpond.reproduction.captures import Shown
 from millpond.reproduction.domain import Capture
@@ -91,6 +92,9 @@ def _draw(visit: Visit, data: _Data) -> None:
     actions = page_header(run.name, symbol="science", crumbs=crumbs, kind="run")
     with actions:
         button_link("Open in MLflow", urls.mlflow_run_url(run.experiment_id, run.id), symbol="open_in_new")
+        made_by = run.tags.get(JOB_RUN_TAG, "")
+        if made_by.isascii() and made_by.isdecimal():
+            button_link("Run of the job", urls.job_run_url(int(made_by)), symbol="schema")
         if data.shown.capture is not None:
             done = visit.link(tab="reproductions")
             button("Reproduce", reloading(visit, _reproducing(visit, run.id), then=done), symbol="replay", title=_WHAT)
