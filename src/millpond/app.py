@@ -75,6 +75,7 @@ from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
 from millpond.serving.domain import Endpoint, ServedEntity
 from millpond.serving.features import ServedFeatures
+from millpond.serving.metrics import render_pools
 from millpond.serving.ports import Deployed
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
@@ -132,6 +133,12 @@ def build_app(settings: Settings) -> Application:
     gateway = GatewayClient(home.spark_socket, identity.mint)
     statements = SqlClient(gateway)
     environments = Environments(home.environments, settings.environments)
+    mailer = Mailer(
+        settings=settings.smtp,
+        base_url=settings.base_url,
+        is_user=known_user(identity.active_principal),
+        reveal=lambda text: References(secrets).resolve(SYSTEM, text).text,
+    )
     registry = open_registry(
         database,
         settings.registry,
@@ -145,12 +152,7 @@ def build_app(settings: Settings) -> Application:
         query=statements.rows,
         replays=lambda *asked: parity.service.look(*asked),
         environments=environments,
-        mailer=Mailer(
-            settings=settings.smtp,
-            base_url=settings.base_url,
-            is_user=known_user(identity.active_principal),
-            reveal=lambda text: References(secrets).resolve(SYSTEM, text).text,
-        ),
+        mailer=mailer,
     )
     catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
@@ -168,6 +170,7 @@ def build_app(settings: Settings) -> Application:
         features=ServedFeatures(features, identity.active_principal),
         deployed=_deployed(mlflow.lineage),
         served=registry.serving,
+        mail=mailer,
     )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
@@ -218,13 +221,24 @@ def build_app(settings: Settings) -> Application:
             database,
             mlflow,
             serving.runtime,
-            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, parity, jobs),
+            (
+                drain,
+                lineage,
+                Janitor(catalog, database),
+                sql,
+                registry,
+                reproduction,
+                online,
+                parity,
+                jobs,
+                serving.worker,
+            ),
         ),
     )
     install_error_handlers(app)
     join(
         app,
-        _health_router(database, mlflow, settings),
+        _health_router(database, mlflow, settings, lambda: render_pools(serving.runtime)),
         identity_routes.router(
             identity,
             directory,
@@ -242,7 +256,7 @@ def build_app(settings: Settings) -> Application:
         ),
         catalog_routes.version_credentials_router(models.version_location, settings.s3),
         model_router(models),
-        serving_routes.router(serving.service, base_url=settings.base_url),
+        serving_routes.router(serving.service, serving.options, base_url=settings.base_url),
     )
     leveled = (
         *tracking_permissions.permission_types(),
@@ -370,7 +384,9 @@ def _lifespan(
     return run
 
 
-def _health_router(database: Database, mlflow: MlflowApp, settings: Settings) -> APIRouter:
+def _health_router(
+    database: Database, mlflow: MlflowApp, settings: Settings, more_metrics: Callable[[], bytes]
+) -> APIRouter:
     router = APIRouter()
 
     @router.get("/health/live")
@@ -387,7 +403,7 @@ def _health_router(database: Database, mlflow: MlflowApp, settings: Settings) ->
 
     @router.get("/metrics")
     def prometheus() -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.render() + more_metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

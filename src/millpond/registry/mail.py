@@ -51,7 +51,12 @@ class Mailer:
 
     def check(self, principal: Principal, url: str) -> None:
         """Pass if the principal may let mail go there. Raises InvalidArgument, FailedPrecondition, PermissionDenied."""
-        address = recipient_of(url)
+        self.check_address(principal, recipient_of(url))
+
+    def check_address(self, principal: Principal, address: str) -> None:
+        """Pass if the principal may let mail go to an address. Raises as `check`."""
+        if not _ADDRESS.fullmatch(address):
+            raise InvalidArgument(f"'{address[:200]}' is no e-mail address.")
         if self.settings.host is None:
             raise FailedPrecondition("This server sends no e-mail; an administrator sets smtp.host.")
         if principal.is_admin or address.rpartition("@")[2].lower() in self.settings.recipient_domains:
@@ -64,7 +69,17 @@ class Mailer:
 
     def send(self, url: str, delivery_id: str, body: str) -> Answer:
         """Send an event. Raises Unreachable when the mail server does not take it."""
-        message = mail_of(json.loads(body), delivery_id, recipient_of(url), self.settings.sender, self.base_url)
+        return self._hand_over(
+            mail_of(json.loads(body), delivery_id, recipient_of(url), self.settings.sender, self.base_url)
+        )
+
+    def post(self, address: str, *, subject: str, text: str, path: str, message_id: str) -> Answer:
+        """Send a mail with a link to a page of this server. Raises Unreachable as `send`."""
+        message = _letter(message_id, address, self.settings.sender, subject)
+        message.set_content(f"{text}\n\n{self.base_url}{path}\n")
+        return self._hand_over(message)
+
+    def _hand_over(self, message: EmailMessage) -> Answer:
         try:
             with self._session() as session:
                 session.send_message(message)
@@ -99,14 +114,19 @@ def mail_of(said: dict[str, Any], delivery_id: str, recipient: str, sender: str,
     event = said.get("event") or f"{said.get('entity')}.{said.get('action')}"
     model = str(data.get("model_name") or data.get("name") or "")
     text = str(data.get("text") or f"{event}: {model} {data.get('version', '')}".strip())
-    message = EmailMessage()
-    message["From"], message["To"] = sender, recipient
-    message["Subject"] = " ".join(text.split())[:200]
-    message["Message-ID"] = f"<{delivery_id}@millpond>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers of machines, please
+    message = _letter(delivery_id, recipient, sender, text)
     link = f"{base_url}/models/{quote(model)}"
     told = json.dumps(said, indent=2, ensure_ascii=False, default=str)[:_SHOWN]
     message.set_content(f"{text}\n\n{data.get('comment') or ''}\n\n{link}\n\n{told}\n")
+    return message
+
+
+def _letter(message_id: str, recipient: str, sender: str, subject: str) -> EmailMessage:
+    message = EmailMessage()
+    message["From"], message["To"] = sender, recipient
+    message["Subject"] = " ".join(subject.split())[:200]
+    message["Message-ID"] = f"<{message_id}@millpond>"
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers of machines, please
     return message
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
+from millpond.kernel.work import Worker
 from millpond.serving.features import ServedFeatures
 from millpond.serving.following import Follower
 from millpond.serving.models import ModelCache
+from millpond.serving.notices import Mail, handlers
+from millpond.serving.options import EndpointOptions
 from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
 from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
@@ -19,10 +22,12 @@ from millpond.serving.variables import Variables
 
 @dataclass(frozen=True, kw_only=True)
 class ServingRoom:
-    """The service for routes and pages, and the runtime to enter while the server runs (`async with`)."""
+    """The services for routes and pages, the runtime to enter while the server runs (`async with`), and the work."""
 
     service: ServingService
+    options: EndpointOptions
     runtime: ServingRuntime
+    worker: Worker
 
 
 def open_serving(
@@ -34,12 +39,13 @@ def open_serving(
     features: ServedFeatures | None = None,
     deployed: Deployed = lambda *_told: None,
     served: Served = nobody_listens,
+    mail: Mail | None = None,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
 
     `find_principal` gives the principal of a name, or raises NotFound.
 
-    Without `features`, models that need some are refused.
+    Without `features`, models that need some are refused, and without `mail` notifications.
     """
     models = ModelCache(settings.data_dir / "serving" / "models", source)
     specs = Specs(models)
@@ -56,6 +62,7 @@ def open_serving(
         served=served,
         follow=follower.look,
     )
+    options = EndpointOptions(database, runtime, mail)
     service = ServingService(
         database=database,
         resolver=resolver,
@@ -64,8 +71,10 @@ def open_serving(
         runtime=runtime,
         specs=specs,
         features=features,
+        options=options,
         deployed=deployed,
         request_timeout_s=settings.serving.request_timeout_s,
         served=served,
     )
-    return ServingRoom(service=service, runtime=runtime)
+    worker = Worker(database, handlers(mail))
+    return ServingRoom(service=service, options=options, runtime=runtime, worker=worker)
