@@ -1,8 +1,7 @@
-"""Brings what runs to what is desired: one controller for each endpoint, all on the server's event loop.
+"""What runs: one controller for each endpoint, all on the server's event loop, and what they share.
 
-A controller reads its endpoint from the database, decides with `domain.plan`, and acts. Whatever changes (a client's
-update, a worker that is ready or has ended) only wakes it. It keeps nothing that the database does not have, so a
-killed server goes on where it was.
+Whatever changes (a client's update, a worker that is ready or has ended, an alias that moved) only wakes a controller.
+It keeps nothing that the database does not have, so a killed server goes on where it was.
 """
 
 import asyncio
