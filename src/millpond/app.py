@@ -76,6 +76,7 @@ from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
 from millpond.serving.domain import Endpoint, ServedEntity
 from millpond.serving.features import ServedFeatures
+from millpond.serving.metrics import render_pools
 from millpond.serving.ports import Deployed
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
@@ -185,6 +186,7 @@ def build_app(settings: Settings) -> Application:
         features=ServedFeatures(features, identity.active_principal),
         deployed=_deployed(mlflow.lineage),
         served=registry.serving,
+        mail=mailer,
     )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
@@ -256,7 +258,7 @@ def build_app(settings: Settings) -> Application:
     install_error_handlers(app)
     join(
         app,
-        _health_router(database, mlflow, settings),
+        _health_router(database, mlflow, settings, lambda: render_pools(serving.runtime)),
         identity_routes.router(
             identity,
             directory,
@@ -274,7 +276,7 @@ def build_app(settings: Settings) -> Application:
         ),
         catalog_routes.version_credentials_router(models.version_location, settings.s3),
         model_router(models),
-        serving_routes.router(serving.service, base_url=settings.base_url),
+        serving_routes.router(serving.service, serving.options, base_url=settings.base_url),
     )
     leveled = (
         *tracking_permissions.permission_types(),
@@ -406,7 +408,9 @@ def _lifespan(
     return run
 
 
-def _health_router(database: Database, mlflow: MlflowApp, settings: Settings) -> APIRouter:
+def _health_router(
+    database: Database, mlflow: MlflowApp, settings: Settings, more_metrics: Callable[[], bytes]
+) -> APIRouter:
     router = APIRouter()
 
     @router.get("/health/live")
@@ -423,7 +427,7 @@ def _health_router(database: Database, mlflow: MlflowApp, settings: Settings) ->
 
     @router.get("/metrics")
     def prometheus() -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.render() + more_metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, PermissionDenied, ResourceAlreadyExists
-from databricks.sdk.service import jobs, ml
+from databricks.sdk.service import jobs, ml, serving
 from mlflow.exceptions import MlflowException
 
 from millpond.kernel.clock import utc_now
@@ -213,6 +213,31 @@ def test_nobody_mails_strangers_in_the_servers_name(mail_server: tuple[Server, M
         tell("stranger@elsewhere.net")
     for known in (user, "anybody@example.org"):
         tell(known)
+
+
+def test_how_an_update_of_an_endpoint_ends_comes_by_mail(mail_server: tuple[Server, Mailbox]) -> None:
+    server, mailbox = mail_server
+    put_password(server, "pond")
+    w = WorkspaceClient(host=server.url, token=server.token, auth_type="pat")
+    name = f"mailed-{uuid.uuid4().hex[:8]}"
+    with signed_in(server) as client:
+        run = client.create_run("0").info.run_id
+        client.create_registered_model(name)
+        client.create_model_version(name, f"runs:/{run}/model", run)  # without files
+    entity = serving.ServedEntityInput(entity_name=name, entity_version="1")
+    told = serving.EmailNotifications(on_update_failure=["ada@example.org"], on_update_success=["bob@example.org"])
+    w.serving_endpoints.create(
+        name, config=serving.EndpointCoreConfigInput(name=name, served_entities=[entity]), email_notifications=told
+    )
+    (message,) = wait_until(lambda: mailbox.about(f"Endpoint {name} could not be updated"), timeout_s=60)
+    text = message.get_payload()
+    assert message["To"] == "ada@example.org"
+    assert "The model's files could not be fetched" in text
+    assert f"/serving/{name}" in text
+    assert w.serving_endpoints.get(name).email_notifications == told
+    assert w.serving_endpoints.update_notifications(name).name == name
+    assert w.serving_endpoints.get(name).email_notifications is None
+    w.serving_endpoints.delete(name)
 
 
 def test_without_a_mail_server_there_is_no_mail(server: Server) -> None:

@@ -18,20 +18,36 @@ import pandas as pd
 import pytest
 import requests
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import BadRequest, InvalidState, NotFound, OperationFailed, ResourceConflict
+from databricks.sdk.core import Config
+from databricks.sdk.errors import (
+    BadRequest,
+    InvalidState,
+    NotFound,
+    NotImplemented,
+    OperationFailed,
+    ResourceConflict,
+)
 from databricks.sdk.service.iam import Patch, PatchOp, PatchSchema
 from databricks.sdk.service.serving import (
+    AiGatewayRateLimit,
+    AiGatewayRateLimitKey,
+    AiGatewayRateLimitRenewalPeriod,
+    AiGatewayUsageTrackingConfig,
     DataframeSplitInput,
+    EmailNotifications,
     EndpointCoreConfigInput,
     EndpointStateConfigUpdate,
     EndpointStateReady,
     EndpointTag,
+    RateLimit,
+    RateLimitRenewalPeriod,
     Route,
     ServedEntityInput,
     ServedModelInput,
     ServedModelStateDeployment,
     TrafficConfig,
 )
+from mlflow.deployments import get_deploy_client
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
@@ -254,7 +270,7 @@ def test_an_endpoint_follows_what_the_registry_says(registered: Registered, refe
         assert sdk.query(name, dataframe_records=RECORDS).predictions == [1, 0, 1, 0]
         point(client, registered.name, reference, "2")
     moved = [0, 1, 0, 1]
-    wait_until(lambda: sdk.query(name, dataframe_records=RECORDS).predictions == moved, timeout_s=5, what="the move")
+    wait_until(lambda: sdk.query(name, dataframe_records=RECORDS).predictions == moved, timeout_s=30, what="the move")
     (shown,) = sdk.wait_get_serving_endpoint_not_updating(name).config.served_entities
     assert (shown.name, shown.entity_version) == (f"churn_predictor-{reference.strip('@')}", "2")
     assert f"'{reference.strip('@')}'" in shown.state.deployment_state_message
@@ -266,6 +282,63 @@ def point(client: Any, model: str, reference: str, version: str) -> None:
         client.set_registered_model_alias(model, reference[1:], version)
     else:
         client.transition_model_version_stage(model, version, reference, archive_existing_versions=True)
+
+
+# Limits, mail and the other client
+
+
+def test_rate_limits_are_set_shown_and_kept_to(registered: Registered) -> None:
+    sdk, name = registered.sdk.serving_endpoints, f"limited-{uuid.uuid4().hex[:8]}"
+    sdk.create_and_wait(name, config=config_of(registered.name, "1"), timeout=PATIENCE)
+    set_by_put = sdk.put(name, rate_limits=[RateLimit(calls=50, renewal_period=RateLimitRenewalPeriod.MINUTE)])
+    assert [limit.as_dict() for limit in set_by_put.rate_limits] == [
+        {"key": "endpoint", "calls": 50, "renewal_period": "minute"}
+    ]
+    minute = AiGatewayRateLimitRenewalPeriod.MINUTE
+    each = AiGatewayRateLimit(renewal_period=minute, calls=2, key=AiGatewayRateLimitKey.USER)
+    assert sdk.put_ai_gateway(name, rate_limits=[each]).rate_limits == [each]
+    assert sdk.get(name).ai_gateway.rate_limits == [each]
+    config = Config(host=registered.server.url, token=registered.server.token, retry_timeout_seconds=1)
+    impatient = WorkspaceClient(config=config).serving_endpoints
+    assert [impatient.query(name, dataframe_records=RECORDS).predictions for _ in range(2)] == [[1, 0, 1, 0]] * 2
+    url = f"{registered.server.url}/serving-endpoints/{name}/invocations"
+    headers = {"Authorization": f"Bearer {registered.server.token}"}
+    refused = requests.post(url, json={"dataframe_records": RECORDS}, headers=headers, timeout=30)
+    assert (refused.status_code, refused.json()["error_code"]) == (429, "RESOURCE_EXHAUSTED")
+    assert 1 < int(refused.headers["Retry-After"]) <= 121
+    sdk.put_ai_gateway(name, rate_limits=[])
+    assert sdk.get(name).ai_gateway is None
+    assert sdk.query(name, dataframe_records=RECORDS).predictions == [1, 0, 1, 0]
+    with pytest.raises(NotImplemented, match="usage_tracking_config is not supported"):
+        sdk.put_ai_gateway(name, usage_tracking_config=AiGatewayUsageTrackingConfig(enabled=True))
+    with pytest.raises(BadRequest, match=r"smtp\.host"):
+        sdk.update_notifications(name, email_notifications=EmailNotifications(on_update_success=["a@b.org"]))
+    sdk.delete(name)
+
+
+def test_the_deployments_client_of_mlflow_does_what_it_says(registered: Registered) -> None:
+    name = f"deployed-{uuid.uuid4().hex[:8]}"
+    entity = {"entity_name": registered.name, "entity_version": "1", "workload_size": "Small", "name": "v1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABRICKS_HOST", registered.server.url)
+        patch.setenv("DATABRICKS_TOKEN", registered.server.token)
+        client = get_deploy_client("databricks")
+        limits = [{"key": "user", "renewal_period": "minute", "calls": 1000}]
+        client.create_endpoint(
+            config={"name": name, "config": {"served_entities": [entity]}, "ai_gateway": {"rate_limits": limits}}
+        )
+        registered.sdk.serving_endpoints.wait_get_serving_endpoint_not_updating(name, timeout=PATIENCE)
+        assert client.predict(endpoint=name, inputs={"dataframe_records": RECORDS}).predictions == [1, 0, 1, 0]
+        assert client.get_endpoint(name).ai_gateway == {"rate_limits": limits}
+        assert name in [each.name for each in client.list_endpoints()]
+        client.update_endpoint_config(name, {"served_entities": [entity | {"entity_version": "2"}]})
+        registered.sdk.serving_endpoints.wait_get_serving_endpoint_not_updating(name, timeout=PATIENCE)
+        assert client.predict(endpoint=name, inputs={"dataframe_records": RECORDS}).predictions == [0, 1, 0, 1]
+        client.update_endpoint_tags(name, {"add_tags": [{"key": "by", "value": "mlflow"}]})
+        client.update_endpoint_rate_limits(name, {"rate_limits": limits})
+        client.delete_endpoint(name)
+    with pytest.raises(NotFound):
+        registered.sdk.serving_endpoints.get(name)
 
 
 # The server dies

@@ -211,7 +211,7 @@ def serving_server(
     install_error_handlers(app)
     listener = listening()
     url = address_of(listener)
-    app.include_router(router(room.service, base_url=url))
+    app.include_router(router(room.service, room.options, base_url=url))
     app.get("/.well-known/databricks-config")(lambda: {"oidc_endpoint": f"{url}/oidc"})
     with served(AuthMiddleware(app, identity=identity), listener, lifespan="on"):
         yield ServingServer(

@@ -293,7 +293,16 @@ def test_a_name_is_taken_once(serving: ServingServer) -> None:
 def test_reports(serving: ServingServer) -> None:
     predict(serving, "churn")
     metrics = serving.call("GET", f"{API}/churn/metrics").body.decode()
-    assert 'millpond_serving_requests_total{endpoint="churn",served_model="churn",status="200"}' in metrics
+    counted = {'endpoint="churn"', 'served_model="churn"', 'version="1"', 'status="200"'}
+    requests = [line for line in metrics.splitlines() if line.startswith("millpond_serving_requests_total{")]
+    assert any(all(label in line for label in counted) for line in requests)
+    names = 'endpoint="churn",served_model="churn",version="1"'
+    assert f"millpond_serving_replicas{{{names}}} 1.0" in metrics
+    assert f"millpond_serving_waiting_requests{{{names}}} 0.0" in metrics
+    one = 'endpoint="churn",replica="1",served_model="churn",version="1"'
+    assert f"millpond_serving_replica_memory_bytes{{{one}}}" in metrics
+    assert f"millpond_serving_replica_cpu_seconds_total{{{one}}}" in metrics
+    assert "millpond_serving_request_seconds_bucket{" in metrics
     assert 'endpoint="split"' not in metrics
     document = serving.call("GET", f"{API}/churn/openapi").json
     shapes = document["paths"]["/serving-endpoints/churn/invocations"]["post"]["requestBody"]["content"]

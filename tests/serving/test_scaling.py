@@ -1,12 +1,12 @@
 """How many processes answer for a served entity, and what becomes of requests while that changes."""
 
-import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.servers import wait_until
 from tests.serving.harness import Answer, ServingServer, serving_server
 from tests.serving.test_endpoints import API, process_exists
 
-CALM_S, IDLE_S = 1.0, 1.0
+CALM_S, IDLE_S = 1.0, 3.0
 SCALE = Scale(minimum=2, maximum=8, calm_s=10)
 
 
@@ -125,6 +125,21 @@ def state_of(serving: ServingServer, name: str) -> dict[str, Any]:
     return state
 
 
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """Whatever happens in the block, those who work until it is set end."""
+    try:
+        yield
+    finally:
+        stop.set()
+
+
+def happened(serving: ServingServer, name: str) -> list[str]:
+    """What kinds of events there are, newest first."""
+    answer = serving.call("GET", f"/api/millpond/serving-endpoints/{name}/events")
+    return [event["type"] for event in answer.json["events"]]
+
+
 def test_processes_come_with_the_load_and_go_with_it(serving: ServingServer) -> None:
     serving.create("elastic", "obedient", workload_size="Medium")
     assert replicas(serving, "elastic") == 2
@@ -133,17 +148,22 @@ def test_processes_come_with_the_load_and_go_with_it(serving: ServingServer) -> 
     def ask() -> list[int]:
         statuses = []
         while not stop.is_set():
-            statuses.append(serving.ask("elastic", "hang:0.1").status)
+            statuses.append(serving.ask("elastic", "hang:0.5").status)
         return statuses
 
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(16) as pool, stopping(stop):
         asking = [pool.submit(ask) for _ in range(16)]
-        wait_until(lambda: replicas(serving, "elastic") == 4, timeout_s=30, what="four replicas")
+        wait_until(lambda: replicas(serving, "elastic") == 4, timeout_s=60, what="four replicas")
+        entity = {"entity_name": "obedient", "entity_version": "1", "name": "obedient", "workload_size": "Medium"}
+        changed = {"served_entities": [entity | {"environment_vars": {"STAGE": "two"}}]}
+        assert serving.call("PUT", f"{API}/elastic/config", changed).status == 200
+        serving.settled("elastic")
+        assert replicas(serving, "elastic") >= 3, "what takes over a load begins with as many"
         grown = pids(serving, "elastic")
         stop.set()
         assert {status for each in asking for status in each.result()} == {200}
-    wait_until(lambda: replicas(serving, "elastic") == 2, timeout_s=30, what="two replicas")
-    wait_until(lambda: sum(map(process_exists, grown)) == 2, what="the others being gone")
+    wait_until(lambda: replicas(serving, "elastic") == 2, timeout_s=60, what="two replicas")
+    wait_until(lambda: sum(map(process_exists, grown)) <= 2, what="the others being gone")
     assert state_of(serving, "elastic") == {"deployment": "DEPLOYMENT_READY", "deployment_state_message": ""}
     logs = serving.call("GET", f"{API}/elastic/served-models/obedient/logs").json["logs"]
     assert "=== replica 2 ===" in logs
@@ -152,7 +172,7 @@ def test_processes_come_with_the_load_and_go_with_it(serving: ServingServer) -> 
 def test_what_is_not_asked_has_no_process_until_it_is(serving: ServingServer) -> None:
     serving.create("sleepy", "churn", scale_to_zero_enabled=True)
     (pid,) = pids(serving, "sleepy")
-    wait_until(lambda: not process_exists(pid), timeout_s=30, what="the worker being gone")
+    wait_until(lambda: not process_exists(pid), timeout_s=60, what="the worker being gone")
     told = serving.get("sleepy")
     assert told["state"]["ready"] == "READY"
     assert "Scaled to zero" in state_of(serving, "sleepy")["deployment_state_message"]
@@ -165,9 +185,12 @@ def test_what_is_not_asked_has_no_process_until_it_is(serving: ServingServer) ->
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(ask, range(6)))
     assert [answer.json for answer in answers] == [{"predictions": [1]}] * 6
-    assert time.monotonic() - began < 10  # 0.3 s where the machine has nothing else to do
-    assert replicas(serving, "sleepy") == 1
+    assert time.monotonic() - began < 20  # 0.3 s where the machine has nothing else to do
     wait_until(lambda: state_of(serving, "sleepy")["deployment_state_message"] == "", what="the state being told")
+    oldest_first = [kind for kind in reversed(happened(serving, "sleepy")) if kind != "updated"]
+    assert oldest_first[:4] == ["started", "scaled", "woken", "started"]
+    metrics = serving.call("GET", f"{API}/sleepy/metrics").body.decode()
+    assert 'millpond_serving_cold_start_seconds_count{endpoint="sleepy",served_model="churn"}' in metrics
 
 
 def test_a_killed_replica_costs_only_what_it_was_answering(serving: ServingServer) -> None:
@@ -180,13 +203,13 @@ def test_a_killed_replica_costs_only_what_it_was_answering(serving: ServingServe
         while not stop.is_set():
             statuses.append(serving.ask("double", "hang:0.02").status)
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool, stopping(stop):
         for _ in range(4):
             pool.submit(ask)
         wait_until(lambda: len(statuses) > 20, what="the load")
         os.kill(before[0], signal.SIGKILL)
         wait_until(lambda: set(pids(serving, "double")) - set(before) and replicas(serving, "double") == 2,
-                   timeout_s=30, what="another replica")  # fmt: skip
+                   timeout_s=60, what="another replica")  # fmt: skip
         stop.set()
     assert statuses.count(500) <= 4, "the requests that it had"
     assert set(statuses) <= {200, 500}
@@ -194,30 +217,15 @@ def test_a_killed_replica_costs_only_what_it_was_answering(serving: ServingServe
     wait_until(lambda: state_of(serving, "double")["deployment_state_message"] == "", what="all being well")
 
 
-def test_what_takes_over_a_load_begins_with_as_many_processes(serving: ServingServer) -> None:
-    serving.create("steady", "churn", min_provisioned_concurrency=4, max_provisioned_concurrency=16)
-    (shown,) = serving.get("steady")["config"]["served_entities"]
-    assert (shown["min_provisioned_concurrency"], shown["max_provisioned_concurrency"]) == (4, 16)
-    assert "workload_size" not in shown
-    live = serving.runtime.find("steady")
-    assert live is not None
-    asyncio_loop = serving.runtime._loop
-    assert asyncio_loop is not None
-    asyncio_loop.call_soon_threadsafe(live.pools["churn"]._resize, 3)
-    wait_until(lambda: replicas(serving, "steady") == 3, what="three replicas")
-    entity = {"entity_name": "churn_swapped", "entity_version": "1", "name": "churn", "min_provisioned_concurrency": 4,
-              "max_provisioned_concurrency": 16}  # fmt: skip
-    assert serving.call("PUT", f"{API}/steady/config", {"served_entities": [entity]}).status == 200
-    serving.settled("steady")
-    assert replicas(serving, "steady") >= 2, json.dumps(serving.get("steady"))
-
-
 def test_a_change_of_size_alone_keeps_the_processes(serving: ServingServer) -> None:
     serving.create("resized", "churn")
     (pid,) = pids(serving, "resized")
-    entity = {"entity_name": "churn", "entity_version": "1", "name": "churn", "workload_size": "Medium"}
+    entity = {"entity_name": "churn", "entity_version": "1", "name": "churn",
+              "min_provisioned_concurrency": 8, "max_provisioned_concurrency": 16}  # fmt: skip
     assert serving.call("PUT", f"{API}/resized/config", {"served_entities": [entity]}).status == 200
-    serving.settled("resized")
+    (shown,) = serving.settled("resized")["config"]["served_entities"]
+    assert (shown["min_provisioned_concurrency"], shown["max_provisioned_concurrency"]) == (8, 16)
+    assert "workload_size" not in shown
     wait_until(lambda: replicas(serving, "resized") == 2, what="two replicas")
     assert pid in pids(serving, "resized")
 

@@ -72,6 +72,11 @@ class ResourceExhausted(MillpondError):
 
     code = "RESOURCE_EXHAUSTED"
 
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """Clients repeat the request by themselves after so long."""
+
 
 class LimitExceeded(MillpondError):
     """There are as many objects of a kind as there may be; deleting one makes room."""

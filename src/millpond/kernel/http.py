@@ -72,12 +72,21 @@ def dialect_of(path: str) -> Dialect:
 
 
 def error_response(
-    code: str, message: str, dialect: Dialect, *, status: int | None = None, scim_type: str | None = None
+    code: str,
+    message: str,
+    dialect: Dialect,
+    *,
+    status: int | None = None,
+    scim_type: str | None = None,
+    retry_after_s: int | None = None,
 ) -> Response:
     """The answer that a client of the dialect turns into its own exception."""
     status = status or (_MLFLOW_STATUS if dialect is Dialect.MLFLOW else STATUS_OF_CODE).get(code, 500)
     body = _body(code, message, dialect, status, scim_type)
-    return JSONResponse(body, status_code=status, headers=_HEADERS_OF_STATUS.get(status))
+    headers = _HEADERS_OF_STATUS.get(status)
+    if headers and retry_after_s and "Retry-After" in headers:
+        headers = {"Retry-After": str(retry_after_s)}
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
 def _body(code: str, message: str, dialect: Dialect, status: int, scim_type: str | None) -> dict[str, Any]:
@@ -113,7 +122,12 @@ def install_error_handlers(app: FastAPI) -> None:
         status = 507 if isinstance(error, StorageFull) else None
         scim_type = getattr(error, "scim_type", None)  # what RFC 7644 calls it, where its class knows
         return error_response(
-            error.code, error.message, dialect_of(request.url.path), status=status, scim_type=scim_type
+            error.code,
+            error.message,
+            dialect_of(request.url.path),
+            status=status,
+            scim_type=scim_type,
+            retry_after_s=getattr(error, "retry_after_s", None),
         )
 
     @app.exception_handler(RequestValidationError)

@@ -13,7 +13,7 @@ from email.message import EmailMessage
 from urllib.parse import unquote
 
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, PermissionDenied
 from millpond.kernel.settings import SmtpSettings
 from millpond.notifications.posting import Answer, Unreachable
 
@@ -53,7 +53,12 @@ class Mailer:
 
     def check(self, principal: Principal, url: str) -> None:
         """Pass if the principal may let mail go there. Raises InvalidArgument, FailedPrecondition, PermissionDenied."""
-        address = recipient_of(url)
+        self.check_address(principal, recipient_of(url))
+
+    def check_address(self, principal: Principal, address: str) -> None:
+        """Pass if the principal may let mail go to an address. Raises as `check`."""
+        if not _ADDRESS.fullmatch(address):
+            raise InvalidArgument(f"'{address[:200]}' is no e-mail address.")
         if self.settings.host is None:
             raise FailedPrecondition("This server sends no e-mail; an administrator sets smtp.host.")
         if principal.is_admin or address.rpartition("@")[2].lower() in self.settings.recipient_domains:

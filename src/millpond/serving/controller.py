@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy import Connection
+
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.serving import store
 from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, plan
+from millpond.serving.events import event
+from millpond.serving.limits import RateLimit
+from millpond.serving.notices import announce
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Served
 
@@ -28,6 +33,7 @@ class LiveEndpoint:
     id: str
     name: str
     creator: str
+    rate_limits: tuple[RateLimit, ...]
     config: Config
     pools: Mapping[str, WorkerPool]
     """By the name of the served entity; those that need no process have none."""
@@ -147,7 +153,14 @@ class Controller:
             if entity.name in pools:
                 self._runtime.scale(entity, pools[entity.name])
         self._runtime.publish(
-            LiveEndpoint(id=endpoint.id, name=endpoint.name, creator=endpoint.creator, config=config, pools=pools)
+            LiveEndpoint(
+                id=endpoint.id,
+                name=endpoint.name,
+                creator=endpoint.creator,
+                rate_limits=endpoint.rate_limits,
+                config=config,
+                pools=pools,
+            )
         )
 
     def _leave(self) -> None:
@@ -177,10 +190,27 @@ def _record(database: Database, served: Served, endpoint: Endpoint, steps: Plan)
         if endpoint.pending is None or steps.outcome is Outcome.UNDECIDED:
             return True
         if steps.outcome is not Outcome.PROMOTE:
-            return store.fail(connection, endpoint.id, endpoint.pending.version)
+            return _failed(connection, endpoint, endpoint.pending, steps)
         if not store.promote(connection, endpoint.id, endpoint.pending.version):
             return False
+        _tell(connection, endpoint, endpoint.pending, None)
         served_here = [entity.model for entity in endpoint.pending.entities if not entity.model.is_spec]
         models = [(model.name, model.version) for model in served_here]
         served(connection, endpoint.id, endpoint.name, models)
         return True
+
+
+def _failed(connection: Connection, endpoint: Endpoint, config: Config, steps: Plan) -> bool:
+    if not store.fail(connection, endpoint.id, config.version):
+        return False
+    states = {entity.name: steps.states.get((config.version, entity.name), entity.state) for entity in config.entities}
+    problems = [f"{name}: {state.message}" for name, state in states.items() if state.deployment is Deployment.FAILED]
+    _tell(connection, endpoint, config, "\n\n".join(problems))
+    return True
+
+
+def _tell(connection: Connection, endpoint: Endpoint, config: Config, problem: str | None) -> None:
+    """The owner, by an event, and whoever wants to know, by mail."""
+    kind = "updated" if problem is None else "update failed"
+    store.add_events(connection, [(endpoint.id, event("", kind, f"Configuration {config.version}. {problem or ''}"))])
+    announce(connection, endpoint, config, problem)

@@ -11,6 +11,7 @@ from enum import Enum
 from millpond.identity.access import Securable
 from millpond.kernel.errors import InvalidArgument
 from millpond.secrets.references import has_references
+from millpond.serving.limits import RateLimit
 from millpond.serving.references import Reference
 
 MAX_ENTITIES = 10
@@ -155,6 +156,25 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Notifications:
+    """To which addresses mail goes when an update ends."""
+
+    on_update_success: tuple[str, ...] = ()
+    on_update_failure: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to an endpoint or to the processes of one of its entities."""
+
+    at: datetime
+    entity: str
+    """The served entity's name; empty for the endpoint's own."""
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """A named address for predictions."""
 
@@ -166,6 +186,8 @@ class Endpoint:
     updated_at: datetime
     tags: Mapping[str, str]
     route_optimized: bool
+    rate_limits: tuple[RateLimit, ...] = ()
+    notifications: Notifications = Notifications()
     active: Config | None
     pending: Config | None
     """The configuration being brought up, or the last one that failed."""

@@ -17,6 +17,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
 from millpond.serving import store
 from millpond.serving.domain import CREATING, Config, Endpoint, ModelVersion, ServedEntity, Update
+from millpond.serving.events import event
 from millpond.serving.ports import Deployed, ModelSource, Named
 from millpond.serving.references import Asked
 from millpond.serving.resolving import Resolver
@@ -139,6 +140,7 @@ class Follower:
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
             self._deployed(connection, actor, endpoint, config.entities, flows)
             models = ", ".join(f"{each.model.name} version {each.model.version}" for each in moved)
+            store.add_events(connection, [(endpoint.id, event("", "follows", f"Configuration {version}. {models}"))])
             acts.changed(
                 connection, actor.name, "follow", "endpoint", endpoint.name, config_version=version, models=models
             )

@@ -38,14 +38,18 @@ class WorkerPool:
         hangs_after_s: float,
         on_change: Callable[[], None],
         tell: Callable[[str, str], None],
+        on_cold_start: Callable[[float], None],
     ) -> None:
-        """`replicas` is with how many it begins. `tell` takes what kind of thing happened, and what exactly."""
+        """`replicas` is with how many it begins. `tell` takes what kind of thing happened, and what exactly;
+        `on_cold_start` how many seconds a request waited that found no process."""
         self.name = name
         self.state: EntityState = CREATING
         self.replicas: list[Replica] = []
         self._scale = scale
         self._answered = persistent  # a model that has answered before is tried again when it fails to load
-        self._waking = False
+        self._woken_at: float | None = None
+        """Since when there ought to be a worker again, until there is."""
+        self._on_cold_start = on_cold_start
         self._on_change = on_change
         self._tell = tell
         self._around = Surroundings(
@@ -75,6 +79,11 @@ class WorkerPool:
     def waiting(self) -> int:
         """Requests for which no worker is free."""
         return len(self._waiting)
+
+    @property
+    def pids(self) -> dict[int, int | None]:
+        """The process of each replica, by its number; None of one that is being started."""
+        return {each.number: each.worker.pid if each.worker else None for each in self.replicas}
 
     def scale_to(self, scale: Scale) -> None:
         """Move between other numbers of workers from now on."""
@@ -122,9 +131,9 @@ class WorkerPool:
                 while self._meter.requests or self._waiting or any(worker.awaited for worker in self.workers):
                     self._idle.clear()
                     await self._idle.wait()
-                await asyncio.gather(*(replica.drained() for replica in self.replicas))
-                if self._leaving:
-                    await asyncio.wait(self._leaving)
+                going = {*self._leaving, *(task for replica in self.replicas for task in replica.going)}
+                if going:
+                    await asyncio.wait(going)
         except TimeoutError:
             log.warning("requests were cut off", pool=self.name, waiting=len(self._waiting))
         finally:  # also of who is cancelled while requests drain, as the server is being stopped
@@ -173,7 +182,7 @@ class WorkerPool:
 
     def _patience(self, deadline: float) -> float:
         """Until when to wait: for a worker that ended, others are asked sooner than for one that is busy or starts."""
-        if self.workers or self._waking:
+        if self.workers or self._woken_at is not None:
             return deadline
         return min(deadline, asyncio.get_running_loop().time() + RECOVERY_PATIENCE_S)
 
@@ -224,10 +233,16 @@ class WorkerPool:
                 self._resize(target)
 
     def _wake(self) -> None:
-        self._waking = True
+        self._woken_at = asyncio.get_running_loop().time()
         self._looks.clear()
         self._tell("woken", f"A request starts {self._scale.minimum} replicas.")
         self._resize(self._scale.minimum)
+
+    def _awake(self) -> None:
+        if self._woken_at is not None:
+            took_s = asyncio.get_running_loop().time() - self._woken_at
+            self._woken_at = None
+            self._on_cold_start(took_s)
 
     def _resize(self, target: int) -> None:
         """Begin to have so many workers. Those with the fewest requests go, when they have answered them."""
@@ -246,9 +261,10 @@ class WorkerPool:
 
     def _look_at_replicas(self) -> None:
         """What has become of them becomes the pool's state."""
-        state = state_of(self.replicas, answered=self._answered, waking=self._waking)
+        state = state_of(self.replicas, answered=self._answered, waking=self._woken_at is not None)
         if state.deployment is Deployment.READY and self.workers:
-            self._answered, self._waking = True, False
+            self._answered = True
+            self._awake()
         if state.deployment is Deployment.FAILED:
             text = f"Served model '{self.name}' cannot be loaded; its state says why."
             self._refuse_waiting(FailedPrecondition(text))

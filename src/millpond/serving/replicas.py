@@ -51,7 +51,8 @@ class Replica:
         """How the last worker ended, while there is no other."""
         self._failures = 0
         self._around = around
-        self._retired: set[asyncio.Task[None]] = set()
+        self.going: set[asyncio.Task[None]] = set()
+        """Workers that were replaced and still answer what they have."""
         self._life = asyncio.create_task(self._live(), name=f"replica {number} of {around.name}")
 
     @property
@@ -71,21 +72,17 @@ class Replica:
         if self.worker is not None:
             self._let_go(self.worker)
             self.worker = None
-        await self.drained()
-
-    async def drained(self) -> None:
-        """Return when the workers that were replaced have ended."""
-        if self._retired:
-            await asyncio.wait(self._retired)
+        if self.going:
+            await asyncio.wait(self.going)
 
     async def close(self) -> None:
         """End every worker now."""
         await self._stop_living()
         if self.worker is not None:
             await self.worker.stop()
-        for task in self._retired:
+        for task in self.going:
             task.cancel()
-        await asyncio.gather(*self._retired, return_exceptions=True)
+        await asyncio.gather(*self.going, return_exceptions=True)
 
     async def _stop_living(self) -> None:
         self._life.cancel()
@@ -148,8 +145,8 @@ class Replica:
 
     def _let_go(self, worker: WorkerProcess) -> None:
         task = asyncio.create_task(_end_when_idle(worker))
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
+        self.going.add(task)
+        task.add_done_callback(self.going.discard)
 
 
 def state_of(replicas: Sequence[Replica], *, answered: bool, waking: bool) -> EntityState:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
+from millpond.notifications.mail import Mailer
 from millpond.serving.features import ServedFeatures
 from millpond.serving.following import Follower
 from millpond.serving.models import ModelCache
+from millpond.serving.options import EndpointOptions
 from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
 from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
@@ -19,9 +21,10 @@ from millpond.serving.variables import Variables
 
 @dataclass(frozen=True, kw_only=True)
 class ServingRoom:
-    """The service for routes and pages, and the runtime to enter while the server runs (`async with`)."""
+    """The services for routes and pages, and the runtime to enter while the server runs (`async with`)."""
 
     service: ServingService
+    options: EndpointOptions
     runtime: ServingRuntime
 
 
@@ -34,12 +37,13 @@ def open_serving(
     features: ServedFeatures | None = None,
     deployed: Deployed = lambda *_told: None,
     served: Served = nobody_listens,
+    mail: Mailer | None = None,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
 
     `find_principal` gives the principal of a name, or raises NotFound.
 
-    Without `features`, models that need some are refused.
+    Without `features`, models that need some are refused, and without `mail` notifications.
     """
     models = ModelCache(settings.data_dir / "serving" / "models", source)
     specs = Specs(models)
@@ -56,6 +60,7 @@ def open_serving(
         served=served,
         follow=follower.look,
     )
+    options = EndpointOptions(database, runtime, mail)
     service = ServingService(
         database=database,
         resolver=resolver,
@@ -64,8 +69,9 @@ def open_serving(
         runtime=runtime,
         specs=specs,
         features=features,
+        options=options,
         deployed=deployed,
         request_timeout_s=settings.serving.request_timeout_s,
         served=served,
     )
-    return ServingRoom(service=service, runtime=runtime)
+    return ServingRoom(service=service, options=options, runtime=runtime)

@@ -3,16 +3,25 @@
 import math
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.options import MAX_EVENTS, EndpointOptions
 from millpond.serving.routing import KEY_HEADER
 from millpond.serving.service import Reply, ServingService
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
+from millpond.serving.wire_options import (
+    GatewayInput,
+    NotificationsInput,
+    RateLimitsInput,
+    email_notifications,
+    event_json,
+    rate_limits,
+)
 
 MAX_REQUEST_BYTES = 16 << 20
 TIMEOUT_HEADER = "x-request-timeout-seconds"
@@ -20,16 +29,18 @@ _API = "/api/2.0/serving-endpoints"
 _Me = Annotated[Principal, Depends(current_principal)]
 
 
-def router(service: ServingService, *, base_url: str) -> APIRouter:
+def router(service: ServingService, options: EndpointOptions, *, base_url: str) -> APIRouter:
     """Everything under `/api/2.0/serving-endpoints` and `/serving-endpoints`."""
     routes = APIRouter()
     _add_management(routes, service, base_url)
+    _add_options(routes, service, options)
     _add_reports(routes, service, base_url)
     _add_invocations(routes, service)
     return routes
 
 
 def _add_management(routes: APIRouter, service: ServingService, base_url: str) -> None:
+    @routes.post(_API + "/")  # as MLflow's deployments client writes it
     @routes.post(_API)
     def create(me: _Me, body: CreateInput) -> dict[str, Any]:
         config = body.check()
@@ -41,9 +52,12 @@ def _add_management(routes: APIRouter, service: ServingService, base_url: str) -
             description=body.description,
             tags={tag.key: tag.value for tag in body.tags},
             route_optimized=body.route_optimized,
+            rate_limits=body.limits(),
+            notifications=body.notifications(),
         )
         return detailed(endpoint, me, base_url)
 
+    @routes.get(_API + "/")
     @routes.get(_API)
     def list_all(me: _Me) -> dict[str, Any]:
         return {"endpoints": [summary(endpoint) for endpoint in service.list_endpoints(me)]}
@@ -67,9 +81,25 @@ def _add_management(routes: APIRouter, service: ServingService, base_url: str) -
         service.delete_endpoint(me, name)
         return {}
 
+
+def _add_options(routes: APIRouter, service: ServingService, options: EndpointOptions) -> None:
     @routes.put(_API + "/{name}/rate-limits")
+    def put_rate_limits(me: _Me, name: str, body: RateLimitsInput) -> dict[str, Any]:
+        return {"rate_limits": rate_limits(options.set_rate_limits(me, name, body.limits()))}
+
     @routes.put(_API + "/{name}/ai-gateway")
+    def put_ai_gateway(me: _Me, name: str, body: GatewayInput) -> dict[str, Any]:
+        return {"rate_limits": rate_limits(options.set_rate_limits(me, name, body.limits()))}
+
     @routes.patch(_API + "/{name}/notifications")
+    def patch_notifications(me: _Me, name: str, body: NotificationsInput) -> dict[str, Any]:
+        endpoint = options.set_notifications(me, name, body.notifications())
+        return {"name": endpoint.name, "email_notifications": email_notifications(endpoint)}
+
+    @routes.get("/api/millpond/serving-endpoints/{name}/events")
+    def events(me: _Me, name: str, max_results: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100) -> dict[str, Any]:
+        return {"events": [event_json(each) for each in options.list_events(me, name, limit=max_results)]}
+
     @routes.patch(_API + "/{name}/telemetry-config")
     def not_here(me: _Me, name: str, request: Request) -> None:
         service.get_endpoint(me, name)

@@ -1,13 +1,13 @@
-"""Brings what runs to what is desired: one controller for each endpoint, all on the server's event loop.
+"""What runs: one controller for each endpoint, all on the server's event loop, and what they share.
 
-A controller reads its endpoint from the database, decides with `domain.plan`, and acts. Whatever changes (a client's
-update, a worker that is ready or has ended) only wakes it. It keeps nothing that the database does not have, so a
-killed server goes on where it was.
+Whatever changes (a client's update, a worker that is ready or has ended, an alias that moved) only wakes a controller.
+It keeps nothing that the database does not have, so a killed server goes on where it was.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -20,8 +20,9 @@ from millpond.kernel.settings import Settings
 from millpond.serving import store
 from millpond.serving.controller import Controller, LiveEndpoint
 from millpond.serving.domain import Endpoint, ServedEntity
+from millpond.serving.events import EventLog
 from millpond.serving.launcher import Launcher
-from millpond.serving.metrics import RESTARTS
+from millpond.serving.metrics import COLD_STARTS, RESTARTS
 from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Served, nobody_listens
@@ -61,6 +62,7 @@ class ServingRuntime:
         self._specs = specs
         self._variables = variables
         self._settings = settings
+        self.events = EventLog(database)
         self._live: dict[str, LiveEndpoint] = {}
         self._controllers: dict[str, Controller] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -96,6 +98,20 @@ class ServingRuntime:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.run_blocking(self.launcher.close)
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def limit(self, endpoint: Endpoint) -> None:
+        """Let the rate limits count at once, from any thread, that an endpoint has from now on."""
+        live = self._live.get(endpoint.name)
+        if live is not None and live.id == endpoint.id:
+            self._live[endpoint.name] = replace(live, rate_limits=endpoint.rate_limits)
+        self.notify(endpoint.id)
+
+    def pools(self) -> Iterator[tuple[tuple[str, str, str], WorkerPool]]:
+        """The pools that answer, each with the names of its endpoint and served entity, and the version."""
+        for live in list(self._live.values()):
+            for name, pool in live.pools.items():
+                entity = live.config.entity(name)
+                yield (live.name, name, entity.model.version if entity else ""), pool
 
     def find(self, name: str) -> LiveEndpoint | None:
         """What answers under a name; None before the first configuration is up."""
@@ -145,6 +161,7 @@ class ServingRuntime:
             hangs_after_s=self.request_timeout_s,
             on_change=on_change,
             tell=partial(self._note, endpoint, entity),
+            on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,
         )
 
     def scale(self, entity: ServedEntity, pool: WorkerPool) -> None:
@@ -158,6 +175,7 @@ class ServingRuntime:
 
     def _note(self, endpoint: Endpoint, entity: ServedEntity, kind: str, message: str) -> None:
         """What happened to a pool."""
+        self.events.note(endpoint.id, entity.name, kind, message)
         if kind in {"ended", "hangs"}:
             RESTARTS.labels(endpoint.name).inc()
 
@@ -186,8 +204,10 @@ class ServingRuntime:
             rounds += 1
             try:
                 await self.run_blocking(self.launcher.bound_logs)
+                await self.run_blocking(self.events.flush)
                 if rounds % _ROUNDS_TO_PRUNE == 0:
                     await self.run_blocking(self._prune)
+                    await self.run_blocking(self.events.prune)
                     await self._discover()
             except Exception as error:  # the next round tries again
                 log.error("housekeeping failed", exc_info=error)

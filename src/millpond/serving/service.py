@@ -23,6 +23,7 @@ from millpond.kernel.errors import (
     InvalidArgument,
     MillpondError,
     NotFound,
+    ResourceExhausted,
     Unavailable,
 )
 from millpond.kernel.http import STATUS_OF_CODE
@@ -38,6 +39,7 @@ from millpond.serving.domain import (
     Config,
     Endpoint,
     ModelVersion,
+    Notifications,
     Route,
     ServedEntity,
     Update,
@@ -49,10 +51,13 @@ from millpond.serving.domain import (
 )
 from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
+from millpond.serving.limits import RateLimit, RateLimiter, check_limits
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
+from millpond.serving.options import EndpointOptions
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Deployed, Served, nobody_listens
+from millpond.serving.reach import get_endpoint, lock_endpoint
 from millpond.serving.references import Asked
 from millpond.serving.resolving import Resolver
 from millpond.serving.routing import entity_for
@@ -102,6 +107,7 @@ class ServingService:
         runtime: ServingRuntime,
         specs: Specs,
         features: ServedFeatures | None,
+        options: EndpointOptions,
         deployed: Deployed,
         request_timeout_s: float,
         served: Served = nobody_listens,
@@ -113,7 +119,9 @@ class ServingService:
         self._runtime = runtime
         self._specs = specs
         self._features = features
+        self._options = options
         self._deployed = deployed
+        self._limiter = RateLimiter()
         self._request_timeout_s = request_timeout_s
         self._served = served
 
@@ -121,7 +129,7 @@ class ServingService:
 
     def get_endpoint(self, principal: Principal, name: str) -> Endpoint:
         """An endpoint. Raises NotFound."""
-        return self._get(principal, name, Act.SEE)
+        return get_endpoint(self._database, principal, name, Act.SEE)
 
     def list_endpoints(self, principal: Principal) -> tuple[Endpoint, ...]:
         """The endpoints that the principal may see, by name."""
@@ -136,22 +144,22 @@ class ServingService:
 
     def read_logs(self, principal: Principal, name: str, served_model: str) -> str:
         """The end of what a served model has printed. Raises NotFound."""
-        endpoint = self._get(principal, name, Act.MANAGE)
+        endpoint = get_endpoint(self._database, principal, name, Act.MANAGE)
         paths = self._runtime.launcher.log_paths(endpoint.id, _entity(endpoint, served_model))
         return mask_secrets(_tails(paths))
 
     def read_build_log(self, principal: Principal, name: str, served_model: str) -> str:
         """How a served model's environment was checked and the model loaded. Raises NotFound."""
-        state = _entity(self._get(principal, name, Act.MANAGE), served_model).state
+        state = _entity(get_endpoint(self._database, principal, name, Act.MANAGE), served_model).state
         return f"{state.build_log}{state.deployment.value}\n{state.message}".rstrip() + "\n"
 
     def export_metrics(self, principal: Principal, name: str) -> bytes:
         """The endpoint's metrics in Prometheus's text format. Raises NotFound."""
-        return metrics.render_endpoint(self._get(principal, name, Act.SEE).name)
+        return metrics.render_endpoint(get_endpoint(self._database, principal, name, Act.SEE).name, self._runtime)
 
     def describe_inputs(self, principal: Principal, name: str) -> dict[str, ModelInput]:
         """What each served model takes, by its name; without those whose files are not here yet. Raises NotFound."""
-        endpoint = self._get(principal, name, Act.SEE)
+        endpoint = get_endpoint(self._database, principal, name, Act.SEE)
         config = endpoint.active or endpoint.pending
         found = ((entity.name, self._describe_input(entity.model)) for entity in (config.entities if config else ()))
         return {entity: told for entity, told in found if told is not None}
@@ -183,6 +191,8 @@ class ServingService:
         description: str = "",
         tags: Mapping[str, str] | None = None,
         route_optimized: bool = False,
+        rate_limits: Sequence[RateLimit] = (),
+        notifications: Notifications | None = None,
     ) -> Endpoint:
         """Make an endpoint and begin to bring it up.
 
@@ -191,6 +201,9 @@ class ServingService:
         """
         require(principal, Act.CREATE_IN, WORKSPACE)
         check_endpoint_name(name)
+        limits = check_limits(rate_limits)
+        listening = notifications or Notifications()
+        self._options.check_notifications(principal, listening)
         now = utc_now()
         served = self._resolve(principal, entities)
         flows = self._resolver.flows(served)
@@ -204,6 +217,8 @@ class ServingService:
             updated_at=now,
             tags=tags or {},
             route_optimized=route_optimized,
+            rate_limits=limits,
+            notifications=listening,
             active=None,
             pending=config,
             update=Update.IN_PROGRESS,
@@ -227,12 +242,12 @@ class ServingService:
 
         Raises NotFound, InvalidArgument, Conflict while an update is under way.
         """
-        before = self._get(principal, name, Act.MANAGE)
+        before = get_endpoint(self._database, principal, name, Act.MANAGE)
         served = None if entities is None else self._resolve(principal, entities)
         base = before.active or before.pending
         flows = self._resolver.flows(served or (base.entities if base else ()))
         with self._database.write() as connection:
-            endpoint = self._lock(connection, principal, before.name)
+            endpoint = lock_endpoint(connection, principal, before.name)
             if endpoint.update is Update.IN_PROGRESS and not (endpoint.pending and endpoint.pending.followed):
                 raise Conflict(f"Endpoint '{name}' is being updated; wait until that update has ended.")
             version = store.next_version(connection, endpoint.id)
@@ -240,23 +255,23 @@ class ServingService:
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
             self._deployed(connection, principal, endpoint, config.entities, flows)
             acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
-            changed = self._lock(connection, principal, name)
+            changed = lock_endpoint(connection, principal, name)
         self._runtime.notify(changed.id)
         return changed
 
     def patch_tags(self, principal: Principal, name: str, *, add: Mapping[str, str], delete: Sequence[str]) -> Endpoint:
         """Set tags and remove tags. Raises NotFound."""
         with self._database.write() as connection:
-            endpoint = self._lock(connection, principal, name)
+            endpoint = lock_endpoint(connection, principal, name)
             tags = {key: value for key, value in endpoint.tags.items() if key not in delete} | dict(add)
             store.write_tags(connection, endpoint.id, tags, now=utc_now())
             acts.changed(connection, principal.name, "tag", "endpoint", name)
-            return self._lock(connection, principal, name)
+            return lock_endpoint(connection, principal, name)
 
     def delete_endpoint(self, principal: Principal, name: str) -> None:
         """Delete an endpoint; requests that it has accepted are still answered. Raises NotFound."""
         with self._database.write() as connection:
-            endpoint = self._lock(connection, principal, name)
+            endpoint = lock_endpoint(connection, principal, name)
             store.delete_endpoint(connection, endpoint.id)
             self._served(connection, endpoint.id, endpoint.name, [])
             grants.forget(connection, [endpoint.id])
@@ -280,7 +295,8 @@ class ServingService:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
         Requests with one `routing_key` get the same served model. `timeout_s` may only shorten the server's own.
-        Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.ask` raises. A refusal by the model
+        Raises NotFound, FailedPrecondition, Unavailable, ResourceExhausted (a rate limit), and what `WorkerPool.ask`
+        raises. A refusal by the model
         is an answer.
         """
         live = self._runtime.find(name)
@@ -288,6 +304,8 @@ class ServingService:
             await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
+        if live.rate_limits:
+            self._admit(live, principal)
         entity = _route(live, served_model, routing_key)
         patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
         query = _Query(principal=principal, content_type=content_type, body=body, patience_s=patience_s)
@@ -302,8 +320,9 @@ class ServingService:
             status = str(STATUS_OF_CODE[error.code])
             raise
         finally:
-            metrics.REQUESTS.labels(live.name, entity.name, status).inc()
-            metrics.SECONDS.labels(live.name, entity.name).observe(time.perf_counter() - began)
+            version = entity.model.version
+            metrics.REQUESTS.labels(live.name, entity.name, version, status).inc()
+            metrics.SECONDS.labels(live.name, entity.name, version).observe(time.perf_counter() - began)
         return Reply(
             entity=entity.name,
             version=entity.model.version,
@@ -311,6 +330,14 @@ class ServingService:
             content_type=answer.content_type,
             body=answer.body,
         )
+
+    def _admit(self, live: LiveEndpoint, principal: Principal) -> None:
+        """Count a request. Raises ResourceExhausted when a rate limit is reached."""
+        try:
+            self._limiter.admit(live.id, live.rate_limits, principal, time.monotonic())
+        except ResourceExhausted:
+            metrics.LIMITED.labels(live.name).inc()
+            raise
 
     async def _answer(self, query: "_Query", entity: ServedEntity, pool: WorkerPool | None) -> Answer:
         spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))
@@ -324,7 +351,7 @@ class ServingService:
 
     def _explain_silence(self, principal: Principal, name: str) -> None:
         """Raise what tells why an endpoint does not answer; returns when it is about to."""
-        endpoint = self._get(principal, name, Act.USE)
+        endpoint = get_endpoint(self._database, principal, name, Act.USE)
         if endpoint.update is Update.FAILED and endpoint.active is None:
             raise FailedPrecondition(
                 f"Endpoint '{name}' has no configuration that works; the state of its served models says why."
@@ -333,14 +360,6 @@ class ServingService:
             raise Unavailable(f"Endpoint '{name}' is still being created; wait until it is ready.")
 
     # Parts
-
-    def _get(self, principal: Principal, name: str, act: Act) -> Endpoint:
-        with self._database.read() as connection:
-            endpoint = store.find_endpoint(connection, name=name)
-        return _checked(principal, act, name, endpoint)
-
-    def _lock(self, connection: Connection, principal: Principal, name: str) -> Endpoint:
-        return _checked(principal, Act.MANAGE, name, store.lock_endpoint(connection, name=name))
 
     def _resolve(self, principal: Principal, requests: Sequence[EntityRequest]) -> tuple[ServedEntity, ...]:
         now = utc_now()
@@ -365,14 +384,6 @@ def _find(connection: Connection, endpoint_id: str) -> Securable:
     if endpoint is None:
         raise NotFound(f"Endpoint '{endpoint_id[:80]}' does not exist.")
     return replace(endpoint.securable, name=endpoint_id)  # whoever may not see it must not learn its name
-
-
-def _checked(principal: Principal, act: Act, name: str, endpoint: Endpoint | None) -> Endpoint:
-    """The endpoint, if it exists and the principal may; the same NotFound for what is not there and not theirs."""
-    if endpoint is None:
-        raise NotFound(f"Endpoint '{name[:80]}' does not exist.")
-    require(principal, act, endpoint.securable)
-    return endpoint
 
 
 def _next_config(

@@ -1,6 +1,7 @@
 """The tables of serving and all their SQL."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import (
     Connection,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     Row,
     String,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     Text,
     delete,
     false,
+    func,
     insert,
     select,
     update,
@@ -25,21 +28,26 @@ from sqlalchemy.exc import IntegrityError
 
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.kernel.errors import AlreadyExists
+from millpond.kernel.ids import new_id
 from millpond.serving.domain import (
     Concurrency,
     Config,
     Deployment,
     Endpoint,
     EntityState,
+    Event,
     ModelVersion,
+    Notifications,
     Route,
     ServedEntity,
     Update,
     WorkloadSize,
 )
+from millpond.serving.limits import LimitKey, RateLimit
 from millpond.serving.references import read_reference
 
 MAX_ENDPOINTS = 10_000
+KEPT_EVENTS = 1000
 
 endpoints = Table(
     "serving_endpoints",
@@ -56,6 +64,8 @@ endpoints = Table(
     Column("active_version", Integer),
     Column("pending_version", Integer),
     Column("config_update", String(20), nullable=False),
+    Column("rate_limits", Json, nullable=False, server_default="[]"),
+    Column("notifications", Json, nullable=False, server_default="{}"),
 )
 
 configs = Table(
@@ -66,6 +76,18 @@ configs = Table(
     Column("routes", Json, nullable=False),
     Column("followed", Boolean, nullable=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
+)
+
+events = Table(
+    "serving_events",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("endpoint_id", String(36), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("entity", String(128), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+    Index("ix_serving_events_endpoint_id", "endpoint_id"),
 )
 
 entities = Table(
@@ -165,6 +187,10 @@ def _endpoint(row: Row[Any], found: Mapping[tuple[str, int], Config]) -> Endpoin
         updated_at=row.updated_at,
         tags=row.tags,
         route_optimized=row.route_optimized,
+        rate_limits=tuple(
+            RateLimit(key=LimitKey(key), calls=calls, principal=principal) for key, calls, principal in row.rate_limits
+        ),
+        notifications=Notifications(**{key: tuple(told) for key, told in row.notifications.items()}),
         active=found.get((row.id, row.active_version)),
         pending=found.get((row.id, row.pending_version)),
         update=Update(row.config_update),
@@ -214,6 +240,8 @@ def insert_endpoint(connection: Connection, endpoint: Endpoint) -> None:
         "last_version": endpoint.pending.version if endpoint.pending else 0,
         "pending_version": endpoint.pending.version if endpoint.pending else None,
         "config_update": endpoint.update.value,
+        "rate_limits": _limits(endpoint.rate_limits),
+        "notifications": asdict(endpoint.notifications),
     }
     try:
         connection.execute(insert(endpoints).values(values))
@@ -296,9 +324,60 @@ def write_tags(connection: Connection, endpoint_id: str, tags: Mapping[str, str]
     connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(tags=dict(tags), updated_at=now))
 
 
+def write_rate_limits(connection: Connection, endpoint_id: str, limits: Sequence[RateLimit], *, now: datetime) -> None:
+    """Replace an endpoint's rate limits."""
+    values = {"rate_limits": _limits(limits), "updated_at": now}
+    connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(values))
+
+
+def write_notifications(
+    connection: Connection, endpoint_id: str, notifications: Notifications, *, now: datetime
+) -> None:
+    """Replace who gets mail."""
+    values = {"notifications": asdict(notifications), "updated_at": now}
+    connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(values))
+
+
+def _limits(limits: Sequence[RateLimit]) -> list[list[Any]]:
+    return [[limit.key.value, limit.calls, limit.principal] for limit in limits]
+
+
 def delete_endpoint(connection: Connection, endpoint_id: str) -> None:
-    """Remove an endpoint with its configurations."""
+    """Remove an endpoint with its configurations and events."""
     connection.execute(delete(endpoints).where(endpoints.c.id == endpoint_id))
+    connection.execute(delete(events).where(events.c.endpoint_id == endpoint_id))
+
+
+# Events
+
+
+def add_events(connection: Connection, happened: Iterable[tuple[str, Event]]) -> None:
+    """Add what happened, by the ids of endpoints."""
+    rows = [
+        {"id": new_id(), "endpoint_id": endpoint_id, "at": each.at, "entity": each.entity, "kind": each.kind,
+         "message": each.message}
+        for endpoint_id, each in happened
+    ]  # fmt: skip
+    connection.execute(insert(events), rows)
+
+
+def list_events(connection: Connection, endpoint_id: str, *, limit: int) -> tuple[Event, ...]:
+    """What happened to an endpoint, newest first."""
+    query = select(events).where(events.c.endpoint_id == endpoint_id)
+    query = query.order_by(events.c.at.desc(), events.c.id.desc()).limit(limit)
+    return tuple(
+        Event(at=row.at, entity=row.entity, kind=row.kind, message=row.message) for row in connection.execute(query)
+    )
+
+
+def prune_events(connection: Connection) -> None:
+    """Keep the newest of each endpoint; what deleted endpoints left goes."""
+    connection.execute(delete(events).where(events.c.endpoint_id.not_in(select(endpoints.c.id))))
+    counted = select(events.c.endpoint_id).group_by(events.c.endpoint_id).having(func.count() > KEPT_EVENTS)
+    for endpoint_id in connection.execute(counted).scalars().all():
+        kept = select(events.c.id).where(events.c.endpoint_id == endpoint_id).order_by(events.c.id.desc())
+        oldest = connection.execute(kept.offset(KEPT_EVENTS - 1).limit(1)).scalar_one()
+        connection.execute(delete(events).where(events.c.endpoint_id == endpoint_id, events.c.id < oldest))
 
 
 def _move(connection: Connection, endpoint_id: str, **values: Any) -> None:

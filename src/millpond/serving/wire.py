@@ -17,14 +17,24 @@ from millpond.serving.domain import (
     Concurrency,
     Config,
     Endpoint,
+    Notifications,
     Route,
     ServedEntity,
     WorkloadSize,
     check_provisioned,
     default_entity_name,
 )
+from millpond.serving.limits import RateLimit
 from millpond.serving.references import read_asked
 from millpond.serving.service import EntityRequest
+from millpond.serving.wire_options import (
+    EmailNotifications,
+    GatewayInput,
+    NotificationsInput,
+    RateLimitInput,
+    RateLimitsInput,
+    options_json,
+)
 
 # Requests
 
@@ -152,18 +162,29 @@ class CreateInput(BaseModel):
     description: str = Field(default="", max_length=10_000, pattern=r"^[^\x00]*$")
     tags: list[Tag] = []
     route_optimized: bool = False
-    ai_gateway: Any = None
+    ai_gateway: GatewayInput | None = None
     budget_policy_id: Any = None
-    email_notifications: Any = None
-    rate_limits: Any = None
+    email_notifications: EmailNotifications | None = None
+    rate_limits: list[RateLimitInput] = []
     telemetry_config: Any = None
 
     def check(self) -> ConfigInput:
         """The configuration. Raises InvalidArgument without one, NotImplementedHere for what Millpond does not have."""
-        _refuse(self, "ai_gateway", "budget_policy_id", "email_notifications", "rate_limits", "telemetry_config")
+        _refuse(self, "budget_policy_id", "telemetry_config")
         if self.config is None:
             raise InvalidArgument("config is missing: say what the endpoint serves in config.served_entities.")
         return self.config
+
+    def limits(self) -> list[RateLimit]:
+        """The rate limits, which may be in two places. Raises InvalidArgument where they are in both."""
+        if self.rate_limits and self.ai_gateway and self.ai_gateway.rate_limits:
+            raise InvalidArgument("Give rate_limits in ai_gateway or, as it was before, beside it, not both.")
+        given = RateLimitsInput(rate_limits=self.rate_limits) if self.rate_limits else self.ai_gateway
+        return given.limits() if given else []
+
+    def notifications(self) -> Notifications:
+        """Who gets mail."""
+        return NotificationsInput(email_notifications=self.email_notifications).notifications()
 
 
 class TagsInput(BaseModel):
@@ -202,6 +223,7 @@ def detailed(endpoint: Endpoint, principal: Principal, base_url: str) -> dict[st
         "permission_level": may[0] if may else "CAN_VIEW",
         "data_plane_info": {"query_info": _query_info(endpoint, base_url)},
     }
+    found |= options_json(endpoint)
     if endpoint.active:
         found["config"] = _config(endpoint.active)
     if endpoint.pending:
