@@ -13,7 +13,7 @@ from email.message import EmailMessage
 from urllib.parse import unquote
 
 from millpond.identity.domain import Principal
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, PermissionDenied
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
 from millpond.kernel.settings import SmtpSettings
 from millpond.notifications.posting import Answer, Unreachable
 
