@@ -129,7 +129,7 @@ def test_nan_is_read_as_it_was_written(spark: Any, way: str) -> None:
     assert found == {2: 5.0, 3: 5.0}
     ends = spark.sql(f"SELECT min(x), max(x), count_if(isnan(x)), count_if(id = 2) FROM {way}").collect()[0]
     assert (ends[0], math.isnan(ends[1]), ends[2], ends[3]) == (5.0, True, 1, 1)
-    assert spark.table(way).filter(F.isnan("x")).count() == 1
+    assert spark.table(way).filter("x > 10 OR isnan(x)").count() == 1
     assert properties(spark, way) == {COLUMNS: "ID" if way == "create_with_check" else "id"}
 
 
