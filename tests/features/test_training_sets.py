@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -216,3 +217,15 @@ def test_names_with_dots_are_names(fe: FeatureEngineeringClient, spark: SparkSes
     made = fe.create_training_set(df=given, feature_lookups=[lookup], label="y.", exclude_columns="k.at")
     assert columns(made.load_df()) == {"k.id": [2, 1], "x.`y`": [4.0, 1.0], "y.": [0, 1]}
     assert made.certificate.faults == []
+
+
+def test_nan_among_equal_values_stays(fe: FeatureEngineeringClient, spark: SparkSession, schema: str) -> None:
+    """The engine would take it for the other value if the feature table kept statistics of the column."""
+    scores = spark.sql("SELECT * FROM VALUES (1, DOUBLE('NaN')), (2, 5.0D), (3, 5.0D) AS t(id, score)").coalesce(1)
+    fe.create_table(name=f"{schema}.scores", primary_keys="id", df=scores)
+    labels = spark.createDataFrame([(1, 0), (2, 1), (3, 1)], "id int, y int")
+    lookup = FeatureLookup(table_name=f"{schema}.scores", lookup_key="id")
+    made = fe.create_training_set(df=labels, feature_lookups=[lookup], label="y")
+    scored = {row.id: row.score for row in made.load_df().collect()}
+    assert math.isnan(scored.pop(1))
+    assert scored == {2: 5.0, 3: 5.0}

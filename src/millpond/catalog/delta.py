@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
+from millpond.catalog import column_statistics
+from millpond.catalog.column_statistics import Columns
 from millpond.catalog.domain import Column
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
@@ -16,12 +18,14 @@ def create_empty_table(location: str, columns: Sequence[Column], s3: S3Settings)
     from deltalake.exceptions import DeltaError, SchemaMismatchError
 
     fields = [_field(column) for column in columns]
-    partitions = sorted((c.partition_index, c.name) for c in columns if c.partition_index is not None)
+    indexes = sorted((c.partition_index, c.name) for c in columns if c.partition_index is not None)
+    partitions = [name for _, name in indexes]
     try:
         deltalake.DeltaTable.create(
             location,
             schema=deltalake.Schema.from_json(json.dumps({"type": "struct", "fields": fields})),
-            partition_by=[name for _, name in partitions],
+            partition_by=partitions,
+            configuration=column_statistics.properties(Columns(fields, partitions)),
             storage_options=storage_options(location, s3),
         )
     except (DeltaError, SchemaMismatchError, ValueError) as error:

@@ -18,6 +18,7 @@ from millpond.engine.needs import Needs
 from millpond.engine.parameters import value_edits
 from millpond.engine.queries import Query, TableSite
 from millpond.engine.sessions import Session
+from millpond.engine.statistics import Statistics
 from millpond.engine.upstream import Upstream
 from millpond.engine.writes import follow_log, has_landed, not_changeable
 from millpond.identity.access import Act, require
@@ -43,6 +44,7 @@ class Changer:
         self._catalog = catalog
         self._upstream = upstream
         self._storage_options = storage_options
+        self._statistics = Statistics(storage_options)
 
     async def change(
         self, session: Session, source: Any, query: Query, binder: Binder, *, commit: str | None = None
@@ -56,13 +58,18 @@ class Changer:
             commit=commit or new_id(),
         )
         visible = await asyncio.to_thread(visible_rows, binder, table, query, site) if table is not None else None
+        evolves = query.with_schema_evolution
+        columns = await asyncio.to_thread(self._statistics.before_merge, session, location) if evolves else None
         command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note, visible)
         landed = partial(has_landed, location, self._storage_options, note)
         await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs, landed=landed)
         capture.wrote(session, query.kind.upper(), command, binder.needs, target=table or location)
-        if table is not None and query.with_schema_evolution:
+        if table is not None and evolves:
             await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
-        return await asyncio.to_thread(self._counts, location, query.kind, version, note)
+        counts = await asyncio.to_thread(self._counts, location, query.kind, version, note)
+        if columns is not None:
+            await asyncio.to_thread(self._statistics.after_merge, session, location, columns)
+        return counts
 
     async def merge(self, session: Session, merge: Merge, query: Query, binder: Binder) -> None:
         """Run DataFrame.mergeInto. Its functions are named for what they do, so each is registered once."""

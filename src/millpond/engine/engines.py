@@ -344,6 +344,7 @@ class Engines:
             "TMPDIR": str(directory / "tmp"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "RUST_LOG": "warn",
+            "SAIL_EXECUTION__COLLECT_STATISTICS": "false",  # of Parquet files, which leave NaN out
             "SAIL_SPARK__SESSION_TIMEOUT_SECS": "604800",
             "SAIL_EXECUTION__CHECKPOINT__PATH": (directory / "checkpoints").as_uri(),
             "SAIL_TELEMETRY__EXPORT_LOGS": "false",

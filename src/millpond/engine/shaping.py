@@ -34,6 +34,12 @@ class Fit:
     adds_columns: bool = False
 
 
+def merged(fields: Sequence[Field], source: Sequence[Field]) -> list[Field]:
+    """A table's columns when those that only the source has are added."""
+    known = {field["name"].lower() for field in fields}
+    return [*fields, *(field for field in source if field["name"].lower() not in known)]
+
+
 def fields_of_schema(schema: Any) -> list[Field]:
     """A Spark Connect struct type as Delta's schema fields."""
     return [

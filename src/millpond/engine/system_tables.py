@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, Protocol
 
+from millpond.catalog import column_statistics
+from millpond.catalog.column_statistics import Columns
 from millpond.catalog.domain import Column, ObjectName
 from millpond.catalog.service import CatalogService
 from millpond.engine.syntax.columns import data_type
@@ -155,12 +157,14 @@ class _Copy:
 
         with delta_errors(self._table.name):
             if not DeltaTable.is_deltatable(self._location, storage_options=self._options):
-                schema = Schema.from_json(json.dumps({"type": "struct", "fields": _fields(self._table)}))
+                fields, partitions = _fields(self._table), [self._table.day_column]
+                schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
                 DeltaTable.create(
                     self._location,
                     schema,
                     mode="ignore",
-                    partition_by=[self._table.day_column],
+                    partition_by=partitions,
+                    configuration=column_statistics.properties(Columns(fields, partitions)),
                     storage_options=self._options,
                 )
             return DeltaTable(self._location, storage_options=self._options)

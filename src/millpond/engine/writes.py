@@ -26,6 +26,7 @@ from millpond.engine.lineage import capture
 from millpond.engine.needs import Needs
 from millpond.engine.queries import require_plain
 from millpond.engine.sessions import Session
+from millpond.engine.statistics import Statistics, with_statistics
 from millpond.engine.upstream import Upstream
 from millpond.engine.write_requests import Write
 from millpond.identity.access import Act, require
@@ -43,6 +44,7 @@ class Writer:
         self._catalog = catalog
         self._upstream = upstream
         self._storage_options = storage_options
+        self._statistics = Statistics(storage_options)
 
     # -- statements ---------------------------------------------------------------------------------------------
 
@@ -201,15 +203,8 @@ class Writer:
             if write.mode == "append" and write.must_exist:
                 raise table_not_found((shown,))
             relation = shaping.fitted(write.relation, shaping.fit_new(schema))
-            await self._run(
-                session,
-                write,
-                relation,
-                location,
-                _SAVE_ERROR if write.mode != "append" else _SAVE_APPEND,
-                "delta",
-                needs,
-            )
+            save_mode = _SAVE_ERROR if write.mode != "append" else _SAVE_APPEND
+            await self._run(session, with_statistics(write, schema), relation, location, save_mode, "delta", needs)
             return True
         if write.mode in {"error", "create"}:
             raise AnalysisError(
@@ -231,6 +226,7 @@ class Writer:
             )
         if _overwrites_schema(write):
             await asyncio.to_thread(_refuse_guarded, self._catalog, guarded, fields, schema)
+            await asyncio.to_thread(self._statistics.of_new_columns, session, location, schema, write.partitioned_by)
             relation = shaping.fitted(write.relation, shaping.fit_new(schema))
             await self._run(session, write, relation, location, _SAVE_OVERWRITE, "delta", needs)
             await asyncio.to_thread(self._keep_order, session, location, schema)
@@ -244,6 +240,9 @@ class Writer:
         elif _is_dynamic(write, session):
             condition = await self._dynamic_condition(session, relation, partitions, needs, shown)
             write = replace(write, options={**_without(write.options, "partitionOverwriteMode"), **condition})
+        if fit is not None and fit.adds_columns:
+            every = shaping.merged(fields, schema)
+            await asyncio.to_thread(self._statistics.of_new_columns, session, location, every, partitions)
         write = replace(write, partitioned_by=())
         mode = _mode_of(write.mode)
         overwrites = mode == _SAVE_OVERWRITE
@@ -282,10 +281,10 @@ class Writer:
             fields = await self._fields(session, write, needs)
             if write.by_position:
                 raise table_not_found(write.name)
-            relation = write.relation
+            relation, run = write.relation, write
             if provider == "delta":
-                relation = shaping.fitted(relation, shaping.fit_new(fields))
-            await self._run(session, write, relation, staged.storage_location, _SAVE_ERROR, provider, needs)
+                relation, run = shaping.fitted(relation, shaping.fit_new(fields)), with_statistics(write, fields)
+            await self._run(session, run, relation, staged.storage_location, _SAVE_ERROR, provider, needs)
             return await asyncio.to_thread(self._register, session, staged, write, provider, fields)
         except BaseException:
             await asyncio.to_thread(self._catalog.abandon_table, session.principal, staged)

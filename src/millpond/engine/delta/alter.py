@@ -7,6 +7,8 @@ from dataclasses import replace
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from millpond.catalog import column_statistics
+from millpond.catalog.column_statistics import Columns
 from millpond.engine.authorship import Author
 from millpond.engine.delta import properties as known_properties
 from millpond.engine.delta.log import commit_metadata
@@ -27,6 +29,7 @@ from millpond.engine.delta.table import (
     delta_errors,
     fields,
     open_for_write,
+    open_table,
     partition_columns,
     until_no_conflict,
 )
@@ -52,17 +55,80 @@ def change(storage: Storage, author: Author, plan: Callable[[TableState], Schema
 
     def attempt() -> None:
         table = open_for_write(storage)
-        planned = plan(state_of(table))
+        before = state_of(table)
+        planned = plan(before)
         if planned is None:
             return
         if planned.must_hold is not None:
             _refuse_violations(table, planned)
         if planned.shape is not None:
+            _set_statistics(table, storage, author, before, planned.state)
             rewrite(table, author, planned)
         else:
-            commit_metadata(table, storage, author, planned)
+            commit_metadata(table, storage, author, _with_statistics(planned, before))
 
     until_no_conflict(attempt)
+
+
+def columns_of(storage: Storage) -> Columns:
+    """The columns that a table has now."""
+    return _columns(state_of(open_table(storage)))
+
+
+def follow_columns(storage: Storage, author: Author, after: Columns, before: Columns | None = None) -> None:
+    """Say of which of a table's columns there shall be statistics: before the engine writes new ones, or when it has.
+
+    `before` are those that it had when that was said last; None are those of now.
+    """
+
+    def plan(state: TableState) -> SchemaPlan | None:
+        return _plan_statistics(state, before or _columns(state), after)
+
+    change(storage, author, plan)
+
+
+def list_columns(storage: Storage, author: Author) -> None:
+    """Name the columns that have statistics, so that those that a MERGE will add have none."""
+
+    def plan(state: TableState) -> SchemaPlan | None:
+        known = column_statistics.chosen(state.configuration)
+        return None if known else _plan_properties(state, column_statistics.listed(_columns(state)))
+
+    change(storage, author, plan)
+
+
+def _set_statistics(table: DeltaTable, storage: Storage, author: Author, before: TableState, after: TableState) -> None:
+    """In a commit of its own, as delta-rs changes no properties while it writes: names of no column do no harm."""
+    planned = _plan_statistics(before, _columns(before), _columns(after))
+    if planned is not None:
+        commit_metadata(table, storage, author, planned)
+        table.update_incremental()
+
+
+def _plan_statistics(state: TableState, before: Columns, after: Columns) -> SchemaPlan | None:
+    configuration = column_statistics.followed(state.configuration, before, after)
+    return None if configuration is None else _plan_properties(replace(state, configuration={}), configuration)
+
+
+def _plan_properties(state: TableState, properties: Mapping[str, str]) -> SchemaPlan:
+    shown = json.dumps(column_statistics.chosen(properties), ensure_ascii=False)
+    return SchemaPlan(
+        operation="SET TBLPROPERTIES",
+        parameters={"properties": shown},
+        state=replace(state, configuration={**state.configuration, **properties}),
+    )
+
+
+def _with_statistics(planned: SchemaPlan, before: TableState) -> SchemaPlan:
+    if before.fields == planned.state.fields:
+        return planned  # properties alone are changed, perhaps these
+    state, columns = planned.state, (_columns(before), _columns(planned.state))
+    configuration = column_statistics.followed(state.configuration, *columns)
+    return planned if configuration is None else replace(planned, state=replace(state, configuration=configuration))
+
+
+def _columns(state: TableState) -> Columns:
+    return Columns(state.fields, state.partition_columns)
 
 
 def _refuse_violations(table: DeltaTable, plan: SchemaPlan) -> None:

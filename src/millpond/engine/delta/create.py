@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from deltalake import DeltaTable, Schema, convert_to_deltalake, write_deltalake
 
+from millpond.catalog import column_statistics
+from millpond.catalog.column_statistics import Columns
 from millpond.engine.authorship import Author
 from millpond.engine.delta.alter import CLUSTERING, clustering_columns
 from millpond.engine.delta.properties import KEPT_LOG, checked, keeps_log
@@ -135,7 +137,8 @@ def create(storage: Storage, author: Author, new: NewTable, *, replace: bool = F
     """Write version 0, or with `replace` the next version with nothing of the old one left in it."""
     refuse_unusable_expressions(new)
     schema = Schema.from_json(json.dumps({"type": "struct", "fields": list(new.fields)}))
-    configuration = {**new.configuration, **(_kept(storage) if replace else {})}
+    statistics = column_statistics.properties(Columns(new.fields, new.partition_columns), new.configuration)
+    configuration = {**statistics, **new.configuration, **(_kept(storage) if replace else {})}
     with delta_errors(storage.url):
         return DeltaTable.create(
             storage.url,
@@ -213,6 +216,19 @@ def convert(storage: Storage, author: Author, partitions: Sequence[ColumnSpec]) 
             mode="error",
             partition_by=Schema.from_json(json.dumps(schema)) if partitions else None,
             partition_strategy="hive" if partitions else None,
+            configuration=column_statistics.properties(Columns(_fields_of_files(storage))),
             storage_options=dict(storage.options),
             commit_properties=commit_properties(author, operation="CONVERT", parameters={}),
         )
+
+
+def _fields_of_files(storage: Storage) -> list[Field]:
+    """The columns of the Parquet files at a place."""
+    from deltalake.fs import DeltaStorageHandler
+    from pyarrow.dataset import dataset
+    from pyarrow.fs import PyFileSystem
+
+    files = PyFileSystem(DeltaStorageHandler(storage.url, dict(storage.options)))
+    found = dataset("", filesystem=files, format="parquet").schema
+    schema: dict[str, list[Field]] = json.loads(Schema.from_arrow(found).to_json())
+    return schema["fields"]
