@@ -116,6 +116,7 @@ def test_a_query_that_goes_on_is_told_of_and_stopped(spark: Any, names: Names, s
     writer = spark.readStream.table(source).writeStream.option("checkpointLocation", names.checkpoint)
     query = writer.queryName("going on").toTable(names.target)
     query.processAllAvailable()
+    query.processAllAvailable()  # there is nothing
     assert query.isActive
     assert query.status == {
         "message": "Waiting for data to arrive", "isDataAvailable": False, "isTriggerActive": False,
