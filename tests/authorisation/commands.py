@@ -122,3 +122,11 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("yyyyy", "RESET spark.sql.shuffle.partitions"),
     ("hyyyy", "REFRESH TABLE $table"),
 )
+
+STREAMS: tuple[tuple[str, str], ...] = (
+    ("hfyyy", "$table -> $schema.$new"),
+    ("hfyyy", "$table -> $own; table"),
+    ("hfyyy", "$own -> $schema.$new; filtered"),
+    ("hfyyy", "$table => $own; keyed"),
+)
+"""Streams from a table to another, `->` adding rows and `=>` merging them; the checkpoint is in $volume."""

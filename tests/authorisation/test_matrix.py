@@ -11,11 +11,13 @@ from typing import get_args
 
 import httpx
 import pytest
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
 
 from millpond.engine.dml import Statement, parse_statement
 from millpond.engine.statements import parse_command
 from millpond.engine.syntax.model import AlterAction, AlterTable, Command
-from tests.authorisation.commands import COMMANDS
+from tests.authorisation.commands import COMMANDS, STREAMS
 from tests.authorisation.matrix import ALIASES, CASES, ELSEWHERE, Case
 from tests.authorisation.world import FUNCTION, ROLES, World, build, endpoint_body, executed, feature_body, make
 from tests.servers import Server
@@ -80,6 +82,39 @@ def _outcome(world: World, example: str, role: str) -> str:
         return "y"
     hidden = "_NOT_FOUND" in error or "UNRESOLVED_ROUTINE" in error
     return "f" if "INSUFFICIENT_PERMISSIONS" in error else "h" if hidden else "b"
+
+
+@pytest.fixture(scope="module")
+def sessions(world: World) -> Iterator[dict[str, SparkSession]]:
+    """A Spark session of each role that has a token."""
+    remotes = {role: world.server.spark_remote.replace(world.server.token, world.tokens[role]) for role in ROLES[1:]}
+    made = {role: SparkSession.builder.remote(remote).create() for role, remote in remotes.items()}
+    yield made
+    for session in made.values():
+        session.stop()
+
+
+@pytest.mark.parametrize(("outcome", "example"), STREAMS, ids=lambda text: text)
+def test_a_stream_does_for_each_role_what_the_matrix_says(
+    world: World, sessions: dict[str, SparkSession], outcome: str, example: str
+) -> None:
+    assert "".join(_streamed(world, sessions[role], example) for role in ROLES[1:]) == outcome
+
+
+def _streamed(world: World, session: SparkSession, example: str) -> str:
+    text, _, kind = example.partition("; ")
+    names = {"new": f"n{time.monotonic_ns():x}"}
+    if kind:
+        names["own"] = make(world, kind, "o" + names["new"])
+    source, arrow, target = world.filled(text, names).split(" ")
+    place = "/Volumes/" + world.names["volume"].replace(".", "/") + "/" + names["new"]
+    sink = "millpond.merge" if arrow == "=>" else "delta"
+    try:
+        writer = session.readStream.table(source).writeStream.format(sink).option("checkpointLocation", place)
+        writer.trigger(availableNow=True).toTable(target).awaitTermination()
+    except PySparkException as error:
+        return "f" if "INSUFFICIENT_PERMISSIONS" in str(error) else "h" if "_NOT_FOUND" in str(error) else "b"
+    return "y"
 
 
 def test_every_command_is_in_the_matrix() -> None:

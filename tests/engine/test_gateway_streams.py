@@ -116,6 +116,7 @@ def test_a_query_that_goes_on_is_told_of_and_stopped(spark: Any, names: Names, s
     writer = spark.readStream.table(source).writeStream.option("checkpointLocation", names.checkpoint)
     query = writer.queryName("going on").toTable(names.target)
     query.processAllAvailable()
+    query.processAllAvailable()  # there is nothing
     assert query.isActive
     assert query.status == {
         "message": "Waiting for data to arrive", "isDataAvailable": False, "isTriggerActive": False,
@@ -396,6 +397,25 @@ def test_nobody_sees_or_stops_anothers_query(spark: Any, other: Any, names: Name
         started(other.readStream.table(source), names, available=False)
     assert query.isActive
     query.stop()
+
+
+def test_each_batch_is_in_the_audit_and_in_lineage(
+    gateway: RunningGateway, spark: Any, names: Names, source: str
+) -> None:
+    query = started(spark.readStream.table(source), names)
+    admin = gateway.spark()
+    found = admin.sql(
+        "SELECT DISTINCT source_table_full_name FROM system.access.table_lineage "
+        f"WHERE target_table_full_name = '{names.target}' AND source_table_full_name IS NOT NULL"
+    )
+    assert [row[0] for row in found.collect()] == [source]
+    acts = admin.sql(
+        "SELECT user_identity.email, request_params FROM system.access.audit "
+        f"WHERE action_name = 'streamingBatch' AND request_id = '{query.id}'"
+    ).collect()
+    assert [row.email for row in acts] == [USER]
+    assert source in str(acts[0].request_params)
+    admin.stop()
 
 
 def test_a_query_ends_with_its_session(gateway: RunningGateway, spark: Any, names: Names, source: str) -> None:

@@ -139,9 +139,9 @@ def test_tags_and_drops(fe: FeatureEngineeringClient, schema: str) -> None:
         fe.drop_table(name=name)
 
 
-def test_streams_and_unknown_modes_are_refused(fe: FeatureEngineeringClient, schema: str) -> None:
+def test_unknown_modes_and_checkpoints_of_no_stream_are_refused(fe: FeatureEngineeringClient, schema: str) -> None:
     fe.create_table(name=f"{schema}.t", primary_keys="id", df=pl.DataFrame({"id": [1]}))
     with pytest.raises(ValueError, match="mode 'append' is not known"):
         fe.write_table(name=f"{schema}.t", df=pl.DataFrame({"id": [2]}), mode="append")
-    with pytest.raises(NotImplementedError, match="Streaming"):
+    with pytest.raises(ValueError, match="for streaming data frames; df is none"):
         fe.write_table(name=f"{schema}.t", df=pl.DataFrame({"id": [2]}), checkpoint_location="/Volumes/main/x/y/z")

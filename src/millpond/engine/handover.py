@@ -67,48 +67,77 @@ def _storage(target: Target) -> Any:
 
 
 async def _write_computed(upstream: Upstream, session: Session, relation: Any, needs: Needs, target: Target) -> None:
-    from millpond.engine.delta.append import write_rows
-
-    waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(_WAITING)
-    writer = asyncio.create_task(
-        asyncio.to_thread(
-            write_rows,
-            _storage(target),
-            Author.of(session.principal),
-            _batches(waiting),
-            overwrite=target.overwrite,
-            options=target.options,
-            user_metadata=metadata_of(target.options, session.setting(USER_METADATA_SETTING)),
-            once=target.once,
-        )
-    )
-
-    async def put(item: bytes | BaseException | None) -> None:
-        while not writer.done():
-            try:
-                waiting.put_nowait(item)
-                return
-            except queue.Full:
-                await asyncio.wait({writer}, timeout=0.005)
+    writing = _Writing(session, target)
 
     async def hand_on(message: bytes) -> None:
         response = proto.base.ExecutePlanResponse.FromString(message)
         if response.HasField("arrow_batch"):
-            await put(response.arrow_batch.data)
-        if writer.done():
-            writer.result()  # it failed: stop the engine by raising here
+            await writing.put(response.arrow_batch.data)
 
     plan = proto.base.Plan(root=relation)
     try:
         await upstream.stream(session, "ExecutePlan", execute_request(session, plan), needs, hand_on)
-        await put(None)
+        await writing.put(None)
     except BaseException:
-        await put(_Broken())
-        await asyncio.wait({writer})
-        if not writer.cancelled():
-            writer.exception()  # seen: the engine's own error is the one that is raised
+        await writing.give_up()
         raise
-    await seen_through(writer)
+    await writing.finish()
+
+
+class _Writing:
+    """The writer on its thread, which it takes only when there are rows.
+
+    To get an engine takes threads too: writers that wait for rows could hold all of them.
+    """
+
+    def __init__(self, session: Session, target: Target) -> None:
+        self._session = session
+        self._target = target
+        self._waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(_WAITING)
+        self._writer: asyncio.Task[None] | None = None
+
+    async def put(self, item: bytes | BaseException | None) -> None:
+        """Hand something on. Raises what the writer failed with."""
+        writer = self._writer = self._writer or self._begun()
+        while not writer.done():
+            try:
+                self._waiting.put_nowait(item)
+                return
+            except queue.Full:
+                await asyncio.wait({writer}, timeout=0.005)
+        if not isinstance(item, BaseException):
+            writer.result()
+
+    async def finish(self) -> None:
+        """Wait for the commit, after the last of the rows."""
+        assert self._writer is not None
+        await seen_through(self._writer)
+
+    async def give_up(self) -> None:
+        """The rows are not complete: nothing is committed."""
+        if self._writer is None:
+            return
+        await self.put(_Broken())
+        await asyncio.wait({self._writer})
+        if not self._writer.cancelled():
+            self._writer.exception()  # seen: the engine's own error is the one that is raised
+
+    def _begun(self) -> "asyncio.Task[None]":
+        from millpond.engine.delta.append import write_rows
+
+        session, target = self._session, self._target
+        return asyncio.create_task(
+            asyncio.to_thread(
+                write_rows,
+                _storage(target),
+                Author.of(session.principal),
+                _batches(self._waiting),
+                overwrite=target.overwrite,
+                options=target.options,
+                user_metadata=metadata_of(target.options, session.setting(USER_METADATA_SETTING)),
+                once=target.once,
+            )
+        )
 
 
 def _batches(waiting: "queue.Queue[bytes | BaseException | None]") -> Iterator[Any]:

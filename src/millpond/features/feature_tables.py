@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from millpond.features import frames
@@ -11,9 +12,14 @@ from millpond.features.tables import KNOWN_AT, TIME_TYPES, FeatureTable
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+    from pyspark.sql.streaming import StreamingQuery
 
 Types = Mapping[str, str]
 """The SQL type of each column, in order."""
+TRIGGER: Mapping[str, Any] = MappingProxyType({"processingTime": "5 seconds"})
+"""When a stream into a feature table looks for new rows, if nothing else is said."""
+_MERGE_FORMAT = "millpond.merge"
+"""The gateway's sink that merges a stream by its table's primary key."""
 
 
 class FeatureTables:
@@ -74,25 +80,31 @@ class FeatureTables:
             raise
 
     def write_table(
-        self, *, name: str, df: Any, mode: str = "merge", checkpoint_location: str | None = None, trigger: Any = None
-    ) -> None:
+        self,
+        *,
+        name: str,
+        df: Any,
+        mode: str = "merge",
+        checkpoint_location: str | None = None,
+        trigger: Mapping[str, Any] = TRIGGER,
+    ) -> "StreamingQuery | None":
         """Write rows: `merge` updates those of the same primary key and adds the others, `overwrite` replaces all.
 
         Columns that the table does not have become new features; features that `df` does not have stay as they are, or,
         in new rows, are NULL. Raises ValueError for rows without a key or two of the same.
+
+        A streaming frame is merged as its rows come, for as long as the query runs that is returned: `trigger` is what
+        `DataStreamWriter.trigger` takes, and `checkpoint_location` a path where the query remembers how far it is.
         """
         if mode not in ("merge", "overwrite"):
             raise ValueError(f"mode '{mode}' is not known: 'merge' or 'overwrite'.")
-        if getattr(df, "isStreaming", False) or checkpoint_location is not None:
-            raise NotImplementedError(
-                "Streaming data frames cannot be written: the engine streams into no Delta table. Write what is new as "
-                "a batch, by mode 'merge'."
-            )
-        table, rows = self._connection.table(name), self._in_spark(df)
-        types = _types(rows, self._connection)
-        missing = [key for key in table.primary_keys if key not in types]
-        if missing:
-            raise ValueError(f"df lacks {missing} of the primary key of '{table.name}'.")
+        table = self._connection.table(name)
+        if getattr(df, "isStreaming", False):
+            return self._write_stream(table, df, mode, checkpoint_location, trigger)
+        if checkpoint_location is not None:
+            raise ValueError("checkpoint_location is for streaming data frames; df is none. Leave it out.")
+        rows = self._in_spark(df)
+        types = self._checked_types(table, rows)
         _refuse_twins(table.name, rows, table.primary_keys)
         self._add_columns(table, types)
         if mode == "merge":
@@ -101,6 +113,31 @@ class FeatureTables:
             columns = _listed(types)
             sql = f"INSERT OVERWRITE TABLE {quoted(table.name)} ({columns}) SELECT {columns} FROM {{rows}}"  # noqa: S608
             self._sql(sql, rows=rows)
+        return None
+
+    def _write_stream(
+        self, table: FeatureTable, rows: Any, mode: str, checkpoint_location: str | None, trigger: Mapping[str, Any]
+    ) -> "StreamingQuery":
+        """Start the query that merges a stream."""
+        if mode != "merge":
+            raise ValueError(f"mode '{mode}' is not for streaming data frames, which are written by 'merge'.")
+        if not checkpoint_location:
+            raise ValueError(
+                "checkpoint_location is missing: a path of your own, such as /Volumes/main/ml/checkpoints/name, where "
+                "the stream remembers how far it is."
+            )
+        self._add_columns(table, self._checked_types(table, rows))
+        writer = rows.writeStream.format(_MERGE_FORMAT).option("checkpointLocation", checkpoint_location)
+        query: StreamingQuery = writer.trigger(**trigger).toTable(quoted(table.name))
+        return query
+
+    def _checked_types(self, table: FeatureTable, rows: Any) -> Types:
+        """The columns of rows for a table. Raises ValueError when they lack its key."""
+        types = _types(rows, self._connection)
+        missing = [key for key in table.primary_keys if key not in types]
+        if missing:
+            raise ValueError(f"df lacks {missing} of the primary key of '{table.name}'.")
+        return types
 
     def read_table(self, *, name: str, as_of_delta_timestamp: Any = None) -> "DataFrame":
         """The rows of a feature table, now or as of a time, as a Spark data frame."""

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from millpond.features.client import FeatureEngineeringClient
+from millpond.features.feature_tables import TRIGGER
 from millpond.features.lookups import Names
 from millpond.features.tables import FeatureTable
 from millpond.features.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+    from pyspark.sql.streaming import StreamingQuery
 
 
 class FeatureStoreClient:
@@ -65,12 +67,17 @@ class FeatureStoreClient:
         )  # fmt: skip
 
     def write_table(
-        self, name: str, df: Any, mode: str = "merge", checkpoint_location: str | None = None, trigger: Any = None
-    ) -> None:
-        """Write rows."""
-        self._client.write_table(
+        self,
+        name: str,
+        df: Any,
+        mode: str = "merge",
+        checkpoint_location: str | None = None,
+        trigger: Mapping[str, Any] = TRIGGER,
+    ) -> "StreamingQuery | None":
+        """Write rows; a streaming frame as long as the query runs that is returned."""
+        return self._client.write_table(
             name=name, df=df, mode=mode, checkpoint_location=checkpoint_location, trigger=trigger
-        )  # fmt: skip
+        )
 
     def read_table(self, name: str, as_of_delta_timestamp: Any = None) -> "DataFrame":
         """The rows of a feature table."""

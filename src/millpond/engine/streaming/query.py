@@ -86,6 +86,8 @@ class Run:
         self._looks = 0
         self._found_nothing = 0
         """The number of the last look for data that found none."""
+        self._wanted = 0
+        """The number of a look that somebody waits for."""
         self._changed = asyncio.Event()
         self._began = time.monotonic()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -108,7 +110,7 @@ class Run:
 
     async def all_available(self) -> None:
         """Wait until all is processed that is there now."""
-        wanted = self._looks + 1
+        wanted = self._wanted = self._looks + 1
         while self.is_active and self._found_nothing < wanted:
             self._changed.clear()
             waiting = asyncio.create_task(self._changed.wait())
@@ -196,10 +198,10 @@ class Run:
         return True
 
     async def _wait_for_data(self) -> None:
-        """Until a source has something new."""
+        """Until a source has something new, or somebody wants to know that it has not."""
         sources = self.query.sources
         is_local = all(each.table.storage_location.startswith("file:") for each in sources)
-        while not await on_thread(_have_more, sources, self._at):
+        while self._found_nothing >= self._wanted and not await on_thread(_have_more, sources, self._at):
             await asyncio.sleep(_POLL_S if is_local else _POLL_REMOTE_S)
 
     # -- a batch ------------------------------------------------------------------------------------------------
