@@ -60,8 +60,8 @@ class Runtime(Protocol):
     ) -> WorkerPool:
         """Begin to start workers for an entity, so many at first."""
 
-    def scale(self, entity: ServedEntity, pool: WorkerPool) -> None:
-        """Let a pool move between the numbers of workers that the entity asks for."""
+    def serve(self, entity: ServedEntity, pool: WorkerPool) -> None:
+        """Let a pool answer, with between as many workers as the entity asks for."""
 
     def publish(self, live: LiveEndpoint) -> None:
         """Answer under the endpoint's name with this configuration from now on."""
@@ -151,7 +151,7 @@ class Controller:
         }
         for entity in config.entities:
             if entity.name in pools:
-                self._runtime.scale(entity, pools[entity.name])
+                self._runtime.serve(entity, pools[entity.name])
         self._runtime.publish(
             LiveEndpoint(
                 id=endpoint.id,

@@ -164,9 +164,9 @@ class ServingRuntime:
             on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,
         )
 
-    def scale(self, entity: ServedEntity, pool: WorkerPool) -> None:
-        """Let a pool move between the numbers of workers that the entity asks for."""
-        pool.scale_to(self._scale_of(entity))
+    def serve(self, entity: ServedEntity, pool: WorkerPool) -> None:
+        """Let a pool answer, with between as many workers as the entity asks for."""
+        pool.serve(self._scale_of(entity))
 
     def _scale_of(self, entity: ServedEntity) -> Scale:
         settings = self._settings.serving
