@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.serving import store
-from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, plan
+from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, Shadow, plan
 from millpond.serving.events import event
 from millpond.serving.limits import RateLimit
 from millpond.serving.notices import announce
@@ -34,6 +34,7 @@ class LiveEndpoint:
     name: str
     creator: str
     rate_limits: tuple[RateLimit, ...]
+    shadows: tuple[Shadow, ...]
     config: Config
     pools: Mapping[str, WorkerPool]
     """By the name of the served entity; those that need no process have none."""
@@ -158,6 +159,7 @@ class Controller:
                 name=endpoint.name,
                 creator=endpoint.creator,
                 rate_limits=endpoint.rate_limits,
+                shadows=endpoint.shadows,
                 config=config,
                 pools=pools,
             )
