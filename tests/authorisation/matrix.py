@@ -280,6 +280,8 @@ SERVING: Sequence[Case] = (
     _case(f"PUT {_ONE}/ai-gateway", "xhffyy", name="$endpoint", body={}),
     _case(f"PUT {_ONE}/rate-limits", "xhffyy", name="$endpoint", body={}),
     _case("GET /api/millpond/serving-endpoints/{name}/events", "xhyyyy", name="$endpoint"),
+    _case("GET /api/millpond/serving-endpoints/{name}/shadows", "xhyyyy", name="$endpoint"),
+    _case("PUT /api/millpond/serving-endpoints/{name}/shadows", "xhffyy", name="$endpoint", body={"shadows": []}),
     _case(f"GET {_ONE}/served-models/{{served_model}}/logs", "xhffyy", name="$endpoint", served_model="m"),
     _case(f"GET {_ONE}/served-models/{{served_model}}/build-logs", "xhffyy", name="$endpoint", served_model="m"),
     _case(f"GET {_ONE}/metrics", "xhyyyy", name="$endpoint"),

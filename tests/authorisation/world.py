@@ -69,6 +69,7 @@ def build(server: Server, client: httpx.Client) -> World:
     _workspace(world)
     _people(world)
     _online(world)
+    wait_until(lambda: not _updating(world), timeout_s=120, what="the endpoint having tried its model")
     return world
 
 
@@ -372,6 +373,12 @@ def _endpoint(world: World) -> None:
     ]
     path = f"/api/2.0/permissions/serving-endpoints/{made['id']}"
     world.done("owner", "PATCH", path, {"access_control_list": levels})
+
+
+def _updating(world: World) -> bool:
+    """While an update is under way, another one is refused to everybody."""
+    told = world.done("owner", "GET", f"/api/2.0/serving-endpoints/{world.names['endpoint']}")
+    return bool(told["state"]["config_update"] == "IN_PROGRESS")
 
 
 def endpoint_body(world: World, name: str) -> dict[str, Any]:

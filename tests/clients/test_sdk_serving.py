@@ -330,7 +330,7 @@ def test_the_deployments_client_of_mlflow_does_what_it_says(registered: Register
         registered.sdk.serving_endpoints.wait_get_serving_endpoint_not_updating(name, timeout=PATIENCE)
         assert client.predict(endpoint=name, inputs={"dataframe_records": RECORDS}).predictions == [1, 0, 1, 0]
         assert client.get_endpoint(name).ai_gateway == {"rate_limits": limits}
-        assert name in [each.name for each in client.list_endpoints()]
+        assert name in [each["name"] for each in client.list_endpoints()]
         client.update_endpoint_config(name, {"served_entities": [entity | {"entity_version": "2"}]})
         registered.sdk.serving_endpoints.wait_get_serving_endpoint_not_updating(name, timeout=PATIENCE)
         assert client.predict(endpoint=name, inputs={"dataframe_records": RECORDS}).predictions == [0, 1, 0, 1]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.serving import store
-from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, plan
+from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, Shadow, plan
 from millpond.serving.events import event
 from millpond.serving.limits import RateLimit
 from millpond.serving.notices import announce
@@ -34,6 +34,7 @@ class LiveEndpoint:
     name: str
     creator: str
     rate_limits: tuple[RateLimit, ...]
+    shadows: tuple[Shadow, ...]
     config: Config
     pools: Mapping[str, WorkerPool]
     """By the name of the served entity; those that need no process have none."""
@@ -60,8 +61,8 @@ class Runtime(Protocol):
     ) -> WorkerPool:
         """Begin to start workers for an entity, so many at first."""
 
-    def scale(self, entity: ServedEntity, pool: WorkerPool) -> None:
-        """Let a pool move between the numbers of workers that the entity asks for."""
+    def serve(self, entity: ServedEntity, pool: WorkerPool) -> None:
+        """Let a pool answer, with between as many workers as the entity asks for."""
 
     def publish(self, live: LiveEndpoint) -> None:
         """Answer under the endpoint's name with this configuration from now on."""
@@ -151,13 +152,14 @@ class Controller:
         }
         for entity in config.entities:
             if entity.name in pools:
-                self._runtime.scale(entity, pools[entity.name])
+                self._runtime.serve(entity, pools[entity.name])
         self._runtime.publish(
             LiveEndpoint(
                 id=endpoint.id,
                 name=endpoint.name,
                 creator=endpoint.creator,
                 rate_limits=endpoint.rate_limits,
+                shadows=endpoint.shadows,
                 config=config,
                 pools=pools,
             )

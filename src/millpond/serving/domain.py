@@ -164,6 +164,14 @@ class Notifications:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shadow:
+    """A served entity that gets copies of a share of the requests which others answer."""
+
+    entity: str
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened to an endpoint or to the processes of one of its entities."""
 
@@ -188,6 +196,7 @@ class Endpoint:
     route_optimized: bool
     rate_limits: tuple[RateLimit, ...] = ()
     notifications: Notifications = Notifications()
+    shadows: tuple[Shadow, ...] = ()
     active: Config | None
     pending: Config | None
     """The configuration being brought up, or the last one that failed."""

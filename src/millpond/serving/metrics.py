@@ -29,6 +29,10 @@ COLD_STARTS = Histogram(
     ["endpoint", "served_model"],
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120),
 )
+SHADOWS = Counter(
+    "millpond_serving_shadow_total", "Copies of requests by how their answers compare",
+    ["endpoint", "served_model", "outcome"],
+)  # fmt: skip
 _OF_POOL = ("endpoint", "served_model", "version")
 _OF_REPLICA = (*_OF_POOL, "replica")
 

@@ -1,4 +1,4 @@
-"""What can be set on an endpoint while its configuration stays: rate limits, who gets mail; and what happened to it."""
+"""What can be set on an endpoint while its configuration stays (limits, mail, shadows), and what happened to it."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,18 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.notifications.mail import Mailer
 from millpond.serving import store
-from millpond.serving.domain import Endpoint, Event, Notifications
+from millpond.serving.domain import Endpoint, Event, Notifications, Shadow
 from millpond.serving.limits import RateLimit, check_limits
 from millpond.serving.reach import get_endpoint, lock_endpoint
 from millpond.serving.runtime import ServingRuntime
+from millpond.serving.shadowing import Tally, check_shadows
 
 MAX_EVENTS = 500
 _MOST_ADDRESSES = 20
 
 
 class EndpointOptions:
-    """Rate limits, notifications and events of endpoints. All of it blocks."""
+    """Rate limits, notifications, shadows and events of endpoints. All of it blocks."""
 
     def __init__(self, database: Database, runtime: ServingRuntime, mail: Mailer | None) -> None:
         self._database = database
@@ -35,7 +36,7 @@ class EndpointOptions:
             store.write_rate_limits(connection, endpoint.id, checked, now=utc_now())
             acts.changed(connection, principal.name, "limit", "endpoint", name, limits=len(checked))
             changed = lock_endpoint(connection, principal, name)
-        self._runtime.limit(changed)
+        self._runtime.reset(changed)
         return changed
 
     def set_notifications(self, principal: Principal, name: str, notifications: Notifications) -> Endpoint:
@@ -60,6 +61,23 @@ class EndpointOptions:
             if self._mail is None:
                 raise FailedPrecondition("This server sends no e-mail; an administrator sets smtp.host.")
             self._mail.check_address(principal, address)
+
+    def set_shadows(self, principal: Principal, name: str, shadows: Sequence[Shadow]) -> Endpoint:
+        """Replace which served entities get copies, and count anew. Raises as `set_rate_limits`."""
+        with self._database.write() as connection:
+            endpoint = lock_endpoint(connection, principal, name)
+            checked = check_shadows(shadows, endpoint.active or endpoint.pending)
+            store.write_shadows(connection, endpoint.id, checked, now=utc_now())
+            acts.changed(connection, principal.name, "shadow", "endpoint", name, shadows=len(checked))
+            changed = lock_endpoint(connection, principal, name)
+        self._runtime.shadow_reports.forget(changed.id)
+        self._runtime.reset(changed)
+        return changed
+
+    def get_shadows(self, principal: Principal, name: str) -> list[tuple[Shadow, Tally]]:
+        """Which served entities get copies, and how their answers compare on this server. Raises NotFound."""
+        endpoint = get_endpoint(self._database, principal, name, Act.SEE)
+        return [(each, self._runtime.shadow_reports.tally(endpoint.id, each.entity)) for each in endpoint.shadows]
 
     def list_events(self, principal: Principal, name: str, *, limit: int) -> Sequence[Event]:
         """What happened to an endpoint, newest first. Raises NotFound."""

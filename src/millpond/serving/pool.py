@@ -46,6 +46,7 @@ class WorkerPool:
         self.state: EntityState = CREATING
         self.replicas: list[Replica] = []
         self._scale = scale
+        self._serving = False
         self._answered = persistent  # a model that has answered before is tried again when it fails to load
         self._woken_at: float | None = None
         """Since when there ought to be a worker again, until there is."""
@@ -85,8 +86,11 @@ class WorkerPool:
         """The process of each replica, by its number; None of one that is being started."""
         return {each.number: each.worker.pid if each.worker else None for each in self.replicas}
 
-    def scale_to(self, scale: Scale) -> None:
-        """Move between other numbers of workers from now on."""
+    def serve(self, scale: Scale) -> None:
+        """Answer from now on, with between so many workers. Before, none goes because nothing is asked."""
+        if not self._serving:
+            self._serving = True
+            self._meter.change(0, asyncio.get_running_loop().time())
         if scale != self._scale:
             self._scale = scale
             if self.replicas:
@@ -223,7 +227,7 @@ class WorkerPool:
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(LOOK_S)
-            if not self._scale.moves or not self.workers:
+            if not (self._serving and self._scale.moves and self.workers):
                 continue
             self._looks = recent([*self._looks, self._meter.look(clock())], self._scale)
             idle_for_s = self._meter.idle_for_s(clock())

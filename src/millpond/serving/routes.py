@@ -18,14 +18,17 @@ from millpond.serving.wire_options import (
     GatewayInput,
     NotificationsInput,
     RateLimitsInput,
+    ShadowsInput,
     email_notifications,
     event_json,
     rate_limits,
+    shadow_json,
 )
 
 MAX_REQUEST_BYTES = 16 << 20
 TIMEOUT_HEADER = "x-request-timeout-seconds"
 _API = "/api/2.0/serving-endpoints"
+_OURS = "/api/millpond/serving-endpoints"
 _Me = Annotated[Principal, Depends(current_principal)]
 
 
@@ -96,9 +99,18 @@ def _add_options(routes: APIRouter, service: ServingService, options: EndpointOp
         endpoint = options.set_notifications(me, name, body.notifications())
         return {"name": endpoint.name, "email_notifications": email_notifications(endpoint)}
 
-    @routes.get("/api/millpond/serving-endpoints/{name}/events")
+    @routes.get(_OURS + "/{name}/events")
     def events(me: _Me, name: str, max_results: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100) -> dict[str, Any]:
         return {"events": [event_json(each) for each in options.list_events(me, name, limit=max_results)]}
+
+    @routes.put(_OURS + "/{name}/shadows")
+    def put_shadows(me: _Me, name: str, body: ShadowsInput) -> dict[str, Any]:
+        options.set_shadows(me, name, body.asked())
+        return {"shadows": [shadow_json(*each) for each in options.get_shadows(me, name)]}
+
+    @routes.get(_OURS + "/{name}/shadows")
+    def get_shadows(me: _Me, name: str) -> dict[str, Any]:
+        return {"shadows": [shadow_json(*each) for each in options.get_shadows(me, name)]}
 
     @routes.patch(_API + "/{name}/telemetry-config")
     def not_here(me: _Me, name: str, request: Request) -> None:

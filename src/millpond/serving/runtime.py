@@ -27,6 +27,7 @@ from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Served, nobody_listens
 from millpond.serving.scaling import Scale, scale_of
+from millpond.serving.shadowing import ShadowReports
 from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 
@@ -63,6 +64,7 @@ class ServingRuntime:
         self._variables = variables
         self._settings = settings
         self.events = EventLog(database)
+        self.shadow_reports = ShadowReports()
         self._live: dict[str, LiveEndpoint] = {}
         self._controllers: dict[str, Controller] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -99,11 +101,11 @@ class ServingRuntime:
         await self.run_blocking(self.launcher.close)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def limit(self, endpoint: Endpoint) -> None:
-        """Let the rate limits count at once, from any thread, that an endpoint has from now on."""
+    def reset(self, endpoint: Endpoint) -> None:
+        """Let the rate limits and shadows count at once, from any thread, that an endpoint has from now on."""
         live = self._live.get(endpoint.name)
         if live is not None and live.id == endpoint.id:
-            self._live[endpoint.name] = replace(live, rate_limits=endpoint.rate_limits)
+            self._live[endpoint.name] = replace(live, rate_limits=endpoint.rate_limits, shadows=endpoint.shadows)
         self.notify(endpoint.id)
 
     def pools(self) -> Iterator[tuple[tuple[str, str, str], WorkerPool]]:
@@ -164,9 +166,9 @@ class ServingRuntime:
             on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,
         )
 
-    def scale(self, entity: ServedEntity, pool: WorkerPool) -> None:
-        """Let a pool move between the numbers of workers that the entity asks for."""
-        pool.scale_to(self._scale_of(entity))
+    def serve(self, entity: ServedEntity, pool: WorkerPool) -> None:
+        """Let a pool answer, with between as many workers as the entity asks for."""
+        pool.serve(self._scale_of(entity))
 
     def _scale_of(self, entity: ServedEntity) -> Scale:
         settings = self._settings.serving

@@ -1,6 +1,7 @@
 """What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -323,6 +324,8 @@ class ServingService:
             version = entity.model.version
             metrics.REQUESTS.labels(live.name, entity.name, version, status).inc()
             metrics.SECONDS.labels(live.name, entity.name, version).observe(time.perf_counter() - began)
+        if live.shadows:
+            self._copy(live, entity, query, answer)
         return Reply(
             entity=entity.name,
             version=entity.model.version,
@@ -338,6 +341,29 @@ class ServingService:
         except ResourceExhausted:
             metrics.LIMITED.labels(live.name).inc()
             raise
+
+    def _copy(self, live: LiveEndpoint, entity: ServedEntity, query: "_Query", answer: Answer) -> None:
+        """Let shadows answer too, in their own time."""
+        reports = self._runtime.shadow_reports
+        for shadow in live.shadows:
+            target = live.config.entity(shadow.entity)
+            if target is None or target is entity or random.random() * 100 >= shadow.percent:  # noqa: S311 - a share
+                continue
+            names = (live.name, target.name)
+            pool = live.pools.get(target.name)
+            if not reports.begin(live.id, pool.waiting if pool else 0):
+                reports.drop(live.id, names)
+                continue
+            self._runtime.in_background(self._compare(live, target, query, answer))
+
+    async def _compare(self, live: LiveEndpoint, target: ServedEntity, query: "_Query", answer: Answer) -> None:
+        reports, pool = self._runtime.shadow_reports, live.pools.get(target.name)
+        try:
+            with pool.in_use() if pool else nullcontext():
+                ask = partial(self._answer, query, target, pool)
+                await reports.compare(live.id, (live.name, target.name), answer, ask)
+        finally:
+            reports.end(live.id)
 
     async def _answer(self, query: "_Query", entity: ServedEntity, pool: WorkerPool | None) -> Answer:
         spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))

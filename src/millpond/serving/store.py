@@ -40,6 +40,7 @@ from millpond.serving.domain import (
     Notifications,
     Route,
     ServedEntity,
+    Shadow,
     Update,
     WorkloadSize,
 )
@@ -66,6 +67,7 @@ endpoints = Table(
     Column("config_update", String(20), nullable=False),
     Column("rate_limits", Json, nullable=False, server_default="[]"),
     Column("notifications", Json, nullable=False, server_default="{}"),
+    Column("shadows", Json, nullable=False, server_default="[]"),
 )
 
 configs = Table(
@@ -190,6 +192,7 @@ def _endpoint(row: Row[Any], found: Mapping[tuple[str, int], Config]) -> Endpoin
         rate_limits=tuple(
             RateLimit(key=LimitKey(key), calls=calls, principal=principal) for key, calls, principal in row.rate_limits
         ),
+        shadows=tuple(Shadow(entity=name, percent=percent) for name, percent in row.shadows),
         notifications=Notifications(**{key: tuple(told) for key, told in row.notifications.items()}),
         active=found.get((row.id, row.active_version)),
         pending=found.get((row.id, row.pending_version)),
@@ -242,6 +245,7 @@ def insert_endpoint(connection: Connection, endpoint: Endpoint) -> None:
         "config_update": endpoint.update.value,
         "rate_limits": _limits(endpoint.rate_limits),
         "notifications": asdict(endpoint.notifications),
+        "shadows": [[shadow.entity, shadow.percent] for shadow in endpoint.shadows],
     }
     try:
         connection.execute(insert(endpoints).values(values))
@@ -335,6 +339,12 @@ def write_notifications(
 ) -> None:
     """Replace who gets mail."""
     values = {"notifications": asdict(notifications), "updated_at": now}
+    connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(values))
+
+
+def write_shadows(connection: Connection, endpoint_id: str, shadows: Sequence[Shadow], *, now: datetime) -> None:
+    """Replace which entities get copies."""
+    values = {"shadows": [[shadow.entity, shadow.percent] for shadow in shadows], "updated_at": now}
     connection.execute(update(endpoints).where(endpoints.c.id == endpoint_id).values(values))
 
 

@@ -3,14 +3,16 @@
 Source: databricks-sdk 0.156, `RateLimit`, `AiGatewayRateLimit`, `AiGatewayConfig`, `EmailNotifications`.
 """
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.serving.domain import Endpoint, Event, Notifications
+from millpond.serving.domain import Endpoint, Event, Notifications, Shadow
 from millpond.serving.limits import LimitKey, RateLimit
+from millpond.serving.shadowing import Tally
 
 
 class RateLimitInput(BaseModel):
@@ -76,6 +78,28 @@ class NotificationsInput(BaseModel):
         return Notifications(
             on_update_success=tuple(asked.on_update_success), on_update_failure=tuple(asked.on_update_failure)
         )
+
+
+class ShadowInput(BaseModel):
+    """A served entity that gets copies, and of how many of the requests."""
+
+    served_entity_name: str
+    percentage: int = 100
+
+
+class ShadowsInput(BaseModel):
+    """Our own."""
+
+    shadows: list[ShadowInput] = []
+
+    def asked(self) -> list[Shadow]:
+        """The shadows asked for."""
+        return [Shadow(entity=each.served_entity_name, percent=each.percentage) for each in self.shadows]
+
+
+def shadow_json(shadow: Shadow, tally: Tally) -> dict[str, Any]:
+    """A shadow, and how its answers compare."""
+    return {"served_entity_name": shadow.entity, "percentage": shadow.percent, **asdict(tally)}
 
 
 def rate_limits(endpoint: Endpoint) -> list[dict[str, Any]]:

@@ -121,7 +121,10 @@ def _served(endpoint: Endpoint) -> list[str]:
 
 def _model(entity: ServedEntity) -> str:
     model = entity.model
-    return f"{model.name} (features)" if model.is_spec else f"{model.name} version {model.version}"
+    if model.is_spec:
+        return f"{model.name} (features)"
+    named = f" ({entity.reference.words})" if entity.reference else ""
+    return f"{model.name} version {model.version}{named}"
 
 
 # One endpoint
@@ -231,7 +234,7 @@ def _draw_config(title: str, config: Config) -> None:
                     href=None if entity.model.is_spec else urls.model_url(entity.model.name, entity.model.version),
                 ),
                 f"{shares.get(entity.name, 0)} %",
-                entity.workload_size.value,
+                _size(entity),
                 Cell(badges=(_DEPLOYMENTS[entity.state.deployment],)),
             ]
             for entity in config.entities
@@ -240,7 +243,7 @@ def _draw_config(title: str, config: Config) -> None:
             TableColumn(label="Served entity"),
             TableColumn(label="Model", grow=True),
             TableColumn(label="Traffic", numeric=True),
-            TableColumn(label="Size", optional=True),
+            TableColumn(label="Concurrency", optional=True),
             TableColumn(label="State"),
         )
         DataTable(label=title, columns=columns, rows=rows)
@@ -248,8 +251,18 @@ def _draw_config(title: str, config: Config) -> None:
             _draw_entity_trouble(entity)
 
 
+def _size(entity: ServedEntity) -> str:
+    """How many requests at a time it is meant for."""
+    asked = entity.concurrency
+    least = 0 if entity.scale_to_zero else asked.minimum
+    size = "" if entity.provisioned else f"{entity.workload_size.value}: "
+    return f"{size}{least} to {asked.maximum}" if least < asked.maximum else f"{size}{asked.maximum}"
+
+
 def _draw_entity_trouble(entity: ServedEntity) -> None:
     state = entity.state
+    if entity.reference_note:
+        notice(f"{entity.name}: {entity.reference_note}", "warn")
     failed = state.deployment is Deployment.FAILED
     if failed or state.deployment in {Deployment.RECOVERING, Deployment.ABORTED}:
         reason, traceback = split_traceback(state.message)

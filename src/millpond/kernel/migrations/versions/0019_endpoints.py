@@ -18,6 +18,7 @@ def upgrade() -> None:
         op.add_column("serving_entities", sa.Column(name, sa.Integer()))
     op.add_column("serving_endpoints", sa.Column("rate_limits", Json, nullable=False, server_default="[]"))
     op.add_column("serving_endpoints", sa.Column("notifications", Json, nullable=False, server_default="{}"))
+    op.add_column("serving_endpoints", sa.Column("shadows", Json, nullable=False, server_default="[]"))
     op.create_table(
         "serving_events",
         sa.Column("id", sa.String(36), nullable=False),
