@@ -27,6 +27,7 @@ from databricks.sdk.errors import (
     OperationFailed,
     ResourceConflict,
 )
+from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.iam import Patch, PatchOp, PatchSchema
 from databricks.sdk.service.serving import (
     AiGatewayRateLimit,
@@ -51,6 +52,9 @@ from mlflow.deployments import get_deploy_client
 from mlflow.models import infer_signature
 from sklearn.linear_model import LogisticRegression
 
+from millpond.bundles.deploying import Deployment
+from millpond.bundles.reading import read_bundle
+from millpond.cli.api import Api
 from millpond.features import EndpointCoreConfig, FeatureEngineeringClient, FeatureLookup, ServedEntity
 from tests.clients.mlflow_session import signed_in
 from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
@@ -475,3 +479,40 @@ def test_a_service_principal_asks_through_the_data_plane(registered: Registered,
     answer = own.serving_endpoints_data_plane.query(endpoint, dataframe_records=RECORDS)
     assert (answer.predictions, answer.served_model_name) == ([1, 0, 1, 0], "v1")
     sdk.service_principals.delete(principal.id)
+
+
+BUNDLE = """
+bundle: {name: serve}
+workspace: {root_path: "ROOT"}
+variables: {team: {default: ml}}
+resources:
+  model_serving_endpoints:
+    churn:
+      name: NAME
+      config: {served_entities: [{name: v1, entity_name: MODEL, entity_version: "1", workload_size: Small}]}
+      tags: [{key: "team-${var.team}", value: x}]
+      permissions: [{level: CAN_QUERY, group_name: users}]
+targets: {only: {}}
+"""
+
+
+def test_a_bundle_declares_an_endpoint(registered: Registered, tmp_path: Path) -> None:
+    sdk, name = registered.sdk, f"bundled-{uuid.uuid4().hex[:8]}"
+    catalog, schema, _ = registered.name.split(".")
+    sdk.volumes.create(catalog, schema, name, VolumeType.MANAGED)
+    text = BUNDLE.replace("ROOT", f"/Volumes/{catalog}/{schema}/{name}/b").replace("NAME", name)
+    (tmp_path / "databricks.yml").write_text(text.replace("MODEL", registered.name))
+    api = Api(url=registered.server.url, token=registered.server.token)
+
+    def deployment(team: str) -> Deployment:
+        return Deployment(read_bundle(tmp_path, None, {"team": team}), api)
+
+    assert deployment("ml").deploy(lambda _: None, lambda _: True)
+    found = sdk.serving_endpoints.wait_get_serving_endpoint_not_updating(name, timeout=PATIENCE)
+    assert [each.entity_version for each in found.config.served_entities] == ["1"]
+    assert "CAN_QUERY" in str(sdk.serving_endpoints.get_permissions(found.id).as_dict())
+    assert deployment("other").deploy(lambda _: None, lambda _: True)
+    assert [tag.key for tag in sdk.serving_endpoints.get(name).tags] == ["team-other"]
+    assert not deployment("other").plan().changes
+    assert deployment("other").destroy(lambda _: None, lambda _: True)
+    assert name not in [each.name for each in sdk.serving_endpoints.list()]

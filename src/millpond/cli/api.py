@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,18 @@ import click
 
 from millpond.cli.connect import PROFILE_FILE, connection_of
 from millpond.cli.server import trusting
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, Unavailable
+from millpond.kernel.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    MillpondError,
+    NotFound,
+    Unavailable,
+)
 
 DEFAULT_PROFILE = "millpond"
 _TIMEOUT_S = 60
+_BYTES = "application/octet-stream"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +48,46 @@ class Api:
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """The JSON of a GET. Raises MillpondError with what the server said."""
-        return self._call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path, None)
+        return self.call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON of a POST. Raises MillpondError with what the server said."""
-        return self._call("POST", path, json.dumps(body or {}).encode())
+        return self.call("POST", path, body or {})
 
-    def _call(self, method: str, path: str, data: bytes | None) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """JSON for JSON. Raises NotFound, AlreadyExists, or MillpondError with what the server said."""
+        data = None if body is None else json.dumps(body).encode()
+        answer = self._send(method, path, data, "application/json")
+        try:
+            found: dict[str, Any] = json.loads(answer or b"{}")
+        except ValueError as error:
+            raise Unavailable(f"{self.url} does not answer as a Millpond server: {error}.") from error
+        return found
+
+    def read_file(self, path: str) -> bytes:
+        """A file of a volume. Raises NotFound."""
+        return self._send("GET", _file(path), None, _BYTES)
+
+    def write_file(self, path: str, content: bytes, *, overwrite: bool) -> None:
+        """A file of a volume, with the directories above it. Raises AlreadyExists."""
+        directory = path.rpartition("/")[0]
+        self._send("PUT", f"/api/2.0/fs/directories{urllib.parse.quote(directory)}", b"", _BYTES)
+        self._send("PUT", f"{_file(path)}?overwrite={str(overwrite).lower()}", content, _BYTES)
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file of a volume. Raises NotFound."""
+        self._send("DELETE", _file(path), None, _BYTES)
+
+    def _send(self, method: str, path: str, data: bytes | None, content_type: str) -> bytes:
         request = urllib.request.Request(self.url + path, data=data, method=method)  # noqa: S310 - the user's address
         request.add_header("Authorization", f"Bearer {self.token}")
-        request.add_header("Content-Type", "application/json")
+        request.add_header("Content-Type", content_type)
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=trusting(self.certificate)) as answer:  # noqa: S310
-                found: dict[str, Any] = json.load(answer)
-                return found
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
-            raise MillpondError(_said(error, self.url)) from error
-        except (OSError, ValueError) as error:
+            raise _said(error, self.url) from error
+        except OSError as error:
             raise Unavailable(f"{self.url} does not answer as a Millpond server: {error}.") from error
 
 
@@ -103,8 +135,16 @@ def _from_profile(name: str | None) -> Api:
     return Api(url=section["host"].rstrip("/"), token=section["token"])
 
 
-def _said(error: urllib.error.HTTPError, url: str) -> str:
+def _file(path: str) -> str:
+    return f"/api/2.0/fs/files{urllib.parse.quote(path)}"
+
+
+def _said(error: urllib.error.HTTPError, url: str) -> MillpondError:
     try:
-        return str(json.load(error)["message"])
+        told = json.load(error)
+        message, code = str(told["message"]), str(told.get("error_code", ""))
     except (ValueError, KeyError, TypeError):
-        return f"{url} answered {error.code}."
+        return MillpondError(f"{url} answered {error.code}.")
+    if code.endswith("ALREADY_EXISTS"):
+        return AlreadyExists(message)
+    return NotFound(message) if error.code == HTTPStatus.NOT_FOUND else MillpondError(message)

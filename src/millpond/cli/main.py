@@ -24,6 +24,7 @@ _COMMANDS = {
     "secrets": "secrets",
     "registry": "registry",
     "features": "features",
+    "bundle": "bundle",
     "reproduce": "reproduce",
     "pins": "reproduce",
 }

@@ -18,7 +18,7 @@ export default {
   template: `
     <div class="mp-graph" role="region" :aria-label="label" tabindex="0">
       <svg :width="width" :height="height" :viewBox="'0 0 ' + width + ' ' + height" role="group" :aria-label="label">
-        <path :d="edges.map(line).join('')" class="mp-graph-line" />
+        <path :d="edges.map(line).join('')" class="mp-graph-line" :class="{ 'mp-graph-many': !nodes[0]?.l }" />
         <template v-for="(edge, i) in edges" :key="'t' + i">
           <text v-if="edge[2]" :x="middle(edge)[0]" :y="middle(edge)[1]" text-anchor="middle" class="mp-graph-note">{{ edge[2] }}</text>
         </template>

@@ -224,6 +224,8 @@ def _draw_repair(visit: Visit, view: RunView) -> None:
                 el("legend", f"Tasks to run again, and what depends on them. {told}")
                 for key in [*again, *others][:_MOST_CHOICES]:
                     boxes[key] = CheckField(f"{key} ({look(view.current[key])[0]})")
+            if len(view.current) > _MOST_CHOICES:
+                el("p", f"{_MOST_CHOICES} are listed; `w.jobs.repair_run` takes any.", cls="mp-note")
             for name, value in view.run.parameters.items():
                 with labelled(name):
                     fields[name] = TextField(label=name, value=value)
