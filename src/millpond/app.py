@@ -188,11 +188,13 @@ def build_app(settings: Settings) -> Application:
         mint=identity.mint,
         principal_named=identity.active_principal,
     )
+    sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
     jobs = open_jobs(
         database,
         settings,
         files=files,
         workspace=workspace,
+        sql=sql,
         environments=environments,
         mint=identity.mint,
         principal_named=identity.active_principal,
@@ -211,7 +213,6 @@ def build_app(settings: Settings) -> Application:
     )
     tables = TableReader(catalog, gateway, settings.s3.variables)
     feature_tables = open_feature_tables(catalog, lineage, mlflow.lineage, online.service, tables, statements)
-    sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
         title="Millpond",

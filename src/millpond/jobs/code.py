@@ -51,7 +51,7 @@ class Code:
         wheels = [self._wheel(principal, path, directory) for path in spec.wheels]
         every = [need for path, data in wheels for need in needs_of_wheel(data, path.name)]
         needs = without(every, [path.name for path, _ in wheels])
-        files = [self._any(principal, path).decode(errors="replace") for path in spec.requirement_files]
+        files = [self.text(principal, path) for path in spec.requirement_files]
         order |= {"parameters": order.get("parameters", {}), "wheels": [str(path) for path, _ in wheels]}
         return Fetched(order=order, own=clean_requirements([*spec.requirements, *files]), more=(*more, *needs))
 
@@ -108,6 +108,13 @@ class Code:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
         return str(root)
+
+    def text(self, principal: Principal, path: str) -> str:
+        """A file as text. Raises NotFound, PermissionDenied, InvalidArgument."""
+        try:
+            return self._any(principal, path).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(f"{path} is not UTF-8.") from error
 
     def _wheel(self, principal: Principal, path: str, directory: Path) -> tuple[Path, bytes]:
         """Put beside the code, where the process unpacks it."""

@@ -15,10 +15,12 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
+from millpond.jobs.sql_tasks import SqlTasks
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.reproduction.service import Doors
+from millpond.sql.room import SqlRoom
 from millpond.workspace.service import WorkspaceService
 
 
@@ -45,6 +47,7 @@ def open_jobs(
     *,
     files: Files,
     workspace: WorkspaceService,
+    sql: SqlRoom,
     environments: Environments,
     mint: Callable[..., str],
     principal_named: Callable[[str], Principal],
@@ -55,8 +58,10 @@ def open_jobs(
         api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
         spark_port=settings.spark_port,
     )  # fmt: skip
+    code = Code(files, workspace)
     launcher = Launcher(
-        data_dir=settings.data_dir, settings=settings.jobs, code=Code(files, workspace),
+        data_dir=settings.data_dir, settings=settings.jobs, code=code,
+        sql=SqlTasks(sql.statements, sql.queries, code),
         environments=environments, doors=doors, mint=mint, principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)

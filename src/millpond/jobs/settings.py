@@ -64,6 +64,28 @@ class WheelInput(_Strict):
     named_parameters: dict[_Text, _Text] | None = None
 
 
+class SqlFileInput(_Strict):
+    """A file of SQL."""
+
+    path: _Path
+    source: Literal["WORKSPACE"] | None = None
+
+
+class SqlQueryInput(_Strict):
+    """A saved query."""
+
+    query_id: str
+
+
+class SqlInput(_Known):
+    """A saved query, or a file, on a warehouse."""
+
+    warehouse_id: str
+    query: SqlQueryInput | None = None
+    file: SqlFileInput | None = None
+    parameters: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)], _Text] | None = None
+
+
 class ConditionInput(_Strict):
     """A comparison of two texts or numbers."""
 
@@ -126,6 +148,7 @@ class TaskInput(_Known):
     spark_python_task: PythonInput | None = None
     notebook_task: NotebookInput | None = None
     python_wheel_task: WheelInput | None = None
+    sql_task: SqlInput | None = None
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
@@ -236,10 +259,16 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
     if task.notebook_task is not None:
         task.notebook_task.refuse_unknown(f"The notebook of task '{task.task_key}'")
     body = getattr(task, kind.value).model_dump(exclude={"task"})
+    if task.sql_task is not None:
+        task.sql_task.refuse_unknown(f"The SQL of task '{task.task_key}'")
+        if (task.sql_task.query is None) is (task.sql_task.file is None):
+            raise InvalidArgument(f"The SQL of task '{task.task_key}' is one of query and file.")
     if task.for_each_task is not None:
         nested = _spec(task.for_each_task.task, packages)
         if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):
-            raise InvalidArgument(f"What '{task.task_key}' does for each input is one script, notebook or job.")
+            raise InvalidArgument(
+                f"What '{task.task_key}' does for each input is one task that is no condition and no loop."
+            )
     if nested is not None and task.timeout_seconds:
         raise NotImplementedHere(f"'{task.task_key}' has timeout_seconds; give it to what is done for each input.")
     if kind is Kind.CONDITION and body["op"] not in OPERATIONS:
