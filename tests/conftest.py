@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,8 @@ SHARED = ("browser", "any_server", "server", "gateway")
 worker. All others go by file."""
 LOCAL_WEBHOOKS = {"MILLPOND_REGISTRY__WEBHOOK_NETWORKS": '["127.0.0.0/8"]'}
 """Where the receivers of tests are."""
+LOCAL_REPOSITORIES = {"MILLPOND_JOBS__GIT_SOURCES": f'["https://github.com/", "file://{tempfile.gettempdir()}/"]'}
+"""And the repositories."""
 LONGEST_FIRST = ("engine/test_gateway_remote", "test_house", "serving", "clients", "journeys", "browser", "robustness")
 """Where the tests are that take long, so that no worker begins with them when the others are nearly done."""
 
@@ -147,7 +150,7 @@ def database_flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One running server on SQLite for all tests of a session; a test makes catalogs and users of its own."""
-    with running_server(tmp_path_factory.mktemp("server") / "data", env=LOCAL_WEBHOOKS) as running:
+    with running_server(tmp_path_factory.mktemp("server") / "data", env=LOCAL_WEBHOOKS | LOCAL_REPOSITORIES) as running:
         yield running
 
 
@@ -160,7 +163,10 @@ def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     with (
         fresh_database(request.getfixturevalue("postgres_url")) as url,
         running_server(
-            tmp_path_factory.mktemp("server-pg") / "data", "--database-url", url, env=LOCAL_WEBHOOKS
+            tmp_path_factory.mktemp("server-pg") / "data",
+            "--database-url",
+            url,
+            env=LOCAL_WEBHOOKS | LOCAL_REPOSITORIES,
         ) as running,
     ):
         yield running

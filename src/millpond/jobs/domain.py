@@ -100,6 +100,8 @@ class TaskSpec:
     """Files that name more of them, by their paths."""
     wheels: tuple[str, ...] = ()
     """By their paths."""
+    from_git: bool = False
+    """Whether its code is in the repository of its job."""
     nested: "TaskSpec | None" = None
     """What `for_each_task` does for each input."""
 

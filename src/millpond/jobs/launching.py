@@ -168,7 +168,7 @@ class Launcher:
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         timeout_s = min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
         if spec.kind is Kind.SQL:
-            done = self._sql.run(principal, task.order, run.parameters, directory, timeout_s=timeout_s, stop=stop)
+            done = self._sql.run(principal, run, spec, task.order, directory, timeout_s=timeout_s, stop=stop)
             return None if done.result is None else Ended(result=done.result, message=done.message)
         code = self._code.get(principal, run, spec, task, directory)
         token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
@@ -177,7 +177,7 @@ class Launcher:
             "file_bytes": self._settings.file_limit_bytes, "paths": [],
         }  # fmt: skip
         with held(self._environments, spec, own=code.own, more=code.more) as packages:
-            order["paths"] = list(packages.paths)
+            order["paths"] = [*code.order.get("beside", ()), *packages.paths]
             (directory / "order.json").write_text(json.dumps(order))
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)

@@ -9,8 +9,10 @@ from fastapi import APIRouter
 from millpond.catalog.files import Files
 from millpond.home import Home
 from millpond.identity.domain import Principal
+from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.code import Code
+from millpond.jobs.git_sources import GitSources
 from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
@@ -58,7 +60,7 @@ def open_jobs(
         api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
         spark_port=settings.spark_port,
     )  # fmt: skip
-    code = Code(files, workspace)
+    code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
     launcher = Launcher(
         data_dir=settings.data_dir, settings=settings.jobs, code=code,
         sql=SqlTasks(sql.statements, sql.queries, code),
@@ -68,3 +70,11 @@ def open_jobs(
     runtime = Runtime(database, advancer, launcher, at_once=settings.jobs.tasks_at_once)
     service = JobService(database, launcher, moved=runtime.moved, principal_named=principal_named)
     return JobsRoom(service=service, runtime=runtime, base_url=settings.base_url)
+
+
+def _pin(database: Database) -> Callable[[int, str], str]:
+    def pin(run_id: int, commit: str) -> str:
+        with database.write() as connection:
+            return store.pin(connection, run_id, commit)
+
+    return pin

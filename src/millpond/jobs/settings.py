@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millpond.jobs.domain import Kind, Need, RunIf, TaskSpec
+from millpond.jobs.git_sources import checked_source
 from millpond.jobs.references import OPERATIONS
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
@@ -44,15 +45,15 @@ class PythonInput(_Strict):
 
     python_file: str
     parameters: list[_Text] = []
-    source: Literal["WORKSPACE"] | None = None
+    source: Literal["WORKSPACE", "GIT"] | None = None
 
 
 class NotebookInput(_Known):
     """A notebook, by its path in the workspace or a volume."""
 
-    notebook_path: str = Field(pattern=r"^/[^\x00]+$")
+    notebook_path: str = Field(pattern=r"^[^\x00]+$")
     base_parameters: dict[_Text, _Text] | None = None
-    source: Literal["WORKSPACE"] | None = None
+    source: Literal["WORKSPACE", "GIT"] | None = None
 
 
 class WheelInput(_Strict):
@@ -67,8 +68,8 @@ class WheelInput(_Strict):
 class SqlFileInput(_Strict):
     """A file of SQL."""
 
-    path: _Path
-    source: Literal["WORKSPACE"] | None = None
+    path: str = Field(pattern=r"^[^\x00]+$")
+    source: Literal["WORKSPACE", "GIT"] | None = None
 
 
 class SqlQueryInput(_Strict):
@@ -196,6 +197,16 @@ class TriggerInput(_Known):
     pause_status: Literal["PAUSED", "UNPAUSED"] | None = None
 
 
+class GitInput(_Known):
+    """A repository, and what of it."""
+
+    git_url: str
+    git_provider: str | None = None
+    git_branch: str | None = None
+    git_tag: str | None = None
+    git_commit: str | None = None
+
+
 class RunAsInput(_Known):
     """Whose rights the tasks have."""
 
@@ -216,6 +227,7 @@ class SettingsInput(_Known):
     timeout_seconds: int | None = Field(default=None, ge=0)
     queue: QueueInput | None = None
     run_as: RunAsInput | None = None
+    git_source: GitInput | None = None
     trigger: TriggerInput | None = None
 
 
@@ -227,7 +239,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors()[0]
         raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
     found.refuse_unknown("The job")
-    for part in ("run_as", "trigger"):
+    for part in ("run_as", "trigger", "git_source"):
         if (inner := getattr(found, part)) is not None:
             inner.refuse_unknown(part)
     for environment in found.environments or ():
@@ -237,6 +249,8 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if len(set(names)) < len(names):
         raise InvalidArgument("Two parameters of the job have one name.")
     kept = found.model_dump(mode="json", exclude_none=True)
+    if "git_source" in kept:
+        checked_source(kept["git_source"])
     _check_graph(specs_of(kept))
     return kept
 
@@ -247,10 +261,11 @@ def specs_of(settings: Mapping[str, Any]) -> tuple[TaskSpec, ...]:
         each["environment_key"]: tuple((each.get("spec") or {}).get("dependencies") or ())
         for each in settings.get("environments", ())
     }
-    return tuple(_spec(TaskInput.model_validate(task), packages) for task in settings.get("tasks", ()))
+    has_git = "git_source" in settings
+    return tuple(_spec(TaskInput.model_validate(task), packages, has_git) for task in settings.get("tasks", ()))
 
 
-def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
+def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]], has_git: bool) -> TaskSpec:
     task.refuse_unknown(f"Task '{task.task_key}'")
     kinds = [kind for kind in Kind if getattr(task, kind.value) is not None]
     if len(kinds) != 1:
@@ -264,7 +279,7 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
         if (task.sql_task.query is None) is (task.sql_task.file is None):
             raise InvalidArgument(f"The SQL of task '{task.task_key}' is one of query and file.")
     if task.for_each_task is not None:
-        nested = _spec(task.for_each_task.task, packages)
+        nested = _spec(task.for_each_task.task, packages, has_git)
         if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):
             raise InvalidArgument(
                 f"What '{task.task_key}' does for each input is one task that is no condition and no loop."
@@ -276,6 +291,7 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
     return TaskSpec(
         key=task.task_key,
         kind=kind,
+        from_git=_is_from_git(task, body, has_git),
         body=body,
         needs=tuple(Need(key=each.task_key, outcome=each.outcome or "") for each in task.depends_on or ()),
         run_if=task.run_if or RunIf.ALL_SUCCESS,
@@ -287,6 +303,22 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
         **_packages(task, packages),
         nested=nested,
     )
+
+
+def _is_from_git(task: TaskInput, body: Mapping[str, Any], has_git: bool) -> bool:
+    """Whether its code is in the job's repository. Raises InvalidArgument for a path that is of neither place."""
+    code = body.get("file") or body
+    path = next((code[name] for name in ("notebook_path", "python_file", "path") if name in code), None)
+    if path is None:
+        return False
+    is_git = code.get("source") == "GIT" or (has_git and code.get("source") is None)
+    if is_git and not has_git:
+        raise InvalidArgument(f"Task '{task.task_key}' has source GIT, and the job has no git_source.")
+    is_whole = path.startswith(("/", "dbfs:/"))
+    if is_whole is is_git and not (path.startswith("{{") and not is_git):
+        where = "in the repository, without a / before it" if is_git else "from the root: /Users/..., /Volumes/..."
+        raise InvalidArgument(f"Task '{task.task_key}': '{path[:80]}' is not the path of its code {where}.")
+    return is_git
 
 
 def _packages(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

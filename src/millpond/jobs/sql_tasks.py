@@ -19,7 +19,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code
-from millpond.jobs.domain import Result
+from millpond.jobs.domain import Result, Run, TaskSpec
 from millpond.jobs.written import write_at_once
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.sql.domain import Parameter, Statement, StatementRequest, StatementState
@@ -53,17 +53,18 @@ class SqlTasks:
     def run(
         self,
         principal: Principal,
+        run: Run,
+        spec: TaskSpec,
         order: Mapping[str, Any],
-        parameters: Mapping[str, str],
         directory: Path,
         *,
         timeout_s: float,
         stop: Stop,
     ) -> SqlEnded:
         """Run all statements to their end; the last one's rows are in `output.json`. Blocks. Raises MillpondError."""
-        text, kind = self._text(principal, order)
+        text, kind = self._text(principal, run, spec, order, directory)
         statements = statements_of(text)
-        given = {**(order.get("parameters") or {}), **parameters}
+        given = {**(order.get("parameters") or {}), **run.parameters}
         if (why := stop()) is not Result.NONE:
             return SqlEnded(result=why)
         write_at_once(directory / "began", "")
@@ -80,10 +81,12 @@ class SqlTasks:
         write_at_once(directory / "result.json", json.dumps({"ok": True}))
         return SqlEnded(result=Result.SUCCESS)
 
-    def _text(self, principal: Principal, order: Mapping[str, Any]) -> tuple[str, str]:
+    def _text(
+        self, principal: Principal, run: Run, spec: TaskSpec, order: Mapping[str, Any], directory: Path
+    ) -> tuple[str, str]:
         """The text, and what holds it: `query` or `file`."""
         if file := order.get("file"):
-            return self._code.text(principal, file["path"]), "file"
+            return self._code.sql(principal, run, spec, file["path"], directory), "file"
         query = self._queries.get(principal, order["query"]["query_id"])
         if query.trashed:
             raise FailedPrecondition(f"Query '{query.draft.name}' is in the trash; restore it, or name another.")

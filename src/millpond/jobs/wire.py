@@ -129,6 +129,8 @@ def run_json(shown: Shown, base_url: str, *, tasks: bool = True) -> dict[str, An
         "job_parameters": [{"name": name, "value": value} for name, value in run.parameters.items()],
         "repair_history": _repairs(shown) if run.repairs else [],
     }
+    if "git_source" in run.settings:
+        told["git_source"] = run.settings["git_source"]
     if tasks:
         told["tasks"] = [task_json(run, each, shown.tasks, base_url) for each in _top(shown.tasks)]
     return told

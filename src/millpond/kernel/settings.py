@@ -246,6 +246,10 @@ class JobsSettings(BaseModel):
     memory_limit_bytes: int = Field(default=8 << 30, gt=0, description="Data segment of one task's process.")
     file_limit_bytes: int = Field(default=10 << 30, gt=0, description="Largest file that a task may write.")
     timeout_s: float = Field(default=172800, gt=0, description="No task takes longer than this.")
+    git_sources: tuple[str, ...] = Field(
+        default=("https://github.com/", "https://gitlab.com/", "https://bitbucket.org/"),
+        description="Beginnings of the addresses of git repositories that tasks may run code from, `file:///...` too.",
+    )
 
 
 class S3Settings(BaseModel):
