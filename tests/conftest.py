@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +40,9 @@ SHARED = ("browser", "any_server", "server", "gateway")
 worker. All others go by file."""
 LOCAL_WEBHOOKS = {"MILLPOND_REGISTRY__WEBHOOK_NETWORKS": '["127.0.0.0/8"]'}
 """Where the receivers of tests are."""
-FOR_TESTS = LOCAL_WEBHOOKS | {"MILLPOND_JOBS__TRIGGER_POLL_S": "0.3"}
+LOCAL_REPOSITORIES = {"MILLPOND_JOBS__GIT_SOURCES": f'["https://github.com/", "file://{tempfile.gettempdir()}/"]'}
+"""And the repositories."""
+FOR_TESTS = LOCAL_WEBHOOKS | LOCAL_REPOSITORIES | {"MILLPOND_JOBS__TRIGGER_POLL_S": "0.3"}
 LONGEST_FIRST = ("engine/test_gateway_remote", "test_house", "serving", "clients", "journeys", "browser", "robustness")
 """Where the tests are that take long, so that no worker begins with them when the others are nearly done."""
 

@@ -204,12 +204,14 @@ def build_app(settings: Settings) -> Application:
         mint=identity.mint,
         principal_named=identity.active_principal,
     )
+    sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
     jobs = open_jobs(
         database,
         settings,
         catalog=catalog,
         files=files,
         workspace=workspace,
+        sql=sql,
         environments=environments,
         destinations=notifications.service,
         mint=identity.mint,
@@ -230,7 +232,6 @@ def build_app(settings: Settings) -> Application:
     )
     tables = TableReader(catalog, gateway, settings.s3.variables)
     feature_tables = open_feature_tables(catalog, lineage, mlflow.lineage, online.service, tables, statements)
-    sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
 
     app = FastAPI(
         title="Millpond",

@@ -121,6 +121,7 @@ def test_a_page_shows_sources_as_text_and_keeps_html_of_outputs_in_a_frame() -> 
     page = to_html(Notebook(language=Language.PYTHON, cells=cells), "a <b>")
     assert "<script>" not in page
     assert 'onload="' not in page
-    assert 'sandbox="allow-scripts" srcdoc="&lt;script&gt;steal()&lt;/script&gt;"' in page
+    assert 'sandbox="allow-scripts" srcdoc="&lt;style&gt;' in page
+    assert '&lt;script&gt;steal()&lt;/script&gt;"></iframe>' in page
     assert "&lt;b&gt;out&lt;/b&gt;" in page
     assert '<pre class="error">ValueError</pre>' in page

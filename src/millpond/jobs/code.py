@@ -13,6 +13,7 @@ from millpond.catalog.files import Files
 from millpond.identity.domain import Principal
 from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.fetching import VOLUMES, as_order, of_file
+from millpond.jobs.git_sources import GitSources, inside
 from millpond.jobs.packages import needs_of_wheel, without
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
@@ -41,9 +42,10 @@ class Fetched:
 class Code:
     """Gets scripts and notebooks from volumes and the workspace."""
 
-    def __init__(self, files: Files, workspace: WorkspaceService) -> None:
+    def __init__(self, files: Files, workspace: WorkspaceService, git: GitSources) -> None:
         self._files = files
         self._workspace = workspace
+        self._git = git
 
     def get(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> Fetched:
         """The code, and what it needs. Raises MillpondError for what cannot be had."""
@@ -51,7 +53,7 @@ class Code:
         wheels = [self._wheel(principal, path, directory) for path in spec.wheels]
         every = [need for path, data in wheels for need in needs_of_wheel(data, path.name)]
         needs = without(every, [path.name for path, _ in wheels])
-        files = [self._any(principal, path).decode(errors="replace") for path in spec.requirement_files]
+        files = [self.text(principal, path) for path in spec.requirement_files]
         order |= {"parameters": order.get("parameters", {}), "wheels": [str(path) for path, _ in wheels]}
         return Fetched(order=order, own=clean_requirements([*spec.requirements, *files]), more=(*more, *needs))
 
@@ -59,6 +61,8 @@ class Code:
         self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path
     ) -> tuple[dict[str, Any], Sequence[str]]:
         """What the process is told to run, and the packages that it asks for by itself."""
+        if spec.from_git:
+            return _from_repository(self._git.checkout(run, directory), run, spec, task.order)
         if spec.kind is Kind.NOTEBOOK:
             return self._notebook(principal, run, task.order, directory)
         if spec.kind is Kind.WHEEL:
@@ -73,23 +77,12 @@ class Code:
     ) -> tuple[dict[str, Any], Sequence[str]]:
         path = _plain(body["notebook_path"])
         notebook = self._read_notebook(principal, path)
-        if notebook.language not in _RUNNABLE:
-            raise InvalidArgument(f"Notebook {path} is in {notebook.language.capitalize()}; Python and SQL run here.")
-        lines = installs(notebook)
-        order = {
-            "notebook": as_order(notebook), "path": path, "depth": 0,
-            "modules": self._modules(principal, path, directory), "installed": list(lines),
-            "parameters": {**(body.get("base_parameters") or {}), **run.parameters},
-        }  # fmt: skip
-        return order, sorted({each for packages in lines.values() for each in packages})
+        return _notebook_order(notebook, path, self._modules(principal, path, directory), run, body)
 
     def _read_notebook(self, principal: Principal, path: str) -> Notebook:
         if not path.startswith(VOLUMES):
             return self._workspace.notebook(principal, path)
-        try:
-            return of_file(path, self._read(principal, path))
-        except ValueError as error:
-            raise InvalidArgument(str(error)) from error
+        return read_notebook(path, self._read(principal, path))
 
     def _script(self, principal: Principal, path: str, directory: Path) -> Path:
         path = _plain(path)
@@ -109,6 +102,19 @@ class Code:
             place.write_bytes(data)
         return str(root)
 
+    def sql(self, principal: Principal, run: Run, spec: TaskSpec, path: str, directory: Path) -> str:
+        """A file of SQL. Raises MillpondError."""
+        if not spec.from_git:
+            return self.text(principal, path)
+        return inside(self._git.checkout(run, directory), path).read_text(errors="replace")
+
+    def text(self, principal: Principal, path: str) -> str:
+        """A file as text. Raises NotFound, PermissionDenied, InvalidArgument."""
+        try:
+            return self._any(principal, path).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(f"{path} is not UTF-8.") from error
+
     def _wheel(self, principal: Principal, path: str, directory: Path) -> tuple[Path, bytes]:
         """Put beside the code, where the process unpacks it."""
         data = self._any(principal, path)
@@ -127,6 +133,41 @@ class Code:
         if size > _LARGEST:
             raise InvalidArgument(f"{path} has more than {_LARGEST >> 20} MiB.")
         return b"".join(self._files.read(principal, path, start=0, length=size))
+
+
+def _from_repository(
+    root: Path, run: Run, spec: TaskSpec, body: Mapping[str, Any]
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """The same of code in a repository, whose root is where modules are found too."""
+    if spec.kind is Kind.NOTEBOOK:
+        place = inside(root, body["notebook_path"], notebook=True)
+        notebook = read_notebook(str(place), place.read_bytes())
+        order, more = _notebook_order(notebook, f"file:{place}", str(place.parent), run, body)
+        return {**order, "beside": [str(root)]}, more
+    script = inside(root, body["python_file"])
+    argv, parameters = list(body["parameters"]), dict(run.parameters)
+    return {"script": str(script), "argv": argv, "parameters": parameters, "beside": [str(root)]}, ()
+
+
+def _notebook_order(
+    notebook: Notebook, path: str, modules: str, run: Run, body: Mapping[str, Any]
+) -> tuple[dict[str, Any], Sequence[str]]:
+    if notebook.language not in _RUNNABLE:
+        raise InvalidArgument(f"Notebook {path} is in {notebook.language.capitalize()}; Python and SQL run here.")
+    lines = installs(notebook)
+    order = {
+        "notebook": as_order(notebook), "path": path, "depth": 0, "modules": modules, "installed": list(lines),
+        "parameters": {**(body.get("base_parameters") or {}), **run.parameters},
+    }  # fmt: skip
+    return order, sorted({each for packages in lines.values() for each in packages})
+
+
+def read_notebook(path: str, data: bytes) -> Notebook:
+    """The notebook that a file is. Raises InvalidArgument."""
+    try:
+        return of_file(path, data)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
 
 
 def installs(notebook: Notebook) -> dict[str, Sequence[str]]:

@@ -27,14 +27,15 @@ class Kind(StrEnum):
     PYTHON = "spark_python_task"
     NOTEBOOK = "notebook_task"
     WHEEL = "python_wheel_task"
+    SQL = "sql_task"
     CONDITION = "condition_task"
     FOR_EACH = "for_each_task"
     RUN_JOB = "run_job_task"
 
     @property
     def has_process(self) -> bool:
-        """Whether it runs code of users."""
-        return self in (Kind.PYTHON, Kind.NOTEBOOK, Kind.WHEEL)
+        """Whether it runs code of users, or waits for what does, and so has a lease."""
+        return self in (Kind.PYTHON, Kind.NOTEBOOK, Kind.WHEEL, Kind.SQL)
 
 
 class State(StrEnum):
@@ -106,6 +107,8 @@ class TaskSpec:
     """Files that name more of them, by their paths."""
     wheels: tuple[str, ...] = ()
     """By their paths."""
+    from_git: bool = False
+    """Whether its code is in the repository of its job."""
     nested: "TaskSpec | None" = None
     """What `for_each_task` does for each input."""
 

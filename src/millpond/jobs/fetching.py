@@ -1,6 +1,7 @@
 """Notebooks on their way to the process that runs them. Standard library only: it runs in tasks."""
 
 import base64
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +21,22 @@ VOLUMES = "/Volumes/"
 
 def fetch(api: Api, path: str) -> Notebook:
     """A notebook of the workspace or a volume. Raises FileNotFoundError, PermissionError, InvalidArgument."""
+    if path.startswith("file:"):
+        return _local(path.removeprefix("file:"))
     if path.startswith(VOLUMES):
         with api.open("GET", "/api/2.0/fs/files" + path) as answer:
             return of_file(path, answer.read())
     told = api.ask("/api/2.0/workspace/export", path=path, format="AUTO")
     return of_file(f"{path}.{told['file_type']}", base64.b64decode(told["content"]))
+
+
+def _local(path: str) -> Notebook:
+    """A notebook of the repository that the task runs from."""
+    for place in (path, *(path + end for end in (".ipynb", *EXTENSIONS))):
+        if os.path.isfile(place):
+            with open(place, "rb") as stream:
+                return of_file(place, stream.read())
+    raise FileNotFoundError(f"There is no notebook {path} in the repository.")
 
 
 def of_file(path: str, data: bytes) -> Notebook:

@@ -13,9 +13,10 @@ from typing import Any
 
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code
-from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Result, Run, TaskRun, TaskSpec
+from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Result, Run, TaskRun, TaskSpec
 from millpond.jobs.packages import Packages, held
 from millpond.jobs.process_tree import kill_below
+from millpond.jobs.sql_tasks import SqlTasks
 from millpond.jobs.written import read_bounded, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.environments import Environments
@@ -78,6 +79,7 @@ class Launcher:
         data_dir: Path,
         settings: JobsSettings,
         code: Code,
+        sql: SqlTasks,
         environments: Environments,
         doors: Doors,
         mint: Callable[..., str],
@@ -87,6 +89,7 @@ class Launcher:
         self._logs = data_dir / "logs" / "jobs"
         self._settings = settings
         self._code = code
+        self._sql = sql
         self._environments = environments
         self._doors = doors
         self._mint = mint
@@ -174,8 +177,11 @@ class Launcher:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        code = self._code.get(principal, run, spec, task, directory)
         timeout_s = min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
+        if spec.kind is Kind.SQL:
+            done = self._sql.run(principal, run, spec, task.order, directory, timeout_s=timeout_s, stop=stop)
+            return None if done.result is None else Ended(result=done.result, message=done.message)
+        code = self._code.get(principal, run, spec, task, directory)
         token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
         order = {
             **code.order, "values": values, "token": token,
@@ -183,7 +189,7 @@ class Launcher:
             "file_bytes": self._settings.file_limit_bytes, "paths": [],
         }  # fmt: skip
         with held(self._environments, spec, own=code.own, more=code.more) as packages:
-            order["paths"] = list(packages.paths)
+            order["paths"] = [*code.order.get("beside", ()), *packages.paths]
             (directory / "order.json").write_text(json.dumps(order))
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)

@@ -84,7 +84,7 @@ class NotebookRun:
     def _cell(self, cell: Cell, number: int) -> None:
         if cell.is_markdown or not cell.source.strip():
             return
-        self._recorder.cells[-1]["execution_count"] = number
+        self._recorder.cells[-1]["execution_count"] = self._shell.execution_count = number
         try:
             self._execute(cell.source, self._notebook.language)
         finally:

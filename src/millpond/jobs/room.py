@@ -11,12 +11,15 @@ from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.home import Home
 from millpond.identity.domain import Principal
+from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.code import Code
+from millpond.jobs.git_sources import GitSources
 from millpond.jobs.launching import Launcher, server_name
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
+from millpond.jobs.sql_tasks import SqlTasks
 from millpond.jobs.viewing import JobViews
 from millpond.jobs.watcher import Watcher
 from millpond.jobs.webhook_starts import WebhookStarts
@@ -25,6 +28,7 @@ from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.notifications.service import DestinationService
 from millpond.reproduction.service import Doors
+from millpond.sql.room import SqlRoom
 from millpond.workspace.service import WorkspaceService
 
 
@@ -57,6 +61,7 @@ def open_jobs(
     catalog: CatalogService,
     files: Files,
     workspace: WorkspaceService,
+    sql: SqlRoom,
     environments: Environments,
     destinations: DestinationService,
     mint: Callable[..., str],
@@ -69,8 +74,10 @@ def open_jobs(
         api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
         spark_port=settings.spark_port,
     )  # fmt: skip
+    code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
     launcher = Launcher(
-        data_dir=settings.data_dir, settings=settings.jobs, code=Code(files, workspace),
+        data_dir=settings.data_dir, settings=settings.jobs, code=code,
+        sql=SqlTasks(sql.statements, sql.queries, code),
         environments=environments, doors=doors, mint=mint, principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
@@ -94,3 +101,11 @@ def open_jobs(
     return JobsRoom(
         service=service, views=views, runtime=runtime, watcher=watcher, starts=starts, base_url=settings.base_url
     )
+
+
+def _pin(database: Database) -> Callable[[int, str], str]:
+    def pin(run_id: int, commit: str) -> str:
+        with database.write() as connection:
+            return store.pin(connection, run_id, commit)
+
+    return pin

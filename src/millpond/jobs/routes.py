@@ -131,6 +131,7 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
         run_id = service.run_now(
             me, body.job_id, parameters=body.job_parameters, python_params=body.python_params, only=body.only,
             notebook_params=body.notebook_params, python_named_params=body.python_named_params,
+            sql_params=body.sql_params,
             queue=None if body.queue is None else body.queue.get("enabled"), token=body.idempotency_token,
         )  # fmt: skip
         return {"run_id": run_id, "number_in_job": run_id}

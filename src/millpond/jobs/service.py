@@ -30,6 +30,8 @@ from millpond.notifications.outbox import told_about
 
 _MOST_LOOKED_AT = 20
 """Pages of rows that a list looks through for what its reader may see."""
+_NAMED = {Kind.NOTEBOOK: "base_parameters", Kind.WHEEL: "named_parameters", Kind.SQL: "parameters"}
+"""Where tasks have parameters by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,18 +218,20 @@ class JobService:
         python_params: Sequence[str] | None = None,
         notebook_params: Mapping[str, str] | None = None,
         python_named_params: Mapping[str, str] | None = None,
+        sql_params: Mapping[str, str] | None = None,
         only: Sequence[str] | None = None,
         queue: bool | None = None,
         token: str | None = None,
     ) -> int:
         """Start a run; returns its id, and that of the earlier one for a token that was used before."""
+        given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params}
         with self._database.write() as connection:
             job = _checked(principal, Act.USE, job_id, store.find_job(connection, job_id, lock=True))
             if queue is not None:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
                 connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
-                settings=_asked(job.settings, python_params, notebook_params, python_named_params, only),
+                settings=_asked(job.settings, python_params, given, only),
                 parameters=parameters, token=token and f"job:{job.id}:{token}",
             )  # fmt: skip
             acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
@@ -460,11 +464,10 @@ def visible(
 def _asked(
     settings: Mapping[str, Any],
     python_params: Sequence[str] | None,
-    notebook_params: Mapping[str, str] | None,
-    named_params: Mapping[str, str] | None,
+    given: Mapping[Kind, Mapping[str, str] | None],
     only: Sequence[str] | None,
 ) -> Mapping[str, Any]:
-    """The settings of one run: with other parameters of its scripts and notebooks, and some of its tasks only."""
+    """The settings of one run: with other parameters of its tasks, and some of its tasks only."""
     tasks = [dict(task) for task in settings.get("tasks", ())]
     if only is not None:
         if unknown := sorted(set(only) - {task["task_key"] for task in tasks}):
@@ -476,12 +479,10 @@ def _asked(
         for kind in (Kind.PYTHON.value, Kind.WHEEL.value):
             if python_params is not None and kind in task:
                 task[kind] = {**task[kind], "parameters": list(python_params)}
-        for kind, field, given in (
-            (Kind.NOTEBOOK.value, "base_parameters", notebook_params),
-            (Kind.WHEEL.value, "named_parameters", named_params),
-        ):
-            if given is not None and kind in task:
-                task[kind] = {**task[kind], field: {**(task[kind].get(field) or {}), **given}}
+        for named, field in _NAMED.items():
+            if (more := given[named]) is not None and named.value in task:
+                body = task[named.value]
+                task[named.value] = {**body, field: {**(body.get(field) or {}), **more}}
     return {**settings, "tasks": tasks}
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from millpond.jobs.domain import Kind, Need, RunIf, TaskSpec
+from millpond.jobs.git_sources import checked_source
 from millpond.jobs.inputs import Known as _Known
 from millpond.jobs.inputs import Strict as _Strict
 from millpond.jobs.inputs import Text as _Text
@@ -31,15 +32,15 @@ class PythonInput(_Strict):
 
     python_file: str
     parameters: list[_Text] = Field(default_factory=list)
-    source: Literal["WORKSPACE"] | None = None
+    source: Literal["WORKSPACE", "GIT"] | None = None
 
 
 class NotebookInput(_Known):
     """A notebook, by its path in the workspace or a volume."""
 
-    notebook_path: str = Field(pattern=r"^/[^\x00]+$")
+    notebook_path: str = Field(pattern=r"^[^\x00]+$")
     base_parameters: dict[_Text, _Text] | None = None
-    source: Literal["WORKSPACE"] | None = None
+    source: Literal["WORKSPACE", "GIT"] | None = None
 
 
 class WheelInput(_Strict):
@@ -49,6 +50,28 @@ class WheelInput(_Strict):
     entry_point: str = Field(pattern=r"^[\w.:-]+$")
     parameters: list[_Text] | None = None
     named_parameters: dict[_Text, _Text] | None = None
+
+
+class SqlFileInput(_Strict):
+    """A file of SQL."""
+
+    path: str = Field(pattern=r"^[^\x00]+$")
+    source: Literal["WORKSPACE", "GIT"] | None = None
+
+
+class SqlQueryInput(_Strict):
+    """A saved query."""
+
+    query_id: str
+
+
+class SqlInput(_Known):
+    """A saved query, or a file, on a warehouse."""
+
+    warehouse_id: str
+    query: SqlQueryInput | None = None
+    file: SqlFileInput | None = None
+    parameters: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)], _Text] | None = None
 
 
 class ConditionInput(_Strict):
@@ -113,6 +136,7 @@ class TaskInput(Noticed):
     spark_python_task: PythonInput | None = None
     notebook_task: NotebookInput | None = None
     python_wheel_task: WheelInput | None = None
+    sql_task: SqlInput | None = None
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
@@ -146,6 +170,16 @@ class QueueInput(_Strict):
     enabled: bool
 
 
+class GitInput(_Known):
+    """A repository, and what of it."""
+
+    git_url: str
+    git_provider: str | None = None
+    git_branch: str | None = None
+    git_tag: str | None = None
+    git_commit: str | None = None
+
+
 class RunAsInput(_Known):
     """Whose rights the tasks have."""
 
@@ -166,6 +200,7 @@ class SettingsInput(Noticed):
     timeout_seconds: int | None = Field(default=None, ge=0)
     queue: QueueInput | None = None
     run_as: RunAsInput | None = None
+    git_source: GitInput | None = None
     schedule: CronInput | None = None
     trigger: TriggerInput | None = None
     continuous: ContinuousInput | None = None
@@ -180,8 +215,9 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
     found.refuse_unknown("The job")
     found.check_notices("The job")
-    if found.run_as is not None:
-        found.run_as.refuse_unknown("run_as")
+    for part in ("run_as", "git_source"):
+        if (inner := getattr(found, part)) is not None:
+            inner.refuse_unknown(part)
     check_triggers(found.schedule, found.trigger, found.continuous, found.max_concurrent_runs)
     for environment in found.environments or ():
         if environment.spec is not None:
@@ -190,6 +226,8 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if len(set(names)) < len(names):
         raise InvalidArgument("Two parameters of the job have one name.")
     kept = found.model_dump(mode="json", exclude_none=True)
+    if "git_source" in kept:
+        checked_source(kept["git_source"])
     _check_graph(specs_of(kept))
     return kept
 
@@ -200,10 +238,11 @@ def specs_of(settings: Mapping[str, Any]) -> tuple[TaskSpec, ...]:
         each["environment_key"]: tuple((each.get("spec") or {}).get("dependencies") or ())
         for each in settings.get("environments", ())
     }
-    return tuple(_spec(TaskInput.model_validate(task), packages) for task in settings.get("tasks", ()))
+    has_git = "git_source" in settings
+    return tuple(_spec(TaskInput.model_validate(task), packages, has_git) for task in settings.get("tasks", ()))
 
 
-def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
+def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]], has_git: bool) -> TaskSpec:
     task.refuse_unknown(f"Task '{task.task_key}'")
     task.check_notices(f"Task '{task.task_key}'")
     kinds = [kind for kind in Kind if getattr(task, kind.value) is not None]
@@ -213,10 +252,16 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
     if task.notebook_task is not None:
         task.notebook_task.refuse_unknown(f"The notebook of task '{task.task_key}'")
     body = getattr(task, kind.value).model_dump(exclude={"task"})
+    if task.sql_task is not None:
+        task.sql_task.refuse_unknown(f"The SQL of task '{task.task_key}'")
+        if (task.sql_task.query is None) is (task.sql_task.file is None):
+            raise InvalidArgument(f"The SQL of task '{task.task_key}' is one of query and file.")
     if task.for_each_task is not None:
-        nested = _spec(task.for_each_task.task, packages)
+        nested = _spec(task.for_each_task.task, packages, has_git)
         if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):
-            raise InvalidArgument(f"What '{task.task_key}' does for each input is one script, notebook or job.")
+            raise InvalidArgument(
+                f"What '{task.task_key}' does for each input is one task that is no condition and no loop."
+            )
     if nested is not None and task.timeout_seconds:
         raise NotImplementedHere(f"'{task.task_key}' has timeout_seconds; give it to what is done for each input.")
     if kind is Kind.CONDITION and body["op"] not in OPERATIONS:
@@ -224,6 +269,7 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
     return TaskSpec(
         key=task.task_key,
         kind=kind,
+        from_git=_is_from_git(task, body, has_git),
         body=body,
         needs=tuple(Need(key=each.task_key, outcome=each.outcome or "") for each in task.depends_on or ()),
         run_if=task.run_if or RunIf.ALL_SUCCESS,
@@ -235,6 +281,22 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> TaskSpec:
         **_packages(task, packages),
         nested=nested,
     )
+
+
+def _is_from_git(task: TaskInput, body: Mapping[str, Any], has_git: bool) -> bool:
+    """Whether its code is in the job's repository. Raises InvalidArgument for a path that is of neither place."""
+    code = body.get("file") or body
+    path = next((code[name] for name in ("notebook_path", "python_file", "path") if name in code), None)
+    if path is None:
+        return False
+    is_git = code.get("source") == "GIT" or (has_git and code.get("source") is None)
+    if is_git and not has_git:
+        raise InvalidArgument(f"Task '{task.task_key}' has source GIT, and the job has no git_source.")
+    is_whole = path.startswith(("/", "dbfs:/"))
+    if is_whole is is_git and not (path.startswith("{{") and not is_git):
+        where = "in the repository, without a / before it" if is_git else "from the root: /Users/..., /Volumes/..."
+        raise InvalidArgument(f"Task '{task.task_key}': '{path[:80]}' is not the path of its code {where}.")
+    return is_git
 
 
 def _packages(task: TaskInput, packages: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

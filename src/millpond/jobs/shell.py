@@ -74,7 +74,7 @@ def open_shell(recorder: Recorder) -> Shell:
     shell: Shell = Shell.instance(config=config)
     sys.stdout = Tee("stdout", sys.stdout, recorder)
     sys.stderr = Tee("stderr", sys.stderr, recorder)
-    shell.set_custom_exc((NotebookExit, PythonRestart), lambda *_told: None)
+    shell.set_custom_exc((NotebookExit, PythonRestart), lambda *_told, **_more: None)
     return shell
 
 

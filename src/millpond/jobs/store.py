@@ -307,6 +307,19 @@ def change_run(connection: Connection, run_id: int, **values: Any) -> None:
     connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
 
 
+def pin(connection: Connection, run_id: int, commit: str) -> str:
+    """The commit of a run's repository: this one, where it has none yet."""
+    run = find_run(connection, run_id, lock=True)
+    if run is None:
+        return commit
+    source = run.settings["git_source"]
+    known = source.get("git_snapshot")
+    if known is None:
+        told = {**run.settings, "git_source": {**source, "git_snapshot": {"used_commit": commit}}}
+        change_run(connection, run_id, settings=told)
+    return str(known["used_commit"]) if known else commit
+
+
 def delete_run(connection: Connection, run_id: int) -> None:
     """Remove a run and its tasks' runs."""
     connection.execute(delete(tasks).where(tasks.c.run_id == run_id))

@@ -45,6 +45,7 @@ class RunNowInput(_Asked):
     python_params: list[str] | None = None
     notebook_params: dict[str, str] | None = None
     python_named_params: dict[str, str] | None = None
+    sql_params: dict[str, str] | None = None
     only: list[str] | None = None
     queue: dict[str, bool] | None = None
 
@@ -128,6 +129,8 @@ def run_json(shown: Shown, base_url: str, *, tasks: bool = True) -> dict[str, An
         "job_parameters": [{"name": name, "value": value} for name, value in run.parameters.items()],
         "repair_history": _repairs(shown) if run.repairs else [],
     }
+    if "git_source" in run.settings:
+        told["git_source"] = run.settings["git_source"]
     if tasks:
         told["tasks"] = [task_json(run, each, shown.tasks, base_url) for each in _top(shown.tasks)]
     return told
@@ -191,16 +194,21 @@ def output_json(output: Output, base_url: str) -> dict[str, Any]:
         "logs": output.log,
         "logs_truncated": output.truncated,
     }
-    if output.left is not None:
-        told["notebook_output"] = {
-            "result": str(output.left.get("result", "")),
-            "truncated": bool(output.left.get("truncated")),
-        }
+    told |= _left(output.left or {})
     if task.result is Result.FAILED:
         told |= {"error": task.message, "error_trace": task.error}
     if task.child_run_id is not None:
         told["run_job_output"] = {"run_id": task.child_run_id}
     return told
+
+
+def _left(left: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notebook ended with, or a warehouse answered."""
+    if "sql_output" in left:
+        return {"sql_output": left["sql_output"]}
+    if "result" in left:
+        return {"notebook_output": {"result": str(left["result"]), "truncated": bool(left.get("truncated"))}}
+    return {}
 
 
 def export_json(shown: Shown, notebook: Mapping[str, Any]) -> dict[str, Any]:

@@ -255,6 +255,10 @@ class JobsSettings(BaseModel):
     trigger_poll_s: float = Field(
         default=10, ge=0.1, description="Files and tables that a job's trigger watches are looked at this often."
     )
+    git_sources: tuple[str, ...] = Field(
+        default=("https://github.com/", "https://gitlab.com/", "https://bitbucket.org/"),
+        description="Beginnings of the addresses of git repositories that tasks may run code from, `file:///...` too.",
+    )
 
 
 class S3Settings(BaseModel):

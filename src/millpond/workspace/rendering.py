@@ -24,6 +24,14 @@ pre { font: 13px/1.45 ui-monospace, monospace; white-space: pre-wrap; margin: 0;
 .title { font-weight: 600; margin: 1rem 0 0; }
 iframe { width: 100%; min-height: 12rem; border: 0; resize: vertical; }
 img { max-width: 100%; }
+table { border-collapse: collapse; }
+th, td { border: 1px solid #d5dbe1; padding: .2rem .6rem; }
+"""
+_FRAME_STYLE = """<style>
+body { font: 14px/1.4 system-ui, sans-serif; margin: .4rem .8rem; color: #1c2733; }
+table { border-collapse: collapse; }
+th, td { border: 1px solid #d5dbe1; padding: .2rem .6rem; text-align: right; }
+</style>
 """
 
 
@@ -55,7 +63,7 @@ def _output(output: Mapping[str, Any]) -> str:
 def _rich(data: Mapping[str, Any]) -> str:
     """The richest of what an output can be shown as."""
     if "text/html" in data:
-        inside = html.escape(_joined(data["text/html"]))
+        inside = html.escape(_FRAME_STYLE + _joined(data["text/html"]))
         return f'<iframe sandbox="allow-scripts" srcdoc="{inside}"></iframe>'
     for kind in _IMAGES:
         if kind in data:

@@ -1,0 +1,176 @@
+"""SQL as a task: statements on a warehouse, one after the other, as whoever the task runs as.
+
+No process of ours runs there, but an attempt's statements begin at most once all the same: `began` is written before
+the first and `result.json` after the last, as a task's process does it.
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlglot.dialects import Databricks
+from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import TokenType
+
+from millpond.identity.domain import Principal
+from millpond.jobs.code import Code
+from millpond.jobs.domain import Result, Run, TaskSpec
+from millpond.jobs.written import write_at_once
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument
+from millpond.sql.domain import Parameter, Statement, StatementRequest, StatementState
+from millpond.sql.formats import text_rows
+from millpond.sql.queries import QueryService
+from millpond.sql.statements import StatementService
+
+_LOOK_S = 0.1
+_STOP_EVERY = 5
+_MOST_ROWS = 1000
+_CLIENT = "Millpond jobs"
+Stop = Callable[[], Result | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqlEnded:
+    """How the statements ended; `result` None where nothing is known, as somebody else has the task."""
+
+    result: Result | None
+    message: str = ""
+
+
+class SqlTasks:
+    """Runs queries and files of SQL."""
+
+    def __init__(self, statements: StatementService, queries: QueryService, code: Code) -> None:
+        self._statements = statements
+        self._queries = queries
+        self._code = code
+
+    def run(
+        self,
+        principal: Principal,
+        run: Run,
+        spec: TaskSpec,
+        order: Mapping[str, Any],
+        directory: Path,
+        *,
+        timeout_s: float,
+        stop: Stop,
+    ) -> SqlEnded:
+        """Run all statements to their end; the last one's rows are in `output.json`. Blocks. Raises MillpondError."""
+        text, kind = self._text(principal, run, spec, order, directory)
+        statements = statements_of(text)
+        given = {**(order.get("parameters") or {}), **run.parameters}
+        if (why := stop()) is not Result.NONE:
+            return SqlEnded(result=why)
+        write_at_once(directory / "began", "")
+        session = self._statements.open_session(principal, order["warehouse_id"]).id
+        going = _Going(self._statements, principal, stop, time.monotonic() + timeout_s)
+        try:
+            for one in statements:
+                going.run(_request(one, order["warehouse_id"], session, given))
+                write_at_once(directory / "output.json", json.dumps(self._output(principal, going, order, text, kind)))
+                if going.last.state is not StatementState.SUCCEEDED:
+                    return SqlEnded(result=going.why, message=_message(going.last))
+        finally:
+            self._statements.close_session(principal, session)
+        write_at_once(directory / "result.json", json.dumps({"ok": True}))
+        return SqlEnded(result=Result.SUCCESS)
+
+    def _text(
+        self, principal: Principal, run: Run, spec: TaskSpec, order: Mapping[str, Any], directory: Path
+    ) -> tuple[str, str]:
+        """The text, and what holds it: `query` or `file`."""
+        if file := order.get("file"):
+            return self._code.sql(principal, run, spec, file["path"], directory), "file"
+        query = self._queries.get(principal, order["query"]["query_id"])
+        if query.trashed:
+            raise FailedPrecondition(f"Query '{query.draft.name}' is in the trash; restore it, or name another.")
+        return query.draft.text, "query"
+
+    def _output(
+        self, principal: Principal, going: "_Going", order: Mapping[str, Any], text: str, kind: str
+    ) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "warehouse_id": order["warehouse_id"], "query_text": text,
+            "sql_statements": [{"lookup_key": each} for each in going.ids],
+        }  # fmt: skip
+        if kind == "file" and going.last.manifest is not None and going.last.manifest.chunks:
+            table = self._statements.chunk(principal, going.last.id, 0)
+            values = [[{"string_value": value} for value in row] for row in text_rows(table.slice(0, _MOST_ROWS))]
+            told["query_result"] = {
+                "columns": [{"name": name} for name in table.column_names],
+                "rows": [{"values": row} for row in values],
+                "truncated": going.last.manifest.truncated or going.last.manifest.rows > len(values),
+            }
+        return {"sql_output": {f"{kind}_output": told}}
+
+
+class _Going:
+    """Statements of one attempt."""
+
+    def __init__(self, statements: StatementService, principal: Principal, stop: Stop, deadline: float) -> None:
+        self._statements = statements
+        self._principal = principal
+        self._stop = stop
+        self._deadline = deadline
+        self.ids: list[str] = []
+        self.why: Result | None = Result.FAILED
+        """As what the attempt ends, where its last statement did not succeed."""
+
+    @property
+    def last(self) -> Statement:
+        """The statement that was sent last, as it is now."""
+        return self._statements.get(self._principal, self.ids[-1])
+
+    def run(self, request: StatementRequest) -> None:
+        """Send a statement, and wait for its end; it is cancelled where the attempt is to end."""
+        self.ids.append(self._statements.submit(self._principal, request).id)
+        looks, pause = 0, threading.Event()
+        while not self.last.state.is_final:
+            pause.wait(_LOOK_S)
+            looks += 1
+            if (why := self._to_end(looks)) is not Result.NONE:
+                self.why = why
+                self._statements.cancel(self._principal, self.ids[-1])
+
+    def _to_end(self, looks: int) -> Result | None:
+        if time.monotonic() > self._deadline:
+            return Result.TIMED_OUT
+        return self._stop() if looks % _STOP_EVERY == 0 else Result.NONE
+
+
+def statements_of(text: str) -> list[str]:
+    """The statements of a text, which semicolons divide. Raises InvalidArgument for a text without one."""
+    try:
+        ends = [token.start for token in Databricks().tokenize(text) if token.token_type is TokenType.SEMICOLON]
+    except SqlglotError as error:
+        raise InvalidArgument(f"The SQL cannot be read: {str(error)[:200]}") from error
+    found = [each for each in _cut(text, ends) if Databricks().tokenize(each)]
+    if not found:
+        raise InvalidArgument("There is no SQL statement to run.")
+    return found
+
+
+def _cut(text: str, ends: list[int]) -> Iterator[str]:
+    begin = 0
+    for end in (*ends, len(text)):
+        yield text[begin:end].strip()
+        begin = end + 1
+
+
+def _request(text: str, warehouse_id: str, session: str, given: Mapping[str, str]) -> StatementRequest:
+    """With those parameters that the text has."""
+    named = tuple(Parameter(name=name, value=value) for name, value in given.items() if re.search(rf":{name}\b", text))
+    return StatementRequest(
+        text=text, warehouse_id=warehouse_id, session_id=session, parameters=named, row_limit=_MOST_ROWS + 1,
+        client=_CLIENT,
+    )  # fmt: skip
+
+
+def _message(statement: Statement) -> str:
+    return statement.failure.message if statement.failure else f"The statement is {statement.state}."
