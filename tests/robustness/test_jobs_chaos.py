@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="reads the pr
 
 VICTIMS = {"server": "/logs/server.log", "starter of tasks": "/logs/jobs.log", "task": "/logs/jobs/"}
 """Kinds of processes, and where each writes."""
+SERVER_SPARED_S = 8.0
 SCRIPT = """
 import os, sys, time, urllib.request, uuid
 key, task, attempt = sys.argv[1:4]
@@ -86,7 +87,8 @@ def test_whatever_is_killed_each_run_ends_well_and_no_code_begins_twice(chaotic:
     ]
     runs = [server.call("POST", f"{JOBS}/run-now", {"job_id": job})[1]["run_id"] for _ in range(2)]
     killed = make_trouble(server, trouble_s)
-    assert killed.total() > trouble_s / 4, killed
+    assert killed, "nobody was killed"
+    print(f"{trouble_s:g} s of trouble: {dict(killed)}")
     for run_id in runs:
         run = wait_until(lambda run_id=run_id: ended(server, run_id), timeout_s=240, what=f"the end of run {run_id}")
         check(server, run, tasks)
@@ -138,17 +140,22 @@ def ended(server: Server, run_id: int) -> dict[str, Any] | None:
 
 
 def make_trouble(server: Server, seconds: float) -> Counter[str]:
-    """Kill a process each second, of a kind that there is: tasks more often, as the others take them along."""
+    """Kill a process each second, of a kind that there is: tasks more often, as the others take them along, and a
+    server once it had time to start any."""
     chance, killed = random.Random(), Counter[str]()
     until = time.monotonic() + seconds
+    spared_until = 0.0
     while (now := time.monotonic()) < until:
         tree = _tree(server.data_dir)
         found = {kind: pids for kind in VICTIMS if (pids := [pid for pid in tree if is_a(kind, pid)])}
+        if now < spared_until:
+            found.pop("server", None)
         if found:
             kind = chance.choices([*found], [3 if kind == "task" else 1 for kind in found])[0]
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(found[kind]), signal.SIGKILL)
                 killed[kind] += 1
+                spared_until = now + SERVER_SPARED_S if kind == "server" else spared_until
         wait_until(lambda now=now: time.monotonic() >= now + 1, what="the next second")
     return killed
 

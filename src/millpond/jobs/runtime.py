@@ -31,6 +31,8 @@ _ROUND_S = 0.5
 _END_S = 10.0
 _MOST_DUE = 500
 """Runs that one round looks at."""
+_MOST_OLD = 100
+_TIDY_S = 600.0
 
 log = get_logger(__name__)
 
@@ -39,13 +41,14 @@ class Runtime:
     """Carries jobs on. Several servers on one PostgreSQL may do so at once."""
 
     def __init__(
-        self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int, server: str
+        self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int, server: str, kept: timedelta
     ) -> None:
         self._database = database
         self._advancer = advancer
         self._launcher = launcher
         self._at_once = at_once
         self._server = server
+        self._kept = kept
         self._stopped = threading.Event()
         self._work = threading.Condition()
 
@@ -62,7 +65,8 @@ class Runtime:
         ]
         for thread in threads:
             thread.start()
-        with rounds(self.round, name="jobs", interval_s=_ROUND_S, log=log, failure="jobs were not moved on"):
+        moving = rounds(self.round, name="jobs", interval_s=_ROUND_S, log=log, failure="jobs were not moved on")
+        with moving, rounds(self.tidy, name="old-jobs", interval_s=_TIDY_S, log=log, failure="old runs were kept"):
             try:
                 yield
             finally:
@@ -99,6 +103,18 @@ class Runtime:
                     _go_on(connection, job, now)
                 else:
                     _fire_once(connection, job, now)
+
+    def tidy(self) -> None:
+        """Remove runs of long ago with what they printed, so many at once that nobody waits for it."""
+        before, found = utc_now() - self._kept, [0]
+        while found and not self._stopped.is_set():
+            with self._database.write() as connection:
+                found = store.old_runs(connection, before, _MOST_OLD)
+                gone = [task.id for task in store.tasks_of(connection, *found)]
+                for run_id in found:
+                    store.delete_run(connection, run_id)
+            for task_id in gone:
+                self._launcher.forget_log(task_id)
 
     def moved(self, *run_ids: int) -> None:
         """Move runs on, now that something became of them, and others with them."""
