@@ -158,6 +158,9 @@ class Runtime:
             run = store.find_run(connection, task.run_id)
             others = store.tasks_of(connection, task.run_id)
         if run is not None:
+            if (slow_at := notices.task_slow_at(run, task)) is not None:
+                with self._database.write() as connection:
+                    store.look_by(connection, run.id, slow_at)
             self._carry_out(run, task, others)
         return True
 

@@ -269,6 +269,11 @@ def delete_run(connection: Connection, run_id: int) -> None:
     connection.execute(delete(runs).where(runs.c.id == run_id))
 
 
+def look_by(connection: Connection, run_id: int, moment: datetime) -> None:
+    """Have a run looked at by a moment, if it is not before."""
+    connection.execute(update(runs).where(runs.c.id == run_id, runs.c.due_at > moment).values(due_at=moment))
+
+
 def old_runs(connection: Connection, before: datetime, limit: int) -> list[int]:
     """The ids of runs that ended before a moment; ids are microseconds, so only old rows are looked at."""
     query = select(runs.c.id).where(runs.c.id < epoch_us(before), runs.c.ended_at < before)
