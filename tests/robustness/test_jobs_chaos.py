@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.audit.test_server import events
 from tests.postgres import fresh_database
 from tests.robustness.test_jobs_recovery import JOBS, put
 from tests.robustness.test_tree import _tree
@@ -92,6 +93,7 @@ def test_whatever_is_killed_each_run_ends_well_and_no_code_begins_twice(chaotic:
     for run_id in runs:
         run = wait_until(lambda run_id=run_id: ended(server, run_id), timeout_s=240, what=f"the end of run {run_id}")
         check(server, run, tasks)
+        check_audit(server, run)
 
 
 def check(server: Server, run: dict[str, Any], tasks: list[dict[str, Any]]) -> None:
@@ -117,6 +119,20 @@ def check(server: Server, run: dict[str, Any], tasks: list[dict[str, Any]]) -> N
         each["run_id"] for each in iterations
     }
     assert done & scripts <= set(wrote), "what ended well left its mark"
+
+
+def check_audit(server: Server, run: dict[str, Any]) -> None:
+    """Each attempt began once and ended once, under the name of whoever the job runs as."""
+    wanted = {str(each["run_id"]) for each in run["tasks"]}
+
+    def told(*actions: str) -> Counter[str]:
+        found = [each for action in actions for each in events(server, action_name=action, service_name="jobs")]
+        assert {each["user_identity"]["email"] for each in found} <= {server.user}
+        return Counter(each["request_params"]["object_name"] for each in found)
+
+    wait_until(lambda: wanted <= set(told("runSucceeded", "runFailed")), what="the audit of each attempt")
+    counts = told("runStart"), told("runSucceeded", "runFailed")
+    assert [{each[number] for number in wanted} for each in counts] == [{1}, {1}]
 
 
 def log(server: Server, run_id: int) -> list[str]:

@@ -12,9 +12,9 @@ from millpond.jobs.advancing import Advancer
 from millpond.jobs.domain import Job, Result, Run, State, TaskRun
 from millpond.jobs.launching import Ended, Launcher
 from millpond.jobs.planning import current, spec_of
+from millpond.jobs.record import attempt_ended, fire
 from millpond.jobs.schedule import MOST_FAILURES, next_fire, pause_after
 from millpond.jobs.settings import specs_of
-from millpond.jobs.starting import start
 from millpond.jobs.triggers import RUN_TRIGGERS, When
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
@@ -200,7 +200,7 @@ class Runtime:
             )  # fmt: skip
             run = store.find_run(connection, task.run_id) if held else None
             if run is not None:
-                notices.task_ended(connection, run, task, ended.result, ended.message)
+                attempt_ended(connection, run, task, ended.result, ended.message)
         self._launcher.forget(task)
         self._advance(task.run_id)
 
@@ -228,7 +228,7 @@ def _fire_once(connection: Connection, job: Job, now: datetime) -> None:
     assert job.next_fire_at is not None
     token = f"fire:{job.id}:{epoch_ms(job.next_fire_at)}"
     trigger = RUN_TRIGGERS[When(job.trigger_kind)]
-    start(connection, job, creator=job.run_as, trigger=trigger, now=now, token=token)
+    fire(connection, job, trigger, now, token)
     after = next_fire(job.settings, job.next_fire_at)
     late = after is not None and after <= now
     store.change_job(connection, job.id, next_fire_at=next_fire(job.settings, now) if late else after)
@@ -243,4 +243,4 @@ def _go_on(connection: Connection, job: Job, now: datetime) -> None:
         store.change_job(connection, job.id, next_fire_at=due)
         return
     trigger = RUN_TRIGGERS[When.CONTINUOUS]
-    start(connection, job, creator=job.run_as, trigger=trigger, now=now, token=f"after:{job.id}:{last_id}")
+    fire(connection, job, trigger, now, f"after:{job.id}:{last_id}")
