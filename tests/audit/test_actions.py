@@ -51,6 +51,9 @@ def test_a_request_is_named(method: str, path: str, service: str, action: str, k
         ("token", "create", "accounts", "generateDbToken"),
         ("group", "change", "accounts", "updateGroup"),
         ("endpoint", "create", "serverlessRealTimeInference", "createServingEndpoint"),
+        ("job", "run", "jobs", "runNow"),
+        ("job", "trigger", "jobs", "runTriggered"),
+        ("task run", "fail", "jobs", "runFailed"),
         ("something new", "turn", "workspace", "turnSomethingNew"),
     ],
 )

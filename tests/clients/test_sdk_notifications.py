@@ -1,5 +1,6 @@
 """The unmodified Databricks SDK on notification destinations, and on who is told of a job's runs."""
 
+import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, InvalidParameterValue, NotFound, NotImplemented, PermissionDenied
+from databricks.sdk.service.catalog import VolumeType
 from databricks.sdk.service.iam import AccessControlRequest, PermissionLevel
 from databricks.sdk.service.jobs import (
     ConditionTask,
@@ -18,6 +20,8 @@ from databricks.sdk.service.jobs import (
     JobsHealthOperator,
     JobsHealthRule,
     JobsHealthRules,
+    SparkPythonTask,
+    SubmitTask,
     Task,
     TaskNotificationSettings,
     Webhook,
@@ -169,11 +173,21 @@ def test_a_run_that_takes_too_long_or_is_skipped_or_cancelled_is_told_of_as_the_
     wait_until(lambda: len(receiver.got) == 2, what="the warning and the skipped run")
     assert events(receiver) == ["jobs.on_duration_warning_threshold_exceeded", "jobs.on_failure"]
     w.jobs.cancel_run_and_wait(run)
+    schema = f"slow_{uuid.uuid4().hex[:8]}"
+    w.schemas.create(schema, "main")
+    w.volumes.create("main", schema, "v", VolumeType.MANAGED)
+    w.files.upload(path := f"/Volumes/main/{schema}/v/s.py", io.BytesIO(b"import time\ntime.sleep(600)"))
+    warned = WebhookNotifications(on_duration_warning_threshold_exceeded=told)
+    sleeps = SubmitTask("sleeps", spark_python_task=SparkPythonTask(path), health=slow, webhook_notifications=warned)
+    sleeping = w.jobs.submit(run_name="sleepy", tasks=[sleeps]).run_id
+    wait_until(lambda: len(receiver.got) == 3, what="the warning of a task")
+    assert json.loads(receiver.got[2][1])["task"]["task_key"] == "sleeps"
+    w.jobs.cancel_run_and_wait(sleeping)
     works = w.jobs.create(name="after", tasks=[Task("good", condition_task=WORKS)],
                           webhook_notifications=WebhookNotifications(on_success=told)).job_id  # fmt: skip
     w.jobs.run_now_and_wait(works)
     wait_until(lambda: "jobs.on_success" in events(receiver), what="the message after")
-    assert len(receiver.got) == 3, "nobody is told of the cancelled run, and of the slow one once"
+    assert len(receiver.got) == 4, "nobody is told of the cancelled run, and of the slow one once"
 
 
 def test_a_job_cannot_tell_what_does_not_exist(w: WorkspaceClient) -> None:

@@ -40,7 +40,9 @@ def test_a_lost_task_is_done_once(
         data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, doors=nothing,
         mint=nothing, principal_named=nothing,
     )  # fmt: skip
-    runtime = Runtime(database, Advancer(database, nothing), launcher, at_once=1, server="here")
+    runtime = Runtime(
+        database, Advancer(database, nothing), launcher, at_once=1, server="here", kept=timedelta(days=60)
+    )
     tasks = [{"task_key": "a", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}}]
     now = utc_now()
     with database.write() as connection:

@@ -89,7 +89,7 @@ _SERVICE_OF_KIND = {
     "experiment": "mlflowExperiment", "run": "mlflowExperiment",
     "online store": "featureStore", "online table": "featureStore",
     "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
-    "policy": "unityCatalog",
+    "policy": "unityCatalog", "job": "jobs", "job run": "jobs", "task run": "jobs",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}
 _TAGGING = {"tag": "updateEntityTagAssignment", "untag": "deleteEntityTagAssignment"}
@@ -107,6 +107,18 @@ _KNOWN = {
     ("endpoint", "tag"): "patchServingEndpointTags",
     ("online table", "publish"): "publishTable",
     ("audit", "export"): "exportAuditLog",
+    ("job", "create"): "create",
+    ("job", "update"): "update",
+    ("job", "delete"): "delete",
+    ("job", "run"): "runNow",
+    ("job", "trigger"): "runTriggered",
+    ("job run", "submit"): "submitRun",
+    ("job run", "cancel"): "cancel",
+    ("job run", "repair"): "repairRun",
+    ("job run", "delete"): "deleteRun",
+    ("task run", "start"): "runStart",
+    ("task run", "succeed"): "runSucceeded",
+    ("task run", "fail"): "runFailed",
 }
 
 

@@ -14,6 +14,7 @@ from millpond.jobs import notices, store
 from millpond.jobs.domain import MOST_DEPTH, Kind, Result, Run, State, TaskRun, TaskSpec
 from millpond.jobs.notices import slow_at
 from millpond.jobs.planning import Begin, End, Finish, Retry, Step, Watch, current, plan, spec_of
+from millpond.jobs.record import attempt_began, attempt_ended
 from millpond.jobs.references import Look, holds, looking, resolved
 from millpond.jobs.settings import specs_of
 from millpond.jobs.starting import attempt, start
@@ -149,7 +150,7 @@ class _Going:
 
     def _end(self, task: TaskRun, result: Result, message: str = "", **more: Any) -> None:
         ended = {"state": State.ENDED, "result": result, "message": message, "ended_at": self.now}
-        notices.task_ended(self.connection, self.run, task, result, message)
+        attempt_ended(self.connection, self.run, task, result, message)
         self._put(task, **{**ended, "started_at": task.started_at or self.now, **more})
 
     def _again(self, task: TaskRun, due_at: datetime) -> None:
@@ -177,7 +178,7 @@ class _Going:
 
     def _begin(self, task: TaskRun) -> None:
         spec = self._spec(task)
-        notices.task_began(self.connection, self.run, task)
+        attempt_began(self.connection, self.run, task)
         try:
             order = resolved(spec.body, self._look(task))
             match spec.kind:

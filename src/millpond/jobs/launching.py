@@ -86,6 +86,7 @@ class Launcher:
         principal_named: Callable[[str], Principal],
     ) -> None:
         self._root = data_dir / "jobs"
+        self.server = server_name(data_dir)
         self._logs = data_dir / "logs" / "jobs"
         self._settings = settings
         self._code = code

@@ -15,7 +15,7 @@ from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.code import Code
 from millpond.jobs.git_sources import GitSources
-from millpond.jobs.launching import Launcher, server_name
+from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
@@ -82,7 +82,12 @@ def open_jobs(
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
     runtime = Runtime(
-        database, advancer, launcher, at_once=settings.jobs.tasks_at_once, server=server_name(settings.data_dir)
+        database,
+        advancer,
+        launcher,
+        at_once=settings.jobs.tasks_at_once,
+        server=launcher.server,
+        kept=timedelta(days=settings.jobs.keep_runs_days),
     )
     watcher = Watcher(
         database=database, files=files, catalog=catalog, s3=settings.s3, principal_named=principal_named,

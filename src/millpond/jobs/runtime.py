@@ -12,9 +12,9 @@ from millpond.jobs.advancing import Advancer
 from millpond.jobs.domain import Job, Result, Run, State, TaskRun
 from millpond.jobs.launching import Ended, Launcher
 from millpond.jobs.planning import current, spec_of
+from millpond.jobs.record import attempt_ended, fire
 from millpond.jobs.schedule import MOST_FAILURES, next_fire, pause_after
 from millpond.jobs.settings import specs_of
-from millpond.jobs.starting import start
 from millpond.jobs.triggers import RUN_TRIGGERS, When
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
@@ -31,6 +31,8 @@ _ROUND_S = 0.5
 _END_S = 10.0
 _MOST_DUE = 500
 """Runs that one round looks at."""
+_MOST_OLD = 100
+_TIDY_S = 600.0
 
 log = get_logger(__name__)
 
@@ -39,13 +41,14 @@ class Runtime:
     """Carries jobs on. Several servers on one PostgreSQL may do so at once."""
 
     def __init__(
-        self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int, server: str
+        self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int, server: str, kept: timedelta
     ) -> None:
         self._database = database
         self._advancer = advancer
         self._launcher = launcher
         self._at_once = at_once
         self._server = server
+        self._kept = kept
         self._stopped = threading.Event()
         self._work = threading.Condition()
 
@@ -62,7 +65,8 @@ class Runtime:
         ]
         for thread in threads:
             thread.start()
-        with rounds(self.round, name="jobs", interval_s=_ROUND_S, log=log, failure="jobs were not moved on"):
+        moving = rounds(self.round, name="jobs", interval_s=_ROUND_S, log=log, failure="jobs were not moved on")
+        with moving, rounds(self.tidy, name="old-jobs", interval_s=_TIDY_S, log=log, failure="old runs were kept"):
             try:
                 yield
             finally:
@@ -99,6 +103,18 @@ class Runtime:
                     _go_on(connection, job, now)
                 else:
                     _fire_once(connection, job, now)
+
+    def tidy(self) -> None:
+        """Remove runs of long ago with what they printed, so many at once that nobody waits for it."""
+        before, found = utc_now() - self._kept, [0]
+        while found and not self._stopped.is_set():
+            with self._database.write() as connection:
+                found = store.old_runs(connection, before, _MOST_OLD)
+                gone = [task.id for task in store.tasks_of(connection, *found)]
+                for run_id in found:
+                    store.delete_run(connection, run_id)
+            for task_id in gone:
+                self._launcher.forget_log(task_id)
 
     def moved(self, *run_ids: int) -> None:
         """Move runs on, now that something became of them, and others with them."""
@@ -142,6 +158,9 @@ class Runtime:
             run = store.find_run(connection, task.run_id)
             others = store.tasks_of(connection, task.run_id)
         if run is not None:
+            if (slow_at := notices.task_slow_at(run, task)) is not None:
+                with self._database.write() as connection:
+                    store.look_by(connection, run.id, slow_at)
             self._carry_out(run, task, others)
         return True
 
@@ -183,7 +202,7 @@ class Runtime:
             )  # fmt: skip
             run = store.find_run(connection, task.run_id) if held else None
             if run is not None:
-                notices.task_ended(connection, run, task, ended.result, ended.message)
+                attempt_ended(connection, run, task, ended.result, ended.message)
         self._launcher.forget(task)
         self._advance(task.run_id)
 
@@ -211,7 +230,7 @@ def _fire_once(connection: Connection, job: Job, now: datetime) -> None:
     assert job.next_fire_at is not None
     token = f"fire:{job.id}:{epoch_ms(job.next_fire_at)}"
     trigger = RUN_TRIGGERS[When(job.trigger_kind)]
-    start(connection, job, creator=job.run_as, trigger=trigger, now=now, token=token)
+    fire(connection, job, trigger, now, token)
     after = next_fire(job.settings, job.next_fire_at)
     late = after is not None and after <= now
     store.change_job(connection, job.id, next_fire_at=next_fire(job.settings, now) if late else after)
@@ -226,4 +245,4 @@ def _go_on(connection: Connection, job: Job, now: datetime) -> None:
         store.change_job(connection, job.id, next_fire_at=due)
         return
     trigger = RUN_TRIGGERS[When.CONTINUOUS]
-    start(connection, job, creator=job.run_as, trigger=trigger, now=now, token=f"after:{job.id}:{last_id}")
+    fire(connection, job, trigger, now, f"after:{job.id}:{last_id}")

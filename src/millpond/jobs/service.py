@@ -315,6 +315,8 @@ class JobService:
         else:
             task = shown.tasks[0]
         log, truncated = self._launcher.log(task.id)
+        if not log and task.server not in ("", self._launcher.server):
+            log = f"What it printed is kept by the server that ran it, {task.server}.\n"
         left = self._launcher.kept(task.id, "output.json")
         return Output(shown=shown, task=task, log=log, truncated=truncated, left=left)
 

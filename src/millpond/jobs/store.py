@@ -32,6 +32,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.jobs.domain import Glance, Job, Result, Run, State, TaskRun
 from millpond.jobs.triggers import WATCHING, When
+from millpond.kernel.clock import epoch_us
 from millpond.kernel.database import Json, UtcDateTime, metadata
 
 _MOST_ACTIVE = 1000
@@ -324,6 +325,17 @@ def delete_run(connection: Connection, run_id: int) -> None:
     """Remove a run and its tasks' runs."""
     connection.execute(delete(tasks).where(tasks.c.run_id == run_id))
     connection.execute(delete(runs).where(runs.c.id == run_id))
+
+
+def look_by(connection: Connection, run_id: int, moment: datetime) -> None:
+    """Have a run looked at by a moment, if it is not before."""
+    connection.execute(update(runs).where(runs.c.id == run_id, runs.c.due_at > moment).values(due_at=moment))
+
+
+def old_runs(connection: Connection, before: datetime, limit: int) -> list[int]:
+    """The ids of runs that ended before a moment; ids are microseconds, so only old rows are looked at."""
+    query = select(runs.c.id).where(runs.c.id < epoch_us(before), runs.c.ended_at < before)
+    return list(connection.execute(query.order_by(runs.c.id).limit(limit)).scalars())
 
 
 # -- task runs ----------------------------------------------------------------------------------------------------

@@ -23,10 +23,11 @@ from millpond.identity.access import Act, allows, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.jobs import store, watch_store
 from millpond.jobs.domain import Job
-from millpond.jobs.starting import has_room, start
+from millpond.jobs.record import fire
+from millpond.jobs.starting import has_room
 from millpond.jobs.triggers import RUN_TRIGGERS, WATCHING, Trigger, When, trigger_of
 from millpond.jobs.watching import Seen, Watch, after_look, described, is_of_scope, news_for_run, ripe_at
-from millpond.kernel.clock import rfc3339, utc_now
+from millpond.kernel.clock import epoch_us, rfc3339, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError
 from millpond.kernel.logs import get_logger
@@ -135,10 +136,8 @@ class Watcher:
         if not has_room(locked.connection, locked.job):
             return replace(watch, outcome="The job has as many runs as it may; the trigger waits for one to end.")
         told, rest = news_for_run(trigger, watch)
-        run_id = start(
-            locked.connection, locked.job, creator=locked.job.run_as, trigger=RUN_TRIGGERS[trigger.kind], now=now,
-            token=f"watch:{watch.job_id}:{watch.serial}", news=told,
-        )  # fmt: skip
+        token = f"watch:{watch.job_id}:{watch.serial}:{epoch_us(watch.changed_at or now)}"
+        run_id = fire(locked.connection, locked.job, RUN_TRIGGERS[trigger.kind], now, token, told)
         locked.started.append(run_id)
         watch = replace(watch, pending=rest, fired_at=now, run_id=run_id, outcome=described(trigger, watch))
         self._look_again(locked, trigger, ripe_at(trigger, watch))

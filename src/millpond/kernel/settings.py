@@ -252,6 +252,9 @@ class JobsSettings(BaseModel):
     memory_limit_bytes: int = Field(default=8 << 30, gt=0, description="Data segment of one task's process.")
     file_limit_bytes: int = Field(default=10 << 30, gt=0, description="Largest file that a task may write.")
     timeout_s: float = Field(default=172800, gt=0, description="No task takes longer than this.")
+    keep_runs_days: float = Field(
+        default=60, gt=0, description="Runs that ended so long ago are removed, with what they printed."
+    )
     trigger_poll_s: float = Field(
         default=10, ge=0.1, description="Files and tables that a job's trigger watches are looked at this often."
     )
