@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 64 << 20
 _MAX_MESSAGE = 8000
+_MOST_AT_ONCE = 64
 _MODULE = "millpond.serving.worker"
 _SAME_FOR_ALL = {
     "PYTHONUNBUFFERED": "1",
@@ -129,6 +130,7 @@ class WorkerProcess:
         self._executor = executor
         self.build_log = str(loaded.header.get("build_log", ""))
         self.notes = str(loaded.header.get("notes", ""))
+        self._takes = max(spec.threads, _at_once(loaded))
         self.on_free: Callable[[], None] = lambda: None
         """Called when a thread of the worker has become free."""
         self.busy = 0
@@ -145,8 +147,8 @@ class WorkerProcess:
 
     @property
     def free(self) -> bool:
-        """Whether a thread of the worker waits for a request."""
-        return self.busy < self._spec.threads and not self._flow.closed
+        """Whether the worker takes another request: one for each thread, or as many as it answers together."""
+        return self.busy < self._takes and not self._flow.closed
 
     @property
     def awaited(self) -> int:
@@ -305,6 +307,11 @@ async def _read(reader: asyncio.StreamReader) -> Frame:
     header = decode_header(await reader.readexactly(head.header_bytes))
     body = await reader.readexactly(head.body_bytes)
     return Frame(kind=head.kind, request_id=head.request_id, header=header, body=body)
+
+
+def _at_once(loaded: Frame) -> int:
+    told = loaded.header.get("at_once")
+    return min(told, _MOST_AT_ONCE) if isinstance(told, int) else 0
 
 
 def _answer(frame: Frame) -> Answer:

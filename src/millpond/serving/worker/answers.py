@@ -28,6 +28,10 @@ class Refusal(Exception):
         self.status = status
 
 
+class Unsuited(Exception):
+    """Not for the quick path: a request, or a model with the reason."""
+
+
 def answered(work: Callable[[], bytes], redaction: Redaction) -> Answer:
     """The answer of some work, which may refuse; never raises those."""
     try:
