@@ -15,6 +15,8 @@ from typing import Any
 _HEAD = struct.Struct("!BIIQ")
 HEAD_BYTES = _HEAD.size
 MAX_HEADER_BYTES = 1 << 20
+ARROW = "application/vnd.apache.arrow.stream"
+"""The media type of Arrow's stream format."""
 _AT_A_TIME = 1 << 18
 
 
@@ -30,8 +32,8 @@ class Kind(IntEnum):
     FAILED = 3
     """The model cannot be loaded. Header: message, build_log. The worker ends."""
     PREDICT = 4
-    """Header: content_type, and the body is the request's; or without one, and the body is `columns` with `types` (of
-    SQL, by column) and `params`."""
+    """Header: content_type, and accept where the answer is not to be JSON; the body is the request's. Or without a
+    content_type, and the body is `columns` with `types` (of SQL, by column) and `params`."""
     READ = 6
     """Header: content_type. Body: the request's. The answer's body is its `columns`."""
     CALL = 7

@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.frames import ARROW
 from millpond.serving.service import Reply, ServingService
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 
@@ -99,6 +100,7 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
             content_type=request.headers.get("content-type", ""),
             body=await _body(request),
             served_model=request.path_params.get("served_model"),
+            accept=ARROW if ARROW in request.headers.get("accept", "") else None,
         )
         return _response(reply)
 

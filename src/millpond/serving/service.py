@@ -262,7 +262,14 @@ class ServingService:
     # Predicting
 
     async def query(
-        self, principal: Principal, name: str, *, content_type: str, body: bytes, served_model: str | None = None
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        content_type: str,
+        body: bytes,
+        served_model: str | None = None,
+        accept: str | None = None,
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
@@ -278,7 +285,8 @@ class ServingService:
         began = time.perf_counter()
         status = "500"
         try:
-            answer = await self._answer(principal, entity, live.pools.get(entity.name), content_type, body)
+            question = Question(kind=Kind.PREDICT, content_type=content_type, body=body, accept=accept)
+            answer = await self._answer(principal, entity, live.pools.get(entity.name), question)
             status = str(answer.status)
         except MillpondError as error:
             status = str(STATUS_OF_CODE[error.code])
@@ -289,15 +297,15 @@ class ServingService:
         return Reply(entity=entity.name, status=answer.status, content_type=answer.content_type, body=answer.body)
 
     async def _answer(
-        self, principal: Principal, entity: ServedEntity, pool: WorkerPool | None, content_type: str, body: bytes
+        self, principal: Principal, entity: ServedEntity, pool: WorkerPool | None, question: Question
     ) -> Answer:
         spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))
         if spec is not None and self._features is not None:
             deadline = asyncio.get_running_loop().time() + self._request_timeout_s
-            exchange = Exchange(content_type=content_type, body=body, pool=pool, deadline=deadline)
+            content_type = question.content_type or ""
+            exchange = Exchange(content_type=content_type, body=question.body, pool=pool, deadline=deadline)
             return await self._features.answer(principal, entity, spec, exchange)
         assert pool is not None, "what is no feature spec has a process"
-        question = Question(kind=Kind.PREDICT, content_type=content_type, body=body)
         return await pool.ask(question, timeout_s=self._request_timeout_s)
 
     def _explain_silence(self, principal: Principal, name: str) -> None:

@@ -19,6 +19,7 @@ from millpond.kernel.metrics import SERVING_WORKERS
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.zygote import Zygote, available
 from millpond.serving.frames import (
+    ARROW,
     HEAD_BYTES,
     BrokenFrame,
     Frame,
@@ -73,11 +74,14 @@ class Question:
     content_type: str | None = None
     """None where the body is not the request's own."""
     body: bytes
+    accept: str | None = None
+    """What the answer is to be written as; None for JSON."""
 
     @property
     def header(self) -> dict[str, Any]:
         """As the frame has it."""
-        return {} if self.content_type is None else {"content_type": self.content_type[:200]}
+        told = {"content_type": self.content_type, "accept": self.accept}
+        return {name: value[:200] for name, value in told.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,7 @@ class Answer:
     status: int
     content_type: str
     body: bytes
-    """JSON: the predictions, or the error in the shape that Databricks clients read."""
+    """The predictions in JSON or Arrow; or the error, in the shape that Databricks clients read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +322,8 @@ def _answer(frame: Frame) -> Answer:
     """The worker is not trusted: only these fields pass, as these types."""
     status = int(frame.header["status"])
     if status == 200:
-        return Answer(status=200, content_type="application/json", body=frame.body)
+        written_as = frame.header.get("content_type")
+        return Answer(status=200, content_type=ARROW if written_as == ARROW else "application/json", body=frame.body)
     code, message = str(frame.header["error_code"])[:100], str(frame.header["message"])
     body = json.dumps({"error_code": code, "message": message, "details": []}).encode()
     return Answer(status=status if 400 <= status <= 599 else 500, content_type="application/json", body=body)

@@ -98,8 +98,9 @@ def _answered_together(channel: Channel, scorer: Any, frames: list[Frame]) -> li
     return [frame for frame in frames if frame.request_id not in told]
 
 
-def _takes(scorer: Any, frame: Frame) -> bool:
-    return bool("content_type" in frame.header and scorer.takes(frame.header["content_type"], frame.body))
+def _takes(scorer: Any, frame: Frame) -> Any:
+    asked = frame.header
+    return "content_type" in asked and "accept" not in asked and scorer.takes(asked["content_type"], frame.body)
 
 
 def _answer_frame(request_id: int, answer: Answer) -> Frame:
@@ -138,8 +139,12 @@ def _answerer(scorer: Any, redaction: Redaction) -> Callable[[Frame], Answer]:
             return answered(lambda: functions.call(request.body), redaction)
         if "content_type" not in request.header:
             return cast("Answer", scorer.score(request.body))
-        work = scorer.read if request.kind is Kind.READ else scorer.answer
-        return cast("Answer", work(request.header["content_type"], request.body))
+        content_type, accept = request.header["content_type"], request.header.get("accept")
+        if request.kind is Kind.READ:
+            return cast("Answer", scorer.read(content_type, request.body))
+        if accept is not None:
+            return cast("Answer", scorer.answer_in_arrow(content_type, request.body))
+        return cast("Answer", scorer.answer(content_type, request.body))
 
     return answer
 

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from millpond.serving import columns
+from millpond.serving.frames import ARROW
 from millpond.serving.worker.answers import Answer, Refusal, Unsuited, answered
 from millpond.serving.worker.redaction import Redaction
 
@@ -156,7 +157,16 @@ class Scorer:
         """A request as columns."""
         return self._answered(lambda: columns.encode(columns_of(self._decode(content_type, body)[0])))
 
-    def _answered(self, work: Callable[[], bytes]) -> Answer:
+    def answer_in_arrow(self, content_type: str, body: bytes) -> Answer:
+        """The same as `answer`, written as Arrow's stream format."""
+
+        def work() -> bytes:
+            data, params, _ = self._decode(content_type, body)
+            return self._bounded(_in_arrow(self._predict(data, params)))
+
+        return self._answered(work, ARROW)
+
+    def _answered(self, work: Callable[[], bytes], content_type: str = _JSON) -> Answer:
         def in_our_words() -> bytes:
             try:
                 return work()
@@ -165,7 +175,7 @@ class Scorer:
                     _short(error.message), code=error.error_code, status=error.get_http_status_code()
                 ) from error
 
-        return answered(in_our_words, self._redaction)
+        return answered(in_our_words, self._redaction, content_type)
 
     def _scored(self, data: Any, params: Any, wrapped: bool) -> bytes:
         return self._encode(self._predict(data, params), wrapped=wrapped)
@@ -189,11 +199,13 @@ class Scorer:
                 return scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=self._schema), None, True
             if kind == scoring_server.CONTENT_TYPE_PARQUET:
                 return scoring_server.parse_parquet_input(io.BytesIO(body)), None, True
+            if kind == ARROW:
+                return _arrow().frame_from(body), None, True
         except (MlflowException, MemoryError, Refusal):
             raise
         except Exception as error:  # MLflow's parsers raise much for what is only bad input
             raise Refusal(f"The input cannot be read: {error}", code="BAD_REQUEST", status=400) from error
-        known = ", ".join(scoring_server.CONTENT_TYPES)
+        known = ", ".join((*scoring_server.CONTENT_TYPES, ARROW))
         raise Refusal(
             f"Content-Type '{kind[:80]}' is not understood; send one of {known}.",
             code="INVALID_PARAMETER_VALUE",
@@ -232,13 +244,16 @@ class Scorer:
                 code="INTERNAL_ERROR",
                 status=500,
             ) from error
-        if len(text) > self._max_answer_bytes:
+        return self._bounded(text)
+
+    def _bounded(self, written: bytes) -> bytes:
+        if len(written) > self._max_answer_bytes:
             raise Refusal(
-                f"The answer has {len(text)} bytes; at most {self._max_answer_bytes} are sent. Ask for fewer rows.",
+                f"The answer has {len(written)} bytes; at most {self._max_answer_bytes} are sent. Ask for fewer rows.",
                 code="INTERNAL_ERROR",
                 status=500,
             )
-        return text
+        return written
 
 
 def _text(result: Any, *, wrapped: bool = True) -> bytes:
@@ -246,6 +261,25 @@ def _text(result: Any, *, wrapped: bool = True) -> bytes:
     plain = _get_jsonable_obj(result, pandas_orient="records")
     text: str = _ENCODER.encode({"predictions": plain} if wrapped else plain)
     return text.encode()
+
+
+def _arrow() -> ModuleType:
+    """Loaded for who asks for it: pyarrow is not in each model's environment."""
+    from millpond.serving.worker import arrow
+
+    return arrow
+
+
+def _in_arrow(result: Any) -> bytes:
+    try:
+        written: bytes = _arrow().stream_of(result)
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        raise Refusal(
+            f"The model returned a {type(result).__name__} that cannot be written as Arrow: {error}. Ask for JSON.",
+            code="BAD_REQUEST",
+            status=400,
+        ) from error
+    return written
 
 
 def _short(message: str) -> str:
