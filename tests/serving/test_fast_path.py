@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -175,6 +176,30 @@ def test_requests_of_tensors_are_answered_as_by_mlflow(client: Client, mlflow: R
 )  # fmt: skip
 def test_oddities_of_json_are_answered_as_by_mlflow(client: Client, mlflow: Reference, text: str) -> None:
     _compare(client, mlflow, "linear", text.encode())
+
+
+def test_requests_that_come_together_get_each_its_own_answer(ours: ServingServer) -> None:
+    """Also beside requests that MLflow has to refuse, and beside large ones."""
+    chance = random.Random(9)
+    bodies = [
+        _request(chance, COLUMNS[model], odd=0.1 * (at % 3)) for at in range(90) for model in ("booster", "forest")
+    ]
+    large = {"dataframe_split": {"columns": ["charges", "total"], "data": [[1.5, 2.5]] * 6000}}
+    asked = [("booster", "forest")[at % 2] for at in range(len(bodies))] + ["linear"] * 4
+    bodies += [json.dumps(large).encode()] * 4
+
+    def ask(number: int) -> tuple[int, bytes]:
+        client = Client(ours)
+        try:
+            return client.ask(asked[number], bodies[number])
+        finally:
+            client.close()
+
+    alone = [ask(number) for number in range(len(bodies))]
+    assert {status for status, _ in alone} == {200, 400}
+    order = chance.sample(range(len(bodies)), len(bodies))
+    with ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(ask, order)) == [alone[number] for number in order]
 
 
 @pytest.mark.parametrize("count", [FUZZED, pytest.param(FUZZED_AT_LENGTH, marks=pytest.mark.long)])

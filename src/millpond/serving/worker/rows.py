@@ -257,9 +257,10 @@ def _column(values: Sequence[Any], dtype: Any) -> Array:
 def _tensor_ways(schema: Schema) -> Mapping[str, _Way]:
     """Nested lists of numbers for the only tensor of a signature."""
     tensor = schema.inputs[0]
-    json = {"f": float, "i": _whole(tensor.type.itemsize * 8)}.get(tensor.type.kind)
-    if len(schema.inputs) > 1 or tensor.name or json is None or not 1 <= len(tensor.shape) <= _MOST_DIMENSIONS:
+    plain = tensor.type.kind in {"f", "i"} and 1 <= len(tensor.shape) <= _MOST_DIMENSIONS
+    if len(schema.inputs) > 1 or tensor.name or not plain:
         raise Unsuited("its signature is not one tensor of numbers without a name")
+    json: Any = float if tensor.type.kind == "f" else _whole(tensor.type.itemsize * 8)
     for _ in tensor.shape:
         json = _list_of(json)
 
