@@ -15,7 +15,6 @@ from mlflow.types import DataType, Schema
 
 from millpond.serving.worker.rows import INPUT_ROWS, INPUTS, INSTANCES, RECORDS, SPLIT
 
-_MANY = 40
 _WIDTH = 3
 _ODD: Mapping[DataType, Sequence[Any]] = {
     DataType.double: (None, 0, -0.0, 3, 1e300, -1e300, 5e-324, 0.1, 2**53 + 1, 10**25, -7),
@@ -92,21 +91,22 @@ class Requests:
         self._names = [] if schema.is_tensor_spec() else schema.input_names()
         self._examples = _values_of(example)
 
-    def plain(self, form: str) -> Iterator[bytes]:
-        """What a client would send: one row, many, and many with the oddest values that the signature allows."""
+    def plain(self, form: str, *, rows: int) -> Iterator[bytes]:
+        """What a client would send: one row, several, and several with the oddest values that the signature allows."""
         yield self._body(form, [self._usual()])
-        yield self._body(form, [self._usual() for _ in range(_MANY)])
-        yield self._body(form, [self._with_some(_ODD) for _ in range(_MANY)])
+        yield self._body(form, [self._usual() for _ in range(rows)])
+        yield self._body(form, [self._with_some(_ODD) for _ in range(rows)])
 
     def doubtful(self, form: str) -> Iterator[bytes]:
-        """Other orders, indexes, and values of wrong types, each in a row of its own."""
-        if self._names:
-            yield from self._moved(form)
-            for number, spec in enumerate(self._schema.inputs[:_MANY]):
-                for value in _WRONG.get(spec.type, ()):
-                    row = list(self._usual())
-                    row[number] = value
-                    yield self._body(form, [row, self._usual()])
+        """Other orders, indexes, and values of wrong types: in one column of each type."""
+        if not self._names:
+            return
+        yield from self._moved(form)
+        usual = self._usual()
+        column_of = {spec.type: number for number, spec in enumerate(self._schema.inputs)}
+        for kind, number in column_of.items():
+            for value in _WRONG.get(kind, ()):
+                yield self._body(form, [[*usual[:number], value, *usual[number + 1 :]], usual])
 
     def _moved(self, form: str) -> Iterator[bytes]:
         rows = [self._usual() for _ in range(_WIDTH)]
