@@ -7,10 +7,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.engine.spark_server import spark_environment
 
@@ -63,9 +64,9 @@ def mlflow_server(directory: Path, database_url: str | None = None) -> Iterator[
         "--artifacts-destination", str(directory / "artifacts"),
     ]  # fmt: skip
     began = time.perf_counter()
-    with _process(command, directory / "mlflow.log") as process:
+    with process(command, directory / "mlflow.log") as started:
         wait_for(lambda: _answers(f"{url}/health"))
-        yield Peer(pid=process.pid, url=url, started_s=began)
+        yield Peer(pid=started.pid, url=url, started_s=began)
 
 
 @contextmanager
@@ -74,9 +75,9 @@ def bare_sail(directory: Path) -> Iterator[Peer]:
     port = free_port()
     command = [str(BIN / "sail"), "spark", "server", "--port", str(port)]
     began = time.perf_counter()
-    with _process(command, directory / "sail.log") as process:
+    with process(command, directory / "sail.log") as started:
         wait_for(lambda: _listens(port))
-        yield Peer(pid=process.pid, spark_remote=f"sc://localhost:{port}", started_s=began)
+        yield Peer(pid=started.pid, spark_remote=f"sc://localhost:{port}", started_s=began)
 
 
 @contextmanager
@@ -92,9 +93,9 @@ def spark_connect(directory: Path) -> Iterator[Peer]:
         "--master", "local[2]", "--conf", f"spark.connect.grpc.binding.port={port}",
         "--conf", "spark.ui.enabled=false", "spark-internal",
     ]  # fmt: skip
-    with _process(command, directory / "spark.log") as process:
+    with process(command, directory / "spark.log") as started:
         wait_for(lambda: _listens(port), timeout_s=180)
-        yield Peer(pid=process.pid, spark_remote=f"sc://localhost:{port}", started_s=began)
+        yield Peer(pid=started.pid, spark_remote=f"sc://localhost:{port}", started_s=began)
 
 
 def memory_mb(pid: int) -> float:
@@ -132,21 +133,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], log_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def process(
+    command: list[str], log_path: Path, more: Mapping[str, str] = MappingProxyType({}), cwd: Path | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of its own, with some variables more, until the block ends."""
     env = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "SPARK_", "DATABRICKS_"))
     }
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env)
+        started = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env | more, cwd=cwd)
     try:
-        yield process
+        yield started
     finally:
-        os.killpg(process.pid, 15)
+        os.killpg(started.pid, 15)
         try:
-            process.wait(20)
+            started.wait(20)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
+            os.killpg(started.pid, 9)
+            started.wait()
 
 
 def _supervisor(data_dir: Path) -> int:

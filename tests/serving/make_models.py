@@ -6,15 +6,20 @@ In a process of its own, because the tests themselves import neither mlflow nor 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import lightgbm
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.models import infer_signature
 from mlflow.types.schema import ParamSchema, ParamSpec
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 HERE = Path(__file__).parent / "pyfuncs"
 NOTHING_MORE = ["mlflow"]
@@ -68,9 +73,47 @@ def with_params(directory: Path) -> None:
     )
 
 
+def quick(directory: Path) -> None:
+    """Models that are answered past MLflow's parsing, each in another way."""
+    chance = np.random.default_rng(3)
+    rows = pd.DataFrame({
+        "tenure": chance.integers(0, 70, 400),
+        "charges": chance.uniform(10, 100, 400),
+        "total": chance.uniform(10, 1000, 400),
+        "senior": chance.random(400) < 0.3,
+        "contract": chance.choice(["month", "year", "größe"], 400),
+        "payment": chance.choice(["card", "cash"], 400),
+    })  # fmt: skip
+    left = np.where((rows.tenure < 20) & (rows.contract == "month") | (rows.charges > 90), "left", "stays")
+    prepare = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["contract"]),
+        (OrdinalEncoder(), ["payment"]),
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["charges", "total"]),
+        remainder="passthrough",
+    )
+    forest = make_pipeline(prepare, RandomForestClassifier(20, random_state=1)).fit(rows, left)
+    _save(mlflow.sklearn, directory / "forest", forest, rows, serialization_format="cloudpickle")
+    numbers = rows[["tenure", "charges", "total", "senior"]].astype({"total": "float32", "tenure": "int32"})
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(numbers, rows.charges * 2), 20)
+    _save(mlflow.lightgbm, directory / "booster", booster, numbers)
+    linear = LinearRegression().fit(rows[["charges", "total"]], rows.tenure)
+    _save(mlflow.sklearn, directory / "linear", linear, rows[["charges", "total"]], serialization_format="cloudpickle")
+    array = rows[["charges", "total"]].to_numpy()
+    linear = LinearRegression().fit(array, rows.tenure)
+    _save(mlflow.sklearn, directory / "tensor", linear, array, serialization_format="cloudpickle")
+
+
+def _save(flavor: Any, path: Path, model: Any, rows: Any, **options: Any) -> None:
+    signature = infer_signature(rows, model.predict(rows))
+    flavor.save_model(
+        model, path, signature=signature, input_example=rows[:3], pip_requirements=NOTHING_MORE, **options
+    )
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     os.chdir(target)  # mlflow copies the lock file of a project that it is run in
     churn(target)
     pyfuncs(target)
     with_params(target)
+    quick(target)

@@ -6,7 +6,16 @@ import struct
 
 import pytest
 
-from millpond.serving.frames import HEAD_BYTES, BrokenFrame, Frame, Kind, decode_head, decode_header, encode, read_frame
+from millpond.serving.frames import (
+    HEAD_BYTES,
+    BrokenFrame,
+    Frame,
+    FrameReader,
+    Kind,
+    decode_head,
+    decode_header,
+    encode,
+)
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"\0" * 70_000])
@@ -17,8 +26,21 @@ def test_a_frame_arrives_as_it_was_sent(body: bytes) -> None:
         frame = Frame(kind=Kind.ANSWER, request_id=4_000_000_000, header={"größe": [1, None]}, body=body)
         left.sendall(encode(frame) + body)
         left.shutdown(socket.SHUT_WR)
-        assert read_frame(right, max_body_bytes=1 << 20) == frame
-        assert read_frame(right, max_body_bytes=1 << 20) is None
+        reader = FrameReader(right, max_body_bytes=1 << 20)
+        assert reader.read() == [frame]
+        assert reader.read() == []
+
+
+def test_frames_that_come_together_are_read_together_and_halves_wait_for_the_rest() -> None:
+    frames = [Frame(kind=Kind.PREDICT, request_id=number, header={}, body=bytes(number)) for number in range(5)]
+    sent = b"".join(encode(frame) + frame.body for frame in frames)
+    left, right = socket.socketpair()
+    with left, right:
+        reader = FrameReader(right, max_body_bytes=1 << 20)
+        left.sendall(sent[:-1])
+        assert reader.read() == frames[:4]
+        left.sendall(sent[-1:])
+        assert reader.read() == frames[4:]
 
 
 @pytest.mark.parametrize("head", [(99, 0, 0, 0), (5, 0, 1 << 30, 0), (5, 0, 2, 11)])

@@ -15,6 +15,9 @@ from typing import Any
 _HEAD = struct.Struct("!BIIQ")
 HEAD_BYTES = _HEAD.size
 MAX_HEADER_BYTES = 1 << 20
+ARROW = "application/vnd.apache.arrow.stream"
+"""The media type of Arrow's stream format."""
+_AT_A_TIME = 1 << 18
 
 
 class Kind(IntEnum):
@@ -25,12 +28,12 @@ class Kind(IntEnum):
 
     The first frame."""
     READY = 2
-    """The model is loaded. Header: build_log, notes."""
+    """The model is loaded. Header: build_log, notes, at_once (how many requests it takes at once; 0: one a thread)."""
     FAILED = 3
     """The model cannot be loaded. Header: message, build_log. The worker ends."""
     PREDICT = 4
-    """Header: content_type, and the body is the request's; or without one, and the body is `columns` with `types` (of
-    SQL, by column) and `params`."""
+    """Header: content_type, and accept where the answer is not to be JSON; the body is the request's. Or without a
+    content_type, and the body is `columns` with `types` (of SQL, by column) and `params`."""
     READ = 6
     """Header: content_type. Body: the request's. The answer's body is its `columns`."""
     CALL = 7
@@ -70,7 +73,7 @@ def encode(frame: Frame) -> bytes:
     return _HEAD.pack(frame.kind, frame.request_id, len(header), len(frame.body)) + header
 
 
-def decode_head(data: bytes, *, max_body_bytes: int) -> Head:
+def decode_head(data: bytes | memoryview, *, max_body_bytes: int) -> Head:
     """The fixed part of a frame. Raises BrokenFrame for what is no frame or too large."""
     kind, request_id, header_bytes, body_bytes = _HEAD.unpack(data)
     if kind not in Kind.__members__.values() or header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
@@ -89,24 +92,41 @@ def decode_header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def read_frame(connection: socket.socket, *, max_body_bytes: int) -> Frame | None:
-    """The next frame of a blocking socket; None at its end."""
-    data = _read_exactly(connection, HEAD_BYTES)
-    if data is None:
-        return None
-    head = decode_head(data, max_body_bytes=max_body_bytes)
-    header, body = _read_exactly(connection, head.header_bytes), _read_exactly(connection, head.body_bytes)
-    if header is None or body is None:
-        return None
-    return Frame(kind=head.kind, request_id=head.request_id, header=decode_header(header), body=body)
+class FrameReader:
+    """Frames from a blocking socket: as many as have come, with one call of the system for all of them."""
 
+    def __init__(self, connection: socket.socket, *, max_body_bytes: int) -> None:
+        self._connection = connection
+        self._max_body_bytes = max_body_bytes
+        self._received = bytearray()
 
-def _read_exactly(connection: socket.socket, size: int) -> bytes | None:
-    data = bytearray(size)
-    view, at = memoryview(data), 0
-    while at < size:
-        received = connection.recv_into(view[at:])
-        if received == 0:
+    def read(self) -> list[Frame]:
+        """At least one frame; none at the end of the socket. Raises BrokenFrame."""
+        while not (frames := self._complete()):
+            data = self._connection.recv(_AT_A_TIME)
+            if not data:
+                return []
+            self._received += data
+        return frames
+
+    def _complete(self) -> list[Frame]:
+        """The frames that are there in full, taken out of what was received."""
+        frames, at = [], 0
+        with memoryview(self._received) as received:
+            while (found := self._frame(received[at:])) is not None:
+                frame, size = found
+                frames.append(frame)
+                at += size
+        del self._received[:at]
+        return frames
+
+    def _frame(self, received: memoryview) -> tuple[Frame, int] | None:
+        if len(received) < HEAD_BYTES:
             return None
-        at += received
-    return bytes(data)
+        head = decode_head(received[:HEAD_BYTES], max_body_bytes=self._max_body_bytes)
+        body_at = HEAD_BYTES + head.header_bytes
+        size = body_at + head.body_bytes
+        if len(received) < size:
+            return None
+        header, body = bytes(received[HEAD_BYTES:body_at]), bytes(received[body_at:size])
+        return Frame(kind=head.kind, request_id=head.request_id, header=decode_header(header), body=body), size

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.frames import ARROW
 from millpond.serving.options import MAX_EVENTS, EndpointOptions
 from millpond.serving.routing import KEY_HEADER
 from millpond.serving.service import Reply, ServingService
@@ -146,6 +147,7 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
             served_model=request.path_params.get("served_model"),
             routing_key=request.headers.get(KEY_HEADER),
             timeout_s=_timeout_s(request.headers.get(TIMEOUT_HEADER)),
+            accept=ARROW if ARROW in request.headers.get("accept", "") else None,
         )
         return _response(reply)
 

@@ -292,6 +292,7 @@ class ServingService:
         served_model: str | None = None,
         routing_key: str | None = None,
         timeout_s: float | None = None,
+        accept: str | None = None,
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
@@ -309,7 +310,7 @@ class ServingService:
             self._admit(live, principal)
         entity = _route(live, served_model, routing_key)
         patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
-        query = _Query(principal=principal, content_type=content_type, body=body, patience_s=patience_s)
+        query = _Query(principal=principal, content_type=content_type, body=body, accept=accept, patience_s=patience_s)
         began = time.perf_counter()
         status = "500"
         try:
@@ -372,7 +373,7 @@ class ServingService:
             exchange = Exchange(content_type=query.content_type, body=query.body, pool=pool, deadline=deadline)
             return await self._features.answer(query.principal, entity, spec, exchange)
         assert pool is not None, "what is no feature spec has a process"
-        question = Question(kind=Kind.PREDICT, content_type=query.content_type, body=query.body)
+        question = Question(kind=Kind.PREDICT, content_type=query.content_type, body=query.body, accept=query.accept)
         return await pool.ask(question, timeout_s=query.patience_s)
 
     def _explain_silence(self, principal: Principal, name: str) -> None:
@@ -432,6 +433,7 @@ class _Query:
     principal: Principal
     content_type: str
     body: bytes
+    accept: str | None
     patience_s: float
 
 

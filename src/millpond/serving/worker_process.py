@@ -19,6 +19,7 @@ from millpond.kernel.metrics import SERVING_WORKERS
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.zygote import Zygote, available
 from millpond.serving.frames import (
+    ARROW,
     HEAD_BYTES,
     BrokenFrame,
     Frame,
@@ -32,6 +33,7 @@ T = TypeVar("T")
 
 MAX_ANSWER_BYTES = 64 << 20
 _MAX_MESSAGE = 8000
+_MOST_AT_ONCE = 64
 _MODULE = "millpond.serving.worker"
 _SAME_FOR_ALL = {
     "PYTHONUNBUFFERED": "1",
@@ -72,11 +74,14 @@ class Question:
     content_type: str | None = None
     """None where the body is not the request's own."""
     body: bytes
+    accept: str | None = None
+    """What the answer is to be written as; None for JSON."""
 
     @property
     def header(self) -> dict[str, Any]:
         """As the frame has it."""
-        return {} if self.content_type is None else {"content_type": self.content_type[:200]}
+        told = {"content_type": self.content_type, "accept": self.accept}
+        return {name: value[:200] for name, value in told.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ class Answer:
     status: int
     content_type: str
     body: bytes
-    """JSON: the predictions, or the error in the shape that Databricks clients read."""
+    """The predictions in JSON or Arrow; or the error, in the shape that Databricks clients read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +134,7 @@ class WorkerProcess:
         self._executor = executor
         self.build_log = str(loaded.header.get("build_log", ""))
         self.notes = str(loaded.header.get("notes", ""))
+        self._takes = max(spec.threads, _at_once(loaded))
         self.on_free: Callable[[], None] = lambda: None
         """Called when a thread of the worker has become free."""
         self.busy = 0
@@ -145,8 +151,8 @@ class WorkerProcess:
 
     @property
     def free(self) -> bool:
-        """Whether a thread of the worker waits for a request."""
-        return self.busy < self._spec.threads and not self._flow.closed
+        """Whether the worker takes another request: one for each thread, or as many as it answers together."""
+        return self.busy < self._takes and not self._flow.closed
 
     @property
     def awaited(self) -> int:
@@ -307,11 +313,17 @@ async def _read(reader: asyncio.StreamReader) -> Frame:
     return Frame(kind=head.kind, request_id=head.request_id, header=header, body=body)
 
 
+def _at_once(loaded: Frame) -> int:
+    told = loaded.header.get("at_once")
+    return min(told, _MOST_AT_ONCE) if isinstance(told, int) else 0
+
+
 def _answer(frame: Frame) -> Answer:
     """The worker is not trusted: only these fields pass, as these types."""
     status = int(frame.header["status"])
     if status == 200:
-        return Answer(status=200, content_type="application/json", body=frame.body)
+        written_as = frame.header.get("content_type")
+        return Answer(status=200, content_type=ARROW if written_as == ARROW else "application/json", body=frame.body)
     code, message = str(frame.header["error_code"])[:100], str(frame.header["message"])
     body = json.dumps({"error_code": code, "message": message, "details": []}).encode()
     return Answer(status=status if 400 <= status <= 599 else 500, content_type="application/json", body=body)

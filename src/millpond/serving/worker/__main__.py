@@ -12,12 +12,12 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from millpond.kernel.redaction import RedactedOutput
-from millpond.serving.frames import Frame, Kind, encode, read_frame
+from millpond.serving.frames import Frame, FrameReader, Kind, encode
 from millpond.serving.worker.answers import Answer, answered
 from millpond.serving.worker.environment import check_environment
 from millpond.serving.worker.functions import Functions
@@ -25,6 +25,9 @@ from millpond.serving.worker.redaction import Redaction
 
 _MAX_REQUEST_BYTES = 1 << 32  # the server has its own, smaller limit; this only stops nonsense
 _OUT_OF_MEMORY_EXIT = 70
+_JOINED_BYTES = 1 << 16
+_AT_ONCE = 64
+"""How many requests a quick model is given at once: it answers those together that have come while it was busy."""
 
 
 class Channel:
@@ -32,21 +35,25 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._reader = FrameReader(connection, max_body_bytes=_MAX_REQUEST_BYTES)
         self._lock = threading.Lock()
 
-    def receive(self) -> Frame:
-        """The next frame; ends the process when the server has gone."""
-        frame = read_frame(self._connection, max_body_bytes=_MAX_REQUEST_BYTES)
-        if frame is None:
+    def receive(self) -> list[Frame]:
+        """The frames that have come, at least one; ends the process when the server has gone."""
+        frames = self._reader.read()
+        if not frames:
             os._exit(0)
-        return frame
+        return frames
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame; ends the process when the server has gone."""
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Send frames; ends the process when the server has gone."""
+        parts = [part for frame in frames for part in (encode(frame), frame.body)]
+        if sum(map(len, parts)) <= _JOINED_BYTES:
+            parts = [b"".join(parts)]
         try:
             with self._lock:
-                self._connection.sendall(encode(frame))
-                self._connection.sendall(frame.body)
+                for part in parts:
+                    self._connection.sendall(part)
         except OSError:
             os._exit(0)
 
@@ -55,7 +62,7 @@ def main() -> None:
     """Load, then answer until the server closes the socket."""
     faulthandler.enable()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    order = channel.receive().header
+    order = channel.receive()[0].header
     model_dir = Path(order["model_dir"]) if order["model_dir"] else None
     redaction = Redaction(model_dir, order["secrets"])
     output = None
@@ -67,14 +74,37 @@ def main() -> None:
     if model_dir is not None:
         scorer = _load(channel, order, model_dir, redaction, output)
     else:
-        channel.send(Frame(kind=Kind.READY, header={"build_log": "There is no model; functions are called here.\n"}))
+        channel.send([Frame(kind=Kind.READY, header={"build_log": "There is no model; functions are called here.\n"})])
     answer = _answerer(scorer, redaction)
     requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     for number in range(order["threads"]):
         arguments = (channel, answer, requests, output)
         threading.Thread(target=_answer, args=arguments, name=f"predict-{number}", daemon=True).start()
     while True:
-        requests.put(channel.receive())
+        for left in _answered_together(channel, scorer, channel.receive()):
+            requests.put(left)
+
+
+def _answered_together(channel: Channel, scorer: Any, frames: list[Frame]) -> list[Frame]:
+    """Answer at once what is quick; the frames that are left are for the threads."""
+    if scorer is None or not scorer.is_quick:
+        return frames
+    plain = [frame for frame in frames if frame.kind is Kind.PREDICT and _takes(scorer, frame)]
+    if not plain:
+        return frames
+    answers = scorer.answer_together([frame.body for frame in plain])
+    told = {frame.request_id: answer for frame, answer in zip(plain, answers, strict=True) if answer is not None}
+    channel.send([_answer_frame(number, answer) for number, answer in told.items()])
+    return [frame for frame in frames if frame.request_id not in told]
+
+
+def _takes(scorer: Any, frame: Frame) -> Any:
+    asked = frame.header
+    return "content_type" in asked and "accept" not in asked and scorer.takes(asked["content_type"], frame.body)
+
+
+def _answer_frame(request_id: int, answer: Answer) -> Frame:
+    return Frame(kind=Kind.ANSWER, request_id=request_id, header=answer.header, body=answer.body)
 
 
 def _load(
@@ -87,15 +117,16 @@ def _load(
 
         seed()
         scorer = Scorer(model_dir, redaction, max_answer_bytes=order["max_answer_bytes"])
-        trial = scorer.try_example(model_dir)
+        trial = scorer.prepare(model_dir)
     except BaseException as error:  # the model's code may raise anything
         traceback.print_exc()
         message = environment.explain(error) + redaction.clean("".join(traceback.format_exception(error)))
-        header = {"message": message, "build_log": f"{build_log}Loading failed.\n"}
-        channel.send(Frame(kind=Kind.FAILED, header=header))
+        failed = {"message": message, "build_log": f"{build_log}Loading failed.\n"}
+        channel.send([Frame(kind=Kind.FAILED, header=failed)])
         _end(output, 1)
-    header = {"build_log": build_log + trial, "notes": environment.notes}
-    channel.send(Frame(kind=Kind.READY, header=header))
+    at_once = _AT_ONCE if scorer.is_quick else 0
+    header: dict[str, Any] = {"build_log": build_log + trial, "notes": environment.notes, "at_once": at_once}
+    channel.send([Frame(kind=Kind.READY, header=header)])
     return scorer
 
 
@@ -108,8 +139,12 @@ def _answerer(scorer: Any, redaction: Redaction) -> Callable[[Frame], Answer]:
             return answered(lambda: functions.call(request.body), redaction)
         if "content_type" not in request.header:
             return cast("Answer", scorer.score(request.body))
-        work = scorer.read if request.kind is Kind.READ else scorer.answer
-        return cast("Answer", work(request.header["content_type"], request.body))
+        content_type, accept = request.header["content_type"], request.header.get("accept")
+        if request.kind is Kind.READ:
+            return cast("Answer", scorer.read(content_type, request.body))
+        if accept is not None:
+            return cast("Answer", scorer.answer_in_arrow(content_type, request.body))
+        return cast("Answer", scorer.answer(content_type, request.body))
 
     return answer
 
@@ -123,7 +158,7 @@ def _answer(
     while True:
         request = requests.get()
         answer = answerer(request)
-        channel.send(Frame(kind=Kind.ANSWER, request_id=request.request_id, header=answer.header, body=answer.body))
+        channel.send([_answer_frame(request.request_id, answer)])
         if answer.out_of_memory:
             _end(output, _OUT_OF_MEMORY_EXIT)  # what the model has hoarded is given back only so
 

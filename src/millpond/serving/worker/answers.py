@@ -28,10 +28,14 @@ class Refusal(Exception):
         self.status = status
 
 
-def answered(work: Callable[[], bytes], redaction: Redaction) -> Answer:
+class Unsuited(Exception):
+    """Not for the quick path: a request, or a model with the reason."""
+
+
+def answered(work: Callable[[], bytes], redaction: Redaction, content_type: str = "application/json") -> Answer:
     """The answer of some work, which may refuse; never raises those."""
     try:
-        return Answer(header={"status": 200, "content_type": "application/json"}, body=work())
+        return Answer(header={"status": 200, "content_type": content_type}, body=work())
     except Refusal as refusal:
         return _refused(str(refusal), refusal.code, refusal.status, redaction)
     except MemoryError:

@@ -7,3 +7,6 @@ with contextlib.suppress(ImportError):
     import sklearn.ensemble
     import sklearn.linear_model
     import sklearn.pipeline  # noqa: F401 - imported to be there
+
+with contextlib.suppress(ImportError):
+    import millpond.serving.worker.fast_path  # noqa: F401

@@ -8,18 +8,18 @@ no path, a generator is refused by name, and the answer's size is bounded.
 import gc
 import inspect
 import io
-import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millpond.serving import columns
-from millpond.serving.worker.answers import Answer, Refusal, answered
+from millpond.serving.frames import ARROW
+from millpond.serving.worker.answers import Answer, Refusal, Unsuited, answered
 from millpond.serving.worker.redaction import Redaction
 
 # MLflow looks for these only to offer them on its client side; a model that needs one imports it itself, later.
@@ -60,6 +60,13 @@ with _lean_import():
 
     from millpond.serving.worker.frame import columns_of, frame_of
 
+if TYPE_CHECKING:
+    from millpond.serving.worker.fast_path import FastPath
+
+_ENCODER = NumpyEncoder()
+_MOST_TOGETHER_BYTES = 1 << 16
+"""A larger request would keep others waiting: it has a thread of its own."""
+
 
 def seed() -> None:
     """Begin random numbers anew: workers that were forked from one process would all draw the same."""
@@ -75,25 +82,72 @@ class Scorer:
         self._model = mlflow.pyfunc.load_model(str(model_dir), suppress_warnings=True)
         self._schema = self._model.metadata.get_input_schema()
         self._takes_params = "params" in inspect.signature(self._model.predict).parameters
-        gc.collect()
-        gc.freeze()  # the model and its libraries stay: no collection needs to look at them
+        self._fast: FastPath | None = None
 
-    def try_example(self, model_dir: Path) -> str:
-        """Predict the model's own example, where it has one: the first real request finds everything warm.
+    def prepare(self, model_dir: Path) -> str:
+        """Make ready for requests: try the model's own example, and look for a path past MLflow's parsing.
 
-        Returns a line for the build log; an example that fails does not make the model unfit.
+        Returns lines for the build log; an example that fails does not make the model unfit.
         """
         example = model_dir / "serving_input_example.json"
-        if not example.exists():
+        body = example.read_bytes() if example.exists() else None
+        told = self._try_example(body) + self._look_for_fast_path(body)
+        gc.collect()
+        gc.freeze()  # the model and its libraries stay: no collection needs to look at them
+        return told
+
+    def _try_example(self, body: bytes | None) -> str:
+        if body is None:
             return "The model has no input example to try.\n"
-        answer = self.answer(_JSON, example.read_bytes())
+        answer = self.answer(_JSON, body)
         if answer.header["status"] == 200:
             return "The model answered its own input example.\n"
         return f"The model did not answer its own input example: {answer.header['message']}\n"
 
+    def _look_for_fast_path(self, example: bytes | None) -> str:
+        try:
+            # here, as it needs msgspec, which a model's own environment may lack
+            from millpond.serving.worker.fast_path import Reference, choose
+
+            reference = Reference(decode=lambda body: self._decode(_JSON, body)[0], encode=_text)
+            self._fast = choose(self._model, reference, example)
+        except (ImportError, Unsuited) as reason:
+            return f"All requests are answered by MLflow: {reason}.\n"
+        except Exception as error:  # the model's code may raise anything, and is served without this path all the same
+            traceback.print_exc()
+            return f"All requests are answered by MLflow: looking for a quicker path raised {type(error).__name__}.\n"
+        return f"{self._fast.told}\n"
+
     def answer(self, content_type: str, body: bytes) -> Answer:
         """Answer one request."""
-        return self._answered(lambda: self._scored(*self._decode(content_type, body)))
+        return self._answered(lambda: self._read_and_scored(content_type, body))
+
+    def _read_and_scored(self, content_type: str, body: bytes) -> bytes:
+        if self._fast is not None and content_type == _JSON:
+            with suppress(Unsuited):
+                return self._encode(self._fast.predict(body), wrapped=True)
+        return self._scored(*self._decode(content_type, body))
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether `answer_together` is for it."""
+        return self._fast is not None and self._fast.is_quick
+
+    def takes(self, content_type: str, body: bytes) -> bool:
+        """Whether a request may be answered together with others."""
+        return content_type == _JSON and len(body) <= _MOST_TOGETHER_BYTES
+
+    def answer_together(self, bodies: Sequence[bytes]) -> Sequence[Answer | None]:
+        """The answers to several requests; None for those that `answer` is to answer."""
+        assert self._fast is not None
+        try:
+            found = self._fast.predict_together(bodies)
+        except MemoryError:
+            return [None] * len(bodies)
+        return [None if isinstance(each, Unsuited) else self._written(each) for each in found]
+
+    def _written(self, result: Any) -> Answer:
+        return self._answered(lambda: self._encode(result, wrapped=True))
 
     def score(self, body: bytes) -> Answer:
         """Answer one request of which the server has made columns."""
@@ -103,7 +157,16 @@ class Scorer:
         """A request as columns."""
         return self._answered(lambda: columns.encode(columns_of(self._decode(content_type, body)[0])))
 
-    def _answered(self, work: Callable[[], bytes]) -> Answer:
+    def answer_in_arrow(self, content_type: str, body: bytes) -> Answer:
+        """The same as `answer`, written as Arrow's stream format."""
+
+        def work() -> bytes:
+            data, params, _ = self._decode(content_type, body)
+            return self._bounded(_in_arrow(self._predict(data, params)))
+
+        return self._answered(work, ARROW)
+
+    def _answered(self, work: Callable[[], bytes], content_type: str = _JSON) -> Answer:
         def in_our_words() -> bytes:
             try:
                 return work()
@@ -112,7 +175,7 @@ class Scorer:
                     _short(error.message), code=error.error_code, status=error.get_http_status_code()
                 ) from error
 
-        return answered(in_our_words, self._redaction)
+        return answered(in_our_words, self._redaction, content_type)
 
     def _scored(self, data: Any, params: Any, wrapped: bool) -> bytes:
         return self._encode(self._predict(data, params), wrapped=wrapped)
@@ -136,11 +199,13 @@ class Scorer:
                 return scoring_server.parse_csv_input(io.StringIO(body.decode()), schema=self._schema), None, True
             if kind == scoring_server.CONTENT_TYPE_PARQUET:
                 return scoring_server.parse_parquet_input(io.BytesIO(body)), None, True
+            if kind == ARROW:
+                return _arrow().frame_from(body), None, True
         except (MlflowException, MemoryError, Refusal):
             raise
         except Exception as error:  # MLflow's parsers raise much for what is only bad input
             raise Refusal(f"The input cannot be read: {error}", code="BAD_REQUEST", status=400) from error
-        known = ", ".join(scoring_server.CONTENT_TYPES)
+        known = ", ".join((*scoring_server.CONTENT_TYPES, ARROW))
         raise Refusal(
             f"Content-Type '{kind[:80]}' is not understood; send one of {known}.",
             code="INVALID_PARAMETER_VALUE",
@@ -171,9 +236,7 @@ class Scorer:
 
     def _encode(self, result: Any, *, wrapped: bool) -> bytes:
         try:
-            plain = _get_jsonable_obj(result, pandas_orient="records")
-            # dumps, not MLflow's dump: the same text from the fast encoder
-            text = json.dumps({"predictions": plain} if wrapped else plain, cls=NumpyEncoder).encode()
+            text = _text(result, wrapped=wrapped)
         except (TypeError, ValueError, RecursionError) as error:
             raise Refusal(
                 f"The model returned a {type(result).__name__} that cannot be written as JSON: {error}. "
@@ -181,13 +244,42 @@ class Scorer:
                 code="INTERNAL_ERROR",
                 status=500,
             ) from error
-        if len(text) > self._max_answer_bytes:
+        return self._bounded(text)
+
+    def _bounded(self, written: bytes) -> bytes:
+        if len(written) > self._max_answer_bytes:
             raise Refusal(
-                f"The answer has {len(text)} bytes; at most {self._max_answer_bytes} are sent. Ask for fewer rows.",
+                f"The answer has {len(written)} bytes; at most {self._max_answer_bytes} are sent. Ask for fewer rows.",
                 code="INTERNAL_ERROR",
                 status=500,
             )
-        return text
+        return written
+
+
+def _text(result: Any, *, wrapped: bool = True) -> bytes:
+    """The same text as MLflow writes, by `encode` instead of its slower `dump`. Raises what the encoder raises."""
+    plain = _get_jsonable_obj(result, pandas_orient="records")
+    text: str = _ENCODER.encode({"predictions": plain} if wrapped else plain)
+    return text.encode()
+
+
+def _arrow() -> ModuleType:
+    """Loaded for who asks for it: pyarrow is not in each model's environment."""
+    from millpond.serving.worker import arrow
+
+    return arrow
+
+
+def _in_arrow(result: Any) -> bytes:
+    try:
+        written: bytes = _arrow().stream_of(result)
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        raise Refusal(
+            f"The model returned a {type(result).__name__} that cannot be written as Arrow: {error}. Ask for JSON.",
+            code="BAD_REQUEST",
+            status=400,
+        ) from error
+    return written
 
 
 def _short(message: str) -> str:

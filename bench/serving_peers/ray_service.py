@@ -1,0 +1,30 @@
+"""The model in Ray Serve: `ray_service.py PORT`."""
+
+import sys
+import threading
+from typing import Any
+
+import pandas as pd
+from loaded import model, plain
+from ray import serve
+from starlette.requests import Request
+
+
+@serve.deployment(max_ongoing_requests=100)
+class Service:
+    """Takes columns and data."""
+
+    def __init__(self) -> None:
+        self.model = model()
+
+    async def __call__(self, request: Request) -> dict[str, Any]:
+        """Predictions for the rows."""
+        given = await request.json()
+        rows = pd.DataFrame(given["data"], columns=given["columns"])
+        return {"predictions": plain(self.model.predict(rows))}
+
+
+if __name__ == "__main__":
+    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
+    serve.run(Service.bind(), route_prefix="/")
+    threading.Event().wait()

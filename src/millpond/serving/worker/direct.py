@@ -1,0 +1,190 @@
+"""How the models of known flavors are called past their wrappers: the quickest way first, for `proof` to judge.
+
+A way takes rows and returns what MLflow's wrapper would. It raises Unsuited for rows that the library itself would
+refuse or treat in another way; MLflow answers those.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy
+from mlflow.pyfunc import PyFuncModel
+from mlflow.types import Schema
+
+from millpond.serving.worker.answers import Unsuited
+from millpond.serving.worker.pipelines import Prepared, prepared
+from millpond.serving.worker.rows import Array, Rows
+
+_OnMatrix = Callable[[Array], Array]
+"""Rows as doubles, shape (rows, columns), to predictions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to predict."""
+
+    name: str
+    """In words, after 'by'."""
+    prepare: Callable[[Rows], Any]
+    call: Callable[[Any], Any]
+    """What the model says to what has been prepared."""
+    by_row: bool = False
+    """Whether what is prepared is a matrix, of which each row has its answer whatever rows are beside it."""
+
+    def predict(self, rows: Rows) -> Any:
+        """The model's answer to some rows."""
+        return self.call(self.prepare(rows))
+
+
+def ways_to_predict(model: PyFuncModel) -> Sequence[Way]:
+    """The ways for a model, the quickest first. Raises Unsuited, with the reason, where there is none but MLflow's."""
+    config = model.metadata.flavors["python_function"]
+    flavor = str(config.get("loader_module", "")).removeprefix("mlflow.")
+    if flavor not in _FLAVORS:
+        raise Unsuited(f"models of {flavor or 'an unknown flavor'} are called by MLflow alone")
+    function = str(config.get("predict_fn", "predict"))
+    call = getattr(model._model_impl, function)
+    ways = [Way(name=f"the {flavor} model past MLflow's parsing", prepare=Rows.given, call=call)]
+    with suppress(Unsuited):
+        quickest = _FLAVORS[flavor](model._model_impl.get_raw_model(), function, model.metadata.get_input_schema())
+        ways.insert(0, quickest)
+    return ways
+
+
+def _only_past_parsing(_model: Any, _function: str, _schema: Schema) -> Way:
+    raise Unsuited
+
+
+# LightGBM
+
+
+def _lightgbm(model: Any, function: str, _schema: Schema) -> Way:
+    score = _lightgbm_on_matrix(model, function)
+    return Way(name="LightGBM's booster on a matrix", prepare=Rows.numbers, call=score, by_row=True)
+
+
+def _lightgbm_on_matrix(model: Any, function: str) -> _OnMatrix:
+    kind = type(model).__name__
+    booster = getattr(model, "booster_", model)
+    if function == "predict" and kind in {"Booster", "LGBMRegressor"}:
+        predict: _OnMatrix = booster.predict
+        return predict
+    if function == "predict" and kind == "LGBMClassifier":
+        classes = model.classes_
+        return lambda matrix: _labels(booster.predict(matrix), classes)
+    raise Unsuited
+
+
+def _labels(scores: Array, classes: Array) -> Array:
+    """The classes of the highest scores; of two classes there is one score, the second's."""
+    best = (scores > 0.5).astype(int) if scores.ndim == 1 else numpy.argmax(scores, axis=1)
+    labels: Array = classes.take(best)
+    return labels
+
+
+# XGBoost
+
+
+def _xgboost(model: Any, function: str, _schema: Schema) -> Way:
+    score = _xgboost_on_matrix(model, function)
+    return Way(name="XGBoost's booster on a matrix", prepare=_no_larger_than_float, call=score, by_row=True)
+
+
+def _xgboost_on_matrix(model: Any, function: str) -> _OnMatrix:
+    kind = type(model).__name__
+    if function != "predict" or kind not in {"Booster", "XGBRegressor", "XGBClassifier"}:
+        raise Unsuited
+    if kind == "Booster":
+        return lambda matrix: model.inplace_predict(matrix, validate_features=False)
+    stopped_early = getattr(model, "early_stopping_rounds", None)
+    score = partial(
+        model.get_booster().inplace_predict,
+        iteration_range=(0, model.best_iteration + 1) if stopped_early else (0, 0),
+        missing=model.missing,
+        validate_features=False,
+    )
+    return score if kind == "XGBRegressor" else lambda matrix: _labels(score(matrix), model.classes_)
+
+
+def _no_larger_than_float(rows: Rows) -> Array:
+    """Their matrix, where no number is infinite in single precision: XGBoost refuses those of a data frame."""
+    matrix = rows.numbers()
+    if (numpy.abs(matrix) > numpy.finfo(numpy.float32).max).any():
+        raise Unsuited
+    return matrix
+
+
+# scikit-learn
+
+
+def _sklearn(model: Any, function: str, schema: Schema) -> Way:
+    if type(model).__name__ == "Pipeline":
+        return _pipeline(prepared(model, schema), function)
+    trees = _trees(model, function)
+    return Way(name="scikit-learn's trees on a matrix", prepare=Rows.numbers, call=trees, by_row=True)
+
+
+def _pipeline(ready: Prepared, function: str) -> Way:
+    name = "scikit-learn's pipeline, column by column"
+    for known in (_trees, _lightgbm_on_matrix):
+        with suppress(Unsuited):
+            return Way(name=name, prepare=ready.prepare, call=known(ready.last, function), by_row=True)
+    return Way(name=name, prepare=ready.prepare, call=_last_step(ready.last, function, sparse=ready.sparse))
+
+
+def _last_step(model: Any, function: str, *, sparse: bool) -> _OnMatrix:
+    call: _OnMatrix = getattr(model, function)
+    if not sparse:
+        return call
+    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]  # here, as models without it need no SciPy
+
+    return lambda matrix: call(csr_matrix(matrix))
+
+
+def _trees(model: Any, function: str) -> _OnMatrix:
+    """Trees and forests: the sums that scikit-learn makes, in the order in which it makes them."""
+    name, module = type(model).__name__, type(model).__module__
+    if not module.startswith("sklearn.") or name not in _TREES or model.n_outputs_ != 1 or function not in _OF_TREES:
+        raise Unsuited
+    trees = [each.tree_ for each in getattr(model, "estimators_", [model])]
+    if name.endswith("Regressor"):
+        return lambda matrix: _mean(trees, _single_precision(matrix))[:, 0]
+    if function == "predict_proba":
+        return lambda matrix: _mean(trees, _single_precision(matrix))
+    classes = model.classes_
+    return lambda matrix: classes.take(_mean(trees, _single_precision(matrix)).argmax(axis=1), axis=0)
+
+
+def _mean(trees: Sequence[Any], matrix: Array) -> Array:
+    total: Array = numpy.array(trees[0].predict(matrix), dtype=numpy.float64)
+    for tree in trees[1:]:
+        total += tree.predict(matrix)
+    total /= len(trees)
+    return total
+
+
+def _single_precision(matrix: Array) -> Array:
+    """As scikit-learn's trees take it. What is missing or infinite is for scikit-learn to judge."""
+    with numpy.errstate(over="ignore"):
+        made = numpy.ascontiguousarray(matrix, dtype=numpy.float32)
+    if not numpy.isfinite(made).all():
+        raise Unsuited
+    return made
+
+
+_OF_TREES = frozenset({"predict", "predict_proba"})
+_TREES = frozenset({
+    "RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor",
+    "DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor",
+})  # fmt: skip
+_FLAVORS: Mapping[str, Callable[[Any, str, Schema], Way]] = {
+    "lightgbm": _lightgbm,
+    "xgboost": _xgboost,
+    "sklearn": _sklearn,
+    "catboost": _only_past_parsing,
+    "onnx": _only_past_parsing,
+    "pytorch": _only_past_parsing,
+}

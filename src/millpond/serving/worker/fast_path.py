@@ -1,0 +1,223 @@
+"""Plain requests past MLflow's parsing, where that has been proven to change nothing.
+
+Chosen when a model is loaded. A request that is not plain, and one that the model refuses, is MLflow's to answer, so
+that its errors are MLflow's own.
+"""
+
+import itertools
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy
+from mlflow.pyfunc import PyFuncModel
+
+from millpond.serving.worker.answers import Unsuited
+from millpond.serving.worker.direct import Way, ways_to_predict
+from millpond.serving.worker.proof import Requests, same, spied
+from millpond.serving.worker.rows import RowReader, Rows
+
+QUICK_S = 0.005
+_FEW, _MANY = 6, 60
+"""Rows in a request that is to be read alike, and in one that is to be predicted alike."""
+_TIMED = 3
+_PROOF_CPU_S, _PROOF_S = 2.0, 20.0
+"""What a proof may take: what is not proven then is left to MLflow. By the clock it takes longer on a busy machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What MLflow does, as the scorer has it."""
+
+    decode: Callable[[bytes], Any]
+    """The data of a request in JSON. Raises what MLflow raises."""
+    encode: Callable[[Any], bytes]
+    """The answer of what a model has returned."""
+
+
+class FastPath:
+    """Reads plain requests and predicts them."""
+
+    def __init__(self, reader: RowReader, way: Way, *, proven_on: int, took_s: float) -> None:
+        self._reader = reader
+        self._way = way
+        self.is_quick = took_s < QUICK_S
+        """Whether handing a small request to another thread would cost more than it gains."""
+        self.told = (
+            f"Plain requests in JSON are answered by {way.name}, which gave MLflow's answers to {proven_on} "
+            f"generated requests ({', '.join(reader.forms)}); all others by MLflow."
+        )
+
+    def predict(self, body: bytes) -> Any:
+        """What the model returns. Raises Unsuited for what MLflow is to answer."""
+        rows = self._reader.read(body)
+        with _refusals_as_unsuited():
+            return self._way.predict(rows)
+
+    def predict_together(self, bodies: Sequence[bytes]) -> Sequence[Any]:
+        """What the model returns for each of several requests; Unsuited for what MLflow is to answer."""
+        if self._way.by_row and len(bodies) > 1:
+            with suppress(Unsuited):
+                return self._joined(bodies)
+        return [self._found(body) for body in bodies]
+
+    def _joined(self, bodies: Sequence[bytes]) -> Sequence[Any]:
+        """The answers to the rows of all requests at once. Raises Unsuited where one of them is."""
+        rows = [self._reader.read(body) for body in bodies]
+        with _refusals_as_unsuited():
+            return joined(self._way, rows)
+
+    def _found(self, body: bytes) -> Any:
+        try:
+            return self.predict(body)
+        except Unsuited as unsuited:
+            return unsuited
+
+
+def joined(way: Way, rows: Sequence[Rows]) -> Sequence[Any]:
+    """The answers to several requests, of one call of the model."""
+    matrices = [way.prepare(each) for each in rows]
+    answers = way.call(numpy.concatenate(matrices))
+    ends = list(itertools.accumulate(len(matrix) for matrix in matrices))
+    return [answers[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+@contextmanager
+def _refusals_as_unsuited() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except BaseException as error:  # the model's code may raise anything; MLflow's path raises it again, and tells it
+        raise Unsuited from error
+
+
+def choose(model: PyFuncModel, reference: Reference, example: bytes | None) -> FastPath:
+    """The quickest path that is proven. Raises Unsuited, with the reason, where that is MLflow's."""
+    _check(model)
+    ways = ways_to_predict(model)
+    schema = model.metadata.get_input_schema()
+    requests = Requests(schema, example)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd values that nobody has sent
+        proof = _Proof(model, reference)
+        reader = proof.reader(schema, requests)
+        way = proof.way(ways, reader, requests)
+        took_s = _took_s(way, reader.read(next(requests.plain(reader.forms[0], rows=1))))
+    return FastPath(reader, way, proven_on=proof.compared, took_s=took_s)
+
+
+def _took_s(way: Way, rows: Rows) -> float:
+    """How long a prediction takes, at best."""
+    taken = []
+    for _ in range(_TIMED):
+        began = time.perf_counter()
+        way.predict(rows)
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def _check(model: PyFuncModel) -> None:
+    metadata = model.metadata
+    if metadata.get_input_schema() is None:
+        raise Unsuited("it has no signature")
+    if metadata.get_params_schema() is not None:
+        raise Unsuited("its signature has params")
+    if metadata._is_signature_from_type_hint() or metadata._is_type_hint_from_example():
+        raise Unsuited("its signature is of type hints")
+
+
+class _Proof:
+    """Compares with MLflow, as long as that may take."""
+
+    def __init__(self, model: PyFuncModel, reference: Reference) -> None:
+        self._model = model
+        self._reference = reference
+        self._handed = spied(model)
+        self._began = time.process_time(), time.monotonic()
+        self.compared = 0
+
+    @property
+    def _is_late(self) -> bool:
+        cpu_s, clock_s = self._began
+        return time.process_time() - cpu_s > _PROOF_CPU_S or time.monotonic() - clock_s > _PROOF_S
+
+    def reader(self, schema: Any, requests: Requests) -> RowReader:
+        """A reader of the forms in which MLflow would hand the same to the model. Raises Unsuited."""
+        proven = [form for form in RowReader(schema).forms if self._is_read(RowReader(schema, [form]), form, requests)]
+        if not proven:
+            raise Unsuited("its input was read otherwise than by MLflow, or reading it was not proven in time")
+        return RowReader(schema, proven)
+
+    def _is_read(self, reader: RowReader, form: str, requests: Requests) -> bool:
+        """Each plain request has to be read but for the odd ones, and whatever is read has to be the same."""
+        usual = list(requests.plain(form, rows=_FEW))
+        return all(
+            self._same(reader, body, needed=number < 2)
+            for number, body in enumerate([*usual, *requests.doubtful(form)])
+        )
+
+    def _same(self, reader: RowReader, body: bytes, *, needed: bool) -> bool:
+        if self._is_late:
+            return False
+        try:
+            ours = reader.read(body)
+        except Unsuited:
+            return not needed
+        self.compared += 1
+        try:
+            theirs = self._handed(self._reference.decode(body))
+        except Exception:  # whatever MLflow says of it: it does not take it
+            return False
+        return same(ours.given(), theirs)
+
+    def way(self, ways: Sequence[Way], reader: RowReader, requests: Requests) -> Way:
+        """The first way with MLflow's answers. Raises Unsuited."""
+        bodies = list(requests.plain(reader.forms[0], rows=_MANY))
+        expected = [(reader.read(body), self._answer(body)) for body in bodies if _is_plain(reader, body)]
+        for way in ways:
+            if self._answers_alike(way, expected):
+                self.compared += len(expected)
+                return replace(way, by_row=way.by_row and self._answers_alike_together(way, expected))
+        raise Unsuited("calling the model directly gave other answers, or was not proven in time")
+
+    def _answer(self, body: bytes) -> bytes | None:
+        """MLflow's answer; None for a refusal."""
+        try:
+            return self._reference.encode(self._model.predict(self._reference.decode(body)))
+        except BaseException:  # the model's code may raise anything
+            return None
+
+    def _answers_alike(self, way: Way, expected: Sequence[tuple[Rows, bytes | None]]) -> bool:
+        answered = 0
+        for rows, theirs in expected:
+            if self._is_late:
+                return False
+            try:
+                ours = self._reference.encode(way.predict(rows))
+            except BaseException:  # noqa: S112 - the model's code may raise anything; MLflow answers such requests
+                continue
+            if ours != theirs:
+                return False
+            answered += 1
+        return answered > 0
+
+    def _answers_alike_together(self, way: Way, expected: Sequence[tuple[Rows, bytes | None]]) -> bool:
+        """Whether rows of several requests can be predicted by one call."""
+        answered = [(rows, theirs) for rows, theirs in expected if theirs is not None]
+        try:
+            ours = joined(way, [rows for rows, _ in answered])
+        except BaseException:  # the model's code may raise anything
+            return False
+        return [self._reference.encode(each) for each in ours] == [theirs for _, theirs in answered]
+
+
+def _is_plain(reader: RowReader, body: bytes) -> bool:
+    try:
+        reader.read(body)
+    except Unsuited:
+        return False
+    return True

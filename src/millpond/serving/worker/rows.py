@@ -1,0 +1,275 @@
+"""Requests in JSON as columns, in the plain cases that a signature foresees; what is not plain is MLflow's to read.
+
+msgspec makes a decoder of the signature that is stricter than MLflow: a whole number where one is wanted, no column
+missing or unknown, no odd index. What passes it has one meaning, and `proof` has found it to be MLflow's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy
+import pandas
+from mlflow.types import DataType, Schema
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from millpond.serving.worker.answers import Unsuited
+
+Array = numpy.ndarray[Any, Any]
+
+SPLIT, RECORDS, INSTANCES, INPUTS, INPUT_ROWS = FORMS = (
+    "dataframe_split", "dataframe_records", "instances", "inputs", "inputs, by rows",
+)  # fmt: skip
+"""The ways in which MLflow's scoring protocol brings rows. `inputs` has columns, or rows."""
+_MOST_ORDERS = 16
+_MOST_DIMENSIONS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Type:
+    """What JSON may bring for a column, and what becomes of it. `strict` where MLflow goes by way of NumPy."""
+
+    json: Any
+    strict: Any
+    dtype: Any
+
+
+def _whole(bits: int) -> Any:
+    return Annotated[int, Meta(ge=-(1 << (bits - 1)), le=(1 << (bits - 1)) - 1)]
+
+
+_TYPES: Mapping[DataType, _Type] = {
+    DataType.double: _Type(json=float | None, strict=float | None, dtype=numpy.dtype(numpy.float64)),
+    DataType.float: _Type(json=float | None, strict=float | None, dtype=numpy.dtype(numpy.float32)),
+    DataType.long: _Type(json=_whole(64), strict=_whole(64), dtype=numpy.dtype(numpy.int64)),
+    DataType.integer: _Type(json=_whole(32), strict=_whole(32), dtype=numpy.dtype(numpy.int32)),
+    DataType.boolean: _Type(json=bool, strict=bool, dtype=numpy.dtype(bool)),
+    DataType.string: _Type(json=str | None, strict=str, dtype=numpy.dtype(object)),  # NumPy makes "None" of None
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """The rows of a request in the order of the signature's columns: a matrix where all of them are doubles."""
+
+    names: pandas.Index | None
+    """None where the signature is a tensor's."""
+    matrix: Array | None = None
+    columns: Sequence[Array] = ()
+    index: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns[0] if self.matrix is None else self.matrix)
+
+    def given(self) -> Any:
+        """What MLflow hands to the model: a data frame, or a tensor's array."""
+        if self.names is None:
+            return self.matrix
+        if self.matrix is not None:
+            by_column = numpy.asfortranarray(self.matrix)  # as pandas has it: another order rounds other sums
+            return pandas.DataFrame(by_column, columns=self.names, index=self.index)
+        return pandas.DataFrame(dict(zip(self.names, self.columns, strict=True)), index=self.index)
+
+    def column(self, number: int) -> Array:
+        """One column."""
+        return self.columns[number] if self.matrix is None else self.matrix[:, number]
+
+    def numbers(self) -> Array:
+        """All columns as one matrix of doubles, shape (rows, columns); only of a signature without texts."""
+        if self.matrix is not None:
+            return self.matrix
+        made = numpy.empty((len(self), len(self.columns)))
+        for number, column in enumerate(self.columns):
+            made[:, number] = column
+        return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """What a form looks like as msgspec decodes it, and how that becomes rows."""
+
+    key: str
+    json: Any
+    kind: type
+    read: Callable[[Any], Rows]
+
+
+class RowReader:
+    """Reads requests of one signature in some of the forms. Raises Unsuited when none can be read."""
+
+    def __init__(self, schema: Schema, forms: Sequence[str] = FORMS) -> None:
+        ways = {form: way for form, way in _ways_of(schema).items() if form in forms}
+        if not ways:
+            raise Unsuited("there is no form in which its input can be read directly")
+        self.forms = tuple(ways)
+        self._ways = tuple(ways.values())
+        self._decoder = msgspec.json.Decoder(_request_type(self._ways))
+        self._has_texts = any(spec.type is DataType.string for spec in schema.inputs)
+
+    def read(self, body: bytes) -> Rows:
+        """The rows of a request. Raises Unsuited."""
+        if self._has_texts and b"\\u0000" in body:
+            raise Unsuited  # NumPy drops the zeros at the end of a text
+        try:
+            rows = self._rows(self._decoder.decode(body))
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
+            raise Unsuited from error
+        if len(rows) == 0:
+            raise Unsuited
+        return rows
+
+    def _rows(self, request: Any) -> Rows:
+        given = [(way, value) for way in self._ways if isinstance(value := getattr(request, way.key), way.kind)]
+        if len(given) != 1:
+            raise Unsuited
+        ((way, value),) = given
+        return way.read(value)
+
+
+def _request_type(ways: Sequence[_Way]) -> type[msgspec.Struct]:
+    """A request of which exactly one key is to be set. A key that MLflow ignores is let through, others are not."""
+    types: dict[str, Any] = {}
+    for way in ways:
+        types[way.key] = types[way.key] | way.json if way.key in types else way.json
+    fields = [(key, json | UnsetType, UNSET) for key, json in types.items()]
+    ignored = ("client_request_id", str | None, None)
+    return msgspec.defstruct("Request", [*fields, ignored], forbid_unknown_fields=True)
+
+
+def _ways_of(schema: Schema) -> Mapping[str, _Way]:
+    if schema.is_tensor_spec():
+        return _tensor_ways(schema)
+    if not schema.has_input_names():
+        raise Unsuited("its signature does not name its columns")
+    return _Table(schema).ways()
+
+
+# Columns
+
+
+class _Split(msgspec.Struct, forbid_unknown_fields=True):
+    columns: list[str]
+    data: Raw
+    index: list[int] | None = None
+
+
+class _Table:
+    """Rows of named columns."""
+
+    def __init__(self, schema: Schema) -> None:
+        unread = [f"{spec.name} ({spec.type})" for spec in schema.inputs if spec.type not in _TYPES]
+        if unread:
+            raise Unsuited(f"columns of these types are read by MLflow: {', '.join(unread[:5])}")
+        self._names = tuple(str(name) for name in schema.input_names())
+        self._types = tuple(_TYPES[spec.type] for spec in schema.inputs)
+        self._pandas_names = pandas.Index(self._names)
+        self._all_doubles = all(spec.type is DataType.double for spec in schema.inputs)
+        self._orders: dict[tuple[str, ...], tuple[msgspec.json.Decoder[Any], list[int]]] = {}
+
+    def ways(self) -> Mapping[str, _Way]:
+        """The forms that can be read; those by objects only where msgspec can have the names as keys."""
+        ways = {SPLIT: _Way(key=SPLIT, json=_Split, kind=_Split, read=self._of_split)}
+        try:
+            row, strict = self._struct([kind.json for kind in self._types]), [kind.strict for kind in self._types]
+            strict_row, lists = self._struct(strict), self._struct([_list_of(each) for each in strict])
+        except ValueError:  # an odd character in a name
+            return ways
+        ways[RECORDS] = _Way(key=RECORDS, json=_list_of(row), kind=list, read=self._of_rows)
+        ways[INSTANCES] = _Way(key=INSTANCES, json=_list_of(strict_row), kind=list, read=self._of_rows)
+        ways[INPUTS] = _Way(key=INPUTS, json=lists, kind=lists, read=self._of_lists)
+        ways[INPUT_ROWS] = _Way(key=INPUTS, json=_list_of(strict_row), kind=list, read=self._of_rows)
+        return ways
+
+    def _struct(self, types: Sequence[Any]) -> type[msgspec.Struct]:
+        keys = {f"c{number}": name for number, name in enumerate(self._names)}
+        fields = list(zip(keys, types, strict=True))
+        return msgspec.defstruct("Row", fields, rename=keys, forbid_unknown_fields=True, gc=False)
+
+    def _of_rows(self, rows: Sequence[msgspec.Struct]) -> Rows:
+        return self._of_tuples([msgspec.structs.astuple(row) for row in rows])
+
+    def _of_lists(self, lists: msgspec.Struct) -> Rows:
+        columns = msgspec.structs.astuple(lists)
+        if any(len(column) != len(columns[0]) for column in columns):
+            raise Unsuited
+        return self._of_columns(columns)
+
+    def _of_split(self, split: _Split) -> Rows:
+        decoder, order = self._decoder_of(tuple(split.columns))
+        rows = decoder.decode(split.data)
+        if split.index is not None and len(split.index) != len(rows):
+            raise Unsuited
+        return self._of_tuples(rows, order, split.index)
+
+    def _decoder_of(self, names: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], list[int]]:
+        """What decodes rows whose columns come in an order of their own, and where it has each of ours."""
+        known = self._orders.get(names)
+        if known is None:
+            if sorted(names) != sorted(self._names) or len(self._orders) >= _MOST_ORDERS:
+                raise Unsuited
+            type_of = dict(zip(self._names, self._types, strict=True))
+            row: Any = tuple.__class_getitem__(tuple(type_of[name].json for name in names))
+            order = [names.index(name) for name in self._names]
+            known = self._orders[names] = (msgspec.json.Decoder(_list_of(row)), order)
+        return known
+
+    def _of_tuples(
+        self, rows: Sequence[tuple[Any, ...]], order: Sequence[int] = (), index: Sequence[int] | None = None
+    ) -> Rows:
+        if not rows:
+            raise Unsuited
+        if self._all_doubles:
+            matrix = numpy.array(rows, dtype=numpy.float64)
+            return Rows(names=self._pandas_names, matrix=_ordered(matrix, order), index=index)
+        columns = list(zip(*rows, strict=True))
+        return self._of_columns([columns[at] for at in order] if order else columns, index)
+
+    def _of_columns(self, columns: Sequence[Sequence[Any]], index: Sequence[int] | None = None) -> Rows:
+        made = [_column(values, kind.dtype) for values, kind in zip(columns, self._types, strict=True)]
+        if self._all_doubles:
+            return Rows(names=self._pandas_names, matrix=numpy.column_stack(made), index=index)
+        return Rows(names=self._pandas_names, columns=made, index=index)
+
+
+def _list_of(kind: Any) -> Any:
+    return list[kind]
+
+
+def _ordered(matrix: Array, order: Sequence[int]) -> Array:
+    moved = any(at != number for number, at in enumerate(order))
+    return numpy.ascontiguousarray(matrix[:, list(order)]) if moved else matrix
+
+
+def _column(values: Sequence[Any], dtype: Any) -> Array:
+    if dtype.kind == "O":
+        made = numpy.empty(len(values), dtype=object)
+        made[:] = values
+        return made
+    if dtype == numpy.float32:
+        return numpy.array(values, dtype=numpy.float64).astype(dtype)
+    return numpy.array(values, dtype=dtype)
+
+
+# Tensors
+
+
+def _tensor_ways(schema: Schema) -> Mapping[str, _Way]:
+    """Nested lists of numbers for the only tensor of a signature."""
+    tensor = schema.inputs[0]
+    plain = tensor.type.kind in {"f", "i"} and 1 <= len(tensor.shape) <= _MOST_DIMENSIONS
+    if len(schema.inputs) > 1 or tensor.name or not plain:
+        raise Unsuited("its signature is not one tensor of numbers without a name")
+    json: Any = float if tensor.type.kind == "f" else _whole(tensor.type.itemsize * 8)
+    for _ in tensor.shape:
+        json = _list_of(json)
+
+    def read(values: Sequence[Any]) -> Rows:
+        made = numpy.array(values, dtype=tensor.type)
+        if made.ndim != len(tensor.shape) or any(
+            w not in {-1, n} for w, n in zip(tensor.shape, made.shape, strict=True)
+        ):
+            raise Unsuited
+        return Rows(names=None, matrix=made)
+
+    return {key: _Way(key=key, json=json, kind=list, read=read) for key in (INSTANCES, INPUTS)}
