@@ -11,6 +11,7 @@ from enum import Enum
 from millpond.identity.access import Securable
 from millpond.kernel.errors import InvalidArgument
 from millpond.secrets.references import has_references
+from millpond.serving.capture import AutoCapture
 
 MAX_ENTITIES = 10
 MAX_ENVIRONMENT_BYTES = 64 << 10
@@ -124,6 +125,8 @@ class Config:
     entities: tuple[ServedEntity, ...]
     routes: tuple[Route, ...]
     created_at: datetime
+    capture: AutoCapture | None = None
+    """Where its requests are kept, if they are or were."""
 
     def entity(self, name: str) -> ServedEntity | None:
         """The served entity with a name."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
+from millpond.serving.capture import Captures
 from millpond.serving.features import ServedFeatures
 from millpond.serving.models import ModelCache
 from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
@@ -29,10 +30,11 @@ def open_serving(
     features: ServedFeatures | None = None,
     deployed: Deployed = lambda *_told: None,
     served: Served = nobody_listens,
+    captures: Captures | None = None,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
 
-    Without `features`, models that need some are refused.
+    Without `features`, models that need some are refused; without `captures`, inference tables are.
     """
     models = ModelCache(settings.data_dir / "serving" / "models", source)
     specs = Specs(models)
@@ -50,5 +52,6 @@ def open_serving(
         deployed=deployed,
         request_timeout_s=settings.serving.request_timeout_s,
         served=served,
+        captures=captures,
     )
     return ServingRoom(service=service, runtime=runtime)

@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.domain import Endpoint
 from millpond.serving.service import Reply, ServingService
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 
@@ -27,6 +28,9 @@ def router(service: ServingService, *, base_url: str) -> APIRouter:
 
 
 def _add_management(routes: APIRouter, service: ServingService, base_url: str) -> None:
+    def told(endpoint: Endpoint, me: Principal) -> dict[str, Any]:
+        return detailed(endpoint, me, base_url, service.capture_states(endpoint))
+
     @routes.post(_API)
     def create(me: _Me, body: CreateInput) -> dict[str, Any]:
         config = body.check()
@@ -38,8 +42,9 @@ def _add_management(routes: APIRouter, service: ServingService, base_url: str) -
             description=body.description,
             tags={tag.key: tag.value for tag in body.tags},
             route_optimized=body.route_optimized,
+            capture=config.capture(),
         )
-        return detailed(endpoint, me, base_url)
+        return told(endpoint, me)
 
     @routes.get(_API)
     def list_all(me: _Me) -> dict[str, Any]:
@@ -47,12 +52,14 @@ def _add_management(routes: APIRouter, service: ServingService, base_url: str) -
 
     @routes.get(_API + "/{name}")
     def get(me: _Me, name: str) -> dict[str, Any]:
-        return detailed(service.get_endpoint(me, name), me, base_url)
+        return told(service.get_endpoint(me, name), me)
 
     @routes.put(_API + "/{name}/config")
     def update_config(me: _Me, name: str, body: ConfigInput) -> dict[str, Any]:
-        endpoint = service.update_config(me, name, entities=body.entities(), routes=body.routes())
-        return detailed(endpoint, me, base_url)
+        endpoint = service.update_config(
+            me, name, entities=body.entities(), routes=body.routes(), capture=body.capture()
+        )
+        return told(endpoint, me)
 
     @routes.patch(_API + "/{name}/tags")
     def patch_tags(me: _Me, name: str, body: TagsInput) -> dict[str, Any]:
@@ -99,6 +106,7 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
             content_type=request.headers.get("content-type", ""),
             body=await _body(request),
             served_model=request.path_params.get("served_model"),
+            client_request_id=request.headers.get("x-client-request-id"),
         )
         return _response(reply)
 

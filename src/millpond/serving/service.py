@@ -1,6 +1,7 @@
 """What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,17 @@ from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
 from millpond.lineage.domain import ColumnFlow, SeenNode
 from millpond.serving import metrics, store
+from millpond.serving.capture import (
+    Answered,
+    Asked,
+    AutoCapture,
+    CaptureRequest,
+    Captures,
+    CaptureState,
+    NoCaptures,
+    next_capture,
+    request_id,
+)
 from millpond.serving.domain import (
     CREATING,
     Config,
@@ -101,6 +113,7 @@ class ServingService:
         deployed: Deployed,
         request_timeout_s: float,
         served: Served = nobody_listens,
+        captures: Captures | None = None,
     ) -> None:
         self._database = database
         self._source = source
@@ -112,6 +125,7 @@ class ServingService:
         self._deployed = deployed
         self._request_timeout_s = request_timeout_s
         self._served = served
+        self._captures = captures or NoCaptures()
 
     # Looking
 
@@ -161,6 +175,12 @@ class ServingService:
         """The OpenAPI document of the endpoint's invocations. Raises NotFound."""
         return openapi_document(name, base_url, self.describe_inputs(principal, name))
 
+    def capture_states(self, endpoint: Endpoint) -> dict[str, CaptureState]:
+        """How the inference tables of an endpoint's configurations are doing, by their ids."""
+        configs = (endpoint.active, endpoint.pending)
+        kept = {config.capture.table_id for config in configs if config and config.capture}
+        return self._captures.states(sorted(kept)) if kept else {}
+
     @staticmethod
     def permission_types() -> tuple[ObjectType, ...]:
         """Endpoints as objects with permission levels, by their ids."""
@@ -178,6 +198,7 @@ class ServingService:
         description: str = "",
         tags: Mapping[str, str] | None = None,
         route_optimized: bool = False,
+        capture: CaptureRequest | None = None,
     ) -> Endpoint:
         """Make an endpoint and begin to bring it up.
 
@@ -189,7 +210,13 @@ class ServingService:
         now = utc_now()
         served = self._resolve(principal, entities)
         flows = self._flows(served)
-        config = Config(version=1, entities=served, routes=check_routes(routes or (), served), created_at=now)
+        config = Config(
+            version=1,
+            entities=served,
+            routes=check_routes(routes or (), served),
+            created_at=now,
+            capture=self._prepared(principal, name, next_capture(None, capture, name)),
+        )
         endpoint = Endpoint(
             id=new_id(),
             name=name,
@@ -206,6 +233,7 @@ class ServingService:
         with self._database.write() as connection:
             store.insert_endpoint(connection, endpoint)
             self._deployed(connection, principal, endpoint, served, flows)
+            self._attach(connection, principal, endpoint, config)
             acts.changed(connection, principal.name, "create", "endpoint", name)
         self._runtime.notify(endpoint.id)
         return endpoint
@@ -217,6 +245,7 @@ class ServingService:
         *,
         entities: Sequence[EntityRequest] | None,
         routes: Sequence[Route] | None,
+        capture: CaptureRequest | None = None,
     ) -> Endpoint:
         """Begin to bring up another configuration; what is left out stays as it is now.
 
@@ -226,14 +255,18 @@ class ServingService:
         served = None if entities is None else self._resolve(principal, entities)
         base = before.active or before.pending
         flows = self._flows(served or (base.entities if base else ()))
+        kept = None
+        if capture is not None:
+            kept = self._prepared(principal, name, next_capture(base.capture if base else None, capture, name))
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, before.name)
             if endpoint.update is Update.IN_PROGRESS:
                 raise Conflict(f"Endpoint '{name}' is being updated; wait until that update has ended.")
             version = store.next_version(connection, endpoint.id)
-            config = _next_config(endpoint, version, served, routes)
+            config = _next_config(endpoint, version, served, routes, kept)
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
             self._deployed(connection, principal, endpoint, config.entities, flows)
+            self._attach(connection, principal, endpoint, config)
             acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
             changed = self._lock(connection, principal, name)
         self._runtime.notify(changed.id)
@@ -254,6 +287,7 @@ class ServingService:
             endpoint = self._lock(connection, principal, name)
             store.delete_endpoint(connection, endpoint.id)
             self._served(connection, endpoint.id, endpoint.name, [])
+            self._captures.detach(connection, endpoint.id)
             grants.forget(connection, [endpoint.id])
             acts.changed(connection, principal.name, "delete", "endpoint", name)
         self._runtime.withdraw(endpoint.name, endpoint.id)
@@ -262,7 +296,14 @@ class ServingService:
     # Predicting
 
     async def query(
-        self, principal: Principal, name: str, *, content_type: str, body: bytes, served_model: str | None = None
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        content_type: str,
+        body: bytes,
+        served_model: str | None = None,
+        client_request_id: str | None = None,
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
@@ -275,17 +316,27 @@ class ServingService:
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
         entity = _route(live, served_model)
+        kept = live.config.capture if live.config.capture and live.config.capture.enabled else None
+        if kept is not None:
+            self._captures.check_room(kept)
+            asked = _asked(principal, content_type, body, served_model, client_request_id)
         began = time.perf_counter()
+        failure: MillpondError | None = None
         status = "500"
         try:
             answer = await self._answer(principal, entity, live.pools.get(entity.name), content_type, body)
             status = str(answer.status)
         except MillpondError as error:
-            status = str(STATUS_OF_CODE[error.code])
-            raise
+            failure, answer = error, _refusal(error)
+            status = str(answer.status)
         finally:
+            seconds = time.perf_counter() - began
             metrics.REQUESTS.labels(live.name, entity.name, status).inc()
-            metrics.SECONDS.labels(live.name, entity.name).observe(time.perf_counter() - began)
+            metrics.SECONDS.labels(live.name, entity.name).observe(seconds)
+        if kept is not None:
+            await self._captures.record(kept, asked, _answered(live, entity, answer, seconds))
+        if failure is not None:
+            raise failure
         return Reply(entity=entity.name, status=answer.status, content_type=answer.content_type, body=answer.body)
 
     async def _answer(
@@ -319,6 +370,13 @@ class ServingService:
 
     def _lock(self, connection: Connection, principal: Principal, name: str) -> Endpoint:
         return _checked(principal, Act.MANAGE, name, store.lock_endpoint(connection, name=name))
+
+    def _prepared(self, principal: Principal, name: str, wanted: AutoCapture | None) -> AutoCapture | None:
+        return self._captures.prepare(principal, name, wanted) if wanted is not None and wanted.enabled else wanted
+
+    def _attach(self, connection: Connection, principal: Principal, endpoint: Endpoint, config: Config) -> None:
+        if config.capture is not None and config.capture.enabled:
+            self._captures.attach(connection, principal, (endpoint.id, endpoint.name), config.capture)
 
     def _resolve(self, principal: Principal, requests: Sequence[EntityRequest]) -> tuple[ServedEntity, ...]:
         now = utc_now()
@@ -370,16 +428,63 @@ def _checked(principal: Principal, act: Act, name: str, endpoint: Endpoint | Non
 
 
 def _next_config(
-    endpoint: Endpoint, version: int, served: tuple[ServedEntity, ...] | None, routes: Sequence[Route] | None
+    endpoint: Endpoint,
+    version: int,
+    served: tuple[ServedEntity, ...] | None,
+    routes: Sequence[Route] | None,
+    capture: AutoCapture | None,
 ) -> Config:
     base = endpoint.active or endpoint.pending
     if served is None:
-        if base is None or routes is None:
+        if base is None or (routes is None and capture is None):
             raise InvalidArgument("The update is empty: give served_entities, traffic_config or both.")
         served = tuple(replace(entity, state=CREATING) for entity in base.entities)
+        routes = base.routes if routes is None else routes
     elif routes is None and len(served) > 1 and base is not None:
         routes = base.routes
-    return Config(version=version, entities=served, routes=check_routes(routes or (), served), created_at=utc_now())
+    return Config(
+        version=version,
+        entities=served,
+        routes=check_routes(routes or (), served),
+        created_at=utc_now(),
+        capture=capture or (base.capture if base else None),
+    )
+
+
+def _asked(
+    principal: Principal, content_type: str, body: bytes, served_model: str | None, client_request_id: str | None
+) -> Asked:
+    return Asked(
+        id=request_id(),
+        client_id=client_request_id,
+        requester=principal.name,
+        content_type=content_type,
+        body=body,
+        time_ms=time.time_ns() // 1_000_000,
+        is_direct=served_model is not None,
+    )
+
+
+def _answered(live: LiveEndpoint, entity: ServedEntity, answer: Answer, seconds: float) -> Answered:
+    return Answered(
+        entity=entity.name,
+        model=entity.model.name,
+        version=entity.model.version,
+        config_version=live.config.version,
+        status=answer.status,
+        body=answer.body,
+        seconds=seconds,
+        queue_s=answer.queue_s,
+        features_s=answer.features_s,
+        model_s=answer.model_s,
+        features=answer.features,
+    )
+
+
+def _refusal(error: MillpondError) -> Answer:
+    """The answer that a client gets for an error."""
+    body = json.dumps({"error_code": error.code, "message": error.message, "details": []}).encode()
+    return Answer(status=STATUS_OF_CODE[error.code], content_type="application/json", body=body)
 
 
 def _route(live: LiveEndpoint, served_model: str | None) -> ServedEntity:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.kernel.errors import AlreadyExists
+from millpond.serving.capture import AutoCapture
 from millpond.serving.domain import (
     Config,
     Deployment,
@@ -62,6 +63,7 @@ configs = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("routes", Json, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("auto_capture", Json),
 )
 
 entities = Table(
@@ -131,6 +133,7 @@ def _configs(connection: Connection, of_config: Any, of_entity: Any) -> dict[tup
             entities=tuple(held.get((row.endpoint_id, row.version), ())),
             routes=tuple(Route(entity=name, percent=percent) for name, percent in row.routes),
             created_at=row.created_at,
+            capture=None if row.auto_capture is None else AutoCapture(**row.auto_capture),
         )
         for row in connection.execute(select(configs).where(of_config))
     }
@@ -284,6 +287,7 @@ def _insert_config(connection: Connection, endpoint_id: str, config: Config) -> 
             version=config.version,
             routes=[[route.entity, route.percent] for route in config.routes],
             created_at=config.created_at,
+            auto_capture=None if config.capture is None else vars(config.capture),
         )
     )
     rows = [_row(endpoint_id, config.version, position, entity) for position, entity in enumerate(config.entities)]
