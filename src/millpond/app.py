@@ -45,6 +45,7 @@ from millpond.identity.permissions import PermissionService
 from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
+from millpond.inference_tables.room import open_inference_tables
 from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
@@ -159,6 +160,16 @@ def build_app(settings: Settings) -> Application:
     variables = Variables(References(secrets), identity.active_principal)
     online = open_online(database, catalog, settings)
     features = FeatureServing(catalog, online.tables)
+    inference_tables = open_inference_tables(
+        database,
+        catalog,
+        settings,
+        sql=statements,
+        serving=lambda: serving.service,
+        lineage=lambda: lineage.lineage,
+        models=lambda: mlflow.lineage,
+        principal_named=identity.active_principal,
+    )
     serving = open_serving(
         database,
         settings,
@@ -167,6 +178,7 @@ def build_app(settings: Settings) -> Application:
         features=ServedFeatures(features, identity.active_principal),
         deployed=_deployed(mlflow.lineage),
         served=registry.serving,
+        captures=inference_tables.captures,
     )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
@@ -217,7 +229,10 @@ def build_app(settings: Settings) -> Application:
             database,
             mlflow,
             serving.runtime,
-            (drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, parity, jobs),
+            (
+                *(drain, lineage, Janitor(catalog, database), sql, registry, reproduction, online, parity, jobs),
+                inference_tables,
+            ),
         ),
     )
     install_error_handlers(app)
@@ -267,6 +282,7 @@ def build_app(settings: Settings) -> Application:
         parity.router(),
         feature_tables_router(feature_tables),
         jobs.router(),
+        inference_tables.router(),
     )
     pages = Services(
         identity=identity,

@@ -26,6 +26,7 @@ _COMMANDS = {
     "features": "features",
     "reproduce": "reproduce",
     "pins": "reproduce",
+    "predictions": "predictions",
 }
 
 
