@@ -7,9 +7,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from millpond.identity.domain import Principal
-from millpond.journal import calls
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
-from millpond.kernel.ids import new_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +155,3 @@ def next_capture(base: AutoCapture | None, wanted: CaptureRequest | None, endpoi
     return AutoCapture(
         catalog=wanted.catalog, schema=wanted.schema, prefix=wanted.prefix or endpoint, enabled=wanted.enabled
     )
-
-
-def request_id() -> str:
-    """The id of the call in which this runs, or a new one."""
-    call = calls.current()
-    return new_id() if call is None else call.request

@@ -1,7 +1,6 @@
 """What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -28,22 +27,11 @@ from millpond.kernel.errors import (
     NotImplementedHere,
     Unavailable,
 )
-from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
 from millpond.lineage.domain import ColumnFlow, SeenNode
 from millpond.serving import metrics, store
-from millpond.serving.capture import (
-    Answered,
-    Asked,
-    AutoCapture,
-    CaptureRequest,
-    Captures,
-    CaptureState,
-    NoCaptures,
-    next_capture,
-    request_id,
-)
+from millpond.serving.capture import AutoCapture, CaptureRequest, Captures, CaptureState, NoCaptures, next_capture
 from millpond.serving.domain import (
     CREATING,
     Config,
@@ -61,6 +49,7 @@ from millpond.serving.domain import (
 )
 from millpond.serving.features import Exchange, ServedFeatures, called
 from millpond.serving.frames import Kind
+from millpond.serving.keeping import keeping_of, refusal
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
 from millpond.serving.pool import WorkerPool
@@ -307,8 +296,8 @@ class ServingService:
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
-        Raises NotFound, FailedPrecondition, Unavailable, and what `WorkerPool.ask` raises. A refusal by the model
-        is an answer.
+        Raises NotFound, FailedPrecondition, Unavailable, StorageFull (it cannot be kept), and what `WorkerPool.ask`
+        raises. A refusal by the model is an answer.
         """
         live = self._runtime.find(name)
         if live is None:
@@ -316,10 +305,7 @@ class ServingService:
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
         entity = _route(live, served_model)
-        kept = live.config.capture if live.config.capture and live.config.capture.enabled else None
-        if kept is not None:
-            self._captures.check_room(kept)
-            asked = _asked(principal, content_type, body, served_model, client_request_id)
+        keeping = keeping_of(self._captures, live, principal, content_type, body)
         began = time.perf_counter()
         failure: MillpondError | None = None
         status = "500"
@@ -327,14 +313,14 @@ class ServingService:
             answer = await self._answer(principal, entity, live.pools.get(entity.name), content_type, body)
             status = str(answer.status)
         except MillpondError as error:
-            failure, answer = error, _refusal(error)
+            failure, answer = error, refusal(error)
             status = str(answer.status)
         finally:
             seconds = time.perf_counter() - began
             metrics.REQUESTS.labels(live.name, entity.name, status).inc()
             metrics.SECONDS.labels(live.name, entity.name).observe(seconds)
-        if kept is not None:
-            await self._captures.record(kept, asked, _answered(live, entity, answer, seconds))
+        if keeping is not None:
+            await keeping.end(entity, answer, seconds, client_id=client_request_id, is_direct=served_model is not None)
         if failure is not None:
             raise failure
         return Reply(entity=entity.name, status=answer.status, content_type=answer.content_type, body=answer.body)
@@ -449,42 +435,6 @@ def _next_config(
         created_at=utc_now(),
         capture=capture or (base.capture if base else None),
     )
-
-
-def _asked(
-    principal: Principal, content_type: str, body: bytes, served_model: str | None, client_request_id: str | None
-) -> Asked:
-    return Asked(
-        id=request_id(),
-        client_id=client_request_id,
-        requester=principal.name,
-        content_type=content_type,
-        body=body,
-        time_ms=time.time_ns() // 1_000_000,
-        is_direct=served_model is not None,
-    )
-
-
-def _answered(live: LiveEndpoint, entity: ServedEntity, answer: Answer, seconds: float) -> Answered:
-    return Answered(
-        entity=entity.name,
-        model=entity.model.name,
-        version=entity.model.version,
-        config_version=live.config.version,
-        status=answer.status,
-        body=answer.body,
-        seconds=seconds,
-        queue_s=answer.queue_s,
-        features_s=answer.features_s,
-        model_s=answer.model_s,
-        features=answer.features,
-    )
-
-
-def _refusal(error: MillpondError) -> Answer:
-    """The answer that a client gets for an error."""
-    body = json.dumps({"error_code": error.code, "message": error.message, "details": []}).encode()
-    return Answer(status=STATUS_OF_CODE[error.code], content_type="application/json", body=body)
 
 
 def _route(live: LiveEndpoint, served_model: str | None) -> ServedEntity:
