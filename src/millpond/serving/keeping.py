@@ -1,13 +1,12 @@
 """A request on its way into an inference table, from its arrival to its answer."""
 
-import json
 import time
 from dataclasses import dataclass
 
 from millpond.identity.domain import Principal
 from millpond.journal import calls
 from millpond.kernel.errors import MillpondError
-from millpond.kernel.http import STATUS_OF_CODE
+from millpond.kernel.http import Dialect, error_response
 from millpond.kernel.ids import new_id
 from millpond.serving.capture import Answered, Asked, AutoCapture, Captures
 from millpond.serving.domain import ServedEntity
@@ -69,8 +68,8 @@ def keeping_of(
 
 def refusal(error: MillpondError) -> Answer:
     """The answer that a client gets for an error."""
-    body = json.dumps({"error_code": error.code, "message": error.message, "details": []}).encode()
-    return Answer(status=STATUS_OF_CODE[error.code], content_type="application/json", body=body)
+    response = error_response(error.code, error.message, Dialect.DATABRICKS)
+    return Answer(status=response.status_code, content_type="application/json", body=bytes(response.body))
 
 
 def _request_id() -> str:
