@@ -39,6 +39,8 @@ SHARED = ("browser", "any_server", "server", "gateway")
 worker. All others go by file."""
 LOCAL_WEBHOOKS = {"MILLPOND_REGISTRY__WEBHOOK_NETWORKS": '["127.0.0.0/8"]'}
 """Where the receivers of tests are."""
+OF_TESTS = {**LOCAL_WEBHOOKS, "MILLPOND_INFERENCE_TABLES__COMMIT_INTERVAL_S": "0.5"}
+"""Of the servers that tests share: nobody waits longer than has to be."""
 LONGEST_FIRST = ("engine/test_gateway_remote", "test_house", "serving", "clients", "journeys", "browser", "robustness")
 """Where the tests are that take long, so that no worker begins with them when the others are nearly done."""
 
@@ -147,7 +149,7 @@ def database_flags(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One running server on SQLite for all tests of a session; a test makes catalogs and users of its own."""
-    with running_server(tmp_path_factory.mktemp("server") / "data", env=LOCAL_WEBHOOKS) as running:
+    with running_server(tmp_path_factory.mktemp("server") / "data", env=OF_TESTS) as running:
         yield running
 
 
@@ -159,8 +161,6 @@ def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         return
     with (
         fresh_database(request.getfixturevalue("postgres_url")) as url,
-        running_server(
-            tmp_path_factory.mktemp("server-pg") / "data", "--database-url", url, env=LOCAL_WEBHOOKS
-        ) as running,
+        running_server(tmp_path_factory.mktemp("server-pg") / "data", "--database-url", url, env=OF_TESTS) as running,
     ):
         yield running

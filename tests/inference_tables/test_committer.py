@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from deltalake import DeltaTable
 
 from millpond.catalog.domain import ObjectName, SchemaName
 from millpond.inference_tables.domain import LABELS_SUFFIX
+from millpond.inference_tables.payload_log import PayloadLog
 from millpond.inference_tables.segments import Record
 from millpond.kernel.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, StorageFull
 from tests.inference_tables.conftest import ADMIN, Captured, answered, asked, wanted
+from tests.servers import wait_until
 
 
 def test_requests_come_into_the_table_once_also_after_a_kill_between_the_commit_and_the_deletion(
@@ -39,6 +42,23 @@ def test_requests_come_into_the_table_once_also_after_a_kill_between_the_commit_
     captured.committer(again).run_once()
     assert sorted(each["databricks_request_id"] for each in captured.rows(kept)) == [*ids, "id-6"]
     assert again.waiting_bytes(kept.table_id) == 0
+
+
+@pytest.mark.parametrize("captured", ["postgresql"], indirect=True)
+def test_several_servers_write_to_one_table(captured: Captured, tmp_path: Path) -> None:
+    kept = captured.captures(captured.log()).prepare(captured.admin, "churn", wanted())
+
+    def serve(server: int) -> None:
+        log = PayloadLog(tmp_path / f"server-{server}")
+        captures, committer = captured.captures(log), captured.committer(log)
+        for number in range(5):
+            asyncio.run(captures.record(kept, asked(10 * server + number), answered()))
+            wait_until(lambda: committer.run_once() or not log.waiting_bytes(kept.table_id), what="the commit")
+
+    with ThreadPoolExecutor() as servers:
+        list(servers.map(serve, range(3)))
+    ids = [f"id-{10 * server + number}" for server in range(3) for number in range(5)]
+    assert sorted(each["databricks_request_id"] for each in captured.rows(kept)) == sorted(ids)
 
 
 @pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
