@@ -42,7 +42,9 @@ LOCAL_WEBHOOKS = {"MILLPOND_REGISTRY__WEBHOOK_NETWORKS": '["127.0.0.0/8"]'}
 """Where the receivers of tests are."""
 LOCAL_REPOSITORIES = {"MILLPOND_JOBS__GIT_SOURCES": f'["https://github.com/", "file://{tempfile.gettempdir()}/"]'}
 """And the repositories."""
-FOR_TESTS = LOCAL_WEBHOOKS | LOCAL_REPOSITORIES | {"MILLPOND_JOBS__TRIGGER_POLL_S": "0.3"}
+QUICK = {"MILLPOND_JOBS__TRIGGER_POLL_S": "0.3", "MILLPOND_INFERENCE_TABLES__COMMIT_INTERVAL_S": "0.5"}
+"""Nobody waits longer than has to be."""
+FOR_TESTS = LOCAL_WEBHOOKS | LOCAL_REPOSITORIES | QUICK
 LONGEST_FIRST = ("engine/test_gateway_remote", "test_house", "serving", "clients", "journeys", "browser", "robustness")
 """Where the tests are that take long, so that no worker begins with them when the others are nearly done."""
 

@@ -45,6 +45,7 @@ from millpond.identity.permissions import PermissionService
 from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
+from millpond.inference_tables.room import open_inference_tables
 from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
 from millpond.kernel import metrics
@@ -177,6 +178,16 @@ def build_app(settings: Settings) -> Application:
     variables = Variables(References(secrets), identity.active_principal)
     online = open_online(database, catalog, settings)
     features = FeatureServing(catalog, online.tables)
+    inference_tables = open_inference_tables(
+        database,
+        catalog,
+        settings,
+        sql=statements,
+        serving=lambda: serving.service,
+        lineage=lambda: lineage.lineage,
+        models=lambda: mlflow.lineage,
+        principal_named=identity.active_principal,
+    )
     serving = open_serving(
         database,
         settings,
@@ -187,6 +198,7 @@ def build_app(settings: Settings) -> Application:
         deployed=_deployed(mlflow.lineage),
         served=registry.serving,
         mail=mailer,
+        captures=inference_tables.captures,
     )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
@@ -253,6 +265,7 @@ def build_app(settings: Settings) -> Application:
                 parity,
                 notifications,
                 jobs,
+                inference_tables,
             ),
         ),
     )
@@ -306,6 +319,7 @@ def build_app(settings: Settings) -> Application:
         jobs.router(),
         workspace_router(workspace),
         notifications.router(),
+        inference_tables.router(),
     )
     pages = Services(
         identity=identity,

@@ -46,6 +46,11 @@ class Home:
         return self.root / "lineage"
 
     @property
+    def payloads(self) -> Path:
+        """Requests and answers that wait to come into inference tables."""
+        return self.root / "payloads"
+
+    @property
     def online(self) -> Path:
         """The embedded online stores, a directory for each table."""
         return self.root / "online"

@@ -363,9 +363,11 @@ def _workspace(world: World) -> None:
 
 
 def _endpoint(world: World) -> None:
-    """An endpoint whose model cannot be loaded: rights count before that."""
+    """An endpoint whose model cannot be loaded: rights count before that. It has an inference table."""
     name = world.names["endpoint"] = f"e-{world.names['tail']}"
-    made = world.done("owner", "POST", "/api/2.0/serving-endpoints", endpoint_body(world, name))
+    body = endpoint_body(world, name)
+    body["config"]["auto_capture_config"] = {"catalog_name": world.names["cat"], "schema_name": "s"}
+    made = world.done("owner", "POST", "/api/2.0/serving-endpoints", body)
     world.names["endpoint_id"] = made["id"]
     levels = [
         {"user_name": world.names["reader"], "permission_level": "CAN_VIEW"},

@@ -13,7 +13,7 @@ import pandas as pd
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import OperationFailed
 from databricks.sdk.service.catalog import VolumeType
-from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
+from databricks.sdk.service.serving import AutoCaptureConfigInput, EndpointCoreConfigInput, ServedEntityInput
 from mlflow import MlflowClient
 from pyspark.sql import SparkSession
 from sklearn.linear_model import LogisticRegression
@@ -101,7 +101,9 @@ def _make_endpoints() -> None:
     mlflow.register_model(logged.model_uri, "shop.silver.broken")
     serving = WorkspaceClient().serving_endpoints
     serving.create("broken", config=_serving("broken", "shop.silver.broken"))
-    serving.create_and_wait("churn", config=_serving("churn", "shop.silver.churn"))
+    config = _serving("churn", "shop.silver.churn")
+    config.auto_capture_config = AutoCaptureConfigInput(catalog_name="main", schema_name="default")
+    serving.create_and_wait("churn", config=config)
     try:
         serving.wait_get_serving_endpoint_not_updating("broken")
     except OperationFailed:

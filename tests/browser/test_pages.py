@@ -231,6 +231,8 @@ def test_an_endpoint_shows_what_it_serves_and_how_to_call_it(tab: Tab, stocked: 
     tab.open("/serving/churn")
     expect(tab.page.get_by_role("link", name="shop.silver.churn version 1")).to_be_visible()
     expect(tab.page.get_by_text("ready").first).to_be_visible()
+    tab.page.get_by_role("link", name="main.default.churn_payload").click()
+    expect(tab.page.get_by_role("heading", name="churn_payload")).to_be_visible()
     tab.open("/serving/churn?tab=code")
     expect(tab.page.get_by_text(f'curl -s "{stocked.url}/serving-endpoints/churn/invocations"')).to_be_visible()
 

@@ -1,12 +1,15 @@
 """The official databricks-sdk makes endpoints for models that the official mlflow client registered, and asks them."""
 
+import contextlib
 import io
 import json
 import os
 import signal
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +37,7 @@ from databricks.sdk.service.serving import (
     AiGatewayRateLimitKey,
     AiGatewayRateLimitRenewalPeriod,
     AiGatewayUsageTrackingConfig,
+    AutoCaptureConfigInput,
     DataframeSplitInput,
     EmailNotifications,
     EndpointCoreConfigInput,
@@ -352,7 +356,9 @@ def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: P
     with running_server(tmp_path / "data") as server:
         registered = register_models(server)
         sdk = registered.sdk.serving_endpoints
-        sdk.create_and_wait("steady", config=config_of(registered.name, "1"), timeout=PATIENCE)
+        config = config_of(registered.name, "1")
+        config.auto_capture_config = AutoCaptureConfigInput(catalog_name="main", schema_name="default")
+        sdk.create_and_wait("steady", config=config, timeout=PATIENCE)
         (worker,) = workers_of(server.data_dir)
 
         kill(parent_of(worker))  # the server alone: its supervisor starts another
@@ -363,19 +369,53 @@ def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: P
         serve_features(server, "features")
         sdk.create("begun", config=config_of(registered.name, "2"))
         tree = processes_below(server.state["pid"])
-        for pid in (server.state["pid"], *tree):
-            kill(pid)
-        wait_until(lambda: not any(alive(pid) for pid in tree), what="the whole tree being gone")
+        with under_load(server, "steady") as answered:
+            wait_until(lambda: len(answered) > 200, timeout_s=60, what="some answers")
+            for pid in (server.state["pid"], *tree):
+                kill(pid)
+            wait_until(lambda: not any(alive(pid) for pid in tree), what="the whole tree being gone")
         up(server.data_dir)
         server = server_of(server.data_dir)
         sdk = sdk_of(server, server.token).serving_endpoints
         check_answers(sdk, "steady", [1, 0, 1, 0])
         check_answers(sdk, "begun", [0, 1, 0, 1])
         assert sdk.query("features", dataframe_records=[{"id": 1}]).outputs == [{"id": 1, "spend": 2.5}]
+        wait_until(lambda: set(answered) <= set(captured_ids(server)), timeout_s=30, what="each answer in its table")
+        found = captured_ids(server)
+        assert len(found) == len(set(found)), "some are there twice"
         workers = workers_of(server.data_dir)
         assert len(workers) == 2
         run_cli("down", "--data-dir", str(server.data_dir))
         wait_until(lambda: not any(alive(pid) for pid in workers), what="no worker being left")
+
+
+@contextmanager
+def under_load(server: Server, name: str) -> Iterator[list[str]]:
+    """Ask an endpoint from several threads until the server is gone; the ids of all requests that were answered."""
+    answered: list[str] = []
+    url, headers = f"{server.url}/serving-endpoints/{name}/invocations", {"Authorization": f"Bearer {server.token}"}
+
+    def ask() -> None:
+        with requests.Session() as session, contextlib.suppress(requests.exceptions.RequestException):
+            while True:
+                answer = session.post(url, json={"dataframe_records": RECORDS}, headers=headers, timeout=60)
+                if answer.ok:
+                    answered.append(answer.headers["x-request-id"])
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    yield answered
+    for thread in threads:
+        thread.join(60)
+
+
+def captured_ids(server: Server) -> list[str]:
+    """The requests in the inference table."""
+    text = "SELECT databricks_request_id FROM main.default.steady_payload"
+    statement = {"statement": text, "warehouse_id": "starter", "wait_timeout": "50s"}
+    _, told = server.call("POST", "/api/2.0/sql/statements", statement)
+    return [row[0] for row in told["result"].get("data_array", [])] if "result" in told else []
 
 
 def serve_features(server: Server, name: str) -> None:

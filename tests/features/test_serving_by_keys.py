@@ -1,6 +1,7 @@
 """Models asked by keys alone, and features by keys: the stories of churn and of sessions, and who gets in."""
 
 import io
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,12 @@ import pandas as pd
 import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, NotFound, NotImplemented, PermissionDenied
-from databricks.sdk.service.serving import DataframeSplitInput, EndpointCoreConfigInput, ServedEntityInput
+from databricks.sdk.service.serving import (
+    AutoCaptureConfigInput,
+    DataframeSplitInput,
+    EndpointCoreConfigInput,
+    ServedEntityInput,
+)
 from mlflow.deployments import get_deploy_client
 from pyspark.sql import SparkSession
 from sklearn.linear_model import LinearRegression
@@ -162,6 +168,18 @@ def test_keys_are_enough(story: Story, churn: str) -> None:
     assert "['5.0', '0.0', '0', '50.0', '5.0']" in found[2], "older than the window"
     client = get_deploy_client("databricks")
     assert client.predict(endpoint=churn, inputs={"dataframe_records": rows}).predictions == found
+
+
+def test_what_was_looked_up_is_in_the_inference_table(story: Story, churn: str) -> None:
+    catalog, schema = story.schema.split(".")
+    capture = AutoCaptureConfigInput(catalog_name=catalog, schema_name=schema, table_name_prefix="churn")
+    story.sdk().serving_endpoints.update_config_and_wait(churn, auto_capture_config=capture, timeout=PATIENCE)
+    story.ask(churn, {"customer_id": 1, "cart": 5.0})
+    rows = lambda: story.spark.table(f"{story.schema}.churn_payload").collect()  # noqa: E731
+    (row,) = wait_until(rows, timeout_s=20, what="the row")
+    (given,) = json.loads(row.features)
+    assert (given["spent_30d"], given["orders"], given["years"]) == (20.0, 2, 30.0)
+    assert 0 < row.features_ms < row.total_ms
 
 
 def test_every_shape_brings_keys(story: Story, churn: str) -> None:

@@ -25,6 +25,7 @@ from millpond.kernel.settings import ServingSettings, Settings
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
+from millpond.serving.capture import Captures
 from millpond.serving.domain import ModelVersion
 from millpond.serving.ports import Named
 from millpond.serving.references import Reference
@@ -189,7 +190,12 @@ class ServingServer:
 
 @contextmanager
 def serving_server(
-    database: Database, data_dir: Path, models: Path, *, serving: ServingSettings | None = None
+    database: Database,
+    data_dir: Path,
+    models: Path,
+    *,
+    serving: ServingSettings | None = None,
+    captures: Captures | None = None,
 ) -> Iterator[ServingServer]:
     """The serving room behind the door, on a free port, until the block ends."""
     settings = Settings(data_dir=data_dir, serving=serving or ServingSettings())
@@ -200,7 +206,9 @@ def serving_server(
     source = FolderModels(models)
     secrets = SecretsService(database, Keyring(data_dir / "keys", settings.secrets))
     find_principal = identity.active_principal
-    room = open_serving(database, settings, source, Variables(References(secrets), find_principal), find_principal)
+    room = open_serving(
+        database, settings, source, Variables(References(secrets), find_principal), find_principal, captures=captures
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -83,6 +83,8 @@ class _Answer:
 
     async def _forward(self, message: Message) -> None:
         """Failures wait for their body, which says the code; all else is told before it starts."""
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._call.request.encode())]
         if not self._told and message["type"] == "http.response.start" and message["status"] >= FIRST_FAILURE:
             self._start = message
             return

@@ -27,6 +27,7 @@ _COMMANDS = {
     "bundle": "bundle",
     "reproduce": "reproduce",
     "pins": "reproduce",
+    "predictions": "predictions",
 }
 
 

@@ -264,6 +264,28 @@ class JobsSettings(BaseModel):
     )
 
 
+class InferenceTableSettings(BaseModel):
+    """How requests to endpoints get into their inference tables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    commit_interval_s: float = Field(
+        default=4, gt=0, le=8, description="Rows are committed this often; each commit makes a file."
+    )
+    limit_bytes: int = Field(
+        default=2 << 30, gt=0, description="Disk for what waits to be committed, of each inference table."
+    )
+    when_full: Literal["refuse", "drop"] = Field(
+        default="refuse", description="Beyond it: refuse requests (507), or answer them and drop their rows."
+    )
+    durable: bool = Field(
+        default=False, description="Answers wait until they are on the disk, so that a power cut loses none."
+    )
+    compact_every: int = Field(
+        default=100, ge=2, description="After so many commits the small files of a table are put together."
+    )
+
+
 class S3Settings(BaseModel):
     """Access to an object store for `s3://` roots."""
 
@@ -319,6 +341,7 @@ class Settings(BaseSettings):
     reproduction: ReproductionSettings = ReproductionSettings()
     online: OnlineSettings = OnlineSettings()
     jobs: JobsSettings = JobsSettings()
+    inference_tables: InferenceTableSettings = InferenceTableSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -130,14 +130,18 @@ def rename(connection: Connection, old: str, new: str) -> None:
     connection.execute(sql_update(pins).where(pins.c.model == old).values(model=new))
 
 
-def pins_of(database: Database, table_ids: Sequence[str] | None = None) -> list[Pin]:
-    """The pins on some tables, or all. For the server: whoever calls has checked."""
+def pins_of(
+    database: Database, table_ids: Sequence[str] | None = None, *, model: tuple[str, int] | None = None
+) -> list[Pin]:
+    """The pins on some tables, or all; those of one version of a model. For the server: whoever calls has checked."""
     reader = or_(and_(reads.c.reader == pins.c.process, pins.c.process != ""), reads.c.reader == pins.c.run_id)
     query = select(reads.c.table_id, reads.c.name, reads.c.version, pins).join(
         pins, and_(reader, reads.c.first_at <= pins.c.made_at)
     )
     if table_ids is not None:
         query = query.where(reads.c.table_id.in_(sorted(table_ids)))
+    if model is not None:
+        query = query.where(pins.c.model == model[0], pins.c.model_version == model[1])
     with database.read() as connection:
         rows = connection.execute(query.order_by(reads.c.name, reads.c.version, pins.c.model).limit(_MOST)).all()
     found = {

@@ -11,6 +11,7 @@ from enum import Enum
 from millpond.identity.access import Securable
 from millpond.kernel.errors import InvalidArgument
 from millpond.secrets.references import has_references
+from millpond.serving.capture import AutoCapture
 from millpond.serving.limits import RateLimit
 from millpond.serving.references import Reference
 
@@ -149,6 +150,8 @@ class Config:
     created_at: datetime
     followed: bool = False
     """Made because an alias or a stage moved, and not because somebody asked for it."""
+    capture: AutoCapture | None = None
+    """Where its requests are kept, if they are or were."""
 
     def entity(self, name: str) -> ServedEntity | None:
         """The served entity with a name."""

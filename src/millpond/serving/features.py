@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -77,15 +77,17 @@ class ServedFeatures:
 
     async def answer(self, asker: Principal, entity: ServedEntity, spec: FeatureSpec, exchange: "Exchange") -> Answer:
         """The answer to a request with keys. Raises as `FeatureServing.complete`, and as `WorkerPool.ask`."""
+        began = time.perf_counter()
         try:
             rows, params = await exchange.rows()
             found = await self._complete(asker, entity, spec, rows, exchange)
             few = len(found.rows) <= _FEW_ROWS
             if entity.model.is_spec:
                 outputs = await aside_unless(few, partial(_outputs, found, spec))
-                return Answer(status=200, content_type=_JSON, body=outputs)
+                return Answer(status=200, content_type=_JSON, body=outputs, features_s=time.perf_counter() - began)
             body = await aside_unless(few, partial(_columns, found, spec, entity.model, params))
-            return await exchange.ask(Kind.PREDICT, body)
+            looked_up_s = time.perf_counter() - began
+            return replace(await exchange.ask(Kind.PREDICT, body), features_s=looked_up_s, features=body)
         except _Refused as refused:
             return refused.answer
 

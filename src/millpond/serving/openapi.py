@@ -1,8 +1,8 @@
 """What a served model takes: read from its MLmodel file, told as columns, an example and an OpenAPI document."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class ModelInput:
     """Empty when the model was logged without a signature."""
     example: Mapping[str, Any] | None
     """A request that the model was logged with."""
+    outputs: tuple[InputField, ...] = ()
+    """What it answers with; a tensor's type is that of its numbers, as `int64`."""
 
 
 def read_model_input(model_dir: Path) -> ModelInput:
@@ -57,16 +59,36 @@ def read_model_input(model_dir: Path) -> ModelInput:
 
     The files are a user's: they are parsed as data, of bounded size, and what is not as expected counts as absent.
     """
-    return ModelInput(fields=_fields(model_dir / "MLmodel"), example=_example(model_dir / "serving_input_example.json"))
+    signature = _signature(model_dir / "MLmodel")
+    return ModelInput(
+        fields=_fields(signature, "inputs", _field),
+        example=_example(model_dir / "serving_input_example.json"),
+        outputs=_fields(signature, "outputs", _output),
+    )
 
 
-def _fields(path: Path) -> tuple[InputField, ...]:
+def _signature(path: Path) -> Mapping[str, Any]:
     try:
-        signature = yaml.safe_load(_text(path)).get("signature") or {}
-        columns = json.loads(signature.get("inputs") or "[]")
-        return tuple(_field(column) for column in columns)
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, yaml.YAMLError):
+        found = yaml.safe_load(_text(path)).get("signature")
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _fields(
+    signature: Mapping[str, Any], part: str, read: Callable[[Mapping[str, Any]], InputField]
+) -> tuple[InputField, ...]:
+    try:
+        return tuple(read(column) for column in json.loads(signature.get(part) or "[]"))
+    except (ValueError, AttributeError, TypeError, KeyError):
         return ()
+
+
+def _output(column: Mapping[str, Any]) -> InputField:
+    field = _field(column)
+    spec = column.get("tensor-spec") or {}
+    is_flat = field.type == "tensor" and len(spec.get("shape", ())) == 1
+    return replace(field, type=str(spec["dtype"])) if is_flat else field
 
 
 def _field(column: Mapping[str, Any]) -> InputField:

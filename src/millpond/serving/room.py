@@ -7,11 +7,13 @@ from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
 from millpond.notifications.mail import Mailer
+from millpond.serving.capture import Captures, NoCaptures
 from millpond.serving.features import ServedFeatures
 from millpond.serving.following import Follower
 from millpond.serving.models import ModelCache
 from millpond.serving.options import EndpointOptions
 from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
+from millpond.serving.predicting import Predictions
 from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
@@ -38,12 +40,12 @@ def open_serving(
     deployed: Deployed = lambda *_told: None,
     served: Served = nobody_listens,
     mail: Mailer | None = None,
+    captures: Captures | None = None,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
 
-    `find_principal` gives the principal of a name, or raises NotFound.
-
-    Without `features`, models that need some are refused, and without `mail` notifications.
+    `find_principal` gives the principal of a name, or raises NotFound. Without `features`, models that need some are
+    refused; without `mail`, notifications are; without `captures`, inference tables are.
     """
     models = ModelCache(settings.data_dir / "serving" / "models", source)
     specs = Specs(models)
@@ -61,6 +63,14 @@ def open_serving(
         follow=follower.look,
     )
     options = EndpointOptions(database, runtime, mail)
+    predictions = Predictions(
+        database=database,
+        runtime=runtime,
+        specs=specs,
+        features=features,
+        captures=captures or NoCaptures(),
+        request_timeout_s=settings.serving.request_timeout_s,
+    )
     service = ServingService(
         database=database,
         resolver=resolver,
@@ -70,8 +80,9 @@ def open_serving(
         specs=specs,
         features=features,
         options=options,
+        predictions=predictions,
         deployed=deployed,
-        request_timeout_s=settings.serving.request_timeout_s,
         served=served,
+        captures=captures,
     )
     return ServingRoom(service=service, options=options, runtime=runtime)

@@ -10,10 +10,12 @@ from starlette.responses import PlainTextResponse, Response
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.domain import Endpoint
 from millpond.serving.frames import ARROW
 from millpond.serving.options import MAX_EVENTS, EndpointOptions
+from millpond.serving.predicting import Reply
 from millpond.serving.routing import KEY_HEADER
-from millpond.serving.service import Reply, ServingService
+from millpond.serving.service import ServingService
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 from millpond.serving.wire_options import (
     GatewayInput,
@@ -44,6 +46,9 @@ def router(service: ServingService, options: EndpointOptions, *, base_url: str) 
 
 
 def _add_management(routes: APIRouter, service: ServingService, base_url: str) -> None:
+    def told(endpoint: Endpoint, me: Principal) -> dict[str, Any]:
+        return detailed(endpoint, me, base_url, service.capture_states(endpoint))
+
     @routes.post(_API + "/")  # as MLflow's deployments client writes it
     @routes.post(_API)
     def create(me: _Me, body: CreateInput) -> dict[str, Any]:
@@ -58,8 +63,9 @@ def _add_management(routes: APIRouter, service: ServingService, base_url: str) -
             route_optimized=body.route_optimized,
             rate_limits=body.limits(),
             notifications=body.notifications(),
+            capture=config.capture(),
         )
-        return detailed(endpoint, me, base_url)
+        return told(endpoint, me)
 
     @routes.get(_API + "/")
     @routes.get(_API)
@@ -68,12 +74,14 @@ def _add_management(routes: APIRouter, service: ServingService, base_url: str) -
 
     @routes.get(_API + "/{name}")
     def get(me: _Me, name: str) -> dict[str, Any]:
-        return detailed(service.get_endpoint(me, name), me, base_url)
+        return told(service.get_endpoint(me, name), me)
 
     @routes.put(_API + "/{name}/config")
     def update_config(me: _Me, name: str, body: ConfigInput) -> dict[str, Any]:
-        endpoint = service.update_config(me, name, entities=body.entities(), routes=body.routes())
-        return detailed(endpoint, me, base_url)
+        endpoint = service.update_config(
+            me, name, entities=body.entities(), routes=body.routes(), capture=body.capture()
+        )
+        return told(endpoint, me)
 
     @routes.patch(_API + "/{name}/tags")
     def patch_tags(me: _Me, name: str, body: TagsInput) -> dict[str, Any]:
@@ -139,7 +147,7 @@ def _add_reports(routes: APIRouter, service: ServingService, base_url: str) -> N
 
 def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     async def invoke(request: Request) -> Response:
-        reply = await service.query(
+        reply = await service.predictions.query(
             current_principal(),
             request.path_params["name"],
             content_type=request.headers.get("content-type", ""),
@@ -148,6 +156,7 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
             routing_key=request.headers.get(KEY_HEADER),
             timeout_s=_timeout_s(request.headers.get(TIMEOUT_HEADER)),
             accept=ARROW if ARROW in request.headers.get("accept", "") else None,
+            client_request_id=request.headers.get("x-client-request-id"),
         )
         return _response(reply)
 

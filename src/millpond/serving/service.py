@@ -1,17 +1,11 @@
-"""What one can do with endpoints: make, look at, change, delete, and ask them for predictions."""
+"""What one can do with endpoints: make, look at, change and delete them; `predictions` asks them."""
 
-import asyncio
-import random
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from millpond.feature_serving.service import aside_unless
 from millpond.identity import acts, grants
 from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
@@ -20,20 +14,15 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import (
     Conflict,
-    FailedPrecondition,
     InvalidArgument,
-    MillpondError,
     NotFound,
-    ResourceExhausted,
-    Unavailable,
 )
-from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
 from millpond.kernel.process import end_of
 from millpond.lineage.domain import SeenNode
 from millpond.serving import metrics, store
-from millpond.serving.controller import LiveEndpoint
+from millpond.serving.capture import AutoCapture, CaptureRequest, Captures, CaptureState, NoCaptures, next_capture
 from millpond.serving.domain import (
     CREATING,
     Concurrency,
@@ -48,24 +37,20 @@ from millpond.serving.domain import (
     check_endpoint_name,
     check_entities,
     check_routes,
-    endpoint_securable,
 )
-from millpond.serving.features import Exchange, ServedFeatures
-from millpond.serving.frames import Kind
-from millpond.serving.limits import RateLimit, RateLimiter, check_limits
+from millpond.serving.features import ServedFeatures
+from millpond.serving.limits import RateLimit, check_limits
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
 from millpond.serving.options import EndpointOptions
-from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Deployed, Served, nobody_listens
+from millpond.serving.predicting import Predictions
 from millpond.serving.reach import get_endpoint, lock_endpoint
 from millpond.serving.references import Asked
 from millpond.serving.resolving import Resolver
-from millpond.serving.routing import entity_for
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
-from millpond.serving.worker_process import Answer, Question
 
 _LOG_TAIL_BYTES = 256 << 10
 
@@ -82,21 +67,8 @@ class EntityRequest:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a served model answered: predictions, or its refusal of the request."""
-
-    entity: str
-    """The name of the served entity."""
-    version: str
-    """The version of the model that answered; empty for a feature spec."""
-    status: int
-    content_type: str
-    body: bytes
-
-
 class ServingService:
-    """Endpoints, for users. All but `query` blocks; `runtime` makes happen what is written here."""
+    """Endpoints, for users. All of it blocks; `runtime` makes happen what is written here."""
 
     def __init__(
         self,
@@ -109,10 +81,12 @@ class ServingService:
         specs: Specs,
         features: ServedFeatures | None,
         options: EndpointOptions,
+        predictions: Predictions,
         deployed: Deployed,
-        request_timeout_s: float,
         served: Served = nobody_listens,
+        captures: Captures | None = None,
     ) -> None:
+        self.predictions = predictions
         self._database = database
         self._resolver = resolver
         self._models = models
@@ -122,9 +96,8 @@ class ServingService:
         self._features = features
         self._options = options
         self._deployed = deployed
-        self._limiter = RateLimiter()
-        self._request_timeout_s = request_timeout_s
         self._served = served
+        self._captures = captures or NoCaptures()
 
     # Looking
 
@@ -175,6 +148,12 @@ class ServingService:
         """The OpenAPI document of the endpoint's invocations. Raises NotFound."""
         return openapi_document(name, base_url, self.describe_inputs(principal, name))
 
+    def capture_states(self, endpoint: Endpoint) -> dict[str, CaptureState]:
+        """How the inference tables of an endpoint's configurations are doing, by their ids."""
+        configs = (endpoint.active, endpoint.pending)
+        kept = {config.capture.table_id for config in configs if config and config.capture}
+        return self._captures.states(sorted(kept)) if kept else {}
+
     @staticmethod
     def permission_types() -> tuple[ObjectType, ...]:
         """Endpoints as objects with permission levels, by their ids."""
@@ -194,6 +173,7 @@ class ServingService:
         route_optimized: bool = False,
         rate_limits: Sequence[RateLimit] = (),
         notifications: Notifications | None = None,
+        capture: CaptureRequest | None = None,
     ) -> Endpoint:
         """Make an endpoint and begin to bring it up.
 
@@ -208,7 +188,13 @@ class ServingService:
         now = utc_now()
         served = self._resolve(principal, entities)
         flows = self._resolver.flows(served)
-        config = Config(version=1, entities=served, routes=check_routes(routes or (), served), created_at=now)
+        config = Config(
+            version=1,
+            entities=served,
+            routes=check_routes(routes or (), served),
+            created_at=now,
+            capture=self._prepared(principal, name, next_capture(None, capture, name)),
+        )
         endpoint = Endpoint(
             id=new_id(),
             name=name,
@@ -227,6 +213,7 @@ class ServingService:
         with self._database.write() as connection:
             store.insert_endpoint(connection, endpoint)
             self._deployed(connection, principal, endpoint, served, flows)
+            self._attach(connection, principal, endpoint, config)
             acts.changed(connection, principal.name, "create", "endpoint", name)
         self._runtime.notify(endpoint.id)
         return endpoint
@@ -238,6 +225,7 @@ class ServingService:
         *,
         entities: Sequence[EntityRequest] | None,
         routes: Sequence[Route] | None,
+        capture: CaptureRequest | None = None,
     ) -> Endpoint:
         """Begin to bring up another configuration; what is left out stays as it is now.
 
@@ -247,14 +235,18 @@ class ServingService:
         served = None if entities is None else self._resolve(principal, entities)
         base = before.active or before.pending
         flows = self._resolver.flows(served or (base.entities if base else ()))
+        kept = None
+        if capture is not None:
+            kept = self._prepared(principal, name, next_capture(base.capture if base else None, capture, name))
         with self._database.write() as connection:
             endpoint = lock_endpoint(connection, principal, before.name)
             if endpoint.update is Update.IN_PROGRESS and not (endpoint.pending and endpoint.pending.followed):
                 raise Conflict(f"Endpoint '{name}' is being updated; wait until that update has ended.")
             version = store.next_version(connection, endpoint.id)
-            config = _next_config(endpoint, version, served, routes)
+            config = _next_config(endpoint, version, served, routes, kept)
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
             self._deployed(connection, principal, endpoint, config.entities, flows)
+            self._attach(connection, principal, endpoint, config)
             acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
             changed = lock_endpoint(connection, principal, name)
         self._runtime.notify(changed.id)
@@ -275,118 +267,20 @@ class ServingService:
             endpoint = lock_endpoint(connection, principal, name)
             store.delete_endpoint(connection, endpoint.id)
             self._served(connection, endpoint.id, endpoint.name, [])
+            self._captures.detach(connection, endpoint.id)
             grants.forget(connection, [endpoint.id])
             acts.changed(connection, principal.name, "delete", "endpoint", name)
         self._runtime.withdraw(endpoint.name, endpoint.id)
         self._runtime.notify(endpoint.id)
 
-    # Predicting
-
-    async def query(
-        self,
-        principal: Principal,
-        name: str,
-        *,
-        content_type: str,
-        body: bytes,
-        served_model: str | None = None,
-        routing_key: str | None = None,
-        timeout_s: float | None = None,
-        accept: str | None = None,
-    ) -> Reply:
-        """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
-
-        Requests with one `routing_key` get the same served model. `timeout_s` may only shorten the server's own.
-        Raises NotFound, FailedPrecondition, Unavailable, ResourceExhausted (a rate limit), and what `WorkerPool.ask`
-        raises. A refusal by the model
-        is an answer.
-        """
-        live = self._runtime.find(name)
-        if live is None:
-            await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
-            raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
-        require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
-        if live.rate_limits:
-            self._admit(live, principal)
-        entity = _route(live, served_model, routing_key)
-        patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
-        query = _Query(principal=principal, content_type=content_type, body=body, accept=accept, patience_s=patience_s)
-        began = time.perf_counter()
-        status = "500"
-        try:
-            pool = live.pools.get(entity.name)
-            with pool.in_use() if pool else nullcontext():
-                answer = await self._answer(query, entity, pool)
-            status = str(answer.status)
-        except MillpondError as error:
-            status = str(STATUS_OF_CODE[error.code])
-            raise
-        finally:
-            version = entity.model.version
-            metrics.REQUESTS.labels(live.name, entity.name, version, status).inc()
-            metrics.SECONDS.labels(live.name, entity.name, version).observe(time.perf_counter() - began)
-        if live.shadows:
-            self._copy(live, entity, query, answer)
-        return Reply(
-            entity=entity.name,
-            version=entity.model.version,
-            status=answer.status,
-            content_type=answer.content_type,
-            body=answer.body,
-        )
-
-    def _admit(self, live: LiveEndpoint, principal: Principal) -> None:
-        """Count a request. Raises ResourceExhausted when a rate limit is reached."""
-        try:
-            self._limiter.admit(live.id, live.rate_limits, principal, time.monotonic())
-        except ResourceExhausted:
-            metrics.LIMITED.labels(live.name).inc()
-            raise
-
-    def _copy(self, live: LiveEndpoint, entity: ServedEntity, query: "_Query", answer: Answer) -> None:
-        """Let shadows answer too, in their own time."""
-        reports = self._runtime.shadow_reports
-        for shadow in live.shadows:
-            target = live.config.entity(shadow.entity)
-            if target is None or target is entity or random.random() * 100 >= shadow.percent:  # noqa: S311 - a share
-                continue
-            names = (live.name, target.name)
-            pool = live.pools.get(target.name)
-            if not reports.begin(live.id, pool.waiting if pool else 0):
-                reports.drop(live.id, names)
-                continue
-            self._runtime.in_background(self._compare(live, target, query, answer))
-
-    async def _compare(self, live: LiveEndpoint, target: ServedEntity, query: "_Query", answer: Answer) -> None:
-        reports, pool = self._runtime.shadow_reports, live.pools.get(target.name)
-        try:
-            with pool.in_use() if pool else nullcontext():
-                ask = partial(self._answer, query, target, pool)
-                await reports.compare(live.id, (live.name, target.name), answer, ask)
-        finally:
-            reports.end(live.id)
-
-    async def _answer(self, query: "_Query", entity: ServedEntity, pool: WorkerPool | None) -> Answer:
-        spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))
-        if spec is not None and self._features is not None:
-            deadline = asyncio.get_running_loop().time() + query.patience_s
-            exchange = Exchange(content_type=query.content_type, body=query.body, pool=pool, deadline=deadline)
-            return await self._features.answer(query.principal, entity, spec, exchange)
-        assert pool is not None, "what is no feature spec has a process"
-        question = Question(kind=Kind.PREDICT, content_type=query.content_type, body=query.body, accept=query.accept)
-        return await pool.ask(question, timeout_s=query.patience_s)
-
-    def _explain_silence(self, principal: Principal, name: str) -> None:
-        """Raise what tells why an endpoint does not answer; returns when it is about to."""
-        endpoint = get_endpoint(self._database, principal, name, Act.USE)
-        if endpoint.update is Update.FAILED and endpoint.active is None:
-            raise FailedPrecondition(
-                f"Endpoint '{name}' has no configuration that works; the state of its served models says why."
-            )
-        if endpoint.active is None:
-            raise Unavailable(f"Endpoint '{name}' is still being created; wait until it is ready.")
-
     # Parts
+
+    def _prepared(self, principal: Principal, name: str, wanted: AutoCapture | None) -> AutoCapture | None:
+        return self._captures.prepare(principal, name, wanted) if wanted is not None and wanted.enabled else wanted
+
+    def _attach(self, connection: Connection, principal: Principal, endpoint: Endpoint, config: Config) -> None:
+        if config.capture is not None and config.capture.enabled:
+            self._captures.attach(connection, principal, (endpoint.id, endpoint.name), config.capture)
 
     def _resolve(self, principal: Principal, requests: Sequence[EntityRequest]) -> tuple[ServedEntity, ...]:
         now = utc_now()
@@ -414,35 +308,27 @@ def _find(connection: Connection, endpoint_id: str) -> Securable:
 
 
 def _next_config(
-    endpoint: Endpoint, version: int, served: tuple[ServedEntity, ...] | None, routes: Sequence[Route] | None
+    endpoint: Endpoint,
+    version: int,
+    served: tuple[ServedEntity, ...] | None,
+    routes: Sequence[Route] | None,
+    capture: AutoCapture | None,
 ) -> Config:
     base = endpoint.active or endpoint.pending
     if served is None:
-        if base is None or routes is None:
+        if base is None or (routes is None and capture is None):
             raise InvalidArgument("The update is empty: give served_entities, traffic_config or both.")
         served = tuple(replace(entity, state=CREATING) for entity in base.entities)
+        routes = base.routes if routes is None else routes
     elif routes is None and len(served) > 1 and base is not None:
         routes = base.routes
-    return Config(version=version, entities=served, routes=check_routes(routes or (), served), created_at=utc_now())
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Query:
-    """A request for a prediction."""
-
-    principal: Principal
-    content_type: str
-    body: bytes
-    accept: str | None
-    patience_s: float
-
-
-def _route(live: LiveEndpoint, served_model: str | None, key: str | None) -> ServedEntity:
-    name = served_model or entity_for(live.config.routes, endpoint_id=live.id, key=key)
-    entity = live.config.entity(name)
-    if entity is None:
-        raise NotFound(f"Endpoint '{live.name}' has no served model '{name[:80]}'.")
-    return entity
+    return Config(
+        version=version,
+        entities=served,
+        routes=check_routes(routes or (), served),
+        created_at=utc_now(),
+        capture=capture or (base.capture if base else None),
+    )
 
 
 def _entity(endpoint: Endpoint, name: str) -> ServedEntity:

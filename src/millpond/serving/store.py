@@ -29,6 +29,7 @@ from sqlalchemy.exc import IntegrityError
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.kernel.errors import AlreadyExists
 from millpond.kernel.ids import new_id
+from millpond.serving.capture import AutoCapture
 from millpond.serving.domain import (
     Concurrency,
     Config,
@@ -78,6 +79,7 @@ configs = Table(
     Column("routes", Json, nullable=False),
     Column("followed", Boolean, nullable=False, server_default=false()),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("auto_capture", Json),
 )
 
 events = Table(
@@ -174,6 +176,7 @@ def _configs(connection: Connection, of_config: Any, of_entity: Any) -> dict[tup
             routes=tuple(Route(entity=name, percent=percent) for name, percent in row.routes),
             created_at=row.created_at,
             followed=row.followed,
+            capture=None if row.auto_capture is None else AutoCapture(**row.auto_capture),
         )
         for row in connection.execute(select(configs).where(of_config))
     }
@@ -412,6 +415,7 @@ def _insert_config(connection: Connection, endpoint_id: str, config: Config) -> 
             routes=[[route.entity, route.percent] for route in config.routes],
             created_at=config.created_at,
             followed=config.followed,
+            auto_capture=None if config.capture is None else vars(config.capture),
         )
     )
     rows = [_row(endpoint_id, config.version, position, entity) for position, entity in enumerate(config.entities)]

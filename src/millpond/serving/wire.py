@@ -5,6 +5,8 @@ is refused by name; fields that we do not know are passed over.
 """
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -13,6 +15,7 @@ from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.serving.capture import AutoCapture, CaptureRequest, CaptureState
 from millpond.serving.domain import (
     Concurrency,
     Config,
@@ -35,6 +38,8 @@ from millpond.serving.wire_options import (
     RateLimitsInput,
     options_json,
 )
+
+NO_CAPTURES: Mapping[str, CaptureState] = MappingProxyType({})
 
 # Requests
 
@@ -132,17 +137,34 @@ class TrafficInput(BaseModel):
     routes: list[RouteInput] = []
 
 
+class CaptureInput(BaseModel):
+    """AutoCaptureConfigInput."""
+
+    catalog_name: str | None = None
+    schema_name: str | None = None
+    table_name_prefix: str | None = None
+    enabled: bool = True
+
+    def as_request(self) -> CaptureRequest:
+        """The capture asked for."""
+        return CaptureRequest(
+            catalog=self.catalog_name or None,
+            schema=self.schema_name or None,
+            prefix=self.table_name_prefix or None,
+            enabled=self.enabled,
+        )
+
+
 class ConfigInput(BaseModel):
     """EndpointCoreConfigInput, and the body of update_config."""
 
     served_entities: list[ServedEntityInput] | None = None
     served_models: list[ServedModelInput] | None = None
     traffic_config: TrafficInput | None = None
-    auto_capture_config: Any = None
+    auto_capture_config: CaptureInput | None = None
 
     def entities(self) -> list[EntityRequest] | None:
-        """The entities asked for; None when the request has none. Raises InvalidArgument, NotImplementedHere."""
-        _refuse(self, "auto_capture_config")
+        """The entities asked for; None when the request has none. Raises InvalidArgument."""
         if self.served_entities is not None and self.served_models is not None:
             raise InvalidArgument("Give served_entities or the older served_models, not both.")
         if self.served_entities is None and self.served_models is None:
@@ -152,6 +174,10 @@ class ConfigInput(BaseModel):
     def routes(self) -> list[Route] | None:
         """The routes asked for; None when the request has none."""
         return None if self.traffic_config is None else [route.as_route() for route in self.traffic_config.routes]
+
+    def capture(self) -> CaptureRequest | None:
+        """The capture asked for; None when the request has none."""
+        return None if self.auto_capture_config is None else self.auto_capture_config.as_request()
 
 
 class CreateInput(BaseModel):
@@ -215,8 +241,10 @@ def summary(endpoint: Endpoint) -> dict[str, Any]:
     return found
 
 
-def detailed(endpoint: Endpoint, principal: Principal, base_url: str) -> dict[str, Any]:
-    """ServingEndpointDetailed."""
+def detailed(
+    endpoint: Endpoint, principal: Principal, base_url: str, captures: Mapping[str, CaptureState] = NO_CAPTURES
+) -> dict[str, Any]:
+    """ServingEndpointDetailed; `captures` are the states of inference tables by their ids."""
     may = [level for act, level in _LEVELS if allows(principal, act, endpoint.securable)]
     found = _common(endpoint) | {
         "route_optimized": endpoint.route_optimized,
@@ -225,9 +253,11 @@ def detailed(endpoint: Endpoint, principal: Principal, base_url: str) -> dict[st
     }
     found |= options_json(endpoint)
     if endpoint.active:
-        found["config"] = _config(endpoint.active)
+        found["config"] = _config(endpoint.active, captures)
     if endpoint.pending:
-        found["pending_config"] = _config(endpoint.pending) | {"start_time": epoch_ms(endpoint.pending.created_at)}
+        found["pending_config"] = _config(endpoint.pending, captures) | {
+            "start_time": epoch_ms(endpoint.pending.created_at)
+        }
     return found
 
 
@@ -260,13 +290,30 @@ def _query_info(endpoint: Endpoint, base_url: str) -> dict[str, str]:
     return {"endpoint_url": url, "authorization_details": json.dumps(details)}
 
 
-def _config(config: Config) -> dict[str, Any]:
+def _config(config: Config, captures: Mapping[str, CaptureState]) -> dict[str, Any]:
+    capture = {} if config.capture is None else {"auto_capture_config": _capture(config.capture, captures)}
     return {
+        **capture,
         "config_version": config.version,
         "served_entities": [_entity(entity, "entity") for entity in config.entities],
         "served_models": [_entity(entity, "model") for entity in config.entities],
         "traffic_config": {"routes": [_route(route) for route in config.routes]},
     }
+
+
+def _capture(capture: AutoCapture, captures: Mapping[str, CaptureState]) -> dict[str, Any]:
+    """AutoCaptureConfigOutput."""
+    told: dict[str, Any] = {
+        "catalog_name": capture.catalog,
+        "schema_name": capture.schema,
+        "table_name_prefix": capture.prefix,
+        "enabled": capture.enabled,
+    }
+    state = captures.get(capture.table_id)
+    if state is not None:
+        table = {"name": state.name, "status": state.status, "status_message": state.message}
+        told["state"] = {"payload_table": table}
+    return told
 
 
 def _route(route: Route) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +77,7 @@ class Question:
     body: bytes
     accept: str | None = None
     """What the answer is to be written as; None for JSON."""
+    asked_at: float = field(default_factory=time.perf_counter)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -92,6 +94,14 @@ class Answer:
     content_type: str
     body: bytes
     """The predictions in JSON or Arrow; or the error, in the shape that Databricks clients read."""
+    queue_s: float = 0.0
+    """How long the question waited for a process."""
+    model_s: float = 0.0
+    """How long the process had it."""
+    features_s: float = 0.0
+    """How long it took to look features up before."""
+    features: bytes = b""
+    """What the model was given for them, as columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +196,7 @@ class WorkerProcess:
         """
         if self._flow.closed:
             raise NotSent
+        sent_at = time.perf_counter()
         loop = asyncio.get_running_loop()
         number = next(self._flow.numbers) & 0xFFFFFFFF
         answer = self._flow.answers[number] = loop.create_future()
@@ -193,7 +204,7 @@ class WorkerProcess:
         frame = Frame(kind=question.kind, request_id=number, header=question.header, body=question.body)
         self._flow.writer.writelines((encode(frame), question.body))
         result: Answer = await answer
-        return result
+        return replace(result, queue_s=sent_at - question.asked_at, model_s=time.perf_counter() - sent_at)
 
     async def stop(self) -> None:
         """End the process and all that it started, now."""

@@ -8,8 +8,10 @@ from typing import Any
 
 from nicegui import ui
 
+from millpond.catalog.names import ObjectName
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import MillpondError
+from millpond.serving.capture import CaptureState
 from millpond.serving.domain import Config, Deployment, Endpoint, ServedEntity, Update
 from millpond.serving.openapi import ModelInput
 from millpond.ui import urls
@@ -136,6 +138,8 @@ class _Data:
     inputs: ModelInput | None
     """None until the model's files are here."""
     permissions: Permissions | None
+    capture: CaptureState | None
+    """How the inference table is doing, where requests are kept."""
 
     @property
     def example(self) -> str | None:
@@ -147,7 +151,18 @@ def _load(visit: Visit) -> _Data:
     endpoint = visit.services.serving.get_endpoint(visit.principal, visit.path["name"])
     inputs = visit.services.serving.describe_inputs(visit.principal, endpoint.name)
     permissions = load_permissions(visit, "serving-endpoints", endpoint.id)
-    return _Data(endpoint=endpoint, inputs=next(iter(inputs.values()), None), permissions=permissions)
+    return _Data(
+        endpoint=endpoint,
+        inputs=next(iter(inputs.values()), None),
+        permissions=permissions,
+        capture=_capture(visit, endpoint),
+    )
+
+
+def _capture(visit: Visit, endpoint: Endpoint) -> CaptureState | None:
+    kept = endpoint.active.capture if endpoint.active else None
+    states = visit.services.serving.capture_states(endpoint)
+    return states.get(kept.table_id) if kept is not None and kept.enabled else None
 
 
 def _draw(visit: Visit, data: _Data) -> None:
@@ -218,9 +233,22 @@ def _draw_overview(visit: Visit, data: _Data) -> None:
                     ("Owner", endpoint.creator),
                     ("Created", Cell(time_ms=epoch_ms(endpoint.created_at))),
                     ("Changed", Cell(time_ms=epoch_ms(endpoint.updated_at))),
+                    ("Inference table", _capture_cell(data.capture)),
                     *[(key, value) for key, value in sorted(endpoint.tags.items())],
                 ]
             )
+
+
+def _capture_cell(capture: CaptureState | None) -> Cell | None:
+    """The table, and why it is not written to if it is not."""
+    if capture is None:
+        return None
+    return Cell(
+        text=capture.name,
+        href=urls.object_url("table", ObjectName.of_full_name(capture.name)),
+        note=capture.message or None,
+        badges=(("failed", "bad"),) if capture.message else (),
+    )
 
 
 def _draw_config(title: str, config: Config) -> None:
@@ -326,7 +354,7 @@ async def _send(visit: Visit, endpoint: Endpoint, text: str, answer: ui.element)
         return
     began = time.perf_counter()
     try:
-        reply = await visit.services.serving.query(
+        reply = await visit.services.serving.predictions.query(
             proven.value, endpoint.name, content_type="application/json", body=text.encode()
         )
     except MillpondError as error:

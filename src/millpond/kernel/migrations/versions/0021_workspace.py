@@ -6,7 +6,7 @@ from alembic import op
 from millpond.kernel.database import UtcDateTime
 
 revision = "0021"
-down_revision = "0019"
+down_revision = "0020"
 
 
 def upgrade() -> None:

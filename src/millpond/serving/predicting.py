@@ -1,0 +1,193 @@
+"""Asking endpoints for predictions: which model answers, within which limits, and who gets a copy."""
+
+import asyncio
+import random
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+from millpond.feature_serving.service import aside_unless
+from millpond.identity.access import Act, require
+from millpond.identity.domain import Principal
+from millpond.kernel.database import Database
+from millpond.kernel.errors import FailedPrecondition, MillpondError, NotFound, ResourceExhausted, Unavailable
+from millpond.serving import metrics
+from millpond.serving.capture import Captures
+from millpond.serving.controller import LiveEndpoint
+from millpond.serving.domain import ServedEntity, Update, endpoint_securable
+from millpond.serving.features import Exchange, ServedFeatures
+from millpond.serving.frames import Kind
+from millpond.serving.keeping import keeping_of, refusal
+from millpond.serving.limits import RateLimiter
+from millpond.serving.pool import WorkerPool
+from millpond.serving.reach import get_endpoint
+from millpond.serving.routing import entity_for
+from millpond.serving.runtime import ServingRuntime
+from millpond.serving.specs import Specs
+from millpond.serving.worker_process import Answer, Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a served model answered: predictions, or its refusal of the request."""
+
+    entity: str
+    """The name of the served entity."""
+    version: str
+    """The version of the model that answered; empty for a feature spec."""
+    status: int
+    content_type: str
+    body: bytes
+
+
+class Predictions:
+    """Predictions, for users, on the server's event loop."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        runtime: ServingRuntime,
+        specs: Specs,
+        features: ServedFeatures | None,
+        captures: Captures,
+        request_timeout_s: float,
+    ) -> None:
+        self._database = database
+        self._runtime = runtime
+        self._specs = specs
+        self._features = features
+        self._captures = captures
+        self._request_timeout_s = request_timeout_s
+        self._limiter = RateLimiter()
+
+    async def query(
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        content_type: str,
+        body: bytes,
+        served_model: str | None = None,
+        routing_key: str | None = None,
+        timeout_s: float | None = None,
+        accept: str | None = None,
+        client_request_id: str | None = None,
+    ) -> Reply:
+        """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
+
+        Requests with one `routing_key` get the same served model. `timeout_s` may only shorten the server's own.
+        Raises NotFound, FailedPrecondition, Unavailable, ResourceExhausted (a rate limit), StorageFull (it cannot be
+        kept), and what `WorkerPool.ask` raises. A refusal by the model is an answer.
+        """
+        live = self._runtime.find(name)
+        if live is None:
+            await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
+            raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
+        require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
+        if live.rate_limits:
+            self._admit(live, principal)
+        entity = _route(live, served_model, routing_key)
+        patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
+        query = _Query(principal=principal, content_type=content_type, body=body, accept=accept, patience_s=patience_s)
+        keeping = keeping_of(self._captures, live, principal, content_type, body)
+        began = time.perf_counter()
+        failure: MillpondError | None = None
+        status = "500"
+        try:
+            pool = live.pools.get(entity.name)
+            with pool.in_use() if pool else nullcontext():
+                answer = await self._answer(query, entity, pool)
+            status = str(answer.status)
+        except MillpondError as error:
+            failure, answer = error, refusal(error)
+            status = str(answer.status)
+        finally:
+            seconds = time.perf_counter() - began
+            version = entity.model.version
+            metrics.REQUESTS.labels(live.name, entity.name, version, status).inc()
+            metrics.SECONDS.labels(live.name, entity.name, version).observe(seconds)
+        if keeping is not None:
+            await keeping.end(entity, answer, seconds, client_id=client_request_id, is_direct=served_model is not None)
+        if failure is not None:
+            raise failure
+        if live.shadows:
+            self._copy(live, entity, query, answer)
+        return Reply(
+            entity=entity.name,
+            version=entity.model.version,
+            status=answer.status,
+            content_type=answer.content_type,
+            body=answer.body,
+        )
+
+    def _admit(self, live: LiveEndpoint, principal: Principal) -> None:
+        """Count a request. Raises ResourceExhausted when a rate limit is reached."""
+        try:
+            self._limiter.admit(live.id, live.rate_limits, principal, time.monotonic())
+        except ResourceExhausted:
+            metrics.LIMITED.labels(live.name).inc()
+            raise
+
+    def _copy(self, live: LiveEndpoint, entity: ServedEntity, query: "_Query", answer: Answer) -> None:
+        """Let shadows answer too, in their own time."""
+        reports = self._runtime.shadow_reports
+        for shadow in live.shadows:
+            target = live.config.entity(shadow.entity)
+            if target is None or target is entity or random.random() * 100 >= shadow.percent:  # noqa: S311 - a share
+                continue
+            names = (live.name, target.name)
+            pool = live.pools.get(target.name)
+            if not reports.begin(live.id, pool.waiting if pool else 0):
+                reports.drop(live.id, names)
+                continue
+            self._runtime.in_background(self._compare(live, target, query, answer))
+
+    async def _compare(self, live: LiveEndpoint, target: ServedEntity, query: "_Query", answer: Answer) -> None:
+        reports, pool = self._runtime.shadow_reports, live.pools.get(target.name)
+        try:
+            with pool.in_use() if pool else nullcontext():
+                ask = partial(self._answer, query, target, pool)
+                await reports.compare(live.id, (live.name, target.name), answer, ask)
+        finally:
+            reports.end(live.id)
+
+    async def _answer(self, query: "_Query", entity: ServedEntity, pool: WorkerPool | None) -> Answer:
+        spec = await aside_unless(self._specs.knows(entity.model), partial(self._specs.of, entity.model))
+        if spec is not None and self._features is not None:
+            deadline = asyncio.get_running_loop().time() + query.patience_s
+            exchange = Exchange(content_type=query.content_type, body=query.body, pool=pool, deadline=deadline)
+            return await self._features.answer(query.principal, entity, spec, exchange)
+        assert pool is not None, "what is no feature spec has a process"
+        question = Question(kind=Kind.PREDICT, content_type=query.content_type, body=query.body, accept=query.accept)
+        return await pool.ask(question, timeout_s=query.patience_s)
+
+    def _explain_silence(self, principal: Principal, name: str) -> None:
+        """Raise what tells why an endpoint does not answer; returns when it is about to."""
+        endpoint = get_endpoint(self._database, principal, name, Act.USE)
+        if endpoint.update is Update.FAILED and endpoint.active is None:
+            raise FailedPrecondition(
+                f"Endpoint '{name}' has no configuration that works; the state of its served models says why."
+            )
+        if endpoint.active is None:
+            raise Unavailable(f"Endpoint '{name}' is still being created; wait until it is ready.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Query:
+    """A request for a prediction."""
+
+    principal: Principal
+    content_type: str
+    body: bytes
+    accept: str | None
+    patience_s: float
+
+
+def _route(live: LiveEndpoint, served_model: str | None, key: str | None) -> ServedEntity:
+    name = served_model or entity_for(live.config.routes, endpoint_id=live.id, key=key)
+    entity = live.config.entity(name)
+    if entity is None:
+        raise NotFound(f"Endpoint '{live.name}' has no served model '{name[:80]}'.")
+    return entity

@@ -1,0 +1,54 @@
+"""Requests of a real server are in the table whatever became of them; and none is answered that cannot be kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond.kernel.settings import ServingSettings
+from tests.inference_tables.conftest import Captured
+from tests.servers import wait_until
+from tests.serving.conftest import models
+from tests.serving.harness import Answer, serving_server
+
+__all__ = ["models"]
+CAPTURE = {"catalog_name": "main", "schema_name": "default", "table_name_prefix": "obedient"}
+OUTCOMES = {"list": 200, "raise": 400, "exit:3": 500, "hang": 504}
+
+
+@pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
+def test_each_outcome_has_a_row_and_a_full_log_refuses(captured: Captured, models: Path) -> None:
+    log = captured.log()
+    captures = captured.captures(log, limit_bytes=3000)
+    quick = ServingSettings(request_timeout_s=2)
+    with serving_server(captured.database, captured.data_dir, models, serving=quick, captures=captures) as server:
+
+        def ask(order: str) -> Answer:
+            return server.ask("obedient", order)
+
+        entity = {"entity_name": "obedient", "entity_version": "1", "name": "it"}
+        body: dict[str, Any] = {"served_entities": [entity], "auto_capture_config": CAPTURE}
+        assert server.call("POST", "/api/2.0/serving-endpoints", {"name": "obedient", "config": body}).status == 200
+        told = server.settled("obedient")["config"]["auto_capture_config"]
+        assert told["state"]["payload_table"]["status"] == "ACTIVE"
+        answers = {}
+        for order, status in OUTCOMES.items():
+            wait_until(lambda: server.get("obedient")["state"]["ready"] == "READY", what="the model being back")
+            answers[order] = ask(order)
+            assert answers[order].status == status
+        captured.committer(log).run_once()
+        kept = server.runtime.find("obedient").config.capture  # type: ignore[union-attr]
+        assert kept is not None
+        rows = {row["request"].split('"do": "')[1].split('"')[0]: row for row in captured.rows(kept)}
+        assert {order: row["status_code"] for order, row in rows.items()} == OUTCOMES
+        assert {order: row["response"].encode() for order, row in rows.items()} == {
+            order: answer.body for order, answer in answers.items()
+        }
+        assert rows["hang"]["total_ms"] > 2000
+
+        server.ready("obedient")
+        while (answer := ask("list")).status == 200:
+            assert log.waiting_bytes(kept.table_id) < 4000
+        assert (answer.status, answer.json["error_code"]) == (507, "RESOURCE_EXHAUSTED")
+        captured.committer(log).run_once()
+        assert ask("list").status == 200, "there is room again"
