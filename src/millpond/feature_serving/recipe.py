@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from millpond.catalog.domain import ObjectName, Table
-from millpond.feature_serving.values import typed
 from millpond.features.declared import Feature
 from millpond.features.planning import Aggregation, Call, Join, made_by, needs_of, steps_of
 from millpond.features.spec import FeatureSpec
 from millpond.features.tables import FeatureTable
+from millpond.kernel.column_values import typed
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotImplementedHere
 
 

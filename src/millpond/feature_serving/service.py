@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service import CatalogService
 from millpond.feature_serving.recipe import Read, Recipe, ServedFunction, feature_table, make_recipe, refuse_declared
-from millpond.feature_serving.values import moment, typed
 from millpond.features.planning import Call, Join
 from millpond.features.spec import FeatureSpec
 from millpond.identity.access import Act, require
 from millpond.identity.domain import SYSTEM, Principal
 from millpond.kernel.clock import utc_now
+from millpond.kernel.column_values import moment, typed
 from millpond.kernel.errors import (
     FailedPrecondition,
     InvalidArgument,

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from millpond.kernel.column_values import base_of, typed
 from millpond.kernel.errors import InvalidArgument
 
 LONGEST_KEY = 400
@@ -56,7 +57,7 @@ class Shape(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _decoders(self) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
-        found = ((number, _DECODERS.get(_base(field.type))) for number, field in enumerate(self.fields))
+        found = ((number, _DECODERS.get(base_of(field.type))) for number, field in enumerate(self.fields))
         return tuple((number, decode) for number, decode in found if decode is not None)
 
     @cached_property
@@ -120,46 +121,10 @@ _PUBLISHED = msgspec.msgpack.Decoder(Published)
 
 
 def _key_value(field: Field, values: Mapping[str, Any]) -> Any:
-    value = values.get(field.name)
+    value = typed(values.get(field.name), field.type, field.name)
     if value is None:
         raise InvalidArgument(f"The key '{field.name}' ({field.type}) is missing or null.")
-    check = _KEY_TYPES.get(_base(field.type))
-    if check is None:
-        return value
-    try:
-        return check(value)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise InvalidArgument(f"The key '{field.name}' is {value!r:.100}, which is no {field.type}.") from error
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(value)
-    found = int(value)
-    if not -(1 << 63) <= found < 1 << 63:
-        raise ValueError(value)
-    return found
-
-
-def _fraction(value: Any) -> float:
-    if isinstance(value, bool | str):
-        raise TypeError(value)
-    return float(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    value.encode()  # half a character pair is no text
     return value
-
-
-def _time(value: Any) -> datetime:
-    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
-
-
-def _day(value: Any) -> date:
-    return value if isinstance(value, date) else date.fromisoformat(value)
 
 
 def to_json(body: Any) -> bytes:
@@ -198,15 +163,6 @@ def _from_micros(micros: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
-def _base(kind: str) -> str:
-    return kind.partition("(")[0].partition("<")[0]
-
-
-_INTEGERS = dict.fromkeys(("byte", "short", "integer", "long"), _integer)
-_KEY_TYPES: Mapping[str, Callable[[Any], Any]] = {
-    **_INTEGERS, "double": _fraction, "float": _fraction, "string": _text, "timestamp": _time, "timestamp_ntz": _time,
-    "date": _day, "decimal": Decimal,
-}  # fmt: skip
 _DECODERS: Mapping[str, Callable[[Any], Any]] = {
     "timestamp": _from_micros,
     "timestamp_ntz": lambda micros: _from_micros(micros).replace(tzinfo=None),

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.names import quote, text_literal
-from millpond.feature_serving.values import moment
 from millpond.features.columns import prepared_features, prepared_labels
 from millpond.features.joining import Means, look_up
 from millpond.features.planning import Call, Join, made_by, needs_of
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_us
+from millpond.kernel.column_values import moment
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.parity.requests import Row
 from millpond.registry.checks import at_version

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from millpond.catalog.search import Wanted
 from millpond.feature_tables.domain import FeatureTable
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
@@ -18,17 +17,17 @@ from millpond.ui.elements import (
     Rows,
     SelectField,
     TableColumn,
-    button_link,
     el,
     empty_state,
     page_header,
     pager,
 )
 from millpond.ui.features import TAB, used_by
-from millpond.ui.forms import labelled, query_field, submit
+from millpond.ui.filters import filter_form, wanted_of
+from millpond.ui.forms import labelled
 from millpond.ui.online import STATE_TONES, behind_text, news_of
 from millpond.ui.services import Services
-from millpond.ui.tags import MARKS, mark_badges, tag_badges
+from millpond.ui.tags import mark_badges, tag_badges
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
 _PAGE = 50
@@ -58,15 +57,9 @@ class _Logs:
 
 def _load(visit: Visit) -> Listing[FeatureTable]:
     query = visit.query
-    wanted = Wanted(
-        text=query.get("q", "")[:400],
-        tag=query.get("tag", "").strip(),
-        owner=query.get("owner", "").strip(),
-        certification=query.get("certified", ""),
-    )
     return visit.services.feature_tables.service.list(
         visit.principal,
-        wanted,
+        wanted_of(query),
         unused=query.get("used") == _UNUSED,
         max_results=_PAGE,
         page_token=query.get("page"),
@@ -98,20 +91,9 @@ def _draw(visit: Visit, found: Listing[FeatureTable]) -> None:
 
 def _draw_filters(visit: Visit) -> None:
     query = visit.query
-    with el("form", cls="mp-row mp-form mp-filters", method="get", role="search", aria_label="Find features"):
-        with labelled("Words"):
-            query_field("q", "Words", query.get("q", ""), "name, column, comment")
-        with labelled("Tag"):
-            query_field("tag", "Tag", query.get("tag", ""), "key or key=value")
-        with labelled("Owner"):
-            query_field("owner", "Owner", query.get("owner", ""))
-        with labelled("Mark"):
-            SelectField(label="Mark", choices=MARKS, value=query.get("certified", ""), name="certified")
-        with labelled("Use"):
-            SelectField(label="Use", choices=_USE, value=query.get("used", ""), name="used")
-        submit("Find")
-        if any(query.values()):
-            button_link("Clear", urls.FEATURES)
+    what = "name, column, comment"
+    with filter_form(query, label="Find features", verb="Find", url=urls.FEATURES, hint=what), labelled("Use"):
+        SelectField(label="Use", choices=_USE, value=query.get("used", ""), name="used")
 
 
 def _draw_tables(visit: Visit, found: Listing[FeatureTable]) -> None:

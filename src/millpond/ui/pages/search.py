@@ -1,6 +1,5 @@
 """What is found for a text, and filters to narrow it."""
 
-from millpond.catalog.search import Wanted
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.paging import Page as Listing
 from millpond.ui.elements import (
@@ -9,15 +8,15 @@ from millpond.ui.elements import (
     Rows,
     SelectField,
     TableColumn,
-    button_link,
     el,
     empty_state,
     page_header,
     pager,
 )
-from millpond.ui.forms import labelled, query_field, submit
+from millpond.ui.filters import filter_form, wanted_of
+from millpond.ui.forms import labelled
 from millpond.ui.search import Hit, hit_of
-from millpond.ui.tags import MARKS, mark_badges, tag_badges
+from millpond.ui.tags import mark_badges, tag_badges
 from millpond.ui.visit import Page, Visit
 
 _PAGE = 50
@@ -26,14 +25,9 @@ _COMMENT_SHOWN = 240
 
 def _load(visit: Visit) -> Listing[Hit]:
     query = visit.query
-    wanted = Wanted(
-        text=query.get("q", "")[:400],
-        kinds=frozenset(filter(None, [query.get("type", "")])),
-        tag=query.get("tag", "").strip(),
-        owner=query.get("owner", "").strip(),
-        certification=query.get("certified", ""),
+    found = visit.services.discovery.search(
+        visit.principal, wanted_of(query), limit=_PAGE, page_token=query.get("page")
     )
-    found = visit.services.discovery.search(visit.principal, wanted, limit=_PAGE, page_token=query.get("page"))
     return found.map(hit_of)
 
 
@@ -61,20 +55,8 @@ def _draw(visit: Visit, hits: Listing[Hit]) -> None:
 def _draw_filters(visit: Visit) -> None:
     query = visit.query
     kinds = [("", "Everything"), *((kind, kind.capitalize()) for kind in visit.services.discovery.kinds)]
-    with el("form", cls="mp-row mp-form mp-filters", method="get", role="search", aria_label="Narrow the search"):
-        with labelled("Words"):
-            query_field("q", "Words", query.get("q", ""))
-        with labelled("Type"):
-            SelectField(label="Type", choices=kinds, value=query.get("type", ""), name="type")
-        with labelled("Tag"):
-            query_field("tag", "Tag", query.get("tag", ""), "key or key=value")
-        with labelled("Owner"):
-            query_field("owner", "Owner", query.get("owner", ""))
-        with labelled("Mark"):
-            SelectField(label="Mark", choices=MARKS, value=query.get("certified", ""), name="certified")
-        submit("Search")
-        if any(query.values()):
-            button_link("Clear", "/search")
+    with filter_form(query, label="Narrow the search", verb="Search", url="/search"), labelled("Type"):
+        SelectField(label="Type", choices=kinds, value=query.get("type", ""), name="type")
 
 
 def _draw_hits(visit: Visit, hits: Listing[Hit]) -> None:

@@ -1,7 +1,8 @@
-"""Values as columns of SQL types have them, made of what JSON brings."""
+"""Values as columns of SQL or Delta types have them, made of what JSON brings: keys to look up and features alike."""
 
 import base64
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -11,7 +12,7 @@ from millpond.kernel.errors import InvalidArgument
 
 
 def typed(value: Any, kind: str, column: str) -> Any:
-    """The value as a column of a SQL type has it; times are in UTC where they do not say otherwise.
+    """The value as a column of a type has it; times are in UTC where they do not say otherwise.
 
     Raises InvalidArgument, which names the column, for one of another type. Nested values are taken as they are.
     """
@@ -28,7 +29,7 @@ def typed(value: Any, kind: str, column: str) -> Any:
 
 
 def base_of(kind: str) -> str:
-    """The name of a SQL type without what is in its parentheses."""
+    """The name of a type without what is in its parentheses."""
     return kind.lower().partition("(")[0].partition("<")[0].strip()
 
 
@@ -40,11 +41,15 @@ def moment(value: date) -> datetime:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value != int(value):
+    if isinstance(value, str):  # as clients write what is too great for their own numbers
+        if not _DIGITS.fullmatch(value):
+            raise ValueError(value)
+    elif isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value != int(value):
         raise ValueError(value)
-    if not -(1 << 63) <= value < 1 << 63:
+    found = int(value)
+    if not -(1 << 63) <= found < 1 << 63:
         raise ValueError(value)
-    return int(value)
+    return found
 
 
 def _fraction(value: Any) -> float:
@@ -90,6 +95,7 @@ def _binary(value: Any) -> bytes:
     return value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
 
 
+_DIGITS = re.compile("-?[0-9]{1,19}")
 _FRACTIONS = frozenset({"double", "float"})
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("bigint", "long", "int", "integer", "smallint", "short", "tinyint", "byte"), _whole),
