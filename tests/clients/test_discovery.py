@@ -48,7 +48,9 @@ def world(any_server: Server) -> Iterator[World]:
     w.experiments.create_experiment(f"/{word}/trial")
     w.model_registry.create_model(f"{word}-model", description="guesses")
     w.queries.create(query=CreateQueryRequestQuery(display_name="daily", query_text=f"SELECT '{word}'"))
+    job = w.jobs.create(name=f"{word} weekly", tags={"cost": "low"}).job_id
     yield made
+    w.jobs.delete(job)
     w.catalogs.delete(f"{word}_lake", force=True)
 
 
@@ -60,10 +62,11 @@ def test_every_room_is_searched(world: World) -> None:
     assert set(found) == {
         ("catalog", f"{word}_lake"), ("schema", f"{word}_lake.default"), ("experiment", f"/{word}/trial"),
         ("registered model", f"{word}-model"), ("query", "daily"),
-        *(("volume", f"{word}_lake.default.files{number}") for number in range(3)),
+        ("job", f"{word} weekly"), *(("volume", f"{word}_lake.default.files{number}") for number in range(3)),
     }  # fmt: skip
     assert world.found(q=f"{word} guesses") == [("registered model", f"{word}-model")]
     assert world.found(tag=f"team={word}") == [("volume", f"{word}_lake.default.files1")]
+    assert world.found(q=f"{word} low") == world.found(q=word, tag="cost=low") == [("job", f"{word} weekly")]
     assert world.found(q=word, type="experiment,query") == [("experiment", f"/{word}/trial"), ("query", "daily")]
 
 

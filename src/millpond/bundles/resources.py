@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from millpond.jobs.domain import STARTERS
 from millpond.jobs.settings import checked
 from millpond.kernel.errors import InvalidArgument, MillpondError
 
@@ -87,7 +88,7 @@ def for_development(kind: Kind, declared: Declared, user: str) -> dict[str, Any]
     if kind is JOBS:
         told["name"] = f"[dev {user}] {told.get('name', 'Untitled')}"
         told["tags"] = {**(told.get("tags") or {}), "dev": user}
-        for starter in ("trigger", "schedule", "continuous"):
+        for starter in STARTERS:
             if told.get(starter):
                 told[starter] = {**told[starter], "pause_status": "PAUSED"}
     elif kind is not VOLUMES:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from millpond.catalog.search import Found, Wanted, score
 from millpond.discovery.service import Source
 from millpond.identity.domain import Principal
+from millpond.jobs.viewing import JobViews
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import InvalidArgument, Unavailable
 from millpond.serving.service import ServingService
@@ -25,13 +26,14 @@ class Tracking(Protocol):
         """A page of registered models whose names hold the text."""
 
 
-def sources(tracking: Tracking, serving: ServingService, queries: QueryService) -> dict[str, Source]:
+def sources(tracking: Tracking, serving: ServingService, queries: QueryService, jobs: JobViews) -> dict[str, Source]:
     """All of them, by the kind of what they find."""
     return {
         "registered model": lambda principal, wanted, limit: _models(tracking, principal, wanted, limit),
         "experiment": lambda principal, wanted, limit: _experiments(tracking, principal, wanted),
         "endpoint": lambda principal, wanted, limit: _endpoints(serving, principal, wanted),
         "query": lambda principal, wanted, limit: _queries(queries, principal, wanted, limit),
+        "job": lambda principal, wanted, limit: _jobs(jobs, principal, wanted, limit),
     }
 
 
@@ -76,6 +78,17 @@ def _queries(queries: QueryService, principal: Principal, wanted: Wanted, limit:
         yield from _fitting(
             wanted, "query", query.draft.name, id=query.id, owner=query.owner, updated_at=query.updated_at,
             comment=f"{query.draft.description}\n{query.draft.text}".strip(), tags=dict.fromkeys(query.draft.tags, ""),
+        )  # fmt: skip
+
+
+def _jobs(jobs: JobViews, principal: Principal, wanted: Wanted, limit: int) -> Iterator[Found]:
+    """Jobs whose names hold the longest word."""
+    text = max(wanted.words, key=len, default="")
+    for listed in jobs.jobs(principal, text=text, owner=wanted.owner, tag=wanted.tag, limit=limit).items:
+        settings = listed.job.settings
+        yield from _fitting(
+            wanted, "job", listed.job.name, id=str(listed.job.id), owner=listed.job.creator,
+            comment=str(settings.get("description") or ""), tags=settings.get("tags") or {},
         )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ tasks = Table(
     Column("server", String(36), nullable=False),
     Column("lease", String(36), nullable=False),
     Column("leased_until", UtcDateTime),
-    Index("ix_job_task_runs_run_id", "run_id"),
+    Index("ix_job_task_runs_run_id_parent_id", "run_id", "parent_id"),
     Index("ix_job_task_runs_state", "state"),
 )
 
@@ -156,7 +156,7 @@ def find_jobs(connection: Connection, *, text: str, owner: str, before: int | No
     if text:
         query = query.where(jobs.c.name.icontains(text, autoescape=True))
     if owner:
-        query = query.where(jobs.c.creator == owner)
+        query = query.where(func.lower(jobs.c.creator) == owner.lower())
     if before is not None:
         query = query.where(jobs.c.id < before)
     return [_job(row) for row in connection.execute(query)]

@@ -17,6 +17,8 @@ from millpond.kernel.paging import Page
 
 RUNS_GLANCED = 8
 MATRIX_RUNS = 100
+_LEAST_RUNS, _MOST_CELLS = 10, 20_000
+"""A job of many tasks has fewer runs in its matrix."""
 MOST_HITS = 200
 _PART_BYTES = 256 << 10
 _SEARCHED_BYTES = 64 << 20
@@ -115,7 +117,7 @@ class JobViews:
         text: str = "",
         owner: str = "",
         tag: str = "",
-        page_token: str | None,
+        page_token: str | None = None,
         limit: int,
     ) -> Page[Listed]:
         """Jobs that one may see, the newest first; `tag` is a key, or `key=value`."""
@@ -162,7 +164,8 @@ class JobViews:
     def matrix(self, principal: Principal, job_id: int, *, page_token: str | None = None) -> tuple[Matrix, str | None]:
         """A job's last runs by tasks, and the token of those before. Raises NotFound."""
         job = self._service.get(principal, job_id)
-        page = self.runs(principal, job_id=job_id, page_token=page_token, limit=MATRIX_RUNS)
+        limit = min(MATRIX_RUNS, max(_LEAST_RUNS, _MOST_CELLS // max(1, len(job.settings.get("tasks", ())))))
+        page = self.runs(principal, job_id=job_id, page_token=page_token, limit=limit)
         with self._database.read() as connection:
             states = store.states_of(connection, [run.id for run in page.items])
         keys = dict.fromkeys(task["task_key"] for task in job.settings.get("tasks", ()))

@@ -51,7 +51,7 @@ export default {
     <div class="mp-search" role="search" @focusout="left">
       <i class="mp-icon" aria-hidden="true">search</i>
       <input type="search" id="mp-search-input" v-model="text" role="combobox" aria-label="Search tables, models, experiments and endpoints"
-        placeholder="Search tables, columns, tags, models, endpoints" autocomplete="off" spellcheck="false"
+        placeholder="Search tables, columns, tags, models, jobs" autocomplete="off" spellcheck="false"
         aria-controls="mp-search-list" :aria-expanded="shown ? 'true' : 'false'" aria-autocomplete="list"
         :aria-activedescendant="active >= 0 ? 'mp-search-' + active : null"
         @input="typed" @focus="open = true" @keydown.down.prevent="move(1)" @keydown.up.prevent="move(-1)"

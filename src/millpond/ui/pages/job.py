@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from millpond.jobs.viewing import MATRIX_RUNS, JobView, Matrix
+from millpond.jobs.viewing import JobView, Matrix
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import NotFound
 from millpond.ui import urls
@@ -161,7 +161,7 @@ def _draw_matrix(visit: Visit, matrix: Matrix, older: str | None) -> None:
         pager(
             next_href=older and visit.link(page=older),
             first_href=visit.query.get("page") and visit.link(page=None),
-            text=f"{MATRIX_RUNS} runs to a page.",
+            text=f"{len(matrix.runs)} runs on this page.",
         )
 
 
