@@ -141,7 +141,7 @@ class StreamingQueries:
             from millpond.engine.streaming.starting import explained
 
             mode = "EXTENDED" if command.explain.extended else "SIMPLE"
-            result.explain.result = await explained(tools, run.query, mode)
+            result.explain.result = await explained(tools, session, run.query, mode)
         else:
             await _COMMANDS[command.WhichOneof("command")](run, command, result)
         return _responses(session, operation, streaming_query_command_result=result)
