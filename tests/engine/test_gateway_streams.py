@@ -112,7 +112,9 @@ def test_another_checkpoint_begins_anew(spark: Any, names: Names, source: str) -
     assert ids(spark, names.target) == [1, 1, 2, 2]
 
 
-def test_a_query_that_goes_on_is_told_of_and_stopped(spark: Any, names: Names, source: str) -> None:
+def test_a_query_that_goes_on_is_told_of_and_stopped(
+    spark: Any, names: Names, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     writer = spark.readStream.table(source).writeStream.option("checkpointLocation", names.checkpoint)
     query = writer.queryName("going on").toTable(names.target)
     query.processAllAvailable()
@@ -129,6 +131,8 @@ def test_a_query_that_goes_on_is_told_of_and_stopped(spark: Any, names: Names, s
     query.stop()
     assert not query.isActive
     assert query.exception() is None
+    query.explain()
+    assert source in capsys.readouterr().out
     assert query.awaitTermination(5) is True
     assert spark.streams.get(query.id) is None
     assert spark.streams.awaitAnyTermination(5) is True
@@ -151,16 +155,21 @@ def test_progress_has_sparks_shape(spark: Any, names: Names, source: str) -> Non
 def test_limits_make_several_batches(spark: Any, names: Names, source: str) -> None:
     for number in range(3, 6):
         add(spark, source, (number, 1.0))
+    wanted = list(range(1, 6))
+    limits = {"maxFilesPerTrigger": (1, 4), "maxBytesPerTrigger": ("1b", 4), "MAXFILESPERTRIGGER": (3, 2)}
+    for name, (limit, batches) in limits.items():
+        query = started(spark.readStream.option("startingVersion", 1).option(name, limit).table(source), names)
+        assert [each.batchId for each in query.recentProgress] == list(range(batches))
+        assert ids(spark, names.target) == wanted
+        names.checkpoint += "_"
+        names.target += "_"
     events = spark.readStream.option("startingVersion", 1).option("maxFilesPerTrigger", 1).table(source)
-    query = started(events, names)
-    assert [each.batchId for each in query.recentProgress] == [0, 1, 2, 3]
-    assert ids(spark, names.target) == [1, 2, 3, 4, 5]
     names.checkpoint += "/once"
     names.target += "_once"
     query = events.writeStream.option("checkpointLocation", names.checkpoint).trigger(once=True).toTable(names.target)
     query.awaitTermination()
     assert [each.batchId for each in query.recentProgress] == [0]
-    assert ids(spark, names.target) == [1, 2, 3, 4, 5]
+    assert ids(spark, names.target) == wanted
 
 
 def test_it_begins_at_a_version_or_with_what_comes(spark: Any, names: Names, source: str) -> None:

@@ -85,13 +85,17 @@ def test_a_stream_goes_on_where_it_was_by_the_older_client_too(
     name = f"{schema}.pages"
     fe.create_table(name=name, primary_keys="user_id", schema=spark.table(clicks).schema)
     store = FeatureStoreClient()
-    for expected in ([(1, "home", 1), (2, "home", 1)], [(1, "home", 1), (2, "cart", 5)]):
-        frame = spark.readStream.table(clicks)
-        query = store.write_table(name, frame, "merge", checkpoint, {"availableNow": True})
+    expected: list[tuple[Any, ...]]
+    for trigger, expected in (
+        ("availableNow", [(1, "home", 1), (2, "home", 1)]),
+        ("once", [(1, "home", 1), (2, "paid", 6)]),
+    ):
+        query = store.write_table(name, spark.readStream.table(clicks), "merge", checkpoint, {trigger: True})
         assert query is not None
         query.awaitTermination()
         assert rows(fe, name) == expected
         add(spark, clicks, "(2, 'cart', 5)")
+        add(spark, clicks, "(2, 'paid', 6)")
 
 
 def test_two_rows_of_a_key_in_one_commit_end_the_query(

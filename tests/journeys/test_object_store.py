@@ -78,6 +78,25 @@ def test_tables_volumes_and_artifacts_live_in_the_bucket(on_s3: Server, store: s
     assert places == {"delta", "volumes", "artifacts"}
 
 
+@pytest.mark.long
+def test_a_stream_and_its_checkpoint_live_in_the_bucket(on_s3: Server) -> None:
+    """Appended and merged, begun and gone on with."""
+    spark = SparkSession.builder.remote(on_s3.spark_remote).create()
+    spark.sql("CREATE VOLUME main.default.checkpoints")
+    spark.sql("CREATE TABLE main.default.events (id BIGINT NOT NULL, city STRING) PARTITIONED BY (city)")
+    spark.sql("CREATE TABLE main.default.latest (id BIGINT NOT NULL, city STRING, PRIMARY KEY (id))")
+    for rows in ("(1, 'a b'), (2, NULL)", "(3, 'c')"):
+        spark.sql(f"INSERT INTO main.default.events VALUES {rows}")
+        for sink, table in (("delta", "copied"), ("millpond.merge", "latest")):
+            writer = spark.readStream.table("main.default.events").writeStream.format(sink)
+            writer = writer.option("checkpointLocation", f"/Volumes/main/default/checkpoints/{table}")
+            writer.trigger(availableNow=True).toTable(f"main.default.{table}").awaitTermination()
+    for table in ("copied", "latest"):
+        found = spark.table(f"main.default.{table}").orderBy("id").collect()
+        assert [tuple(row) for row in found] == [(1, "a b"), (2, None), (3, "c")]
+    spark.stop()
+
+
 def _seen_by_a_function(table: str, others: str) -> Callable[[Any], Any]:
     def look(_):  # type hints would make it a pandas function
         import os

@@ -1,6 +1,7 @@
 """All streaming queries of a gateway: started, asked, stopped, and ended with the session that started them."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ class _Started:
     """What one session has started."""
 
     runs: list["Run"] = field(default_factory=list)
-    ended: list["Run"] = field(default_factory=list)
+    ended: deque["Run"] = field(default_factory=lambda: deque(maxlen=_KEPT_ENDED))
     """Since the session last said `resetTerminated`."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -141,7 +142,7 @@ class StreamingQueries:
             from millpond.engine.streaming.starting import explained
 
             mode = "EXTENDED" if command.explain.extended else "SIMPLE"
-            result.explain.result = await explained(tools, run.query, mode)
+            result.explain.result = await explained(tools, session, run.query, mode)
         else:
             await _COMMANDS[command.WhichOneof("command")](run, command, result)
         return _responses(session, operation, streaming_query_command_result=result)

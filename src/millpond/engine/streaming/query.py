@@ -144,11 +144,11 @@ class Run:
     async def _drive(self) -> None:
         resumed = await self._resume()
         when = self.query.trigger.when
-        if when is When.ONCE:
+        if when is When.ONCE and not self.query.sink.one_commit:
             if not resumed:
                 await self._step(limited=False)
             return
-        until = await on_thread(_newest, self.query.sources) if when is When.AVAILABLE_NOW else None
+        until = None if when is When.AS_DATA_COMES else await on_thread(_newest, self.query.sources)
         while True:
             due = _due(self.query.trigger.interval_s)
             if not await self._step(until=until):

@@ -90,6 +90,45 @@ class Taken:
     files: tuple[AddedFile, ...]
 
 
+class _NoLimit:
+    """A batch that takes all there is."""
+
+    def has_place(self, file: AddedFile | None, version: int) -> bool:
+        """Whether it takes one more file, or passes over a version without any."""
+        return True
+
+
+class _Room(_NoLimit):
+    """A batch that takes as much as the options say, at least one file."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._files = options.max_files
+        self._bytes = options.max_bytes
+        self._is_empty = True
+
+    def has_place(self, file: AddedFile | None, version: int) -> bool:
+        if file is None:
+            return True
+        self._files -= 1
+        if self._bytes is not None:
+            self._bytes -= file.size_bytes
+        fits = self._files >= 0 and (self._bytes is None or self._bytes >= 0)
+        fits, self._is_empty = fits or self._is_empty, False
+        return fits
+
+
+class _OneCommit(_NoLimit):
+    """A batch that takes the first commit with files, and all of it."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+
+    def has_place(self, file: AddedFile | None, version: int) -> bool:
+        if self._version is None and file is not None:
+            self._version = version
+        return self._version in {None, version}
+
+
 class Source:
     """One streaming read of one run of a query. Its methods block."""
 
@@ -125,20 +164,16 @@ class Source:
     def take(self, start: Offset, *, until: int | None = None, limited: bool = True, one_commit: bool = False) -> Taken:
         """What comes next, of versions up to `until`, within the limits of the options where `limited`.
 
-        With `one_commit`, only files of one version. Raises SparkError for a commit that may not be passed.
+        With `one_commit`, all files of one version. Raises SparkError for a commit that may not be passed.
         """
+        room = _OneCommit() if one_commit else _Room(self.options) if limited else _NoLimit()
         files: list[AddedFile] = []
-        end, room, first = start, self.options.max_bytes, None
-        for file, at, after in self._steps(start, until):
-            if file is not None:
-                first = at if first is None else first
-                room = None if room is None else room - file.size_bytes
-                full = len(files) >= self.options.max_files or (files and room is not None and room < 0)
-                if (limited and full) or (one_commit and at != first):
-                    break
-                files.append(file)
-            elif one_commit and files:
+        end = start
+        for file, version, after in self._steps(start, until):
+            if not room.has_place(file, version):
                 break
+            if file is not None:
+                files.append(file)
             end = after
         return Taken(start=start, end=end, files=tuple(files))
 

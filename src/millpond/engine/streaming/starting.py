@@ -38,12 +38,12 @@ async def prepared(tools: Tools, session: Session, write: StreamWrite) -> Query:
     return _query(query_id, session, write, sources, sink, checkpoint)
 
 
-async def explained(tools: Tools, query: Query, mode: str) -> str:
-    """The engine's plan of a query, as if it were of the whole tables."""
+async def explained(tools: Tools, session: Session, query: Query, mode: str) -> str:
+    """The engine's plan of a query, as if it were of the whole tables; for who asks, as the query may have ended."""
     needs, relation = Needs(), proto.relations.Relation()
     relation.CopyFrom(query.plan)
-    await on_thread(tools.binder(query.session, needs, as_table).bind, relation)
-    found = await tools.commands.explain(query.session, mode, relation, needs)
+    await on_thread(tools.binder(session, needs, as_table).bind, relation)
+    found = await tools.commands.explain(session, mode, relation, needs)
     return str(found.column("plan")[0].as_py())
 
 
