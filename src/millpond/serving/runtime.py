@@ -187,6 +187,7 @@ class ServingRuntime:
 
     def retire(self, endpoint_id: str) -> None:
         """Forget the controller of an endpoint that is gone."""
+        self.shadow_reports.forget(endpoint_id)
         self._controllers.pop(endpoint_id, None)
 
     def _wake(self, endpoint_id: str) -> None:
