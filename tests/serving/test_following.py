@@ -266,6 +266,16 @@ def test_an_update_goes_before_a_reference_that_is_being_followed(serving: Servi
     assert serves(serving, "hasty", "1")
 
 
+def test_what_was_read_can_be_written_back_and_goes_on_following(serving: ServingServer) -> None:
+    model = customers(serving, "prod.ml.echoed")
+    told = create_following(serving, "echoed", model)
+    config = {key: told["config"][key] for key in ("served_entities", "traffic_config")}
+    assert serving.call("PUT", f"{API}/echoed/config", config).status == 200
+    serving.settled("echoed")
+    serving.source.moved[model, CHAMPION] = "2"
+    wait_until(lambda: serves(serving, "echoed", "2"), timeout_s=SLOW_S, what="the move")
+
+
 def test_a_first_version_that_fails_is_left_behind(serving: ServingServer) -> None:
     model = customers(serving, "prod.ml.reborn", at="3")
     assert create_following(serving, "reborn", model)["state"]["config_update"] == "UPDATE_FAILED"

@@ -15,7 +15,7 @@ import pytest
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.settings import ServingSettings
 from millpond.serving.domain import Concurrency, WorkloadSize, check_provisioned
-from millpond.serving.scaling import Look, Meter, Scale, scale_of, wanted
+from millpond.serving.scaling import Look, Meter, Scale, scale_of, together, wanted
 from tests.databases import Databases
 from tests.servers import wait_until
 from tests.serving.harness import Answer, ServingServer, serving_server
@@ -63,6 +63,13 @@ def test_only_what_may_have_none_has_none() -> None:
     assert decide(0.0, replicas=1, scale=sleepy, idle_for_s=29) == 1
     assert decide(0.0, replicas=1, scale=sleepy, idle_for_s=30) == 0
     assert decide(*[0.0] * 20, replicas=2, idle_for_s=1e9) == 2
+
+
+def test_entities_of_one_version_share_its_processes() -> None:
+    medium, sleepy = Scale(minimum=2, maximum=4), Scale(minimum=1, maximum=1, idle_s=30)
+    assert together([medium]) == medium
+    assert together([medium, sleepy]) == Scale(minimum=3, maximum=5)
+    assert together([sleepy, sleepy]) == Scale(minimum=2, maximum=2, idle_s=30)
 
 
 def test_a_meter_tells_the_mean_and_the_idle_time() -> None:
@@ -228,6 +235,21 @@ def test_a_change_of_size_alone_keeps_the_processes(serving: ServingServer) -> N
     assert "workload_size" not in shown
     wait_until(lambda: replicas(serving, "resized") == 2, what="two replicas")
     assert pid in pids(serving, "resized")
+
+
+def test_two_entities_that_come_to_serve_one_version_keep_their_processes(serving: ServingServer) -> None:
+    routes = [{"served_entity_name": name, "traffic_percentage": share} for name, share in (("a", 100), ("b", 0))]
+    other = {"entity_name": "churn_swapped", "entity_version": "1", "name": "b", "scale_to_zero_enabled": True}
+
+    def config(model: str) -> dict[str, Any]:
+        first = {"entity_name": model, "entity_version": "1", "name": "a", "workload_size": "Medium"}
+        return {"served_entities": [first, other], "traffic_config": {"routes": routes}}
+
+    assert serving.call("POST", API, {"name": "meeting", "config": config("churn")}).status == 200
+    serving.settled("meeting")
+    assert serving.call("PUT", f"{API}/meeting/config", config("churn_swapped")).status == 200
+    serving.settled("meeting")
+    wait_until(lambda: replicas(serving, "meeting") == 3, timeout_s=60, what="those of both")
 
 
 def test_a_full_queue_is_told_with_when_to_come_back(serving: ServingServer) -> None:

@@ -1,7 +1,7 @@
 """What happens to one endpoint: its controller reads what is desired, decides with `domain.plan`, and acts."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -61,8 +61,8 @@ class Runtime(Protocol):
     ) -> WorkerPool:
         """Begin to start workers for an entity, so many at first."""
 
-    def serve(self, entity: ServedEntity, pool: WorkerPool) -> None:
-        """Let a pool answer, with between as many workers as the entity asks for."""
+    def serve(self, entities: Sequence[ServedEntity], pool: WorkerPool) -> None:
+        """Let a pool answer, with between as many workers as the entities that share it ask for."""
 
     def publish(self, live: LiveEndpoint) -> None:
         """Answer under the endpoint's name with this configuration from now on."""
@@ -150,9 +150,8 @@ class Controller:
             for entity in config.entities
             if entity.worker_key in self._pools
         }
-        for entity in config.entities:
-            if entity.name in pools:
-                self._runtime.serve(entity, pools[entity.name])
+        for key in {entity.worker_key for entity in config.entities if entity.name in pools}:
+            self._runtime.serve([each for each in config.entities if each.worker_key == key], self._pools[key])
         self._runtime.publish(
             LiveEndpoint(
                 id=endpoint.id,

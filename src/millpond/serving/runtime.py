@@ -26,7 +26,7 @@ from millpond.serving.metrics import COLD_STARTS, RESTARTS
 from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Served, nobody_listens
-from millpond.serving.scaling import Scale, scale_of
+from millpond.serving.scaling import Scale, scale_of, together
 from millpond.serving.shadowing import ShadowReports
 from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
@@ -166,9 +166,9 @@ class ServingRuntime:
             on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,
         )
 
-    def serve(self, entity: ServedEntity, pool: WorkerPool) -> None:
-        """Let a pool answer, with between as many workers as the entity asks for."""
-        pool.serve(self._scale_of(entity))
+    def serve(self, entities: Sequence[ServedEntity], pool: WorkerPool) -> None:
+        """Let a pool answer, with between as many workers as the entities that share it ask for."""
+        pool.serve(together([self._scale_of(entity) for entity in entities]))
 
     def _scale_of(self, entity: ServedEntity) -> Scale:
         settings = self._settings.serving
@@ -187,6 +187,7 @@ class ServingRuntime:
 
     def retire(self, endpoint_id: str) -> None:
         """Forget the controller of an endpoint that is gone."""
+        self.shadow_reports.forget(endpoint_id)
         self._controllers.pop(endpoint_id, None)
 
     def _wake(self, endpoint_id: str) -> None:

@@ -52,6 +52,17 @@ def scale_of(concurrency: Concurrency, *, idle_s: float | None, calm_s: float) -
     )
 
 
+def together(scales: Sequence[Scale]) -> Scale:
+    """The processes for several entities that share them, as they serve one version."""
+    idle = [scale.idle_s for scale in scales]
+    return Scale(
+        minimum=sum(scale.minimum for scale in scales),
+        maximum=sum(scale.maximum for scale in scales),
+        idle_s=None if None in idle else max(each for each in idle if each is not None),
+        calm_s=max(scale.calm_s for scale in scales),
+    )
+
+
 @dataclass(frozen=True)
 class Look:
     """What was asked of a pool since the look before."""

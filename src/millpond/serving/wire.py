@@ -97,12 +97,14 @@ class ServedEntityInput(_Workload):
 
     entity_name: str | None = None
     entity_version: str | None = None
+    entity_reference: str | None = None
+    """As an answer has it beside the version: who gives back what they got goes on following."""
 
     def as_request(self) -> EntityRequest:
         """What the service is asked to serve."""
         if not self.external_model and not self.entity_name:
             raise InvalidArgument("A served entity needs entity_name, and of a model entity_version.")
-        return self.request(self.entity_name or "", self.entity_version or "")
+        return self.request(self.entity_name or "", self.entity_reference or self.entity_version or "")
 
 
 class ServedModelInput(_Workload):
@@ -110,10 +112,11 @@ class ServedModelInput(_Workload):
 
     model_name: str
     model_version: str
+    model_reference: str | None = None
 
     def as_request(self) -> EntityRequest:
         """What the service is asked to serve."""
-        return self.request(self.model_name, self.model_version)
+        return self.request(self.model_name, self.model_reference or self.model_version)
 
 
 class RouteInput(BaseModel):
