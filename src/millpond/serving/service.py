@@ -31,7 +31,7 @@ from millpond.kernel.ids import new_id
 from millpond.kernel.logs import mask_secrets
 from millpond.lineage.domain import ColumnFlow, SeenNode
 from millpond.serving import metrics, store
-from millpond.serving.capture import AutoCapture, CaptureRequest, Captures, CaptureState, NoCaptures, next_capture
+from millpond.serving.capture import AutoCapture, CaptureRequest, Captures, CaptureState, NoCaptures, attach, prepared
 from millpond.serving.domain import (
     CREATING,
     Config,
@@ -204,7 +204,7 @@ class ServingService:
             entities=served,
             routes=check_routes(routes or (), served),
             created_at=now,
-            capture=self._prepared(principal, name, next_capture(None, capture, name)),
+            capture=prepared(self._captures, principal, name, None, capture),
         )
         endpoint = Endpoint(
             id=new_id(),
@@ -222,7 +222,7 @@ class ServingService:
         with self._database.write() as connection:
             store.insert_endpoint(connection, endpoint)
             self._deployed(connection, principal, endpoint, served, flows)
-            self._attach(connection, principal, endpoint, config)
+            attach(self._captures, connection, principal, (endpoint.id, endpoint.name), config.capture)
             acts.changed(connection, principal.name, "create", "endpoint", name)
         self._runtime.notify(endpoint.id)
         return endpoint
@@ -244,9 +244,7 @@ class ServingService:
         served = None if entities is None else self._resolve(principal, entities)
         base = before.active or before.pending
         flows = self._flows(served or (base.entities if base else ()))
-        kept = None
-        if capture is not None:
-            kept = self._prepared(principal, name, next_capture(base.capture if base else None, capture, name))
+        kept = prepared(self._captures, principal, name, base.capture if base else None, capture) if capture else None
         with self._database.write() as connection:
             endpoint = self._lock(connection, principal, before.name)
             if endpoint.update is Update.IN_PROGRESS:
@@ -255,7 +253,7 @@ class ServingService:
             config = _next_config(endpoint, version, served, routes, kept)
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
             self._deployed(connection, principal, endpoint, config.entities, flows)
-            self._attach(connection, principal, endpoint, config)
+            attach(self._captures, connection, principal, (endpoint.id, endpoint.name), config.capture)
             acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
             changed = self._lock(connection, principal, name)
         self._runtime.notify(changed.id)
@@ -356,13 +354,6 @@ class ServingService:
 
     def _lock(self, connection: Connection, principal: Principal, name: str) -> Endpoint:
         return _checked(principal, Act.MANAGE, name, store.lock_endpoint(connection, name=name))
-
-    def _prepared(self, principal: Principal, name: str, wanted: AutoCapture | None) -> AutoCapture | None:
-        return self._captures.prepare(principal, name, wanted) if wanted is not None and wanted.enabled else wanted
-
-    def _attach(self, connection: Connection, principal: Principal, endpoint: Endpoint, config: Config) -> None:
-        if config.capture is not None and config.capture.enabled:
-            self._captures.attach(connection, principal, (endpoint.id, endpoint.name), config.capture)
 
     def _resolve(self, principal: Principal, requests: Sequence[EntityRequest]) -> tuple[ServedEntity, ...]:
         now = utc_now()
