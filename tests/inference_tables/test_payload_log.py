@@ -84,6 +84,15 @@ def test_what_a_killed_process_wrote_is_there_and_what_a_living_one_writes_is_le
     assert found_in(list(mine.seal("a"))) == [Record(about={"n": 7}, request=b"whole")]
 
 
+def test_one_at_a_time_commits_a_log(tmp_path: Path) -> None:
+    mine, other = PayloadLog(tmp_path), PayloadLog(tmp_path)
+    mine.append("a", SOME[0])
+    with mine.alone("a") as first, other.alone("a") as second:
+        assert (first, second) == (True, False)
+    with other.alone("a") as third:
+        assert third
+
+
 def test_what_cannot_be_written_whole_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = PayloadLog(tmp_path)
     log.append("a", SOME[0])

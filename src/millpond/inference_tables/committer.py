@@ -94,9 +94,11 @@ class Committer:
         pause = self._pauses.setdefault(log_id, _Pause())
         if time.monotonic() < pause.until:
             return
-        segments = self._log.seal(log_id)
-        if not segments:
-            return
+        with self._log.alone(log_id) as is_alone:
+            if is_alone and (segments := self._log.seal(log_id)):
+                self._try(log_id, segments, pause)
+
+    def _try(self, log_id: str, segments: Sequence[Segment], pause: _Pause) -> None:
         try:
             self._commit_all(log_id, segments)
         except Exception as error:  # the boundary of a work item: what is wrong becomes the table's state

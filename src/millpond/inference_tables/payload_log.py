@@ -17,7 +17,7 @@ from millpond.inference_tables.segments import Record, encoded
 from millpond.kernel.errors import StorageFull
 from millpond.kernel.ids import new_id
 
-_OPEN, _SEALED = ".open", ".segment"
+_OPEN, _SEALED, _LOCK = ".open", ".segment", ".lock"
 _FULL_BYTES = 16 << 20
 """Then the next segment begins: so much is in memory at once when it is committed, or one record if that is larger."""
 
@@ -85,6 +85,15 @@ class PayloadLog:
         for path in (self._root / log_id).glob(f"[!.]*{_OPEN}"):
             _seal_orphan(path)
         return sorted(self._sealed(log_id), key=lambda each: (each.writer, each.number))
+
+    @contextlib.contextmanager
+    def alone(self, log_id: str) -> Iterator[bool]:
+        """Whether nobody else commits this log while the block runs, as a server would that has not ended yet."""
+        file = os.open(self._root / log_id / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield _locked(file)
+        finally:
+            os.close(file)
 
     def remove(self, log_id: str, segments: Sequence[Segment]) -> None:
         """These are committed."""
@@ -165,12 +174,19 @@ def _seal_orphan(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.rename(path.with_suffix(_SEALED))
-        except BlockingIOError:
-            return  # of another process, which lives
+            if _locked(file):  # else another process writes it, which lives
+                path.rename(path.with_suffix(_SEALED))
         finally:
             os.close(file)
+
+
+def _locked(file: int) -> bool:
+    """Lock a file; false when somebody else has it locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sync_directory(directory: Path) -> None:

@@ -133,7 +133,27 @@ class NoCaptures:
         """Keeps nothing."""
 
 
-def next_capture(base: AutoCapture | None, wanted: CaptureRequest | None, endpoint: str) -> AutoCapture | None:
+def prepared(
+    captures: Captures, principal: Principal, endpoint: str, base: AutoCapture | None, wanted: CaptureRequest | None
+) -> AutoCapture | None:
+    """The capture of the next configuration, with its tables. Blocks. Raises as `Captures.prepare`."""
+    capture = _next(base, wanted, endpoint)
+    return captures.prepare(principal, endpoint, capture) if capture is not None and capture.enabled else capture
+
+
+def attach(
+    captures: Captures,
+    connection: Connection,
+    principal: Principal,
+    endpoint: tuple[str, str],
+    capture: AutoCapture | None,
+) -> None:
+    """An endpoint (id and name) has a new configuration, with this capture."""
+    if capture is not None and capture.enabled:
+        captures.attach(connection, principal, endpoint, capture)
+
+
+def _next(base: AutoCapture | None, wanted: CaptureRequest | None, endpoint: str) -> AutoCapture | None:
     """The capture of the next configuration; what is left out stays. Raises InvalidArgument.
 
     Source: databricks-sdk, AutoCaptureConfigInput: names cannot be changed while the table is enabled.

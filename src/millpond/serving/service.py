@@ -22,7 +22,7 @@ from millpond.kernel.logs import mask_secrets
 from millpond.kernel.process import end_of
 from millpond.lineage.domain import SeenNode
 from millpond.serving import metrics, store
-from millpond.serving.capture import AutoCapture, CaptureRequest, Captures, CaptureState, NoCaptures, next_capture
+from millpond.serving.capture import AutoCapture, CaptureRequest, Captures, CaptureState, NoCaptures, attach, prepared
 from millpond.serving.domain import (
     CREATING,
     Concurrency,
@@ -193,7 +193,7 @@ class ServingService:
             entities=served,
             routes=check_routes(routes or (), served),
             created_at=now,
-            capture=self._prepared(principal, name, next_capture(None, capture, name)),
+            capture=prepared(self._captures, principal, name, None, capture),
         )
         endpoint = Endpoint(
             id=new_id(),
@@ -213,7 +213,7 @@ class ServingService:
         with self._database.write() as connection:
             store.insert_endpoint(connection, endpoint)
             self._deployed(connection, principal, endpoint, served, flows)
-            self._attach(connection, principal, endpoint, config)
+            attach(self._captures, connection, principal, (endpoint.id, endpoint.name), config.capture)
             acts.changed(connection, principal.name, "create", "endpoint", name)
         self._runtime.notify(endpoint.id)
         return endpoint
@@ -235,9 +235,7 @@ class ServingService:
         served = None if entities is None else self._resolve(principal, entities)
         base = before.active or before.pending
         flows = self._resolver.flows(served or (base.entities if base else ()))
-        kept = None
-        if capture is not None:
-            kept = self._prepared(principal, name, next_capture(base.capture if base else None, capture, name))
+        kept = prepared(self._captures, principal, name, base.capture if base else None, capture) if capture else None
         with self._database.write() as connection:
             endpoint = lock_endpoint(connection, principal, before.name)
             if endpoint.update is Update.IN_PROGRESS and not (endpoint.pending and endpoint.pending.followed):
@@ -246,7 +244,7 @@ class ServingService:
             config = _next_config(endpoint, version, served, routes, kept)
             store.replace_pending(connection, endpoint.id, config, now=config.created_at)
             self._deployed(connection, principal, endpoint, config.entities, flows)
-            self._attach(connection, principal, endpoint, config)
+            attach(self._captures, connection, principal, (endpoint.id, endpoint.name), config.capture)
             acts.changed(connection, principal.name, "update", "endpoint", name, config_version=version)
             changed = lock_endpoint(connection, principal, name)
         self._runtime.notify(changed.id)
@@ -274,13 +272,6 @@ class ServingService:
         self._runtime.notify(endpoint.id)
 
     # Parts
-
-    def _prepared(self, principal: Principal, name: str, wanted: AutoCapture | None) -> AutoCapture | None:
-        return self._captures.prepare(principal, name, wanted) if wanted is not None and wanted.enabled else wanted
-
-    def _attach(self, connection: Connection, principal: Principal, endpoint: Endpoint, config: Config) -> None:
-        if config.capture is not None and config.capture.enabled:
-            self._captures.attach(connection, principal, (endpoint.id, endpoint.name), config.capture)
 
     def _resolve(self, principal: Principal, requests: Sequence[EntityRequest]) -> tuple[ServedEntity, ...]:
         now = utc_now()
