@@ -16,7 +16,7 @@ from millpond.jobs.domain import Kind, Result, Run, TaskRun, TaskSpec
 from millpond.jobs.packages import Packages, held
 from millpond.jobs.process_tree import kill_below
 from millpond.jobs.sql_tasks import SqlTasks
-from millpond.jobs.written import read_bounded, write_at_once
+from millpond.jobs.written import read_bounded, storable, write_at_once
 from millpond.kernel.environments import Environments
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.settings import JobsSettings
@@ -248,7 +248,7 @@ def _read(path: Path, most_bytes: int = _LARGEST_RESULT) -> dict[str, Any] | Non
         told = json.loads(found or b"")
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) else None
+    return storable(told) if isinstance(told, dict) else None
 
 
 def _object(value: Any) -> dict[str, Any]:
