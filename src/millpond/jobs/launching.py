@@ -114,6 +114,7 @@ class Launcher:
 
     def keep(self, task: TaskRun) -> None:
         """Put aside what the task left for later, before anybody is told that it ended; harmless when done again."""
+        self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in _KEPT:
             found = read_bounded(self._directory(task) / name, _LARGEST_KEPT)
             if found is not None:
