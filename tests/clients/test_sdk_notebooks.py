@@ -107,7 +107,8 @@ def texts(notebook: Any) -> str:
 def test_a_notebook_takes_parameters_and_ends_with_a_value(desk: Desk) -> None:
     path = desk.wrote(
         "%md\n# Report", "dbutils.widgets.text('month', '1')\ndbutils.widgets.dropdown('plan', 'a', ['a', 'b'])",
-        "month = int(dbutils.widgets.get('month'))", "month * 2",
+        "gone = 1\ndbutils.library.restartPython()\nraise ValueError('not reached')",
+        "assert 'gone' not in globals()\nmonth = int(dbutils.widgets.get('month'))", "month * 2",
         "import json\ntry:\n    dbutils.notebook.exit(json.dumps([month, dbutils.widgets.getAll()]))\n"
         "except Exception:\n    pass",
         "1 / 0",
@@ -125,9 +126,9 @@ def test_a_notebook_takes_parameters_and_ends_with_a_value(desk: Desk) -> None:
     again = desk.w.jobs.run_now_and_wait(job, notebook_params={"month": "7"}, timeout=LONG)
     assert json.loads(desk.output(again).notebook_output.result)[0] == 7
     notebook = desk.notebook(output)
-    assert [cell.cell_type for cell in notebook.cells] == ["markdown", *["code"] * 5]
-    assert notebook.cells[3].outputs[0].data["text/plain"] == "8"
-    assert [cell.outputs for cell in notebook.cells[4:]] == [[], []]
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", *["code"] * 6]
+    assert notebook.cells[4].outputs[0].data["text/plain"] == "8"
+    assert [cell.outputs for cell in notebook.cells[5:]] == [[], []]
 
 
 def test_outputs_are_kept_as_rich_as_they_were_and_exported_as_a_page(desk: Desk) -> None:
@@ -167,6 +168,8 @@ def test_a_cell_that_fails_ends_the_notebook_and_leaves_its_traceback(desk: Desk
     assert "SyntaxError" in desk.ran("x = ").error
     assert desk.ran("%scala\nval x = 1").error.startswith("NotImplementedError: Cells in Scala")
     assert "SystemExit" in desk.ran("import sys\nsys.exit(3)").error
+    assert "ValueError" in desk.ran("%run ./x no-value").error
+    assert desk.ran("raise ValueError('half \\ud800 and \\0')").error == "ValueError: half ? and \ufffd"
 
 
 def test_notebooks_hand_values_on_and_query_tables(desk: Desk) -> None:
@@ -357,7 +360,7 @@ def test_a_notebook_runs_with_the_rights_of_whom_it_runs_as_and_writes_no_notebo
 def test_what_a_notebook_task_does_not_have_is_refused_by_name(desk: Desk) -> None:
     with pytest.raises(NotImplemented, match="warehouse_id"):
         desk.w.jobs.create(tasks=[Task("a", notebook_task=NotebookTask("/x", warehouse_id="starter"))])
-    with pytest.raises(InvalidParameterValue, match="notebook_path"):
+    with pytest.raises(InvalidParameterValue, match="path of its code"):
         desk.w.jobs.create(tasks=[Task("a", notebook_task=NotebookTask("x"))])
     script = SparkPythonTask(f"{desk.home}/s.py")
     desk.w.workspace.upload(f"{desk.home}/s.py", io.BytesIO(b"1"), format=ImportFormat.AUTO, overwrite=True)

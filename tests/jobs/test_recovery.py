@@ -27,7 +27,7 @@ DONE = json.dumps({"ok": True, "values": {"rows": 3}})
     [
         ({}, State.QUEUED, Result.NONE, {}),
         ({"began": ""}, State.ENDED, Result.FAILED, {}),
-        ({"began": "", "result.json": DONE}, State.ENDED, Result.SUCCESS, {"rows": 3}),
+        ({"began": "", "result.json": DONE, "notebook.ipynb": "{}"}, State.ENDED, Result.SUCCESS, {"rows": 3}),
         ({"began": "", "result.json": "[{"}, State.ENDED, Result.FAILED, {}),
     ],
     ids=["never begun", "begun", "done", "written by somebody else"],
@@ -60,3 +60,6 @@ def test_a_lost_task_is_done_once(
         [task] = store.tasks_of(connection, run_id)
         assert (task.state, task.result, task.task_values) == (state, result, values)
         assert not store.write_held(connection, lost.id, "held", state=State.ENDED, result=Result.FAILED)
+    assert launcher.kept(lost.id, "notebook.ipynb") == ({} if "notebook.ipynb" in files else None)
+    launcher.forget_log(lost.id)
+    assert launcher.kept(lost.id, "notebook.ipynb") is None

@@ -1,6 +1,7 @@
 """Notebooks from one format into the other and back, without loss; and as a page."""
 
 import json
+from datetime import UTC, datetime
 
 import nbformat
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.kernel.errors import InvalidArgument
-from millpond.workspace.domain import path_of
-from millpond.workspace.formats import Format, incoming
+from millpond.workspace.domain import Kept, Object, ObjectType, path_of
+from millpond.workspace.formats import Format, incoming, outgoing
 from millpond.workspace.notebooks import Cell, Language, Notebook, from_jupyter, from_source, to_jupyter, to_source
 from millpond.workspace.rendering import to_html
 
@@ -87,6 +88,18 @@ def test_any_code_survives_both_formats(codes: list[str], language: Language) ->
 def test_what_is_no_notebook_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidArgument):
         from_jupyter(data)
+
+
+def test_odd_outputs_and_halves_of_characters_do_not_keep_a_notebook_from_being_shown() -> None:
+    cell = {"cell_type": "code", "source": "\ud800", "outputs": ["x", {"output_type": "error", "traceback": 3},
+            {"output_type": "display_data", "data": 7}, {"output_type": "stream", "text": {"a": 1}}]}  # fmt: skip
+    notebook = from_jupyter(json.dumps({"nbformat": 4, "cells": [cell]}).encode())
+    assert "<pre" in to_html(notebook, "odd")
+    now = datetime.now(UTC)
+    found = Object(id=1, path=path_of("/Shared/a"), type=ObjectType.NOTEBOOK, owner="a", language=Language.PYTHON,
+                   kept=Kept.JUPYTER, created_at=now, modified_at=now)  # fmt: skip
+    for format in (Format.HTML, Format.SOURCE, Format.JUPYTER):
+        assert outgoing(found, json.dumps({"nbformat": 4, "cells": [cell]}).encode(), format).data
 
 
 def test_auto_takes_notebooks_for_notebooks_without_their_extension_and_all_else_for_files() -> None:

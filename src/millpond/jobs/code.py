@@ -50,7 +50,9 @@ class Code:
     def get(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> Fetched:
         """The code, and what it needs. Raises MillpondError for what cannot be had."""
         order, more = self._order(principal, run, spec, task, directory)
-        wheels = [self._wheel(principal, path, directory) for path in spec.wheels]
+        wheels = [
+            self._wheel(principal, path, directory / f"wheel-{number}") for number, path in enumerate(spec.wheels)
+        ]
         every = [need for path, data in wheels for need in needs_of_wheel(data, path.name)]
         needs = without(every, [path.name for path, _ in wheels])
         files = [self.text(principal, path) for path in spec.requirement_files]
@@ -118,8 +120,8 @@ class Code:
     def _wheel(self, principal: Principal, path: str, directory: Path) -> tuple[Path, bytes]:
         """Put beside the code, where the process unpacks it."""
         data = self._any(principal, path)
-        place = directory / "wheels" / Path(path).name
-        place.parent.mkdir(exist_ok=True)
+        place = directory / Path(path).name
+        place.parent.mkdir()
         place.write_bytes(data)
         return place, data
 

@@ -17,7 +17,7 @@ from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Resul
 from millpond.jobs.packages import Packages, held
 from millpond.jobs.process_tree import kill_below
 from millpond.jobs.sql_tasks import SqlTasks
-from millpond.jobs.written import read_bounded, write_at_once
+from millpond.jobs.written import read_bounded, storable, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.environments import Environments
 from millpond.kernel.ids import new_id
@@ -126,6 +126,7 @@ class Launcher:
 
     def keep(self, task: TaskRun) -> None:
         """Put aside what the task left for later, before anybody is told that it ended; harmless when done again."""
+        self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in _KEPT:
             found = read_bounded(self._directory(task) / name, _LARGEST_KEPT)
             if found is not None:
@@ -278,7 +279,7 @@ def _read(path: Path, most_bytes: int = _LARGEST_RESULT) -> dict[str, Any] | Non
         told = json.loads(found or b"")
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) else None
+    return storable(told) if isinstance(told, dict) else None
 
 
 def _object(value: Any) -> dict[str, Any]:

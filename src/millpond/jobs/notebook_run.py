@@ -86,7 +86,7 @@ class NotebookRun:
             return
         self._recorder.cells[-1]["execution_count"] = self._shell.execution_count = number
         try:
-            self._execute(cell.source, self._notebook.language)
+            self._guarded(self._execute, cell.source, self._notebook.language)
         finally:
             if time.monotonic() - self._kept_at > _KEEP_S:
                 self._kept_at = time.monotonic()

@@ -70,10 +70,14 @@ def open_shell(recorder: Recorder) -> Shell:
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.xmode = "Context"
     config.InteractiveShell.cache_size = 0
-    Shell.recorder, Shell.log_stream = recorder, sys.stdout
+    out, err = (
+        open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - they last as long as the process
+        for number in (1, 2)
+    )
+    Shell.recorder, Shell.log_stream = recorder, out
     shell: Shell = Shell.instance(config=config)
-    sys.stdout = Tee("stdout", sys.stdout, recorder)
-    sys.stderr = Tee("stderr", sys.stderr, recorder)
+    sys.stdout = Tee("stdout", out, recorder)
+    sys.stderr = Tee("stderr", err, recorder)
     shell.set_custom_exc((NotebookExit, PythonRestart), lambda *_told, **_more: None)
     return shell
 

@@ -20,7 +20,7 @@ from sqlglot.tokenizer_core import TokenType
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code
 from millpond.jobs.domain import Result, Run, TaskSpec
-from millpond.jobs.written import write_at_once
+from millpond.jobs.written import storable, write_at_once
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.sql.domain import Parameter, Statement, StatementRequest, StatementState
 from millpond.sql.formats import text_rows
@@ -173,4 +173,4 @@ def _request(text: str, warehouse_id: str, session: str, given: Mapping[str, str
 
 
 def _message(statement: Statement) -> str:
-    return statement.failure.message if statement.failure else f"The statement is {statement.state}."
+    return str(storable(statement.failure.message)) if statement.failure else f"The statement is {statement.state}."

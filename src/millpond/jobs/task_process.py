@@ -54,9 +54,11 @@ def carry_out(directory: Path, order: Mapping[str, Any]) -> None:
     """Do what an order says, and leave its result in the directory. Never returns."""
     redactor = Redactor([order["token"]])
     output = RedactedOutput(redactor)
-    sys.path[1:1] = [*_unpacked(directory, order["wheels"]), *order["paths"]]
     write_at_once(directory / "began", "")
-    told, values = _done(directory, order, redactor)
+    try:
+        told, values = _done(directory, order, redactor)
+    except BaseException as error:  # the boundary of a process: what failed around the code is told as well
+        told, values = _failure(error), {}
     sys.stdout.flush()
     sys.stderr.flush()
     output.close()
@@ -68,6 +70,7 @@ def carry_out(directory: Path, order: Mapping[str, Any]) -> None:
 
 def _done(directory: Path, order: Mapping[str, Any], redactor: Redactor) -> tuple[dict[str, Any], dict[str, Any]]:
     """How it ended, and the values that it hands on."""
+    sys.path[1:1] = [*_unpacked(directory, order["wheels"]), *order["paths"]]
     api = Api(order["variables"]["DATABRICKS_HOST"], order["token"])
     nested = Nested(directory, order, api) if "notebook" in order else None
     utils = DbUtils(
@@ -134,10 +137,14 @@ def _program(order: Mapping[str, Any]) -> dict[str, Any]:
         print(error.code, file=sys.stderr)
         return {"ok": False, "message": str(error.code)[:_LONGEST_TRACE], "error": ""}
     except BaseException as error:
-        traceback.print_exc()
-        trace = traceback.format_exc()[-_LONGEST_TRACE:]
-        return {"ok": False, "message": f"{type(error).__name__}: {error}"[:_LONGEST_TRACE], "error": trace}
+        return _failure(error)
     return {"ok": True}
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    traceback.print_exception(error)
+    trace = "".join(traceback.format_exception(error))[-_LONGEST_TRACE:]
+    return {"ok": False, "message": f"{type(error).__name__}: {error}"[:_LONGEST_TRACE], "error": trace}
 
 
 if __name__ == "__main__":

@@ -126,13 +126,18 @@ def outgoing(found: Object, data: bytes, format: Format) -> Outgoing:
     if format in (Format.AUTO, Format.RAW):
         format = Format(found.kept)
     if format is Format.HTML:
-        return Outgoing(data=to_html(notebook_of(found, data), found.path.name).encode(), file_type="html")
+        return Outgoing(data=_bytes(to_html(notebook_of(found, data), found.path.name)), file_type="html")
     if format is Format.JUPYTER:
         as_kept = found.kept is Kept.JUPYTER
         told = data if as_kept else json.dumps(to_jupyter(notebook_of(found, data)), indent=1).encode()
         return Outgoing(data=told, file_type="ipynb")
-    told = data if found.kept is Kept.SOURCE else to_source(notebook_of(found, data)).encode()
+    told = data if found.kept is Kept.SOURCE else _bytes(to_source(notebook_of(found, data)))
     return Outgoing(data=told, file_type=source_extension(found))
+
+
+def _bytes(text: str) -> bytes:
+    """As UTF-8; JSON can say halves of characters, which that has not."""
+    return text.encode("utf-8", "replace")
 
 
 def source_extension(found: Object) -> str:

