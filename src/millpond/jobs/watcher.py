@@ -211,7 +211,7 @@ class Watcher:
         if condition == "MODEL_ALIAS_SET":
             update["alias_name"] = event.name
         now = utc_now()
-        for job in store.jobs_watching(connection, When.MODELS):
+        for job in store.jobs_watching(connection, When.MODELS.value):
             trigger = trigger_of(job.settings)
             if trigger is None or not is_of_scope(trigger, condition, event.model, event.name):
                 continue
