@@ -115,6 +115,26 @@ def test_files_that_arrive_in_a_volume_start_a_run_and_others_do_not(w: Workspac
     assert len(ended(w, job.job_id, 3)) == 3, "what came while it was paused is not made up for"
 
 
+def test_files_wait_while_the_job_has_as_many_runs_as_it_may(w: WorkspaceClient, schema: str) -> None:
+    catalog, name = schema.split(".")
+    w.volumes.create(catalog, name, "landing", VolumeType.MANAGED)
+    place = f"/Volumes/{catalog}/{name}/landing"
+    fails = ConditionTask(op=ConditionTaskOp.LESS_THAN, left="a", right="1")
+    job = w.jobs.create(
+        name="busy",
+        trigger=TriggerSettings(file_arrival=FileArrivalTriggerConfiguration(url=place)),
+        tasks=[Task("waits", condition_task=fails, max_retries=-1, min_retry_interval_millis=600_000)],
+    ).job_id
+    w.files.upload(f"{place}/one.csv", io.BytesIO(b"1"))
+    first = wait_until(lambda: list(w.jobs.list_runs(job_id=job)), what="the first run")[0].run_id
+    w.files.upload(f"{place}/two.csv", io.BytesIO(b"2"))
+    wait_until(lambda: "as many runs as it may" in history(w, job)["last_not_triggered"]["description"])
+    assert len(list(w.jobs.list_runs(job_id=job))) == 1
+    w.jobs.cancel_run(first)
+    wait_until(lambda: len(list(w.jobs.list_runs(job_id=job))) == 2, what="the run for the second file")
+    w.jobs.delete(job)
+
+
 def looks(w: WorkspaceClient, job_id: int) -> int:
     """When the trigger was last looked at without starting a run."""
     details = w.jobs.get(job_id, include_trigger_state=True).trigger_details[0]

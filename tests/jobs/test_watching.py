@@ -57,9 +57,9 @@ def test_tables_count_by_version_one_or_all_of_them() -> None:
     assert (ripe_at(TABLES, watch), ripe_at(both, watch)) == (NOON, None)
     told, _ = news_for_run(TABLES, watch)
     assert told == {
-        "table_update.updated_tables": '["a.b.c"]',
-        "table_update.a.b.c.version": "4",
-        "table_update.a.b.c.commit_timestamp": "2026-01-01T11:00:00Z",
+        "table_update.updated_tables": '["A.b.c"]',
+        "table_update.A.b.c.version": "4",
+        "table_update.A.b.c.commit_timestamp": "2026-01-01T11:00:00Z",
     }
     watch = after_look(watch, When.TABLES, {"a.b.c": "4 2026-01-01T11:00:00Z", "a.b.d": "1 x"}, NOON)
     assert ripe_at(both, watch) == NOON

@@ -34,7 +34,7 @@ def attempts(server: Server, run_id: int) -> list[dict[str, Any]]:
 
 
 def test_one_goes_on_where_the_other_was_killed_and_the_clock_strikes_once(tmp_path: Path, postgres_url: str) -> None:
-    env, other_dir = {"MILLPOND_JOBS__TASKS_AT_ONCE": "1"}, tmp_path / "other"
+    env, other_dir = {"MILLPOND_JOBS__TASKS_AT_ONCE": "1", "MILLPOND_JOBS__TRIGGER_POLL_S": "0.3"}, tmp_path / "other"
     with fresh_database(postgres_url) as url, running_server(tmp_path / "one", "--database-url", url, env=env) as one:
         volume = {"catalog_name": "main", "schema_name": "default", "name": "v", "volume_type": "MANAGED"}
         assert one.call("POST", "/api/2.1/unity-catalog/volumes", volume)[0] == 200
@@ -44,6 +44,7 @@ def test_one_goes_on_where_the_other_was_killed_and_the_clock_strikes_once(tmp_p
         up(other_dir, "--database-url", url, env={**env, "MILLPOND_STORAGE_ROOT": storage(one)})
         fired, took_s = strikes(one)
         assert 3 <= fired <= took_s + 2
+        assert arrivals(one, files=4) == 4
         second = submit(one)
         wait_until(lambda: logs(other_dir, one, second), what="the second server to take the other task")
         told = one.call("GET", f"{JOBS}/runs/get-output?run_id={attempts(one, second)[0]['run_id']}")[1]["logs"]
@@ -64,6 +65,29 @@ def logs(data_dir: Path, server: Server, run_id: int) -> bool:
 def storage(server: Server) -> str:
     """Where the first server keeps tables and files, which both read."""
     return str(server.data_dir / "tables")
+
+
+def arrivals(server: Server, *, files: int) -> int:
+    """How many runs files start that come one by one, each when the one before was noticed."""
+    task = {"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}
+    body = {"tasks": [task], "trigger": {"file_arrival": {"url": "/Volumes/main/default/v/"}}, "max_concurrent_runs": 9}
+    job = server.call("POST", f"{JOBS}/create", body)[1]["job_id"]
+
+    def count() -> int:
+        return len(server.call("GET", f"{JOBS}/runs/list?job_id={job}")[1]["runs"])
+
+    def looked() -> int:
+        told = server.call("GET", f"{JOBS}/get?job_id={job}&include_trigger_state=true")[1]
+        return told["trigger_details"][0]["history"].get("last_not_triggered", {}).get("timestamp", 0)
+
+    for number in range(files):
+        put(server, f"/Volumes/main/default/v/{number}.csv", "1")
+        wait_until(lambda number=number: count() > number, what="the run for a file")
+    for _ in range(3):
+        before = looked()
+        wait_until(lambda before=before: looked() > before, what="another look")
+    server.call("POST", f"{JOBS}/delete", {"job_id": job})
+    return count()
 
 
 def strikes(server: Server) -> tuple[int, float]:

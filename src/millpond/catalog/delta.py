@@ -1,10 +1,11 @@
-"""The first commit of a Delta table that a client of the REST API creates; the rest of Delta is the engine room's."""
+"""The first commit of a Delta table that a client of the REST API creates, and the newest of any; the rest of Delta is
+the engine room's."""
 
 import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from millpond.catalog import column_statistics
+from millpond.catalog import column_statistics, locations
 from millpond.catalog.column_statistics import Columns
 from millpond.catalog.domain import Column
 from millpond.kernel.clock import from_epoch_ms
@@ -42,6 +43,11 @@ def newest_commit(location: str, s3: S3Settings) -> tuple[int, datetime]:
         return int(table.version()), from_epoch_ms(int(table.history(1)[0]["timestamp"]))
     except (DeltaError, OSError) as error:
         raise FailedPrecondition(f"The table's log cannot be read: {error}") from error
+
+
+def has_version(location: str, version: int) -> bool:
+    """Whether a table on this machine's disk has a version, told by one look at its log's directory."""
+    return (locations.local_path(location) / "_delta_log" / f"{version:020d}.json").exists()
 
 
 def storage_options(location: str, s3: S3Settings) -> dict[str, str] | None:

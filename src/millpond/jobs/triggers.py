@@ -82,7 +82,7 @@ class CronInput(Known):
 class ContinuousInput(Known):
     """Always."""
 
-    pause_status: _PauseStatus | None = None
+    pause_status: _PauseStatus = "UNPAUSED"
     task_retry_mode: Literal["NEVER", "ON_FAILURE"] | None = None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from millpond.catalog import locations
-from millpond.catalog.delta import newest_commit
+from millpond.catalog.delta import has_version, newest_commit
 from millpond.catalog.domain import ObjectName, SchemaName, Table
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
@@ -33,7 +33,6 @@ from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Millpond
 from millpond.kernel.logs import get_logger
 from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import S3Settings
-from millpond.online.delta_log import has_version
 from millpond.tracking.watch import Happening, RegistryEvent
 
 MOST_FILES = 10_000
@@ -211,7 +210,7 @@ class Watcher:
         if condition == "MODEL_ALIAS_SET":
             update["alias_name"] = event.name
         now = utc_now()
-        for job in store.jobs_watching(connection, When.MODELS):
+        for job in store.jobs_watching(connection, When.MODELS.value):
             trigger = trigger_of(job.settings)
             if trigger is None or not is_of_scope(trigger, condition, event.model, event.name):
                 continue

@@ -67,8 +67,10 @@ def news_for_run(trigger: Trigger, watch: Watch) -> tuple[dict[str, str], dict[s
     if trigger.kind is When.FILES:
         return {"file_arrival.location": trigger.body["url"]}, {}
     if trigger.kind is When.TABLES:
-        told = {"table_update.updated_tables": json.dumps(sorted(watch.pending))}
-        for name, text in watch.pending.items():
+        names = {name.lower(): name for name in trigger.body["table_names"]}
+        pending = {names.get(name, name): text for name, text in watch.pending.items()}
+        told = {"table_update.updated_tables": json.dumps(sorted(pending))}
+        for name, text in pending.items():
             version, _, committed = text.partition(" ")
             told |= {f"table_update.{name}.version": version, f"table_update.{name}.commit_timestamp": committed}
         return told, {}

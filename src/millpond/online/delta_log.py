@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from millpond.catalog import locations
 from millpond.kernel.clock import from_epoch_ms
 
 _MOST = 1000
@@ -31,8 +30,3 @@ def news(location: str, options: Mapping[str, str] | None, published: int | None
     behind = max(0, version - (-1 if published is None else published))
     since = from_epoch_ms(int(table.history(min(behind, _MOST))[-1]["timestamp"])) if behind else None
     return News(version=version, behind=behind, since=since)
-
-
-def has_version(location: str, version: int) -> bool:
-    """Whether a table on this machine's disk has a version, told by one look at its log's directory."""
-    return (locations.local_path(location) / "_delta_log" / f"{version:020d}.json").exists()

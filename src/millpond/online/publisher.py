@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from millpond.catalog import locations
-from millpond.catalog.delta import storage_options
+from millpond.catalog.delta import has_version, storage_options
 from millpond.catalog.domain import Table
 from millpond.catalog.service import CatalogService
 from millpond.identity.domain import SYSTEM
@@ -24,7 +24,6 @@ from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import S3Settings
 from millpond.online import store
 from millpond.online.backends.port import Backend, Change
-from millpond.online.delta_log import has_version
 from millpond.online.domain import Published
 from millpond.online.publishing import Outcome, publish
 from millpond.online.source import Source
