@@ -6,7 +6,7 @@ refuse or treat in another way; MLflow answers those.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -47,11 +47,11 @@ def ways_to_predict(model: PyFuncModel) -> Sequence[Way]:
         raise Unsuited(f"models of {flavor or 'an unknown flavor'} are called by MLflow alone")
     function = str(config.get("predict_fn", "predict"))
     call = getattr(model._model_impl, function)
-    ways = [Way(name=f"the {flavor} model past MLflow's parsing", prepare=Rows.given, call=call)]
-    with suppress(Unsuited):
-        quickest = _FLAVORS[flavor](model._model_impl.get_raw_model(), function, model.metadata.get_input_schema())
-        ways.insert(0, quickest)
-    return ways
+    whole = Way(name=f"the {flavor} model past MLflow's parsing", prepare=Rows.given, call=call)
+    try:
+        return [_FLAVORS[flavor](model._model_impl.get_raw_model(), function, model.metadata.get_input_schema()), whole]
+    except Unsuited as reason:
+        return [replace(whole, name=f"{whole.name} ({reason})") if str(reason) else whole]
 
 
 def _only_past_parsing(_model: Any, _function: str, _schema: Schema) -> Way:
