@@ -19,7 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, PolynomialFeatures, StandardScaler
 
 HERE = Path(__file__).parent / "pyfuncs"
 NOTHING_MORE = ["mlflow"]
@@ -96,7 +96,7 @@ def quick(directory: Path) -> None:
     numbers = rows[["tenure", "charges", "total", "senior"]].astype({"total": "float32", "tenure": "int32"})
     booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(numbers, rows.charges * 2), 20)
     _save(mlflow.lightgbm, directory / "booster", booster, numbers)
-    linear = LinearRegression().fit(rows[["charges", "total"]], rows.tenure)
+    linear = make_pipeline(PolynomialFeatures(), LinearRegression()).fit(rows[["charges", "total"]], rows.tenure)
     _save(mlflow.sklearn, directory / "linear", linear, rows[["charges", "total"]], serialization_format="cloudpickle")
     array = rows[["charges", "total"]].to_numpy()
     linear = LinearRegression().fit(array, rows.tenure)

@@ -22,7 +22,7 @@ REFERENCE = Path(__file__).with_name("mlflow_reference.py")
 PATHS = {
     "booster": "answered by LightGBM's booster on a matrix",
     "forest": "answered by scikit-learn's pipeline, column by column",
-    "linear": "answered by the sklearn model past MLflow's parsing",
+    "linear": "answered by the sklearn model past MLflow's parsing (a step PolynomialFeatures), which",
     "tensor": "answered by the sklearn model past MLflow's parsing",
 }
 NUMBERS: list[Any] = [

@@ -35,10 +35,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = MAX_PUBLIC_BODY_BYTES if scope["path"] in self._public_paths else MAX_BODY_BYTES
-        error = BodyTooLarge(
-            f"The request body is larger than {limit >> 10} KiB, the most that {scope['path'][:200]} reads."
-        )
         if _announced(scope) > limit:
+            error = _too_large(limit, scope["path"])
             response = error_response(error.code, error.message, dialect_of(scope["path"]), status=_TOO_LARGE)
             await response(scope, receive, send)
             return
@@ -49,10 +47,14 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise error
+                raise _too_large(limit, scope["path"])
             return message
 
         await self._app(scope, counted, send)
+
+
+def _too_large(limit: int, path: str) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit >> 10} KiB, the most that {path[:200]} reads.")
 
 
 def _announced(scope: Scope) -> int:

@@ -14,19 +14,19 @@ class Specs:
 
     def __init__(self, models: ModelCache) -> None:
         self._models = models
-        self._known: dict[str, FeatureSpec | None] = {}
+        self._known: dict[ModelVersion, FeatureSpec | None] = {}
 
     def knows(self, model: ModelVersion) -> bool:
         """Whether `of` needs no file."""
-        return model.key in self._known
+        return model in self._known
 
     def of(self, model: ModelVersion) -> FeatureSpec | None:
         """The spec; None for a model without features, or whose files are not here yet. Blocks unless it is known.
 
         Raises InvalidArgument for one that cannot be read.
         """
-        if model.key in self._known:
-            return self._known[model.key]
+        if model in self._known:
+            return self._known[model]
         if model.is_spec:
             return self.keep(model, parse_spec(model.source))
         path = self._models.find(model)
@@ -43,5 +43,5 @@ class Specs:
         """Know the spec of a version from now on; returns it."""
         if len(self._known) >= _MOST_KEPT:
             self._known.clear()
-        self._known[model.key] = spec
+        self._known[model] = spec
         return spec

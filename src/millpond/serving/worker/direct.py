@@ -6,7 +6,7 @@ refuse or treat in another way; MLflow answers those.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -47,11 +47,11 @@ def ways_to_predict(model: PyFuncModel) -> Sequence[Way]:
         raise Unsuited(f"models of {flavor or 'an unknown flavor'} are called by MLflow alone")
     function = str(config.get("predict_fn", "predict"))
     call = getattr(model._model_impl, function)
-    ways = [Way(name=f"the {flavor} model past MLflow's parsing", prepare=Rows.given, call=call)]
-    with suppress(Unsuited):
-        quickest = _FLAVORS[flavor](model._model_impl.get_raw_model(), function, model.metadata.get_input_schema())
-        ways.insert(0, quickest)
-    return ways
+    whole = Way(name=f"the {flavor} model past MLflow's parsing", prepare=Rows.given, call=call)
+    try:
+        return [_FLAVORS[flavor](model._model_impl.get_raw_model(), function, model.metadata.get_input_schema()), whole]
+    except Unsuited as reason:
+        return [replace(whole, name=f"{whole.name} ({reason})") if str(reason) else whole]
 
 
 def _only_past_parsing(_model: Any, _function: str, _schema: Schema) -> Way:
@@ -129,7 +129,7 @@ def _sklearn(model: Any, function: str, schema: Schema) -> Way:
 
 def _pipeline(ready: Prepared, function: str) -> Way:
     name = "scikit-learn's pipeline, column by column"
-    for known in (_trees, _lightgbm_on_matrix):
+    for known in (_trees, _lightgbm_on_matrix, _linear_labels):
         with suppress(Unsuited):
             return Way(name=name, prepare=ready.prepare, call=known(ready.last, function), by_row=True)
     return Way(name=name, prepare=ready.prepare, call=_last_step(ready.last, function, sparse=ready.sparse))
@@ -175,6 +175,33 @@ def _single_precision(matrix: Array) -> Array:
     return made
 
 
+def _linear_labels(model: Any, function: str) -> _OnMatrix:
+    """The labels of linear classifiers, where they are beyond doubt: sums in another order are rounded otherwise."""
+    name, module = type(model).__name__, type(model).__module__
+    if not module.startswith("sklearn.") or name not in _LINEAR or function != "predict" or model.coef_.ndim != 2:
+        raise Unsuited
+    weights, shift, classes = model.coef_.T, model.intercept_, model.classes_
+    sizes = numpy.abs(weights)
+
+    def labels(matrix: Array) -> Array:
+        scores = matrix @ weights + shift
+        doubt = _DOUBT * (numpy.abs(matrix) @ sizes + numpy.abs(shift))
+        if scores.shape[1] == 1:
+            lead, best = numpy.abs(scores), (scores[:, 0] > 0).astype(int)
+        else:
+            ordered = numpy.sort(scores, axis=1)
+            lead, best = ordered[:, -1:] - ordered[:, -2:-1], numpy.argmax(scores, axis=1)
+        if not (lead > doubt).all():  # nor where something is missing or infinite
+            raise Unsuited
+        found: Array = classes.take(best)
+        return found
+
+    return labels
+
+
+_DOUBT = 1e-10
+"""Of the sum of all parts' sizes: a thousand times what rounding makes of ten thousand parts."""
+_LINEAR = frozenset({"LogisticRegression", "LinearSVC", "RidgeClassifier", "SGDClassifier", "Perceptron"})
 _OF_TREES = frozenset({"predict", "predict_proba"})
 _TREES = frozenset({
     "RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor",
