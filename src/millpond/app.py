@@ -1,18 +1,14 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
 import hashlib
-import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import Connection, text
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from sqlalchemy import Connection
+from starlette.types import ASGIApp
 
 from millpond.audit import routes as audit_routes
 from millpond.audit.door import AuditDoor
@@ -32,6 +28,7 @@ from millpond.engine.sql_client import SqlClient
 from millpond.feature_serving.service import FeatureServing
 from millpond.feature_tables.room import open_feature_tables
 from millpond.feature_tables.routes import router as feature_tables_router
+from millpond.health import Measured, health_router
 from millpond.home import Home, make_credentials
 from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
@@ -48,7 +45,6 @@ from millpond.identity.service import IdentityService
 from millpond.inference_tables.room import open_inference_tables
 from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
-from millpond.kernel import metrics
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
@@ -272,7 +268,7 @@ def build_app(settings: Settings) -> Application:
     install_error_handlers(app)
     join(
         app,
-        _health_router(database, mlflow, settings, lambda: render_pools(serving.runtime)),
+        health_router(database, mlflow, settings, lambda: render_pools(serving.runtime)),
         identity_routes.router(
             identity,
             directory,
@@ -356,7 +352,7 @@ def build_app(settings: Settings) -> Application:
     join(app, _unknown_api_router())
     app.router.routes.sort(key=lambda route: getattr(route, "path", "") not in _ASKED_MOST)
     door = guarded(app, identity=identity, public_url=settings.public_url)
-    return Application(asgi=_Measured(AuditDoor(door)), wait_ready=mlflow.ready)
+    return Application(asgi=Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 
 
 def _deployed(lineage: ModelLineage) -> Deployed:
@@ -423,48 +419,6 @@ def _lifespan(
     return run
 
 
-def _health_router(
-    database: Database, mlflow: MlflowApp, settings: Settings, more_metrics: Callable[[], bytes]
-) -> APIRouter:
-    router = APIRouter()
-
-    @router.get("/health/live")
-    def live() -> dict[str, str]:
-        return {"status": "live"}
-
-    @router.get("/health")
-    @router.get("/health/ready")
-    def ready() -> Response:
-        checks = {"database": _database_state(database), "mlflow": mlflow.state, "spark": _spark_state(settings)}
-        ok = all(state == "ok" for state in checks.values())
-        body = {"status": "ready" if ok else "not ready", "checks": checks}
-        return JSONResponse(body, status_code=200 if ok else 503)
-
-    @router.get("/metrics")
-    def prometheus() -> Response:
-        return Response(metrics.render() + more_metrics(), media_type=CONTENT_TYPE_LATEST)
-
-    return router
-
-
-def _spark_state(settings: Settings) -> str:
-    """Whether the gateway listens."""
-    try:
-        socket.create_connection((settings.local_host, settings.spark_port), timeout=1).close()
-    except OSError as error:
-        return f"failed: {error.strerror or error}"
-    return "ok"
-
-
-def _database_state(database: Database) -> str:
-    try:
-        with database.read() as connection:
-            connection.execute(text("SELECT 1"))
-    except Exception as error:  # health is a boundary: whatever is wrong is the answer
-        return f"failed: {type(error).__name__}"
-    return "ok"
-
-
 def _unknown_api_router() -> APIRouter:
     """What no room answers is named, with 501, and never a fake success."""
     router = APIRouter()
@@ -474,30 +428,3 @@ def _unknown_api_router() -> APIRouter:
         raise NotImplementedHere(f"Millpond does not implement {request.method} {request.url.path}.")
 
     return router
-
-
-class _Measured:
-    """Counts and times each HTTP request by its route's template."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = time.perf_counter()
-        status = 500
-
-        async def record_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, record_status)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
-            metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(time.perf_counter() - began)
