@@ -109,3 +109,18 @@ def test_many_open_runs_that_wait_are_not_looked_at(database: Database) -> None:
         due = store.due_runs(connection, utc_now() + timedelta(seconds=30), 10)
         late = store.due_runs(connection, utc_now() + timedelta(minutes=2), 10)
     assert (due, sorted(late)) == ([], runs)
+
+
+def test_a_run_that_has_ended_is_looked_at_no_more_whoever_asks_for_it(database: Database) -> None:
+    nothing: Any = None
+    server = Runtime(database, Advancer(database, nothing), nothing, at_once=1, server="here", kept=timedelta(days=60))
+    with database.write() as connection:
+        run_id = submit(connection, checked(HOURLY), creator="a", run_as="a", now=utc_now(), token=None)
+    server.round()
+    with database.write() as connection:  # as who cancels it, or settles a task of it, in the moment of its end
+        store.change_run(connection, run_id, due_at=utc_now())
+    server.round()
+    with database.read() as connection:
+        run = store.find_run(connection, run_id)
+    assert run is not None
+    assert (run.result, run.due_at) == (Result.SUCCESS, None)

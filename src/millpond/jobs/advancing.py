@@ -40,9 +40,12 @@ class Advancer:
         """Move a run on as far as it goes now; the ids of other runs that may go on by that."""
         with self._database.read() as connection:
             seen = store.find_run(connection, run_id)
-        if seen is None or seen.state is State.ENDED:
+        if seen is None:
             return ()
         with self._database.write() as connection:
+            if seen.state is State.ENDED:
+                store.rest(connection, run_id)
+                return ()
             if seen.state is State.QUEUED and not _admit(connection, seen, now):
                 store.change_run(connection, run_id, due_at=now + _LONGEST_UNSEEN)
                 return ()

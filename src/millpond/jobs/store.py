@@ -327,6 +327,11 @@ def delete_run(connection: Connection, run_id: int) -> None:
     connection.execute(delete(runs).where(runs.c.id == run_id))
 
 
+def rest(connection: Connection, run_id: int) -> None:
+    """Have a run that has ended looked at no more, whoever asked for it meanwhile."""
+    connection.execute(update(runs).where(runs.c.id == run_id, ~_OPEN).values(due_at=None))
+
+
 def look_by(connection: Connection, run_id: int, moment: datetime) -> None:
     """Have a run looked at by a moment, if it is not before."""
     connection.execute(update(runs).where(runs.c.id == run_id, runs.c.due_at > moment).values(due_at=moment))
