@@ -24,6 +24,7 @@ from mlflow.utils.proto_json_utils import message_to_json
 
 from millpond.tracking.stores import runs
 from millpond.tracking.stores.run_records import json_of
+from tests.tracking.conftest import Asker, person
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:mlflow", "ignore::sqlalchemy.exc.SADeprecationWarning"
@@ -253,6 +254,18 @@ def test_random_searches_find_what_mlflows_store_finds(
         }
         asked = dice.sample(ties, dice.randrange(1, 3))
         assert ids(ours, asked, search) == ids(theirs, asked, search), search
+
+
+def test_the_best_runs_of_somebody_else_are_not_found(
+    ours: Any, ties: list[str], asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_LOOKED_AT", 2)
+    best: dict[str, Any] = {
+        "order_by": ["metrics.m DESC"], "filter_string": "", "max_results": 3, "run_view_type": ViewType.ALL
+    }  # fmt: skip
+    assert len(ids(ours, ties, best)[0]) == 3
+    asker.principal = person("bob")
+    assert ids(ours, ties, best) == [[]]
 
 
 def ids(store: Any, experiment_ids: list[str], search: dict[str, Any]) -> list[list[str]]:
