@@ -40,6 +40,7 @@ resources:
     after:
       tasks:
         - {task_key: call, run_job_task: {job_id: "${resources.jobs.retrain.id}"}}
+        - {task_key: look, notebook_task: {notebook_path: ../src/look.ipynb}}
   registered_models:
     model: {name: churn, catalog_name: "${var.catalog}", schema_name: "${resources.schemas.ml.name}"}
   schemas:
@@ -52,6 +53,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "src").mkdir()
     (tmp_path / "resources").mkdir()
     (tmp_path / "src" / "train.py").write_text("print(1)")
+    (tmp_path / "src" / "look.ipynb").write_text("{}")
     (tmp_path / "databricks.yml").write_text(MAIN)
     (tmp_path / "resources" / "jobs.yml").write_text(RESOURCES)
     return tmp_path
@@ -71,6 +73,8 @@ def test_a_target_is_laid_over_and_references_lead_to_values_of_any_type(root: P
     task = {"task_key": "train", "max_retries": 3}
     told = {"python_file": script, "parameters": ["gold.ml.churn"]}
     assert job["tasks"] == [{**task, "spark_python_task": told}]
+    look = names_of(bundle).resolved(wanted["jobs.after"]["tasks"][1]["notebook_task"], {})
+    assert look == {"notebook_path": "/Volumes/main/ml/bundles/churn/prod/files/src/look.ipynb"}
     assert names_of(read_bundle(root, "prod", {"runs": "7"})).resolved("${var.runs}", {}) == "7"
 
 

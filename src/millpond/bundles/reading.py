@@ -16,6 +16,8 @@ FILES_PATH = "${workspace.file_path}"
 _TOP = frozenset({"bundle", "include", "variables", "workspace", "resources", "targets"})
 _INCLUDED = frozenset({"resources", "variables", "targets"})
 _TARGET = frozenset({"mode", "default", "variables", "workspace", "resources"})
+_FILES = (("spark_python_task", "python_file"), ("notebook_task", "notebook_path"))
+"""Where a task says which file of the bundle it runs."""
 _KEYED = {"tasks": "task_key", "environments": "environment_key", "parameters": "name"}
 """Lists whose items have keys: an override changes the item of its key; other lists are put after one another."""
 
@@ -110,18 +112,19 @@ def _read(path: Path, root: Path) -> dict[str, Any]:
 
 
 def _place_scripts(tasks: Iterable[Any], directory: Path, root: Path) -> None:
-    """Let scripts of the bundle be where its files are deployed. Paths in YAML are relative to their file."""
+    """Let scripts and notebooks of the bundle be where its files are deployed. Paths in YAML are relative to their file."""
     for task in tasks:
         if isinstance(nested := (task.get("for_each_task") or {}).get("task"), dict):
             _place_scripts([nested], directory, root)
-        script = task.get("spark_python_task") or {}
-        path = str(script.get("python_file") or "")
-        if not path or path.startswith(("/", "$", "dbfs:")):
-            continue
-        place = (directory / path).resolve()
-        if not place.is_file() or not place.is_relative_to(root.resolve()):
-            raise InvalidArgument(f"Task '{task.get('task_key')}' names {path}, which is no file of the bundle.")
-        script["python_file"] = f"{FILES_PATH}/{place.relative_to(root.resolve()).as_posix()}"
+        for kind, name in _FILES:
+            code = task.get(kind) or {}
+            path = str(code.get(name) or "")
+            if not path or path.startswith(("/", "$", "dbfs:")):
+                continue
+            place = (directory / path).resolve()
+            if not place.is_file() or not place.is_relative_to(root.resolve()):
+                raise InvalidArgument(f"Task '{task.get('task_key')}' names {path}, which is no file of the bundle.")
+            code[name] = f"{FILES_PATH}/{place.relative_to(root.resolve()).as_posix()}"
 
 
 def _included(root: Path, patterns: list[Any]) -> list[Path]:
