@@ -169,6 +169,10 @@ def test_a_cell_that_fails_ends_the_notebook_and_leaves_its_traceback(desk: Desk
     assert desk.ran("%scala\nval x = 1").error.startswith("NotImplementedError: Cells in Scala")
     assert "SystemExit" in desk.ran("import sys\nsys.exit(3)").error
     assert "ValueError" in desk.ran("%run ./x no-value").error
+    loud = desk.ran("print('x' * 9_000_000)", "print('late')", "raise ValueError('y' * 1_000_000)")
+    assert "outputs are larger than 8 MiB" in texts(desk.notebook(loud))
+    assert "late" in loud.logs
+    assert len(desk.notebook(loud).cells[2].outputs[-1].evalue) == 100_000
     assert desk.ran("raise ValueError('half \\ud800 and \\0')").error == "ValueError: half ? and \ufffd"
 
 
