@@ -84,7 +84,8 @@ def test_code_of_a_repository_runs_at_the_commit_that_its_run_has(any_server: Se
     git(repository, "commit", "-q", "-a", "-m", "four")
     w.jobs.repair_run(first.run_id, rerun_tasks=["s"])
     again = wait_until(
-        lambda: [task for task in w.jobs.get_run(first.run_id).tasks if task.attempt_number == 1 and task.end_time]
+        lambda: [task for task in w.jobs.get_run(first.run_id).tasks if task.attempt_number == 1 and task.end_time],
+        timeout_s=60,
     )
     assert w.jobs.get_run_output(again[0].run_id).logs == "three x\n"
 

@@ -169,6 +169,10 @@ def test_a_cell_that_fails_ends_the_notebook_and_leaves_its_traceback(desk: Desk
     assert desk.ran("%scala\nval x = 1").error.startswith("NotImplementedError: Cells in Scala")
     assert "SystemExit" in desk.ran("import sys\nsys.exit(3)").error
     assert "ValueError" in desk.ran("%run ./x no-value").error
+    loud = desk.ran("print('x' * 9_000_000)", "print('late')", "raise ValueError('y' * 1_000_000)")
+    assert "outputs are larger than 8 MiB" in texts(desk.notebook(loud))
+    assert "late" in loud.logs
+    assert len(desk.notebook(loud).cells[2].outputs[-1].evalue) == 100_000
     assert desk.ran("raise ValueError('half \\ud800 and \\0')").error == "ValueError: half ? and \ufffd"
 
 
@@ -276,16 +280,21 @@ def test_python_files_beside_a_notebook_can_be_imported(desk: Desk) -> None:
     assert output.notebook_output.result == "6", output.error_trace
 
 
-def test_packages_are_installed_before_the_notebook_begins(desk: Desk) -> None:
-    """From the real index; beside the server's packages, or in an environment that has no others."""
-    looks = (
-        "%pip install -q peppercorn==0.6\nimport peppercorn",
-        "try:\n    import pandas\n    there = True\nexcept ImportError:\n    there = False",
-        "dbutils.notebook.exit([peppercorn.__name__, there])",
-    )
-    assert desk.ran(*looks).notebook_output.result == "['peppercorn', True]"
+LOOKS = (
+    "%pip install -q peppercorn==0.6\nimport peppercorn",
+    "try:\n    import pandas\n    there = True\nexcept ImportError:\n    there = False",
+    "dbutils.notebook.exit([peppercorn.__name__, there])",
+)
+
+
+def test_packages_are_installed_before_the_notebook_begins_beside_the_servers(desk: Desk) -> None:
+    assert desk.ran(*LOOKS).notebook_output.result == "['peppercorn', True]"
+
+
+@pytest.mark.long
+def test_a_notebook_has_the_packages_of_its_environment_and_no_others(desk: Desk) -> None:
     packages = JobEnvironment("six", compute.Environment(environment_version="1", dependencies=["six==1.17.0"]))
-    task = SubmitTask("a", environment_key="six", notebook_task=NotebookTask(desk.wrote("import six", *looks)))
+    task = SubmitTask("a", environment_key="six", notebook_task=NotebookTask(desk.wrote("import six", *LOOKS)))
     run = desk.w.jobs.submit_and_wait(environments=[packages], tasks=[task], timeout=LONG)
     assert desk.output(run).notebook_output.result == "['peppercorn', False]"
 
@@ -326,7 +335,8 @@ def test_a_notebook_that_is_ended_leaves_what_it_had(desk: Desk) -> None:
     run = desk.w.jobs.submit(tasks=[SubmitTask("a", notebook_task=NotebookTask(path))])
     task = desk.w.jobs.get_run(run.run_id).tasks[0].run_id
     address = f"/api/millpond/jobs/runs/notebook?run_id={task}"
-    wait_until(lambda: desk.server.call("GET", address, token=desk.w.config.token)[0] == 200, what="the first cells")
+    begun = lambda: desk.server.call("GET", address, token=desk.w.config.token)[0] == 200  # noqa: E731 - one question, asked again
+    wait_until(begun, timeout_s=60, what="the first cells")
     desk.w.jobs.cancel_run(run.run_id)
     wait_until(lambda: desk.w.jobs.get_run(run.run_id).state.result_state is RunResultState.CANCELED)
     assert "first" in texts(desk.notebook(desk.w.jobs.get_run_output(task)))

@@ -17,6 +17,7 @@ from millpond.jobs.git_sources import GitSources, inside
 from millpond.jobs.packages import needs_of_wheel, without
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.workspace.domain import MOST_BYTES
 from millpond.workspace.notebooks import Language, Notebook
 from millpond.workspace.service import WorkspaceService
 
@@ -166,6 +167,8 @@ def _notebook_order(
 
 def read_notebook(path: str, data: bytes) -> Notebook:
     """The notebook that a file is. Raises InvalidArgument."""
+    if len(data) > MOST_BYTES:
+        raise InvalidArgument(f"Notebook {path} has more than {MOST_BYTES >> 20} MiB.")
     try:
         return of_file(path, data)
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 MOST_OUTPUT_BYTES = 8 << 20
 """Of all outputs of a notebook; what comes after them is left out of it, and is in the log."""
+_LONGEST_TRACE = 100_000
 _LEFT_OUT = (
     "[Millpond: the notebook's outputs are larger than 8 MiB; the rest is left out, and texts are in the log.]\n"
 )
@@ -47,7 +48,8 @@ class Recorder:
 
     def error(self, name: str, value: str, lines: list[str]) -> None:
         """The cell failed; this is shown whatever was before it."""
-        told = {"output_type": "error", "ename": name, "evalue": value[:10000], "traceback": lines}
+        shown = "\n".join(lines)[-_LONGEST_TRACE:].split("\n")
+        told = {"output_type": "error", "ename": name, "evalue": value[:_LONGEST_TRACE], "traceback": shown}
         self._outputs.append(told)
 
     @property
