@@ -44,7 +44,7 @@ def test_each_outcome_has_a_row_and_a_full_log_refuses(captured: Captured, model
         assert {order: row["response"].encode() for order, row in rows.items()} == {
             order: answer.body for order, answer in answers.items()
         }
-        assert rows["hang"]["total_ms"] > 2000
+        assert rows["hang"]["total_ms"] > 1900, "until its deadline"
 
         server.ready("obedient")
         while (answer := ask("list")).status == 200:
