@@ -86,8 +86,6 @@ class Predictions:
             await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
-        if live.rate_limits:
-            self._admit(live, principal)
         entity = _route(live, served_model, routing_key)
         patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
         query = _Query(principal=principal, content_type=content_type, body=body, accept=accept, patience_s=patience_s)
@@ -96,6 +94,8 @@ class Predictions:
         failure: MillpondError | None = None
         status = "500"
         try:
+            if live.rate_limits:
+                self._admit(live, principal)
             pool = live.pools.get(entity.name)
             with pool.in_use() if pool else nullcontext():
                 answer = await self._answer(query, entity, pool)
