@@ -112,7 +112,7 @@ def _read(path: Path, root: Path) -> dict[str, Any]:
 
 
 def _place_scripts(tasks: Iterable[Any], directory: Path, root: Path) -> None:
-    """Let scripts and notebooks of the bundle be where its files are deployed. Paths in YAML are relative to their file."""
+    """Let code of the bundle be where its files are deployed. Paths in YAML are relative to their file."""
     for task in tasks:
         if isinstance(nested := (task.get("for_each_task") or {}).get("task"), dict):
             _place_scripts([nested], directory, root)
