@@ -457,3 +457,25 @@ def test_a_checkpoint_that_is_anothers_or_no_checkpoint_is_refused(spark: Any, n
     both = spark.readStream.table(source).union(spark.readStream.table(source))
     with pytest.raises(StreamingQueryException, match="1 sources in the checkpoint"):
         started(both, names)
+
+
+def test_a_checkpoint_can_lie_only_where_its_user_may_write(
+    gateway: RunningGateway, spark: Any, names: Names, source: str
+) -> None:
+    elsewhere = (
+        str(gateway.home.root / "run"), "/tmp/anywhere", "/Volumes/streamed/s/points/../../../x", "s3://lake/x", "here",
+        "/Volumes/streamed/s/none/x",
+    )  # fmt: skip
+    for names.checkpoint in elsewhere:
+        with pytest.raises(AnalysisException):
+            started(spark.readStream.table(source), names)
+    assert not spark.catalog.tableExists(names.target)
+
+
+def test_the_number_of_a_source_is_the_gateways(spark: Any, names: Names, source: str) -> None:
+    """What marks a stream's sources is set anew, whatever a client says."""
+    spark.sql(f"CREATE TABLE {names.source}_2 (user_id BIGINT, amount DOUBLE)")
+    add(spark, f"{names.source}_2", (7, 1.0))
+    forged = spark.readStream.option("__millpond_source", 1)
+    started(forged.table(source).union(forged.table(f"{names.source}_2")), names)
+    assert ids(spark, names.target) == [1, 2, 7]
