@@ -386,6 +386,7 @@ def test_a_query_ends_with_its_users_account(gateway: RunningGateway, spark: Any
     add(spark, source, (3, 1.0))
     eventually(lambda: not homes(gateway, query))
     assert ids(spark, names.target) == [1, 2]
+    session.stop()
 
 
 def homes(gateway: RunningGateway, query: Any) -> list[Path]:
