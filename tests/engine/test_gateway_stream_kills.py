@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]
         yield running
 
 
-@pytest.fixture(scope="module")
-def spark(killed: RunningGateway) -> Iterator[Any]:
+@pytest.fixture(scope="module", autouse=True)
+def tables(killed: RunningGateway) -> None:
     session = killed.spark(USER)
     session.sql("CREATE CATALOG k")
     session.sql("CREATE SCHEMA k.s")
@@ -36,8 +36,24 @@ def spark(killed: RunningGateway) -> Iterator[Any]:
         first = number * ROWS
         session.sql(f"INSERT INTO k.s.source SELECT id FROM range({first}, {first + ROWS})")
     session.sql("CREATE TABLE k.s.keyed (id BIGINT NOT NULL, times BIGINT, CONSTRAINT keyed_pk PRIMARY KEY (id))")
-    yield session
     session.stop()
+
+
+Connect = Callable[[], Any]
+
+
+@pytest.fixture
+def connect(killed: RunningGateway) -> Iterator[Connect]:
+    """Makes sessions, which end with the test: one that is left would be the active one of other tests."""
+    made: list[Any] = []
+
+    def session() -> Any:
+        made.append(killed.spark(USER))
+        return made[-1]
+
+    yield session
+    for each in made:
+        each.stop()
 
 
 def begun(session: Any, target: str, sink: str) -> Any:
@@ -73,21 +89,22 @@ def done(gateway: RunningGateway, target: str) -> int:
 SINKS = {"added": "delta", "keyed": "millpond.merge"}
 
 
-def test_killed_in_the_midst_both_go_on(killed: RunningGateway, spark: Any) -> None:
+def test_killed_in_the_midst_both_go_on(killed: RunningGateway, connect: Connect) -> None:
+    spark = connect()
     for target, sink in SINKS.items():
         begun(spark, target, sink)
     eventually(lambda: all(done(killed, target) > 0 for target in SINKS))
     kill(killed)
     assert all(done(killed, target) < COMMITS for target in SINKS), "they were too fast to be killed"
-    spark = killed.spark(USER)
+    spark = connect()
     for target, sink in SINKS.items():
         begun(spark, target, sink).awaitTermination()
         assert counted(spark, target) == (COMMITS * ROWS, COMMITS * ROWS)
 
 
 @pytest.mark.long
-def test_killed_at_any_moment_they_go_on(killed: RunningGateway, spark: Any) -> None:
-    chance, spark = random.Random(7), killed.spark(USER)
+def test_killed_at_any_moment_they_go_on(killed: RunningGateway, connect: Connect) -> None:
+    chance, spark = random.Random(7), connect()
     spark.sql("CREATE TABLE k.s.keyed_2 (id BIGINT NOT NULL, times BIGINT, CONSTRAINT keyed_2_pk PRIMARY KEY (id))")
     sinks = {"added_2": "delta", "keyed_2": "millpond.merge"}
     for _ in range(10):
@@ -95,7 +112,7 @@ def test_killed_at_any_moment_they_go_on(killed: RunningGateway, spark: Any) -> 
             begun(spark, target, sink)
         threading.Event().wait(chance.uniform(0.0, 0.3))
         kill(killed)
-        spark = killed.spark(USER)
+        spark = connect()
     for target, sink in sinks.items():
         begun(spark, target, sink).awaitTermination()
         assert counted(spark, target) == (COMMITS * ROWS, COMMITS * ROWS)
@@ -103,10 +120,10 @@ def test_killed_at_any_moment_they_go_on(killed: RunningGateway, spark: Any) -> 
 
 @pytest.mark.parametrize(("target", "sink"), SINKS.items())
 def test_a_batch_that_is_in_the_table_is_not_written_again(
-    killed: RunningGateway, spark: Any, target: str, sink: str
+    killed: RunningGateway, connect: Connect, target: str, sink: str
 ) -> None:
     """As if killed after the table's commit and before the checkpoint's."""
-    spark = killed.spark(USER)
+    spark = connect()
     begun(spark, target, sink).awaitTermination()
     place = checkpoint_of(killed, target)
     assert place is not None
@@ -120,10 +137,10 @@ def test_a_batch_that_is_in_the_table_is_not_written_again(
 
 
 def test_a_batch_that_is_planned_and_not_in_the_table_reads_what_was_planned(
-    killed: RunningGateway, spark: Any
+    killed: RunningGateway, connect: Connect
 ) -> None:
     """As if killed between the checkpoint's plan and the table's commit; meanwhile more rows came."""
-    spark = killed.spark(USER)
+    spark = connect()
     spark.sql("CREATE TABLE k.s.small (id BIGINT)")
     spark.sql("INSERT INTO k.s.small VALUES (1)")
 

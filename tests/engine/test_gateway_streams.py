@@ -12,6 +12,9 @@ from pyspark.errors.exceptions.base import PySparkException
 from pyspark.sql import functions as F
 from tests.engine.gateways import RunningGateway
 
+from millpond.identity.directory import DirectoryService
+from millpond.identity.domain import Draft, PrincipalKind
+
 USER = "streamer@example.com"
 OTHER = "onlooker@example.com"
 
@@ -341,16 +344,21 @@ def test_batches_wait_for_the_next_multiple_of_the_interval(spark: Any, names: N
 # -- rights -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def other(gateway: RunningGateway, spark: Any, names: Names, source: str) -> Iterator[Any]:
-    """Somebody who may read the source, make tables of their own and write to the volume."""
-    session = gateway.spark(OTHER)
+def let_stream(spark: Any, user: str, source: str) -> None:
+    """Let somebody read the source, make tables of their own and write to the volume."""
     for right, what in (
         ("USE CATALOG", "CATALOG streamed"), ("USE SCHEMA", "SCHEMA streamed.s"), ("CREATE TABLE", "SCHEMA streamed.s"),
         ("READ VOLUME", "VOLUME streamed.s.points"), ("WRITE VOLUME", "VOLUME streamed.s.points"),
         ("SELECT", f"TABLE {source}"),
     ):  # fmt: skip
-        spark.sql(f"GRANT {right} ON {what} TO `{OTHER}`")
+        spark.sql(f"GRANT {right} ON {what} TO `{user}`")
+
+
+@pytest.fixture
+def other(gateway: RunningGateway, spark: Any, names: Names, source: str) -> Iterator[Any]:
+    """Somebody who may read the source, make tables of their own and write to the volume."""
+    session = gateway.spark(OTHER)
+    let_stream(spark, OTHER, source)
     yield session
     session.stop()
 
@@ -363,6 +371,27 @@ def test_a_query_ends_when_its_user_may_not_read_any_more(spark: Any, other: Any
     with pytest.raises(StreamingQueryException, match="TABLE_OR_VIEW_NOT_FOUND"):  # nor see that it is there
         query.awaitTermination(20)
     assert ids(other, names.target) == [1, 2]
+
+
+def test_a_query_ends_with_its_users_account(gateway: RunningGateway, spark: Any, names: Names, source: str) -> None:
+    leaver = f"leaver-{time.monotonic_ns()}@example.com"
+    session = gateway.spark(leaver)
+    let_stream(spark, leaver, source)
+    query = started(session.readStream.table(source), names, available=False)
+    query.processAllAvailable()
+    account = gateway.principal(leaver)
+    directory, admin = DirectoryService(gateway.database), gateway.principal()
+    gone = Draft(name=leaver, display_name=leaver, active=False)
+    directory.update(admin, PrincipalKind.USER, account.id, lambda _entry: gone)
+    add(spark, source, (3, 1.0))
+    eventually(lambda: not homes(gateway, query))
+    assert ids(spark, names.target) == [1, 2]
+    session.stop()
+
+
+def homes(gateway: RunningGateway, query: Any) -> list[Path]:
+    """What a run that has not ended keeps for its batches."""
+    return list((gateway.home.run / "gateway" / "spools").rglob(f"stream-{query.runId}"))
 
 
 def test_who_may_not_write_or_read_is_refused_at_the_start(spark: Any, other: Any, names: Names, source: str) -> None:
@@ -432,8 +461,7 @@ def test_a_query_ends_with_its_session(gateway: RunningGateway, spark: Any, name
     query = started(session.readStream.table(source), names, available=False)
     query.processAllAvailable()
     session.stop()
-    gateway_sees = Path(gateway.home.run) / "gateway" / "spools"
-    eventually(lambda: not any(gateway_sees.rglob(f"stream-{query.runId}")))
+    eventually(lambda: not homes(gateway, query))
     add(spark, source, (3, 1.0))
     started(spark.readStream.table(source), names)
     assert ids(spark, names.target) == [1, 2, 3]
@@ -457,3 +485,25 @@ def test_a_checkpoint_that_is_anothers_or_no_checkpoint_is_refused(spark: Any, n
     both = spark.readStream.table(source).union(spark.readStream.table(source))
     with pytest.raises(StreamingQueryException, match="1 sources in the checkpoint"):
         started(both, names)
+
+
+def test_a_checkpoint_can_lie_only_where_its_user_may_write(
+    gateway: RunningGateway, spark: Any, names: Names, source: str
+) -> None:
+    elsewhere = (
+        str(gateway.home.root / "run"), "/tmp/anywhere", "/Volumes/streamed/s/points/../../../x", "s3://lake/x", "here",
+        "/Volumes/streamed/s/none/x",
+    )  # fmt: skip
+    for names.checkpoint in elsewhere:
+        with pytest.raises(AnalysisException):
+            started(spark.readStream.table(source), names)
+    assert not spark.catalog.tableExists(names.target)
+
+
+def test_the_number_of_a_source_is_the_gateways(spark: Any, names: Names, source: str) -> None:
+    """What marks a stream's sources is set anew, whatever a client says."""
+    spark.sql(f"CREATE TABLE {names.source}_2 (user_id BIGINT, amount DOUBLE)")
+    add(spark, f"{names.source}_2", (7, 1.0))
+    forged = spark.readStream.option("__millpond_source", 1)
+    started(forged.table(source).union(forged.table(f"{names.source}_2")), names)
+    assert ids(spark, names.target) == [1, 2, 7]
