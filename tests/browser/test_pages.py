@@ -17,7 +17,7 @@ CUSTOMERS = "/catalog/shop/silver/tables/customers"
 
 def test_home_leads_to_what_was_made_last(tab: Tab) -> None:
     tab.open("/")
-    for name in ("shop.silver.customers", "depth-6", "shop.silver.churn"):
+    for name in ("main.default.churn_payload", "depth-6", "shop.silver.churn"):
         expect(tab.page.get_by_role("link", name=name).first).to_be_visible()
     tab.page.locator(".mp-recent", has_text="Endpoints").get_by_role("link", name=re.compile("churn")).click()
     expect(tab.page.locator("h1 .mp-title-text")).to_have_text("churn")

@@ -192,7 +192,7 @@ def test_what_cannot_be_published_is_refused(shop: Shop) -> None:
         shop.sdk().feature_store.publish_table(shop.source, spec)
     name = shop.publish("keys")
     shop.online(name)
-    wrong = (({}, "'id'"), ({"id": None}, "null"), ({"id": "x"}, "no long"), ({"id": True}, "no long"))
+    wrong = (({}, "'id'"), ({"id": None}, "null"), ({"id": "x"}, "no LONG"), ({"id": True}, "no LONG"))
     for key, why in wrong:
         status, body = shop.server.call("POST", f"{READ}/{name}/read", {"keys": [key]})
         assert status == 400

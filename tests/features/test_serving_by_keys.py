@@ -349,7 +349,7 @@ def test_lineage_and_audit_know_which_features_an_endpoint_reads(story: Story, c
         used = events(f"object_name={story.schema}.spending")
         return [each for each in used if each["request_params"].get("endpoint") == churn]
 
-    (event,) = wait_until(noted, what="the use in the audit")
+    event, *_ = wait_until(noted, what="the use in the audit")
     assert event["action_name"] == "useFeaturesTable"
     assert set(event["request_params"]["columns"].split(",")) == {"customer_id", "ts", "spent_30d", "orders"}
 
