@@ -61,8 +61,8 @@ def test_runs_of_long_ago_are_removed_with_what_they_printed_and_others_stay(
 ) -> None:
     nothing: Any = None
     launcher = Launcher(
-        data_dir=tmp_path, settings=JobsSettings(), files=nothing, environments=nothing, doors=nothing, mint=nothing,
-        principal_named=nothing,
+        data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, doors=nothing,
+        mint=nothing, principal_named=nothing,
     )  # fmt: skip
     server = Runtime(
         database, Advancer(database, nothing), launcher, at_once=1, server="here", kept=timedelta(seconds=0.5)

@@ -104,15 +104,20 @@ class Launcher:
 
     def began(self, task: TaskRun) -> bool:
         """Whether the code's first line may have run."""
-        return (self._directory(task) / "began").exists()
+        try:
+            return (self._directory(task) / "began").exists()
+        except OSError:  # its directory is its own to close: who does that has begun
+            return True
 
     def began_at(self, task: TaskRun) -> datetime | None:
         """When its first line ran, if it did; the file is the script's to touch, so no other time than the task's."""
         try:
             told = (self._directory(task) / "began").stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             return None
-        return min(max(from_epoch_ms(int(told * 1000)), task.started_at or utc_now()), utc_now())
+        now = utc_now().timestamp()
+        first = task.started_at.timestamp() if task.started_at else now
+        return from_epoch_ms(int(min(max(told, first), now) * 1000))
 
     def told(self, task: TaskRun) -> Ended | None:
         """How the code ended, where it came to its end."""
@@ -276,10 +281,10 @@ def _read(path: Path, most_bytes: int = _LARGEST_RESULT) -> dict[str, Any] | Non
     """A JSON object that a task's process wrote, whatever else it may have put there."""
     found = read_bounded(path, most_bytes)
     try:
-        told = json.loads(found or b"")
+        told = storable(json.loads(found or b""))
     except (ValueError, RecursionError):
         return None
-    return storable(told) if isinstance(told, dict) else None
+    return told if isinstance(told, dict) else None
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -33,6 +33,8 @@ _MOST_DUE = 500
 """Runs that one round looks at."""
 _MOST_OLD = 100
 _TIDY_S = 600.0
+_PAUSE = timedelta(minutes=1)
+"""So long what went wrong is left alone, and all else goes on."""
 
 log = get_logger(__name__)
 
@@ -83,7 +85,12 @@ class Runtime:
         with self._database.read() as connection:
             lost = store.lost(connection, now, self._server, now - _OTHERS_GRACE)
         for task in lost:
-            self._recover(task)
+            try:
+                self._recover(task)
+            except Exception as error:  # the boundary of a work item
+                log.error("a lost task was not settled", run=task.run_id, task=task.key, exc_info=error)
+                with self._database.write() as connection:
+                    store.write_held(connection, task.id, task.lease, leased_until=now + _PAUSE)
         with self._database.read() as connection:
             due = store.due_runs(connection, now, _MOST_DUE)
             waiting = store.any_queued(connection)
@@ -99,10 +106,12 @@ class Runtime:
                 return
         with self._database.write() as connection:
             for job in store.due_jobs(connection, now, watching=False, lock=True):
-                if job.trigger_kind == When.CONTINUOUS:
-                    _go_on(connection, job, now)
-                else:
-                    _fire_once(connection, job, now)
+                try:
+                    with connection.begin_nested():
+                        (_go_on if job.trigger_kind == When.CONTINUOUS else _fire_once)(connection, job, now)
+                except Exception as error:  # the boundary of a work item
+                    log.error("a job was not started", job=job.id, exc_info=error)
+                    store.change_job(connection, job.id, next_fire_at=now + _PAUSE)
 
     def tidy(self) -> None:
         """Remove runs of long ago with what they printed, so many at once that nobody waits for it."""
@@ -124,8 +133,18 @@ class Runtime:
     def _advance(self, run_id: int) -> None:
         waiting = [run_id]
         while waiting:
-            waiting += self._advancer.advance(waiting.pop(), utc_now())
+            waiting += self._advance_one(waiting.pop())
         self._wake()
+
+    def _advance_one(self, run_id: int) -> tuple[int, ...]:
+        """Move a run on; where that fails, it is tried again after a pause, and the others do not wait for it."""
+        try:
+            return self._advancer.advance(run_id, utc_now())
+        except Exception as error:  # the boundary of a work item
+            log.error("a run was not moved on", run=run_id, exc_info=error)
+        with self._database.write() as connection:
+            store.change_run(connection, run_id, due_at=utc_now() + _PAUSE)
+        return ()
 
     def _wake(self) -> None:
         with self._work:
