@@ -1,17 +1,22 @@
 """What tasks run and leave, looked at without a server: packages, statements, places in repositories, files."""
 
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from millpond.jobs.code import installs
+from millpond.jobs.code import Code, installs
+from millpond.jobs.domain import Kind, Result, TaskSpec
 from millpond.jobs.git_sources import checked_source, inside
 from millpond.jobs.packages import needs_of_wheel, without
-from millpond.jobs.sql_tasks import statements_of
+from millpond.jobs.sql_tasks import _Going, _request, statements_of
 from millpond.jobs.written import read_bounded, storable
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.sdk.dbutils.widgets import Widgets
+from millpond.sql.domain import StatementState
 from millpond.workspace.notebooks import Cell, Language, Notebook
 from tests.wheels import make_wheel
 
@@ -41,6 +46,58 @@ def test_semicolons_divide_statements_where_they_are_none_of_texts_and_comments(
     for none in ("", "  ;\n", "-- only words", "SELECT 'open"):
         with pytest.raises(InvalidArgument):
             statements_of(none)
+
+
+def test_sql_that_would_keep_the_server_busy_is_refused_before_it_is_read() -> None:
+    with pytest.raises(InvalidArgument, match="more than 1,000 statements"):
+        statements_of("SELECT 1;" * 1001)
+    with pytest.raises(InvalidArgument, match="more than 1,048,576 characters"):
+        statements_of("-" * (1 << 20) + "-")
+
+
+def test_a_statement_gets_the_parameters_that_it_speaks_of_whatever_others_are_called() -> None:
+    given = {"day": "1", "da": "2", "(a+)+$": "3"}
+    asked = _request("SELECT :day, :other " + ":" + "a" * 50_000, "w", "s", given)
+    assert [(each.name, each.value) for each in asked.parameters] == [("day", "1")]
+
+
+def test_a_large_text_is_refused_by_its_size(tmp_path: Path) -> None:
+    nothing: Any = None
+
+    class Repository:
+        """Holds one large file, which takes no room."""
+
+        def checkout(self, run: object, directory: Path) -> Path:
+            with (directory / "a.sql").open("wb") as stream:
+                stream.truncate(1 << 40)
+            return directory
+
+    code = Code(nothing, nothing, Repository())  # type: ignore[arg-type]
+    spec = TaskSpec(key="a", kind=Kind.SQL, from_git=True)
+    with pytest.raises(InvalidArgument, match=r"a\.sql has 1,099,511,627,776 bytes"):
+        code.sql(nothing, nothing, spec, "a.sql", tmp_path)
+
+
+def test_what_statements_did_is_written_at_their_end_and_not_after_each() -> None:
+    nothing: Any = None
+    sent: list[Any] = []
+
+    class Statements:
+        """Ends each statement at once; the third fails."""
+
+        def submit(self, principal: object, request: object) -> Any:
+            sent.append(request)
+            return SimpleNamespace(id=str(request))
+
+        def get(self, principal: object, statement_id: str) -> Any:
+            return SimpleNamespace(state=StatementState.FAILED if statement_id == "3" else StatementState.SUCCEEDED)
+
+    kept: list[int] = []
+    statements: Any = Statements()
+    going = _Going(statements, nothing, lambda: Result.NONE, time.monotonic() + 60)
+    requests: Any = [1, 2, 3, 4]
+    going.run_all(requests, lambda: kept.append(len(sent)))
+    assert (sent, kept) == ([1, 2, 3], [3])
 
 
 def test_a_wheel_says_what_it_needs_here(tmp_path: Path) -> None:
