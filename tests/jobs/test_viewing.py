@@ -40,7 +40,9 @@ def run(database: Database, job: Job) -> int:
 @pytest.fixture
 def views(database: Database) -> JobViews:
     nothing: Any = None  # who starts no process needs none of it
-    service = JobService(database, nothing, moved=lambda *_: None, principal_named=nothing)
+    service = JobService(
+        database, nothing, watcher=nothing, check_target=nothing, moved=lambda *_: None, principal_named=nothing
+    )
     return JobViews(database, service, nothing)
 
 
