@@ -1,6 +1,7 @@
 """What tasks run and leave, looked at without a server: packages, statements, places in repositories, files."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,12 @@ import pytest
 
 from millpond.jobs.code import Code, installs
 from millpond.jobs.domain import Kind, Result, TaskSpec
-from millpond.jobs.git_sources import checked_source, inside
+from millpond.jobs.git_fetch import check_size
+from millpond.jobs.git_sources import GitSources, checked_source, inside
 from millpond.jobs.packages import needs_of_wheel, without
 from millpond.jobs.sql_tasks import _Going, _request, statements_of
 from millpond.jobs.written import read_bounded, storable
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
 from millpond.sdk.dbutils.widgets import Widgets
 from millpond.sql.domain import StatementState
 from millpond.workspace.notebooks import Cell, Language, Notebook
@@ -165,3 +167,30 @@ def test_widgets_have_what_was_given_or_their_defaults() -> None:
     with pytest.raises(ValueError, match="No input widget named 'a'"):
         widgets.get("a")
     assert widgets.getArgument("a", "d") == "d"
+
+
+@pytest.mark.parametrize("tail", ["%2e%2e/other/x", "%2E./other/x", "a%2f..%2fother", "%252e%252e/other", "a%5c..%5cb"])
+def test_an_address_in_disguise_leads_nowhere(tail: str) -> None:
+    url = f"https://git.example/ours/{tail}"
+    with pytest.raises(InvalidArgument, match="git_url"):
+        checked_source({"git_url": url, "git_branch": "main"})
+    checked_source({"git_url": "https://git.example/our%20team/x", "git_branch": "main"})
+    run: Any = SimpleNamespace(settings={"git_source": {"git_url": url, "git_branch": "main"}})
+    with pytest.raises(PermissionDenied, match="not allowed here"):
+        GitSources(["https://git.example/ours"], lambda *_: "").checkout(run, Path("/nowhere"))
+
+
+def test_a_repository_of_a_few_objects_and_millions_of_files_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    def git(*words: str, given: str = "") -> str:
+        done = subprocess.run(["git", *words], cwd=tmp_path, input=given, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    tree = git("mktree", given=f"100644 blob {git('hash-object', '-w', '--stdin', given='x')}\tx\n")
+    check_size(tmp_path, tree, 1)
+    with pytest.raises(ValueError, match="0 bytes"):
+        check_size(tmp_path, tree, 0)
+    for _ in range(9):
+        tree = git("mktree", given="".join(f"040000 tree {tree}\t{number}\n" for number in range(10)))
+    with pytest.raises(ValueError, match="more than 50,000 files"):
+        check_size(tmp_path, tree, 1 << 40)
