@@ -46,18 +46,33 @@ _KEPT = ("notebook.ipynb", "output.json")
 _SHOWN_LOG_BYTES = 5 << 20
 _LOOK_S = 0.5
 CODE_PATHS = (
-    *(f"/api/{version}/{part}" for version, part in (
-        ("2.0", "mlflow"), ("3.0", "mlflow"), ("2.0", "mlflow-artifacts"), ("2.0", "fs"), ("2.0", "serving-endpoints"),
-        ("2.0", "sql"), ("2.0", "secrets"), ("2.0", "feature-store"), ("2.1", "unity-catalog"),
-        ("2.0", "preview/scim/v2/Me"), ("2.2", "jobs/get"), ("2.2", "jobs/list"), ("2.2", "jobs/runs/get"),
-        ("2.2", "jobs/runs/get-output"), ("2.2", "jobs/runs/list"), ("2.0", "workspace/export"),
-        ("2.0", "workspace/get-status"), ("2.0", "workspace/list"),
+    *(f"/api/2.0/mlflow/{part}" for part in (
+        "artifacts", "comments", "databricks", "experiments", "get-online-trace-details", "logged-models", "metrics",
+        "model-versions", "registered-models", "runs", "traces", "transition-requests", "unified-traces",
+        "unity-catalog",
+    )),
+    *(f"/api/3.0/mlflow/{part}" for part in (
+        "datasets", "issues", "label-schemas", "logged-models", "prompt-optimization", "review-queues", "scorers",
+        "server-info", "traces", "workspaces",
+    )),
+    *(f"/api/2.1/unity-catalog/{part}" for part in (
+        "catalogs", "constraints", "current-metastore-assignment", "effective-permissions", "entity-tag-assignments",
+        "functions", "metastore_summary", "metastores", "models", "schemas", "securable-tags", "staging-tables",
+        "subentity-tags", "table-summaries", "tables", "temporary-model-version-credentials",
+        "temporary-path-credentials", "temporary-table-credentials", "temporary-volume-credentials", "volumes",
+    )),
+    *(f"/api/2.0/secrets/{part}" for part in ("delete", "get", "list", "put", "scopes")),
+    *(f"/api/{part}" for part in (
+        "2.0/mlflow-artifacts", "2.0/fs", "2.0/serving-endpoints", "2.0/sql", "2.0/feature-store",
+        "2.0/preview/scim/v2/Me", "2.2/jobs/get", "2.2/jobs/list", "2.2/jobs/runs/get", "2.2/jobs/runs/get-output",
+        "2.2/jobs/runs/list", "2.0/workspace/export", "2.0/workspace/get-status", "2.0/workspace/list",
     )),
     "/api/millpond/captures", "/api/millpond/runs", "/api/millpond/online-tables", "/serving-endpoints", "/v1/traces",
     "/version", "/spark.connect.SparkConnectService",
 )  # fmt: skip
-"""What a task's token is good for: data, models and secrets, but no credentials, rights or accounts; neither jobs nor
-changes of notebooks, which would outlive it."""
+"""What a task's token is good for: data (with the temporary credentials of its files), models and secrets, but no
+credentials of people, rights, webhooks or accounts; neither jobs nor changes of notebooks. What is not here would
+outlive the task; a new route is not here until somebody puts it here."""
 
 
 @dataclass(frozen=True, kw_only=True)
