@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.settings import JobsSettings
+from tests.servers import wait_until
 
 NOTHING: Any = None
 GOOD = {"tasks": [{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}]}
@@ -147,3 +149,43 @@ def test_what_a_task_left_is_told_whatever_it_is(tmp_path: Path) -> None:
         assert launcher.began(task) is (os.getuid() != 0)
     finally:
         place.chmod(0o700)
+
+
+class Broken:
+    """Code that nobody can get, for a reason that nobody thought of."""
+
+    def get(self, *_: object) -> Any:
+        raise zlib.error("invalid block type")
+
+
+def test_a_task_that_cannot_be_started_has_failed_whatever_the_reason(database: Database, tmp_path: Path) -> None:
+    broken: Any = Broken()
+    launcher = Launcher(
+        data_dir=tmp_path, settings=JobsSettings(), code=broken, sql=NOTHING, environments=NOTHING, doors=NOTHING,
+        mint=NOTHING, principal_named=lambda _name: NOTHING,
+    )  # fmt: skip
+    run_id = submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
+    with server_on(database, launcher).at_work():
+        run = wait_until(lambda: run if (run := found(database, run_id)).result else None, what="the run's end")
+    with database.read() as connection:
+        [task] = store.tasks_of(connection, run_id)
+    assert (run.result, task.result) == (Result.FAILED, Result.FAILED)
+    assert "could not be started" in task.message
+
+
+def test_files_of_tasks_that_ended_are_removed_when_their_server_was_killed(database: Database, tmp_path: Path) -> None:
+    launcher = launcher_in(tmp_path)
+    server = server_on(database, launcher)
+    going_on = submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
+    ended = submitted(database, checked(GOOD))
+    server.moved(going_on, ended)
+    with database.read() as connection:
+        ids = [task.id for task in store.tasks_of(connection, going_on, ended)]
+    for task_id in (*ids, 7):
+        (tmp_path / "jobs" / str(task_id)).mkdir(parents=True)
+    server.tidy()
+    [running] = [task_id for task_id in ids if (tmp_path / "jobs" / str(task_id)).exists()]
+    assert launcher.directories() == [running]
+    with database.read() as connection:
+        assert {task.id for task in store.tasks_of(connection, going_on)} == {running}
+    assert (tmp_path / "jobs" / "server-name").is_file()

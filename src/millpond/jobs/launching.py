@@ -160,9 +160,13 @@ class Launcher:
     def _kept(self, task_id: int, name: str) -> Path:
         return self._logs / f"{task_id}.{name}"
 
-    def forget(self, task: TaskRun) -> None:
-        """Remove the task's files; its log and what it left stay."""
-        shutil.rmtree(self._directory(task), ignore_errors=True)
+    def forget(self, task_id: int) -> None:
+        """Remove a task's files; its log and what it left stay."""
+        shutil.rmtree(self._root / str(task_id), ignore_errors=True)
+
+    def directories(self) -> list[int]:
+        """The ids of tasks that have files here."""
+        return [int(place.name) for place in self._root.iterdir() if place.name.isdecimal()]
 
     def forget_log(self, task_id: int) -> None:
         """Remove the log of a task that is removed too, and what it left."""
@@ -204,14 +208,14 @@ class Launcher:
             done = self._sql.run(principal, run, spec, task.order, directory, timeout_s=timeout_s, stop=stop)
             return None if done.result is None else Ended(result=done.result, message=done.message)
         code = self._code.get(principal, run, spec, task, directory)
-        token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
-        order = {
-            **code.order, "values": values, "token": token,
-            "variables": self._doors.variables(token) | _context(run, task),
-            "file_bytes": self._settings.file_limit_bytes, "paths": [],
-        }  # fmt: skip
         with held(self._environments, spec, own=code.own, more=code.more) as packages:
-            order["paths"] = [*code.order.get("beside", ()), *packages.paths]
+            token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)  # its time is not that of building
+            order = {
+                **code.order, "values": values, "token": token,
+                "variables": self._doors.variables(token) | _context(run, task),
+                "file_bytes": self._settings.file_limit_bytes,
+                "paths": [*code.order.get("beside", ()), *packages.paths],
+            }  # fmt: skip
             (directory / "order.json").write_text(json.dumps(order))
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)

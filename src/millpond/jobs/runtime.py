@@ -32,6 +32,7 @@ _END_S = 10.0
 _MOST_DUE = 500
 """Runs that one round looks at."""
 _MOST_OLD = 100
+_MOST_LEFT = 1000
 _TIDY_S = 600.0
 _PAUSE = timedelta(minutes=1)
 """So long what went wrong is left alone, and all else goes on."""
@@ -124,6 +125,15 @@ class Runtime:
                     store.delete_run(connection, run_id)
             for task_id in gone:
                 self._launcher.forget_log(task_id)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove files of tasks that have ended, where a server was killed before it did so."""
+        left = self._launcher.directories()[:_MOST_LEFT]
+        with self._database.read() as connection:
+            still = store.not_ended(connection, left)
+        for task_id in set(left) - still:
+            self._launcher.forget(task_id)
 
     def moved(self, *run_ids: int) -> None:
         """Move runs on, now that something became of them, and others with them."""
@@ -204,6 +214,9 @@ class Runtime:
                 ended = Ended(result=Result.FAILED, message=error.message)
             except OSError as error:
                 ended = Ended(result=Result.FAILED, message=f"The task could not be started: {error.strerror}.")
+            except Exception as error:  # the boundary of a work item
+                log.error("a task could not be started", run=run.id, task=task.key, exc_info=error)
+                ended = Ended(result=Result.FAILED, message="The task could not be started; the server's log says why.")
         if ended is not None:
             self._settle(task, ended)
 
@@ -222,7 +235,7 @@ class Runtime:
             run = store.find_run(connection, task.run_id) if held else None
             if run is not None:
                 attempt_ended(connection, run, task, ended.result, ended.message)
-        self._launcher.forget(task)
+        self._launcher.forget(task.id)
         self._advance(task.run_id)
 
     def _recover(self, task: TaskRun) -> None:
