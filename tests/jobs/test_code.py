@@ -1,8 +1,10 @@
 """What tasks run and leave, looked at without a server: packages, statements, places in repositories, files."""
 
+import io
 import os
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +15,12 @@ from millpond.jobs.code import Code, installs
 from millpond.jobs.domain import Kind, Result, TaskSpec
 from millpond.jobs.git_fetch import check_size
 from millpond.jobs.git_sources import GitSources, checked_source, inside
+from millpond.jobs.notebook_run import NotebookRun
 from millpond.jobs.packages import needs_of_wheel, without
 from millpond.jobs.sql_tasks import _Going, _request, statements_of
 from millpond.jobs.written import read_bounded, storable
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
+from millpond.sdk.dbutils.fs import FileSystem
 from millpond.sdk.dbutils.widgets import Widgets
 from millpond.sql.domain import StatementState
 from millpond.workspace.notebooks import Cell, Language, Notebook
@@ -194,3 +198,46 @@ def test_a_repository_of_a_few_objects_and_millions_of_files_is_refused_before_i
         tree = git("mktree", given="".join(f"040000 tree {tree}\t{number}\n" for number in range(10)))
     with pytest.raises(ValueError, match="more than 50,000 files"):
         check_size(tmp_path, tree, 1 << 40)
+
+
+def test_what_is_moved_onto_itself_stays(tmp_path: Path) -> None:
+    nothing: Any = None
+    files = FileSystem(nothing)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_text("kept")
+    place = f"file:{tmp_path}/d"
+    for act in (files.cp, files.mv):
+        for source, to in (
+            (f"{place}/a", f"{place}/a"),
+            (f"{place}/a", place),
+            (place, f"{place}/"),
+            (place, f"{place}/b"),
+        ):
+            with pytest.raises(ValueError, match="nothing was copied or moved"):
+                act(place + source, place + to, True)
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["a"]
+    assert files.mv(f"{place}/a", f"{place}/ab")
+    assert (tmp_path / "d" / "ab").read_text() == "kept"
+
+
+def test_a_damaged_wheel_is_no_wheel() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr("a-1.dist-info/METADATA", "Name: a\n" * 500)
+    data = bytearray(packed.getvalue())
+    place = data.index(b"METADATA") + len("METADATA")
+    data[place : place + 6] = b"\xff" * 6
+    with pytest.raises(InvalidArgument, match="no wheel: Error -3"):
+        needs_of_wheel(bytes(data), "a.whl")
+
+
+def test_a_notebook_is_kept_before_each_cell_too() -> None:
+    nothing: Any = None
+    kept: list[int] = []
+    cells = tuple(Cell(source=f"{number}") for number in range(3))
+    run = NotebookRun(
+        Notebook(language=Language.PYTHON, cells=cells), "/a", utils=nothing, api=nothing,
+        keep=lambda told: kept.append(sum(bool(cell["outputs"]) for cell in told["cells"])),
+    )  # fmt: skip
+    done = run.run()
+    assert (done, kept) == ({"ok": True}, [0, 1, 2, 3])
