@@ -1,5 +1,6 @@
 """Bundles on a real server: deployed, changed, taken up after a break at any step, and removed."""
 
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -216,3 +217,20 @@ def test_the_command_says_what_it_does_and_asks_before_it_removes(shop: Shop) ->
     path.write_text(path.read_text().replace("tasks: [{task_key: a,", "job_clusters: [1]\n      tasks: [{task_key: a,"))
     wrong = run_cli("bundle", "validate", *options, check=False)
     assert "jobs.first: The job has job_clusters" in wrong.stderr
+
+
+def test_what_others_made_is_not_taken_for_what_a_change_that_broke_off_is_replaced_by(shop: Shop) -> None:
+    text = SMALL.replace("VOLUME", f"/Volumes/main/{shop.name}/v").replace("NAME", shop.name)
+    text = text[: text.index("  jobs:")]
+    (shop.root / "databricks.yml").write_text(text)
+    assert shop.deployment(target="only").deploy(quiet, yes)
+    path = f"/Volumes/main/{shop.name}/v/small/state/resources.json"
+    state = json.loads(shop.api.read_file(path))
+    state["resources"]["schemas.ml"]["digest"] = ""  # as a change that broke off leaves it
+    shop.api.write_file(path, json.dumps(state).encode(), overwrite=True)
+    shop.w.schemas.create(f"{shop.name}_anns", "main", comment="ann's")
+    (shop.root / "databricks.yml").write_text(text.replace("_small,", "_anns,"))
+    with pytest.raises(FailedPrecondition, match="this bundle did not make it"):
+        shop.deployment(target="only").deploy(quiet, yes)
+    assert shop.deployment(target="only").destroy(quiet, yes)
+    assert shop.w.schemas.get(f"main.{shop.name}_anns").comment == "ann's"

@@ -328,24 +328,35 @@ def test_a_task_has_the_rights_of_whom_it_runs_as_and_no_way_to_more(shop: Shop)
             tasks=[SubmitTask("a", spark_python_task=SparkPythonTask(script))],
             run_as=JobRunAs(user_name=shop.server.user),
         )
+    schema = ".".join(shop.volume.split("/")[2:4])
     tries = f"""
 import os, socket
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.ml import RegistryWebhookEvent
+from databricks.sdk.service.workspace import AclPermission
 w = WorkspaceClient()
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate
+grant = "GRANT SELECT ON SCHEMA {schema} TO `account users`"
 print(w.current_user.me().user_name)
 for what in (lambda: w.tokens.create(comment="stays"), lambda: open("{shop.server.data_dir}/credentials.json"),
-             lambda: socket.create_connection(("1.1.1.1", 53), 2), lambda: w.jobs.create(name="stays")):
+             lambda: socket.create_connection(("1.1.1.1", 53), 2), lambda: w.jobs.create(name="stays"),
+             lambda: w.grants.update("schema", "{schema}", changes=[]),
+             lambda: w.secrets.put_acl("none", "users", AclPermission.MANAGE),
+             lambda: w.model_registry.create_webhook([RegistryWebhookEvent.MODEL_VERSION_CREATED]),
+             lambda: w.statement_execution.execute_statement(grant, "starter").status,
+             lambda: spark().sql(grant),
+             ):
     try:
-        what()
-        print("DONE")
+        print("changes no rights" in str(told := what()) or told)
     except Exception as error:
-        print(type(error).__name__)
+        print("changes no rights" in str(error) or type(error).__name__)
 print(os.environ["DATABRICKS_TOKEN"])
 """
     run = shop.w.jobs.submit_and_wait(tasks=[SubmitTask("t", spark_python_task=shop.script(tries))], timeout=LONG)
     me, *refused, token = shop.log(run, "t").splitlines()
     assert (me, token) == (shop.server.user, "[REDACTED]")
-    assert refused == ["PermissionDenied", "PermissionError", "OSError", "PermissionDenied"]
+    assert refused == ["PermissionDenied", "PermissionError", "OSError", *["PermissionDenied"] * 4, "True", "True"]
 
 
 def test_a_bad_reference_or_condition_fails_its_task_with_the_reason(shop: Shop) -> None:

@@ -23,7 +23,7 @@ from tests.sql.test_results import statement
 @pytest.fixture
 def room(database: Database, tmp_path: Path) -> SqlRoom:
     """SQL without a gateway behind it: nothing runs here."""
-    gateway = GatewayClient("127.0.0.1:1", lambda _principal, _ttl_s: "")
+    gateway = GatewayClient("127.0.0.1:1", lambda _principal, _ttl_s, paths: "")
     return open_sql(database, gateway, SqlSettings(), tmp_path, lambda name: name)
 
 

@@ -183,7 +183,7 @@ class Deployment:
             made = before.id
             self._handler.change(step.kind, step.key, made, declared)
         else:
-            begun = before is not None and not before.digest
+            begun = step.act is Act.CREATE and before is not None and before.begun(id_of(step.kind, declared))
             state = self._kept(state, step.name, Deployed(id=id_of(step.kind, declared)))
             made = self._make_or_forget(state, step, declared, begun=begun)
             state = self._kept(state, step.name, Deployed(id=made))

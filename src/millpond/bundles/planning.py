@@ -34,6 +34,10 @@ class Deployed:
     """Of what was declared; empty while a deployment is at it."""
     grants: Mapping[str, list[str]] = field(default_factory=dict)
 
+    def begun(self, resource_id: str) -> bool:
+        """Whether a deployment that broke off may have made the resource of this id."""
+        return not self.digest and self.id == resource_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:

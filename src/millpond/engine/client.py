@@ -30,6 +30,7 @@ from millpond.kernel.errors import (
     Unavailable,
 )
 
+_SERVICE = "/spark.connect.SparkConnectService"
 _TOKEN_TTL_S = 600.0
 _TOKEN_REUSED_S = 60.0
 _KEPT_TOKENS = 1000
@@ -52,15 +53,15 @@ class SparkFailure:
 class GatewayClient:
     """Calls of the gateway as a principal, over one channel. Every method blocks."""
 
-    def __init__(self, socket_path: Path, mint: Callable[[Principal, float], str]) -> None:
-        """`socket_path` is the gateway's Unix socket; `mint` gives a short-lived token of a principal."""
+    def __init__(self, socket_path: Path, mint: Callable[..., str]) -> None:
+        """`socket_path` is the gateway's Unix socket; `mint` gives a short-lived token of a principal, for `paths`."""
         self._socket_path = socket_path
         self._kept = ExitStack()
         self._mint = mint
         self._sessions = uuid.uuid4()
         self._channel: grpc.Channel | None = None
         self._lock = threading.Lock()
-        self._tokens: dict[str, tuple[float, str]] = {}
+        self._tokens: dict[tuple[str, tuple[str, ...] | None], tuple[float, str]] = {}
 
     def read_table(self, principal: Principal, name: str, *, limit: int, timeout_s: float = 60) -> pa.Table:
         """The first `limit` rows of a table or view, its name quoted part by part.
@@ -108,12 +109,14 @@ class GatewayClient:
     def _metadata(self, principal: Principal) -> tuple[tuple[str, str], ...]:
         """The same token for a while, because the gateway knows one that it has just seen."""
         now = time.monotonic()
-        until, token = self._tokens.get(principal.id, (0.0, ""))
-        if until < now:
-            token = self._mint(principal, _TOKEN_TTL_S)
+        holder = (principal.id, principal.paths)
+        until, token = self._tokens.get(holder, (0.0, ""))
+        if until < now:  # users' code gets no more by SQL than its own token is good for
+            paths = None if principal.paths is None else (*principal.paths, _SERVICE)
+            token = self._mint(principal, _TOKEN_TTL_S, paths=paths)
             if len(self._tokens) > _KEPT_TOKENS:
                 self._tokens.clear()
-            self._tokens[principal.id] = (now + _TOKEN_REUSED_S, token)
+            self._tokens[holder] = (now + _TOKEN_REUSED_S, token)
         return (("authorization", f"Bearer {token}"),)
 
     def _open(self) -> grpc.Channel:

@@ -27,7 +27,7 @@ from millpond.identity.store import grants as store
 from millpond.identity.store.groups import standing_of
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
 
 ACCOUNT_USERS = "account users"
 """What Unity Catalog calls the group of everybody, which is `users` here."""
@@ -174,6 +174,11 @@ class GrantService:
         store.lock(connection)
         securable = find(connection)[0]
         require(principal, Act.MANAGE, securable)
+        if principal.paths is not None:  # as in SQL, which is one path for all that it can say
+            acts.denied(principal, Act.MANAGE.value, securable.kind, securable.name)
+            raise PermissionDenied(
+                "This access token, as users' code has it, changes no rights; do that outside of the task."
+            )
         return securable
 
     def _apply(self, connection: Connection, principal: Principal, securable: Securable, change: Change) -> None:

@@ -18,6 +18,7 @@ from millpond.jobs.record import attempt_began, attempt_ended
 from millpond.jobs.references import Look, holds, looking, resolved
 from millpond.jobs.settings import specs_of
 from millpond.jobs.starting import attempt, start
+from millpond.jobs.written import storable
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, MillpondError, NotFound
@@ -201,8 +202,8 @@ class _Going:
 
     def _spread(self, task: TaskRun, spec: TaskSpec, order: dict[str, Any]) -> None:
         try:
-            inputs = json.loads(order["inputs"])
-        except ValueError as error:
+            inputs = storable(json.loads(order["inputs"]))
+        except (ValueError, RecursionError) as error:
             raise InvalidArgument(f"inputs of '{task.key}' are not JSON: {order['inputs'][:80]}") from error
         if not isinstance(inputs, list) or len(inputs) > MOST_ITERATIONS:
             raise InvalidArgument(f"inputs of '{task.key}' are not a JSON array of at most {MOST_ITERATIONS} items.")

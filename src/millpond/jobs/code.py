@@ -23,6 +23,8 @@ from millpond.workspace.service import WorkspaceService
 
 _LARGEST = 256 << 20
 """Of a wheel; what is larger is no code."""
+LARGEST_TEXT = 1 << 20
+"""Of SQL and of a list of packages; bytes. Whoever reads more of it keeps the server from all else meanwhile."""
 _PIP = re.compile(r"^\s*%pip[ \t]+(install[ \t]+(.+))$", re.MULTILINE)
 _QUIET = frozenset({"-U", "--upgrade", "-q", "--quiet", "--no-cache-dir"})
 _RUNNABLE = (Language.PYTHON, Language.SQL)
@@ -109,12 +111,16 @@ class Code:
         """A file of SQL. Raises MillpondError."""
         if not spec.from_git:
             return self.text(principal, path)
-        return inside(self._git.checkout(run, directory), path).read_text(errors="replace")
+        place = inside(self._git.checkout(run, directory), path)
+        _check_text(path, place.stat().st_size)
+        return place.read_text(errors="replace")
 
     def text(self, principal: Principal, path: str) -> str:
-        """A file as text. Raises NotFound, PermissionDenied, InvalidArgument."""
+        """A small file as text. Raises NotFound, PermissionDenied, InvalidArgument."""
+        data = self._any(principal, path, LARGEST_TEXT)
+        _check_text(path, len(data))
         try:
-            return self._any(principal, path).decode()
+            return data.decode()
         except UnicodeDecodeError as error:
             raise InvalidArgument(f"{path} is not UTF-8.") from error
 
@@ -126,15 +132,17 @@ class Code:
         place.write_bytes(data)
         return place, data
 
-    def _any(self, principal: Principal, path: str) -> bytes:
-        """A file of a volume, or of the workspace."""
+    def _any(self, principal: Principal, path: str, most_bytes: int = _LARGEST) -> bytes:
+        """A file of a volume, or of the workspace, which has none that are large."""
         path = _plain(path)
-        return self._read(principal, path) if path.startswith(VOLUMES) else self._workspace.script(principal, path)
+        if path.startswith(VOLUMES):
+            return self._read(principal, path, most_bytes)
+        return self._workspace.script(principal, path)
 
-    def _read(self, principal: Principal, path: str) -> bytes:
+    def _read(self, principal: Principal, path: str, most_bytes: int = _LARGEST) -> bytes:
         size = self._files.status(principal, path).size_bytes or 0
-        if size > _LARGEST:
-            raise InvalidArgument(f"{path} has more than {_LARGEST >> 20} MiB.")
+        if size > most_bytes:
+            raise InvalidArgument(f"{path} has more than {most_bytes >> 20} MiB.")
         return b"".join(self._files.read(principal, path, start=0, length=size))
 
 
@@ -193,6 +201,11 @@ def _packages(text: str) -> Sequence[str]:
         return clean_requirements(names)
     except (ValueError, InvalidRequirement, MillpondError):
         return ()
+
+
+def _check_text(path: str, size_bytes: int) -> None:
+    if size_bytes > LARGEST_TEXT:
+        raise InvalidArgument(f"{path} has {size_bytes:,} bytes, more than {LARGEST_TEXT:,}; divide it among files.")
 
 
 def _plain(path: str) -> str:

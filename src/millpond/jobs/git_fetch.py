@@ -15,6 +15,7 @@ from typing import Any
 from millpond.kernel.child import report_ready
 
 _MAX_MESSAGE = 2000
+_MOST_FILES = 50_000
 _SAFE = ("core.hooksPath=/dev/null", "core.symlinks=false", "http.followRedirects=false")
 
 
@@ -42,11 +43,27 @@ def _fetched(order: Mapping[str, Any]) -> str:
         root, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", order["url"], order["ref"]
     )
     commit = _git(root, "rev-parse", "FETCH_HEAD^{commit}").strip()
-    sizes = [line.split()[3] for line in _git(root, "ls-tree", "-r", "-l", commit).splitlines()]
-    if sum(int(size) for size in sizes if size != "-") > order["most_bytes"]:
-        raise ValueError(f"The repository has more than {order['most_bytes']} bytes.")
+    check_size(root, commit, order["most_bytes"])
     _git(root, "checkout", "--quiet", "--detach", commit)
     return commit
+
+
+def check_size(root: Path, commit: str, most_bytes: int) -> None:
+    """Look what a commit would be on disk, where a few objects may be millions of files. Raises ValueError."""
+    found, size_bytes = 0, 0
+    command = ["git", "ls-tree", "-r", "-l", commit]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as listing:
+        assert listing.stdout is not None
+        try:
+            for line in listing.stdout:
+                size = line.split()[3]
+                found, size_bytes = found + 1, size_bytes + (int(size) if size != b"-" else 0)
+                if found > _MOST_FILES or size_bytes > most_bytes:
+                    raise ValueError(f"The repository has more than {_MOST_FILES:,} files or {most_bytes:,} bytes.")
+            if listing.wait():
+                raise ValueError("The files of the repository cannot be listed.")
+        finally:
+            listing.kill()
 
 
 def _git(place: Path, *arguments: str) -> str:

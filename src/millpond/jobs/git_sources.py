@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from millpond.jobs.domain import Run
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
@@ -15,6 +16,7 @@ from millpond.workspace.notebooks import EXTENSIONS
 _MODULE = "millpond.jobs.git_fetch"
 _MOST_BYTES = 512 << 20
 _TIMEOUT_S = 300.0
+_MEMORY_BYTES = 1 << 30
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy")
 _URL = re.compile(r"(https|file)://[\w./~+%:-]+")
 _REF = re.compile(r"[\w][\w./+-]*")
@@ -25,13 +27,19 @@ Pin = Callable[[int, str], str]
 def checked_source(source: Mapping[str, Any]) -> None:
     """Raises InvalidArgument for what is no repository with one of branch, tag and commit."""
     url = str(source["git_url"])
-    if not _URL.fullmatch(url) or ".." in url.split("/"):
+    if not _URL.fullmatch(url) or _climbs(url):
         raise InvalidArgument(f"git_url '{url[:80]}' is no https:// or file:// address without credentials.")
     refs = [value for name in ("git_branch", "git_tag", "git_commit") if (value := source.get(name))]
     if len(refs) != 1 or not _REF.fullmatch(refs[0]) or ".." in refs[0]:
         raise InvalidArgument("git_source has one of git_branch, git_tag and git_commit.")
     if source.get("git_commit") and not _COMMIT.fullmatch(refs[0]):
         raise InvalidArgument(f"git_commit '{refs[0][:60]}' is not a whole commit: 40 digits.")
+
+
+def _climbs(url: str) -> bool:
+    """Whether it may lead above where it begins, also for who reads it twice."""
+    plain = unquote(url)
+    return "%" in plain or ".." in re.split(r"[/\\]", plain)
 
 
 class GitSources:
@@ -49,7 +57,7 @@ class GitSources:
         """
         source = run.settings["git_source"]
         url = source["git_url"]
-        if not any(url.startswith(prefix) for prefix in self._allowed):
+        if _climbs(url) or not any(url.startswith(prefix) for prefix in self._allowed):
             raise PermissionDenied(
                 f"Repositories at {url[:80]} are not allowed here; jobs.git_sources of the server says which are."
             )
@@ -69,7 +77,7 @@ class GitSources:
         child = spawn(
             ChildSpec(
                 module=_MODULE, args=(str(place),), sandbox=True, readable=local, writable=(directory,),
-                cwd=directory, nice=5,
+                cwd=directory, nice=5, memory_bytes=_MEMORY_BYTES,
                 env={"HOME": str(directory), **{name: os.environ[name] for name in _PROXIES if name in os.environ}},
             )
         )  # fmt: skip

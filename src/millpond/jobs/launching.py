@@ -46,18 +46,33 @@ _KEPT = ("notebook.ipynb", "output.json")
 _SHOWN_LOG_BYTES = 5 << 20
 _LOOK_S = 0.5
 CODE_PATHS = (
-    *(f"/api/{version}/{part}" for version, part in (
-        ("2.0", "mlflow"), ("3.0", "mlflow"), ("2.0", "mlflow-artifacts"), ("2.0", "fs"), ("2.0", "serving-endpoints"),
-        ("2.0", "sql"), ("2.0", "secrets"), ("2.0", "feature-store"), ("2.1", "unity-catalog"),
-        ("2.0", "preview/scim/v2/Me"), ("2.2", "jobs/get"), ("2.2", "jobs/list"), ("2.2", "jobs/runs/get"),
-        ("2.2", "jobs/runs/get-output"), ("2.2", "jobs/runs/list"), ("2.0", "workspace/export"),
-        ("2.0", "workspace/get-status"), ("2.0", "workspace/list"),
+    *(f"/api/2.0/mlflow/{part}" for part in (
+        "artifacts", "comments", "databricks", "experiments", "get-online-trace-details", "logged-models", "metrics",
+        "model-versions", "registered-models", "runs", "traces", "transition-requests", "unified-traces",
+        "unity-catalog",
+    )),
+    *(f"/api/3.0/mlflow/{part}" for part in (
+        "datasets", "issues", "label-schemas", "logged-models", "prompt-optimization", "review-queues", "scorers",
+        "server-info", "traces", "workspaces",
+    )),
+    *(f"/api/2.1/unity-catalog/{part}" for part in (
+        "catalogs", "constraints", "current-metastore-assignment", "effective-permissions", "entity-tag-assignments",
+        "functions", "metastore_summary", "metastores", "models", "schemas", "securable-tags", "staging-tables",
+        "subentity-tags", "table-summaries", "tables", "temporary-model-version-credentials",
+        "temporary-path-credentials", "temporary-table-credentials", "temporary-volume-credentials", "volumes",
+    )),
+    *(f"/api/2.0/secrets/{part}" for part in ("delete", "get", "list", "put", "scopes")),
+    *(f"/api/{part}" for part in (
+        "2.0/mlflow-artifacts", "2.0/fs", "2.0/serving-endpoints", "2.0/sql", "2.0/feature-store",
+        "2.0/preview/scim/v2/Me", "2.2/jobs/get", "2.2/jobs/list", "2.2/jobs/runs/get", "2.2/jobs/runs/get-output",
+        "2.2/jobs/runs/list", "2.0/workspace/export", "2.0/workspace/get-status", "2.0/workspace/list",
     )),
     "/api/millpond/captures", "/api/millpond/runs", "/api/millpond/online-tables", "/serving-endpoints", "/v1/traces",
     "/version", "/spark.connect.SparkConnectService",
 )  # fmt: skip
-"""What a task's token is good for: data, models and secrets, but no credentials, rights or accounts; neither jobs nor
-changes of notebooks, which would outlive it."""
+"""What a task's token is good for: data (with the temporary credentials of its files), models and secrets, but no
+credentials of people, rights, webhooks or accounts; neither jobs nor changes of notebooks. What is not here would
+outlive the task; a new route is not here until somebody puts it here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,15 +119,20 @@ class Launcher:
 
     def began(self, task: TaskRun) -> bool:
         """Whether the code's first line may have run."""
-        return (self._directory(task) / "began").exists()
+        try:
+            return (self._directory(task) / "began").exists()
+        except OSError:  # its directory is its own to close: who does that has begun
+            return True
 
     def began_at(self, task: TaskRun) -> datetime | None:
         """When its first line ran, if it did; the file is the script's to touch, so no other time than the task's."""
         try:
             told = (self._directory(task) / "began").stat().st_mtime
-        except FileNotFoundError:
+        except OSError:
             return None
-        return min(max(from_epoch_ms(int(told * 1000)), task.started_at or utc_now()), utc_now())
+        now = utc_now().timestamp()
+        first = task.started_at.timestamp() if task.started_at else now
+        return from_epoch_ms(int(min(max(told, first), now) * 1000))
 
     def told(self, task: TaskRun) -> Ended | None:
         """How the code ended, where it came to its end."""
@@ -140,9 +160,13 @@ class Launcher:
     def _kept(self, task_id: int, name: str) -> Path:
         return self._logs / f"{task_id}.{name}"
 
-    def forget(self, task: TaskRun) -> None:
-        """Remove the task's files; its log and what it left stay."""
-        shutil.rmtree(self._directory(task), ignore_errors=True)
+    def forget(self, task_id: int) -> None:
+        """Remove a task's files; its log and what it left stay."""
+        shutil.rmtree(self._root / str(task_id), ignore_errors=True)
+
+    def directories(self) -> list[int]:
+        """The ids of tasks that have files here."""
+        return [int(place.name) for place in self._root.iterdir() if place.name.isdecimal()]
 
     def forget_log(self, task_id: int) -> None:
         """Remove the log of a task that is removed too, and what it left."""
@@ -184,14 +208,14 @@ class Launcher:
             done = self._sql.run(principal, run, spec, task.order, directory, timeout_s=timeout_s, stop=stop)
             return None if done.result is None else Ended(result=done.result, message=done.message)
         code = self._code.get(principal, run, spec, task, directory)
-        token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)
-        order = {
-            **code.order, "values": values, "token": token,
-            "variables": self._doors.variables(token) | _context(run, task),
-            "file_bytes": self._settings.file_limit_bytes, "paths": [],
-        }  # fmt: skip
         with held(self._environments, spec, own=code.own, more=code.more) as packages:
-            order["paths"] = [*code.order.get("beside", ()), *packages.paths]
+            token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)  # its time is not that of building
+            order = {
+                **code.order, "values": values, "token": token,
+                "variables": self._doors.variables(token) | _context(run, task),
+                "file_bytes": self._settings.file_limit_bytes,
+                "paths": [*code.order.get("beside", ()), *packages.paths],
+            }  # fmt: skip
             (directory / "order.json").write_text(json.dumps(order))
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)
@@ -276,10 +300,10 @@ def _read(path: Path, most_bytes: int = _LARGEST_RESULT) -> dict[str, Any] | Non
     """A JSON object that a task's process wrote, whatever else it may have put there."""
     found = read_bounded(path, most_bytes)
     try:
-        told = json.loads(found or b"")
+        told = storable(json.loads(found or b""))
     except (ValueError, RecursionError):
         return None
-    return storable(told) if isinstance(told, dict) else None
+    return told if isinstance(told, dict) else None
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from millpond.workspace.notebooks import Cell, Language, Notebook, to_jupyter
 _MOST_ROWS = 1000
 """Of a table that is displayed."""
 _KEEP_S = 1.0
+_QUICK_S = 0.05
+"""A notebook that is kept within this time is kept before each cell, any other once in `_KEEP_S`."""
 _DEEPEST = 20
 _LONGEST_TRACE = 20000
 _OTHERS = ("scala", "r")
@@ -51,7 +53,7 @@ class NotebookRun:
         self._keep = keep
         self._installed = installed
         self._recorder = Recorder()
-        self._kept_at = time.monotonic()
+        self._keep_from = 0.0
         self._depth = 0
         self._magics: Mapping[str, Callable[[str], None]] = {
             "python": self._python, "sql": self._sql, "md": self._markdown, "sh": self._sh, "fs": self._fs,
@@ -65,6 +67,7 @@ class NotebookRun:
         try:
             for number, cell in enumerate(to_jupyter(self._notebook)["cells"]):
                 self._recorder.begin({**cell, "outputs": []} if cell["cell_type"] == "code" else {**cell})
+                self._keep_so_far()
                 self._cell(self._notebook.cells[number], number + 1)
             return {"ok": True}
         except NotebookExit as ended:
@@ -85,12 +88,15 @@ class NotebookRun:
         if cell.is_markdown or not cell.source.strip():
             return
         self._recorder.cells[-1]["execution_count"] = self._shell.execution_count = number
-        try:
-            self._guarded(self._execute, cell.source, self._notebook.language)
-        finally:
-            if time.monotonic() - self._kept_at > _KEEP_S:
-                self._kept_at = time.monotonic()
-                self._keep(self._told())
+        self._guarded(self._execute, cell.source, self._notebook.language)
+
+    def _keep_so_far(self) -> None:
+        """What the cells before put out, as the next one may take hours, or end the process."""
+        began = time.monotonic()
+        if began >= self._keep_from:
+            self._keep(self._told())
+            took = time.monotonic() - began
+            self._keep_from = began + took + (0.0 if took < _QUICK_S else _KEEP_S)
 
     def _execute(self, source: str, language: Language) -> None:
         found = _MAGIC.match(source)

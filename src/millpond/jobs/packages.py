@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from email.parser import Parser
 from importlib.metadata import distributions
 from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -18,6 +19,7 @@ from millpond.kernel.environments import Environments
 from millpond.kernel.errors import InvalidArgument
 
 _MOST_METADATA = 1 << 20
+_NO_WHEEL = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,9 @@ def needs_of_wheel(data: bytes, path: str) -> tuple[str, ...]:
                 raise InvalidArgument(f"The metadata of wheel {path} is too large.")
             told = Parser().parsestr(wheel.read(name).decode())
         lines = [Requirement(each) for each in told.get_all("Requires-Dist") or ()]
-    except (zipfile.BadZipFile, ValueError, InvalidRequirement, RuntimeError) as error:
+        return tuple(_bare(each) for each in lines if each.marker is None or each.marker.evaluate({"extra": ""}))
+    except _NO_WHEEL as error:
         raise InvalidArgument(f"{path} is no wheel: {str(error)[:80]}.") from error
-    return tuple(_bare(each) for each in lines if each.marker is None or each.marker.evaluate({"extra": ""}))
 
 
 def without(needs: Sequence[str], wheels: Sequence[str]) -> list[str]:

@@ -164,7 +164,8 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
         repair_id = service.repair(
             me, body.run_id, tasks=body.rerun_tasks or [], all_failed=body.rerun_all_failed_tasks,
             dependents=body.rerun_dependent_tasks, latest_repair_id=body.latest_repair_id,
-            parameters=body.job_parameters,
+            parameters=body.job_parameters, python_params=body.python_params, notebook_params=body.notebook_params,
+            python_named_params=body.python_named_params, sql_params=body.sql_params,
         )  # fmt: skip
         return {"repair_id": repair_id}
 

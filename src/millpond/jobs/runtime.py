@@ -32,7 +32,10 @@ _END_S = 10.0
 _MOST_DUE = 500
 """Runs that one round looks at."""
 _MOST_OLD = 100
+_MOST_LEFT = 1000
 _TIDY_S = 600.0
+_PAUSE = timedelta(minutes=1)
+"""So long what went wrong is left alone, and all else goes on."""
 
 log = get_logger(__name__)
 
@@ -83,7 +86,12 @@ class Runtime:
         with self._database.read() as connection:
             lost = store.lost(connection, now, self._server, now - _OTHERS_GRACE)
         for task in lost:
-            self._recover(task)
+            try:
+                self._recover(task)
+            except Exception as error:  # the boundary of a work item
+                log.error("a lost task was not settled", run=task.run_id, task=task.key, exc_info=error)
+                with self._database.write() as connection:
+                    store.write_held(connection, task.id, task.lease, leased_until=now + _PAUSE)
         with self._database.read() as connection:
             due = store.due_runs(connection, now, _MOST_DUE)
             waiting = store.any_queued(connection)
@@ -99,10 +107,12 @@ class Runtime:
                 return
         with self._database.write() as connection:
             for job in store.due_jobs(connection, now, watching=False, lock=True):
-                if job.trigger_kind == When.CONTINUOUS:
-                    _go_on(connection, job, now)
-                else:
-                    _fire_once(connection, job, now)
+                try:
+                    with connection.begin_nested():
+                        (_go_on if job.trigger_kind == When.CONTINUOUS else _fire_once)(connection, job, now)
+                except Exception as error:  # the boundary of a work item
+                    log.error("a job was not started", job=job.id, exc_info=error)
+                    store.change_job(connection, job.id, next_fire_at=now + _PAUSE)
 
     def tidy(self) -> None:
         """Remove runs of long ago with what they printed, so many at once that nobody waits for it."""
@@ -115,6 +125,15 @@ class Runtime:
                     store.delete_run(connection, run_id)
             for task_id in gone:
                 self._launcher.forget_log(task_id)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove files of tasks that have ended, where a server was killed before it did so."""
+        left = self._launcher.directories()[:_MOST_LEFT]
+        with self._database.read() as connection:
+            still = store.not_ended(connection, left)
+        for task_id in set(left) - still:
+            self._launcher.forget(task_id)
 
     def moved(self, *run_ids: int) -> None:
         """Move runs on, now that something became of them, and others with them."""
@@ -124,8 +143,18 @@ class Runtime:
     def _advance(self, run_id: int) -> None:
         waiting = [run_id]
         while waiting:
-            waiting += self._advancer.advance(waiting.pop(), utc_now())
+            waiting += self._advance_one(waiting.pop())
         self._wake()
+
+    def _advance_one(self, run_id: int) -> tuple[int, ...]:
+        """Move a run on; where that fails, it is tried again after a pause, and the others do not wait for it."""
+        try:
+            return self._advancer.advance(run_id, utc_now())
+        except Exception as error:  # the boundary of a work item
+            log.error("a run was not moved on", run=run_id, exc_info=error)
+        with self._database.write() as connection:
+            store.change_run(connection, run_id, due_at=utc_now() + _PAUSE)
+        return ()
 
     def _wake(self) -> None:
         with self._work:
@@ -185,6 +214,9 @@ class Runtime:
                 ended = Ended(result=Result.FAILED, message=error.message)
             except OSError as error:
                 ended = Ended(result=Result.FAILED, message=f"The task could not be started: {error.strerror}.")
+            except Exception as error:  # the boundary of a work item
+                log.error("a task could not be started", run=run.id, task=task.key, exc_info=error)
+                ended = Ended(result=Result.FAILED, message="The task could not be started; the server's log says why.")
         if ended is not None:
             self._settle(task, ended)
 
@@ -203,7 +235,7 @@ class Runtime:
             run = store.find_run(connection, task.run_id) if held else None
             if run is not None:
                 attempt_ended(connection, run, task, ended.result, ended.message)
-        self._launcher.forget(task)
+        self._launcher.forget(task.id)
         self._advance(task.run_id)
 
     def _recover(self, task: TaskRun) -> None:

@@ -17,7 +17,7 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, specs_of
-from millpond.jobs.starting import attempt, start, submit
+from millpond.jobs.starting import asked_parameters, asked_settings, attempt, start, submit
 from millpond.jobs.triggers import trigger_of
 from millpond.jobs.watcher import Watcher
 from millpond.jobs.watching import Watch
@@ -30,8 +30,6 @@ from millpond.notifications.outbox import told_about
 
 _MOST_LOOKED_AT = 20
 """Pages of rows that a list looks through for what its reader may see."""
-_NAMED = {Kind.NOTEBOOK: "base_parameters", Kind.WHEEL: "named_parameters", Kind.SQL: "parameters"}
-"""Where tasks have parameters by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +229,7 @@ class JobService:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
                 connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
-                settings=_asked(job.settings, python_params, given, only),
+                settings=asked_settings(job.settings, python_params, given, only),
                 parameters=parameters, token=token and f"job:{job.id}:{token}",
             )  # fmt: skip
             acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
@@ -378,12 +376,17 @@ class JobService:
         dependents: bool,
         latest_repair_id: int | None = None,
         parameters: Mapping[str, str] | None = None,
+        python_params: Sequence[str] | None = None,
+        notebook_params: Mapping[str, str] | None = None,
+        python_named_params: Mapping[str, str] | None = None,
+        sql_params: Mapping[str, str] | None = None,
     ) -> int:
         """Run tasks of a run that has ended again, and what depends on them; returns the repair's id.
 
-        Raises FailedPrecondition for a run that goes on, InvalidArgument for tasks that are none.
+        Raises FailedPrecondition for a run that goes on, InvalidArgument for tasks and parameters that are none.
         """
         now = utc_now()
+        given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params}
         with self._database.write() as connection:
             run = self._run(connection, principal, Act.USE, run_id, lock=True)
             if run.state is not State.ENDED or run.result is Result.TOO_MANY:
@@ -393,6 +396,7 @@ class JobService:
             specs, now_of = specs_of(run.settings), current(store.tasks_of(connection, run.id, lock=True))
             if unknown := sorted(set(tasks or ()) - set(now_of)):
                 raise InvalidArgument(f"Run {run_id} has no task '{unknown[0][:60]}'.")
+            asked_parameters(run.settings, parameters or {})
             again = repaired(specs, now_of, None if all_failed else tasks, dependents=dependents or all_failed)
             if not again:
                 raise InvalidArgument(f"No task of run {run_id} is to be run again.")
@@ -404,6 +408,7 @@ class JobService:
                 connection, run.id, state=State.RUNNING, result=Result.NONE, message="", cancelled=False,
                 started_at=now, ended_at=None, due_at=now, repairs=[*run.repairs, told], slow_told=False,
                 parameters={**run.parameters, **(parameters or {})},
+                settings=asked_settings(run.settings, python_params, given, None, of=again),
             )  # fmt: skip
             acts.changed(connection, principal.name, "repair", "job run", str(run.id), object_id=str(run.id))
         self._moved(run.id)
@@ -461,31 +466,6 @@ def visible(
             return cut_page(found, limit, lambda row: str(row.id))
         before = rows[limit - 1].id
     return Page(items=tuple(found), next_page_token=encode_token(str(before)))
-
-
-def _asked(
-    settings: Mapping[str, Any],
-    python_params: Sequence[str] | None,
-    given: Mapping[Kind, Mapping[str, str] | None],
-    only: Sequence[str] | None,
-) -> Mapping[str, Any]:
-    """The settings of one run: with other parameters of its tasks, and some of its tasks only."""
-    tasks = [dict(task) for task in settings.get("tasks", ())]
-    if only is not None:
-        if unknown := sorted(set(only) - {task["task_key"] for task in tasks}):
-            raise InvalidArgument(f"The job has no task '{unknown[0][:60]}'.")
-        tasks = [task for task in tasks if task["task_key"] in only]
-        for task in tasks:
-            task["depends_on"] = [need for need in task.get("depends_on", ()) if need["task_key"] in only]
-    for task in tasks:
-        for kind in (Kind.PYTHON.value, Kind.WHEEL.value):
-            if python_params is not None and kind in task:
-                task[kind] = {**task[kind], "parameters": list(python_params)}
-        for named, field in _NAMED.items():
-            if (more := given[named]) is not None and named.value in task:
-                body = task[named.value]
-                task[named.value] = {**body, field: {**(body.get(field) or {}), **more}}
-    return {**settings, "tasks": tasks}
 
 
 def _without(settings: dict[str, Any], path: list[str]) -> dict[str, Any]:

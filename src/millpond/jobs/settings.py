@@ -23,6 +23,9 @@ from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
 MOST_TASKS = 1000
+_LONGEST_S = 10**8
+"""Of a time: three years; added to now it is a date still."""
+_LARGEST_ID = 2**63 - 1
 _Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
 _Path = Annotated[str, Field(pattern=r"^(dbfs:)?/[^\x00]+$")]
 
@@ -85,7 +88,7 @@ class ConditionInput(_Strict):
 class RunJobInput(_Strict):
     """Another job."""
 
-    job_id: int
+    job_id: int = Field(ge=0, le=_LARGEST_ID)
     job_parameters: dict[str, _Text] = Field(default_factory=dict)
 
 
@@ -127,9 +130,9 @@ class TaskInput(Noticed):
     depends_on: list[NeedInput] | None = None
     run_if: RunIf | None = None
     max_retries: int | None = Field(default=None, ge=-1)
-    min_retry_interval_millis: int | None = Field(default=None, ge=0)
+    min_retry_interval_millis: int | None = Field(default=None, ge=0, le=_LONGEST_S * 1000)
     retry_on_timeout: bool | None = None
-    timeout_seconds: int | None = Field(default=None, ge=0)
+    timeout_seconds: int | None = Field(default=None, ge=0, le=_LONGEST_S)
     disabled: bool | None = None
     environment_key: str | None = None
     libraries: list[LibraryInput] | None = None
@@ -197,7 +200,7 @@ class SettingsInput(Noticed):
     environments: list[EnvironmentInput] | None = None
     parameters: list[ParameterInput] | None = None
     max_concurrent_runs: int | None = Field(default=None, ge=0, le=1000)
-    timeout_seconds: int | None = Field(default=None, ge=0)
+    timeout_seconds: int | None = Field(default=None, ge=0, le=_LONGEST_S)
     queue: QueueInput | None = None
     run_as: RunAsInput | None = None
     git_source: GitInput | None = None

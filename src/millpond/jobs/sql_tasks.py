@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
 from millpond.identity.domain import Principal
-from millpond.jobs.code import Code
+from millpond.jobs.code import LARGEST_TEXT, Code
 from millpond.jobs.domain import Result, Run, TaskSpec
 from millpond.jobs.written import storable, write_at_once
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
@@ -30,6 +30,10 @@ from millpond.sql.statements import StatementService
 _LOOK_S = 0.1
 _STOP_EVERY = 5
 _MOST_ROWS = 1000
+_MOST_STATEMENTS = 1000
+_KEEP_S = 5.0
+"""So often it is written which statements were sent, for whoever asks while they run."""
+_NAME = re.compile(r":(\w+)")
 _CLIENT = "Millpond jobs"
 Stop = Callable[[], Result | None]
 
@@ -70,14 +74,16 @@ class SqlTasks:
         write_at_once(directory / "began", "")
         session = self._statements.open_session(principal, order["warehouse_id"]).id
         going = _Going(self._statements, principal, stop, time.monotonic() + timeout_s)
+
+        def keep() -> None:
+            write_at_once(directory / "output.json", json.dumps(self._output(principal, going, order, text, kind)))
+
         try:
-            for one in statements:
-                going.run(_request(one, order["warehouse_id"], session, given))
-                write_at_once(directory / "output.json", json.dumps(self._output(principal, going, order, text, kind)))
-                if going.last.state is not StatementState.SUCCEEDED:
-                    return SqlEnded(result=going.why, message=_message(going.last))
+            going.run_all([_request(one, order["warehouse_id"], session, given) for one in statements], keep)
         finally:
             self._statements.close_session(principal, session)
+        if going.last.state is not StatementState.SUCCEEDED:
+            return SqlEnded(result=going.why, message=_message(going.last))
         write_at_once(directory / "result.json", json.dumps({"ok": True}))
         return SqlEnded(result=Result.SUCCESS)
 
@@ -127,6 +133,21 @@ class _Going:
         """The statement that was sent last, as it is now."""
         return self._statements.get(self._principal, self.ids[-1])
 
+    def run_all(self, requests: Iterable[StatementRequest], keep: Callable[[], None]) -> None:
+        """Send statements up to the first that does not succeed; `keep` is called now and then, and at the end."""
+        kept_at = time.monotonic()
+        try:
+            for request in requests:
+                self.run(request)
+                if self.last.state is not StatementState.SUCCEEDED:
+                    return
+                if time.monotonic() - kept_at > _KEEP_S:
+                    keep()
+                    kept_at = time.monotonic()
+        finally:
+            if self.ids:
+                keep()
+
     def run(self, request: StatementRequest) -> None:
         """Send a statement, and wait for its end; it is cancelled where the attempt is to end."""
         self.ids.append(self._statements.submit(self._principal, request).id)
@@ -145,11 +166,15 @@ class _Going:
 
 
 def statements_of(text: str) -> list[str]:
-    """The statements of a text, which semicolons divide. Raises InvalidArgument for a text without one."""
+    """The statements of a text, which semicolons divide. Raises InvalidArgument for a text without one, or too many."""
+    if len(text) > LARGEST_TEXT:
+        raise InvalidArgument(f"The SQL has more than {LARGEST_TEXT:,} characters; divide it among tasks.")
     try:
         ends = [token.start for token in Databricks().tokenize(text) if token.token_type is TokenType.SEMICOLON]
     except SqlglotError as error:
         raise InvalidArgument(f"The SQL cannot be read: {str(error)[:200]}") from error
+    if len(ends) > _MOST_STATEMENTS:
+        raise InvalidArgument(f"The SQL has more than {_MOST_STATEMENTS:,} statements; divide it among tasks.")
     found = [each for each in _cut(text, ends) if Databricks().tokenize(each)]
     if not found:
         raise InvalidArgument("There is no SQL statement to run.")
@@ -165,7 +190,8 @@ def _cut(text: str, ends: list[int]) -> Iterator[str]:
 
 def _request(text: str, warehouse_id: str, session: str, given: Mapping[str, str]) -> StatementRequest:
     """With those parameters that the text has."""
-    named = tuple(Parameter(name=name, value=value) for name, value in given.items() if re.search(rf":{name}\b", text))
+    spoken_of = set(_NAME.findall(text))
+    named = tuple(Parameter(name=name, value=value) for name, value in given.items() if name in spoken_of)
     return StatementRequest(
         text=text, warehouse_id=warehouse_id, session_id=session, parameters=named, row_limit=_MOST_ROWS + 1,
         client=_CLIENT,

@@ -1,16 +1,20 @@
 """A new run with its tasks' first attempts, in the transaction of what starts it."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from millpond.jobs import notices, store
-from millpond.jobs.domain import Job, Result, Run, State, TaskRun, TaskSpec
+from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun, TaskSpec
 from millpond.jobs.settings import specs_of
 from millpond.kernel.errors import InvalidArgument
+
+_NAMED = {Kind.NOTEBOOK: "base_parameters", Kind.WHEEL: "named_parameters", Kind.SQL: "parameters"}
+"""Where tasks have parameters by their names."""
 
 
 def start(
@@ -33,7 +37,7 @@ def start(
     """
     asked = settings or job.settings
     busy = store.count_running(connection, job.id)
-    run = _new(job.name, creator, asked, trigger, now, job.run_as, job.id, _parameters(asked, parameters or {}))
+    run = _new(job.name, creator, asked, trigger, now, job.run_as, job.id, asked_parameters(asked, parameters or {}))
     run = replace(run, told=dict(news or {}))
     if parent is not None:
         run = replace(run, depth=parent.depth + 1, parent_run_id=parent.id)
@@ -87,8 +91,45 @@ def _added(connection: Connection, run: Run, token: str | None) -> int:
     return run_id
 
 
-def _parameters(settings: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+def asked_parameters(settings: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    """The job's parameters with those that are given. Raises InvalidArgument for one that it has not."""
     known = {each["name"]: each["default"] for each in settings.get("parameters", ())}
     if unknown := sorted(set(given) - set(known)):
         raise InvalidArgument(f"The job has no parameter '{unknown[0][:60]}'; it has {', '.join(known) or 'none'}.")
     return known | dict(given)
+
+
+def asked_settings(
+    settings: Mapping[str, Any],
+    python_params: Sequence[str] | None,
+    given: Mapping[Kind, Mapping[str, str] | None],
+    only: Sequence[str] | None,
+    *,
+    of: Container[str] | None = None,
+) -> Mapping[str, Any]:
+    """The settings of one run: with other parameters of its tasks, or of those in `of`, and some of its tasks only.
+
+    Raises InvalidArgument for tasks that are none, and parameters that no task takes.
+    """
+    tasks = [dict(task) for task in settings.get("tasks", ())]
+    if only is not None:
+        if unknown := sorted(set(only) - {task["task_key"] for task in tasks}):
+            raise InvalidArgument(f"The job has no task '{unknown[0][:60]}'.")
+        tasks = [task for task in tasks if task["task_key"] in only]
+        for task in tasks:
+            task["depends_on"] = [need for need in task.get("depends_on", ()) if need["task_key"] in only]
+    for task in (each for each in tasks if of is None or each["task_key"] in of):
+        for kind in (Kind.PYTHON.value, Kind.WHEEL.value):
+            if python_params is not None and kind in task:
+                task[kind] = {**task[kind], "parameters": list(python_params)}
+        for named, field in _NAMED.items():
+            if (more := given[named]) is not None and named.value in task:
+                body = task[named.value]
+                task[named.value] = {**body, field: {**(body.get(field) or {}), **more}}
+    told = {**settings, "tasks": tasks}
+    try:
+        specs_of(told)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidArgument(f"Parameters: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+    return told

@@ -389,6 +389,12 @@ def put_task(connection: Connection, task: TaskRun) -> None:
     connection.execute(update(tasks).where(tasks.c.id == task.id).values(**vars(task)))
 
 
+def not_ended(connection: Connection, task_ids: Sequence[int]) -> set[int]:
+    """Those of some tasks of which something becomes still."""
+    query = select(tasks.c.id).where(tasks.c.id.in_(task_ids), tasks.c.state != State.ENDED.value)
+    return set(connection.execute(query).scalars())
+
+
 def told_slow(connection: Connection, task_id: int) -> None:
     """Note that somebody was told that a task takes long, also while somebody has its lease."""
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(slow_told=True))

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun
+from millpond.jobs.inputs import Text
 from millpond.jobs.planning import current
 from millpond.jobs.service import Output, Shown
 from millpond.kernel.clock import epoch_ms
@@ -18,7 +19,7 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.workspace.notebooks import from_jupyter
 from millpond.workspace.rendering import to_html
 
-_NOT_HERE = ("dbt_commands", "jar_params", "pipeline_params", "spark_submit_params", "sql_params")  # fmt: skip
+_NOT_HERE = ("dbt_commands", "jar_params", "pipeline_params", "spark_submit_params")
 _CODES = {
     Result.CANCELED: "USER_CANCELED", Result.FAILED: "RUN_EXECUTION_ERROR", Result.TIMED_OUT: "RUN_EXECUTION_ERROR",
     Result.TOO_MANY: "MAX_CONCURRENT_RUNS_EXCEEDED", Result.DISABLED: "DISABLED",
@@ -28,6 +29,12 @@ _CODES = {
 
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="allow")
+
+    job_parameters: dict[str, Text] | None = None
+    python_params: list[Text] | None = None
+    notebook_params: dict[Text, Text] | None = None
+    python_named_params: dict[Text, Text] | None = None
+    sql_params: dict[Text, Text] | None = None
 
     def check(self) -> None:
         """Raises NotImplementedHere for parameters of tasks that Millpond does not have."""
@@ -41,11 +48,6 @@ class RunNowInput(_Asked):
 
     job_id: int
     idempotency_token: str | None = Field(default=None, max_length=64)
-    job_parameters: dict[str, str] | None = None
-    python_params: list[str] | None = None
-    notebook_params: dict[str, str] | None = None
-    python_named_params: dict[str, str] | None = None
-    sql_params: dict[str, str] | None = None
     only: list[str] | None = None
     queue: dict[str, bool] | None = None
 
@@ -58,7 +60,6 @@ class RepairInput(_Asked):
     rerun_all_failed_tasks: bool = False
     rerun_dependent_tasks: bool = False
     latest_repair_id: int | None = None
-    job_parameters: dict[str, str] | None = None
 
 
 class ResetInput(BaseModel):

@@ -133,3 +133,9 @@ def securable_of(chain: Sequence[Object]) -> Securable:
         public=found.path.is_given or found.path.parts[0] == SHARED,
         open_to_all=found.path.parts == (SHARED,),
     )
+
+
+def let_in_by(chain: Sequence[Object]) -> str:
+    """Who says what is in the outermost directory of somebody that an object lies in: its owner lets others in. In
+    `/Shared`, where everybody may create something, that is the maker of what lies there directly."""
+    return next((each.owner for each in chain if each.owner), "")

@@ -32,6 +32,7 @@ from millpond.workspace.domain import (
     Object,
     ObjectType,
     Path,
+    let_in_by,
     path_of,
     securable_of,
 )
@@ -106,17 +107,22 @@ class WorkspaceService:
     def modules(self, principal: Principal, path: str) -> dict[str, bytes]:
         """The Python files beside what runs, and those in packages there, that one may read: by their paths from there.
 
-        Raises NotebookTooLarge where they are more than a notebook may be.
+        Where everybody may create something, only those of whoever has what runs: others' code is not run by its name.
+        Raises NotFound, PermissionDenied, and NotebookTooLarge where they are more than a notebook may be.
         """
-        place = self._place(principal, path).parent
+        place = self._place(principal, path)
         with self._database.read() as connection:
-            chain = store.chain(connection, place)
-            found = [each for each in _modules(connection, chain) if allows(principal, Act.READ, securable_of(each))]
+            *above, _ = chain = _found(connection, principal, Act.USE, place).chain
+            found = [
+                each
+                for each in _modules(connection, above)
+                if let_in_by(each) == let_in_by(chain) and allows(principal, Act.READ, securable_of(each))
+            ]
             if sum(each[-1].size_bytes for each in found) > MOST_BYTES:
                 raise NotebookTooLarge(
-                    f"The Python files in '{place}' have more than {MOST_BYTES} bytes; move some away."
+                    f"The Python files in '{place.parent}' have more than {MOST_BYTES} bytes; move some away."
                 )
-            root = len(place.parts)
+            root = len(above) - 1
             return {"/".join(each[-1].path.parts[root:]): store.get(connection, each[-1].id) for each in found}
 
     def _runnable(self, principal: Principal, path: str) -> tuple[Object, bytes]:

@@ -80,13 +80,16 @@ class FileSystem:
         return True
 
     def cp(self, from_: str, to: str, recurse: bool = False) -> bool:
-        """Copy a file, or a directory where that is said, over what is there."""
+        """Copy a file, or a directory where that is said, over what is there; not into itself."""
         if not self._is_directory(from_):
             name = from_.rstrip("/").rpartition("/")[2]
-            self._copy(from_, f"{to.rstrip('/')}/{name}" if self._is_directory(to) else to)
+            target = f"{to.rstrip('/')}/{name}" if self._is_directory(to) else to
+            _check_apart(from_, target)
+            self._copy(from_, target)
             return True
         if not recurse:
             raise IsADirectoryError(f"'{from_}' is a directory; copy it with recurse=True.")
+        _check_apart(from_, to)
         self.mkdirs(to)
         for each in self.ls(from_):
             self.cp(each.path, f"{to.rstrip('/')}/{each.name.rstrip('/')}", recurse=True)
@@ -154,6 +157,13 @@ def _local(path: str) -> Path | None:
 
 def _path(path: str) -> str:
     return "/" + path.removeprefix("dbfs:").strip("/")
+
+
+def _check_apart(from_: str, to: str) -> None:
+    """Raises ValueError for what would be written over, or into, itself: nothing of it would be left."""
+    source, target = (str(local.resolve()) if (local := _local(path)) else _path(path) for path in (from_, to))
+    if bool(_local(from_)) is bool(_local(to)) and f"{target}/".startswith(f"{source}/"):
+        raise ValueError(f"'{to}' is, or is in, '{from_}'; nothing was copied or moved.")
 
 
 def _replacing(overwrite: bool) -> dict[str, str | None]:
