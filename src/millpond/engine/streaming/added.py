@@ -5,7 +5,6 @@ is concluded from them, and lies where the engine that may read it can.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,30 +119,11 @@ def _add(file: AddedFile, name: str) -> dict[str, Any]:
 
 def _fetch(log: TableLog, file: AddedFile, target: Path) -> None:
     try:
-        if locations.is_local(log.storage.url):
-            _link(locations.local_path(log.storage.url) / file.path, target)
-        else:
-            _download(log, file, target)
-    except (FileNotFoundError, NotFound) as error:
+        log.tree.save(tuple(file.path.split("/")), target)
+    except NotFound as error:
         raise ExecutionError(
             "DELTA_FILE_NOT_FOUND",
             f"{log.shown} does not have the data file {file.path} any more, which the stream is to read: VACUUM "
             "removed it. Begin anew at another checkpointLocation.",
             sql_state="42K03",
         ) from error
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or another owner
-        shutil.copyfile(source, target)
-
-
-def _download(log: TableLog, file: AddedFile, target: Path) -> None:
-    parts = tuple(file.path.split("/"))
-    with target.open("xb") as opened:
-        for piece in log.tree.read(parts, start=0, length=file.size_bytes):
-            opened.write(piece)
