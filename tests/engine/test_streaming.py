@@ -7,13 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from pyarrow import parquet
 
 from millpond.catalog.storage.local import LocalTree
 from millpond.engine.authorship import Author
 from millpond.engine.delta.append import write_rows
 from millpond.engine.delta.table import CommitConflict, Once, Storage, commit, open_table
 from millpond.engine.errors import SparkError
-from millpond.engine.streaming.added import lay_out
+from millpond.engine.streaming.added import lay_out, rows_in
 from millpond.engine.streaming.checkpoint import Checkpoint
 from millpond.engine.streaming.log import AddedFile, TableLog
 from millpond.engine.streaming.offsets import Offset, parse_offset
@@ -167,6 +168,16 @@ def test_only_files_of_the_table_itself_are_laid_out(tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument):
             lay_out(tmp_path / f"laid {number}", (file,), log.shape(), log)
         assert os.listdir(tmp_path / f"laid {number}") == ["_delta_log"]
+
+
+def test_rows_are_counted_in_plain_files_only(tmp_path: Path) -> None:
+    parquet.write_table(ROWS, tmp_path / "000000.parquet")
+    assert rows_in(tmp_path, 0) == 2
+    os.mkfifo(tmp_path / "000001.parquet")
+    (tmp_path / "000002.parquet").symlink_to(tmp_path / "000000.parquet")
+    for number in (1, 2):
+        with pytest.raises(InvalidArgument):
+            rows_in(tmp_path, number)
 
 
 def test_functions_of_many_rows_are_known_and_others_are_not_taken_for_them() -> None:

@@ -47,11 +47,11 @@ class LocalTree:
 
     def read(self, parts: Parts, *, start: int, length: int) -> Iterator[bytes]:
         """See `FileTree`."""
-        return _pieces(self._open(parts), start, length)
+        return _pieces(self.open(parts), start, length)
 
     def save(self, parts: Parts, target: Path) -> None:
         """See `FileTree`."""
-        with self._open(parts) as file:
+        with self.open(parts) as file:
             try:
                 _link(file.fileno(), target)
             except OSError:  # another file system, or another owner
@@ -201,7 +201,8 @@ class LocalTree:
         finally:
             os.close(current)
 
-    def _open(self, parts: Parts) -> BinaryIO:
+    def open(self, parts: Parts) -> BinaryIO:
+        """A file to read, which is a plain one. Raises NotFound, InvalidArgument."""
         if not parts:
             raise InvalidArgument(f"'{self._shown}' is a directory, not a file.")
         with self._directory(parts[:-1]) as parent, self._explained(parts):

@@ -11,6 +11,7 @@ from typing import Any
 
 from millpond.catalog import locations
 from millpond.catalog.domain import Table
+from millpond.catalog.storage.local import LocalTree
 from millpond.engine.errors import ExecutionError
 from millpond.engine.spools import Spools
 from millpond.engine.streaming.log import AddedFile, Shape, TableLog
@@ -54,15 +55,20 @@ class AddedRows:
         """What the log says, or else the file itself, if it was read."""
         if file.rows is not None or not self._made:
             return file.rows or 0
-        from pyarrow import parquet
-
-        place = locations.local_path(next(iter(self._made.values()))) / _link_name(number)
-        return int(parquet.read_metadata(place).num_rows)
+        return rows_in(locations.local_path(next(iter(self._made.values()))), number)
 
     def remove(self) -> None:
         """The batch is over."""
         for location in self._made.values():
             shutil.rmtree(locations.local_path(location), ignore_errors=True)
+
+
+def rows_in(directory: Path, number: int) -> int:
+    """How many rows a file has that was laid out. Raises InvalidArgument for what is not a file any more."""
+    from pyarrow import parquet
+
+    with LocalTree(directory, shown="batch").open((_link_name(number),)) as file:
+        return int(parquet.read_metadata(file).num_rows)
 
 
 def remove_home(spools: Spools, principal: Principal, run_id: str) -> None:
