@@ -68,7 +68,7 @@ def test_what_a_checkpoint_says_is_checked(text: str, error: str) -> None:
 
 
 def test_a_checkpoint_remembers_and_forgets(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(LocalTree(tmp_path, shown="/Volumes/c/s/v"), ("q",), "/Volumes/c/s/v/q")
+    checkpoint = Checkpoint(LocalTree(tmp_path, shown="/Volumes/c/s/v"), ("q",), "/Volumes/c/s/v/q", "file:///q")
     query_id = checkpoint.query_id()
     assert checkpoint.query_id() == query_id
     position = checkpoint.position([lambda: "first"])
