@@ -210,9 +210,12 @@ class Watcher:
         if condition == "MODEL_ALIAS_SET":
             update["alias_name"] = event.name
         now = utc_now()
-        for job in store.jobs_watching(connection, When.MODELS.value):
-            trigger = trigger_of(job.settings)
-            if trigger is None or not is_of_scope(trigger, condition, event.model, event.name):
+        for seen in store.jobs_watching(connection, When.MODELS.value):
+            if not _is_for(seen, condition, event):
+                continue
+            job = store.find_job(connection, seen.id, lock=True)  # before its watch, as all others do
+            trigger = None if job is None or not _is_for(job, condition, event) else trigger_of(job.settings)
+            if job is None or trigger is None:
                 continue
             if (watch := watch_store.find_watch(connection, job.id, lock=True)) is not None:
                 pending = {**watch.pending, str(store.new_number()): update}
@@ -238,6 +241,14 @@ class _Locked:
     connection: Connection
     job: Job
     started: list[int] = field(default_factory=list)
+
+
+def _is_for(job: Job, condition: str, event: RegistryEvent) -> bool:
+    """Whether a job's trigger waits for something that happened to a model."""
+    trigger = trigger_of(job.settings)
+    return (
+        trigger is not None and trigger.kind is When.MODELS and is_of_scope(trigger, condition, event.model, event.name)
+    )
 
 
 def _is_still(table: Table, version: int) -> bool:
