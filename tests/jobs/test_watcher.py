@@ -1,21 +1,28 @@
 """Looks at what triggers watch, where somebody else is at the same job or a log is odd."""
 
+import json
+import os
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
 from sqlalchemy import text
 
+from millpond.catalog.delta import newest_commit
 from millpond.identity.domain import Principal
 from millpond.jobs import store, watch_store
 from millpond.jobs.domain import Job
 from millpond.jobs.settings import checked
 from millpond.jobs.watcher import Watcher
 from millpond.jobs.watching import Watch
-from millpond.kernel.clock import utc_now
+from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.database import Database
+from millpond.kernel.errors import FailedPrecondition
 from millpond.kernel.settings import S3Settings
 from millpond.tracking.watch import Happening, RegistryEvent
 from tests.databases import Databases
@@ -81,3 +88,31 @@ def test_a_model_and_a_look_do_not_lock_each_other_out(databases: Databases, tmp
             watch_store.find_watch(connection, 1, lock=True)
         thread.join()
         assert len(watch_of(database, 1).pending) == 1
+
+
+@pytest.mark.parametrize("commit", [{}, {"timestamp": 10**18}, {"timestamp": None}, None], ids=str)
+def test_a_commit_that_does_not_say_when_it_was_made_is_as_old_as_its_file(
+    tmp_path: Path, commit: dict[str, Any] | None
+) -> None:
+    write_deltalake(tmp_path, pa.table({"a": [1]}))
+    file = tmp_path / "_delta_log" / f"{0:020d}.json"
+    actions = [each for line in file.read_text().splitlines() if "commitInfo" not in (each := json.loads(line))]
+    told = [] if commit is None else [{"commitInfo": commit}]
+    file.write_text("".join(json.dumps(each) + "\n" for each in [*told, *actions]))
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    assert newest_commit(tmp_path.as_uri(), S3Settings()) == (0, from_epoch_ms(1_700_000_000_000))
+
+
+def test_a_log_that_makes_no_sense_cannot_be_read(tmp_path: Path) -> None:
+    write_deltalake(tmp_path, pa.table({"a": [1]}))
+    (tmp_path / "_delta_log" / f"{1:020d}.json").write_text('{"add": 7}\n[')
+    with pytest.raises(FailedPrecondition, match="cannot be read"):
+        newest_commit(tmp_path.as_uri(), S3Settings())
+
+
+def test_a_look_that_fails_oddly_ends_no_others(database: Database) -> None:
+    watched(database, 1, files("/Volumes/a/b/c"))
+    watched(database, 2, files("/Volumes/a/b/c"))
+    watcher(database, nobody).round()
+    for number in (1, 2):
+        assert watch_of(database, number).error == "The look failed with AssertionError; the server's log says more."

@@ -30,7 +30,7 @@ from millpond.jobs.watching import Seen, Watch, after_look, described, is_of_sco
 from millpond.kernel.clock import epoch_us, rfc3339, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError
-from millpond.kernel.logs import get_logger
+from millpond.kernel.logs import get_logger, mask_secrets
 from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import S3Settings
 from millpond.tracking.watch import Happening, RegistryEvent
@@ -70,7 +70,10 @@ class Watcher:
     def round(self) -> None:
         """Look for each trigger whose time has come."""
         for job, watch in self._claimed(utc_now()):
-            self._look_for(job, watch)
+            try:
+                self._look_for(job, watch)
+            except Exception as error:  # the boundary of one look, whose table's log may be anybody's
+                self._failed(job, watch, error)
 
     def begun(self, job_id: int, run_as: str, trigger: Trigger | None) -> Watch | None:
         """A new watch, from what there is now; None for triggers that watch nothing.
@@ -100,13 +103,15 @@ class Watcher:
         trigger = trigger_of(job.settings)
         if trigger is None:
             return
-        try:
-            seen = self._look(self.principal_named(job.run_as), trigger, watch.known)
-        except (MillpondError, OSError) as error:
-            told = error.message if isinstance(error, MillpondError) else f"{type(error).__name__}: {error}"
-            self._note(job, watch, lambda _, found: replace(found, failed_at=utc_now(), error=told[:2000]))
-            return
+        seen = self._look(self.principal_named(job.run_as), trigger, watch.known)
         self._note(job, watch, partial(self._decided, trigger=trigger, seen=seen))
+
+    def _failed(self, job: Job, watch: Watch, error: Exception) -> None:
+        told = error.message if isinstance(error, MillpondError) else f"{type(error).__name__}: {error}"
+        if not isinstance(error, MillpondError | OSError):
+            log.error("a trigger could not be looked at", job=job.id, error=mask_secrets(repr(error)), exc_info=error)
+            told = f"The look failed with {type(error).__name__}; the server's log says more."
+        self._note(job, watch, lambda _, found: replace(found, failed_at=utc_now(), error=told[:2000]))
 
     def _note(self, seen_job: Job, seen_watch: Watch, change: Callable[["_Locked", Watch], Watch]) -> None:
         """Change a watch, unless the job or the watch is another one by now."""
