@@ -26,7 +26,7 @@ from millpond.jobs.domain import Job
 from millpond.jobs.record import fire
 from millpond.jobs.starting import has_room
 from millpond.jobs.triggers import RUN_TRIGGERS, WATCHING, Trigger, When, trigger_of
-from millpond.jobs.watching import Seen, Watch, after_look, described, is_of_scope, news_for_run, ripe_at
+from millpond.jobs.watching import Seen, Watch, after_look, described, is_of_scope, news_for_run, ripe_at, with_update
 from millpond.kernel.clock import epoch_us, rfc3339, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError
@@ -223,8 +223,7 @@ class Watcher:
             if job is None or trigger is None:
                 continue
             if (watch := watch_store.find_watch(connection, job.id, lock=True)) is not None:
-                pending = {**watch.pending, str(store.new_number()): update}
-                after = replace(watch, serial=watch.serial + 1, pending=pending, changed_at=now)
+                after = replace(with_update(watch, store.new_number(), update, now), serial=watch.serial + 1)
                 watch_store.change_watch(connection, watch, after)
                 store.change_job(connection, job.id, next_fire_at=ripe_at(trigger, after))
 
