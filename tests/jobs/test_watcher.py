@@ -116,3 +116,17 @@ def test_a_look_that_fails_oddly_ends_no_others(database: Database) -> None:
     watcher(database, nobody).round()
     for number in (1, 2):
         assert watch_of(database, number).error == "The look failed with AssertionError; the server's log says more."
+
+
+def test_a_look_of_the_trigger_before_does_not_count_for_the_one_after(database: Database) -> None:
+    watched(database, 1, files("/Volumes/a/b/c"))
+
+    def meanwhile(_name: str) -> Principal:
+        with database.write() as connection:
+            settings = checked({"tasks": [TASK], "trigger": files("/Volumes/a/b/other")})
+            store.change_job(connection, 1, settings=settings)
+            watch_store.put_watch(connection, Watch(job_id=1), 1)
+        raise FailedPrecondition("The directory before has too many files.")
+
+    watcher(database, meanwhile).round()
+    assert watch_of(database, 1) == Watch(job_id=1)

@@ -118,7 +118,7 @@ class Watcher:
         with self.database.write() as connection:
             job = store.find_job(connection, seen_job.id, lock=True)
             watch = watch_store.find_watch(connection, seen_job.id, lock=True)
-            if job is None or watch is None or watch.serial != seen_watch.serial or job.run_as != seen_job.run_as:
+            if job is None or watch is None or watch.serial != seen_watch.serial or not _watches_same(job, seen_job):
                 return
             locked = _Locked(connection=connection, job=job)
             after = change(locked, watch)
@@ -253,6 +253,11 @@ def _is_for(job: Job, condition: str, event: RegistryEvent) -> bool:
     return (
         trigger is not None and trigger.kind is When.MODELS and is_of_scope(trigger, condition, event.model, event.name)
     )
+
+
+def _watches_same(job: Job, before: Job) -> bool:
+    """Whether a look for a job as it was counts for it now: the watch of another trigger begins to count anew."""
+    return (job.run_as, trigger_of(job.settings)) == (before.run_as, trigger_of(before.settings))
 
 
 def _is_still(table: Table, version: int) -> bool:
