@@ -55,7 +55,10 @@ class DestinationService:
         return made
 
     def update(self, principal: Principal, destination_id: str, given: Given) -> Destination:
-        """Change what is given; another address counts from the next try on. Raises as `create`, and NotFound."""
+        """Change what is given; it counts from the next try on, a new address of e-mail from the next message on.
+
+        Raises as `create`, and NotFound.
+        """
         require_admin(principal, "change notification destinations")
         before = self.get(principal, destination_id)
         if given.kind not in (None, before.kind):
