@@ -120,6 +120,16 @@ def test_what_is_written_is_read(tree: FileTree) -> None:
     assert names(tree, "a/b") == ["ü x%2F+?#&.bin"]
 
 
+def test_a_file_is_saved_on_this_machines_disk(tree: FileTree, tmp_path: Path) -> None:
+    put(tree, "a/b", b"0123456789")
+    put(tree, "empty", b"")
+    for number, name in enumerate(["a/b", "empty"]):
+        tree.save(tuple(name.split("/")), tmp_path / f"saved {number}")
+        assert (tmp_path / f"saved {number}").read_bytes() == get(tree, name)
+    with pytest.raises(NotFound):
+        tree.save(("gone",), tmp_path / "saved")
+
+
 def test_a_file_of_many_pieces_is_whole(tree: FileTree) -> None:
     """Larger than what is sent at once."""
     data = os.urandom(MIB) * 40
@@ -285,6 +295,8 @@ def test_links_are_not_followed(local: LocalTree, tmp_path: Path) -> None:
     acts = [
         lambda: list(local.read(("dir", "key"), start=0, length=9)),
         lambda: list(local.read(("file",), start=0, length=9)),
+        lambda: local.save(("dir", "key"), tmp_path / "saved"),
+        lambda: local.save(("file",), tmp_path / "saved"),
         lambda: local.list_directory(("dir",), token=None, limit=9),
         lambda: put(local, "dir/new", b"x", overwrite=True),
         lambda: local.make_directory(("dir", "new")),
@@ -295,6 +307,7 @@ def test_links_are_not_followed(local: LocalTree, tmp_path: Path) -> None:
         with pytest.raises((NotFound, InvalidArgument, PermissionDenied)):
             act()
     assert names(local) == ["d/"]
+    assert not (tmp_path / "saved").exists()
     assert local.status(("file",)) is None
     put(local, "file", b"replaced", overwrite=True)
     assert (tmp_path / "secret" / "key").read_text() == "secret"

@@ -114,7 +114,11 @@ def test_databricks_webhooks_tell_a_models_manager_of_moves_requests_and_comment
         assert headers["X-Databricks-Signature"] == hmac.new(b"s3", raw, hashlib.sha256).hexdigest()
         assert headers["Authorization"] == "Bearer abc"
     assert [each.id for each in w.model_registry.list_webhooks(model_name=name)] == [hook.id]
-    w.model_registry.update_webhook(hook.id, status=ml.RegistryWebhookStatus.TEST_MODE)
+    receiver.got.clear()
+    moved = ml.HttpUrlSpec(url=f"{receiver.url}/moved")
+    w.model_registry.update_webhook(hook.id, http_url_spec=moved, status=ml.RegistryWebhookStatus.TEST_MODE)
+    w.model_registry.test_registry_webhook(hook.id)
+    assert "Authorization" not in receiver.got[0][0], "it was for the address before"
     w.model_registry.delete_webhook(hook.id)
     assert list(w.model_registry.list_webhooks(model_name=name)) == []
 
@@ -185,3 +189,10 @@ def test_a_webhook_starts_a_job_with_the_rights_of_its_access_token(
     wait_until(lambda: deliveries(any_server, hook.id)[0]["state"] == "delivered", what="the log")
     assert any_server.token not in json.dumps(any_server.call("GET", f"{LISTED}?model_name={name}")[1])
     w.model_registry.update_webhook(hook.id, status=ml.RegistryWebhookStatus.DISABLED)
+    another = str(w.jobs.create(name="other", tasks=[jobs.Task("says", condition_task=says)]).job_id)
+    for spec in ({"job_id": another}, {"job_id": another, "access_token": ""}, {"access_token": ""}):
+        body = {"id": hook.id, "job_spec": spec}
+        status, answer = any_server.call("PATCH", "/api/2.0/mlflow/registry-webhooks/update", body)
+        assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE"), spec
+        assert "access_token" in answer["message"], "a job runs with the token that was given for it"
+    w.model_registry.update_webhook(hook.id, job_spec=ml.JobSpec(another, any_server.token))

@@ -80,6 +80,9 @@ def test_destinations_are_named_by_administrators_and_keep_their_secrets(
     changed = w.notification_destinations.get(made.id)
     assert (changed.display_name, changed.config.generic_webhook.password_set) == ("day", False)
     assert made.id in [each.id for each in w.notification_destinations.list(page_size=1)]
+    for url, kept in ((receiver.url, True), (f"{receiver.url}/moved", False)):
+        w.notification_destinations.update(made.id, config=Config(generic_webhook=GenericWebhookConfig(url=url)))
+        assert w.notification_destinations.get(made.id).config.generic_webhook.username_set is kept
     them = WorkspaceClient(host=any_server.url, token=any_server.new_user(f"u-{made.id[-8:]}@n.org"), auth_type="pat")
     assert them.notification_destinations.get(made.id).config is None
     for act in (

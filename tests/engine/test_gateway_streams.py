@@ -423,7 +423,9 @@ def test_filters_and_masks_hold_in_each_batch(spark: Any, other: Any, names: Nam
     assert ids(other, names.target) == [3, 101]
 
 
-def test_nobody_sees_or_stops_anothers_query(spark: Any, other: Any, names: Names, source: str) -> None:
+def test_nobody_sees_or_stops_anothers_query(
+    gateway: RunningGateway, spark: Any, other: Any, names: Names, source: str, tmp_path: Path
+) -> None:
     query = started(spark.readStream.table(source), names, available=False)
     assert other.streams.active == []
     assert other.streams.get(query.id) is None
@@ -431,10 +433,57 @@ def test_nobody_sees_or_stops_anothers_query(spark: Any, other: Any, names: Name
     with pytest.raises(AnalysisException, match="has no streaming query"):
         theirs.stop()
     spark.sql(f"GRANT MODIFY, SELECT ON TABLE {names.target} TO `{OTHER}`")
+    other.addArtifacts(str(uploaded(tmp_path)), pyfile=True)
+    kept = set(uploads(gateway))
     with pytest.raises(PySparkException, match="CONCURRENT_QUERY"):
         started(other.readStream.table(source), names, available=False)
+    assert set(uploads(gateway)) == kept
     assert query.isActive
     query.stop()
+
+
+def test_a_query_keeps_a_copy_of_its_sessions_files_until_it_ends(
+    gateway: RunningGateway, spark: Any, names: Names, source: str, tmp_path: Path
+) -> None:
+    spark.addArtifacts(str(uploaded(tmp_path)), pyfile=True)
+    kept = set(uploads(gateway))
+    query = started(spark.readStream.table(source), names, available=False)
+    query.processAllAvailable()
+    [copied] = set(uploads(gateway)) - kept
+    assert list(copied.iterdir())
+    query.stop()
+    eventually(lambda: set(uploads(gateway)) == kept)
+
+
+def test_who_says_that_their_query_is_anothers_does_not_keep_it_from_starting(
+    gateway: RunningGateway, spark: Any, other: Any, names: Names, source: str
+) -> None:
+    query = started(spark.readStream.table(source), names)
+    [metadata] = gateway.home.root.rglob(f"{names.checkpoint.rpartition('/')[2]}/metadata")
+    copied = metadata.parent.with_name(f"{metadata.parent.name}-copied") / "metadata"
+    copied.parent.mkdir()
+    copied.write_bytes(metadata.read_bytes())
+    theirs = Names(f"copied{time.monotonic_ns():x}")
+    theirs.checkpoint = f"{names.checkpoint}-copied"
+    copy = started(other.readStream.table(source), theirs, available=False)
+    assert copy.id == query.id
+    again = started(spark.readStream.table(source), names, available=False)
+    again.processAllAvailable()
+    assert (copy.isActive, again.isActive) == (True, True)
+    copy.stop()
+    again.stop()
+
+
+def uploaded(directory: Path) -> Path:
+    """A module to upload."""
+    path = directory / f"module_{time.monotonic_ns():x}.py"
+    path.write_text("A = 1")
+    return path
+
+
+def uploads(gateway: RunningGateway) -> list[Path]:
+    """What the gateway keeps for sessions that have uploaded something."""
+    return list((gateway.home.run / "gateway" / "uploads").iterdir())
 
 
 def test_each_batch_is_in_the_audit_and_in_lineage(

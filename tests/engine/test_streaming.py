@@ -1,22 +1,26 @@
 """The parts of streaming that need no gateway."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from pyarrow import parquet
 
 from millpond.catalog.storage.local import LocalTree
 from millpond.engine.authorship import Author
 from millpond.engine.delta.append import write_rows
 from millpond.engine.delta.table import CommitConflict, Once, Storage, commit, open_table
 from millpond.engine.errors import SparkError
+from millpond.engine.streaming.added import lay_out, rows_in
 from millpond.engine.streaming.checkpoint import Checkpoint
-from millpond.engine.streaming.log import TableLog
+from millpond.engine.streaming.log import AddedFile, TableLog
 from millpond.engine.streaming.offsets import Offset, parse_offset
 from millpond.engine.streaming.plans import aggregates
 from millpond.engine.streaming.requests import interval_s
+from millpond.kernel.errors import InvalidArgument
 
 AUTHOR = Author(id="1", name="ada")
 ROWS = pa.table({"a": [1, 2]})
@@ -64,7 +68,7 @@ def test_what_a_checkpoint_says_is_checked(text: str, error: str) -> None:
 
 
 def test_a_checkpoint_remembers_and_forgets(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(LocalTree(tmp_path, shown="/Volumes/c/s/v"), ("q",), "/Volumes/c/s/v/q")
+    checkpoint = Checkpoint(LocalTree(tmp_path, shown="/Volumes/c/s/v"), ("q",), "/Volumes/c/s/v/q", "file:///q")
     query_id = checkpoint.query_id()
     assert checkpoint.query_id() == query_id
     position = checkpoint.position([lambda: "first"])
@@ -119,6 +123,61 @@ def test_a_log_tells_what_commits_did(tmp_path: Path) -> None:
     assert log.commit(2) is None
     assert {file.path for file in log.snapshot(1)} < {file.path for file in log.snapshot(0)}
     assert log.snapshot(0)[0].partition_values.keys() == {"p"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../key",
+        "a/../../key",
+        "..%2Fkey",
+        "%2e%2e/key",
+        "/etc/passwd",
+        "%2Fetc/passwd",
+        "a//b",
+        "./a",
+        "a%00",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_log_that_names_files_outside_of_its_table_is_refused(tmp_path: Path, path: str) -> None:
+    write_deltalake(tmp_path, ROWS)
+    add = {"path": path, "partitionValues": {}, "size": 1, "modificationTime": 1, "dataChange": True}
+    (tmp_path / "_delta_log" / f"{1:020d}.json").write_text(json.dumps({"add": add}))
+    log = TableLog(Storage(url=tmp_path.as_uri()), LocalTree(tmp_path, shown="t"), "t")
+    for read in (log.commit, log.snapshot):
+        with pytest.raises(SparkError, match="files outside of the table"):
+            read(1)
+
+
+def test_only_files_of_the_table_itself_are_laid_out(tmp_path: Path) -> None:
+    table, outside = tmp_path / "table", tmp_path / "key"
+    write_deltalake(table, ROWS)
+    outside.write_text("secret")
+    (table / "link").symlink_to(outside)
+    (table / "directory").symlink_to(tmp_path)
+    os.mkfifo(table / "fifo")
+    log = TableLog(Storage(url=table.as_uri()), LocalTree(table, shown="t"), "t")
+    commit = log.commit(0)
+    assert commit is not None
+    lay_out(tmp_path / "laid", commit.added, log.shape(), log)
+    assert DeltaTable(tmp_path / "laid").to_pyarrow_table() == ROWS
+    assert (tmp_path / "laid" / "000000.parquet").stat().st_nlink == 2
+    for number, name in enumerate(["link", "directory/key", "fifo"]):
+        file = AddedFile(path=name, partition_values={}, size_bytes=1, modified_ms=1, rows=None)
+        with pytest.raises(InvalidArgument):
+            lay_out(tmp_path / f"laid {number}", (file,), log.shape(), log)
+        assert os.listdir(tmp_path / f"laid {number}") == ["_delta_log"]
+
+
+def test_rows_are_counted_in_plain_files_only(tmp_path: Path) -> None:
+    parquet.write_table(ROWS, tmp_path / "000000.parquet")
+    assert rows_in(tmp_path, 0) == 2
+    os.mkfifo(tmp_path / "000001.parquet")
+    (tmp_path / "000002.parquet").symlink_to(tmp_path / "000000.parquet")
+    for number in (1, 2):
+        with pytest.raises(InvalidArgument):
+            rows_in(tmp_path, number)
 
 
 def test_functions_of_many_rows_are_known_and_others_are_not_taken_for_them() -> None:

@@ -9,7 +9,16 @@ import pytest
 
 from millpond.jobs.settings import checked
 from millpond.jobs.triggers import Trigger, When, trigger_of
-from millpond.jobs.watching import Watch, after_look, is_of_scope, news_for_run, ripe_at
+from millpond.jobs.watching import (
+    MOST_PENDING,
+    Watch,
+    after_look,
+    described,
+    is_of_scope,
+    news_for_run,
+    ripe_at,
+    with_update,
+)
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -71,6 +80,16 @@ def test_of_many_updates_of_models_a_run_is_told_nine_in_order() -> None:
     told, rest = news_for_run(trigger, Watch(job_id=1, pending=pending, changed_at=NOON))
     assert [each["version"] for each in json.loads(told["model.updates"])] == [*range(1, 10)]
     assert sorted(map(int, rest)) == [10, 11, 12]
+
+
+def test_of_updates_of_models_that_no_run_was_told_of_the_newest_stay() -> None:
+    trigger, watch = Trigger(kind=When.MODELS, body={"condition": "MODEL_CREATED"}, paused=False), Watch(job_id=1)
+    for number in range(MOST_PENDING + 3):
+        watch = with_update(watch, number, {"full_name": f"a.b.m{number}"}, NOON)
+    assert (min(map(int, watch.pending)), len(watch.pending)) == (3, MOST_PENDING)
+    assert described(trigger, watch) == f"{MOST_PENDING} updates of models; 3 older ones were dropped."
+    watch = with_update(replace(watch, pending={}), MOST_PENDING, {"full_name": "a.b.c"}, NOON)
+    assert described(trigger, watch) == "1 updates of models."
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import json
 import math
 import random
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +23,14 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.utils.proto_json_utils import message_to_json
+from sqlalchemy import text
 
-from millpond.tracking.stores import runs
+from millpond.tracking.embed import mlflow_database
+from millpond.tracking.stores import run_sql, runs
 from millpond.tracking.stores.run_records import json_of
+from millpond.tracking.stores.tracking import OwnedTrackingStore
+from tests.databases import Databases
+from tests.servers import wait_until
 from tests.tracking.conftest import Asker, person
 
 pytestmark = pytest.mark.filterwarnings(
@@ -35,6 +42,31 @@ BIG = 1.7976931348623157e308
 
 def metric(key: str, value: float, timestamp: int = 1, step: int = 0) -> Metric:
     return Metric(key, value, timestamp, step)
+
+
+def test_a_name_that_is_given_meanwhile_does_not_take_back_the_end(
+    tracking_databases: Databases, asker: Asker, tmp_path: Path
+) -> None:
+    """Each writes what it was given only, so that who waits for the other does not write what it saw before."""
+    waiting = text("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    with tracking_databases.new("postgresql", tmp_path) as database:
+        own = mlflow_database(database)
+        store = OwnedTrackingStore(own, asker)
+        run_id = store.create_run("0", "ann", 1, [], "first").info.run_id
+
+        def waits() -> bool:
+            with database.read() as connection:
+                return connection.execute(waiting).first() is not None
+
+        thread = threading.Thread(target=store.update_run_info, args=(run_id, None, None, "renamed"))
+        with database.write() as connection:
+            run_sql.update_run(connection, run_id, "FINISHED", 77, None)
+            thread.start()
+            wait_until(waits, what="the one who gives the name to wait")
+        thread.join()
+        info = store.get_run(run_id).info
+        assert (info.status, info.end_time, info.run_name) == ("FINISHED", 77, "renamed")
+        own.dispose()
 
 
 WRITES: dict[str, Callable[[Any, str], Any]] = {

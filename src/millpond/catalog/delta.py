@@ -2,12 +2,14 @@
 the engine room's."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from millpond.catalog import column_statistics, locations
 from millpond.catalog.column_statistics import Columns
 from millpond.catalog.domain import Column
+from millpond.catalog.storage import ConfiguredStorages
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.kernel.settings import S3Settings
@@ -39,10 +41,27 @@ def newest_commit(location: str, s3: S3Settings) -> tuple[int, datetime]:
     from deltalake.exceptions import DeltaError
 
     try:
-        table = deltalake.DeltaTable(location, storage_options=storage_options(location, s3), without_files=True)
-        return int(table.version()), from_epoch_ms(int(table.history(1)[0]["timestamp"]))
-    except (DeltaError, OSError) as error:
+        table = deltalake.DeltaTable(location, storage_options=storage_options(location, s3))
+        version, commits = int(table.version()), table.history(1)
+    except (DeltaError, OSError, ValueError) as error:
         raise FailedPrecondition(f"The table's log cannot be read: {error}") from error
+    return version, _told_time(commits) or _file_time(location, version, s3)
+
+
+def _told_time(commits: Sequence[Mapping[str, Any]]) -> datetime | None:
+    """When a commit says that it was made, which it need not."""
+    try:
+        return from_epoch_ms(int(commits[0]["timestamp"]))
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _file_time(location: str, version: int, s3: S3Settings) -> datetime:
+    """When a commit's file was written. Raises FailedPrecondition where the log does not have it any more."""
+    file = ConfiguredStorages(s3).tree(location, shown="the table").status(("_delta_log", f"{version:020d}.json"))
+    if file is None:
+        raise FailedPrecondition(f"The table's log does not say when version {version} was committed.")
+    return file.modified_at
 
 
 def has_version(location: str, version: int) -> bool:

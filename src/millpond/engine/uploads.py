@@ -98,7 +98,7 @@ class Uploads:
         kept = self._kept.get(source.id)
         if kept is not None:
             mine = self._of(target)
-            for name, path in kept.files.items():
+            for name, path in list(kept.files.items()):  # more may come meanwhile
                 mine.files[name] = Path(shutil.copy(path, mine.directory / path.name))
 
     def _of(self, session: Session) -> _Kept:

@@ -73,7 +73,8 @@ def _admit(connection: Connection, seen: Run, now: datetime) -> bool:
             return False
     gone = {"cancelled": True} if job is None else {}
     store.change_run(connection, run.id, state=State.RUNNING, started_at=now, message="", **gone)
-    notices.run_began(connection, run)
+    if job is not None and not run.cancelled:
+        notices.run_began(connection, run)
     return True
 
 

@@ -26,11 +26,11 @@ from millpond.jobs.domain import Job
 from millpond.jobs.record import fire
 from millpond.jobs.starting import has_room
 from millpond.jobs.triggers import RUN_TRIGGERS, WATCHING, Trigger, When, trigger_of
-from millpond.jobs.watching import Seen, Watch, after_look, described, is_of_scope, news_for_run, ripe_at
+from millpond.jobs.watching import Seen, Watch, after_look, described, is_of_scope, news_for_run, ripe_at, with_update
 from millpond.kernel.clock import epoch_us, rfc3339, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError
-from millpond.kernel.logs import get_logger
+from millpond.kernel.logs import get_logger, mask_secrets
 from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import S3Settings
 from millpond.tracking.watch import Happening, RegistryEvent
@@ -70,7 +70,10 @@ class Watcher:
     def round(self) -> None:
         """Look for each trigger whose time has come."""
         for job, watch in self._claimed(utc_now()):
-            self._look_for(job, watch)
+            try:
+                self._look_for(job, watch)
+            except Exception as error:  # the boundary of one look, whose table's log may be anybody's
+                self._failed(job, watch, error)
 
     def begun(self, job_id: int, run_as: str, trigger: Trigger | None) -> Watch | None:
         """A new watch, from what there is now; None for triggers that watch nothing.
@@ -100,20 +103,22 @@ class Watcher:
         trigger = trigger_of(job.settings)
         if trigger is None:
             return
-        try:
-            seen = self._look(self.principal_named(job.run_as), trigger, watch.known)
-        except (MillpondError, OSError) as error:
-            told = error.message if isinstance(error, MillpondError) else f"{type(error).__name__}: {error}"
-            self._note(job, watch, lambda _, found: replace(found, failed_at=utc_now(), error=told[:2000]))
-            return
+        seen = self._look(self.principal_named(job.run_as), trigger, watch.known)
         self._note(job, watch, partial(self._decided, trigger=trigger, seen=seen))
+
+    def _failed(self, job: Job, watch: Watch, error: Exception) -> None:
+        told = error.message if isinstance(error, MillpondError) else f"{type(error).__name__}: {error}"
+        if not isinstance(error, MillpondError | OSError):
+            log.error("a trigger could not be looked at", job=job.id, error=mask_secrets(repr(error)), exc_info=error)
+            told = f"The look failed with {type(error).__name__}; the server's log says more."
+        self._note(job, watch, lambda _, found: replace(found, failed_at=utc_now(), error=told[:2000]))
 
     def _note(self, seen_job: Job, seen_watch: Watch, change: Callable[["_Locked", Watch], Watch]) -> None:
         """Change a watch, unless the job or the watch is another one by now."""
         with self.database.write() as connection:
             job = store.find_job(connection, seen_job.id, lock=True)
             watch = watch_store.find_watch(connection, seen_job.id, lock=True)
-            if job is None or watch is None or watch.serial != seen_watch.serial or job.run_as != seen_job.run_as:
+            if job is None or watch is None or watch.serial != seen_watch.serial or not _watches_same(job, seen_job):
                 return
             locked = _Locked(connection=connection, job=job)
             after = change(locked, watch)
@@ -210,13 +215,15 @@ class Watcher:
         if condition == "MODEL_ALIAS_SET":
             update["alias_name"] = event.name
         now = utc_now()
-        for job in store.jobs_watching(connection, When.MODELS.value):
-            trigger = trigger_of(job.settings)
-            if trigger is None or not is_of_scope(trigger, condition, event.model, event.name):
+        for seen in store.jobs_watching(connection, When.MODELS.value):
+            if not _is_for(seen, condition, event):
+                continue
+            job = store.find_job(connection, seen.id, lock=True)  # before its watch, as all others do
+            trigger = None if job is None or not _is_for(job, condition, event) else trigger_of(job.settings)
+            if job is None or trigger is None:
                 continue
             if (watch := watch_store.find_watch(connection, job.id, lock=True)) is not None:
-                pending = {**watch.pending, str(store.new_number()): update}
-                after = replace(watch, serial=watch.serial + 1, pending=pending, changed_at=now)
+                after = replace(with_update(watch, store.new_number(), update, now), serial=watch.serial + 1)
                 watch_store.change_watch(connection, watch, after)
                 store.change_job(connection, job.id, next_fire_at=ripe_at(trigger, after))
 
@@ -238,6 +245,19 @@ class _Locked:
     connection: Connection
     job: Job
     started: list[int] = field(default_factory=list)
+
+
+def _is_for(job: Job, condition: str, event: RegistryEvent) -> bool:
+    """Whether a job's trigger waits for something that happened to a model."""
+    trigger = trigger_of(job.settings)
+    return (
+        trigger is not None and trigger.kind is When.MODELS and is_of_scope(trigger, condition, event.model, event.name)
+    )
+
+
+def _watches_same(job: Job, before: Job) -> bool:
+    """Whether a look for a job as it was counts for it now: the watch of another trigger begins to count anew."""
+    return (job.run_as, trigger_of(job.settings)) == (before.run_as, trigger_of(before.settings))
 
 
 def _is_still(table: Table, version: int) -> bool:

@@ -14,7 +14,9 @@ from millpond.jobs.triggers import Trigger, When
 
 MOST_UPDATES = 9
 """Of models, that one run is told of. Source: Databricks' limit."""
-_ARRIVED = "arrived"
+MOST_PENDING = 1000
+"""Updates of models that wait for a run; they are written in the registry's own transactions."""
+_ARRIVED, _DROPPED = "arrived", "dropped"
 Seen = Mapping[str, str]
 
 
@@ -46,6 +48,19 @@ def after_look(watch: Watch, kind: When, seen: Seen, now: datetime) -> Watch:
     if kind is When.FILES:
         news = {_ARRIVED: str(int(watch.pending.get(_ARRIVED, 0)) + len(news))}
     return replace(watch, known=dict(seen), pending={**watch.pending, **news}, changed_at=now)
+
+
+def with_update(watch: Watch, number: int, update: Mapping[str, Any], now: datetime) -> Watch:
+    """One more update of a model waits. The newest stay, and how many were dropped is known until all have run."""
+    order = sorted({**watch.pending, str(number): update}.items(), key=lambda each: int(each[0]))
+    too_many = max(0, len(order) - MOST_PENDING)
+    dropped = too_many + (_dropped(watch) if watch.pending else 0)
+    known = {_DROPPED: str(dropped)} if dropped else {}
+    return replace(watch, pending=dict(order[too_many:]), known=known, changed_at=now)
+
+
+def _dropped(watch: Watch) -> int:
+    return int(watch.known.get(_DROPPED, 0))
 
 
 def ripe_at(trigger: Trigger, watch: Watch) -> datetime | None:
@@ -87,7 +102,8 @@ def described(trigger: Trigger, watch: Watch) -> str:
         return f"{watch.pending[_ARRIVED]} new files."
     if trigger.kind is When.TABLES:
         return f"Updated: {', '.join(sorted(watch.pending))}."
-    return f"{len(watch.pending)} updates of models."
+    dropped = f"; {_dropped(watch)} older ones were dropped" if _dropped(watch) else ""
+    return f"{len(watch.pending)} updates of models{dropped}."
 
 
 def is_of_scope(trigger: Trigger, condition: str, model: str, alias: str) -> bool:

@@ -30,13 +30,23 @@ _SHOWN = 200
 def put(connection: Connection, targets: Sequence[Target], notice: Notice, about: str) -> None:
     """Send a notice to each target, once this transaction is committed; `about` is under what the log keeps it."""
     for target in dict.fromkeys(targets):
-        delivery_id, now = new_id(), utc_now()
-        store.add_delivery(connection, {
-            "id": delivery_id, "about": about, "address": target.address, "destination_id": target.destination_id,
-            "event": notice.event, "notice": dict(vars(notice)), "state": "waiting", "attempts": 0, "error": "",
-            "created_at": now, "updated_at": now,
-        })  # fmt: skip
-        enqueue(connection, WORK, {"delivery_id": delivery_id})
+        for address in _addresses(connection, target):
+            delivery_id, now = new_id(), utc_now()
+            store.add_delivery(connection, {
+                "id": delivery_id, "about": about, "address": address, "destination_id": target.destination_id,
+                "event": notice.event, "notice": dict(vars(notice)), "state": "waiting", "attempts": 0, "error": "",
+                "created_at": now, "updated_at": now,
+            })  # fmt: skip
+            enqueue(connection, WORK, {"delivery_id": delivery_id})
+
+
+def _addresses(connection: Connection, target: Target) -> Sequence[str]:
+    """Mail addresses, each with a delivery of its own, so that one that refuses mail sends none to the others again.
+
+    Empty stands for a destination that is no mail address.
+    """
+    found = store.find_destination(connection, target.destination_id) if target.destination_id else None
+    return found.addresses if found is not None and found.kind is Kind.EMAIL else [target.address]
 
 
 def told_about(connection: Connection, about: str) -> Sequence[Delivery]:
@@ -63,8 +73,8 @@ class Postman:
             found = row and store.find_destination(connection, row.destination_id)
         if row is None or row.state == "delivered":
             return
-        if row.destination_id and found is None:
-            self._note(item, delivery_id, state="failed", error="The destination is gone.")
+        if row.destination_id and (found is None or (row.address and row.address not in found.addresses)):
+            self._note(item, delivery_id, state="failed", error="The destination is gone, or its address.")
             return
         try:
             answer = self._send(delivery_id, row.address, found, Notice(**row.notice))
@@ -88,11 +98,7 @@ class Postman:
         text = f"{notice.text}\n\n{link}\n"
         if destination is None or destination.kind is Kind.EMAIL:
             letter = Letter(subject=notice.subject, text=text)
-            answers = [
-                self.mailer.send(f"{SCHEME}{each}", delivery_id, letter)
-                for each in ([address] if destination is None else destination.addresses)
-            ]
-            return answers[0]
+            return self.mailer.send(f"{SCHEME}{address}", delivery_id, letter)
         opened = {what: self.sealer.open(kept, f"{destination.id} {what}") for what, kept in destination.sealed.items()}
         whole = {**notice.body, "workspace_id": self.workspace_id, "url": link}
         body = {"text": text} if destination.kind is Kind.SLACK else whole

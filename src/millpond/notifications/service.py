@@ -11,7 +11,7 @@ from millpond.identity.access import require_admin
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.kernel.paging import Page, cut_page, decode_token, page_size
 from millpond.notifications import store
@@ -55,7 +55,10 @@ class DestinationService:
         return made
 
     def update(self, principal: Principal, destination_id: str, given: Given) -> Destination:
-        """Change what is given; another address counts from the next try on. Raises as `create`, and NotFound."""
+        """Change what is given; it counts from the next try on, a new address of e-mail from the next message on.
+
+        Raises as `create`, and NotFound.
+        """
         require_admin(principal, "change notification destinations")
         before = self.get(principal, destination_id)
         if given.kind not in (None, before.kind):
@@ -106,7 +109,7 @@ class DestinationService:
             for address in addresses:
                 self.mailer.check(principal, f"{SCHEME}{address}")
             return replace(before, addresses=addresses)
-        sealed = dict(before.sealed)
+        sealed = self._kept(before, given)
         for what, text in (given.secrets or {}).items():
             sealed.pop(what, None)
             if text:
@@ -115,6 +118,20 @@ class DestinationService:
         if "url" not in sealed:
             raise InvalidArgument("The destination needs a url.")
         return replace(before, sealed=sealed)
+
+    def _kept(self, before: Destination, given: Given) -> dict[str, str]:
+        """What was sealed before: under another address only that, as its user and password were for the one before."""
+        url = (given.secrets or {}).get("url")
+        if url is None or self._has_url(before, url):
+            return dict(before.sealed)
+        return {what: text for what, text in before.sealed.items() if what == "url"}
+
+    def _has_url(self, before: Destination, url: str) -> bool:
+        kept = before.sealed.get("url")
+        try:
+            return kept is not None and self.sealer.open(kept, f"{before.id} url") == url
+        except FailedPrecondition:  # sealed under a key that is gone
+            return False
 
     def _check(self, what: str, text: str) -> None:
         if what == "url":

@@ -100,7 +100,7 @@ def _destination(row: Any) -> Destination:
 
 def _delivery(row: Any) -> Delivery:
     return Delivery(
-        id=row.id, about=row.about, target=row.address or row.destination_id, event=row.event, state=row.state,
+        id=row.id, about=row.about, target=row.destination_id or row.address, event=row.event, state=row.state,
         attempts=row.attempts, status_code=row.status_code, error=row.error, created_at=row.created_at,
         updated_at=row.updated_at,
     )  # fmt: skip

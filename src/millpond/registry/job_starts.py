@@ -28,6 +28,15 @@ class JobChange:
     workspace_url: str | None = None
 
 
+def check_token(change: JobChange, job_id: str) -> None:
+    """Pass if a change brings a token for another job than `job_id`: a kept one was given for that job only.
+
+    Raises InvalidArgument.
+    """
+    if change.access_token == "" or (change.job_id not in (None, job_id) and change.access_token is None):
+        raise InvalidArgument("job_spec needs an access_token: that of whoever is to run the job.")
+
+
 def check_job(jobs: JobStarter, change: JobChange, job_id: str, access_token: str, base_url: str) -> None:
     """Pass if a webhook may start a job with a token. Raises InvalidArgument, NotFound, PermissionDenied."""
     if change.workspace_url and change.workspace_url.rstrip("/") != base_url.rstrip("/"):

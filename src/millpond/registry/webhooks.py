@@ -39,7 +39,7 @@ from millpond.notifications.mail import Mailer, is_mail
 from millpond.notifications.posting import Answer, Network, Unreachable, check_url, post, reachable_address
 from millpond.registry import messages
 from millpond.registry.domain import Activity, clean_text
-from millpond.registry.job_starts import JobChange, JobStarter, check_job, started
+from millpond.registry.job_starts import JobChange, JobStarter, check_job, check_token, started
 from millpond.registry.messages import DATABRICKS, MLFLOW, Message
 from millpond.tracking.domain import canonical_model_name
 from millpond.tracking.watch import RegistryEvent
@@ -395,6 +395,7 @@ class WebhookService:
         if change.verify_tls is not None:
             values["verify_tls"] = change.verify_tls
         if change.job is not None:
+            check_token(change.job, webhook.job_id)
             values["job_id"] = change.job.job_id or webhook.job_id
         return replace(webhook, **values, sealed=self._sealed(webhook, change))
 
@@ -402,6 +403,7 @@ class WebhookService:
         """Asks who the token is of, so it stands outside of transactions."""
         if change.job is None:
             return
+        check_token(change.job, before.job_id if before else "")
         kept = before and before.sealed.get("access_token")
         known = self._sealer.open(kept, f"{before.id} access_token") if before and kept else ""
         job_id = change.job.job_id or (before.job_id if before else "")
@@ -409,6 +411,8 @@ class WebhookService:
 
     def _sealed(self, webhook: Webhook, change: Change) -> dict[str, str]:
         kept = dict(webhook.sealed)
+        if change.url not in (None, webhook.url):
+            kept.pop("authorization", None)  # it was given for the address before, not to whoever is at this one
         given = {"secret": change.secret, "authorization": change.authorization}
         for what, said in {**given, "access_token": change.job and change.job.access_token}.items():
             if said is None:

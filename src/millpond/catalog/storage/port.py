@@ -8,6 +8,7 @@ directory that is not empty) and StorageFull, with the path as its user wrote it
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 Parts = tuple[str, ...]
@@ -66,6 +67,9 @@ class FileTree(Protocol):
 
     def read(self, parts: Parts, *, start: int, length: int) -> Iterator[bytes]:
         """Bytes of a file, in pieces, from one version of it."""
+
+    def save(self, parts: Parts, target: Path) -> None:
+        """Have a file on this machine's disk too, at a path that is free: by a link where there can be one."""
 
     def writer(self, parts: Parts) -> Writer:
         """A new file; its directories are made when it is committed."""

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any
 
 import boto3
@@ -74,6 +75,13 @@ class S3Tree:
             span = f"bytes={start}-{start + length - 1}"
             body = self.s3.get_object(Bucket=self.bucket, Key=self.key(parts), Range=span)["Body"]
         return _pieces(body)
+
+    def save(self, parts: Parts, target: Path) -> None:
+        """See `FileTree`."""
+        with self.explained(parts):
+            body = self.s3.get_object(Bucket=self.bucket, Key=self.key(parts))["Body"]
+        with target.open("xb") as file:
+            file.writelines(_pieces(body))
 
     def writer(self, parts: Parts) -> "S3Writer":
         """See `FileTree`."""

@@ -5,13 +5,13 @@ is concluded from them, and lies where the engine that may read it can.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from millpond.catalog import locations
 from millpond.catalog.domain import Table
+from millpond.catalog.storage.local import LocalTree
 from millpond.engine.errors import ExecutionError
 from millpond.engine.spools import Spools
 from millpond.engine.streaming.log import AddedFile, Shape, TableLog
@@ -55,15 +55,20 @@ class AddedRows:
         """What the log says, or else the file itself, if it was read."""
         if file.rows is not None or not self._made:
             return file.rows or 0
-        from pyarrow import parquet
-
-        place = locations.local_path(next(iter(self._made.values()))) / _link_name(number)
-        return int(parquet.read_metadata(place).num_rows)
+        return rows_in(locations.local_path(next(iter(self._made.values()))), number)
 
     def remove(self) -> None:
         """The batch is over."""
         for location in self._made.values():
             shutil.rmtree(locations.local_path(location), ignore_errors=True)
+
+
+def rows_in(directory: Path, number: int) -> int:
+    """How many rows a file has that was laid out. Raises InvalidArgument for what is not a file any more."""
+    from pyarrow import parquet
+
+    with LocalTree(directory, shown="batch").open((_link_name(number),)) as file:
+        return int(parquet.read_metadata(file).num_rows)
 
 
 def remove_home(spools: Spools, principal: Principal, run_id: str) -> None:
@@ -120,30 +125,11 @@ def _add(file: AddedFile, name: str) -> dict[str, Any]:
 
 def _fetch(log: TableLog, file: AddedFile, target: Path) -> None:
     try:
-        if locations.is_local(log.storage.url):
-            _link(locations.local_path(log.storage.url) / file.path, target)
-        else:
-            _download(log, file, target)
-    except (FileNotFoundError, NotFound) as error:
+        log.tree.save(tuple(file.path.split("/")), target)
+    except NotFound as error:
         raise ExecutionError(
             "DELTA_FILE_NOT_FOUND",
             f"{log.shown} does not have the data file {file.path} any more, which the stream is to read: VACUUM "
             "removed it. Begin anew at another checkpointLocation.",
             sql_state="42K03",
         ) from error
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or another owner
-        shutil.copyfile(source, target)
-
-
-def _download(log: TableLog, file: AddedFile, target: Path) -> None:
-    parts = tuple(file.path.split("/"))
-    with target.open("xb") as opened:
-        for piece in log.tree.read(parts, start=0, length=file.size_bytes):
-            opened.write(piece)

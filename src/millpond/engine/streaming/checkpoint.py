@@ -45,8 +45,9 @@ class Position:
 class Checkpoint:
     """The files of one checkpoint. Its methods block, and raise ExecutionError when the files make no sense."""
 
-    def __init__(self, tree: FileTree, parts: tuple[str, ...], shown: str) -> None:
+    def __init__(self, tree: FileTree, parts: tuple[str, ...], shown: str, location: str) -> None:
         """`parts` are the checkpoint's own directory in the tree, `shown` is what its user calls it."""
+        self.location = location
         self._tree = tree
         self._parts = parts
         self.shown = shown
@@ -178,7 +179,7 @@ def open_checkpoint(catalog: CatalogService, principal: Principal, path: str) ->
     location = catalog.check_path(principal, path, write=True)
     volume = locations.find_volume_path(path)
     if volume is None:
-        return Checkpoint(catalog.storages.tree(location, shown=path), (), path)
+        return Checkpoint(catalog.storages.tree(location, shown=path), (), path, location)
     root = catalog.volume_location(principal, volume, write=True)
     shown = str(VolumePath(volume.volume, ()))
-    return Checkpoint(catalog.storages.tree(root, shown=shown), volume.parts, path)
+    return Checkpoint(catalog.storages.tree(root, shown=shown), volume.parts, path, location)

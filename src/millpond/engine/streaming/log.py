@@ -151,9 +151,11 @@ def _added(action: Mapping[str, Any], shown: str) -> AddedFile:
 
 def _below(path: str, shown: str) -> str:
     """The path of a data file, which lies in the table's own directory."""
-    if urlsplit(path).scheme or path.startswith("/"):
+    plain = unquote(path)
+    leads_out = any(part in {"", ".", ".."} for part in plain.split("/"))  # the first is empty where it is absolute
+    if urlsplit(path).scheme or leads_out or "\0" in plain:
         raise unsupported(f"Streaming from {shown}, whose log names files outside of the table (a shallow clone).")
-    return unquote(path)
+    return plain
 
 
 def _text(value: Any) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from millpond.engine import proto, wire
+from millpond.engine.blocking import on_thread
 from millpond.engine.errors import AnalysisError, ExecutionError, unsupported
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.streaming.requests import StreamWrite
@@ -15,7 +16,7 @@ from millpond.identity.domain import Principal
 
 if TYPE_CHECKING:
     from millpond.engine.spools import Spools
-    from millpond.engine.streaming.query import Run
+    from millpond.engine.streaming.query import Query, Run
     from millpond.engine.streaming.sinks import Tools
 
 _MOST_OF_A_USER = 20
@@ -60,34 +61,41 @@ class StreamingQueries:
                 "Structured streaming before a remote engine, which cannot read what the gateway lays out."
             )
         query = await prepared(tools, session, write)
-        async with self._lock:
-            await self._make_way(session, query.id)
-            self._check_room(session, query.name)
-            await asyncio.to_thread(self._uploads.copy, session, query.session)
-            place = Place(catalog=tools.catalog, spools=self._spools, find_principal=self._find_principal)
-            run = Run(query, place)
-            self._keep(session, run, tools)
+        self._check_room(session, query)  # before anything is copied
+        place = Place(catalog=tools.catalog, spools=self._spools, find_principal=self._find_principal)
+        try:
+            await on_thread(self._uploads.copy, session, query.session)
+            async with self._lock:
+                await self._make_way(session, query)
+                self._check_room(session, query)
+                run = Run(query, place)
+                self._keep(session, run, tools)
+        except BaseException:
+            await on_thread(self._uploads.forget, query.session)
+            raise
         result = proto.commands.WriteStreamOperationStartResult(name=query.name or "")
         result.query_id.id, result.query_id.run_id = query.id, run.id
         return _responses(session, operation, write_stream_operation_start_result=result)
 
-    async def _make_way(self, session: Session, query_id: str) -> None:
-        """A query that is started again takes the place of its run, as Spark has it; another's is none of ours."""
+    async def _make_way(self, session: Session, query: "Query") -> None:
+        """A query that is started again takes the place of its run, as Spark has it; another's is none of ours.
+
+        Its id is what a file of the checkpoint says, which anybody can say in theirs; the checkpoint tells them apart.
+        """
         for run in self._active():
-            if run.query.id != query_id:
-                continue
-            if run.query.session.principal.id != session.principal.id:
+            if _replaces(query, run):
+                await run.stop()
+            elif run.query.id == query.id and run.query.checkpoint.location == query.checkpoint.location:
                 raise ExecutionError(
                     "CONCURRENT_QUERY",
-                    f"Another run of the streaming query {query_id} is active, which somebody else has started.",
+                    f"Another run of the streaming query {query.id} is active, which somebody else has started.",
                     sql_state="0A000",
                 )
-            await run.stop()
 
-    def _check_room(self, session: Session, name: str | None) -> None:
-        active = self._active()
+    def _check_room(self, session: Session, query: "Query") -> None:
+        name, active = query.name, [run for run in self._active() if not _replaces(query, run)]
         mine = [run for run in active if run.query.session.principal.id == session.principal.id]
-        if name is not None and any(run.query.name == name for run in self._of(session) if run.is_active):
+        if name is not None and any(run.query.name == name for run in active if run in self._of(session)):
             raise AnalysisError(
                 "STREAMING_QUERY_NAME_TAKEN",
                 f"Cannot start query with name {name} as a query with that name is already active in this session.",
@@ -106,7 +114,7 @@ class StreamingQueries:
         running = [each for each in started.runs if each.is_active]
         ended = [each for each in started.runs if not each.is_active]
         started.runs = [*ended[-_KEPT_ENDED:], *running, run]
-        _watch(started, run, tools)
+        _watch(started, run, tools, self._uploads)
 
     async def end(self, session_id: str) -> None:
         """A session is over, and its queries with it."""
@@ -201,8 +209,13 @@ class StreamingQueries:
         return True
 
 
-def _watch(started: _Started, run: "Run", tools: "Tools") -> None:
-    """When the run has ended: say so, and free what the engine holds for it."""
+def _replaces(query: "Query", run: "Run") -> bool:
+    """Whether a run is one of the same user's same query."""
+    return run.query.id == query.id and run.query.session.principal.id == query.session.principal.id
+
+
+def _watch(started: _Started, run: "Run", tools: "Tools", uploads: Uploads) -> None:
+    """When the run has ended: say so, and free what is kept for it, by the engine and here."""
 
     async def watch() -> None:
         await run.ended()
@@ -211,6 +224,7 @@ def _watch(started: _Started, run: "Run", tools: "Tools") -> None:
         session = run.query.session
         if session.engine_id is not None:
             tools.upstream.forget(session, "ReleaseSession", proto.base.ReleaseSessionRequest(session_id=session.id))
+        await on_thread(uploads.forget, session)
 
     task = asyncio.get_running_loop().create_task(watch())
     _WATCHERS.add(task)

@@ -210,21 +210,25 @@ class Run:
         """Carry out a batch that is in the checkpoint; `again` if that may have happened before."""
         query, began, start = self.query, utc_now(), time.monotonic()
         self.is_in_batch, self.message = True, "Processing new data"
-        rows = [
-            AddedRows(source, each, self._place.spools, query.session.principal, self.id)
-            for source, each in zip(query.sources, taken, strict=True)
-        ]
+        rows = await on_thread(self._added, taken)
         try:
             await self._put(rows, again=again)
             written = time.monotonic()
             await on_thread(query.checkpoint.commit, self._next_batch)
-            self._tell(taken, rows, began, start, written)
+            self._tell(taken, await on_thread(_counts, rows), began, start, written)
         finally:
             self.is_in_batch = False
             for each in rows:
                 await on_thread(each.remove)
         self._at = tuple(each.end for each in taken)
         self._next_batch += 1
+
+    def _added(self, taken: Sequence[Taken]) -> list[AddedRows]:
+        query = self.query
+        return [
+            AddedRows(source, each, self._place.spools, query.session.principal, self.id)
+            for source, each in zip(query.sources, taken, strict=True)
+        ]
 
     async def _put(self, rows: Sequence[AddedRows], *, again: bool) -> None:
         session = self.query.session
@@ -254,12 +258,11 @@ class Run:
         return [offset.to_json(each.shape.table_id) for offset, each in zip(offsets, sources, strict=True)]
 
     def _tell(
-        self, taken: Sequence[Taken], rows: Sequence[AddedRows], began: datetime, start: float, written: float
+        self, taken: Sequence[Taken], counts: Sequence[int], began: datetime, start: float, written: float
     ) -> None:
         now = time.monotonic()
         starts, ends = self._texts([each.start for each in taken]), self._texts([each.end for each in taken])
         names = [f"DeltaSource[{each.table.name}]" for each in self.query.sources]
-        counts = [each.count() for each in rows]
         parts = zip(names, starts, ends, counts, strict=True)
         reads = [Read(description=name, start=one, end=other, rows=count) for name, one, other, count in parts]
         done = Done(
@@ -294,6 +297,10 @@ def _first(source: Source) -> Callable[[], str]:
 
 def _newest(sources: Sequence[Source]) -> list[int]:
     return [source.log.newest() for source in sources]
+
+
+def _counts(rows: Sequence[AddedRows]) -> list[int]:
+    return [each.count() for each in rows]
 
 
 def _have_more(sources: Sequence[Source], offsets: Sequence[Offset]) -> bool:

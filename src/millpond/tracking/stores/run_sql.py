@@ -38,7 +38,11 @@ _INSERT_RUN = text("""
             :experiment_id)
 """)
 
-_UPDATE_RUN = text("UPDATE runs SET status = :status, end_time = :end_time, name = :name WHERE run_uuid = :run_id")
+_UPDATE_RUN = text("""
+    UPDATE runs
+    SET status = COALESCE(:status, status), end_time = COALESCE(:end_time, end_time), name = COALESCE(:name, name)
+    WHERE run_uuid = :run_id
+""")
 
 _METRIC_COLUMNS = ("run_uuid", "key", "value", "timestamp", "step", "is_nan")
 _NEWER = """
@@ -131,8 +135,8 @@ def insert_run(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(_INSERT_RUN, values)
 
 
-def update_run(connection: Connection, run_id: str, status: str, end_time: int | None, name: str | None) -> None:
-    """Set what `runs/update` sets."""
+def update_run(connection: Connection, run_id: str, status: str | None, end_time: int | None, name: str | None) -> None:
+    """Set what `runs/update` sets; None leaves it, whoever else sets it at the same time."""
     connection.execute(_UPDATE_RUN, {"run_id": run_id, "status": status, "end_time": end_time, "name": name})
 
 

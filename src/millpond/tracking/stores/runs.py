@@ -64,10 +64,9 @@ class RunStore(ExperimentStore):
         self, run_id: str, run_status: int | None, end_time: int | None, run_name: str | None
     ) -> RunInfo:
         """Set status, end and name of a run."""
-        with self._writing_run(run_id) as (connection, run):
-            status = run.status if run_status is None else RunStatus.to_string(run_status)
-            end = run.end_time if end_time is None else end_time
-            run_sql.update_run(connection, run_id, status, end, run_name or run.name)
+        status = None if run_status is None else RunStatus.to_string(run_status)
+        with self._writing_run(run_id) as (connection, _run):
+            run_sql.update_run(connection, run_id, status, end_time, run_name or None)
             if run_name:
                 run_sql.upsert_tags(connection, run_id, {MLFLOW_RUN_NAME: run_name})
             record = self._read_records(connection, [run_sql.find_run(connection, run_id)], with_model_inputs=False)[0]
