@@ -88,6 +88,19 @@ def test_each_label_is_there_once_and_the_last_one_counts(captured: Captured) ->
     assert len(captured.rows(kept, "_labels")) == 3
 
 
+def test_two_logs_that_come_into_one_table_are_counted_each_by_itself(captured: Captured) -> None:
+    """A payload table that was dropped and made anew has the labels of the old one beside it."""
+    log = captured.log()
+    captures, committer = captured.captures(log), captured.committer(log)
+    for label in ("a", "b"):
+        kept = captures.prepare(captured.admin, "churn", wanted())
+        request = f'[["{label}",0,"1"]]'.encode()
+        log.append(kept.table_id + LABELS_SUFFIX, Record(about={"at": 1, "who": ADMIN}, request=request))
+        committer.run_once()
+        captured.catalog.drop_table(captured.admin, ObjectName("main", "default", "churn_payload"))
+    assert {each["databricks_request_id"] for each in captured.rows(kept, "_labels")} == {"a", "b"}
+
+
 def test_a_table_that_is_gone_keeps_its_rows_waiting_and_nobody_elses(captured: Captured) -> None:
     log = captured.log()
     captures = captured.captures(log, limit_bytes=1)

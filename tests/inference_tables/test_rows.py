@@ -1,6 +1,7 @@
 """Requests and answers told apart row by row, and as rows of the table."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -87,6 +88,37 @@ def test_a_row_has_all_that_is_known() -> None:
 def test_whatever_is_sent_has_a_row(body: bytes) -> None:
     (row,) = payload_rows([Record(about=record(), request=body, response=body)], "churn").to_pylist()
     assert row["request_bytes"] == len(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ({"dataframe_split": {"columns": ["x" * 30_000], "data": [[1]] * 7_000}}, "application/json"),
+        ({"inputs": {"x" * 30_000: [1] * 14_000}}, "application/json"),
+        ("x" * 30_000 + "\n" + "1\n" * 14_000, "text/csv"),
+        ("," * 15_000 + "\n" + ",\n" * 7_000, "text/csv"),
+    ],
+)
+def test_rows_that_would_repeat_long_names_are_not_told_apart(body: Any, content_type: str) -> None:
+    asked = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    told = {"predictions": body["inputs"]} if "inputs" in body else []
+    given = encode({"x" * 30_000: [1] * 14_000})
+    made = Record(about=record(type=content_type), request=asked, response=json.dumps(told).encode(), features=given)
+    tracemalloc.start()
+    (row,) = payload_rows([made], "churn").to_pylist()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 48 << 20
+    assert (row["inputs"], row["predictions"], row["features"]) == (None, None, None)
+    assert row["request_bytes"] == len(asked)
+
+
+def test_a_request_that_cannot_be_told_apart_has_its_row_all_the_same() -> None:
+    deep = b'{"client_request_id": ' + b"[" * 900 + b"]" * 900 + b', "inputs": [1]}'
+    broken = [Record(about=record(id="deep"), request=deep), Record(about=record(id="odd"), features=b"none of ours")]
+    deep_row, odd_row = payload_rows(broken, "churn").to_pylist()
+    assert (deep_row["databricks_request_id"], deep_row["inputs"]) == ("deep", ["1"])
+    assert (odd_row["databricks_request_id"], odd_row["features"]) == ("odd", None)
 
 
 def test_the_unpacked_view_has_the_columns_of_the_signatures() -> None:

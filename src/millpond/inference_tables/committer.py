@@ -1,8 +1,8 @@
 """The committer: whole segments become rows of Delta tables, once, and are deleted.
 
-A commit holds, as a transaction of the Delta log, its writer's name and the number of the last of its segments. So who
-finds segments up to that number has been killed before it could delete them, and only deletes them. Each log is its
-own: a table that cannot be written to keeps nobody else's rows waiting.
+A commit holds, as a transaction of the Delta log, its writer with the log and the number of the last of its segments.
+So who finds segments up to that number has been killed before it could delete them, and only deletes them. Each log is
+its own: a table that cannot be written to keeps nobody else's rows waiting.
 """
 
 import threading
@@ -115,7 +115,7 @@ class Committer:
         table = self._writable(known, is_label=log_id.endswith(LABELS_SUFFIX))
         for batch in _batches(segments):
             opened = self._opened(log_id, table)
-            done = opened.transaction_version(batch[0].writer) or 0
+            done = opened.transaction_version(_application(batch[0], log_id)) or 0
             fresh = [each for each in batch if each.number > done]
             records = [record for segment in fresh for record in _records(segment)]
             if records:
@@ -126,7 +126,7 @@ class Committer:
         self, log_id: str, opened: DeltaTable, known: InferenceTable, last: Segment, records: Sequence[Record]
     ) -> None:
         properties = CommitProperties(
-            app_transactions=[Transaction(last.writer, last.number)],
+            app_transactions=[Transaction(_application(last, log_id), last.number)],
             custom_metadata={"userId": SYSTEM.id, "userName": SYSTEM.name},
         )
         with delta_errors(known.name):
@@ -184,6 +184,13 @@ class Committer:
         with delta_errors(known.name):
             opened = DeltaTable(table.storage_location, storage_options=options)
             opened.optimize.compact(max_concurrent_tasks=1, commit_properties=CommitProperties(custom_metadata=by))
+
+
+def _application(segment: Segment, log_id: str) -> str:
+    """Who writes, as the Delta log knows it. A writer counts each log's segments by themselves, and two logs may come
+    into one table: one that was dropped and is there again, or that two inference tables have had in turn.
+    """
+    return f"{segment.writer}:{log_id}"
 
 
 def _batches(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:

@@ -54,6 +54,9 @@ class Viewing:
             except MillpondError as error:  # it may have gone meanwhile, or its owner may not make views there
                 self._resting[table.id] = _ROUNDS_TO_RETRY
                 log.warning("views were not made", table=table.name, error=error.message)
+            except Exception as error:  # the boundary of a work item: one table's model keeps nobody else's waiting
+                self._resting[table.id] = _ROUNDS_TO_RETRY
+                log.error("views were not made", table=table.name, exc_info=error)
 
     def _look(self, table: InferenceTable) -> None:
         endpoint = self._serving().get_endpoint(SYSTEM, table.endpoint)

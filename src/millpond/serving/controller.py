@@ -82,6 +82,8 @@ class Controller:
         self._runtime = runtime
         self._name = ""
         self._pools: dict[str, WorkerPool] = {}
+        self._answering: Config | None = None
+        """What was published last."""
         self._changed = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"endpoint {endpoint_id}")
 
@@ -118,7 +120,8 @@ class Controller:
         steps = plan(endpoint, elsewhere | {key: pool.state for key, pool in self._pools.items()})
         for entity in steps.start:
             self._start(endpoint, entity)
-        serving = endpoint.upcoming if steps.outcome is Outcome.PROMOTE else endpoint.active
+        desired = endpoint.upcoming if steps.outcome is Outcome.PROMOTE else endpoint.active
+        serving = self._best(desired)
         if serving is not None:
             self._publish(endpoint, serving)  # before it is recorded: who reads "updated" finds it so
         if steps.states or steps.outcome is not Outcome.UNDECIDED:
@@ -128,9 +131,20 @@ class Controller:
             if not recorded:  # an update came between: what answers is what it says, and all still runs
                 self.wake()
                 return True
-        for key in self._pools.keys() - steps.keep:
+        for key in self._pools.keys() - steps.keep - _keys(serving):
             self._runtime.in_background(self._close(self._pools.pop(key)))
         return True
+
+    def _best(self, desired: Config | None) -> Config | None:
+        """What is to answer: what does so far, as long as it can and what another server has activated cannot here."""
+        known = self._answering
+        if desired is None or known is None or known.version == desired.version:
+            return desired
+        return known if self._is_up(known) and not self._is_up(desired) else desired
+
+    def _is_up(self, config: Config) -> bool:
+        pools = [self._pools[key] for key in _keys(config) if key in self._pools]
+        return all(pool.state.deployment is Deployment.READY for pool in pools)
 
     def _without_process(self, endpoint: Endpoint) -> dict[str, EntityState]:
         configs = [config for config in (endpoint.active, endpoint.upcoming) if config is not None]
@@ -145,6 +159,7 @@ class Controller:
         self._pools[entity.worker_key] = opened
 
     def _publish(self, endpoint: Endpoint, config: Config) -> None:
+        self._answering = config
         pools = {
             entity.name: self._pools[entity.worker_key]
             for entity in config.entities
@@ -177,6 +192,10 @@ class Controller:
         except asyncio.CancelledError:
             await asyncio.shield(pool.close(drain_s=0))
             raise
+
+
+def _keys(config: Config | None) -> frozenset[str]:
+    return frozenset(entity.worker_key for entity in config.entities) if config else frozenset()
 
 
 def _find(database: Database, endpoint_id: str) -> Endpoint | None:

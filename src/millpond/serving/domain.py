@@ -389,3 +389,8 @@ def _state(failing: bool, state: EntityState | None) -> EntityState | None:
         return state
     message = "Stopped, because another served entity of this configuration failed."
     return EntityState(deployment=Deployment.ABORTED, message=message, build_log=state.build_log if state else "")
+
+
+def storable(text: str) -> str:
+    """A text of a model as each database takes it: without halves of characters, and without zeros."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")

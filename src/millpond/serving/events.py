@@ -6,7 +6,7 @@ from datetime import datetime
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.serving import store
-from millpond.serving.domain import Event
+from millpond.serving.domain import Event, storable
 
 _MOST_WAITING = 10_000
 _LONGEST_MESSAGE = 2000
@@ -26,9 +26,15 @@ class EventLog:
     def flush(self) -> None:
         """Write what waits. Blocks."""
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if taken:
+        if not taken:
+            return
+        try:
             with self._database.write() as connection:
                 store.add_events(connection, taken)
+        except BaseException:
+            room = _MOST_WAITING - len(self._waiting)
+            self._waiting.extendleft(reversed(taken[-room:] if room else []))
+            raise
 
     def prune(self) -> None:
         """Forget what is long ago, and what deleted endpoints left. Blocks."""
@@ -38,4 +44,4 @@ class EventLog:
 
 def event(entity: str, kind: str, message: str, at: datetime | None = None) -> Event:
     """An event of now; a long message keeps its end, where a traceback says what went wrong."""
-    return Event(at=at or utc_now(), entity=entity, kind=kind, message=message[-_LONGEST_MESSAGE:])
+    return Event(at=at or utc_now(), entity=entity, kind=kind, message=storable(message)[-_LONGEST_MESSAGE:])

@@ -15,12 +15,16 @@ from millpond.journal.calls import Call
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
+from millpond.kernel.logs import get_logger
 from millpond.serving import store
 from millpond.serving.domain import CREATING, Config, Endpoint, ModelVersion, ServedEntity, Update
 from millpond.serving.events import event
 from millpond.serving.ports import Deployed, ModelSource, Named
 from millpond.serving.references import Asked
 from millpond.serving.resolving import Resolver
+
+log = get_logger(__name__)
+_ROUNDS_TO_RETRY = 30
 
 
 def named(entity: ServedEntity) -> Named | None:
@@ -80,6 +84,8 @@ class Follower:
         self._resolver = resolver
         self._find_principal = find_principal
         self._deployed = deployed
+        self._resting: dict[str, int] = {}
+        """After an error that nobody foresaw, for how many rounds nothing is tried."""
 
     def look(self) -> list[str]:
         """One round; returns the ids of the endpoints that go somewhere."""
@@ -88,7 +94,18 @@ class Follower:
         asked = {name for endpoint in following for config in _configs(endpoint)
                  for entity in config.entities if (name := named(entity))}  # fmt: skip
         heads = self._source.heads(asked) if asked else {}
-        return [endpoint.id for endpoint in following if self._follow(endpoint, heads)]
+        return [endpoint.id for endpoint in following if self._try(endpoint, heads)]
+
+    def _try(self, endpoint: Endpoint, heads: Mapping[Named, str]) -> bool:
+        if self._resting.get(endpoint.id, 0):
+            self._resting[endpoint.id] -= 1
+            return False
+        try:
+            return self._follow(endpoint, heads)
+        except Exception as error:  # the boundary of a work item: one endpoint's files keep nobody else's from moving
+            self._resting[endpoint.id] = _ROUNDS_TO_RETRY
+            log.error("an endpoint could not be followed", endpoint=endpoint.name, exc_info=error)
+            return False
 
     def _follow(self, endpoint: Endpoint, heads: Mapping[Named, str]) -> bool:
         way = course(endpoint, heads)

@@ -85,7 +85,7 @@ def decode_header(data: bytes) -> dict[str, Any]:
     """The JSON header of a frame. Raises BrokenFrame."""
     try:
         header = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenFrame("the header is not JSON") from error
     if not isinstance(header, dict):
         raise BrokenFrame("the header is not an object")

@@ -70,7 +70,7 @@ def read_model_input(model_dir: Path) -> ModelInput:
 def _signature(path: Path) -> Mapping[str, Any]:
     try:
         found = yaml.safe_load(_text(path)).get("signature")
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -80,7 +80,7 @@ def _fields(
 ) -> tuple[InputField, ...]:
     try:
         return tuple(read(column) for column in json.loads(signature.get(part) or "[]"))
-    except (ValueError, AttributeError, TypeError, KeyError):
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         return ()
 
 
@@ -103,7 +103,7 @@ def _field(column: Mapping[str, Any]) -> InputField:
 def _example(path: Path) -> Mapping[str, Any] | None:
     try:
         example = json.loads(_text(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return example if isinstance(example, dict) else None
 

@@ -66,6 +66,10 @@ class RegistryModels:
             return self._files.read(principal, model.name, model.version, FILE, max_bytes=MAX_BYTES).decode()
         except NotFound:
             return None
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(
+                f"'{FILE}' of model '{model.name}' version {model.version} is no text in UTF-8; log the model again."
+            ) from error
 
     def _find_spec(self, principal: Principal, name: str) -> ModelVersion:
         found = self._catalog.look_up_function(ObjectName.of_full_name(name)) if is_three_level(name) else None

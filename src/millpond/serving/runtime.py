@@ -197,7 +197,9 @@ class ServingRuntime:
         controller.wake()
 
     async def _discover(self) -> None:
-        for endpoint_id in await self.run_blocking(partial(_read, self.database, store.list_ids)):
+        """Wake all: those that are there, and those that another server has deleted."""
+        found = await self.run_blocking(partial(_read, self.database, store.list_ids))
+        for endpoint_id in {*found, *self._controllers}:
             self._wake(endpoint_id)
 
     async def _keep_house(self) -> None:

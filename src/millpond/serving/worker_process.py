@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from millpond.kernel.metrics import SERVING_WORKERS
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.zygote import Zygote, available
+from millpond.serving.domain import storable
 from millpond.serving.frames import (
     ARROW,
     HEAD_BYTES,
@@ -55,8 +56,8 @@ class LoadFailed(Exception):
 
     def __init__(self, message: str, *, build_log: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.build_log = build_log
+        self.message = storable(message)
+        self.build_log = storable(build_log)
 
 
 class WorkerLost(Exception):
@@ -142,8 +143,8 @@ class WorkerProcess:
         self._child = child
         self._flow = flow
         self._executor = executor
-        self.build_log = str(loaded.header.get("build_log", ""))
-        self.notes = str(loaded.header.get("notes", ""))
+        self.build_log = storable(str(loaded.header.get("build_log", "")))
+        self.notes = storable(str(loaded.header.get("notes", "")))
         self._takes = max(spec.threads, _at_once(loaded))
         self.on_free: Callable[[], None] = lambda: None
         """Called when a thread of the worker has become free."""
@@ -208,7 +209,7 @@ class WorkerProcess:
 
     async def stop(self) -> None:
         """End the process and all that it started, now."""
-        if not self._listening.done():
+        if not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
         await self._listening  # it sees the socket close, and reaps
@@ -218,7 +219,7 @@ class WorkerProcess:
         try:
             while True:
                 self._deliver(await _read(self._flow.reader))
-        except (BrokenFrame, KeyError, ValueError) as error:
+        except (BrokenFrame, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             reason = f"it did not keep to the protocol ({error})"
         except (asyncio.IncompleteReadError, OSError):
             pass
@@ -236,11 +237,12 @@ class WorkerProcess:
     def _deliver(self, frame: Frame) -> None:
         if frame.kind is not Kind.ANSWER:
             raise BrokenFrame(f"unexpected {frame.kind.name}")
+        answer = _answer(frame)  # first: who waits is told when it cannot be read
         future = self._flow.answers.pop(frame.request_id)
         del self._flow.sent_at[frame.request_id]
         self.busy -= 1
         if not future.done():
-            future.set_result(_answer(frame))
+            future.set_result(answer)
         self.on_free()
 
 

@@ -4,6 +4,7 @@ A way takes rows and returns what MLflow's wrapper would. It raises Unsuited for
 refuse or treat in another way; MLflow answers those.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ class Way:
     """What the model says to what has been prepared."""
     by_row: bool = False
     """Whether what is prepared is a matrix, of which each row has its answer whatever rows are beside it."""
+    labels: int = 0
+    """How many classes it tells apart, where we choose them: a proof has to see more than one of them."""
 
     def predict(self, rows: Rows) -> Any:
         """The model's answer to some rows."""
@@ -62,12 +65,14 @@ def _only_past_parsing(_model: Any, _function: str, _schema: Schema) -> Way:
 
 
 def _lightgbm(model: Any, function: str, _schema: Schema) -> Way:
-    score = _lightgbm_on_matrix(model, function)
-    return Way(name="LightGBM's booster on a matrix", prepare=Rows.numbers, call=score, by_row=True)
+    score, labels = _lightgbm_on_matrix(model, function), _labels_of(model, function)
+    return Way(name="LightGBM's booster on a matrix", prepare=Rows.numbers, call=score, by_row=True, labels=labels)
 
 
 def _lightgbm_on_matrix(model: Any, function: str) -> _OnMatrix:
     kind = type(model).__name__
+    if kind != "Booster" and not _is_plain_lightgbm(model):
+        raise Unsuited
     booster = getattr(model, "booster_", model)
     if function == "predict" and kind in {"Booster", "LGBMRegressor"}:
         predict: _OnMatrix = booster.predict
@@ -76,6 +81,21 @@ def _lightgbm_on_matrix(model: Any, function: str) -> _OnMatrix:
         classes = model.classes_
         return lambda matrix: _labels(booster.predict(matrix), classes)
     raise Unsuited
+
+
+def _is_plain_lightgbm(model: Any) -> bool:
+    """Whether the wrapper asks the booster for nothing else: it passes on whatever it was made with.
+
+    With an objective of one's own it gives scores for labels.
+    """
+    if callable(getattr(model, "objective", None)) or callable(getattr(model, "_objective", None)):
+        return False
+    own = inspect.signature(type(model)).parameters if type(model).__module__.startswith("lightgbm.") else {}
+    return hasattr(model, "get_params") and model.get_params().keys() <= own.keys() | _OF_TRAINING
+
+
+def _labels_of(model: Any, function: str) -> int:
+    return len(getattr(model, "classes_", ())) if function == "predict" else 0
 
 
 def _labels(scores: Array, classes: Array) -> Array:
@@ -89,8 +109,9 @@ def _labels(scores: Array, classes: Array) -> Array:
 
 
 def _xgboost(model: Any, function: str, _schema: Schema) -> Way:
-    score = _xgboost_on_matrix(model, function)
-    return Way(name="XGBoost's booster on a matrix", prepare=_no_larger_than_float, call=score, by_row=True)
+    score, labels = _xgboost_on_matrix(model, function), _labels_of(model, function)
+    name = "XGBoost's booster on a matrix"
+    return Way(name=name, prepare=_no_larger_than_float, call=score, by_row=True, labels=labels)
 
 
 def _xgboost_on_matrix(model: Any, function: str) -> _OnMatrix:
@@ -99,10 +120,12 @@ def _xgboost_on_matrix(model: Any, function: str) -> _OnMatrix:
         raise Unsuited
     if kind == "Booster":
         return lambda matrix: model.inplace_predict(matrix, validate_features=False)
-    stopped_early = getattr(model, "early_stopping_rounds", None)
+    if kind == "XGBClassifier" and model.objective not in _OF_CHANCES:
+        raise Unsuited(f"an XGBClassifier with the objective {model.objective}")
+    best = model.get_booster().attr("best_iteration")  # early_stopping_rounds is forgotten when the model is saved
     score = partial(
         model.get_booster().inplace_predict,
-        iteration_range=(0, model.best_iteration + 1) if stopped_early else (0, 0),
+        iteration_range=(0, int(best) + 1) if best else (0, 0),
         missing=model.missing,
         validate_features=False,
     )
@@ -124,15 +147,18 @@ def _sklearn(model: Any, function: str, schema: Schema) -> Way:
     if type(model).__name__ == "Pipeline":
         return _pipeline(prepared(model, schema), function)
     trees = _trees(model, function)
-    return Way(name="scikit-learn's trees on a matrix", prepare=Rows.numbers, call=trees, by_row=True)
+    labels = _labels_of(model, function)
+    return Way(name="scikit-learn's trees on a matrix", prepare=Rows.numbers, call=trees, by_row=True, labels=labels)
 
 
 def _pipeline(ready: Prepared, function: str) -> Way:
-    name = "scikit-learn's pipeline, column by column"
+    name, labels = "scikit-learn's pipeline, column by column", _labels_of(ready.last, function)
     for known in (_trees, _lightgbm_on_matrix, _linear_labels):
         with suppress(Unsuited):
-            return Way(name=name, prepare=ready.prepare, call=known(ready.last, function), by_row=True)
-    return Way(name=name, prepare=ready.prepare, call=_last_step(ready.last, function, sparse=ready.sparse))
+            call = known(ready.last, function)
+            return Way(name=name, prepare=ready.prepare, call=call, by_row=True, labels=labels)
+    call = _last_step(ready.last, function, sparse=ready.sparse)
+    return Way(name=name, prepare=ready.prepare, call=call, labels=labels)
 
 
 def _last_step(model: Any, function: str, *, sparse: bool) -> _OnMatrix:
@@ -202,6 +228,15 @@ def _linear_labels(model: Any, function: str) -> _OnMatrix:
 _DOUBT = 1e-10
 """Of the sum of all parts' sizes: a thousand times what rounding makes of ten thousand parts."""
 _LINEAR = frozenset({"LogisticRegression", "LinearSVC", "RidgeClassifier", "SGDClassifier", "Perceptron"})
+_OF_CHANCES = frozenset({"binary:logistic", "multi:softprob"})
+"""Objectives of XGBoost whose scores are the classes' chances."""
+_OF_TRAINING = frozenset({
+    "verbose", "verbosity", "metric", "seed", "bagging_fraction", "bagging_freq", "bagging_seed", "feature_fraction",
+    "feature_fraction_seed", "max_bin", "min_data_in_leaf", "lambda_l1", "lambda_l2", "early_stopping_round",
+    "early_stopping_rounds", "deterministic", "force_col_wise", "force_row_wise", "path_smooth", "extra_trees",
+    "scale_pos_weight", "is_unbalance", "cat_smooth", "min_gain_to_split", "device_type", "device",
+})  # fmt: skip
+"""What LightGBM's wrappers take beyond their own parameters and matters only until they are fitted."""
 _OF_TREES = frozenset({"predict", "predict_proba"})
 _TREES = frozenset({
     "RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor",

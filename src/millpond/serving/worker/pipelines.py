@@ -4,6 +4,7 @@ Only steps whose arithmetic is written out here, each number by the operations t
 with any other step raises Unsuited when it is made, a row that scikit-learn would refuse when it comes.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,8 +35,10 @@ class Prepared:
 
 def prepared(pipeline: Any, schema: Schema) -> Prepared:
     """A fitted pipeline, taken apart. Raises Unsuited with the first step that is not known here."""
+    _check_parameters(pipeline)
     first, *middle, last = [step for _, step in pipeline.steps]
     if _name(first) == "ColumnTransformer":
+        _check_parameters(first)
         prepare, sparse = _joined(first, schema), bool(first.sparse_output_)
     else:
         columns = range(len(schema.inputs))
@@ -54,8 +57,8 @@ def _joined(transformer: Any, schema: Schema) -> Prepare:
         for _, step, columns in transformer.transformers_
         if not (isinstance(step, str) and step == "drop") and len(columns)
     ]
-    if transformer.transformer_weights or not blocks:
-        raise Unsuited("a ColumnTransformer with weights, or without columns")
+    if not blocks:
+        raise Unsuited("a ColumnTransformer without columns")
     return lambda rows: numpy.hstack([block(rows) for block in blocks])
 
 
@@ -73,6 +76,8 @@ def _positions(columns: Any, names: Sequence[str]) -> Sequence[int]:
 
 def _block(step: Any, columns: Sequence[int], schema: Schema) -> Prepare:
     kinds = {schema.inputs[at].type for at in columns}
+    if _name(step) == "Pipeline":
+        _check_parameters(step)
     steps = [each for _, each in step.steps] if _name(step) == "Pipeline" else [step]
     if kinds <= _READ_AS_DOUBLES:
         functions = [_numeric_step(each) for each in steps]
@@ -114,6 +119,14 @@ def _name(step: Any) -> str:
     return kind.__name__ if kind.__module__.startswith("sklearn.") else ""
 
 
+def _check_parameters(step: Any) -> None:
+    """Pass where each parameter is one that is known here, or as it is when nobody sets it. Raises Unsuited."""
+    for name, parameter in inspect.signature(type(step)).parameters.items():
+        value = vars(step).get(name, parameter.default)  # one of an older scikit-learn may not have it
+        if name not in _KNOWN.get(_name(step), ()) and value is not parameter.default:
+            raise Unsuited(f"a {_name(step)} with {name}")
+
+
 # Steps
 
 
@@ -126,6 +139,7 @@ def _numeric_step(step: Any) -> _Step:
     known = _NUMERIC.get(_name(step))
     if known is None:
         raise Unsuited(f"a step {type(step).__name__}")
+    _check_parameters(step)
     return known(step)
 
 
@@ -148,13 +162,12 @@ def _robust(step: Any) -> _Step:
 
 
 def _min_max(step: Any) -> _Step:
-    if step.clip:
-        raise Unsuited("a MinMaxScaler that clips")
     return lambda matrix: matrix * step.scale_ + step.min_
 
 
 def _plain_imputer(step: Any) -> None:
-    if step.add_indicator or not (isinstance(step.missing_values, float) and numpy.isnan(step.missing_values)):
+    _check_parameters(step)
+    if not (isinstance(step.missing_values, float) and numpy.isnan(step.missing_values)):
         raise Unsuited("a SimpleImputer that does not only replace NaN")
 
 
@@ -166,9 +179,7 @@ def _imputed(step: Any) -> _Step:
     return lambda matrix: numpy.where(numpy.isnan(matrix), values, matrix)
 
 
-def _unchanged(step: Any) -> _Step:
-    if step.func is not None:
-        raise Unsuited("a FunctionTransformer with a function")
+def _unchanged(_step: Any) -> _Step:
     return lambda matrix: matrix
 
 
@@ -180,9 +191,14 @@ def _codes(categories: Sequence[Any]) -> Sequence[Mapping[Any, int]]:
     return found
 
 
+def _check_encoder(step: Any) -> None:
+    _check_parameters(step)
+    if numpy.dtype(step.dtype) not in {numpy.dtype(numpy.float64), numpy.dtype(numpy.int64)}:
+        raise Unsuited(f"a {_name(step)} that makes {numpy.dtype(step.dtype)}")
+
+
 def _one_hot(step: Any) -> _Step:
-    if step.drop is not None or step.min_frequency is not None or step.max_categories is not None:
-        raise Unsuited("a OneHotEncoder that drops or joins categories")
+    _check_encoder(step)
     if step.handle_unknown not in {"error", "ignore"}:
         raise Unsuited(f"a OneHotEncoder with handle_unknown={step.handle_unknown}")
     return partial(_ones, _codes(step.categories_), step.handle_unknown == "ignore")
@@ -203,8 +219,7 @@ def _ones(codes: Sequence[Mapping[Any, int]], ignores: bool, columns: Sequence[S
 
 
 def _ordinal(step: Any) -> _Step:
-    if step.min_frequency is not None or step.max_categories is not None:
-        raise Unsuited("an OrdinalEncoder that joins categories")
+    _check_encoder(step)
     codes = _codes(step.categories_)
     unknown = step.unknown_value if step.handle_unknown == "use_encoded_value" else None
 
@@ -226,3 +241,21 @@ _NUMERIC: Mapping[str, Callable[[Any], _Step]] = {
     "SimpleImputer": _imputed,
     "FunctionTransformer": _unchanged,
 }
+_KNOWN: Mapping[str, frozenset[str]] = {
+    "Pipeline": frozenset({"steps", "memory", "verbose"}),
+    "ColumnTransformer": frozenset({
+        "transformers", "remainder", "sparse_threshold", "n_jobs", "verbose", "verbose_feature_names_out",
+        "force_int_remainder_cols",
+    }),
+    "StandardScaler": frozenset({"copy", "with_mean", "with_std"}),
+    "RobustScaler": frozenset({"copy", "with_centering", "with_scaling", "quantile_range", "unit_variance"}),
+    "MaxAbsScaler": frozenset({"copy"}),
+    "MinMaxScaler": frozenset({"copy", "feature_range"}),
+    "SimpleImputer": frozenset({"copy", "missing_values", "strategy", "fill_value", "keep_empty_features"}),
+    "FunctionTransformer": frozenset({
+        "accept_sparse", "check_inverse", "inverse_func", "inv_kw_args", "feature_names_out",
+    }),
+    "OneHotEncoder": frozenset({"categories", "sparse_output", "dtype", "handle_unknown", "feature_name_combiner"}),
+    "OrdinalEncoder": frozenset({"categories", "dtype", "handle_unknown", "unknown_value", "encoded_missing_value"}),
+}  # fmt: skip
+"""Parameters that are heeded here, or that have done what they do once a step is fitted."""

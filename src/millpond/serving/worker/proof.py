@@ -24,6 +24,14 @@ _ODD: Mapping[DataType, Sequence[Any]] = {
     DataType.boolean: (True, False),
     DataType.string: ("", " a", "größe", "雪\u2028", "None", "nan", "1", None),
 }
+_FAR, _DECADES = 0.3, 4
+"""How many values are far from the example's, and by how many powers of ten at most."""
+_LARGEST: Mapping[DataType, float] = {
+    DataType.double: 1e300,
+    DataType.float: 1e30,
+    DataType.long: 2.0**62,
+    DataType.integer: 2.0**31 - 1,
+}
 _WRONG: Mapping[DataType, Sequence[Any]] = {
     DataType.double: (True, "1", "x", [1], {}),
     DataType.float: (False, "1", [], 1e39),
@@ -138,7 +146,7 @@ class Requests:
         ]
 
     def _near(self, name: str, kind: DataType) -> Any:
-        """A value like those of the example."""
+        """A value like those of the example; some are of another order or sign."""
         known = self._chance.choice(self._examples.get(name) or [None])
         if kind is DataType.string:
             return known if isinstance(known, str) else "a"
@@ -146,6 +154,9 @@ class Requests:
             return self._chance.random() < 0.5
         around = float(known) if isinstance(known, int | float) else 0.0
         value = around * self._chance.uniform(0.3, 1.7) + self._chance.gauss(0, 1)
+        if self._chance.random() < _FAR:  # where other branches and other classes are than about the example
+            value *= self._chance.choice((-1, 1)) * 10 ** self._chance.uniform(-_DECADES, _DECADES)
+        value = min(max(value, -_LARGEST[kind]), _LARGEST[kind])
         return round(value) if kind in {DataType.long, DataType.integer} else value
 
     def _tensor(self, shape: Sequence[int], kind: str) -> Any:

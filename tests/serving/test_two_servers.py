@@ -1,0 +1,50 @@
+"""Two servers on one database: each serves what the other has activated once it can, and ends what was deleted."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from millpond.kernel.database import Database
+from tests.servers import wait_until
+from tests.serving.harness import ServingServer, serving_server
+from tests.serving.test_endpoints import API, config_of, process_exists
+
+
+def looks_again(server: ServingServer) -> None:
+    """As each server does once a minute."""
+    loop = server.runtime._loop
+    assert loop is not None
+    asyncio.run_coroutine_threadsafe(server.runtime._discover(), loop).result(20)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_what_another_server_activated_answers_here_when_it_is_up(
+    database: Database, tmp_path: Path, models: Path
+) -> None:
+    with (
+        serving_server(database, tmp_path / "one", models) as one,
+        serving_server(database, tmp_path / "two", models) as two,
+    ):
+        one.create("moves", "scale")
+        looks_again(two)
+        wait_until(lambda: two.runtime.find("moves") and two.worker_pid_or_none("moves"), what="it on both")
+        before = two.worker_pid("moves")
+        assert one.call("PUT", f"{API}/moves/config", config_of("obedient")).status == 200
+        one.settled("moves")
+        looks_again(two)
+
+        def has_moved() -> bool:
+            live = two.runtime.find("moves")
+            assert live is not None
+            assert two.worker_pid_or_none("moves"), "something answers at each moment"
+            return live.config.version == 2
+
+        wait_until(has_moved, timeout_s=120, what="the new configuration on the other server")
+        wait_until(lambda: not process_exists(before), what="the end of the old process")
+
+        after = two.worker_pid("moves")
+        assert one.call("DELETE", f"{API}/moves").status == 200
+        looks_again(two)
+        wait_until(lambda: two.runtime.find("moves") is None, what="the endpoint gone from the other server")
+        wait_until(lambda: not process_exists(after), what="the end of its process")

@@ -1,0 +1,54 @@
+"""A worker is not trusted: whatever it sends, whoever waits for it is told, and it is ended."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from millpond.kernel.process import Child, ChildSpec
+from millpond.serving.frames import Frame, Kind, encode
+from millpond.serving.worker_process import Question, WorkerLost, WorkerProcess, WorkerSpec, _Flow
+
+
+async def worker(spec: WorkerSpec, executor: ThreadPoolExecutor, ours: socket.socket) -> WorkerProcess:
+    """A worker process of which the test is the other end of the socket."""
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    child = Child(ChildSpec(module="none"), process, os.open(os.devnull, os.O_RDONLY))
+    flow = _Flow(reader=reader, writer=writer)
+    return WorkerProcess(spec, child, flow, executor, Frame(kind=Kind.READY, header={}))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b'{"status": null}', b'{"status": 1e999}', b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", b"[]", b"{}"],
+    ids=["no number", "infinite", "deep", "no object", "empty"],
+)
+def test_an_answer_that_cannot_be_read_ends_the_worker_and_is_told(tmp_path: Path, header: bytes) -> None:
+    spec = WorkerSpec(
+        model_dir=None, scratch_dir=tmp_path / "scratch", log_path=tmp_path / "log", environment={}, secrets=(),
+        threads=1, memory_bytes=1 << 30, start_timeout_s=1,
+    )  # fmt: skip
+
+    async def ask() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, ThreadPoolExecutor(1) as executor:
+            asked = await worker(spec, executor, ours)
+            asked.take()
+            answer = asyncio.ensure_future(asked.ask(Question(kind=Kind.PREDICT, body=b"{}")))
+            await asyncio.sleep(0)
+            made = encode(Frame(kind=Kind.ANSWER, request_id=1, header={"x": "y" * (len(header) - 8)}))
+            assert len(json.dumps({"x": "y" * (len(header) - 8)}, separators=(",", ":"))) == max(len(header), 8)
+            theirs.sendall(made[: -max(len(header), 8)] + header.ljust(8))
+            with pytest.raises(WorkerLost, match="did not keep to the protocol"):
+                await asyncio.wait_for(answer, 20)
+            await asyncio.wait_for(asked.stop(), 20)
+            assert asked.ended.done()
+
+    asyncio.run(ask())
