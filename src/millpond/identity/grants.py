@@ -174,11 +174,7 @@ class GrantService:
         store.lock(connection)
         securable = find(connection)[0]
         require(principal, Act.MANAGE, securable)
-        if principal.paths is not None:  # as in SQL, which is one path for all that it can say
-            acts.denied(principal, Act.MANAGE.value, securable.kind, securable.name)
-            raise PermissionDenied(
-                "This access token, as users' code has it, changes no rights; do that outside of the task."
-            )
+        require_whole(principal, securable.kind, securable.name)
         return securable
 
     def _apply(self, connection: Connection, principal: Principal, securable: Securable, change: Change) -> None:
@@ -198,6 +194,13 @@ class GrantService:
             if privileges:
                 told = {"grantee": grantee.name, "privileges": ",".join(sorted(privileges))}
                 acts.changed(connection, principal.name, act, securable.kind, securable.name, **told)
+
+
+def require_whole(principal: Principal, kind: str, name: str) -> None:
+    """Raise PermissionDenied where a token of some paths changes rights: in SQL, one path is all that it can say."""
+    if principal.paths is not None:
+        acts.denied(principal, Act.MANAGE.value, kind, name)
+        raise PermissionDenied("This access token is one of users' code, and changes no rights; do that outside of it.")
 
 
 def require_visible(principal: Principal, securable: Securable) -> None:

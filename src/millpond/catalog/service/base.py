@@ -141,9 +141,10 @@ class Base:
     def _updated(
         self, connection: Connection, principal: Principal, kind: str, name: object, values: Mapping[str, Any]
     ) -> None:
-        """Note a change of columns of an object; another owner changes who may reach what."""
+        """Note a change of columns of an object; another owner changes who may reach what. Raises PermissionDenied."""
         acts.changed(connection, principal.name, "update", kind, str(name), **_described_change(values))
         if "owner" in values:
+            grants.require_whole(principal, kind, str(name))
             grants.rights_changed(connection)
 
     def _new_owner(self, owner: str) -> str:
