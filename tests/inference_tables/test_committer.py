@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +62,31 @@ def test_several_servers_write_to_one_table(captured: Captured, tmp_path: Path) 
         list(servers.map(serve, range(3)))
     ids = [f"id-{10 * server + number}" for server in range(3) for number in range(5)]
     assert sorted(each["databricks_request_id"] for each in captured.rows(kept)) == sorted(ids)
+
+
+@pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
+def test_a_large_payload_that_is_being_written_keeps_no_other_request_waiting(captured: Captured) -> None:
+    log = captured.log()
+    captures = captured.captures(log)
+    kept = captures.prepare(captured.admin, "churn", wanted())
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write_for_long() -> bool:
+        with log._lock:
+            begun.set()
+            return go_on.wait(10)
+
+    async def record() -> bool:
+        writing = asyncio.create_task(asyncio.to_thread(write_for_long))
+        await asyncio.to_thread(begun.wait, 10)
+        recording = asyncio.create_task(captures.record(kept, asked(), answered()))
+        await asyncio.wait([recording], timeout=0)
+        go_on.set()
+        await recording
+        return await writing
+
+    assert asyncio.run(record()), "the loop went on meanwhile"
+    assert log.waiting_bytes(kept.table_id) > 0
 
 
 @pytest.mark.parametrize("captured", ["sqlite"], indirect=True)

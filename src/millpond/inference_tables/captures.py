@@ -23,7 +23,7 @@ from millpond.lineage.service import record_in
 from millpond.serving.capture import Answered, Asked, AutoCapture, CaptureState
 
 _LARGE_BYTES = 256 << 10
-"""Beyond that a thread writes, so that other requests need not wait."""
+"""Beyond that a thread writes, so that other requests need not wait; so it does while another one writes."""
 
 
 class InferenceTables:
@@ -113,7 +113,7 @@ class InferenceTables:
             return
         record = _record(asked, answered)
         try:
-            if self._settings.durable or record.size_bytes > _LARGE_BYTES:
+            if self._settings.durable or record.size_bytes > _LARGE_BYTES or self._log.is_busy:
                 await asyncio.to_thread(self._log.append, kept.table_id, record)
             else:
                 self._log.append(kept.table_id, record)
