@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field
+from deltalake.schema import MapType
 
 from millpond.catalog.domain import ObjectName, SchemaName
-from millpond.inference_tables.domain import LABELS_SUFFIX
+from millpond.inference_tables import store
+from millpond.inference_tables.domain import LABELS_SUFFIX, InferenceTable
 from millpond.inference_tables.payload_log import PayloadLog
 from millpond.inference_tables.segments import Record
 from millpond.kernel.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, StorageFull
@@ -62,6 +65,31 @@ def test_several_servers_write_to_one_table(captured: Captured, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
+def test_a_large_payload_that_is_being_written_keeps_no_other_request_waiting(captured: Captured) -> None:
+    log = captured.log()
+    captures = captured.captures(log)
+    kept = captures.prepare(captured.admin, "churn", wanted())
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write_for_long() -> bool:
+        with log._lock:
+            begun.set()
+            return go_on.wait(10)
+
+    async def record() -> bool:
+        writing = asyncio.create_task(asyncio.to_thread(write_for_long))
+        await asyncio.to_thread(begun.wait, 10)
+        recording = asyncio.create_task(captures.record(kept, asked(), answered()))
+        await asyncio.wait([recording], timeout=0)
+        go_on.set()
+        await recording
+        return await writing
+
+    assert asyncio.run(record()), "the loop went on meanwhile"
+    assert log.waiting_bytes(kept.table_id) > 0
+
+
+@pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
 def test_payloads_of_any_size(captured: Captured) -> None:
     log = captured.log()
     captures = captured.captures(log)
@@ -99,6 +127,23 @@ def test_two_logs_that_come_into_one_table_are_counted_each_by_itself(captured: 
         committer.run_once()
         captured.catalog.drop_table(captured.admin, ObjectName("main", "default", "churn_payload"))
     assert {each["databricks_request_id"] for each in captured.rows(kept, "_labels")} == {"a", "b"}
+
+
+@pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
+def test_columns_that_users_add_stay_empty(captured: Captured) -> None:
+    log = captured.log()
+    captures = captured.captures(log)
+    kept = captures.prepare(captured.admin, "churn", wanted())
+    added = [Field("note", "string"), Field("tags", MapType("string", "string", value_contains_null=True))]
+    for suffix in ("", "_labels"):
+        DeltaTable(captured.table(kept, suffix).storage_location).alter.add_columns(added)
+    asyncio.run(captures.record(kept, asked(), answered()))
+    about = {"at": 1, "who": ADMIN}
+    log.append(kept.table_id + LABELS_SUFFIX, Record(about=about, request=b'[["a",0,"1"]]'))
+    captured.committer(log).run_once()
+    for suffix in ("", "_labels"):
+        (row,) = captured.rows(kept, suffix)
+        assert (row["note"], row["tags"]) == (None, None)
 
 
 def test_a_table_that_is_gone_keeps_its_rows_waiting_and_nobody_elses(captured: Captured) -> None:
@@ -142,6 +187,38 @@ def test_who_turned_it_on_and_may_not_write_there_any_more_writes_no_more(captur
     state = captures.states([kept.table_id])[kept.table_id]
     assert (state.status, state.message.partition(":")[0]) == ("FAILED", "NotFound")
     assert captured.rows(kept) == []
+
+
+@pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
+def test_what_was_only_prepared_changes_nothing_of_a_table(captured: Captured) -> None:
+    """As before an update that is refused, or that another endpoint's was faster than."""
+    user = captured.user("ann@example.com")
+    captures = captured.captures(captured.log())
+    kept = captures.prepare(captured.admin, "churn", wanted())
+    raced = captures.prepare(captured.admin, "another", wanted())
+    with captured.database.write() as connection:
+        captures.attach(connection, captured.admin, ("e1", "churn"), kept)
+    captured.catalog.update_schema(captured.admin, SchemaName("main", "default"), owner=user.name)
+    prepared = captures.prepare(user, "churn", wanted())
+
+    def table() -> InferenceTable:
+        with captured.database.read() as connection:
+            (found,) = store.with_ids(connection, [kept.table_id])
+        return found
+
+    assert (table().writer, table().endpoint) == (ADMIN, "churn")
+    with (
+        captured.database.write() as connection,
+        pytest.raises(AlreadyExists, match="inference table of endpoint 'churn'"),
+    ):
+        captures.attach(connection, captured.admin, ("e2", "another"), raced)
+    assert table().endpoint_id == "e1"
+    with captured.database.write() as connection:
+        captures.attach(connection, user, ("e1", "churn"), prepared)
+    assert table().writer == user.name
+    with captured.database.write() as connection:
+        captures.attach(connection, captured.admin, ("e1", "churn"), prepared)  # an update that leaves it as it is
+    assert table().writer == user.name
 
 
 def test_tables_of_others_are_not_taken(captured: Captured) -> None:

@@ -12,17 +12,26 @@ from pathlib import Path
 import pytest
 
 from millpond.kernel.process import Child, ChildSpec
-from millpond.serving.frames import Frame, Kind, encode
+from millpond.serving.frames import ARROW, Frame, Kind, encode
 from millpond.serving.worker_process import Question, WorkerLost, WorkerProcess, WorkerSpec, _Flow
 
 
-async def worker(spec: WorkerSpec, executor: ThreadPoolExecutor, ours: socket.socket) -> WorkerProcess:
+async def worker(
+    spec: WorkerSpec, executor: ThreadPoolExecutor, ours: socket.socket, at_once: int = 0
+) -> WorkerProcess:
     """A worker process of which the test is the other end of the socket."""
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     child = Child(ChildSpec(module="none"), process, os.open(os.devnull, os.O_RDONLY))
     flow = _Flow(reader=reader, writer=writer)
-    return WorkerProcess(spec, child, flow, executor, Frame(kind=Kind.READY, header={}))
+    return WorkerProcess(spec, child, flow, executor, Frame(kind=Kind.READY, header={"at_once": at_once}))
+
+
+def spec_in(directory: Path) -> WorkerSpec:
+    return WorkerSpec(
+        model_dir=None, scratch_dir=directory / "scratch", log_path=directory / "log", environment={}, secrets=(),
+        threads=2, memory_bytes=1 << 30, start_timeout_s=1,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -31,15 +40,10 @@ async def worker(spec: WorkerSpec, executor: ThreadPoolExecutor, ours: socket.so
     ids=["no number", "infinite", "deep", "no object", "empty"],
 )
 def test_an_answer_that_cannot_be_read_ends_the_worker_and_is_told(tmp_path: Path, header: bytes) -> None:
-    spec = WorkerSpec(
-        model_dir=None, scratch_dir=tmp_path / "scratch", log_path=tmp_path / "log", environment={}, secrets=(),
-        threads=1, memory_bytes=1 << 30, start_timeout_s=1,
-    )  # fmt: skip
-
     async def ask() -> None:
         ours, theirs = socket.socketpair()
         with theirs, ThreadPoolExecutor(1) as executor:
-            asked = await worker(spec, executor, ours)
+            asked = await worker(spec_in(tmp_path), executor, ours)
             asked.take()
             answer = asyncio.ensure_future(asked.ask(Question(kind=Kind.PREDICT, body=b"{}")))
             await asyncio.sleep(0)
@@ -52,3 +56,35 @@ def test_an_answer_that_cannot_be_read_ends_the_worker_and_is_told(tmp_path: Pat
             assert asked.ended.done()
 
     asyncio.run(ask())
+
+
+def asked(body: bytes = b"{}", content_type: str | None = "application/json", accept: str | None = None) -> Question:
+    return Question(kind=Kind.PREDICT, content_type=content_type, body=body, accept=accept)
+
+
+def test_only_what_is_answered_together_comes_in_large_numbers(tmp_path: Path) -> None:
+    async def take() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, ThreadPoolExecutor(1) as executor:
+            quick = await worker(spec_in(tmp_path), executor, ours, at_once=64)
+            others = [
+                asked(b"x" * 65_537),
+                asked(content_type="text/csv"),
+                asked(accept=ARROW),
+                asked(content_type=None),
+            ]
+            assert all(quick.takes(each) for each in (asked(), *others))
+            quick.take()
+            quick.take()
+            assert [quick.takes(each) for each in (asked(), asked(b"x" * 65_536), *others)] == [
+                True,
+                True,
+                *[False] * 4,
+            ]
+            for _ in range(62):
+                quick.take()
+            assert not quick.takes(asked())
+            theirs.close()  # as it does when the process ends
+            await asyncio.wait_for(quick.stop(), 20)
+
+    asyncio.run(take())

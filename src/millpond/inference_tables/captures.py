@@ -23,7 +23,7 @@ from millpond.lineage.service import record_in
 from millpond.serving.capture import Answered, Asked, AutoCapture, CaptureState
 
 _LARGE_BYTES = 256 << 10
-"""Beyond that a thread writes, so that other requests need not wait."""
+"""Beyond that a thread writes, so that other requests need not wait; so it does while another one writes."""
 
 
 class InferenceTables:
@@ -54,23 +54,30 @@ class InferenceTables:
                 known = _new(endpoint, payload.id, labels.id, str(payload.name), principal)
                 store.add(connection, known)
             elif known.endpoint_id and known.endpoint != endpoint:
-                raise AlreadyExists(
-                    f"'{name}' is the inference table of endpoint '{known.endpoint}'; choose another prefix."
-                )
-            else:
-                told = {"labels_id": labels.id, "writer": principal.name, "endpoint": endpoint, "error": ""}
-                store.change(connection, known.id, **told)
+                raise _taken(known)
         return AutoCapture(
-            catalog=name.catalog, schema=name.schema, prefix=wanted.prefix, enabled=True, table_id=known.id
+            catalog=name.catalog,
+            schema=name.schema,
+            prefix=wanted.prefix,
+            enabled=True,
+            table_id=known.id,
+            labels_id=labels.id,
+            writer=principal.name,
         )
 
     def attach(
         self, connection: Connection, principal: Principal, endpoint: tuple[str, str], kept: AutoCapture
     ) -> None:
-        """An endpoint (id and name) writes there: told to lineage and the audit."""
+        """An endpoint (id and name) writes there: told to lineage and the audit.
+
+        Raises AlreadyExists where another has come between `prepare` and this.
+        """
         (table,) = store.with_ids(connection, [kept.table_id])
         store.detach(connection, endpoint[0])  # it may have written elsewhere
-        store.change(connection, kept.table_id, endpoint_id=endpoint[0], endpoint=endpoint[1])
+        if not store.claim(connection, kept.table_id, endpoint):
+            raise _taken(table)
+        if kept.writer and (table.labels_id, table.writer) != (kept.labels_id, kept.writer):
+            store.change(connection, table.id, labels_id=kept.labels_id, writer=kept.writer, error="")
         if table.endpoint_id != endpoint[0]:
             record_in(connection, [_flow(principal, endpoint, table)])
             acts.changed(connection, principal.name, "capture", "endpoint", endpoint[1], table=table.name)
@@ -106,7 +113,7 @@ class InferenceTables:
             return
         record = _record(asked, answered)
         try:
-            if self._settings.durable or record.size_bytes > _LARGE_BYTES:
+            if self._settings.durable or record.size_bytes > _LARGE_BYTES or self._log.is_busy:
                 await asyncio.to_thread(self._log.append, kept.table_id, record)
             else:
                 self._log.append(kept.table_id, record)
@@ -117,6 +124,12 @@ class InferenceTables:
 
     def _is_full(self, log_id: str) -> bool:
         return self._log.waiting_bytes(log_id) >= self._settings.limit_bytes
+
+
+def _taken(table: InferenceTable) -> AlreadyExists:
+    return AlreadyExists(
+        f"'{table.name}' is the inference table of endpoint '{table.endpoint}'; choose another prefix."
+    )
 
 
 def _record(asked: Asked, answered: Answered) -> Record:

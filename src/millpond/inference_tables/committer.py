@@ -133,7 +133,7 @@ class Committer:
             if log_id.endswith(LABELS_SUFFIX):
                 _merge(opened, label_rows(records), properties)
             else:
-                rows = payload_rows(records, known.endpoint)
+                rows = _padded(payload_rows(records, known.endpoint), opened)
                 write_deltalake(opened, rows, mode="append", commit_properties=properties)
         metrics.ROWS.inc(len(records))
         self._commits[log_id] = self._commits.get(log_id, 0) + 1
@@ -213,6 +213,14 @@ def _records(segment: Segment) -> Iterator[Record]:
         elif not each.cut_off:
             metrics.DAMAGED.inc(each.size_bytes)
             log.error("a segment is damaged", path=str(segment.path), at=each.position, size_bytes=each.size_bytes)
+
+
+def _padded(rows: pa.Table, opened: DeltaTable) -> pa.Table:
+    """The rows with nulls in the columns that users have added to the table."""
+    for field in pa.schema(opened.schema().to_arrow()):
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows
 
 
 def _merge(opened: DeltaTable, rows: pa.Table, properties: CommitProperties) -> None:

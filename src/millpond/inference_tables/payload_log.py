@@ -67,6 +67,11 @@ class PayloadLog:
         if self._durable:
             segment.sync()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being written just now: who cannot wait lets a thread do it."""
+        return self._lock.locked()
+
     def waiting_bytes(self, log_id: str) -> int:
         """How much of a log is not committed yet."""
         return self._sizes.get(log_id, 0)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -128,7 +128,9 @@ class PredictionService:
 
     def _row(self, principal: Principal, table: Table, request_id: str) -> Mapping[str, Any]:
         """The row of a request; its id tells the day."""
-        day = datetime.fromtimestamp((UUID(request_id).int >> 80) / 1000, UTC).date()
+        day = _day_of(request_id)
+        if day is None:
+            raise NotFound(f"'{table.name}' has no request '{request_id}'; its id tells a day that is not to come.")
         query = (
             f"SELECT {', '.join(_SHOWN)} FROM {table.name.quoted} "  # noqa: S608 - an id has digits and dashes alone
             f"WHERE databricks_request_id = '{request_id}' "
@@ -152,6 +154,15 @@ class PredictionService:
         found = pins.pins_of(self._database, model=(model, int(version)))
         tables = self._catalog.find_tables_by_id(principal, {each.table_id for each in found})
         return [(str(tables[each.table_id].name), each.table_version) for each in found if each.table_id in tables]
+
+
+def _day_of(request_id: str) -> date | None:
+    """The day that an id tells; None after the calendar's end."""
+    try:
+        day = datetime.fromtimestamp((UUID(request_id).int >> 80) / 1000, UTC).date()
+        return day if day + timedelta(days=1) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _checked(label: Label) -> tuple[str, int, str]:

@@ -61,6 +61,13 @@ def change(connection: Connection, table_id: str, **values: Any) -> None:
     connection.execute(update(tables).where(tables.c.id == table_id).values(values))
 
 
+def claim(connection: Connection, table_id: str, endpoint: tuple[str, str]) -> bool:
+    """Let an endpoint (id and name) write to one; false where another does."""
+    is_free = tables.c.endpoint_id.in_(("", endpoint[0]))
+    values = {"endpoint_id": endpoint[0], "endpoint": endpoint[1]}
+    return connection.execute(update(tables).where(tables.c.id == table_id, is_free).values(values)).rowcount == 1
+
+
 def detach(connection: Connection, endpoint_id: str) -> None:
     """An endpoint is gone; its tables stay."""
     connection.execute(update(tables).where(tables.c.endpoint_id == endpoint_id).values(endpoint_id=""))

@@ -20,6 +20,10 @@ class AutoCapture:
     enabled: bool
     table_id: str = ""
     """Of the inference table, once it is made."""
+    labels_id: str = ""
+    """Of the table of labels beside it, in the catalog."""
+    writer: str = ""
+    """Who turned it on: with whose rights rows are written."""
 
     @property
     def place(self) -> tuple[str, str, str]:

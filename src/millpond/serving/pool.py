@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 from millpond.kernel.errors import DeadlineExceeded, FailedPrecondition, MillpondError, ResourceExhausted, Unavailable
@@ -22,6 +23,14 @@ RECOVERY_PATIENCE_S = 5.0
 """How long a request waits for a worker that is being restarted, before it is told to come back."""
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Place:
+    """In the queue."""
+
+    question: Question
+    worker: "asyncio.Future[WorkerProcess]"
 
 
 class WorkerPool:
@@ -62,7 +71,7 @@ class WorkerPool:
             on_free=self._hand_out,
             tell=tell,
         )
-        self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
+        self._waiting: deque[_Place] = deque()
         self._idle = asyncio.Event()
         self._meter = Meter(asyncio.get_running_loop().time())
         self._looks: list[Look] = []
@@ -115,7 +124,7 @@ class WorkerPool:
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
-            worker = await self._acquire(deadline, timeout_s)
+            worker = await self._acquire(question, deadline, timeout_s)
             try:
                 async with asyncio.timeout_at(deadline):
                     return await worker.ask(question)
@@ -155,22 +164,22 @@ class WorkerPool:
 
     # The queue
 
-    async def _acquire(self, deadline: float, timeout_s: float) -> WorkerProcess:
+    async def _acquire(self, question: Question, deadline: float, timeout_s: float) -> WorkerProcess:
         """A worker with a thread reserved for this request."""
         if self._closed:
             raise Unavailable(f"Served model '{self.name}' has just been replaced; try again.")
-        worker = None if self._waiting else self._freest()
+        worker = None if self._waiting else self._freest(question)
         if worker is not None:
             worker.take()
             return worker
         if not self.replicas:
             self._wake()
         self._check_queue()
-        place: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
+        place = _Place(question=question, worker=asyncio.get_running_loop().create_future())
         self._waiting.append(place)
         try:
             async with asyncio.timeout_at(self._patience(deadline)):
-                return await place
+                return await place.worker
         except BaseException as error:
             self._leave(place)
             if isinstance(error, TimeoutError):
@@ -190,15 +199,17 @@ class WorkerPool:
             return deadline
         return min(deadline, asyncio.get_running_loop().time() + RECOVERY_PATIENCE_S)
 
-    def _freest(self) -> WorkerProcess | None:
-        free = [worker for worker in self.workers if worker.free]
+    def _freest(self, question: Question) -> WorkerProcess | None:
+        free = [worker for worker in self.workers if worker.takes(question)]
         return min(free, key=lambda worker: worker.busy) if free else None
 
-    def _leave(self, place: "asyncio.Future[WorkerProcess]") -> None:
+    def _leave(self, place: _Place) -> None:
+        given = place.worker
         if place in self._waiting:
             self._waiting.remove(place)
-        elif place.done() and not place.cancelled() and place.exception() is None:
-            place.result().give_back()  # the thread was reserved just as the time ran out
+            self._hand_out()  # who is next may need less
+        elif given.done() and not given.cancelled() and given.exception() is None:
+            given.result().give_back()  # the thread was reserved just as the time ran out
 
     def _give_up_waiting(self, timeout_s: float) -> NoReturn:
         if not self.workers:
@@ -207,18 +218,18 @@ class WorkerPool:
 
     def _hand_out(self) -> None:
         """Give free threads to those who wait longest."""
-        while self._waiting and (worker := self._freest()):
+        while self._waiting and (worker := self._freest(self._waiting[0].question)):
             place = self._waiting.popleft()
-            if not place.done():
+            if not place.worker.done():
                 worker.take()
-                place.set_result(worker)
+                place.worker.set_result(worker)
         self._idle.set()
 
     def _refuse_waiting(self, error: MillpondError) -> None:
         while self._waiting:
             place = self._waiting.popleft()
-            if not place.done():
-                place.set_exception(error)
+            if not place.worker.done():
+                place.worker.set_exception(error)
         self._idle.set()
 
     # The workers

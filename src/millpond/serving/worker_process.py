@@ -36,6 +36,7 @@ T = TypeVar("T")
 MAX_ANSWER_BYTES = 64 << 20
 _MAX_MESSAGE = 8000
 _MOST_AT_ONCE = 64
+_SMALL_BYTES = 1 << 16
 _MODULE = "millpond.serving.worker"
 _SAME_FOR_ALL = {
     "PYTHONUNBUFFERED": "1",
@@ -79,6 +80,12 @@ class Question:
     accept: str | None = None
     """What the answer is to be written as; None for JSON."""
     asked_at: float = field(default_factory=time.perf_counter)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a quick model answers it together with others; see `worker.scoring.Scorer.takes`."""
+        is_json = self.content_type == "application/json" and self.accept is None
+        return self.kind is Kind.PREDICT and is_json and len(self.body) <= _SMALL_BYTES
 
     @property
     def header(self) -> dict[str, Any]:
@@ -145,7 +152,7 @@ class WorkerProcess:
         self._executor = executor
         self.build_log = storable(str(loaded.header.get("build_log", "")))
         self.notes = storable(str(loaded.header.get("notes", "")))
-        self._takes = max(spec.threads, _at_once(loaded))
+        self._small_at_once = max(spec.threads, _at_once(loaded))
         self.on_free: Callable[[], None] = lambda: None
         """Called when a thread of the worker has become free."""
         self.busy = 0
@@ -160,10 +167,10 @@ class WorkerProcess:
         """Process id."""
         return self._child.pid
 
-    @property
-    def free(self) -> bool:
+    def takes(self, question: Question) -> bool:
         """Whether the worker takes another request: one for each thread, or as many as it answers together."""
-        return self.busy < self._takes and not self._flow.closed
+        limit = self._small_at_once if question.is_small else self._spec.threads
+        return self.busy < limit and not self._flow.closed
 
     @property
     def awaited(self) -> int:
