@@ -5,7 +5,7 @@ from alembic import op
 
 from millpond.kernel.database import UtcDateTime
 
-revision = "0038"
+revision = "0023"
 down_revision = "0022"
 
 
