@@ -80,7 +80,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def _is_for_the_other_database(item: pytest.Function) -> bool:
     """Of a file whose tests drive a server, only those on one kind of database run with many others: which, its name
     decides, so that both kinds have half of them. Alone a file runs on both, and all do with MILLPOND_TEST_ALL=1."""
-    given = item.callspec.params.get("any_server") if hasattr(item, "callspec") else None
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    given = next((params[name] for name in ("any_server", "database_flags") if name in params), None)
     chosen = any("any_server" in marker.args for marker in item.iter_markers("parametrize"))
     return given is not None and not chosen and given != BACKENDS[crc32(_place(item).encode()) % 2]
 

@@ -114,6 +114,7 @@ def test_an_environment_of_its_own(server: Server, project: Path, tmp_path: Path
     assert list((tmp_path / "environments").rglob("mlflow_skinny*"))
 
 
+@pytest.mark.long
 def test_a_project_is_captured_and_comes_out_the_same(server: Server, project: Path, tmp_path: Path) -> None:
     run = _mlflow_run(
         server, str(project), "/Shared/project-again", "-P", "slope=4", "-P", "name=two", "--env-manager", "local",

@@ -303,7 +303,7 @@ def test_a_process_that_reproduces_changes_no_table(
         again.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_library_that_was_upgraded_is_named_and_the_server_goes_back_to_the_old_one(
     server: Server, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ with mlflow.start_run() as run:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_kill_in_the_middle_ends_with_a_verdict_all_the_same(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     up(data_dir)
