@@ -38,6 +38,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # has no main module, which PySpark tak
 SHARED = ("browser", "any_server", "server", "gateway")
 """Fixtures of the session that cost seconds to make: the tests of one kind of database that share one go to one
 worker. All others go by file."""
+DRIVEN = ("any_server", "serving", "database_flags")
+"""Fixtures that make a server on each kind of database."""
 LOCAL_WEBHOOKS = {"MILLPOND_REGISTRY__WEBHOOK_NETWORKS": '["127.0.0.0/8"]'}
 """Where the receivers of tests are."""
 LOCAL_REPOSITORIES = {"MILLPOND_JOBS__GIT_SOURCES": f'["https://github.com/", "file://{tempfile.gettempdir()}/"]'}
@@ -81,7 +83,7 @@ def _is_for_the_other_database(item: pytest.Function) -> bool:
     """Of a file whose tests drive a server, only those on one kind of database run with many others: which, its name
     decides, so that both kinds have half of them. Alone a file runs on both, and all do with MILLPOND_TEST_ALL=1."""
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    given = next((params[name] for name in ("any_server", "database_flags") if name in params), None)
+    given = next((params[name] for name in DRIVEN if name in params), None)
     chosen = any("any_server" in marker.args for marker in item.iter_markers("parametrize"))
     return given is not None and not chosen and given != BACKENDS[crc32(_place(item).encode()) % 2]
 
