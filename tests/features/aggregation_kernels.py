@@ -37,7 +37,8 @@ from millpond.features.windows import Function, Window
 from tests.features.kernels import LABELS, ONE_KEY, TWO_KEYS, table
 
 __all__ = [
-    "EVENTS", "Kernel", "aggregations", "close", "events", "holds", "labels", "null_is_least_of_one_time", "table",
+    "EVENTS", "Kernel", "aggregations", "close", "events", "holds", "labels", "nan_is_greatest",
+    "null_is_least_of_one_time", "table",
 ]  # fmt: skip
 
 Rows = Sequence[Sequence[Any]]
@@ -114,6 +115,18 @@ def null_is_least_of_one_time(kernel: Kernel) -> None:
     orders = list(enumerate(permutations([None, 3, -4])))
     rows = [(key, "", START, START, 0.0, value, "") for key, order in orders for value in order]
     holds(kernel, [(key, "", START + 2 * HALF, 0) for key, _ in orders], rows, step)
+
+
+def nan_is_greatest(kernel: Kernel) -> None:
+    """In whichever order the rows come: one key for each order."""
+    least, greatest = (
+        Aggregate(output=function.kind, function=function, span=TumblingWindow(window_duration=2 * HALF).span)
+        for function in (Min("x"), Max("x"))
+    )
+    step = Aggregation(table="main.shop.events", keys=ONE_KEY, time=("at", "ts"), aggregates=(least, greatest))
+    orders = [*permutations([None, 7.0, math.nan, -1.5]), (math.nan,), (None,), (None, math.nan)]
+    rows = [(key, "", START, START, value, 0, "") for key, order in enumerate(orders) for value in order]
+    holds(kernel, [(key, "", START + 2 * HALF, 0) for key in range(len(orders))], rows, step)
 
 
 def _wanted(label: dict[str, Any], rows: Sequence[dict[str, Any]], each: Aggregate, step: Aggregation) -> Any:

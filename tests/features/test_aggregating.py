@@ -16,6 +16,7 @@ from tests.features.aggregation_kernels import (
     events,
     holds,
     labels,
+    nan_is_greatest,
     null_is_least_of_one_time,
     table,
 )
@@ -53,6 +54,11 @@ def test_so_it_is_when_pairs_come_a_few_at_a_time(labels: list, events: list, st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aggregating, "_MOST_PAIRS", 3)
         holds(in_memory, labels, events, step)
+
+
+@pytest.mark.parametrize("kernel", [in_memory, by_way_of_the_disk])
+def test_nan_is_greatest(kernel: Kernel) -> None:
+    nan_is_greatest(kernel)
 
 
 @pytest.mark.parametrize("kernel", [in_memory, by_way_of_the_disk])

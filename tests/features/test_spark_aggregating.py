@@ -20,6 +20,7 @@ from tests.features.aggregation_kernels import (
     events,
     holds,
     labels,
+    nan_is_greatest,
     null_is_least_of_one_time,
     table,
 )
@@ -64,6 +65,10 @@ def test_a_value_holds_from_its_turn_to_the_next(
         for each in step.aggregates:
             none = 0 if each.function.kind in ("count", "approx_count_distinct") else None
             assert close(before[-1][each.output] if before else none, label[each.output])
+
+
+def test_nan_is_greatest(spark: SparkSession) -> None:
+    nan_is_greatest(aggregations_on(spark))
 
 
 def test_null_is_least_of_one_time(spark: SparkSession) -> None:

@@ -113,8 +113,8 @@ def _value(each: Aggregate, step: Aggregation, kind: "DataType") -> "Column":
         "count": F.count(column),
         "sum": F.sum(wide),
         "avg": F.avg(double),
-        "min": F.min(column),
-        "max": F.max(column),
+        "min": _least(column, kind) if fraction else F.min(column),
+        "max": _greatest(column, kind) if fraction else F.max(column),
         "stddev_pop": F.stddev_pop(double),
         "stddev_samp": F.stddev_samp(double),
         "var_pop": F.var_pop(double),
@@ -125,6 +125,22 @@ def _value(each: Aggregate, step: Aggregation, kind: "DataType") -> "Column":
         "approx_percentile": F.get(F.sort_array(F.collect_list(column)), rank - 1),
     }
     return made[function.kind]
+
+
+def _least(column: "Column", kind: "DataType") -> "Column":
+    """The least of fractions, of which NaN is the greatest: the embedded engine's own depends on the order of rows."""
+    from pyspark.sql import functions as F
+
+    nan = F.lit(float("nan")).cast(kind)
+    return F.coalesce(F.min(F.when(~F.isnan(column), column)), F.when(F.count(column) > 0, nan))
+
+
+def _greatest(column: "Column", kind: "DataType") -> "Column":
+    """NaN where there is one, else the greatest."""
+    from pyspark.sql import functions as F
+
+    nan = F.lit(float("nan")).cast(kind)
+    return F.when(F.count(F.when(F.isnan(column), 1)) > 0, nan).otherwise(F.max(F.when(~F.isnan(column), column)))
 
 
 def _output(each: Aggregate, step: Aggregation) -> "Column":
