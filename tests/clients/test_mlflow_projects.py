@@ -87,6 +87,7 @@ def test_a_directory(server: Server, project: Path, tmp_path: Path) -> None:
     assert run["info"]["status"] == "FINISHED"
 
 
+@pytest.mark.long
 def test_a_git_repository_at_a_commit_and_another_entry_point(server: Server, project: Path, tmp_path: Path) -> None:
     _git(project, "init", "-q", "-b", "main")
     _git(project, "add", "-A")

@@ -143,7 +143,7 @@ class Smiling(mlflow.pyfunc.PythonModel):
         return [len(emoji.emojize(":thumbs_up:")) for _ in model_input["x"]]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("any_server", ["sqlite"], indirect=True)
 def test_a_version_is_tried_with_the_packages_that_it_requires(
     any_server: Server, client: MlflowClient, model: str

@@ -260,6 +260,7 @@ def test_boosted_trees_come_out_the_same(server: Server, tmp_path: Path, library
     assert [each["version"] for each in found["model_versions"]] == ["1"]
 
 
+@pytest.mark.long
 def test_the_first_step_that_differs_is_named(server: Server, tmp_path: Path) -> None:
     client = Client(server=server, python=sys.executable)
     (tmp_path / "clock.py").write_text(_CLOCK)

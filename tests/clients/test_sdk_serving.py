@@ -352,6 +352,7 @@ def test_the_deployments_client_of_mlflow_does_what_it_says(registered: Register
 # The server dies
 
 
+@pytest.mark.long
 def test_endpoints_come_back_after_kill_9_and_leave_no_worker_behind(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         registered = register_models(server)

@@ -53,12 +53,14 @@ def test_names_of_the_catalog_are_resolved_for_spark(spark: Any) -> None:
     assert rows(spark, "SELECT current_catalog(), current_schema()") == [("r", "s")]
 
 
+@pytest.mark.long
 @settings(max_examples=10, phases=[Phase.generate])
 @given(labels=kernels.labels, features=kernels.features, join=kernels.joins)
 def test_a_point_in_time_join_gives_what_it_gives_elsewhere(spark: Any, labels: Any, features: Any, join: Any) -> None:
     kernels.holds(kernel_on(spark), labels, features, join)
 
 
+@pytest.mark.long
 @settings(max_examples=10, phases=[Phase.generate])
 @given(labels=aggregation_kernels.labels, events=aggregation_kernels.events, step=aggregation_kernels.aggregations)
 def test_an_aggregation_gives_what_it_gives_elsewhere(spark: Any, labels: Any, events: Any, step: Any) -> None:
