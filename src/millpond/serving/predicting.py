@@ -12,6 +12,7 @@ from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, MillpondError, NotFound, ResourceExhausted, Unavailable
+from millpond.kernel.http import STATUS_OF_CODE
 from millpond.serving import metrics
 from millpond.serving.capture import Captures
 from millpond.serving.controller import LiveEndpoint
@@ -91,7 +92,7 @@ class Predictions:
         query = _Query(principal=principal, content_type=content_type, body=body, accept=accept, patience_s=patience_s)
         keeping = keeping_of(self._captures, live, principal, content_type, body)
         began = time.perf_counter()
-        failure: MillpondError | None = None
+        answer: Answer | MillpondError
         status = "500"
         try:
             if live.rate_limits:
@@ -101,17 +102,18 @@ class Predictions:
                 answer = await self._answer(query, entity, pool)
             status = str(answer.status)
         except MillpondError as error:
-            failure, answer = error, refusal(error)
-            status = str(answer.status)
+            answer = error
+            status = str(STATUS_OF_CODE.get(error.code, 500))
         finally:
             seconds = time.perf_counter() - began
             version = entity.model.version
             metrics.REQUESTS.labels(live.name, entity.name, version, status).inc()
             metrics.SECONDS.labels(live.name, entity.name, version).observe(seconds)
         if keeping is not None:
-            await keeping.end(entity, answer, seconds, client_id=client_request_id, is_direct=served_model is not None)
-        if failure is not None:
-            raise failure
+            told = refusal(answer) if isinstance(answer, MillpondError) else answer
+            await keeping.end(entity, told, seconds, client_id=client_request_id, is_direct=served_model is not None)
+        if isinstance(answer, MillpondError):
+            raise answer
         if live.shadows:
             self._copy(live, entity, query, answer)
         return Reply(
