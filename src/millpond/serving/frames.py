@@ -18,6 +18,8 @@ MAX_HEADER_BYTES = 1 << 20
 ARROW = "application/vnd.apache.arrow.stream"
 """The media type of Arrow's stream format."""
 _AT_A_TIME = 1 << 18
+SMALL_BYTES = 1 << 16
+"""A larger request is not answered together with others, as it would keep them waiting: it has a thread of its own."""
 
 
 class Kind(IntEnum):

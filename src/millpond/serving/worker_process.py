@@ -23,6 +23,7 @@ from millpond.serving.domain import storable
 from millpond.serving.frames import (
     ARROW,
     HEAD_BYTES,
+    SMALL_BYTES,
     BrokenFrame,
     Frame,
     Kind,
@@ -36,7 +37,6 @@ T = TypeVar("T")
 MAX_ANSWER_BYTES = 64 << 20
 _MAX_MESSAGE = 8000
 _MOST_AT_ONCE = 64
-_SMALL_BYTES = 1 << 16
 _MODULE = "millpond.serving.worker"
 _SAME_FOR_ALL = {
     "PYTHONUNBUFFERED": "1",
@@ -85,7 +85,7 @@ class Question:
     def is_small(self) -> bool:
         """Whether a quick model answers it together with others; see `worker.scoring.Scorer.takes`."""
         is_json = self.content_type == "application/json" and self.accept is None
-        return self.kind is Kind.PREDICT and is_json and len(self.body) <= _SMALL_BYTES
+        return self.kind is Kind.PREDICT and is_json and len(self.body) <= SMALL_BYTES
 
     @property
     def header(self) -> dict[str, Any]:

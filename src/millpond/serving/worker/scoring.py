@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from millpond.serving import columns
-from millpond.serving.frames import ARROW
+from millpond.serving.frames import ARROW, SMALL_BYTES
 from millpond.serving.worker.answers import Answer, Refusal, Unsuited, answered
 from millpond.serving.worker.redaction import Redaction
 
@@ -64,8 +64,6 @@ if TYPE_CHECKING:
     from millpond.serving.worker.fast_path import FastPath
 
 _ENCODER = NumpyEncoder()
-_MOST_TOGETHER_BYTES = 1 << 16
-"""A larger request would keep others waiting: it has a thread of its own."""
 
 
 def seed() -> None:
@@ -135,7 +133,7 @@ class Scorer:
 
     def takes(self, content_type: str, body: bytes) -> bool:
         """Whether a request may be answered together with others."""
-        return content_type == _JSON and len(body) <= _MOST_TOGETHER_BYTES
+        return content_type == _JSON and len(body) <= SMALL_BYTES
 
     def answer_together(self, bodies: Sequence[bytes]) -> Sequence[Answer | None]:
         """The answers to several requests; None for those that `answer` is to answer."""
