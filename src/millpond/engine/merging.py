@@ -52,7 +52,7 @@ def merge_of(command: Any) -> Merge:
         f"MERGE {evolution}INTO {'.'.join(map(quote, target))} USING {quote(_SOURCE)} AS {quote(alias)} "
         f"ON {write(command.merge_condition)} {' '.join(clauses)}"
     )
-    return Merge(relation=_reading(source, text), text=text, functions=write.functions)
+    return Merge(relation=reading(source, _SOURCE, text), text=text, functions=write.functions)
 
 
 _KINDS = {
@@ -62,14 +62,15 @@ _KINDS = {
 }
 
 
-def _reading(source: Any, text: str) -> Any:
+def reading(rows: Any, name: str, text: str) -> Any:
+    """A SQL text that reads a relation under a name."""
     relation = proto.relations.Relation()
     relation.with_relations.root.sql.query = text
     relation.with_relations.root.common.plan_id = next(plan_ids)
     reference = relation.with_relations.references.add()
     reference.common.plan_id = next(plan_ids)
-    reference.subquery_alias.alias = _SOURCE
-    reference.subquery_alias.input.CopyFrom(source)
+    reference.subquery_alias.alias = name
+    reference.subquery_alias.input.CopyFrom(rows)
     return relation
 
 

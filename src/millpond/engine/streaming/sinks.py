@@ -21,10 +21,10 @@ from millpond.engine.delta.describe import has_commit
 from millpond.engine.delta.table import Once, Storage, open_table
 from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, table_not_found, unsupported
 from millpond.engine.guarded import require_manager
+from millpond.engine.merging import reading
 from millpond.engine.needs import Needs
 from millpond.engine.queries import analyse
 from millpond.engine.sessions import Session
-from millpond.engine.splicing import plan_ids
 from millpond.engine.streaming.reads import BindStream
 from millpond.engine.streaming.requests import MERGE_FORMAT
 from millpond.engine.upstream import Upstream
@@ -159,11 +159,11 @@ class MergeSink:
         """See `Sink`. Raises ExecutionError for two rows of one key, or one without."""
         await self._refuse_twins(batch)
         binder = self._tools.binder(batch.session, Needs(), batch.reads)
-        merge = _reading(batch.plan, self._text)
+        merge = reading(batch.plan, _ROWS, self._text)
         await self._tools.changer.change(batch.session, merge, analyse(self._text), binder, commit=_mark(batch))
 
     async def _refuse_twins(self, batch: Batch) -> None:
-        needs, relation = Needs(), _reading(batch.plan, twins_text(self._keys))
+        needs, relation = Needs(), reading(batch.plan, _ROWS, twins_text(self._keys))
         await on_thread(self._tools.binder(batch.session, needs, batch.reads).bind, relation)
         found = await self._tools.upstream.rows(batch.session, relation, needs)
         if not found:
@@ -215,18 +215,6 @@ def writable(catalog: CatalogService, session: Session, name: ObjectName, *, mer
     if merges:
         require_manager(catalog, session.principal, table, "MERGE")
     return table
-
-
-def _reading(plan: Any, text: str) -> Any:
-    """A SQL text that reads the query's rows."""
-    relation = proto.relations.Relation()
-    relation.with_relations.root.sql.query = text
-    relation.with_relations.root.common.plan_id = next(plan_ids)
-    reference = relation.with_relations.references.add()
-    reference.common.plan_id = next(plan_ids)
-    reference.subquery_alias.alias = _ROWS
-    reference.subquery_alias.input.CopyFrom(plan)
-    return relation
 
 
 def _copy(plan: Any) -> Any:
