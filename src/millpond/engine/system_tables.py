@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from millpond.catalog import column_statistics
 from millpond.catalog.column_statistics import Columns
-from millpond.catalog.domain import Column, ObjectName
+from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService
-from millpond.engine.syntax.columns import data_type
+from millpond.engine.syntax.columns import columns_of, data_type
 from millpond.engine.syntax.cursor import Cursor
 from millpond.identity.domain import SYSTEM
 from millpond.kernel.logs import get_logger
@@ -73,7 +73,9 @@ class SystemTables:
         """Makes each known to the catalog."""
         self._copies = {}
         for table in tables:
-            kept = catalog.keep_system_table(ObjectName(*table.name.split(".")), _columns(table), table.comment)
+            kept = catalog.keep_system_table(
+                ObjectName(*table.name.split(".")), columns_of(table.columns, day=table.day_column), table.comment
+            )
             self._copies[kept.storage_location] = _Copy(table, kept.storage_location, storage_options)
 
     async def refresh(self, places: Iterable[str]) -> None:
@@ -197,17 +199,3 @@ def _fields(table: SystemTable) -> list[dict[str, Any]]:
         {"name": name, "type": data_type(Cursor(text)), "nullable": True, "metadata": {"comment": comment}}
         for name, text, comment in table.columns
     ]
-
-
-def _columns(table: SystemTable) -> tuple[Column, ...]:
-    return tuple(
-        Column(
-            name=name,
-            type_text=text,
-            type_json=json.dumps(data_type(Cursor(text))),
-            comment=comment,
-            position=position,
-            partition_index=0 if name == table.day_column else None,
-        )
-        for position, (name, text, comment) in enumerate(table.columns)
-    )

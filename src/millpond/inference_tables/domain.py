@@ -1,13 +1,10 @@
 """The tables' columns, what they are called, and what is known of one inference table."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from millpond.catalog.domain import Column, ObjectName
-from millpond.engine.syntax.columns import data_type
-from millpond.engine.syntax.cursor import Cursor
+from millpond.catalog.domain import ObjectName
 
 ACTIVE, FAILED = "ACTIVE", "FAILED"
 LABELS_SUFFIX = ".labels"
@@ -82,18 +79,3 @@ def payload_name(catalog: str, schema: str, prefix: str) -> ObjectName:
 def beside(payload: ObjectName, suffix: str) -> ObjectName:
     """What stands beside the table: its labels, its views."""
     return ObjectName(payload.catalog, payload.schema, f"{payload.name}_{suffix}")
-
-
-def columns_of(told: Sequence[tuple[str, str, str]], *, day: str | None = None) -> tuple[Column, ...]:
-    """Columns as the catalog has them; `day` is the one by which the table is partitioned."""
-    return tuple(
-        Column(
-            name=name,
-            type_text=text,
-            type_json=json.dumps(data_type(Cursor(text))),
-            comment=comment,
-            position=position,
-            partition_index=0 if name == day else None,
-        )
-        for position, (name, text, comment) in enumerate(told)
-    )

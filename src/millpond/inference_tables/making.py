@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from millpond.catalog.delta import create_empty_table
 from millpond.catalog.domain import Column, ObjectName, Table, TableType
 from millpond.catalog.service import CatalogService
+from millpond.engine.syntax.columns import columns_of
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
-from millpond.inference_tables.domain import LABELS, PAYLOAD, beside, columns_of
+from millpond.inference_tables.domain import LABELS, PAYLOAD, beside
 from millpond.kernel.errors import InvalidArgument, MillpondError
 from millpond.kernel.settings import S3Settings
 

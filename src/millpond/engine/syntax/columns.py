@@ -1,8 +1,11 @@
 """Grammar of what stands inside statements: data types, column definitions, constraints, properties, references."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from millpond.catalog.domain import Column
 from millpond.engine.errors import AnalysisError, SparkError, unsupported
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.model import AsOf, ColumnSpec, Constraint, DeltaType, GuardSpec, Name, TableRef
@@ -331,4 +334,19 @@ def duplicate_column(name: str) -> AnalysisError:
         f"The column `{name}` already exists. Choose another name or rename the existing column.",
         sql_state="42711",
         parameters={"columnName": f"`{name}`"},
+    )
+
+
+def columns_of(told: Sequence[tuple[str, str, str]], *, day: str | None = None) -> tuple[Column, ...]:
+    """Columns as the catalog has them, of names, types and comments; the table is partitioned by `day`."""
+    return tuple(
+        Column(
+            name=name,
+            type_text=text,
+            type_json=json.dumps(data_type(Cursor(text))),
+            comment=comment,
+            position=position,
+            partition_index=0 if name == day else None,
+        )
+        for position, (name, text, comment) in enumerate(told)
     )
