@@ -58,15 +58,20 @@ def _told_time(commits: Sequence[Mapping[str, Any]]) -> datetime | None:
 
 def _file_time(location: str, version: int, s3: S3Settings) -> datetime:
     """When a commit's file was written. Raises FailedPrecondition where the log does not have it any more."""
-    file = ConfiguredStorages(s3).tree(location, shown="the table").status(("_delta_log", f"{version:020d}.json"))
+    file = ConfiguredStorages(s3).tree(location, shown="the table").status(("_delta_log", commit_file(version)))
     if file is None:
         raise FailedPrecondition(f"The table's log does not say when version {version} was committed.")
     return file.modified_at
 
 
+def commit_file(version: int) -> str:
+    """What a version's file is called in the log. Source: Delta protocol, "Delta Log Entries"."""
+    return f"{version:020d}.json"
+
+
 def has_version(location: str, version: int) -> bool:
     """Whether a table on this machine's disk has a version, told by one look at its log's directory."""
-    return (locations.local_path(location) / "_delta_log" / f"{version:020d}.json").exists()
+    return (locations.local_path(location) / "_delta_log" / commit_file(version)).exists()
 
 
 def storage_options(location: str, s3: S3Settings) -> dict[str, str] | None:

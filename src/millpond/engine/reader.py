@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from millpond.catalog.delta import commit_file
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.locations import is_local, local_path
 from millpond.catalog.service import CatalogService
@@ -123,7 +124,7 @@ def _last_commit(storage: Storage) -> datetime | None:
         return None
     try:
         if is_local(storage.url):
-            commit = local_path(storage.url) / "_delta_log" / f"{version:020d}.json"
+            commit = local_path(storage.url) / "_delta_log" / commit_file(version)
             return datetime.fromtimestamp(commit.stat().st_mtime, UTC)
         return from_epoch_ms(describe.history(storage, 1)[0]["timestamp"])
     except (OSError, SparkError):

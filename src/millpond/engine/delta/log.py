@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 from deltalake import DeltaTable, Schema
 
 from millpond import __version__
+from millpond.catalog.delta import commit_file
 from millpond.engine.authorship import MARK, Author
 from millpond.engine.delta.schema import SchemaPlan
 from millpond.engine.delta.table import CommitConflict, Storage, delta_errors
@@ -39,7 +40,7 @@ def commit_metadata(table: DeltaTable, storage: Storage, author: Author, plan: S
 def put_if_absent(storage: Storage, version: int, text: str) -> None:
     """Write one log entry, all at once and only if there is none of that version. Raises: `CommitConflict`."""
     address = urlparse(storage.url)
-    name = f"_delta_log/{version:020d}.json"
+    name = f"_delta_log/{commit_file(version)}"
     try:
         if address.scheme == "file":
             _link_local(Path(unquote(address.path)) / name, text)

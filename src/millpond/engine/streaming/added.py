@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.catalog import locations
+from millpond.catalog.delta import commit_file
 from millpond.catalog.domain import Table
 from millpond.catalog.storage.local import LocalTree
 from millpond.engine.errors import ExecutionError
@@ -87,7 +88,7 @@ def lay_out(directory: Path, files: tuple[AddedFile, ...], shape: Shape, log: Ta
         _fetch(log, file, directory / name)
         actions.append({"add": _add(file, name)})
     text = "".join(json.dumps(action) + "\n" for action in actions)
-    (directory / "_delta_log" / f"{0:020d}.json").write_text(text, encoding="utf-8")
+    (directory / "_delta_log" / commit_file(0)).write_text(text, encoding="utf-8")
 
 
 def _link_name(number: int) -> str:

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from millpond.catalog.delta import commit_file
 from millpond.catalog.storage import FileTree
 from millpond.engine.delta.table import KNOWN_FEATURES, Storage, open_table, refuse_unknown_features, unknown_features
 from millpond.engine.errors import unsupported
@@ -107,12 +108,12 @@ class TableLog:
 
     def has(self, version: int) -> bool:
         """Whether there is a commit of this version in the log, which costs one look."""
-        return self.tree.status((_LOG, _name(version))) is not None
+        return self.tree.status((_LOG, commit_file(version))) is not None
 
     def commit(self, version: int) -> Commit | None:
         """What a version did; None when it is not in the log."""
         try:
-            data = b"".join(self.tree.read((_LOG, _name(version)), start=0, length=_MOST_BYTES))
+            data = b"".join(self.tree.read((_LOG, commit_file(version)), start=0, length=_MOST_BYTES))
         except NotFound:
             return None
         return self._commit(version, [json.loads(line) for line in data.splitlines() if line.strip()])
@@ -169,10 +170,6 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bytes):
         raise unsupported("Streaming from a table that is partitioned by a BINARY column.")
     return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def _name(version: int) -> str:
-    return f"{version:020d}.json"
 
 
 def _names(features: list[str] | None) -> tuple[str, ...] | None:
