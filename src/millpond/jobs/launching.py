@@ -277,9 +277,7 @@ def server_name(data_dir: Path) -> str:
     path = data_dir / "jobs" / "server-name"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        aside = path.with_suffix(".new")
-        aside.write_text(new_id())
-        aside.rename(path)
+        write_at_once(path, new_id())
     return path.read_text()
 
 
