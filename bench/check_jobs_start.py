@@ -3,11 +3,12 @@
 import io
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.catalog import VolumeType
-from databricks.sdk.service.jobs import RunLifeCycleState, SparkPythonTask, Task
+from databricks.sdk.service.jobs import RunLifeCycleState, RunOutput, SparkPythonTask, Task
 from tests.servers import Server, running_server, wait_until
 
 RUNS = 30
@@ -21,18 +22,29 @@ def measure(server: Server) -> list[float]:
     w.files.upload(SCRIPT, io.BytesIO(b"import time\nprint(time.time())"))
     job = w.jobs.create(name="start", tasks=[Task("a", spark_python_task=SparkPythonTask(SCRIPT))]).job_id
 
+    return starts(w, job, lambda output: output.logs)
+
+
+def starts(w: WorkspaceClient, job: int, told: Callable[[RunOutput], str]) -> list[float]:
+    """Milliseconds of a job's runs until the moment that they tell."""
+
     def one() -> float:
         began = time.time()
         run_id = w.jobs.run_now(job).run_id
         ended = RunLifeCycleState.TERMINATED
         wait_until(lambda: w.jobs.get_run(run_id).state.life_cycle_state is ended)
-        return 1000 * (float(w.jobs.get_run_output(run_id).logs) - began)
+        return 1000 * (float(told(w.jobs.get_run_output(run_id))) - began)
 
     return [one() for _ in range(RUNS + 1)]
 
 
-if __name__ == "__main__":
+def show(measured: Callable[[Server], list[float]]) -> None:
+    """Measure on a server of its own, and print."""
     with tempfile.TemporaryDirectory() as directory, running_server(Path(directory) / "data") as running:
-        first, *warm = measure(running)
+        first, *warm = measured(running)
     warm.sort()
     print(f"first {first:.0f} ms, warm median {warm[RUNS // 2]:.0f} ms, p95 {warm[int(RUNS * 0.95)]:.0f} ms")
+
+
+if __name__ == "__main__":
+    show(measure)

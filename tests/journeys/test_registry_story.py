@@ -3,10 +3,9 @@
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from millpond.kernel.clock import rfc3339, utc_now
 from tests.clients.mlflow_session import signed_in
 from tests.conftest import LOCAL_WEBHOOKS
+from tests.receivers import listening
 from tests.servers import Server, run_cli, running_server, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the clients' warnings are not ours
@@ -66,14 +66,9 @@ def receiver() -> Iterator[Receiver]:
         def log_message(self, *_args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/hook"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(Handler) as url:
+        state.url = url
+        yield state
 
 
 @pytest.fixture(scope="module")
