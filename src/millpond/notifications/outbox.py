@@ -5,19 +5,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.kernel.ids import new_id
 from millpond.kernel.work import Item, enqueue
 from millpond.notifications import store
 from millpond.notifications.domain import Delivery, Destination, Kind, Notice, Sealer, Target
 from millpond.notifications.mail import SCHEME, Letter, Mailer
-from millpond.notifications.posting import Answer, Network, Unreachable, post
+from millpond.notifications.posting import Answer, Network, attempt, post
 
 WORK = "notification"
 ATTEMPTS = 9
@@ -76,17 +76,11 @@ class Postman:
         if row.destination_id and (found is None or (row.address and row.address not in found.addresses)):
             self._note(item, delivery_id, state="failed", error="The destination is gone, or its address.")
             return
-        try:
-            answer = self._send(delivery_id, row.address, found, Notice(**row.notice))
-        except (Unreachable, InvalidArgument, FailedPrecondition) as error:
-            self._note(item, delivery_id, state="failed" if item.is_last else "waiting", error=str(error))
-            raise
-        taken = answer.status < 300
-        state = "delivered" if taken else "failed" if item.is_last else "waiting"
-        said = "" if taken else f"answered {answer.status}"
-        self._note(item, delivery_id, state=state, status_code=answer.status, error=said)
-        if not taken:
-            raise Unreachable(f"the destination answered {answer.status}")
+        attempt(
+            item,
+            lambda: self._send(delivery_id, row.address, found, Notice(**row.notice)),
+            partial(self._note, item, delivery_id),
+        )
 
     def tidy(self) -> None:
         """Forget what was told long ago."""

@@ -8,11 +8,12 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument
+from millpond.kernel.work import Item
 
 _MAX_ANSWER = 4000
 _MAX_URL = 2000
@@ -31,6 +32,25 @@ class Answer:
 
 class Unreachable(Exception):
     """Nobody answered; the message says why."""
+
+
+def attempt(item: Item, send: Callable[[], Answer], note: Callable[..., None]) -> None:
+    """Send what an item of work delivers, and note how it went: `state`, `status_code`, `error`.
+
+    Raises what makes the work try again: Unreachable, also for an answer that is a refusal, and what `send` raises.
+    """
+    ended = "failed" if item.is_last else "waiting"
+    try:
+        answer = send()
+    except (Unreachable, InvalidArgument, FailedPrecondition) as error:
+        note(state=ended, error=str(error))
+        raise
+    if answer.status < 300:
+        note(state="delivered", error="", status_code=answer.status)
+        return
+    refused = f"answered {answer.status}"
+    note(state=ended, error=refused, status_code=answer.status)
+    raise Unreachable(refused)
 
 
 def check_url(url: str) -> None:

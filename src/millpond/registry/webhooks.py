@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -31,12 +32,12 @@ from millpond.identity.access import Act, Securable, allows, require, require_ad
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database, Json, UtcDateTime, metadata
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
+from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.kernel.work import Item, enqueue
 from millpond.notifications.domain import Sealer
 from millpond.notifications.mail import Mailer, is_mail
-from millpond.notifications.posting import Answer, Network, Unreachable, check_url, post, reachable_address
+from millpond.notifications.posting import Answer, Network, Unreachable, attempt, check_url, post, reachable_address
 from millpond.registry import messages
 from millpond.registry.domain import Activity, clean_text
 from millpond.registry.job_starts import JobChange, JobStarter, check_job, check_token, started
@@ -302,17 +303,7 @@ class WebhookService:
         if webhook.status != ACTIVE:
             self._note(delivery_id, item, state="failed", error="The webhook is not active.")
             return
-        try:
-            answer = self._send(webhook, delivery_id, row.body)
-        except (Unreachable, InvalidArgument, FailedPrecondition) as error:
-            self._note(delivery_id, item, state="failed" if item.is_last else "waiting", error=str(error))
-            raise
-        ok = answer.status < 300
-        state = "delivered" if ok else "failed" if item.is_last else "waiting"
-        said = "" if ok else f"answered {answer.status}"
-        self._note(delivery_id, item, state=state, error=said, status_code=answer.status)
-        if not ok:
-            raise Unreachable(f"webhook {webhook.id} answered {answer.status}")
+        attempt(item, lambda: self._send(webhook, delivery_id, row.body), partial(self._note, delivery_id, item))
 
     def _note(self, delivery_id: str, item: Item, **values: Any) -> None:
         """How it went; what went long ago is forgotten."""
