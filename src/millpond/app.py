@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +60,7 @@ from millpond.lineage.room import open_lineage
 from millpond.notifications.domain import Sealer
 from millpond.notifications.mail import Mailer, known_user
 from millpond.notifications.room import open_notifications
+from millpond.online.reading import OnlineTables
 from millpond.online.room import open_online
 from millpond.parity.room import open_parity
 from millpond.registry.dropped import RecordedModels
@@ -250,6 +251,7 @@ def build_app(settings: Settings) -> Application:
             database,
             mlflow,
             serving.runtime,
+            online.tables,
             (
                 drain,
                 lineage,
@@ -404,7 +406,11 @@ class _WorksBeside(Protocol):
 
 
 def _lifespan(
-    database: Database, mlflow: MlflowApp, serving: ServingRuntime, rooms: Sequence[_WorksBeside]
+    database: Database,
+    mlflow: MlflowApp,
+    serving: ServingRuntime,
+    online: OnlineTables,
+    rooms: Sequence[_WorksBeside],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(_app: FastAPI) -> AsyncIterator[None]:
@@ -413,7 +419,7 @@ def _lifespan(
         with tended, ExitStack() as stack:
             for room in rooms:
                 stack.enter_context(room.at_work())
-            async with serving:
+            async with aclosing(online), serving:
                 yield
 
     return run

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -122,7 +122,12 @@ class Shop:
     def complete(self, wanted: Sequence[Wanted], rows: Sequence[Mapping[str, Any]], **more: Any) -> list[Any]:
         """Online."""
         spec = FeatureSpec(wanted=tuple(wanted))
-        return asyncio.run(self.features.complete(SYSTEM, spec, rows, **more)).rows
+
+        async def completed() -> list[Any]:
+            async with aclosing(self.backends):
+                return (await self.features.complete(SYSTEM, spec, rows, **more)).rows
+
+        return asyncio.run(completed())
 
     def offline(self, wanted: Sequence[Wanted], rows: Sequence[Mapping[str, Any]], types: Mapping[str, Any]) -> Any:
         """The same by the join that makes training sets, now where a row has no time."""

@@ -1,16 +1,32 @@
 """Each kind of online store keeps the contract."""
 
+import contextlib
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from millpond.online.backends.port import Backend
+from millpond.kernel.errors import Unavailable
+from millpond.online.backends.port import Backend, ServingBackend
+from millpond.online.backends.redis import RedisBackend
 from millpond.online.domain import Field, Published, Shape
+from tests.online.conftest import OnLoop
+from tests.redis_server import free_port, running_redis
 
 SHAPE = Shape(keys=(Field("id", "long"),), fields=(Field("v", "string"),))
+
+
+@pytest.fixture(params=["blocking", "on a loop"])
+def backend(opened: Callable[[], ServingBackend], request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """An empty store, read in one way and the other."""
+    backend = opened() if request.param == "blocking" else OnLoop(opened())
+    yield backend
+    backend.close()
 
 
 def state(generation: int, version: int = 1) -> Published:
@@ -133,3 +149,40 @@ def test_many_rows_go_through(backend: Backend, count: int) -> None:
     assert backend.read("t", asked)[1] == asked
     backend.drop("t", 1)
     assert backend.read("t", asked)[1] == [None] * len(asked)
+
+
+@pytest.mark.parametrize("way", ["blocking", "on a loop"])
+def test_redis_may_go_and_come_back(tmp_path: Path, way: str) -> None:
+    """Whoever reads is told that it does not answer, and reads on when it does, on the same connections."""
+    port = free_port()
+    backend = RedisBackend(f"redis://127.0.0.1:{port}/0")
+    read = backend if way == "blocking" else OnLoop(backend)
+    with contextlib.closing(read):
+        with running_redis(str(tmp_path), port):
+            backend.write("t", 1, rows({b"a": b"1"}))
+            backend.publish("t", state(1))
+            assert read.read("t", [b"a"]) == (state(1), [b"1"])
+        with pytest.raises(Unavailable, match="The online store in Redis does not answer: ConnectionError"):
+            read.read("t", [b"a"])
+        with running_redis(str(tmp_path), port):
+            assert read.read("t", [b"a"]) == (state(1), [b"1"])
+        with running_redis(str(tmp_path), port):  # it was started again, and nobody read meanwhile
+            assert read.read("t", [b"a"]) == (state(1), [b"1"])
+
+
+def test_whoever_stops_waiting_leaves_no_answer_to_others(tmp_path: Path) -> None:
+    """A connection whose answer nobody took is not used again."""
+    with running_redis(str(tmp_path), port := free_port()) as (url, process):
+        backend = OnLoop(RedisBackend(url))
+        with contextlib.closing(backend):
+            backend.write("t", 1, rows({b"%d" % number: b"%d" % number for number in range(20)}))
+            backend.publish("t", state(1))
+            assert backend.read("t", [b"0"])[1] == [b"0"]
+            os.kill(process.pid, signal.SIGSTOP)
+            gone = [backend.reading("t", [b"1"]) for _ in range(5)]
+            backend.pause()
+            for each in gone:
+                each.cancel()
+            os.kill(process.pid, signal.SIGCONT)
+            for number in range(20):
+                assert backend.read("t", [b"%d" % number])[1] == [b"%d" % number], port

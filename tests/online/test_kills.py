@@ -52,9 +52,18 @@ class Redis:
 
     def kill(self) -> None:
         """With SIGKILL; it is back afterwards."""
+        with self.away():
+            pass
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Killed with SIGKILL, and back after the block."""
         self._process.kill()
         self._context.__exit__(None, None, None)
-        self._start()
+        try:
+            yield
+        finally:
+            self._start()
 
 
 @pytest.fixture
@@ -80,9 +89,23 @@ def test_online_and_offline_agree_whatever_is_killed(tmp_path: Path, redis: Redi
             wait_until(lambda s=store: _follows(server, s), timeout_s=120, what=f"{name} being asked to follow")
             wait_until(lambda n=name: _is_current(server, n), timeout_s=180, what=f"{name} being current")
             assert _online(server, name, ROWS + 100 * kills) == _truth(source)
+        _redis_goes_and_comes_back(server, redis)
         spec = _make_spec(server)
         checked = {_parity_of_one_copy(server, spec, redis) for _ in STORES}
         assert checked == set(STORES.values())
+
+
+def _redis_goes_and_comes_back(server: Server, redis: Redis) -> None:
+    """Whoever reads is told, and served again as soon as it is back."""
+    path, asked = f"{READ}/{STORES['fast']}/read", {"keys": [{"id": 0}]}
+    status, found = server.call("POST", path, asked)
+    assert status == 200, found
+    with redis.away():
+        for _ in range(3):
+            status, told = server.call("POST", path, asked)
+            assert (status, told["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+            assert told["message"] == "The online store in Redis does not answer: ConnectionError."
+    assert server.call("POST", path, asked) == (200, found)
 
 
 def _make_spec(server: Server) -> str:

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service import CatalogService
@@ -15,6 +16,7 @@ from millpond.features.planning import Call, Join
 from millpond.features.spec import FeatureSpec
 from millpond.identity.access import Act, require
 from millpond.identity.domain import SYSTEM, Principal
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.clock import utc_now
 from millpond.kernel.column_values import moment, typed
 from millpond.kernel.errors import (
@@ -35,7 +37,8 @@ _FEW_VALUES = 2000
 """Made faster than a thread is asked."""
 
 Row = dict[str, Any]
-T = TypeVar("T")
+_Place = tuple[Join, Row, Row | None]
+"""Where features are wanted: by which join, in which row, and of which key, if all of it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +125,11 @@ class FeatureServing:
         made = await aside_unless(few, partial(_all_taken, rows, recipe))
         for wave in recipe.waves:
             for read in wave.reads:
-                quick = few and self._online.is_quick_of(rights, read.source, len(made) * len(read.joins))
-                await aside_unless(quick, partial(self._look_up, rights, recipe, read, made, now))
+                places = await aside_unless(few, partial(_places, recipe, read, made))
+                if keys := [key for _, _, key in places if key is not None]:
+                    with _told(read):
+                        found = await self._online.read_of(rights, read.source, keys, columns=read.columns)
+                await aside_unless(few, partial(_give_values, places, found.rows if keys else (), now))
             wanting = await aside_unless(few, partial(_wanting, recipe, wave.calls, made))
             if wanting:
                 results = await call([invocation for _, _, invocation in wanting])
@@ -133,7 +139,8 @@ class FeatureServing:
     def check(self, rights: Principal, spec: FeatureSpec) -> None:
         """Pass if rows could be completed now. Raises what `complete` does. Blocks."""
         for read in self._make_recipe(rights, spec).reads:
-            self._read(rights, read, [])
+            with _told(read):
+                self._online.rows_of(rights, read.source, [], columns=read.columns)
 
     def uses(self, spec: FeatureSpec) -> tuple[TableUse, ...]:
         """What a spec reads of which table, of those that are there. For the server itself. Blocks."""
@@ -201,43 +208,43 @@ class FeatureServing:
         parameters = tuple((each.name, each.type) for each in made.parameters)
         return ServedFunction(name=name, parameters=parameters, body=made.body, returns=made.returns)
 
-    # Lookups
 
-    def _look_up(self, rights: Principal, recipe: Recipe, read: Read, rows: Sequence[Row], now: datetime) -> None:
-        """Give each row what it lacks of the read's features."""
-        places = [
-            (join, row, _key(join, row, recipe.keys[read.table]))
-            for join in read.joins
-            for row in rows
-            if any(output not in row for output in join.outputs.values())
-        ]
-        keys = [key for _, _, key in places if key is not None]
-        found = iter(self._read(rights, read, keys) if keys else ())
-        for join, row, key in places:
-            values = None if key is None else next(found)
-            counts = key is not None and values is not None and _counts(join, row, values, now)
-            given = {**key, **values} if key and values and counts else {}
-            for column, output in join.outputs.items():
-                if output not in row:
-                    value = given.get(column)
-                    row[output] = join.defaults.get(output) if value is None else value
+@contextmanager
+def _told(read: Read) -> Iterator[None]:
+    """Errors of a read, as who asks for features understands them."""
+    try:
+        yield
+    except InvalidArgument as error:  # the keys are of the right types: what is online is of another shape
+        raise FailedPrecondition(f"Table '{read.table}' is online in an older shape: {error.message}") from error
+    except Unavailable as error:
+        raise Unavailable(f"Features of '{read.table}' cannot be looked up: {error.message}") from error
 
-    def _read(self, rights: Principal, read: Read, keys: Sequence[Row]) -> Sequence[Row | None]:
-        try:
-            return self._online.rows_of(rights, read.source, keys, columns=read.columns).rows
-        except InvalidArgument as error:  # the keys are of the right types: what is online is of another shape
-            raise FailedPrecondition(f"Table '{read.table}' is online in an older shape: {error.message}") from error
-        except Unavailable as error:
-            raise Unavailable(f"Features of '{read.table}' cannot be looked up: {error.message}") from error
+
+def _places(recipe: Recipe, read: Read, rows: Sequence[Row]) -> list[_Place]:
+    """Where rows lack some of a read's features. Raises InvalidArgument for keys."""
+    return [
+        (join, row, _key(join, row, recipe.keys[read.table]))
+        for join in read.joins
+        for row in rows
+        if any(output not in row for output in join.outputs.values())
+    ]
+
+
+def _give_values(places: Sequence[_Place], rows: Sequence[Row | None], now: datetime) -> None:
+    """Give each place what it lacks, of the online rows of all keys in their order."""
+    found = iter(rows)
+    for join, row, key in places:
+        values = None if key is None else next(found)
+        counts = key is not None and values is not None and _counts(join, row, values, now)
+        given = {**key, **values} if key and values and counts else {}
+        for column, output in join.outputs.items():
+            if output not in row:
+                value = given.get(column)
+                row[output] = join.defaults.get(output) if value is None else value
 
 
 def _name(table: str) -> ObjectName:
     return ObjectName.of_full_name(table)
-
-
-async def aside_unless(at_once: bool, work: Callable[[], T]) -> T:
-    """What some work returns, which goes on in a thread where it would keep others waiting."""
-    return work() if at_once else await asyncio.to_thread(work)
 
 
 def _all_taken(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[Row]:

@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
+
+import anyio.to_thread
 
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service import CatalogService
@@ -18,14 +21,15 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.online import store
-from millpond.online.backends.port import Backend
+from millpond.online.backends.port import ServingBackend
 from millpond.online.domain import Published
 from millpond.online.stores import Backends
-from millpond.online.tables import OnlineTable, State, StoreKind, guarded_text
+from millpond.online.tables import OnlineTable, State, guarded_text
 
 MOST_KEYS = 1000
+FEW_VALUES = 10_000
+"""Read and written in less time than others notice to wait."""
 _GOOD_FOR_S = 0.25
-_FEW = 20
 _MOST_KEPT = 10_000
 _MOST_COPIES = 100
 
@@ -46,6 +50,11 @@ class Rows:
     online_table: str
     """Where they were found."""
 
+    @property
+    def count(self) -> int:
+        """How many values there are."""
+        return sum(map(len, filter(None, self.rows)))
+
 
 @dataclass(frozen=True)
 class _Standing:
@@ -53,7 +62,7 @@ class _Standing:
 
     table: OnlineTable
     source: Table
-    backend: Backend
+    backend: ServingBackend
     epoch: int
     good_until: float
 
@@ -114,19 +123,35 @@ class OnlineTables:
         self._check(principal, standing, NotFound(f"Table '{source}' does not exist."))
         return self._rows(standing, keys, columns)
 
+    async def read(
+        self, principal: Principal, name: str, keys: Sequence[Keys], *, columns: Sequence[str] | None = None
+    ) -> Rows:
+        """As `rows`, for an event loop, which does not wait meanwhile."""
+        known = self._at_hand(self._known.get(name), principal, len(keys))
+        if known is None or len(keys) > MOST_KEYS:
+            return await anyio.to_thread.run_sync(partial(self.rows, principal, name, keys, columns=columns))
+        self._check(principal, known, _not_there(name))
+        return await self._rows_async(known, keys, columns)
+
+    async def read_of(
+        self, principal: Principal, source: ObjectName, keys: Sequence[Keys], *, columns: Sequence[str]
+    ) -> Rows:
+        """As `rows_of`, for an event loop, which does not wait meanwhile."""
+        known = self._at_hand(self._copies.get(str(source)), principal, len(keys))
+        if known is None:
+            return await anyio.to_thread.run_sync(partial(self.rows_of, principal, source, keys, columns=columns))
+        self._check(principal, known, NotFound(f"Table '{source}' does not exist."))
+        return await self._rows_async(known, keys, columns)
+
     def forget(self) -> None:
         """Look up again at the next read: online tables have come or gone."""
         self._known.clear()
         self._copies.clear()
         self._shown.clear()
 
-    def is_quick(self, principal: Principal, name: str, keys: Sequence[Keys]) -> bool:
-        """Whether a read needs neither the database nor a network, so that a thread of its own would cost more."""
-        return _is_quick(self._known.get(name), principal, len(keys))
-
-    def is_quick_of(self, principal: Principal, source: ObjectName, count: int) -> bool:
-        """The same for a number of keys by the name of the table that is published."""
-        return _is_quick(self._copies.get(str(source)), principal, count)
+    async def aclose(self) -> None:
+        """Let go of the connections of the event loop in which this runs."""
+        await self._backends.aclose()
 
     def _check(self, principal: Principal, standing: _Standing, absent: NotFound) -> None:
         """Reading online is reading the source. Raises `absent` to who may not see that."""
@@ -163,8 +188,26 @@ class OnlineTables:
         self._copies[str(source)] = made = self._standing(principal, best.name)
         return made
 
+    def _at_hand(self, known: _Standing | None, principal: Principal, count: int) -> _Standing | None:
+        """What is known, if nothing but the rows has to be asked for, and they are no work for a thread."""
+        if known is None or not known.is_good(principal) or known.source.policed:
+            return None
+        shown = self._shown.get(known.table.id)
+        return known if shown is not None and count * len(shown.shape.fields) <= FEW_VALUES else None
+
     def _rows(self, standing: _Standing, keys: Sequence[Keys], columns: Sequence[str] | None) -> Rows:
-        published, found = self._read(standing, keys)
+        return self._made(standing, *self._read(standing, keys), columns)
+
+    async def _rows_async(self, standing: _Standing, keys: Sequence[Keys], columns: Sequence[str] | None) -> Rows:
+        return self._made(standing, *await self._read_async(standing, keys), columns)
+
+    def _made(
+        self,
+        standing: _Standing,
+        published: Published,
+        found: Sequence[bytes | None],
+        columns: Sequence[str] | None,
+    ) -> Rows:
         now, shape = self._clock(), published.shape
         rows = [None if row is None else shape.values(row, now) for row in found]
         if columns is not None:
@@ -187,8 +230,20 @@ class OnlineTables:
                 self._shown[table.id] = now
                 return now, found
             published = now
-        told = f": {table.error}" if table.error else "."
-        raise FailedPrecondition(f"Online table '{table.name}' has nothing published yet{told}")
+        raise _nothing_published(table)
+
+    async def _read_async(self, standing: _Standing, keys: Sequence[Keys]) -> tuple[Published, list[bytes | None]]:
+        """The same on the event loop."""
+        table, backend = standing.table, standing.backend
+        published = self._shown.get(table.id) or (await backend.read_async(table.id, []))[0]
+        while published is not None:
+            shape = published.shape
+            now, found = await backend.read_async(table.id, [shape.key(each) for each in keys])
+            if now is not None and now.shape.keys == shape.keys:
+                self._shown[table.id] = now
+                return now, found
+            published = now
+        raise _nothing_published(table)
 
     def _look_up(self, principal: Principal, name: str) -> _Standing:
         good_until = time.monotonic() + _GOOD_FOR_S
@@ -202,9 +257,9 @@ class OnlineTables:
         return _Standing(table, source[table.source_id], backend, principal.epoch, good_until)
 
 
-def _is_quick(known: _Standing | None, principal: Principal, count: int) -> bool:
-    quick = count <= _FEW and known is not None and known.table.kind is StoreKind.EMBEDDED
-    return quick and known is not None and known.is_good(principal) and not known.source.policed
+def _nothing_published(table: OnlineTable) -> FailedPrecondition:
+    told = f": {table.error}" if table.error else "."
+    return FailedPrecondition(f"Online table '{table.name}' has nothing published yet{told}")
 
 
 def _furthest(table: OnlineTable) -> tuple[bool, int, datetime]:

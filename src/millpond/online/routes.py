@@ -1,17 +1,18 @@
 """The Databricks feature store API, and ours for reading."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from millpond.catalog.names import ObjectName
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import InvalidArgument
-from millpond.online.reading import OnlineTables
+from millpond.online.reading import FEW_VALUES, OnlineTables
 from millpond.online.service import OnlineService
 from millpond.online.wire import PublishInput, StoreChange, StoreInput, read_input, rows_json, store_json, table_json
 
@@ -101,12 +102,9 @@ def _add_tables(routes: APIRouter, service: OnlineService, tables: OnlineTables)
     async def read(request: Request) -> Response:
         me, name = current_principal(), str(ObjectName.of_full_name(request.path_params["name"]))
         asked = read_input(await request.body())
-
-        def answer() -> bytes:
-            return rows_json(tables.rows(me, name, asked.keys, columns=asked.columns))
-
-        found = answer() if tables.is_quick(me, name, asked.keys) else await run_in_threadpool(answer)
-        return Response(found, media_type="application/json")
+        found = await tables.read(me, name, asked.keys, columns=asked.columns)
+        body = await aside_unless(found.count <= FEW_VALUES, partial(rows_json, found))
+        return Response(body, media_type="application/json")
 
     # a plain route: FastAPI's dependencies and a thread would cost more than the read
     routes.add_route(_TABLES + "/{name}/read", read, methods=["POST"])

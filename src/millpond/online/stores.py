@@ -6,7 +6,7 @@ from threading import Lock
 
 from millpond.kernel.errors import FailedPrecondition
 from millpond.kernel.settings import OnlineStoreSettings
-from millpond.online.backends.port import Backend
+from millpond.online.backends.port import ServingBackend
 from millpond.online.tables import StoreKind
 
 
@@ -16,7 +16,7 @@ class Backends:
     def __init__(self, root: Path, configured: Mapping[str, OnlineStoreSettings]) -> None:
         self._root = root
         self._configured = configured
-        self._open: dict[str, Backend] = {}
+        self._open: dict[str, ServingBackend] = {}
         self._lock = Lock()
 
     def kind_of(self, store: str) -> StoreKind:
@@ -24,7 +24,7 @@ class Backends:
         found = self._configured.get(store)
         return StoreKind.EMBEDDED if found is None else StoreKind(found.kind.replace("rediss", "redis"))
 
-    def of(self, kind: StoreKind, store: str) -> Backend:
+    def of(self, kind: StoreKind, store: str) -> ServingBackend:
         """Raises FailedPrecondition when the settings name the store no more, or name another kind."""
         if kind is not StoreKind.EMBEDDED and self.kind_of(store) is not kind:
             raise FailedPrecondition(f"Online store '{store}' is kept in {kind}, and the settings do not say where.")
@@ -34,7 +34,7 @@ class Backends:
                 self._open[name] = self._opened(kind, store)
             return self._open[name]
 
-    def _opened(self, kind: StoreKind, store: str) -> Backend:
+    def _opened(self, kind: StoreKind, store: str) -> ServingBackend:
         if kind is StoreKind.EMBEDDED:
             from millpond.online.backends.lmdb import LmdbBackend
 
@@ -50,8 +50,13 @@ class Backends:
 
         return PostgresBackend(url)
 
+    async def aclose(self) -> None:
+        """Let go of the connections of the event loop in which this runs."""
+        for backend in list(self._open.values()):
+            await backend.aclose()
+
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Let go of files, and of connections that are no event loop's."""
         with self._lock:
             for backend in self._open.values():
                 backend.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -181,9 +182,10 @@ class Replayer:
 
         async def complete() -> list[Row]:
             made: list[Row] = []
-            for start in range(0, len(asked), _AT_ONCE):
-                some = asked[start : start + _AT_ONCE]
-                made += (await self._features.complete(rights, plan.spec, some, call=self._call)).rows
+            async with aclosing(self._tables):
+                for start in range(0, len(asked), _AT_ONCE):
+                    some = asked[start : start + _AT_ONCE]
+                    made += (await self._features.complete(rights, plan.spec, some, call=self._call)).rows
             return made
 
         now = utc_now()

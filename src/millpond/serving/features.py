@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from millpond.feature_serving.service import Completed, FeatureServing, Invocation, TableUse, aside_unless
+from millpond.feature_serving.service import Completed, FeatureServing, Invocation, TableUse
 from millpond.features.spec import FeatureSpec
 from millpond.identity.domain import Principal
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
 from millpond.lineage.domain import ColumnFlow, Node, NodeKind, Use
 from millpond.online.domain import to_json

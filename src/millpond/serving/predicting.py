@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from millpond.feature_serving.service import aside_unless
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, MillpondError, NotFound, ResourceExhausted, Unavailable
 from millpond.kernel.http import STATUS_OF_CODE

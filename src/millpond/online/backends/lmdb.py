@@ -8,12 +8,14 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
 
 import lmdb
 
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import ResourceExhausted
 from millpond.online.backends.port import Change
 from millpond.online.domain import Published, decoded
@@ -21,6 +23,7 @@ from millpond.online.domain import Published, decoded
 LARGEST_BYTES = 64 << 30
 """Of one table's file: what it may grow to. Addresses are set aside for it, not memory or disk."""
 _AT_ONCE = 20_000
+_FEW = 20
 _READERS = 1024
 _STATE = b"published"
 
@@ -89,6 +92,13 @@ class LmdbBackend:
             published = decoded(state)
             prefix = _prefix(published.generation)
             return published, [transaction.get(prefix + key) for key in keys]
+
+    async def read_async(self, table: str, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
+        """A few keys at once, which takes less time than to ask a thread."""
+        return await aside_unless(len(keys) <= _FEW, partial(self.read, table, keys))
+
+    async def aclose(self) -> None:
+        """Nothing is an event loop's."""
 
     def close(self) -> None:
         """Close the files."""

@@ -32,4 +32,14 @@ class Backend(Protocol):
         """The rows of some keys in the published generation, in the keys' order, all of one moment."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Let go of files, and of connections that are no event loop's."""
+
+
+class ServingBackend(Backend, Protocol):
+    """What readers on an event loop need besides."""
+
+    async def read_async(self, table: str, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
+        """As `read`; the event loop does not wait meanwhile."""
+
+    async def aclose(self) -> None:
+        """Let go of the connections of the event loop in which this runs."""

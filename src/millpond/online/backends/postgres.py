@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+import anyio.to_thread
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -98,6 +99,13 @@ class PostgresBackend:
             return None, [None] * len(keys)
         rows = {bytes(key): bytes(value) for _state, key, value in found if key is not None}
         return decoded(bytes(found[0].state)), [rows.get(key) for key in keys]
+
+    async def read_async(self, table: str, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
+        """A thread waits."""
+        return await anyio.to_thread.run_sync(self.read, table, keys)
+
+    async def aclose(self) -> None:
+        """Nothing is an event loop's."""
 
     def close(self) -> None:
         """Close the connections."""

@@ -5,12 +5,18 @@ long as it is the same process: one that was started again, or took over, may ha
 So a mark is only set by the process that took the rows. A store that was emptied has no mark, and is published anew.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
+import redis.asyncio
+import redis.asyncio.retry
+import redis.retry
+from redis.backoff import NoBackoff
 
 from millpond.kernel.errors import ResourceExhausted, Unavailable
 from millpond.online.backends.port import Change
@@ -18,6 +24,8 @@ from millpond.online.domain import Published, decoded
 
 _AT_ONCE = 5_000
 _TIMEOUT_S = 5.0
+_TIMEOUTS: Any = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
+_MOST_CONNECTIONS = 32
 _MARK_IF_SAME_PROCESS = """
 if not string.find(redis.call('INFO', 'server'), 'run_id:' .. ARGV[1], 1, true) then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
@@ -30,7 +38,11 @@ class RedisBackend:
 
     def __init__(self, url: str, *, prefix: str = "millpond") -> None:
         self._prefix = prefix
-        self._client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        self._client = redis.Redis.from_url(
+            url, retry=redis.retry.Retry(NoBackoff(), 1, (redis.exceptions.ConnectionError,)), **_TIMEOUTS
+        )  # a connection that Redis has closed meanwhile is opened again
+        self._url = url
+        self._loop_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
         self._generations: dict[str, int] = {}
         """Of each table the generation that was read last: a guess that the next answer confirms."""
         self._took_rows: dict[str, str] = {}
@@ -75,22 +87,63 @@ class RedisBackend:
 
     def read(self, table: str, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
         """Mark and rows by one command; again if the mark names another generation than was guessed."""
-        generation = self._generations.get(table, 0)
         while True:
-            prefix = self._rows(table, generation)
+            guess = self._generations.get(table, 0)
             with _told():
-                found: list[Any] = self._client.mget([self._mark(table), *(prefix + key for key in keys)])
-            mark, *rows = found
-            if mark is None:
-                return None, [None] * len(keys)
-            state = decoded(mark)
-            if state.generation == generation or not keys:
-                return state, rows
-            generation = self._generations[table] = state.generation
+                found: list[Any] = self._client.mget(self._asked(table, guess, keys))
+            if (answer := self._answer(table, guess, found)) is not None:
+                return answer
+
+    async def read_async(self, table: str, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
+        """The same on connections of the event loop."""
+        client = self._loop_client()
+        while True:
+            guess = self._generations.get(table, 0)
+            with _told():
+                found: list[Any] = await client.mget(self._asked(table, guess, keys))
+            if (answer := self._answer(table, guess, found)) is not None:
+                return answer
+
+    async def aclose(self) -> None:
+        """Close the connections of the event loop."""
+        client = self._loop_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the other connections."""
         self._client.close()
+
+    def _loop_client(self) -> redis.asyncio.Redis:
+        loop = asyncio.get_running_loop()
+        client = self._loop_clients.get(loop)
+        if client is None:
+            pool = redis.asyncio.BlockingConnectionPool.from_url(
+                self._url,
+                max_connections=_MOST_CONNECTIONS,
+                timeout=_TIMEOUT_S,
+                retry=redis.asyncio.retry.Retry(NoBackoff(), 1, (redis.exceptions.ConnectionError,)),
+                **_TIMEOUTS,
+            )
+            client = self._loop_clients[loop] = redis.asyncio.Redis.from_pool(pool)
+        return client
+
+    def _asked(self, table: str, generation: int, keys: Sequence[bytes]) -> list[bytes]:
+        prefix = self._rows(table, generation)
+        return [self._mark(table), *(prefix + key for key in keys)]
+
+    def _answer(
+        self, table: str, guess: int, found: Sequence[bytes | None]
+    ) -> tuple[Published | None, list[bytes | None]] | None:
+        """What Redis gave for `_asked`; None when the guess was wrong, and is better now."""
+        mark, *rows = found
+        if mark is None:
+            return None, [None] * len(rows)
+        state = decoded(mark)
+        if state.generation == guess or not rows:
+            return state, rows
+        self._generations[table] = state.generation
+        return None
 
     def _run_id(self) -> str:
         with _told():
