@@ -72,6 +72,7 @@ from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
+from millpond.serving.canary import routes as canary_routes
 from millpond.serving.domain import Endpoint, ServedEntity
 from millpond.serving.features import ServedFeatures
 from millpond.serving.metrics import render_pools
@@ -289,6 +290,7 @@ def build_app(settings: Settings) -> Application:
         catalog_routes.version_credentials_router(models.version_location, settings.s3),
         model_router(models),
         serving_routes.router(serving.service, serving.options, base_url=settings.base_url),
+        canary_routes.router(serving.canaries),
     )
     leveled = (
         *tracking_permissions.permission_types(),

@@ -25,6 +25,7 @@ from millpond.kernel.settings import ServingSettings, Settings
 from millpond.secrets.keyring import Keyring
 from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
+from millpond.serving.canary.routes import router as canary_router
 from millpond.serving.capture import Captures
 from millpond.serving.domain import ModelVersion
 from millpond.serving.ports import Named
@@ -220,6 +221,7 @@ def serving_server(
     listener = listening()
     url = address_of(listener)
     app.include_router(router(room.service, room.options, base_url=url))
+    app.include_router(canary_router(room.canaries))
     app.get("/.well-known/databricks-config")(lambda: {"oidc_endpoint": f"{url}/oidc"})
     with served(AuthMiddleware(app, identity=identity), listener, lifespan="on"):
         yield ServingServer(

@@ -28,6 +28,7 @@ _COMMANDS = {
     "reproduce": "reproduce",
     "pins": "reproduce",
     "predictions": "predictions",
+    "endpoint": "endpoint",
 }
 
 

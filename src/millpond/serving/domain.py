@@ -149,7 +149,7 @@ class Config:
     routes: tuple[Route, ...]
     created_at: datetime
     followed: bool = False
-    """Made because an alias or a stage moved, and not because somebody asked for it."""
+    """Made by the server, because an alias or a stage moved or a canary took a step, and not because somebody asked."""
     capture: AutoCapture | None = None
     """Where its requests are kept, if they are or were."""
 

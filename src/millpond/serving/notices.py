@@ -22,3 +22,17 @@ def announce(connection: Connection, endpoint: Endpoint, config: Config, problem
         path=f"/serving/{endpoint.name}",
     )
     put(connection, [Target(address=address) for address in listening], notice, f"endpoint:{endpoint.id}")
+
+
+def announce_canary(connection: Connection, endpoint: Endpoint, text: str, *, ended_well: bool) -> None:
+    """Let the same know how a canary ended, in the transaction in which it does."""
+    asked = endpoint.notifications
+    listening = asked.on_update_success if ended_well else asked.on_update_failure
+    notice = Notice(
+        event="endpoint.canary_completed" if ended_well else "endpoint.canary_ended",
+        subject=f"Endpoint {endpoint.name}: the canary {'is complete' if ended_well else 'did not take over'}",
+        text=text,
+        body={"endpoint": endpoint.name},
+        path=f"/serving/{endpoint.name}",
+    )
+    put(connection, [Target(address=address) for address in listening], notice, f"endpoint:{endpoint.id}")

@@ -109,6 +109,8 @@ class Predictions:
             version = entity.model.version
             metrics.REQUESTS.labels(live.name, entity.name, version, status).inc()
             metrics.SECONDS.labels(live.name, entity.name, version).observe(seconds)
+            if served_model is None:
+                self._runtime.canary_counts.count(live.id, entity.name, int(status), seconds)
         if keeping is not None:
             told = refusal(answer) if isinstance(answer, MillpondError) else answer
             await keeping.end(entity, told, seconds, client_id=client_request_id, is_direct=served_model is not None)

@@ -7,6 +7,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.settings import Settings
 from millpond.notifications.mail import Mailer
+from millpond.serving.canary.service import CanaryService
 from millpond.serving.capture import Captures, NoCaptures
 from millpond.serving.features import ServedFeatures
 from millpond.serving.following import Follower
@@ -27,6 +28,7 @@ class ServingRoom:
 
     service: ServingService
     options: EndpointOptions
+    canaries: CanaryService
     runtime: ServingRuntime
 
 
@@ -61,6 +63,7 @@ def open_serving(
         settings=settings,
         served=served,
         follow=follower.look,
+        find_principal=find_principal,
     )
     options = EndpointOptions(database, runtime, mail)
     predictions = Predictions(
@@ -85,4 +88,5 @@ def open_serving(
         served=served,
         captures=captures,
     )
-    return ServingRoom(service=service, options=options, runtime=runtime)
+    canaries = CanaryService(database, runtime.notify)
+    return ServingRoom(service=service, options=options, canaries=canaries, runtime=runtime)

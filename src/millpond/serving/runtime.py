@@ -14,10 +14,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import Settings
 from millpond.serving import store
+from millpond.serving.canary.counting import CanaryCounts
+from millpond.serving.canary.rounds import CanaryRounds
 from millpond.serving.controller import Controller, LiveEndpoint
 from millpond.serving.domain import Endpoint, ServedEntity
 from millpond.serving.events import EventLog
@@ -32,7 +35,7 @@ from millpond.serving.specs import Specs
 from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
-_FOLLOWING_S = 1.0
+_LOOK_S = 1.0
 _ROUNDS_TO_PRUNE = 60
 
 T = TypeVar("T")
@@ -52,9 +55,13 @@ class ServingRuntime:
         variables: Variables,
         settings: Settings,
         follow: Callable[[], Sequence[str]],
+        find_principal: Callable[[str], Principal],
         served: Served = nobody_listens,
     ) -> None:
-        """`follow` takes endpoints where aliases and stages point now, and returns the ids of those that go."""
+        """`follow` takes endpoints where aliases and stages point now, and returns the ids of those that go.
+
+        `find_principal` gives the principal of a name, or raises NotFound.
+        """
         self.database = database
         self.served = served
         self._follow = follow
@@ -65,6 +72,10 @@ class ServingRuntime:
         self._settings = settings
         self.events = EventLog(database)
         self.shadow_reports = ShadowReports()
+        self.canary_counts = CanaryCounts()
+        self._canaries = CanaryRounds(
+            database=database, counts=self.canary_counts, shadows=self.shadow_reports, find_principal=find_principal
+        )
         self._live: dict[str, LiveEndpoint] = {}
         self._controllers: dict[str, Controller] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -85,7 +96,8 @@ class ServingRuntime:
         await self.run_blocking(self._prune)
         await self._discover()
         self.in_background(self._keep_house())
-        self.in_background(self._keep_following())
+        self.in_background(self._keep_looking(self._follow, "aliases and stages could not be followed"))
+        self.in_background(self._keep_looking(self._canaries.look, "canaries could not be looked at"))
         return self
 
     async def __aexit__(
@@ -217,14 +229,15 @@ class ServingRuntime:
             except Exception as error:  # the next round tries again
                 log.error("housekeeping failed", exc_info=error)
 
-    async def _keep_following(self) -> None:
+    async def _keep_looking(self, look: Callable[[], Sequence[str]], failure: str) -> None:
+        """Rounds that say which endpoints have changed."""
         while True:
-            await asyncio.sleep(_FOLLOWING_S)
+            await asyncio.sleep(_LOOK_S)
             try:
-                for endpoint_id in await self.run_blocking(self._follow):
+                for endpoint_id in await self.run_blocking(look):
                     self._wake(endpoint_id)
             except Exception as error:  # the next round tries again
-                log.error("aliases and stages could not be followed", exc_info=error)
+                log.error(failure, exc_info=error)
 
     def _prune(self) -> None:
         """Delete the models and logs of what is not served any more."""

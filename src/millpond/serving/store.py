@@ -264,6 +264,12 @@ def lock_endpoint(connection: Connection, *, name: str) -> Endpoint | None:
     return find_endpoint(connection, name=name)
 
 
+def lock_endpoint_by_id(connection: Connection, endpoint_id: str) -> Endpoint | None:
+    """The endpoint with an id, locked until the transaction ends."""
+    connection.execute(select(endpoints.c.id).where(endpoints.c.id == endpoint_id).with_for_update())
+    return find_endpoint_by_id(connection, endpoint_id)
+
+
 def next_version(connection: Connection, endpoint_id: str) -> int:
     """Count the endpoint's configuration versions up; the caller holds the lock."""
     statement = update(endpoints).where(endpoints.c.id == endpoint_id)
