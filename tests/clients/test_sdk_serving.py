@@ -71,12 +71,13 @@ ROWS = pd.DataFrame({"tenure": [1.0, 60.0, 3.0, 48.0], "charges": [90.0, 20.0, 8
 RECORDS = ROWS.to_dict(orient="records")
 
 
-BROKEN = Path(__file__).parents[1] / "serving" / "pyfuncs" / "broken.py"
+PYFUNCS = Path(__file__).parents[1] / "serving" / "pyfuncs"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """A server, and a three-level model with versions 1 (good), 2 (good, other way round) and 3 (broken)."""
+    """A server, and a three-level model with versions 1 (good), 2 (good, other way round), 3 (broken) and 4 (answers
+    in parts)."""
 
     server: Server
     name: str
@@ -109,9 +110,13 @@ def register_models(server: Server) -> Registered:
                     pip_requirements=["mlflow", "scikit-learn"],
                     registered_model_name=name,
                 )
-            mlflow.pyfunc.log_model(
-                name="model", python_model=str(BROKEN), pip_requirements=["mlflow"], registered_model_name=name
-            )
+            for source in ("broken", "teller"):
+                mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(PYFUNCS / f"{source}.py"),
+                    pip_requirements=["mlflow"],
+                    registered_model_name=name,
+                )
     return Registered(server=server, name=name)
 
 
@@ -342,6 +347,12 @@ def test_the_deployments_client_of_mlflow_does_what_it_says(registered: Register
         client.update_endpoint_config(name, {"served_entities": [entity | {"entity_version": "2"}]})
         registered.sdk.serving_endpoints.wait_get_serving_endpoint_not_updating(name, timeout=PATIENCE)
         assert client.predict(endpoint=name, inputs={"dataframe_records": RECORDS}).predictions == [0, 1, 0, 1]
+        client.update_endpoint_config(name, {"served_entities": [entity | {"entity_version": "4"}]})
+        registered.sdk.serving_endpoints.wait_get_serving_endpoint_not_updating(name, timeout=PATIENCE)
+        parts = client.predict_stream(endpoint=name, inputs={"inputs": {"do": "raise", "count": 2}})
+        assert [next(parts)["number"] for _ in range(2)] == [0, 1]
+        assert "no luck" in next(parts)["databricks_output"]["error"]["message"]
+        assert list(parts) == []
         client.update_endpoint_tags(name, {"add_tags": [{"key": "by", "value": "mlflow"}]})
         client.update_endpoint_rate_limits(name, {"rate_limits": limits})
         client.delete_endpoint(name)

@@ -40,7 +40,10 @@ class ServingSettings(BaseModel):
 
     memory_limit_bytes: int = Field(default=4 << 30, gt=0, description="Data segment of one model's process.")
     start_timeout_s: float = Field(default=120, gt=0, description="A model must load within this time.")
-    request_timeout_s: float = Field(default=60, gt=0, description="A prediction must answer within this time.")
+    request_timeout_s: float = Field(
+        default=60, gt=0, description="A prediction must answer within this time; of a streamed answer each part."
+    )
+    stream_timeout_s: float = Field(default=600, gt=0, description="All of a streamed answer must come in this time.")
     scale_down_after_s: float = Field(
         default=60, gt=0, description="A served model has fewer processes when the load has been lower for this time."
     )

@@ -45,7 +45,7 @@ class Runtime(Protocol):
 
     database: Database
     served: Served
-    request_timeout_s: float
+    longest_answer_s: float
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Run something that blocks in a thread."""
@@ -188,7 +188,7 @@ class Controller:
 
     async def _close(self, pool: WorkerPool) -> None:
         try:
-            await pool.close(drain_s=self._runtime.request_timeout_s)
+            await pool.close(drain_s=self._runtime.longest_answer_s)
         except asyncio.CancelledError:
             await asyncio.shield(pool.close(drain_s=0))
             raise

@@ -20,10 +20,14 @@ ARROW = "application/vnd.apache.arrow.stream"
 _AT_A_TIME = 1 << 18
 SMALL_BYTES = 1 << 16
 """A larger request is not answered together with others, as it would keep them waiting: it has a thread of its own."""
+CHUNKS_AHEAD = 16
+"""So many chunks of an answer a worker sends before it waits to be told that more are wanted."""
+MAX_CHUNK_BYTES = 1 << 20
 
 
 class Kind(IntEnum):
-    """What a frame means. Server to worker: LOAD, PREDICT, READ, CALL. Worker to server: READY, FAILED, ANSWER."""
+    """What a frame means. Server to worker: LOAD, PREDICT, READ, CALL, STREAM, MORE, LEAVE. Worker to server: READY,
+    FAILED, CHUNK, ANSWER."""
 
     LOAD = 1
     """Header: model_dir (null without a model), environment, secrets (of the environment), threads, max_answer_bytes.
@@ -41,6 +45,14 @@ class Kind(IntEnum):
     CALL = 7
     """Body: `calls` (name, parameters and body of a function, number of rows) with `columns` for their arguments, named
     CALL.PARAMETER by number. The answer's body is the `columns` of the results, named by the call's number."""
+    STREAM = 8
+    """As PREDICT, of JSON; answered by CHUNKs, and an ANSWER without a body that says how it ended."""
+    MORE = 9
+    """Header: chunks, how many more of a streamed answer are wanted."""
+    LEAVE = 10
+    """Nobody listens to a streamed answer any more."""
+    CHUNK = 11
+    """Body: the next part of a streamed answer, as JSON in one line."""
     ANSWER = 5
     """Header: status, content_type, and error_code where status is not 200. Body: the response's."""
 

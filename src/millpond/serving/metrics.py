@@ -21,6 +21,12 @@ SECONDS = Histogram(
     ["endpoint", "served_model", "version"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+FIRST_PART_SECONDS = Histogram(
+    "millpond_serving_first_part_seconds",
+    "Time from the arrival of a request to the first part of its streamed answer",
+    ["endpoint", "served_model", "version"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 RESTARTS = Counter("millpond_serving_restarts_total", "Workers started in place of one that ended", ["endpoint"])
 LIMITED = Counter("millpond_serving_rate_limited_total", "Requests over a rate limit", ["endpoint"])
 COLD_STARTS = Histogram(

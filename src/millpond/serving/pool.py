@@ -6,8 +6,8 @@ Requests wait in one queue, and the worker with the fewest gets the next. How ma
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -21,6 +21,8 @@ from millpond.serving.worker_process import Answer, NotSent, Question, WorkerLos
 MAX_WAITING = 256
 RECOVERY_PATIENCE_S = 5.0
 """How long a request waits for a worker that is being restarted, before it is told to come back."""
+
+_TOO_LONG = "The answer took longer than all of a streamed answer may take."
 
 log = get_logger(__name__)
 
@@ -136,6 +138,31 @@ class WorkerPool:
             except WorkerLost as error:
                 # not Unavailable: clients repeat that by themselves, and the request may be what ended the process
                 raise MillpondError(f"The request was lost: {error}.") from error
+
+    async def stream(
+        self, question: Question, *, chunk_s: float, ends_at: float
+    ) -> AsyncGenerator[bytes | Answer, None]:
+        """The parts of a worker's answer as they come, and last how it ended; each within `chunk_s`, all of them by
+        `ends_at` in the loop's time. Raises as `ask`, in the midst of the answer too."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            worker = await self._acquire(question, min(clock() + chunk_s, ends_at), chunk_s)
+            async with aclosing(worker.stream(question)) as parts:
+                try:
+                    while True:
+                        async with asyncio.timeout_at(min(clock() + chunk_s, ends_at)):
+                            part = await anext(parts, None)
+                        if part is None:
+                            return
+                        yield part
+                except NotSent:
+                    continue
+                except TimeoutError as error:
+                    self._idle.set()
+                    late = f"The model did not go on within {chunk_s:g} s." if clock() < ends_at else _TOO_LONG
+                    raise DeadlineExceeded(late) from error
+                except WorkerLost as error:
+                    raise MillpondError(f"The answer was lost: {error}.") from error
 
     async def close(self, *, drain_s: float) -> None:
         """Let accepted requests finish, for at most `drain_s` seconds, then end every worker."""

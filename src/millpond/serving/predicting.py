@@ -26,6 +26,7 @@ from millpond.serving.reach import get_endpoint
 from millpond.serving.routing import entity_for
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.specs import Specs
+from millpond.serving.streaming import StreamedAnswer, StreamRequest, open_stream
 from millpond.serving.worker_process import Answer, Question
 
 
@@ -54,6 +55,7 @@ class Predictions:
         features: ServedFeatures | None,
         captures: Captures,
         request_timeout_s: float,
+        stream_timeout_s: float,
     ) -> None:
         self._database = database
         self._runtime = runtime
@@ -61,6 +63,7 @@ class Predictions:
         self._features = features
         self._captures = captures
         self._request_timeout_s = request_timeout_s
+        self._stream_timeout_s = stream_timeout_s
         self._limiter = RateLimiter()
 
     async def query(
@@ -82,12 +85,7 @@ class Predictions:
         Raises NotFound, FailedPrecondition, Unavailable, ResourceExhausted (a rate limit), StorageFull (it cannot be
         kept), and what `WorkerPool.ask` raises. A refusal by the model is an answer.
         """
-        live = self._runtime.find(name)
-        if live is None:
-            await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
-            raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
-        require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
-        entity = _route(live, served_model, routing_key)
+        live, entity = await self._find(principal, name, served_model, routing_key)
         patience_s = min(timeout_s or self._request_timeout_s, self._request_timeout_s)
         query = _Query(principal=principal, content_type=content_type, body=body, accept=accept, patience_s=patience_s)
         keeping = keeping_of(self._captures, live, principal, content_type, body)
@@ -95,8 +93,7 @@ class Predictions:
         answer: Answer | MillpondError
         status = "500"
         try:
-            if live.rate_limits:
-                self._admit(live, principal)
+            self._admit(live, principal)
             pool = live.pools.get(entity.name)
             with pool.in_use() if pool else nullcontext():
                 answer = await self._answer(query, entity, pool)
@@ -118,16 +115,50 @@ class Predictions:
             raise answer
         if live.shadows:
             self._copy(live, entity, query, answer)
-        return Reply(
-            entity=entity.name,
-            version=entity.model.version,
-            status=answer.status,
-            content_type=answer.content_type,
-            body=answer.body,
+        return _reply(entity, answer)
+
+    async def stream(
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        body: bytes,
+        served_model: str | None = None,
+        routing_key: str | None = None,
+        timeout_s: float | None = None,
+        client_request_id: str | None = None,
+    ) -> StreamedAnswer | Reply:
+        """As `query`, of a request in JSON whose answer shall come in parts: returns when the first is there, or with
+        the model's refusal. `timeout_s` is for each part. Whoever gets the answer closes it."""
+        live, entity = await self._find(principal, name, served_model, routing_key)
+        asked = StreamRequest(
+            live=live,
+            entity=entity,
+            principal=principal,
+            body=body,
+            is_direct=served_model is not None,
+            client_id=client_request_id,
+            chunk_s=min(timeout_s or self._request_timeout_s, self._request_timeout_s),
+            whole_s=self._stream_timeout_s,
         )
+        found = await open_stream(asked, self._captures, self._specs, partial(self._admit, live, principal))
+        return found if isinstance(found, StreamedAnswer) else _reply(entity, found)
+
+    async def _find(
+        self, principal: Principal, name: str, served_model: str | None, routing_key: str | None
+    ) -> tuple[LiveEndpoint, ServedEntity]:
+        """What answers a principal who may ask for it."""
+        live = self._runtime.find(name)
+        if live is None:
+            await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
+            raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
+        require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
+        return live, _route(live, served_model, routing_key)
 
     def _admit(self, live: LiveEndpoint, principal: Principal) -> None:
         """Count a request. Raises ResourceExhausted when a rate limit is reached."""
+        if not live.rate_limits:
+            return
         try:
             self._limiter.admit(live.id, live.rate_limits, principal, time.monotonic())
         except ResourceExhausted:
@@ -187,6 +218,16 @@ class _Query:
     body: bytes
     accept: str | None
     patience_s: float
+
+
+def _reply(entity: ServedEntity, answer: Answer) -> Reply:
+    return Reply(
+        entity=entity.name,
+        version=entity.model.version,
+        status=answer.status,
+        content_type=answer.content_type,
+        body=answer.body,
+    )
 
 
 def _route(live: LiveEndpoint, served_model: str | None, key: str | None) -> ServedEntity:

@@ -73,6 +73,7 @@ def open_serving(
         features=features,
         captures=captures or NoCaptures(),
         request_timeout_s=settings.serving.request_timeout_s,
+        stream_timeout_s=settings.serving.stream_timeout_s,
     )
     service = ServingService(
         database=database,

@@ -1,7 +1,7 @@
 """The serving-endpoints API and the invocations."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import ClientDisconnect, Request
@@ -9,13 +9,15 @@ from starlette.responses import PlainTextResponse, Response
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
-from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
 from millpond.serving.domain import Endpoint
+from millpond.serving.event_stream import OPENAI_PATHS, EventStream, endpoint_in
 from millpond.serving.frames import ARROW
 from millpond.serving.options import MAX_EVENTS, EndpointOptions
 from millpond.serving.predicting import Reply
 from millpond.serving.routing import KEY_HEADER
 from millpond.serving.service import ServingService
+from millpond.serving.streaming import StreamedAnswer, wants_stream
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 from millpond.serving.wire_options import (
     GatewayInput,
@@ -147,22 +149,48 @@ def _add_reports(routes: APIRouter, service: ServingService, base_url: str) -> N
 
 def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     async def invoke(request: Request) -> Response:
-        reply = await service.predictions.query(
-            current_principal(),
-            request.path_params["name"],
-            content_type=request.headers.get("content-type", ""),
-            body=await _body(request),
-            served_model=request.path_params.get("served_model"),
-            routing_key=request.headers.get(KEY_HEADER),
-            timeout_s=_timeout_s(request.headers.get(TIMEOUT_HEADER)),
-            accept=ARROW if ARROW in request.headers.get("accept", "") else None,
-            client_request_id=request.headers.get("x-client-request-id"),
+        return await answer(request, request.path_params["name"], await _body(request))
+
+    async def invoke_named(request: Request) -> Response:
+        name, body = endpoint_in(await _body(request))
+        if not current_principal().may_call(f"/serving-endpoints/{name}/invocations"):
+            raise PermissionDenied(f"This access token is not good for endpoint '{name[:80]}'.")
+        return await answer(request, name, body)
+
+    async def answer(request: Request, name: str, body: bytes) -> Response:
+        content_type = request.headers.get("content-type", "")
+        asked: _Asked = {
+            "body": body,
+            "served_model": request.path_params.get("served_model"),
+            "routing_key": request.headers.get(KEY_HEADER),
+            "timeout_s": _timeout_s(request.headers.get(TIMEOUT_HEADER)),
+            "client_request_id": request.headers.get("x-client-request-id"),
+        }
+        if await wants_stream(content_type, body):
+            found = await service.predictions.stream(current_principal(), name, **asked)
+            return EventStream(found) if isinstance(found, StreamedAnswer) else _response(found)
+        accept = ARROW if ARROW in request.headers.get("accept", "") else None
+        return _response(
+            await service.predictions.query(
+                current_principal(), name, content_type=content_type, accept=accept, **asked
+            )
         )
-        return _response(reply)
 
     # plain routes: FastAPI's dependencies would cost a third of the time of a small prediction
     routes.add_route("/serving-endpoints/{name}/invocations", invoke, methods=["POST"])
     routes.add_route("/serving-endpoints/{name}/served-models/{served_model}/invocations", invoke, methods=["POST"])
+    for path in OPENAI_PATHS:
+        routes.add_route(f"/serving-endpoints{path}", invoke_named, methods=["POST"])
+
+
+class _Asked(TypedDict):
+    """What both ways to ask have in common."""
+
+    body: bytes
+    served_model: str | None
+    routing_key: str | None
+    timeout_s: float | None
+    client_request_id: str | None
 
 
 def _timeout_s(text: str | None) -> float | None:

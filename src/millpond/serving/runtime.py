@@ -65,7 +65,8 @@ class ServingRuntime:
         self.database = database
         self.served = served
         self._follow = follow
-        self.request_timeout_s = settings.serving.request_timeout_s
+        self._request_timeout_s = settings.serving.request_timeout_s
+        self.longest_answer_s = max(settings.serving.request_timeout_s, settings.serving.stream_timeout_s)
         self._models = models
         self._specs = specs
         self._variables = variables
@@ -172,7 +173,7 @@ class ServingRuntime:
             scale=self._scale_of(entity),
             replicas=replicas,
             persistent=runs_already,
-            hangs_after_s=self.request_timeout_s,
+            hangs_after_s=self._request_timeout_s,
             on_change=on_change,
             tell=partial(self._note, endpoint, entity),
             on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from millpond.kernel.metrics import SERVING_WORKERS
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.zygote import Zygote, available
+from millpond.serving.chunks import Chunks
 from millpond.serving.domain import storable
 from millpond.serving.frames import (
     ARROW,
@@ -137,9 +138,18 @@ class _Flow:
     writer: asyncio.StreamWriter
     answers: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
     sent_at: dict[int, float] = field(default_factory=dict)
-    """When each request that is unanswered was sent, oldest first; in the loop's time."""
+    """Since when the worker has had each request that is unanswered, or has owed the next chunk of it; oldest first, in
+    the loop's time."""
+    chunks: dict[int, Chunks] = field(default_factory=dict)
+    """Of answers that come in parts and that somebody listens to."""
     closed: bool = False
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def owes(self, number: int, it_does: bool = True) -> None:
+        """The worker owes something for a request since now, or nothing any more."""
+        self.sent_at.pop(number, None)
+        if it_does:
+            self.sent_at[number] = asyncio.get_running_loop().time()
 
 
 class WorkerProcess:
@@ -202,17 +212,53 @@ class WorkerProcess:
 
         A cancelled call leaves the thread busy until the worker has answered. Raises NotSent, WorkerLost.
         """
+        sent_at = time.perf_counter()
+        _, answer = self._send(question)
+        result = await answer
+        return replace(result, queue_s=sent_at - question.asked_at, model_s=time.perf_counter() - sent_at)
+
+    async def stream(self, question: Question) -> AsyncGenerator[bytes | Answer, None]:
+        """The parts of the answer as they come, and last an Answer without a body that says how it ended.
+
+        A thread has been reserved with `take`. Closing it tells the worker to end. Raises NotSent, WorkerLost.
+        """
+        sent_at = time.perf_counter()
+        number, answer = self._send(question)
+        chunks = self._flow.chunks[number] = Chunks()
+        answer.add_done_callback(lambda _: chunks.end())
+        try:
+            while (chunk := await chunks.next()) is not None:
+                yield chunk
+                if more := chunks.more():
+                    self._tell(Kind.MORE, number, chunks=more)
+            queue_s = sent_at - question.asked_at
+            yield replace(answer.result(), queue_s=queue_s, model_s=time.perf_counter() - sent_at)
+        finally:
+            del self._flow.chunks[number]
+            if not answer.done():
+                answer.cancel()
+                self._tell(Kind.LEAVE, number)
+            elif not answer.cancelled():
+                answer.exception()  # seen, though nobody listened to the end
+
+    def _send(self, question: Question) -> tuple[int, asyncio.Future[Answer]]:
+        """Its number and the answer to come. Raises NotSent."""
         if self._flow.closed:
             raise NotSent
-        sent_at = time.perf_counter()
         loop = asyncio.get_running_loop()
         number = next(self._flow.numbers) & 0xFFFFFFFF
-        answer = self._flow.answers[number] = loop.create_future()
-        self._flow.sent_at[number] = loop.time()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._flow.answers[number] = answer
+        self._flow.owes(number)
         frame = Frame(kind=question.kind, request_id=number, header=question.header, body=question.body)
         self._flow.writer.writelines((encode(frame), question.body))
-        result: Answer = await answer
-        return replace(result, queue_s=sent_at - question.asked_at, model_s=time.perf_counter() - sent_at)
+        return number, answer
+
+    def _tell(self, kind: Kind, number: int, **told: int) -> None:
+        """Say something about a streamed answer; from now on the worker owes its next chunk or its end."""
+        if not self._flow.closed:
+            self._flow.owes(number)
+            self._flow.writer.write(encode(Frame(kind=kind, request_id=number, header=told)))
 
     async def stop(self) -> None:
         """End the process and all that it started, now."""
@@ -242,15 +288,26 @@ class WorkerProcess:
         self.on_free()
 
     def _deliver(self, frame: Frame) -> None:
+        if frame.kind is Kind.CHUNK:
+            self._deliver_chunk(frame)
+            return
         if frame.kind is not Kind.ANSWER:
             raise BrokenFrame(f"unexpected {frame.kind.name}")
         answer = _answer(frame)  # first: who waits is told when it cannot be read
         future = self._flow.answers.pop(frame.request_id)
-        del self._flow.sent_at[frame.request_id]
+        self._flow.owes(frame.request_id, False)
         self.busy -= 1
         if not future.done():
             future.set_result(answer)
         self.on_free()
+
+    def _deliver_chunk(self, frame: Frame) -> None:
+        chunks = self._flow.chunks.get(frame.request_id)
+        if chunks is not None:
+            chunks.put(frame.body)
+            self._flow.owes(frame.request_id, chunks.is_awaited)
+        elif frame.request_id not in self._flow.answers:  # else nobody listens any more, which it does not know yet
+            raise BrokenFrame("a chunk of no answer")
 
 
 Spawn = Callable[[ChildSpec], Child]

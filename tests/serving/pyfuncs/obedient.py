@@ -22,6 +22,9 @@ class Obedient(mlflow.pyfunc.PythonModel):
         name, _, argument = order.partition(":")
         return getattr(self, f"do_{name}")(argument, model_input)
 
+    def predict_stream(self, context, model_input, params=None):
+        yield from self.predict(context, pd.DataFrame([model_input]))
+
     # ways to return
 
     def do_frame(self, _argument, _rows):
@@ -74,6 +77,10 @@ class Obedient(mlflow.pyfunc.PythonModel):
 
     def do_generator(self, _argument, _rows):
         return (number for number in range(3))
+
+    def do_begin(self, _argument, _rows):
+        yield "begun"
+        raise ValueError("and not gone on")
 
     def do_set(self, _argument, _rows):
         return {1, 2}

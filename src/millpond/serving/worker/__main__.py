@@ -22,6 +22,7 @@ from millpond.serving.worker.answers import Answer, answered
 from millpond.serving.worker.environment import check_environment
 from millpond.serving.worker.functions import Functions
 from millpond.serving.worker.redaction import Redaction
+from millpond.serving.worker.streams import Streams
 
 _MAX_REQUEST_BYTES = 1 << 32  # the server has its own, smaller limit; this only stops nonsense
 _OUT_OF_MEMORY_EXIT = 70
@@ -75,14 +76,16 @@ def main() -> None:
         scorer = _load(channel, order, model_dir, redaction, output)
     else:
         channel.send([Frame(kind=Kind.READY, header={"build_log": "There is no model; functions are called here.\n"})])
-    answer = _answerer(scorer, redaction)
+    streams = Streams(channel.send)
+    answer = _answerer(scorer, redaction, streams)
     requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     for number in range(order["threads"]):
         arguments = (channel, answer, requests, output)
         threading.Thread(target=_answer, args=arguments, name=f"predict-{number}", daemon=True).start()
     while True:
         for left in _answered_together(channel, scorer, channel.receive()):
-            requests.put(left)
+            if not streams.told(left):
+                requests.put(left)
 
 
 def _answered_together(channel: Channel, scorer: Any, frames: list[Frame]) -> list[Frame]:
@@ -130,13 +133,15 @@ def _load(
     return scorer
 
 
-def _answerer(scorer: Any, redaction: Redaction) -> Callable[[Frame], Answer]:
+def _answerer(scorer: Any, redaction: Redaction, streams: Streams) -> Callable[[Frame], Answer]:
     """What answers each kind of request."""
     functions = Functions()
 
     def answer(request: Frame) -> Answer:
         if request.kind is Kind.CALL:
             return answered(lambda: functions.call(request.body), redaction)
+        if request.kind is Kind.STREAM:
+            return streams.answer(request, scorer.stream)
         if "content_type" not in request.header:
             return cast("Answer", scorer.score(request.body))
         content_type, accept = request.header["content_type"], request.header.get("accept")

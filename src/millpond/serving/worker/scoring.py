@@ -8,17 +8,18 @@ no path, a generator is refused by name, and the answer's size is bounded.
 import gc
 import inspect
 import io
+import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from millpond.serving import columns
-from millpond.serving.frames import ARROW, SMALL_BYTES
+from millpond.serving.frames import ARROW, MAX_CHUNK_BYTES, SMALL_BYTES
 from millpond.serving.worker.answers import Answer, Refusal, Unsuited, answered
 from millpond.serving.worker.redaction import Redaction
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from millpond.serving.worker.fast_path import FastPath
 
 _ENCODER = NumpyEncoder()
+_END = object()
 
 
 def seed() -> None:
@@ -80,6 +82,7 @@ class Scorer:
         self._model = mlflow.pyfunc.load_model(str(model_dir), suppress_warnings=True)
         self._schema = self._model.metadata.get_input_schema()
         self._takes_params = "params" in inspect.signature(self._model.predict).parameters
+        self._streams = self._model._predict_stream_fn is not None
         self._fast: FastPath | None = None
 
     def prepare(self, model_dir: Path) -> str:
@@ -164,6 +167,47 @@ class Scorer:
 
         return self._answered(work, ARROW)
 
+    def stream(self, body: bytes, send: Callable[[bytes], bool]) -> Answer:
+        """Answer one request in parts, each sent when it is made; ends where `send` says that nobody listens."""
+
+        def work() -> bytes:
+            with closing(self._chunks(body)) as chunks:
+                for chunk in chunks:
+                    if not send(chunk):
+                        break
+            return b""
+
+        return self._answered(work)
+
+    def _chunks(self, body: bytes) -> Generator[bytes, None, None]:
+        """What the model's `predict_stream` gives, as JSON. A generator of its own is closed with this one."""
+        if not self._streams:
+            raise Refusal(
+                "The model has no predict_stream, so it does not answer in parts; ask it without stream.",
+                code="BAD_REQUEST",
+                status=400,
+            )
+        data, params, _ = self._decode(_JSON, self._without_stream(body))
+        with _refused_by_model():
+            made = iter(self._model.predict_stream(data, params=params))
+        try:
+            while True:
+                with _refused_by_model():
+                    chunk = next(made, _END)
+                if chunk is _END:
+                    return
+                yield self._bounded(self._encode(chunk, wrapped=False), MAX_CHUNK_BYTES)
+        finally:
+            with _refused_by_model():
+                made.close()
+
+    def _without_stream(self, body: bytes) -> bytes:
+        """The request as if it had not asked for a stream, unless that is a column of the model's own."""
+        asked = json.loads(body)
+        if self._schema is None or "stream" not in self._schema.input_names():
+            del asked["stream"]
+        return json.dumps(asked).encode()
+
     def _answered(self, work: Callable[[], bytes], content_type: str = _JSON) -> Answer:
         def in_our_words() -> bytes:
             try:
@@ -211,22 +255,12 @@ class Scorer:
         )
 
     def _predict(self, data: Any, params: Any) -> Any:
-        try:
+        with _refused_by_model():
             result = self._model.predict(data, params=params) if self._takes_params else self._model.predict(data)
-        except (MlflowException, MemoryError):
-            raise
-        except BaseException as error:  # the model's code may raise anything, SystemExit included
-            traceback.print_exc()
-            raise Refusal(
-                "Encountered an unexpected error while evaluating the model. Verify that the input is compatible with "
-                f"the model for inference. Error: '{type(error).__name__}: {error}'",
-                code="BAD_REQUEST",
-                status=400,
-            ) from error
         if isinstance(result, Iterator):
             raise Refusal(
-                f"The model returned a {type(result).__name__}; streamed answers are not supported here. "
-                "Return a DataFrame, Series, array, list or dict.",
+                f"The model's predict returned a {type(result).__name__}; what is answered in parts is predict_stream, "
+                'for requests with "stream": true. Return a DataFrame, Series, array, list or dict.',
                 code="NOT_IMPLEMENTED",
                 status=501,
             )
@@ -244,14 +278,32 @@ class Scorer:
             ) from error
         return self._bounded(text)
 
-    def _bounded(self, written: bytes) -> bytes:
-        if len(written) > self._max_answer_bytes:
+    def _bounded(self, written: bytes, most: int | None = None) -> bytes:
+        most = most or self._max_answer_bytes
+        if len(written) > most:
             raise Refusal(
-                f"The answer has {len(written)} bytes; at most {self._max_answer_bytes} are sent. Ask for fewer rows.",
+                f"The answer has {len(written)} bytes; at most {most} are sent at once. Ask for less.",
                 code="INTERNAL_ERROR",
                 status=500,
             )
         return written
+
+
+@contextmanager
+def _refused_by_model() -> Iterator[None]:
+    """What the model's code raises, as its refusal of the request."""
+    try:
+        yield
+    except (MlflowException, MemoryError):
+        raise
+    except BaseException as error:  # it may raise anything, SystemExit included
+        traceback.print_exc()
+        raise Refusal(
+            "Encountered an unexpected error while evaluating the model. Verify that the input is compatible with "
+            f"the model for inference. Error: '{type(error).__name__}: {error}'",
+            code="BAD_REQUEST",
+            status=400,
+        ) from error
 
 
 def _text(result: Any, *, wrapped: bool = True) -> bytes:
