@@ -197,6 +197,7 @@ def build_app(settings: Settings) -> Application:
         served=registry.serving,
         mail=mailer,
         captures=inference_tables.captures,
+        environments=environments,
     )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))

@@ -19,6 +19,7 @@ from millpond.identity.domain import Draft, Principal, PrincipalKind
 from millpond.identity.middleware import AuthMiddleware
 from millpond.identity.service import IdentityService
 from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
 from millpond.kernel.errors import NotFound
 from millpond.kernel.http import install_error_handlers
 from millpond.kernel.settings import ServingSettings, Settings
@@ -197,6 +198,7 @@ def serving_server(
     *,
     serving: ServingSettings | None = None,
     captures: Captures | None = None,
+    environments: Environments | None = None,
 ) -> Iterator[ServingServer]:
     """The serving room behind the door, on a free port, until the block ends."""
     settings = Settings(data_dir=data_dir, serving=serving or ServingSettings())
@@ -208,7 +210,13 @@ def serving_server(
     secrets = SecretsService(database, Keyring(data_dir / "keys", settings.secrets))
     find_principal = identity.active_principal
     room = open_serving(
-        database, settings, source, Variables(References(secrets), find_principal), find_principal, captures=captures
+        database,
+        settings,
+        source,
+        Variables(References(secrets), find_principal),
+        find_principal,
+        captures=captures,
+        environments=environments,
     )
 
     @asynccontextmanager

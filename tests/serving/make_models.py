@@ -59,6 +59,18 @@ def pyfuncs(directory: Path) -> None:
         )
 
 
+def apart(directory: Path) -> None:
+    """Models that were logged with other packages than these here."""
+    others = {
+        "other_click": [f"mlflow-skinny=={mlflow.__version__}", "pandas<3", "click==8.1.7"],
+        "pond": ["pond==1.0"],
+    }
+    for name, requirements in others.items():
+        mlflow.pyfunc.save_model(
+            directory / name, python_model=str(HERE / "versions.py"), pip_requirements=requirements
+        )
+
+
 def with_params(directory: Path) -> None:
     """A model whose signature has params."""
     rows = pd.DataFrame({"x": [1.0, 2.0]})
@@ -115,5 +127,6 @@ if __name__ == "__main__":
     os.chdir(target)  # mlflow copies the lock file of a project that it is run in
     churn(target)
     pyfuncs(target)
+    apart(target)
     with_params(target)
     quick(target)

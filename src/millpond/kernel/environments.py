@@ -187,6 +187,25 @@ class Environments:
             shutil.rmtree(gone, ignore_errors=True)
 
 
+def required_by(model_dir: Path) -> tuple[list[str], str | None]:
+    """The requirements of a model of MLflow's, and the version of Python it was made with. Raises FailedPrecondition.
+
+    Source: MLflow, `utils/environment.py` (requirements.txt and python_env.yaml).
+    """
+    import yaml  # type: ignore[import-untyped]  # ships no types; mlflow brings it
+
+    requirements, about = model_dir / "requirements.txt", model_dir / "python_env.yaml"
+    if not requirements.is_file():
+        raise FailedPrecondition("The version has no requirements.txt, so no environment can be built for it.")
+    try:
+        said = yaml.safe_load(about.read_text()) if about.is_file() else {}
+        lines = requirements.read_text().splitlines()
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise FailedPrecondition(f"The version's requirements cannot be read: {error}.") from error
+    python = said.get("python") if isinstance(said, dict) else None
+    return lines, str(python) if python else None
+
+
 def clean_requirements(lines: Iterable[str]) -> tuple[str, ...]:
     """Requirements as `name[extras]<specifier>; marker`, with hashes where they have some, each once and in order.
 

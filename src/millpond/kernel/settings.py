@@ -44,6 +44,10 @@ class ServingSettings(BaseModel):
         default=60, gt=0, description="A prediction must answer within this time; of a streamed answer each part."
     )
     stream_timeout_s: float = Field(default=600, gt=0, description="All of a streamed answer must come in this time.")
+    environments: Literal["own", "server"] = Field(
+        default="own",
+        description="Where the server's packages are not those that a model was logged with, it has its own; or not.",
+    )
     scale_down_after_s: float = Field(
         default=60, gt=0, description="A served model has fewer processes when the load has been lower for this time."
     )

@@ -13,7 +13,7 @@ from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
 from millpond.identity.access import Act, require
 from millpond.identity.domain import SYSTEM, Principal
-from millpond.kernel.environments import BuiltEnvironment, Environments
+from millpond.kernel.environments import BuiltEnvironment, Environments, required_by
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unavailable
 from millpond.kernel.ids import new_id
 from millpond.kernel.process import ChildSpec, spawn
@@ -247,25 +247,6 @@ def _answer(path: Path, model: str, version: int) -> Trial:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FailedPrecondition(f"Version {version} of model '{model}' gave no readable answer: {error}.") from error
-
-
-def required_by(model_dir: Path) -> tuple[list[str], str | None]:
-    """The requirements of a model, and the version of Python that it was made with. Raises FailedPrecondition.
-
-    Source: MLflow, `utils/environment.py` (requirements.txt and python_env.yaml).
-    """
-    import yaml
-
-    requirements, about = model_dir / "requirements.txt", model_dir / "python_env.yaml"
-    if not requirements.is_file():
-        raise FailedPrecondition("The version has no requirements.txt, so no environment can be built for it.")
-    try:
-        said = yaml.safe_load(about.read_text()) if about.is_file() else {}
-        lines = requirements.read_text().splitlines()
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise FailedPrecondition(f"The version's requirements cannot be read: {error}.") from error
-    python = said.get("python") if isinstance(said, dict) else None
-    return lines, str(python) if python else None
 
 
 def _order(scratch: Path, model_dir: Path, calls: int, rows: Mapping[str, Any]) -> Path:

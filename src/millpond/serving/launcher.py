@@ -4,16 +4,18 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
+from millpond.kernel.environments import Environments
 from millpond.kernel.errors import MillpondError, Unavailable
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import ServingSettings
 from millpond.serving.domain import ModelVersion, ServedEntity
 from millpond.serving.models import ModelCache
+from millpond.serving.packages import OwnPackages, Packages
+from millpond.serving.replicas import Launch, Say
 from millpond.serving.scaling import REPLICA_CONCURRENCY
 from millpond.serving.variables import Environment, Variables
 from millpond.serving.worker_process import LoadFailed, WorkerProcess, WorkerSpec, open_zygote, start_worker
@@ -38,6 +40,7 @@ class Launcher:
         variables: Variables,
         settings: ServingSettings,
         executor: Executor,
+        environments: Environments | None = None,
     ) -> None:
         self._scratch = data_dir / "run" / "serving"
         self._logs = data_dir / "logs" / "serving"
@@ -45,6 +48,7 @@ class Launcher:
         self._variables = variables
         self._settings = settings
         self._executor = executor
+        self._packages = OwnPackages(environments)
         self._zygote = open_zygote(data_dir / "logs" / "serving.log")
         self._gate = asyncio.Semaphore(_LOADS_AT_ONCE)
 
@@ -62,13 +66,11 @@ class Launcher:
         found = (self._logs / endpoint_id).glob(f"{entity.worker_key}.*.log")
         return {int(path.name.split(".")[1]): path for path in sorted(found)}
 
-    def launch_for(self, endpoint_id: str, entity: ServedEntity) -> Callable[[int], Awaitable[WorkerProcess]]:
-        """A function that starts one worker for the entity, as a replica with a number, as often as it is called."""
+    def launch_for(self, endpoint_id: str, entity: ServedEntity) -> Launch:
+        """What starts one worker for the entity, as a replica with a number, as often as it is called."""
 
-        async def launch(replica: int) -> WorkerProcess:
-            async with self._gate:
-                log_path = self._logs / endpoint_id / f"{entity.worker_key}.{replica}.log"
-                return await self._launch(log_path, entity)
+        async def launch(replica: int, say: Say) -> WorkerProcess:
+            return await self._launch(self._logs / endpoint_id / f"{entity.worker_key}.{replica}.log", entity, say)
 
         return launch
 
@@ -123,19 +125,26 @@ class Launcher:
             if path.stat().st_size > MAX_LOG_BYTES:
                 _keep_end(path)
 
-    async def _launch(self, log_path: Path, entity: ServedEntity) -> WorkerProcess:
+    async def _launch(self, log_path: Path, entity: ServedEntity, say: Say) -> WorkerProcess:
         if entity.model.is_spec:
-            return await self._start(log_path, entity, None)
-        model_dir = await self.hold(entity.model)
+            return await self._start(log_path, entity, None, Packages())
+        async with self._gate:
+            model_dir = await self.hold(entity.model)
+        packages = Packages()
         try:
-            worker = await self._start(log_path, entity, model_dir)
+            packages = await self._packages.hold(model_dir, say)
+            worker = await self._start(log_path, entity, model_dir, packages)
         except BaseException:
+            packages.release()
             await asyncio.shield(self.release(entity.model))
             raise
+        worker.ended.add_done_callback(lambda _: packages.release())
         worker.ended.add_done_callback(lambda _: self._models.release(entity.model))
         return worker
 
-    async def _start(self, log_path: Path, entity: ServedEntity, model_dir: Path | None) -> WorkerProcess:
+    async def _start(
+        self, log_path: Path, entity: ServedEntity, model_dir: Path | None, packages: Packages
+    ) -> WorkerProcess:
         try:
             environment = await self._environment(entity)
             spec = WorkerSpec(
@@ -147,12 +156,20 @@ class Launcher:
                 threads=REPLICA_CONCURRENCY,
                 memory_bytes=self._settings.memory_limit_bytes,
                 start_timeout_s=self._settings.start_timeout_s,
+                own=packages.built,
             )
-            return await start_worker(spec, self._executor, self._zygote)
+            async with self._gate:
+                worker = await start_worker(spec, self._executor, self._zygote)
         except OSError as error:  # no memory, no process, no file descriptor: it may go better later
             raise LoadFailed(f"The server could not start the model's process: {error.strerror or error}.") from error
         except Unavailable as error:
             raise LoadFailed(f"The server could not start the model's process: {error.message}") from error
+        except LoadFailed as error:
+            error.build_log = packages.build_log + error.build_log
+            raise
+        worker.build_log = packages.build_log + worker.build_log
+        worker.notes = " ".join(filter(None, [packages.notes, worker.notes]))
+        return worker
 
 
 def _keep_end(path: Path) -> None:

@@ -15,7 +15,9 @@ _FAILURES_TO_FAILED = 3
 ASLEEP = "Scaled to zero; the next request starts it."
 WAKING = "It was scaled to zero, and is being started."
 
-Launch = Callable[[int], Awaitable[WorkerProcess]]
+Say = Callable[[str, str], None]
+"""Takes what goes on before a worker starts, and the build log so far."""
+Launch = Callable[[int, Say], Awaitable[WorkerProcess]]
 """Starts a worker for the place with a number, or raises LoadFailed."""
 
 log = get_logger(__name__)
@@ -49,6 +51,8 @@ class Replica:
         """Why the last start failed, if it did."""
         self.ended = ""
         """How the last worker ended, while there is no other."""
+        self.doing: EntityState = CREATING
+        """What is being done to have one."""
         self._failures = 0
         self._around = around
         self.going: set[asyncio.Task[None]] = set()
@@ -100,7 +104,7 @@ class Replica:
 
     async def _start(self) -> WorkerProcess | None:
         try:
-            return await self._around.launch(self.number)
+            return await self._around.launch(self.number, self._say)
         except Exception as error:  # supervision is a boundary: what went wrong becomes the state
             self._failures += 1
             failure = self._failure(error)
@@ -110,6 +114,11 @@ class Replica:
         self._around.tell("failed to load", failure.message)
         self._around.on_change()
         return None
+
+    def _say(self, message: str, build_log: str) -> None:
+        self.doing = EntityState(deployment=Deployment.CREATING, message=message, build_log=build_log)
+        self._around.tell("building", message)
+        self._around.on_change()
 
     def _failure(self, error: Exception) -> LoadFailed:
         if isinstance(error, LoadFailed):
@@ -121,7 +130,7 @@ class Replica:
         """Send new requests to this worker; the one before it finishes what it has."""
         if self.worker:
             self._let_go(self.worker)
-        self.worker, self.failure, self.ended = worker, None, ""
+        self.worker, self.failure, self.ended, self.doing = worker, None, "", CREATING
         worker.on_free = self._around.on_free
         self._around.tell("started", f"Replica {self.number} answers, as process {worker.pid}.")
         self._around.on_change()
@@ -166,7 +175,9 @@ def state_of(replicas: Sequence[Replica], *, answered: bool, waking: bool) -> En
         return _with_failure(Deployment.FAILED, given_up[0])
     if answered and troubled:
         return _with_failure(Deployment.RECOVERING, troubled[0])
-    return EntityState(deployment=Deployment.READY, message=WAKING) if waking else CREATING
+    if waking:
+        return EntityState(deployment=Deployment.READY, message=WAKING)
+    return next((each.doing for each in replicas if each.doing is not CREATING), CREATING)
 
 
 def _partly(replicas: Sequence[Replica], troubled: Sequence[Replica]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.notifications.mail import Mailer
 from millpond.serving.canary.service import CanaryService
@@ -43,11 +44,13 @@ def open_serving(
     served: Served = nobody_listens,
     mail: Mailer | None = None,
     captures: Captures | None = None,
+    environments: Environments | None = None,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
 
     `find_principal` gives the principal of a name, or raises NotFound. Without `features`, models that need some are
-    refused; without `mail`, notifications are; without `captures`, inference tables are.
+    refused; without `mail`, notifications are; without `captures`, inference tables are. Without `environments`,
+    models have the server's packages, whatever they were logged with.
     """
     models = ModelCache(settings.data_dir / "serving" / "models", source)
     specs = Specs(models)
@@ -64,6 +67,7 @@ def open_serving(
         served=served,
         follow=follower.look,
         find_principal=find_principal,
+        environments=environments,
     )
     options = EndpointOptions(database, runtime, mail)
     predictions = Predictions(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
+from millpond.kernel.environments import Environments
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import Settings
 from millpond.serving import store
@@ -57,6 +58,7 @@ class ServingRuntime:
         follow: Callable[[], Sequence[str]],
         find_principal: Callable[[str], Principal],
         served: Served = nobody_listens,
+        environments: Environments | None = None,
     ) -> None:
         """`follow` takes endpoints where aliases and stages point now, and returns the ids of those that go.
 
@@ -71,6 +73,7 @@ class ServingRuntime:
         self._specs = specs
         self._variables = variables
         self._settings = settings
+        self._environments = environments if settings.serving.environments == "own" else None
         self.events = EventLog(database)
         self.shadow_reports = ShadowReports()
         self.canary_counts = CanaryCounts()
@@ -92,6 +95,7 @@ class ServingRuntime:
             variables=self._variables,
             settings=self._settings.serving,
             executor=self._executor,
+            environments=self._environments,
         )
         await self.run_blocking(self.launcher.clean)
         await self.run_blocking(self._prune)

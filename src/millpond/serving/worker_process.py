@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from millpond.kernel.environments import BuiltEnvironment
 from millpond.kernel.metrics import SERVING_WORKERS
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.zygote import Zygote, available
@@ -128,6 +129,8 @@ class WorkerSpec:
     threads: int
     memory_bytes: int
     start_timeout_s: float
+    own: BuiltEnvironment | None = None
+    """Its own environment; None for the server's packages."""
 
 
 @dataclass(kw_only=True)
@@ -325,7 +328,7 @@ async def start_worker(spec: WorkerSpec, executor: Executor, zygote: Zygote | No
     with theirs:
         reader, writer = await _uncut(asyncio.open_unix_connection(sock=ours), _close)
         imports_anew = any(name.endswith(_READ_AT_IMPORT) for name in spec.environment)
-        starting = spawn if zygote is None or imports_anew else zygote.spawn
+        starting = spawn if zygote is None or imports_anew or spec.own is not None else zygote.spawn
         spawning = loop.run_in_executor(executor, _spawn, spec, theirs, starting)
         try:
             child = await _uncut(spawning, lambda child: loop.run_in_executor(executor, _reap, child, spec))
@@ -418,12 +421,17 @@ def _spawn(spec: WorkerSpec, theirs: socket.socket, starting: Spawn) -> Child:
             log_path=spec.log_path,
             memory_bytes=spec.memory_bytes,
             sandbox=True,
-            readable=() if spec.model_dir is None else (spec.model_dir,),
+            readable=(*_given(spec.model_dir), *(spec.own.readable if spec.own else ())),
             writable=(spec.scratch_dir,),
+            python=spec.own.python if spec.own else None,
             cwd=spec.scratch_dir,
             pass_fds=(theirs.fileno(),),
         )
     )
+
+
+def _given(path: Path | None) -> tuple[Path, ...]:
+    return () if path is None else (path,)
 
 
 def _reap(child: Child, spec: WorkerSpec) -> int:
