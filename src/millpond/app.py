@@ -173,7 +173,11 @@ def build_app(settings: Settings) -> Application:
     mlflow = open_mlflow(database, settings, catalog, workspace_id=directory.workspace_id(), watch=registry.watch)
     files.register("Models", lambda *asked: mlflow.uploads.resolve(*asked))
     models = ModelService(catalog, lambda: mlflow.stores, lambda: mlflow.uploads)
-    variables = Variables(References(secrets), identity.active_principal)
+    variables = Variables(
+        References(secrets),
+        identity.active_principal,
+        managers_open_network=settings.serving.network != "administrators",
+    )
     online = open_online(database, catalog, settings)
     features = FeatureServing(catalog, online.tables)
     inference_tables = open_inference_tables(

@@ -71,6 +71,24 @@ def apart(directory: Path) -> None:
         )
 
 
+class Thief:
+    """Looks around where it is unpickled, and answers with what it found."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        look = (Path(__file__).parent / "thief.py").read_text()
+        return eval, (f"(lambda scope: (exec({look!r}, scope), scope['thief'])[1])({{}})",)
+
+    def predict(self, rows: Any) -> Any:
+        return rows
+
+
+def pickles(directory: Path) -> None:
+    """A model whose file does more than to be a model."""
+    mlflow.sklearn.save_model(
+        Thief(), directory / "thief", pip_requirements=NOTHING_MORE, serialization_format="cloudpickle"
+    )
+
+
 def with_params(directory: Path) -> None:
     """A model whose signature has params."""
     rows = pd.DataFrame({"x": [1.0, 2.0]})
@@ -128,5 +146,6 @@ if __name__ == "__main__":
     churn(target)
     pyfuncs(target)
     apart(target)
+    pickles(target)
     with_params(target)
     quick(target)

@@ -48,6 +48,10 @@ class ServingSettings(BaseModel):
         default="own",
         description="Where the server's packages are not those that a model was logged with, it has its own; or not.",
     )
+    network: Literal["administrators", "managers", "always"] = Field(
+        default="administrators",
+        description="Who may let a served model use the network, with MILLPOND_NETWORK; or all do.",
+    )
     scale_down_after_s: float = Field(
         default=60, gt=0, description="A served model has fewer processes when the load has been lower for this time."
     )

@@ -21,6 +21,8 @@ MAX_ENVIRONMENT_BYTES = 64 << 10
 """Names and values of all variables of one served entity, with its secrets put in."""
 _ENDPOINT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+NETWORK = "MILLPOND_NETWORK"
+"""The variable by which a served entity asks for the network."""
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -122,6 +124,11 @@ class ServedEntity:
     def concurrency(self) -> Concurrency:
         """Between how many requests at a time it moves."""
         return self.provisioned or self.workload_size.concurrency
+
+    @property
+    def asks_for_network(self) -> bool:
+        """Whether its processes are to reach others, where it may ask for that."""
+        return self.environment.get(NETWORK) == "true"
 
     @property
     def worker_key(self) -> str:
@@ -265,7 +272,9 @@ def check_entities(entities: Sequence[ServedEntity]) -> tuple[ServedEntity, ...]
 def check_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Environment variables for a worker. Raises InvalidArgument naming the wrong one."""
     for name, value in variables.items():
-        if not _VARIABLE_NAME.fullmatch(name) or name.startswith("MILLPOND_"):
+        if name == NETWORK and value not in {"true", "false"}:
+            raise InvalidArgument(f"environment_vars: {NETWORK} is true or false, not '{value[:20]}'.")
+        if not _VARIABLE_NAME.fullmatch(name) or (name.startswith("MILLPOND_") and name != NETWORK):
             raise InvalidArgument(f"environment_vars: '{name[:80]}' is no name; use letters, digits and underscores.")
         if "\0" in value:
             raise InvalidArgument(f"environment_vars: the value of {name} has a NUL character, which none can have.")

@@ -30,7 +30,8 @@ class Kind(IntEnum):
     FAILED, CHUNK, ANSWER."""
 
     LOAD = 1
-    """Header: model_dir (null without a model), environment, secrets (of the environment), threads, max_answer_bytes.
+    """Header: model_dir (null without a model), environment, secrets (of the environment), threads, max_answer_bytes,
+    network (whether it may have one).
 
     The first frame."""
     READY = 2

@@ -157,6 +157,7 @@ class Launcher:
                 memory_bytes=self._settings.memory_limit_bytes,
                 start_timeout_s=self._settings.start_timeout_s,
                 own=packages.built,
+                network=entity.asks_for_network or self._settings.network == "always",
             )
             async with self._gate:
                 worker = await start_worker(spec, self._executor, self._zygote)

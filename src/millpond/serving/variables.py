@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from millpond.identity.access import require_admin
 from millpond.identity.domain import Principal
 from millpond.journal import calls
 from millpond.journal.calls import Call
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.secrets.references import References, has_references
-from millpond.serving.domain import ServedEntity, check_environment
+from millpond.serving.domain import NETWORK, ServedEntity, check_environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +30,24 @@ class Environment:
 class Variables:
     """Checks and resolves environment variables."""
 
-    def __init__(self, references: References, find_principal: Callable[[str], Principal]) -> None:
+    def __init__(
+        self, references: References, find_principal: Callable[[str], Principal], *, managers_open_network: bool = False
+    ) -> None:
+        """`managers_open_network`: whoever manages an endpoint may let its models use the network, not administrators
+        alone."""
         self._references = references
         self._find_principal = find_principal
+        self._managers_open_network = managers_open_network
 
     def check(self, principal: Principal, variables: Mapping[str, str]) -> dict[str, str]:
         """The variables as they are stored.
 
-        Raises InvalidArgument, and NotFound or PermissionDenied for a secret that the principal may not read.
+        Raises InvalidArgument, and NotFound or PermissionDenied for a secret that the principal may not read, and for
+        the network where that is for administrators to open.
         """
         checked = check_environment(variables)
+        if checked.get(NETWORK) == "true" and not self._managers_open_network:
+            require_admin(principal, f"let a model use the network ({NETWORK})")
         for name, text in checked.items():
             try:
                 self._references.check(principal, text)

@@ -131,6 +131,8 @@ class WorkerSpec:
     start_timeout_s: float
     own: BuiltEnvironment | None = None
     """Its own environment; None for the server's packages."""
+    network: bool = False
+    """Whether it may reach others."""
 
 
 @dataclass(kw_only=True)
@@ -366,6 +368,7 @@ async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor)
         "secrets": list(spec.secrets),
         "threads": spec.threads,
         "max_answer_bytes": MAX_ANSWER_BYTES,
+        "network": spec.network,
     }
     flow.writer.write(encode(Frame(kind=Kind.LOAD, header=order)))
     try:
@@ -424,6 +427,7 @@ def _spawn(spec: WorkerSpec, theirs: socket.socket, starting: Spawn) -> Child:
             readable=(*_given(spec.model_dir), *(spec.own.readable if spec.own else ())),
             writable=(spec.scratch_dir,),
             python=spec.own.python if spec.own else None,
+            own_network=not spec.network,
             cwd=spec.scratch_dir,
             pass_fds=(theirs.fileno(),),
         )

@@ -3,6 +3,7 @@
 import base64
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -107,6 +108,11 @@ class Obedient(mlflow.pyfunc.PythonModel):
         with open(argument, "w") as stream:
             stream.write("written")
         return ["written"]
+
+    def do_connect(self, argument, _rows):
+        host, _, port = argument.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            return [connection.recv(5).decode()]
 
     def do_signal_parent(self, _argument, _rows):
         os.kill(os.getppid(), signal.SIGTERM)

@@ -128,9 +128,18 @@ def _load(
         channel.send([Frame(kind=Kind.FAILED, header=failed)])
         _end(output, 1)
     at_once = _AT_ONCE if scorer.is_quick else 0
-    header: dict[str, Any] = {"build_log": build_log + trial, "notes": environment.notes, "at_once": at_once}
+    notes = " ".join(filter(None, [environment.notes, "" if order["network"] else _not_alone()]))
+    header: dict[str, Any] = {"build_log": build_log + trial, "notes": notes, "at_once": at_once}
     channel.send([Frame(kind=Kind.READY, header=header)])
     return scorer
+
+
+def _not_alone() -> str:
+    """What to say where this process was to have no network and has one all the same."""
+    alone = "--own-network" in sys.argv
+    return (
+        "" if alone else "This system does not let a process have a network of its own, so the model has the server's."
+    )
 
 
 def _answerer(scorer: Any, redaction: Redaction, streams: Streams) -> Callable[[Frame], Answer]:
