@@ -1,6 +1,6 @@
 """What can be set on an endpoint while its configuration stays (limits, mail, shadows), and what happened to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from millpond.identity import acts
 from millpond.identity.access import Act
@@ -11,6 +11,7 @@ from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.notifications.mail import Mailer
 from millpond.serving import store
 from millpond.serving.domain import Endpoint, Event, Notifications, Shadow
+from millpond.serving.history import Key, Moment
 from millpond.serving.limits import RateLimit, check_limits
 from millpond.serving.reach import get_endpoint, lock_endpoint
 from millpond.serving.runtime import ServingRuntime
@@ -21,7 +22,7 @@ _MOST_ADDRESSES = 20
 
 
 class EndpointOptions:
-    """Rate limits, notifications, shadows and events of endpoints. All of it blocks."""
+    """Rate limits, notifications, shadows, recent metrics and events of endpoints. All of it blocks."""
 
     def __init__(self, database: Database, runtime: ServingRuntime, mail: Mailer | None) -> None:
         self._database = database
@@ -78,6 +79,10 @@ class EndpointOptions:
         """Which served entities get copies, and how their answers compare on this server. Raises NotFound."""
         endpoint = get_endpoint(self._database, principal, name, Act.SEE)
         return [(each, self._runtime.shadow_reports.tally(endpoint.id, each.entity)) for each in endpoint.shadows]
+
+    def recent_metrics(self, principal: Principal, name: str) -> Mapping[Key, Sequence[Moment]]:
+        """What this server measured in the last half hour, by served entity and version. Raises NotFound."""
+        return self._runtime.history.of(get_endpoint(self._database, principal, name, Act.SEE).name)
 
     def list_events(self, principal: Principal, name: str, *, limit: int) -> Sequence[Event]:
         """What happened to an endpoint, newest first. Raises NotFound."""

@@ -5,6 +5,7 @@ It keeps nothing that the database does not have, so a killed server goes on whe
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sqlalchemy import Connection
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
+from millpond.kernel.errors import Unavailable
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import Settings
 from millpond.serving import store
@@ -25,6 +27,8 @@ from millpond.serving.canary.rounds import CanaryRounds
 from millpond.serving.controller import Controller, LiveEndpoint
 from millpond.serving.domain import Endpoint, ServedEntity
 from millpond.serving.events import EventLog
+from millpond.serving.history import LOOK_S as HISTORY_S
+from millpond.serving.history import History
 from millpond.serving.launcher import Launcher
 from millpond.serving.metrics import COLD_STARTS, RESTARTS
 from millpond.serving.models import ModelCache
@@ -76,6 +80,7 @@ class ServingRuntime:
         self._environments = environments if settings.serving.environments == "own" else None
         self.events = EventLog(database)
         self.shadow_reports = ShadowReports()
+        self.history = History(self)
         self.canary_counts = CanaryCounts()
         self._canaries = CanaryRounds(
             database=database, counts=self.canary_counts, shadows=self.shadow_reports, find_principal=find_principal
@@ -146,6 +151,14 @@ class ServingRuntime:
         live = self._live.get(name)
         if live is not None and live.id == endpoint_id:
             del self._live[name]
+
+    def run_here(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of something that the server's loop does; for threads. Raises Unavailable while there is none."""
+        loop = self._loop
+        if loop is None:
+            work.close()
+            raise Unavailable("The server is being started or stopped; try again in a moment.")
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     # For controllers
 
@@ -227,6 +240,8 @@ class ServingRuntime:
             try:
                 await self.run_blocking(self.launcher.bound_logs)
                 await self.run_blocking(self.events.flush)
+                if rounds % HISTORY_S == 0:
+                    await self.run_blocking(partial(self.history.look, time.time()))
                 if rounds % _ROUNDS_TO_PRUNE == 0:
                     await self.run_blocking(self._prune)
                     await self.run_blocking(self.events.prune)
