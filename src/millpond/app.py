@@ -65,6 +65,7 @@ from millpond.online.room import open_online
 from millpond.parity.room import open_parity
 from millpond.registry.dropped import RecordedModels
 from millpond.registry.room import open_registry
+from millpond.replay.room import open_replay
 from millpond.reproduction.room import open_reproduction
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.envelope import Key, Unreadable
@@ -163,6 +164,7 @@ def build_app(settings: Settings) -> Application:
         scratch=home.run / "registry",
         query=statements.rows,
         replays=lambda *asked: parity.service.look(*asked),
+        traffic_replays=lambda *asked: replay.service.of_version(*asked),
         environments=environments,
         told=lambda connection, event: jobs.watcher.model_changed(connection, event),
         mailer=mailer,
@@ -245,6 +247,14 @@ def build_app(settings: Settings) -> Application:
         principal_named=identity.active_principal,
         scratch=home.run / "parity",
     )
+    replay = open_replay(
+        database,
+        catalog,
+        serving=serving,
+        predictions=inference_tables.service,
+        sql=statements,
+        principal_named=identity.active_principal,
+    )
     tables = TableReader(catalog, gateway, settings.s3.variables)
     feature_tables = open_feature_tables(catalog, lineage, mlflow.lineage, online.service, tables, statements)
 
@@ -270,6 +280,7 @@ def build_app(settings: Settings) -> Application:
                 notifications,
                 jobs,
                 inference_tables,
+                replay,
             ),
         ),
     )
@@ -325,6 +336,7 @@ def build_app(settings: Settings) -> Application:
         workspace_router(workspace),
         notifications.router(),
         inference_tables.router(),
+        replay.router(),
     )
     pages = Services(
         identity=identity,

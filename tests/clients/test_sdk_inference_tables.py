@@ -1,5 +1,6 @@
 """The official databricks-sdk turns inference tables on; what PySpark reads of them is what was asked and answered."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from databricks.sdk.service.catalog import PermissionsChange, Privilege
 from databricks.sdk.service.serving import AutoCaptureConfigInput, EndpointCoreConfigInput
 from pyspark.sql import SparkSession
 
+from tests.clients.gated import put_policy
 from tests.clients.test_sdk_serving import PATIENCE, RECORDS, Registered, config_of, register_models, sdk_of
 from tests.servers import Server, run_cli, wait_until
 
@@ -157,6 +159,48 @@ def test_a_prediction_leads_to_its_model_and_run(captured: Captured) -> None:
     )
     assert status == 200
     assert captured.endpoint in str(lineage), "the endpoint is upstream of its table"
+
+
+def test_recorded_requests_are_answered_by_another_version_and_a_gate_asks_for_it(captured: Captured) -> None:
+    registered, server = captured.registered, captured.server
+    policy = f"targets: [alias:prod]\nchecks: [{{traffic_replay: {{endpoint: {captured.endpoint}, requests: 2}}}}]"
+    put_policy(server, "model", registered.name, policy)
+    for body in (None, {"dataframe_records": [{"tenure": 1.0}]}, None):
+        last = captured.ask(body).headers["x-request-id"]
+    captured.row(last)
+    run = ["endpoint", "replay", captured.endpoint, "2", "--requests", "3", "--data-dir", str(server.data_dir)]
+    with pytest.raises(Exception, match="has not answered 2 recorded requests of endpoint"):
+        registered.sdk.registered_models.set_alias(registered.name, "prod", 2)
+    told = run_cli(*run, "--max-different", "0.1", check=False)
+    assert told.returncode == 1, told.stderr
+    assert "8 of 8 predictions differ." in told.stdout
+    assert "1 fails as before" in told.stdout
+    assert "1 -> 0: 4" in told.stdout
+    with pytest.raises(Exception, match="8 of 8 predictions differ"):
+        registered.sdk.registered_models.set_alias(registered.name, "prod", 2)
+    own = json.loads(run_cli(*[*run[:3], "1", *run[4:]], "--json").stdout)
+    assert (own["state"], own["done"], own["total"]) == ("done", 3, 3)
+    assert (own["report"]["rows"], own["report"]["different"], own["report"]["versions"]) == (8, 0, {"1": 3})
+    assert own["report"]["new_ms"]["p50"] > 0
+    registered.sdk.registered_models.set_alias(registered.name, "prod", 1)
+
+    paths = f"/api/millpond/serving-endpoints/{captured.endpoint}/replays"
+    name = f"looker-{uuid.uuid4().hex[:8]}@example.com"
+    token = server.new_user(name)
+    assert server.call("POST", paths, {"entity_version": "2"}, token=token)[0] == 404
+    endpoint_id = registered.sdk.serving_endpoints.get(captured.endpoint).id
+    levels = {"access_control_list": [{"user_name": name, "permission_level": "CAN_MANAGE"}]}
+    registered.sdk.api_client.do("PATCH", f"/api/2.0/permissions/serving-endpoints/{endpoint_id}", body=levels)
+    status, answer = server.call("POST", paths, {"entity_version": "2"}, token=token)
+    assert (status, answer["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST"), (
+        "neither the model nor the table is theirs"
+    )
+    status, seen = server.call("GET", f"{paths}/{own['id']}", token=token)
+    assert (status, seen["replay"]["has_values"], "examples" in seen["replay"]["report"]) == (200, False, False)
+    for wrong, said in (({"requests": 0}, "give 1 to"), ({"served_entity": "a'b"}, "no name"), ({"x": 1}, "x")):
+        status, answer = server.call("POST", paths, {"entity_version": "2"} | wrong)
+        assert (status, said in answer["message"]) == (400, True)
+    assert server.call("POST", f"{paths}/{own['id']}/cancel", {})[0] == 400
 
 
 def test_it_is_turned_off_and_on_and_not_moved_while_it_is_on(captured: Captured) -> None:

@@ -1,4 +1,4 @@
-"""`millpond endpoint`: let a new version take over an endpoint's traffic in steps."""
+"""`millpond endpoint`: new versions answer recorded traffic, and take over an endpoint's traffic in steps."""
 
 import json
 import sys
@@ -104,8 +104,72 @@ def abort(api: Api, name: str) -> None:
     _print(api.post(_path(name) + "/abort")["canary"])
 
 
-def _path(name: str) -> str:
-    return f"/api/millpond/serving-endpoints/{quote(name, safe='')}/canary"
+@endpoint.command()
+@click.argument("name", metavar="ENDPOINT")
+@click.argument("version", metavar="VERSION")
+@click.option("--model", default="", help="The model, where it is not the endpoint's own.")
+@click.option("--requests", type=int, default=1000, show_default=True, help="The newest so many are replayed.")
+@click.option("--served-entity", help="Only those that this served entity answered.")
+@click.option("--tolerance", type=float, default=1e-9, show_default=True, help="How far numbers may be apart.")
+@click.option("--max-different", type=float, default=1.0, show_default=True,
+              help="The share of predictions that may differ: beyond it the exit code is 1.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the report as it is.")
+@api_command
+def replay(
+    api: Api, name: str, version: str, model: str, requests: int, served_entity: str | None, tolerance: float,
+    max_different: float, as_json: bool,
+) -> None:  # fmt: skip
+    """Let VERSION (a number, @ALIAS or a stage) answer requests of the endpoint's inference table, and compare.
+
+    No client sees its answers. The exit code is 0 where they are like those that were given, 1 where too many differ or
+    fail, 2 where it could not be carried out.
+    """
+    path = _path(name, "replays")
+    body = {
+        "entity_name": model, "entity_version": version, "requests": requests, "served_entity": served_entity,
+        "tolerance": tolerance,
+    }  # fmt: skip
+    found = api.post(path, body)["replay"]
+    while found["state"] in ("queued", "running"):
+        time.sleep(_POLL_S)
+        found = api.get(f"{path}/{found['id']}")["replay"]
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(_replay_lines(found)))
+    sys.exit(_replay_exit(found, max_different))
+
+
+def _replay_exit(found: dict[str, Any], max_different: float) -> int:
+    report = found["report"]
+    if found["state"] != "done" or report is None:
+        return 2
+    fails = report["outcomes"].get("fails", 0) > 0
+    return 1 if fails or report["different"] > max_different * report["rows"] else 0
+
+
+def _replay_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"{found['model']} version {found['version']}: {found['state']}. {found['message']}"]
+    report = found["report"]
+    if found["state"] != "done" or report is None:
+        return lines
+    lines.append(", ".join(f"{count} {outcome}" for outcome, count in report["outcomes"].items()))
+    numbers = report["numbers"]
+    if numbers:
+        told = ", ".join(f"{name} {value:.3g}" for name, value in numbers["quantiles"].items())
+        lines.append(
+            f"numbers are {numbers['mean_apart']:.3g} apart in the mean, {told}, {numbers['largest']:.3g} at most"
+        )
+    lines += [f"  {old} -> {new}: {count}" for old, new, count in report.get("labels") or () if old != new]
+    times = [f"{name} {report['old_ms'][name]} -> {report['new_ms'][name]} ms" for name in ("p50", "p99")]
+    lines.append(f"in the model: {', '.join(times)}")
+    lines += [f"{each['requests']} requests: {each['message']}" for each in report.get("errors") or ()]
+    lines += [
+        f"  request {each['request_id']}, row {each['row']}: {each['old']} -> {each['new']}"
+        for each in report.get("examples") or ()
+    ]
+    return lines
+
+
+def _path(name: str, what: str = "canary") -> str:
+    return f"/api/millpond/serving-endpoints/{quote(name, safe='')}/{what}"
 
 
 def _steps(text: str) -> list[int]:

@@ -105,9 +105,7 @@ class PredictionService:
 
     def explain(self, principal: Principal, endpoint: str, request_id: str) -> Explanation:
         """Where a prediction came from. Raises NotFound, PermissionDenied without SELECT on the inference table."""
-        kept = self._table_of(principal, endpoint)
-        table = self._catalog.get_table_by_id(principal, kept.payload_id)
-        require(principal, Act.READ, table.securable)
+        table = self.readable_table(principal, endpoint)
         row = self._row(principal, table, _checked_id(request_id))
         name, version = row["model_name"], row["model_version"]
         upstream = self._upstream(principal, name, version) if version else []
@@ -117,6 +115,23 @@ class PredictionService:
             upstream=upstream,
             data=self._data(principal, name, version) if upstream else [],
         )
+
+    def readable_table(self, principal: Principal, endpoint: str) -> Table:
+        """The inference table of an endpoint. Raises NotFound, PermissionDenied without SELECT on it."""
+        table = self._catalog.get_table_by_id(principal, self._table_of(principal, endpoint).payload_id)
+        require(principal, Act.READ, table.securable)
+        return table
+
+    def recent(self, principal: Principal, endpoint: str, *, limit: int) -> Sequence[Mapping[str, Any]]:
+        """The newest requests of the last week. Raises as `readable_table`."""
+        table = self.readable_table(principal, endpoint)
+        since = utc_now().date() - timedelta(days=7)
+        query = (
+            f"SELECT {', '.join(_SHOWN)} FROM {table.name.quoted} "  # noqa: S608 - names are quoted
+            f"WHERE date >= DATE '{since}' ORDER BY timestamp_ms DESC"
+        )
+        found: Sequence[Mapping[str, Any]] = self._sql.rows(principal, query, limit, timeout_s=60).to_pylist()
+        return found
 
     def _table_of(self, principal: Principal, name: str) -> InferenceTable:
         endpoint = self._serving().get_endpoint(principal, name)

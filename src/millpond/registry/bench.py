@@ -17,7 +17,7 @@ from millpond.kernel.environments import BuiltEnvironment, Environments, require
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, Unavailable
 from millpond.kernel.ids import new_id
 from millpond.kernel.process import ChildSpec, spawn
-from millpond.registry.checks import Looked, Replay, Trial, at_version
+from millpond.registry.checks import Looked, Replay, TrafficReplay, Trial, at_version
 from millpond.registry.evaluations import Evaluations
 from millpond.registry.policies import SERVER, Policy
 from millpond.tracking.evaluations import Evaluation
@@ -34,6 +34,8 @@ Query = Callable[[Principal, str, int], Any]
 """Runs a query as somebody; its first so many rows as an Arrow table."""
 Replays = Callable[[str, str, int, Replay], Looked]
 """Replays keys for a version of a model with the rights of somebody, by their name; keeps what it found as a report."""
+TrafficReplays = Callable[[str, int], Sequence[TrafficReplay]]
+"""How a version of a model answered recorded requests, newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class Bench:
         catalog: CatalogService,
         query: Query,
         replays: Replays,
+        traffic_replays: TrafficReplays,
         evaluations: Evaluations,
         environments: Environments,
         principal_named: Callable[[str], Principal],
@@ -65,6 +68,7 @@ class Bench:
         self._catalog = catalog
         self._query = query
         self.replays = replays
+        self.traffic_replays = traffic_replays
         self.evaluations = evaluations
         self._environments = environments
         self._principal_named = principal_named
@@ -216,6 +220,10 @@ class BenchTools:
     def replay(self, version: int, asked: Replay) -> Looked:
         """See `checks.Tools`."""
         return self._bench.replays(self._author, self._model, version, asked)
+
+    def traffic_replays(self, version: int) -> Sequence[TrafficReplay]:
+        """See `checks.Tools`."""
+        return self._bench.traffic_replays(self._model, version)
 
     def _tried(self, version: int, calls: int) -> Trial | FailedPrecondition:
         rows = {_name(place): self.table(*place[:2]).drop_columns([place[2]]) for place in sorted(self._wanted)}

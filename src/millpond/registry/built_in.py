@@ -11,6 +11,7 @@ from millpond.registry.drift import DRIFT
 from millpond.registry.evaluations import EVALUATION
 from millpond.registry.feature_parity import FEATURE_PARITY
 from millpond.registry.policies import OWN, REVIEWERS, SERVER
+from millpond.registry.traffic_replay import TRAFFIC_REPLAY
 from millpond.registry.windows import WINDOW
 
 GROUP = "millpond.gate_checks"
@@ -159,6 +160,7 @@ _BUILT_IN = {
         DRIFT,
         EVALUATION,
         FEATURE_PARITY,
+        TRAFFIC_REPLAY,
     )
 }
 

@@ -7,6 +7,7 @@ of `Check`.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from millpond.catalog.domain import ObjectName
@@ -75,6 +76,17 @@ class Replay:
         return self.tolerances.get(feature, self.tolerance)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrafficReplay:
+    """What was found when a version answered recorded requests of an endpoint."""
+
+    id: str
+    endpoint: str
+    ended_at: datetime
+    report: Mapping[str, Any] = field(repr=False)
+    """As `replay.comparing` makes it."""
+
+
 class Tools(Protocol):
     """What checks can use besides the metadata."""
 
@@ -101,6 +113,9 @@ class Tools(Protocol):
 
     def replay(self, version: int, asked: Replay) -> Looked:
         """Whether a version's features are the same offline and online, as the policy's author reads them."""
+
+    def traffic_replays(self, version: int) -> Sequence[TrafficReplay]:
+        """How a version answered recorded requests, newest first, whoever asked for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

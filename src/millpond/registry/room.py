@@ -24,7 +24,7 @@ from millpond.notifications.mail import Mailer
 from millpond.registry import gates as gate_keeping
 from millpond.registry import store
 from millpond.registry import webhooks as telling
-from millpond.registry.bench import Bench, Limits, Query, Replays
+from millpond.registry.bench import Bench, Limits, Query, Replays, TrafficReplays
 from millpond.registry.evaluations import Evaluations
 from millpond.registry.gate_runs import gate_runs
 from millpond.registry.gates import Gates
@@ -96,6 +96,7 @@ def open_registry(
     scratch: Path,
     query: Query,
     replays: Replays,
+    traffic_replays: TrafficReplays,
     environments: Environments,
     mailer: Mailer,
     base_url: str,
@@ -104,8 +105,9 @@ def open_registry(
 ) -> RegistryRoom:
     """The record of the models on a database; `stores` and `files` are MLflow's, once it is loaded.
 
-    `query` runs SQL as somebody, `replays` compares what a version is given offline and online; `jobs` starts
-    jobs; `told` is called in the transaction of what happened to a model.
+    `query` runs SQL as somebody, `replays` compares what a version is given offline and online, `traffic_replays` tells
+    how it answered recorded requests; `jobs` starts jobs; `told` is called in the transaction of what happened to a
+    model.
     """
     find_model, find_by_key = partial(securable_of, catalog), partial(securable_with_key, catalog)
     evaluations = Evaluations(database, find_model, GrantService(database), artifacts)
@@ -115,6 +117,7 @@ def open_registry(
         catalog=catalog,
         query=query,
         replays=replays,
+        traffic_replays=traffic_replays,
         evaluations=evaluations,
         environments=environments,
         principal_named=principal_named,

@@ -155,6 +155,15 @@ class Predictions:
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
         return live, _route(live, served_model, routing_key)
 
+    async def ask(
+        self, principal: Principal, entity: ServedEntity, pool: WorkerPool, *, content_type: str, body: bytes
+    ) -> Answer:
+        """What an entity answers to a request that is no client's: nothing is counted or kept. Raises as `query`."""
+        patience_s = self._request_timeout_s
+        query = _Query(principal=principal, content_type=content_type, body=body, accept=None, patience_s=patience_s)
+        with pool.in_use():
+            return await self._answer(query, entity, pool)
+
     def _admit(self, live: LiveEndpoint, principal: Principal) -> None:
         """Count a request. Raises ResourceExhausted when a rate limit is reached."""
         if not live.rate_limits:

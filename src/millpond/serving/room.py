@@ -16,6 +16,7 @@ from millpond.serving.models import ModelCache
 from millpond.serving.options import EndpointOptions
 from millpond.serving.ports import Deployed, ModelSource, Served, nobody_listens
 from millpond.serving.predicting import Predictions
+from millpond.serving.rehearsal import Rehearsals
 from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
@@ -25,11 +26,12 @@ from millpond.serving.variables import Variables
 
 @dataclass(frozen=True, kw_only=True)
 class ServingRoom:
-    """The services for routes and pages, and the runtime to enter while the server runs (`async with`)."""
+    """The services for routes, pages and other rooms, and the runtime to enter while the server runs (`async with`)."""
 
     service: ServingService
     options: EndpointOptions
     canaries: CanaryService
+    rehearsals: Rehearsals
     runtime: ServingRuntime
 
 
@@ -93,5 +95,10 @@ def open_serving(
         served=served,
         captures=captures,
     )
-    canaries = CanaryService(database, runtime.notify)
-    return ServingRoom(service=service, options=options, canaries=canaries, runtime=runtime)
+    return ServingRoom(
+        service=service,
+        options=options,
+        canaries=CanaryService(database, runtime.notify),
+        rehearsals=Rehearsals(database, runtime, resolver, predictions),
+        runtime=runtime,
+    )

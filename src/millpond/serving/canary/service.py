@@ -49,7 +49,7 @@ class CanaryService:
             endpoint = lock_endpoint(connection, principal, name)
             known = store.find(connection, endpoint.id)
             if known is not None and known.state in UNDER_WAY:
-                raise Conflict(f"Endpoint '{name}' has a canary under way: '{known.entity}'. Abort it first.")
+                raise Conflict(f"Endpoint '{name}' has a canary under way, '{known.entity}'. Abort it first.")
             if endpoint.update is Update.IN_PROGRESS:
                 raise Conflict(f"Endpoint '{name}' is being updated; wait until that update has ended.")
             now = utc_now()

@@ -38,3 +38,25 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_serving_canaries_state", "serving_canaries", ["state"])
+    op.create_table(
+        "replay_runs",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("subject_key", sa.String(300), nullable=False),
+        sa.Column("model", sa.String(800), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("endpoint_id", sa.String(36), nullable=False),
+        sa.Column("endpoint", sa.String(63), nullable=False),
+        sa.Column("table_id", sa.String(36), nullable=False),
+        sa.Column("state", sa.String(20), nullable=False),
+        sa.Column("requester", sa.String(255), nullable=False),
+        sa.Column("asked", Json, nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("report", Json, nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("ended_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_replay_runs")),
+    )
+    op.create_index("ix_replay_runs_subject_key_version", "replay_runs", ["subject_key", "version"])
+    op.create_index("ix_replay_runs_endpoint_id", "replay_runs", ["endpoint_id"])

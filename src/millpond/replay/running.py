@@ -1,0 +1,58 @@
+"""Carrying a replay out."""
+
+from collections.abc import Callable, Sequence
+
+from millpond.catalog.domain import Table
+from millpond.identity.domain import Principal
+from millpond.kernel.errors import FailedPrecondition
+from millpond.replay.comparing import Comparison
+from millpond.replay.domain import Answered, Asked, Recorded
+from millpond.replay.recorded import RecordedRequests, pages
+from millpond.serving.rehearsal import Candidate, Rehearsal, Rehearsals
+from millpond.serving.worker_process import Answer
+
+_CHUNK = 20
+"""So many requests are asked before it is told how far it is."""
+
+GoesOn = Callable[[int, int], bool]
+"""Takes how many requests are done, and of how many; whether to go on."""
+
+
+class Runner:
+    """Gives recorded requests to candidates."""
+
+    def __init__(self, recorded: RecordedRequests, rehearsals: Rehearsals) -> None:
+        self._recorded = recorded
+        self._rehearsals = rehearsals
+
+    def run(
+        self, who: Principal, candidate: Candidate, table: Table, asked: Asked, before_ms: int, goes_on: GoesOn
+    ) -> Comparison | None:
+        """What was found; None when it was not to go on. Raises FailedPrecondition without requests."""
+        places = self._recorded.places(who, table, asked, before_ms)
+        if not places:
+            raise FailedPrecondition(f"'{table.name}' has no such requests; the newest come into it within 10 s.")
+        found = Comparison(tolerance=asked.tolerance)
+        if not goes_on(0, len(places)):
+            return None
+        with self._rehearsals.opened(candidate, who) as rehearsal:
+            for page in pages(places):
+                for chunk in _chunks(self._recorded.read(who, table, page)):
+                    _add(found, rehearsal, chunk)
+                    if not goes_on(found.requests, len(places)):
+                        return None
+        return found
+
+
+def _add(found: Comparison, rehearsal: Rehearsal, chunk: Sequence[Recorded]) -> None:
+    answers = rehearsal.ask([(each.content_type, each.request) for each in chunk])
+    for recorded, answer in zip(chunk, answers, strict=True):
+        found.add(recorded, _answered(answer))
+
+
+def _answered(answer: Answer) -> Answered:
+    return Answered(status=answer.status, body=answer.body, model_ms=answer.model_s * 1000)
+
+
+def _chunks(requests: Sequence[Recorded]) -> list[Sequence[Recorded]]:
+    return [requests[at : at + _CHUNK] for at in range(0, len(requests), _CHUNK)]

@@ -1,0 +1,143 @@
+"""How the answers of two versions differ, added up; which requests are a page; and what a gate allows."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from millpond.kernel.errors import InvalidArgument
+from millpond.registry.traffic_replay import TRAFFIC_REPLAY, judged
+from millpond.replay.comparing import Comparison, leaves, rows_of
+from millpond.replay.domain import Answered, Asked, Recorded
+from millpond.replay.recorded import Place, pages
+
+ALLOWED = {"max_different": 0.0, "max_errors": 0.0}
+
+
+def compared(*pairs: tuple[Any, Any], tolerance: float = 1e-9) -> dict[str, Any]:
+    """The report on requests; each is predictions before and after, or the status of a refusal."""
+    comparison = Comparison(tolerance=tolerance)
+    for number, (old, new) in enumerate(pairs):
+        recorded = Recorded(
+            id=f"r{number}", content_type="application/json", request=b"{}", status=status(old), response=body(old),
+            version="1", model_ms=2.0,
+        )  # fmt: skip
+        comparison.add(recorded, Answered(status=status(new), body=body(new), model_ms=4.0))
+    report = comparison.report()
+    assert json.loads(json.dumps(report, allow_nan=False)) == report, "it is kept as JSON"
+    return report
+
+
+def status(told: Any) -> int:
+    return told if isinstance(told, int) else 200
+
+
+def body(told: Any) -> bytes:
+    return json.dumps({"message": "no"} if isinstance(told, int) else {"predictions": told}).encode()
+
+
+def test_numbers_are_compared_by_how_far_they_are_apart() -> None:
+    report = compared(([1.0, 2.0], [1.0, 2.5]), ([3.0], [2.0]), ([1.0, 1.0], [1.0 + 1e-12, 1.0]))
+    assert (report["rows"], report["different"], report["labels"]) == (5, 2, None)
+    numbers = report["numbers"]
+    assert (numbers["count"], numbers["largest"]) == (5, 1.0)
+    assert numbers["mean_difference"] == pytest.approx(-0.1)
+    assert numbers["mean_apart"] == pytest.approx(0.3)
+    assert numbers["quantiles"]["p99"] == pytest.approx(0.5, rel=0.021), "the fourth of five"
+    assert [bar for bar in numbers["histogram"] if bar[1]] == [["1e-9", 3], ["1e0", 2]]
+    assert [each["new"] for each in report["examples"]] == ["2.0", "2.5"], "the largest first"
+    assert (report["old_ms"]["p50"], report["new_ms"]["p50"]) == pytest.approx((2.0, 4.0), rel=0.021)
+
+
+def test_the_tolerance_is_absolute_or_a_part_of_the_greater_one() -> None:
+    assert compared(([100.0, 0.001], [109.0, 0.09]), tolerance=0.1)["different"] == 0
+    assert compared(([100.0, 0.5], [120.0, 0.5]), tolerance=0.1)["different"] == 1
+
+
+def test_labels_are_counted_old_by_new() -> None:
+    report = compared((["yes", "no", "no"], ["yes", "yes", "no"]))
+    assert report["labels"] == [["no", "no", 1], ["no", "yes", 1], ["yes", "yes", 1]]
+    assert (report["different"], report["numbers"]) == (1, None)
+    assert compared(([0, 1], [1, 1]))["labels"] == [["0", "1", 1], ["1", "1", 1]], "whole numbers may be labels"
+    assert compared((list(range(30)), list(range(30))))["labels"] is None, "or are too many to be"
+    assert compared(([True], [1]))["different"] == 1
+
+
+def test_nothing_and_infinities_are_like_themselves_alone() -> None:
+    report = compared(([math.nan, math.inf, None, math.nan], [math.nan, math.inf, None, 1.0]))
+    assert (report["different"], report["numbers"]) == (1, None)
+    assert report["examples"][0]["apart"] is None
+
+
+def test_what_becomes_of_requests_is_told_apart() -> None:
+    report = compared(([1], 400), ([1], 503), (400, [1]), (400, 400), ([1], [1]))
+    assert report["outcomes"] == {"fails": 2, "works again": 1, "fails as before": 1, "compared": 1}
+    assert report["errors"] == [{"message": "no", "requests": 2}]
+    assert (report["requests"], report["rows"]) == (5, 1)
+
+
+def test_another_number_of_rows_is_a_difference() -> None:
+    report = compared(([1, 2], [1]))
+    assert (report["rows"], report["different"], report["other_shape"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("told", "rows"),
+    [
+        (b'{"predictions": [1, 2]}', [1, 2]),
+        (b'{"predictions": {"a": [1, 2], "b": [3, 4]}}', [{"a": 1, "b": 3}, {"a": 2, "b": 4}]),
+        (b'{"predictions": {"a": 1}}', [{"a": 1}]),
+        (b'{"outputs": [{"x": 1}]}', [{"x": 1}]),
+        (b'{"predictions": 3.5}', [3.5]),
+        (b"[1]", [1]),
+        (b"no json", ["no json"]),
+    ],
+)
+def test_rows_are_found_in_each_shape_of_answers(told: bytes, rows: list[Any]) -> None:
+    assert rows_of(told) == rows
+
+
+def test_places_of_two_rows_are_paired_by_name_and_number() -> None:
+    pairs = list(leaves({"a": [1, 2], "b": "x"}, {"b": "y", "a": [1, 3]}))
+    assert pairs == [(1, 1), (2, 3), ("x", "y")]
+    assert list(leaves([1], [1, 2])) == [([1], [1, 2])]
+
+
+def test_a_page_holds_what_memory_should() -> None:
+    small = [Place(id=str(number), time_ms=number, size_bytes=10) for number in range(450)]
+    assert [len(page) for page in pages(small)] == [200, 200, 50]
+    large = [Place(id=str(number), time_ms=number, size_bytes=size << 20) for number, size in enumerate((9, 9, 40, 1))]
+    assert [len(page) for page in pages(large)] == [1, 1, 1, 1]
+    assert list(pages([])) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"requests": 0}, {"requests": 10_001}, {"tolerance": 1.0}, {"tolerance": math.nan}, {"start_ms": -1},
+     {"end_ms": 1 << 60}, {"served_entity": "x' OR '1'='1"}],
+)  # fmt: skip
+def test_what_cannot_be_replayed_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        Asked(**wrong)
+
+
+def test_a_gate_says_what_goes_too_far() -> None:
+    good = compared(([1.0] * 20, [1.0] * 20))
+    assert judged(good, ALLOWED) == []
+    assert judged(good, {**ALLOWED, "max_p99_factor": 1.5}) == [
+        f"its p99 is {good['new_ms']['p99']:.4g} ms, against {good['old_ms']['p99']:.4g} ms"
+    ]
+    assert judged(compared(([1.0], [2.0]), ([1.0], 500)), ALLOWED) == [
+        "1 of 2 requests fail that were answered",
+        "1 of 1 predictions differ",
+    ]
+    assert judged(compared(([1.0], [2.0])), {"max_different": 1.0, "max_errors": 0.0}) == []
+    assert judged(compared((400, 400)), ALLOWED) == ["no predictions could be compared"]
+
+
+def test_a_policy_is_told_what_makes_no_sense() -> None:
+    TRAFFIC_REPLAY.prepare({"endpoint": "churn", "requests": 100, "max_different": 0.05})
+    for wrong in ({}, {"endpoint": "churn", "max_different": 5}, {"endpoint": "churn", "days": 0}):
+        with pytest.raises(InvalidArgument):
+            TRAFFIC_REPLAY.prepare(wrong)
