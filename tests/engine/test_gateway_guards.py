@@ -506,10 +506,11 @@ class TestFunctions:
         assert f"ssn STRING MASK {C}.s.hide USING COLUMNS (region)" in text.replace("`", "")
         assert f"WITH ROW FILTER {C}.s.in_region ON (region)" in text.replace("`", "")
         filters = bob.sql(f"SELECT * FROM {C}.information_schema.row_filters WHERE table_name = 'made'")
-        assert rows(filters) == [(C, "s", "made", C, "s", "in_region", "region")]
-        masks = bob.sql("SELECT column_name, mask_name, mask_col_usage FROM system.information_schema.column_masks "
-                        f"WHERE catalog_name = '{C}' AND table_name = 'made'")  # fmt: skip
-        assert rows(masks) == [("ssn", "hide", "region")]
+        assert rows(filters) == [(C, "s", "made", C, "s", "in_region", "region", C, "s", "region")]
+        masks = bob.sql("SELECT column_name, mask_name, mask_col_usage, using_columns "
+                        "FROM system.information_schema.column_masks "
+                        f"WHERE catalog_name = '{C}' AND table_catalog = '{C}' AND table_name = 'made'")  # fmt: skip
+        assert rows(masks) == [("ssn", "hide", "region", "region")]
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ Row = tuple[Any, ...]
 _TIMES = ("created timestamp", "created_by", "last_altered timestamp", "last_altered_by")
 
 _TAG = ("tag_name", "tag_value")
+_AS_ASKED = ("table_catalog", "table_schema")
+"""What dbt's adapter for Databricks asks for, besides the names in Databricks' reference."""
 
 RELATIONS: Mapping[str, tuple[str, ...]] = {
     "catalogs": ("catalog_name", "catalog_owner", "comment", *_TIMES),
@@ -72,11 +74,11 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
     "volume_tags": ("catalog_name", "schema_name", "volume_name", *_TAG),
     "row_filters": (
         "catalog_name", "schema_name", "table_name", "filter_catalog", "filter_schema", "filter_name",
-        "filter_col_usage",
+        "filter_col_usage", *_AS_ASKED, "target_columns",
     ),
     "column_masks": (
         "catalog_name", "schema_name", "table_name", "column_name", "mask_catalog", "mask_schema", "mask_name",
-        "mask_col_usage",
+        "mask_col_usage", *_AS_ASKED, "using_columns",
     ),
 }  # fmt: skip
 """Columns by relation: a name, and the type where it is not string."""
@@ -325,13 +327,14 @@ def _row_filters(seen: _Seen) -> Iterator[Row]:
     for table, guards in _guarded(seen):
         if guards.row_filter is not None:
             used = ", ".join(guards.row_filter.columns)
-            yield *_parts(table.name), *_parts(guards.row_filter.function.name), used
+            yield *_parts(table.name), *_parts(guards.row_filter.function.name), used, *_parts(table.name)[:2], used
 
 
 def _column_masks(seen: _Seen) -> Iterator[Row]:
     for table, guards in _guarded(seen):
         for column, mask in guards.masks.items():
-            yield *_parts(table.name), column, *_parts(mask.function.name), ", ".join(mask.columns) or None
+            place, used = _parts(table.name), ", ".join(mask.columns) or None
+            yield *place, column, *_parts(mask.function.name), used, *place[:2], used
 
 
 def _padded(parts: Sequence[str]) -> Row:

@@ -138,7 +138,7 @@ class GrantService:
         with self._database.write() as connection:
             securable = self._to_manage(connection, principal, find)
             for change in changes:
-                self._apply(connection, principal, securable, change)
+                _apply(connection, principal, securable, change)
 
     def replace(self, principal: Principal, find: Find, wanted: Sequence[Change]) -> None:
         """Let these grantees have what is added here on a securable, and nobody anything else. Raises as `change`."""
@@ -146,9 +146,9 @@ class GrantService:
             securable = self._to_manage(connection, principal, find)
             for row in store.on(connection, securable.ids[:1]):
                 now_gone = Change(grantee=row.grantee, remove=frozenset({row.privilege}))
-                self._apply(connection, principal, securable, now_gone)
+                _apply(connection, principal, securable, now_gone)
             for change in wanted:
-                self._apply(connection, principal, securable, change)
+                _apply(connection, principal, securable, change)
 
     def explain(self, principal: Principal, who: str, privilege: Privilege, find: Find) -> Explanation:
         """Why somebody has a privilege on a securable, or what is missing.
@@ -176,24 +176,6 @@ class GrantService:
         require(principal, Act.MANAGE, securable)
         require_whole(principal, securable.kind, securable.name)
         return securable
-
-    def _apply(self, connection: Connection, principal: Principal, securable: Securable, change: Change) -> None:
-        for privilege in change.add | change.remove:
-            check_grantable(securable.kind, privilege)
-        grantee = _find_grantee(connection, change.grantee)
-        if change.kind is not None and change.kind is not grantee.kind:
-            raise InvalidArgument(f"'{grantee.name}' is a {grantee.kind.words}, not a {change.kind.words}.")
-        removed = store.remove(
-            connection, securable_id=securable.ids[0], grantee_id=grantee.id, privileges=change.remove - change.add
-        )
-        store.add(
-            connection, kind=securable.kind, securable_id=securable.ids[0], grantee_id=grantee.id,
-            privileges=change.add, by=principal.name, now=utc_now(),
-        )  # fmt: skip
-        for act, privileges in (("grant", change.add), ("revoke", removed)):
-            if privileges:
-                told = {"grantee": grantee.name, "privileges": ",".join(sorted(privileges))}
-                acts.changed(connection, principal.name, act, securable.kind, securable.name, **told)
 
 
 def require_whole(principal: Principal, kind: str, name: str) -> None:
@@ -230,9 +212,40 @@ def rights_changed(connection: Connection) -> None:
     store.lock(connection)
 
 
+def give(connection: Connection, principal: Principal, securable: Securable, changes: Sequence[Change]) -> None:
+    """Grant and revoke in the transaction that makes or changes an object, which the principal may manage.
+
+    Raises PermissionDenied, InvalidArgument as `GrantService.change`.
+    """
+    if changes:
+        require_whole(principal, securable.kind, securable.name)
+        store.lock(connection)
+    for change in changes:
+        _apply(connection, principal, securable, change)
+
+
 def unity_name(name: str) -> str:
     """A grantee as Unity Catalog names it."""
     return ACCOUNT_USERS if name == USERS else name
+
+
+def _apply(connection: Connection, principal: Principal, securable: Securable, change: Change) -> None:
+    for privilege in change.add | change.remove:
+        check_grantable(securable.kind, privilege)
+    grantee = _find_grantee(connection, change.grantee)
+    if change.kind is not None and change.kind is not grantee.kind:
+        raise InvalidArgument(f"'{grantee.name}' is a {grantee.kind.words}, not a {change.kind.words}.")
+    removed = store.remove(
+        connection, securable_id=securable.ids[0], grantee_id=grantee.id, privileges=change.remove - change.add
+    )
+    store.add(
+        connection, kind=securable.kind, securable_id=securable.ids[0], grantee_id=grantee.id,
+        privileges=change.add, by=principal.name, now=utc_now(),
+    )  # fmt: skip
+    for act, privileges in (("grant", change.add), ("revoke", removed)):
+        if privileges:
+            told = {"grantee": grantee.name, "privileges": ",".join(sorted(privileges))}
+            acts.changed(connection, principal.name, act, securable.kind, securable.name, **told)
 
 
 def _find_grantee(connection: Connection, name: str) -> Account:

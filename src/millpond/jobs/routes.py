@@ -3,9 +3,12 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
+from pydantic import ValidationError
 
 from millpond.identity.domain import Principal
+from millpond.identity.grants import Change
 from millpond.identity.middleware import current_principal
+from millpond.identity.wire.permissions import PermissionsInput
 from millpond.jobs.service import JobService, Shown
 from millpond.jobs.wire import (
     CancelAllInput,
@@ -29,6 +32,7 @@ _VERSIONS = ("2.1", "2.2")
 _MOST_JOBS, _MOST_RUNS = 100, 25
 _Me = Annotated[Principal, Depends(current_principal)]
 _Any = Annotated[dict[str, Any], Body()]
+_Named = Annotated[RunInput | None, Body()]
 
 
 def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
@@ -53,9 +57,7 @@ def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
 def _add_jobs(router: APIRouter, service: JobService, path: str) -> None:
     @router.post(f"{path}/create")
     def create(me: _Me, body: _Any) -> dict[str, Any]:
-        if body.pop("access_control_list", None):
-            raise NotImplementedHere("create has access_control_list; set permissions of the job that was made.")
-        return {"job_id": service.create(me, body).id}
+        return {"job_id": service.create(me, body, _access(body)).id}
 
     @router.get(f"{path}/get")
     def get(me: _Me, job_id: int, include_trigger_state: bool = False) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def _add_jobs(router: APIRouter, service: JobService, path: str) -> None:
 
     @router.post(f"{path}/reset")
     def reset(me: _Me, body: ResetInput) -> dict[str, Any]:
-        service.reset(me, body.job_id, body.new_settings)
+        service.reset(me, body.job_id, body.new_settings, _access(body.new_settings))
         return {}
 
     @router.post(f"{path}/update")
@@ -90,9 +92,14 @@ def _add_jobs(router: APIRouter, service: JobService, path: str) -> None:
 
 def _add_runs(router: APIRouter, service: JobService, path: str, base_url: str) -> None:
     @router.get(f"{path}/runs/get")
-    def get_run(me: _Me, run_id: int) -> dict[str, Any]:
+    def get_run(
+        me: _Me, run_id: int | None = None, include_history: bool = False, body: _Named = None
+    ) -> dict[str, Any]:
+        run_id = _run_id(run_id, body)
         shown = service.get_run(me, run_id)
-        return run_json(shown, base_url) if shown.run.id == run_id else task_run_json(shown, base_url)
+        if shown.run.id == run_id:
+            return run_json(shown, base_url, history=include_history)
+        return task_run_json(shown, base_url)
 
     @router.get(f"{path}/runs/list")
     def list_runs(
@@ -114,8 +121,8 @@ def _add_runs(router: APIRouter, service: JobService, path: str, base_url: str) 
         return {"runs": told, "has_more": page.next_page_token is not None, "next_page_token": page.next_page_token}
 
     @router.get(f"{path}/runs/get-output")
-    def output(me: _Me, run_id: int) -> dict[str, Any]:
-        return output_json(service.output(me, run_id), base_url)
+    def output(me: _Me, run_id: int | None = None, body: _Named = None) -> dict[str, Any]:
+        return output_json(service.output(me, _run_id(run_id, body)), base_url)
 
     @router.get(f"{path}/runs/export")
     def export(me: _Me, run_id: int, views_to_export: str = "CODE") -> dict[str, Any]:
@@ -168,6 +175,24 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
             python_named_params=body.python_named_params, sql_params=body.sql_params,
         )  # fmt: skip
         return {"repair_id": repair_id}
+
+
+def _run_id(given: int | None, body: RunInput | None) -> int:
+    """The run that a query names, or the body of a GET, in which Airflow's deferred operators send it."""
+    if given is not None:
+        return given
+    if body is None:
+        raise InvalidArgument("run_id is missing; give it in the query.")
+    return body.run_id
+
+
+def _access(settings: dict[str, Any]) -> list[Change]:
+    """The levels that stand among settings, taken out of them."""
+    try:
+        given = PermissionsInput(access_control_list=settings.pop("access_control_list", None) or [])
+    except ValidationError as error:
+        raise InvalidArgument(f"access_control_list: {error.errors()[0]['msg']}.") from error
+    return [entry.change for entry in given.access_control_list]
 
 
 def _bounded(limit: int, most: int, offset: int) -> int:

@@ -11,13 +11,14 @@ from millpond.identity import acts, grants
 from millpond.identity.access import Act, Securable, admits, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
+from millpond.identity.privileges import Privilege, levels
 from millpond.jobs import notices, store, watch_store
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, specs_of
-from millpond.jobs.starting import asked_parameters, asked_settings, attempt, start, submit
+from millpond.jobs.starting import as_tasks, asked_parameters, asked_settings, attempt, start, submit
 from millpond.jobs.triggers import trigger_of
 from millpond.jobs.watcher import Watcher
 from millpond.jobs.watching import Watch
@@ -78,9 +79,9 @@ class JobService:
 
     # -- jobs -------------------------------------------------------------------------------------------------------
 
-    def create(self, principal: Principal, settings: Mapping[str, Any]) -> Job:
-        """A new job. Raises InvalidArgument, NotImplementedHere, PermissionDenied for another's `run_as`, and what
-        keeps whoever it runs as from what its trigger watches."""
+    def create(self, principal: Principal, settings: Mapping[str, Any], access: Sequence[grants.Change] = ()) -> Job:
+        """A new job, with levels of others. Raises InvalidArgument, NotImplementedHere, PermissionDenied for another's
+        `run_as`, and what keeps whoever it runs as from what its trigger watches."""
         kept = checked(settings)
         self._check_targets(principal, kept, {})
         now = utc_now()
@@ -93,6 +94,7 @@ class JobService:
         with self._database.write() as connection:
             store.add_job(connection, job)
             watch_store.put_watch(connection, watch, job.id)
+            grants.give(connection, principal, job.securable, _levels(access, job))
             acts.changed(connection, principal.name, "create", "job", str(job.id), object_id=str(job.id))
         return job
 
@@ -122,9 +124,11 @@ class JobService:
 
             return visible(more, lambda job: allows(principal, Act.SEE, job.securable), page_token, limit)
 
-    def reset(self, principal: Principal, job_id: int, settings: Mapping[str, Any]) -> None:
-        """Give a job other settings, all of them."""
-        self._change(principal, job_id, lambda _: dict(settings))
+    def reset(
+        self, principal: Principal, job_id: int, settings: Mapping[str, Any], access: Sequence[grants.Change] = ()
+    ) -> None:
+        """Give a job other settings, all of them, and others these levels in place of theirs."""
+        self._change(principal, job_id, lambda _: dict(settings), access)
 
     def update(
         self, principal: Principal, job_id: int, settings: Mapping[str, Any], remove: Sequence[str] = ()
@@ -157,7 +161,11 @@ class JobService:
         self._change(principal, job_id, changed)
 
     def _change(
-        self, principal: Principal, job_id: int, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+        self,
+        principal: Principal,
+        job_id: int,
+        change: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        access: Sequence[grants.Change] = (),
     ) -> None:
         """What the new trigger watches is looked at outside of the transaction, so it may find another job there."""
         with self._database.read() as connection:
@@ -177,6 +185,7 @@ class JobService:
             if not same:
                 store.change_job(connection, job.id, **scheduled(kept, utc_now()))
                 watch_store.put_watch(connection, watch, job.id)
+            grants.give(connection, principal, job.securable, _levels(access, job))
             acts.changed(connection, principal.name, "update", "job", str(job.id), object_id=str(job.id))
 
     def delete(self, principal: Principal, job_id: int) -> None:
@@ -238,7 +247,7 @@ class JobService:
 
     def submit(self, principal: Principal, settings: Mapping[str, Any], token: str | None = None) -> int:
         """Run tasks once, without a job."""
-        kept = checked({"name": settings.get("run_name"), **{k: v for k, v in settings.items() if k != "run_name"}})
+        kept = checked(as_tasks({**settings, "name": settings.get("name", settings.get("run_name")), "run_name": None}))
         self._check_targets(principal, kept, {})
         run_as = self._run_as(principal, kept, principal.name)
         with self._database.write() as connection:
@@ -437,6 +446,13 @@ def _checked(principal: Principal, act: Act, job_id: int, job: Job | None) -> Jo
         raise NotFound(f"Job '{job_id}' does not exist.")
     require(principal, act, job.securable)
     return job
+
+
+def _levels(access: Sequence[grants.Change], job: Job) -> list[grants.Change]:
+    """Changes that give one level in place of those before; that its owner owns it needs none."""
+    every = frozenset(levels("job"))
+    said = (Privilege.IS_OWNER, job.creator)
+    return [replace(each, remove=every) for each in access if said != (*each.add, each.grantee)]
 
 
 def _find_securable(connection: Connection, job_id: str) -> Securable:

@@ -1,5 +1,6 @@
 """A new run with its tasks' first attempts, in the transaction of what starts it."""
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +14,8 @@ from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun, TaskSpe
 from millpond.jobs.settings import specs_of
 from millpond.kernel.errors import InvalidArgument
 
+_OF_ONE_TASK = ("existing_cluster_id", "new_cluster", "libraries", "environment_key")
+"""What belongs to the task where settings have but one, at their top."""
 _NAMED = {Kind.NOTEBOOK: "base_parameters", Kind.WHEEL: "named_parameters", Kind.SQL: "parameters"}
 """Where tasks have parameters by their names."""
 
@@ -60,6 +63,16 @@ def submit(
     """A run without a job."""
     name = settings.get("name") or "Untitled"
     return _added(connection, _new(name, creator, settings, "ONE_TIME", now, run_as, None, {}), token)
+
+
+def as_tasks(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of one run whose only task stands at the top, as in API 2.0, with that task in a list of its own. Its
+    key is made of the run's name, by which Airflow's provider looks for it."""
+    own = {name: value for name, value in settings.items() if name.endswith("_task") or name in _OF_ONE_TASK}
+    if settings.get("tasks") or not any(name.endswith("_task") for name in own):
+        return dict(settings)
+    key = re.sub(r"[^\w-]", "_", str(settings.get("name") or "main"))[:100]
+    return {name: value for name, value in settings.items() if name not in own} | {"tasks": [{"task_key": key, **own}]}
 
 
 def attempt(run_id: int, spec: TaskSpec, **more: Any) -> TaskRun:
@@ -120,7 +133,7 @@ def asked_settings(
             task["depends_on"] = [need for need in task.get("depends_on", ()) if need["task_key"] in only]
     for task in (each for each in tasks if of is None or each["task_key"] in of):
         for kind in (Kind.PYTHON.value, Kind.WHEEL.value):
-            if python_params is not None and kind in task:
+            if python_params and kind in task:  # Airflow's workflows send an empty list where they mean none
                 task[kind] = {**task[kind], "parameters": list(python_params)}
         for named, field in _NAMED.items():
             if (more := given[named]) is not None and named.value in task:

@@ -110,8 +110,11 @@ def job_json(job: Job, *, whole: bool) -> dict[str, Any]:
     }
 
 
-def run_json(shown: Shown, base_url: str, *, tasks: bool = True) -> dict[str, Any]:
-    """A run with its tasks' runs, or one task run, where that alone is shown."""
+def run_json(shown: Shown, base_url: str, *, tasks: bool = True, history: bool = False) -> dict[str, Any]:
+    """A run with its tasks' runs, or one task run, where that alone is shown.
+
+    With `history` a run that was not repaired has one too: Airflow's provider counts its entries.
+    """
     run = shown.run
     told = {
         **state_json(run.state, run.result, _message(shown), ending=run.cancelled),
@@ -128,7 +131,7 @@ def run_json(shown: Shown, base_url: str, *, tasks: bool = True) -> dict[str, An
         "run_page_url": f"{base_url}/jobs/runs/{run.id}",
         "format": "MULTI_TASK",
         "job_parameters": [{"name": name, "value": value} for name, value in run.parameters.items()],
-        "repair_history": _repairs(shown) if run.repairs else [],
+        "repair_history": _repairs(shown) if run.repairs or history else [],
     }
     if "git_source" in run.settings:
         told["git_source"] = run.settings["git_source"]
@@ -262,8 +265,9 @@ def _repairs(shown: Shown) -> list[dict[str, Any]]:
         {"type": "REPAIR", "id": each["id"], "start_time": each["start_ms"], "task_run_ids": each["tasks"]}
         for each in run.repairs
     ]
-    told[-1] |= state_json(run.state, run.result, run.message, ending=run.cancelled)
     repaired = {task_id for each in run.repairs for task_id in each["tasks"]}
     first = [task.id for task in _top(shown.tasks) if task.id not in repaired]
     original = {"type": "ORIGINAL", "start_time": epoch_ms(run.created_at), "task_run_ids": first}
-    return [original, *told]
+    told = [original, *told]
+    told[-1] |= state_json(run.state, run.result, run.message, ending=run.cancelled)
+    return told
