@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from millpond.feature_serving.service import aside_unless
 from millpond.identity.domain import Principal
 from millpond.journal import calls
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import MillpondError, NotImplementedHere
 from millpond.serving import metrics
 from millpond.serving.capture import Captures
