@@ -530,6 +530,19 @@ def test_a_service_principal_asks_through_the_data_plane(registered: Registered,
     )
     answer = own.serving_endpoints_data_plane.query(endpoint, dataframe_records=RECORDS)
     assert (answer.predictions, answer.served_model_name) == ([1, 0, 1, 0], "v1")
+    (info,) = own.serving_endpoints_data_plane._data_plane_details.values()
+    token = own.serving_endpoints_data_plane._dpts.token(info.endpoint_url, info.authorization_details)
+    stolen = token.access_token  # good for that endpoint, and for nothing else that its holder may do
+    for method, path, body in (
+        ("GET", f"/api/2.0/serving-endpoints/{endpoint}", None),
+        ("POST", "/api/2.0/token/create", {}),
+        ("POST", "/serving-endpoints/another/invocations", {"dataframe_records": RECORDS}),
+        ("POST", "/serving-endpoints/chat/completions", {"model": endpoint, "messages": []}),
+    ):
+        assert registered.server.call(method, path, body, token=stolen)[0] == 403, path
+    asked = f"/api/millpond/audit?user={principal.application_id}&object_name={endpoint}"
+    events = wait_until(lambda: registered.server.call("GET", asked)[1]["events"], what="the audit")
+    assert {each["user_identity"]["email"] for each in events} == {principal.application_id}
     sdk.service_principals.delete(principal.id)
 
 

@@ -132,7 +132,9 @@ def test_a_narrowed_token_is_good_for_its_endpoint_only(identity: Identity) -> N
     _, name, secret = robot(identity)
     whole = access_token(identity, (name, secret))
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": whole}
-    narrowed = identity.oauth.exchange(form | {"authorization_details": DETAILS}, None).value
+    issued = identity.oauth.exchange(form | {"authorization_details": DETAILS}, None)
+    assert issued.lifetime_s <= 900 < identity.oauth.exchange(form, None).lifetime_s
+    narrowed = issued.value
     for path in (ENDPOINT, f"{ENDPOINT}/invocations"):
         assert identity.service.authenticate(narrowed, path=path).name == name
     for path in (

@@ -176,7 +176,10 @@ def test_chats_and_responses_are_asked_as_openai_does(teller: ServingServer) -> 
     assert [each["choices"][0]["delta"]["content"] for each in chunks] == ["one", "two", "three"]
     assert {each["object"] for each in chunks} == {"chat.completion.chunk"}
     named = {**messages, "model": "chat"}
-    whole = teller.call("POST", "/serving-endpoints/chat/completions", named)
+    narrow = teller.identity.mint(teller.admin, 60, paths=["/serving-endpoints/chat"])
+    other = {**messages, "model": "teller"}  # an endpoint's name is the beginning of OpenAI's path
+    assert teller.call("POST", "/serving-endpoints/chat/completions", other, token=narrow).status == 403
+    whole = teller.call("POST", "/serving-endpoints/chat/completions", named, token=narrow)
     assert whole.json["choices"][0]["message"]["content"] == "one two three"
     assert events(teller.call("POST", "/serving-endpoints/chat/completions", {**named, "stream": True}))[2:] != []
     path = "/serving-endpoints/chat/served-models/responder/invocations"

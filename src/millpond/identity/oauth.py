@@ -24,6 +24,8 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
 
 ACCESS_TOKEN_TTL_S = 3600
+NARROWED_TTL_S = 900
+"""Of a token that another one was narrowed to: a client gets the next one by itself."""
 CLIENT_CREDENTIALS = "client_credentials"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
@@ -114,11 +116,13 @@ class OAuthService:
             acts.identified(self._identity.authenticate(assertion))  # its holder is active, and its secret still there
         except MillpondError as error:
             raise OAuthError("invalid_grant", f"The assertion is not valid: {error.message}") from error
+        paths = _paths_of(form.get("authorization_details"))
+        ends = claims.expires_at if paths is None else utc_now() + timedelta(seconds=NARROWED_TTL_S)
         narrowed = Claims(
             principal_id=claims.principal_id,
-            expires_at=claims.expires_at,
+            expires_at=min(ends, claims.expires_at),
             credential_id=claims.credential_id,
-            paths=_paths_of(form.get("authorization_details")),
+            paths=paths,
         )
         return self._issue(narrowed)
 
