@@ -199,9 +199,10 @@ def serving_server(
     serving: ServingSettings | None = None,
     captures: Captures | None = None,
     environments: Environments | None = None,
+    otlp_endpoint: str | None = None,
 ) -> Iterator[ServingServer]:
     """The serving room behind the door, on a free port, until the block ends."""
-    settings = Settings(data_dir=data_dir, serving=serving or ServingSettings())
+    settings = Settings(data_dir=data_dir, serving=serving or ServingSettings(), otlp_endpoint=otlp_endpoint)
     identity = IdentityService(database, Signer(b"k" * 32))
     token = new_secret()
     if not identity.bootstrap(ADMIN, password="a-long-password", secret=token):  # a server that starts again

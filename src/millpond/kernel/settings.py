@@ -337,6 +337,9 @@ class Settings(BaseSettings):
     ssl_keyfile: Path | None = Field(default=None, description="The certificate's private key (PEM).")
     database_url: str | None = Field(default=None, repr=False, description="postgresql://...; default SQLite.")
     storage_root: str | None = Field(default=None, description="Root of managed data: a path or s3://bucket/prefix.")
+    otlp_endpoint: str | None = Field(
+        default=None, description="OpenTelemetry collector (OTLP over HTTP) that gets spans of predictions."
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     engine: EngineSettings = EngineSettings()
     serving: ServingSettings = ServingSettings()

@@ -27,6 +27,7 @@ from millpond.serving.routing import entity_for
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.specs import Specs
 from millpond.serving.streaming import StreamedAnswer, StreamRequest, open_stream
+from millpond.serving.tracing import Trace, Tracing
 from millpond.serving.worker_process import Answer, Question
 
 
@@ -56,7 +57,9 @@ class Predictions:
         captures: Captures,
         request_timeout_s: float,
         stream_timeout_s: float,
+        tracing: Tracing | None,
     ) -> None:
+        self.tracing = tracing
         self._database = database
         self._runtime = runtime
         self._specs = specs
@@ -78,6 +81,7 @@ class Predictions:
         timeout_s: float | None = None,
         accept: str | None = None,
         client_request_id: str | None = None,
+        trace: Trace | None = None,
     ) -> Reply:
         """Ask an endpoint (or one of its served models, past the traffic split) for a prediction.
 
@@ -108,6 +112,8 @@ class Predictions:
             metrics.SECONDS.labels(live.name, entity.name, version).observe(seconds)
             if served_model is None:
                 self._runtime.canary_counts.count(live.id, entity.name, int(status), seconds)
+        if trace is not None:
+            trace.end(live.name, entity, refusal(answer) if isinstance(answer, MillpondError) else answer)
         if keeping is not None:
             told = refusal(answer) if isinstance(answer, MillpondError) else answer
             await keeping.end(entity, told, seconds, client_id=client_request_id, is_direct=served_model is not None)
@@ -127,6 +133,7 @@ class Predictions:
         routing_key: str | None = None,
         timeout_s: float | None = None,
         client_request_id: str | None = None,
+        trace: Trace | None = None,
     ) -> StreamedAnswer | Reply:
         """As `query`, of a request in JSON whose answer shall come in parts: returns when the first is there, or with
         the model's refusal. `timeout_s` is for each part. Whoever gets the answer closes it."""
@@ -140,6 +147,7 @@ class Predictions:
             client_id=client_request_id,
             chunk_s=min(timeout_s or self._request_timeout_s, self._request_timeout_s),
             whole_s=self._stream_timeout_s,
+            trace=trace,
         )
         found = await open_stream(asked, self._captures, self._specs, partial(self._admit, live, principal))
         return found if isinstance(found, StreamedAnswer) else _reply(entity, found)

@@ -21,6 +21,7 @@ from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
 from millpond.serving.specs import Specs
+from millpond.serving.tracing import open_tracing
 from millpond.serving.variables import Variables
 
 
@@ -60,6 +61,7 @@ def open_serving(
     follower = Follower(
         database=database, source=source, resolver=resolver, find_principal=find_principal, deployed=deployed
     )
+    tracing = open_tracing(settings.otlp_endpoint)
     runtime = ServingRuntime(
         database=database,
         models=models,
@@ -70,6 +72,7 @@ def open_serving(
         follow=follower.look,
         find_principal=find_principal,
         environments=environments,
+        tracing=tracing,
     )
     options = EndpointOptions(database, runtime, mail)
     predictions = Predictions(
@@ -80,6 +83,7 @@ def open_serving(
         captures=captures or NoCaptures(),
         request_timeout_s=settings.serving.request_timeout_s,
         stream_timeout_s=settings.serving.stream_timeout_s,
+        tracing=tracing,
     )
     service = ServingService(
         database=database,

@@ -18,6 +18,7 @@ from millpond.serving.predicting import Reply
 from millpond.serving.routing import KEY_HEADER
 from millpond.serving.service import ServingService
 from millpond.serving.streaming import StreamedAnswer, wants_stream
+from millpond.serving.tracing import Trace
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 from millpond.serving.wire_options import (
     GatewayInput,
@@ -148,6 +149,8 @@ def _add_reports(routes: APIRouter, service: ServingService, base_url: str) -> N
 
 
 def _add_invocations(routes: APIRouter, service: ServingService) -> None:
+    tracing = service.predictions.tracing
+
     async def invoke(request: Request) -> Response:
         return await answer(request, request.path_params["name"], await _body(request))
 
@@ -165,6 +168,7 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
             "routing_key": request.headers.get(KEY_HEADER),
             "timeout_s": _timeout_s(request.headers.get(TIMEOUT_HEADER)),
             "client_request_id": request.headers.get("x-client-request-id"),
+            "trace": tracing.begin(request.headers) if tracing is not None else None,
         }
         if await wants_stream(content_type, body):
             found = await service.predictions.stream(current_principal(), name, **asked)
@@ -191,6 +195,7 @@ class _Asked(TypedDict):
     routing_key: str | None
     timeout_s: float | None
     client_request_id: str | None
+    trace: Trace | None
 
 
 def _timeout_s(text: str | None) -> float | None:

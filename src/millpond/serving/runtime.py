@@ -37,6 +37,7 @@ from millpond.serving.ports import Served, nobody_listens
 from millpond.serving.scaling import Scale, scale_of, together
 from millpond.serving.shadowing import ShadowReports
 from millpond.serving.specs import Specs
+from millpond.serving.tracing import Tracing
 from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
@@ -63,6 +64,7 @@ class ServingRuntime:
         find_principal: Callable[[str], Principal],
         served: Served = nobody_listens,
         environments: Environments | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """`follow` takes endpoints where aliases and stages point now, and returns the ids of those that go.
 
@@ -78,6 +80,7 @@ class ServingRuntime:
         self._variables = variables
         self._settings = settings
         self._environments = environments if settings.serving.environments == "own" else None
+        self._tracing = tracing
         self.events = EventLog(database)
         self.shadow_reports = ShadowReports()
         self.history = History(self)
@@ -121,6 +124,8 @@ class ServingRuntime:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.run_blocking(self.launcher.close)
+        if self._tracing is not None:
+            await self.run_blocking(self._tracing.close)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def reset(self, endpoint: Endpoint) -> None:

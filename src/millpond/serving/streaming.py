@@ -26,6 +26,7 @@ from millpond.serving.domain import ServedEntity
 from millpond.serving.frames import Kind
 from millpond.serving.keeping import Keeping, keeping_of, refusal
 from millpond.serving.specs import Specs
+from millpond.serving.tracing import Trace
 from millpond.serving.worker_process import Answer, Question
 
 JSON = "application/json"
@@ -63,6 +64,7 @@ class StreamRequest:
     client_id: str | None
     chunk_s: float
     whole_s: float
+    trace: Trace | None
 
 
 class StreamedAnswer:
@@ -126,6 +128,8 @@ class StreamedAnswer:
         call = calls.current()
         if self._first is not None and answer.status != 200 and answer is not _GONE and call is not None:
             call.end(answer.status, orjson.loads(answer.body)["error_code"])  # after it began as a good one
+        if asked.trace is not None:
+            asked.trace.end(asked.live.name, self.entity, answer)
         if self._keeping is not None:
             whole = self._kept.whole(answer, began=self._first is not None)
             await self._keeping.end(self.entity, whole, seconds, client_id=asked.client_id, is_direct=asked.is_direct)
