@@ -10,10 +10,11 @@ import pytest
 from millpond.catalog.domain import ObjectName
 from millpond.serving.openapi import InputField, ModelInput
 from millpond.ui import urls
+from millpond.ui.endpoint.asking import first_record, typed
+from millpond.ui.endpoint.overview import moved, split_traceback
 from millpond.ui.formats import duration_text, metric_text, size_text
 from millpond.ui.grid import grid_rows
 from millpond.ui.model_files import example_request
-from millpond.ui.pages.serving import split_traceback
 from millpond.ui.pages.tables import metrics_text, parameters_text
 
 
@@ -105,3 +106,29 @@ def test_a_failure_is_told_in_words_with_its_traceback_apart() -> None:
     assert split_traceback(traceback) == ("ValueError: no weights", traceback)
     assert split_traceback("Out of memory.") == ("Out of memory.", "")
     assert split_traceback("") == ("It did not say why.", "")
+
+
+@pytest.mark.parametrize(
+    ("shares", "name", "percent", "found"),
+    [
+        ({"a": 100, "b": 0}, "b", 30, {"a": 70, "b": 30}),
+        ({"a": 70, "b": 30}, "a", 100, {"a": 100, "b": 0}),
+        ({"a": 60, "b": 30, "c": 10}, "c", 50, {"a": 20, "b": 30, "c": 50}),
+        ({"a": 60, "b": 30, "c": 10}, "c", 95, {"a": 0, "b": 5, "c": 95}),
+        ({"a": 60, "b": 30, "c": 10}, "a", 20, {"a": 20, "b": 70, "c": 10}),
+        ({"a": 100}, "a", 40, {"a": 40}),
+        ({"a": 50, "b": 50}, "a", 400, {"a": 100, "b": 0}),
+    ],
+)
+def test_shares_of_the_traffic_add_up_when_one_is_moved(
+    shares: dict[str, int], name: str, percent: int, found: dict[str, int]
+) -> None:
+    assert moved(shares, name, percent) == found
+
+
+def test_what_is_typed_into_a_form_has_the_signatures_type() -> None:
+    assert [typed("1", "long"), typed("1.5", "double"), typed("true", "boolean")] == [1, 1.5, True]
+    assert [typed("1", "string"), typed("null", "double"), typed("x", "long")] == ["1", None, "x"]
+    assert first_record('{"dataframe_records": [{"a": 1}, {"a": 2}]}') == {"a": 1}
+    assert first_record('{"dataframe_records": [{"a": [1]}]}') == {}
+    assert first_record('{"inputs": [1]}') == {}

@@ -8,5 +8,6 @@ Invariants: traffic moves to a configuration only when all of its workers are re
 active configuration untouched; what is desired is in the database, so that a killed server comes back as it was; a
 worker never sees a secret, another model's files or the database.
 Outside protocol: the Databricks serving-endpoints API, and MLflow's scoring protocol on `.../invocations`.
-Read `domain.py` (nouns, planner), `service.py`, `controller.py` and `pool.py` (what runs), `worker/` (the other side).
+Read `domain.py` (nouns, planner), `service.py`, `controller.py` and `pool.py` (what runs), `worker/` (the other side),
+`canary/` (a version takes over in steps), `rehearsal.py` (a version is asked before it is served).
 """

@@ -23,8 +23,6 @@ from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
 from millpond.serving.worker_process import Answer
 
-_AT_ONCE = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -46,25 +44,24 @@ class Rehearsal:
     def ask(self, requests: Sequence[tuple[str, bytes]]) -> Sequence[Answer]:
         """The answers to some requests, each a content type and a body; refusals and lost requests are answers too.
 
+        One after the other: so their times are the model's own, and who is served has the rest of the machine.
         Raises FailedPrecondition when the candidate cannot be loaded any more.
         """
         return self._at.runtime.run_here(self._ask_all(requests))
 
     async def _ask_all(self, requests: Sequence[tuple[str, bytes]]) -> Sequence[Answer]:
-        gate = asyncio.Semaphore(_AT_ONCE)
-        answers = await asyncio.gather(*(self._ask(gate, *request) for request in requests))
+        answers = [await self._ask(*request) for request in requests]
         if self._pool.state.deployment is Deployment.FAILED:
             raise FailedPrecondition(self._pool.state.message)
         return answers
 
-    async def _ask(self, gate: asyncio.Semaphore, content_type: str, body: bytes) -> Answer:
-        async with gate:
-            try:
-                return await self._at.predictions.ask(
-                    self._who, self._candidate.entity, self._pool, content_type=content_type, body=body
-                )
-            except MillpondError as error:
-                return refusal(error)
+    async def _ask(self, content_type: str, body: bytes) -> Answer:
+        try:
+            return await self._at.predictions.ask(
+                self._who, self._candidate.entity, self._pool, content_type=content_type, body=body
+            )
+        except MillpondError as error:
+            return refusal(error)
 
 
 class Rehearsals:

@@ -16,14 +16,18 @@ from millpond.identity.directory import DirectoryService
 from millpond.identity.federation import Federation
 from millpond.identity.grants import Find
 from millpond.identity.service import IdentityService
+from millpond.inference_tables.predictions import PredictionService
 from millpond.jobs.room import JobsRoom
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
 from millpond.online.service import OnlineService
 from millpond.parity.service import ParityService
 from millpond.registry.room import RegistryRoom
+from millpond.replay.service import ReplayService
 from millpond.reproduction.room import ReproductionRoom
 from millpond.secrets.service import SecretsService
+from millpond.serving.canary.service import CanaryService
+from millpond.serving.options import EndpointOptions
 from millpond.serving.service import ServingService
 from millpond.sql.room import SqlRoom
 from millpond.tracking.lineage import ModelLineage
@@ -78,6 +82,10 @@ class Services:
     registry: RegistryRoom
     reproduction: ReproductionRoom
     serving: ServingService
+    endpoint_options: EndpointOptions
+    canaries: CanaryService
+    predictions: PredictionService
+    replays: ReplayService
     online: OnlineService
     parity: ParityService
     feature_tables: FeatureTableRoom

@@ -118,3 +118,5 @@ CHART_COLOURS: Mapping[Theme, tuple[str, str, str]] = {
     Theme.AUTO: (DARK["accent"], LIGHT["control"], LIGHT["control"]),  # a canvas is told colours once, for both
 }
 """Accent, text and lines of a chart."""
+SERIES_COLOURS = ("#1f9a95", "#c27c1f", "#7a6fd6", "#c4557d", "#5c9440", "#4383cc")
+"""Lines of one chart, to be told apart on light and on dark ground."""

@@ -1,19 +1,14 @@
-"""Serving endpoints: state, what they serve, and a form to try them."""
+"""Serving endpoints: the list, and the page of one, whose tabs are in `ui/endpoint/`."""
 
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nicegui import ui
 
-from millpond.catalog.names import ObjectName
 from millpond.kernel.clock import epoch_ms
-from millpond.kernel.errors import MillpondError
-from millpond.serving.capture import CaptureState
-from millpond.serving.domain import Config, Deployment, Endpoint, ServedEntity, Update
-from millpond.serving.openapi import ModelInput
+from millpond.kernel.errors import NotFound
+from millpond.serving.domain import Endpoint, Update
 from millpond.ui import urls
 from millpond.ui.elements import (
     Cell,
@@ -22,36 +17,34 @@ from millpond.ui.elements import (
     Rows,
     Tab,
     TableColumn,
-    TextField,
     Tone,
     badge,
-    button,
-    card,
-    code_block,
     copy_button,
     el,
     empty_state,
-    facts,
     filter_form,
-    notice,
     page_header,
     tabs,
 )
-from millpond.ui.formats import duration_text
-from millpond.ui.model_files import example_request
+from millpond.ui.endpoint.asking import CODE, REQUESTS, TRY
+from millpond.ui.endpoint.logs import EVENTS, LOGS
+from millpond.ui.endpoint.metrics import METRICS
+from millpond.ui.endpoint.overview import OVERVIEW
+from millpond.ui.endpoint.replays import REPLAYS
+from millpond.ui.endpoint.rollout import ROLLOUT
+from millpond.ui.endpoint.view import EndpointTab, Tabs, View, model_words
 from millpond.ui.permissions import Permissions, draw_permissions, load_permissions, permissions_tab
 from millpond.ui.visit import Page, Visit
 
 _POLL_S = 2.0
-_LONGEST_REQUEST = 1 << 20
-_LONGEST_SHOWN = 100_000
-_DEPLOYMENTS: dict[Deployment, tuple[str, Tone]] = {
-    Deployment.CREATING: ("starting", "info"),
-    Deployment.READY: ("ready", "good"),
-    Deployment.RECOVERING: ("recovering", "warn"),
-    Deployment.FAILED: ("failed", "bad"),
-    Deployment.ABORTED: ("stopped", "plain"),
-}
+_TABS: Tabs = (OVERVIEW, METRICS, ROLLOUT, REPLAYS, REQUESTS, TRY, CODE, LOGS, EVENTS)
+_COLUMNS = (
+    TableColumn(label="Endpoint"),
+    TableColumn(label="State"),
+    TableColumn(label="Serves", grow=True),
+    TableColumn(label="Owner", short=True, optional=True),
+    TableColumn(label="Changed", optional=True),
+)
 _CREATE = """from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
 
@@ -106,27 +99,19 @@ def _draw_list(visit: Visit, endpoints: Sequence[Endpoint]) -> None:
         ]
         for item in endpoints
     ]
-    columns = (
-        TableColumn(label="Endpoint"),
-        TableColumn(label="State"),
-        TableColumn(label="Serves", grow=True),
-        TableColumn(label="Owner", short=True, optional=True),
-        TableColumn(label="Changed", optional=True),
-    )
-    DataTable(label="Endpoints", columns=columns, rows=rows)
+    DataTable(label="Endpoints", columns=_COLUMNS, rows=rows)
 
 
 def _served(endpoint: Endpoint) -> list[str]:
+    """What it serves, each with its share where there are several."""
     config = endpoint.active or endpoint.pending
-    return [_model(entity) for entity in config.entities] if config else []
-
-
-def _model(entity: ServedEntity) -> str:
-    model = entity.model
-    if model.is_spec:
-        return f"{model.name} (features)"
-    named = f" ({entity.reference.words})" if entity.reference else ""
-    return f"{model.name} version {model.version}{named}"
+    if config is None:
+        return []
+    shares = {route.entity: route.percent for route in config.routes}
+    several = len(config.entities) > 1
+    return [
+        model_words(entity) + (f", {shares.get(entity.name, 0)} %" if several else "") for entity in config.entities
+    ]
 
 
 # One endpoint
@@ -134,39 +119,27 @@ def _model(entity: ServedEntity) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Data:
-    endpoint: Endpoint
-    inputs: ModelInput | None
-    """None until the model's files are here."""
+    view: View
+    tab: EndpointTab[Any] | None
+    """None for the permissions."""
+    loaded: Any
     permissions: Permissions | None
-    capture: CaptureState | None
-    """How the inference table is doing, where requests are kept."""
-
-    @property
-    def example(self) -> str | None:
-        """A request body, as JSON text."""
-        return example_request(self.inputs) if self.inputs else None
 
 
 def _load(visit: Visit) -> _Data:
-    endpoint = visit.services.serving.get_endpoint(visit.principal, visit.path["name"])
-    inputs = visit.services.serving.describe_inputs(visit.principal, endpoint.name)
-    permissions = load_permissions(visit, "serving-endpoints", endpoint.id)
-    return _Data(
-        endpoint=endpoint,
-        inputs=next(iter(inputs.values()), None),
-        permissions=permissions,
-        capture=_capture(visit, endpoint),
-    )
-
-
-def _capture(visit: Visit, endpoint: Endpoint) -> CaptureState | None:
-    kept = endpoint.active.capture if endpoint.active else None
-    states = visit.services.serving.capture_states(endpoint)
-    return states.get(kept.table_id) if kept is not None and kept.enabled else None
+    view = View(visit=visit, endpoint=visit.services.serving.get_endpoint(visit.principal, visit.path["name"]))
+    permissions = load_permissions(visit, "serving-endpoints", view.endpoint.id)
+    if permissions is not None:
+        return _Data(view=view, tab=None, loaded=None, permissions=permissions)
+    asked = visit.query.get("tab", OVERVIEW.key)
+    tab = next((each for each in _TABS if each.key == asked and each.shown(view)), None)
+    if tab is None:
+        raise NotFound(f"Endpoint '{view.endpoint.name}' has nothing to show you under '{asked[:40]}'.")
+    return _Data(view=view, tab=tab, loaded=tab.load(view), permissions=None)
 
 
 def _draw(visit: Visit, data: _Data) -> None:
-    endpoint = data.endpoint
+    view, endpoint = data.view, data.view.endpoint
     page_header(
         endpoint.name,
         symbol="cloud_queue",
@@ -174,29 +147,24 @@ def _draw(visit: Visit, data: _Data) -> None:
         subtitle=endpoint.description or None,
     )
     text, tone = state_of(endpoint)
-    active = visit.query.get("tab", "overview")
     with el("div", cls="mp-row").style("margin-bottom: 14px"):
         badge(text, tone)
-        el("code", _url(visit, endpoint))
-        copy_button(_url(visit, endpoint), "Copy URL")
-    tabs(
-        [
-            Tab(key="overview", label="Overview", href=visit.link(tab=None)),
-            Tab(key="try", label="Try it", href=visit.link(tab="try")),
-            Tab(key="code", label="Code", href=visit.link(tab="code")),
-            permissions_tab(visit),
-        ],
-        active,
-    )
+        el("code", view.url)
+        copy_button(view.url, "Copy URL")
+    shown = [each for each in _TABS if each.shown(view)]
+    links = [Tab(key=each.key, label=each.label, href=_link(visit, each)) for each in shown]
+    tabs([*links, permissions_tab(visit)], data.tab.key if data.tab else visit.query["tab"])
     if data.permissions is not None:
         draw_permissions(visit, data.permissions)
         return
-    {"try": _draw_try, "code": _draw_code}.get(active, _draw_overview)(visit, data)
+    assert data.tab is not None, "else there are permissions"
+    data.tab.draw(view, data.loaded)
     _follow(visit, endpoint)
 
 
-def _url(visit: Visit, endpoint: Endpoint) -> str:
-    return f"{visit.addresses.base_url}/serving-endpoints/{endpoint.name}/invocations"
+def _link(visit: Visit, tab: EndpointTab[Any]) -> str:
+    base = urls.endpoint_url(visit.path["name"])
+    return base if tab is OVERVIEW else f"{base}?tab={tab.key}"
 
 
 def _follow(visit: Visit, endpoint: Endpoint) -> None:
@@ -219,207 +187,6 @@ def _states(endpoint: Endpoint) -> list[Any]:
     return [endpoint.update, [(c.version, e.name, e.state.deployment) for c in configs for e in c.entities]]
 
 
-def _draw_overview(visit: Visit, data: _Data) -> None:
-    endpoint = data.endpoint
-    with el("div", cls="mp-stack"):
-        if endpoint.pending is not None:
-            failed = endpoint.update is Update.FAILED
-            _draw_config("The last update failed" if failed else "Coming up", endpoint.pending)
-        if endpoint.active is not None:
-            _draw_config("Serving now", endpoint.active)
-        with card("About"):
-            facts(
-                [
-                    ("Owner", endpoint.creator),
-                    ("Created", Cell(time_ms=epoch_ms(endpoint.created_at))),
-                    ("Changed", Cell(time_ms=epoch_ms(endpoint.updated_at))),
-                    ("Inference table", _capture_cell(data.capture)),
-                    *[(key, value) for key, value in sorted(endpoint.tags.items())],
-                ]
-            )
-
-
-def _capture_cell(capture: CaptureState | None) -> Cell | None:
-    """The table, and why it is not written to if it is not."""
-    if capture is None:
-        return None
-    return Cell(
-        text=capture.name,
-        href=urls.object_url("table", ObjectName.of_full_name(capture.name)),
-        note=capture.message or None,
-        badges=(("failed", "bad"),) if capture.message else (),
-    )
-
-
-def _draw_config(title: str, config: Config) -> None:
-    shares = {route.entity: route.percent for route in config.routes}
-    with card(title), el("div", cls="mp-stack"):
-        rows: Rows = [
-            [
-                Cell(text=entity.name),
-                Cell(
-                    text=_model(entity),
-                    href=None if entity.model.is_spec else urls.model_url(entity.model.name, entity.model.version),
-                ),
-                f"{shares.get(entity.name, 0)} %",
-                _size(entity),
-                Cell(badges=(_DEPLOYMENTS[entity.state.deployment],)),
-            ]
-            for entity in config.entities
-        ]
-        columns = (
-            TableColumn(label="Served entity"),
-            TableColumn(label="Model", grow=True),
-            TableColumn(label="Traffic", numeric=True),
-            TableColumn(label="Concurrency", optional=True),
-            TableColumn(label="State"),
-        )
-        DataTable(label=title, columns=columns, rows=rows)
-        for entity in config.entities:
-            _draw_entity_trouble(entity)
-
-
-def _size(entity: ServedEntity) -> str:
-    """How many requests at a time it is meant for."""
-    asked = entity.concurrency
-    least = 0 if entity.scale_to_zero else asked.minimum
-    size = "" if entity.provisioned else f"{entity.workload_size.value}: "
-    return f"{size}{least} to {asked.maximum}" if least < asked.maximum else f"{size}{asked.maximum}"
-
-
-def _draw_entity_trouble(entity: ServedEntity) -> None:
-    state = entity.state
-    if entity.reference_note:
-        notice(f"{entity.name}: {entity.reference_note}", "warn")
-    failed = state.deployment is Deployment.FAILED
-    if failed or state.deployment in {Deployment.RECOVERING, Deployment.ABORTED}:
-        reason, traceback = split_traceback(state.message)
-        notice(f"{entity.name}: {reason}", "bad" if failed else "warn", role="alert")
-        if traceback:
-            code_block(traceback[-_LONGEST_SHOWN:], title="Traceback").classes("mp-trace")
-    if failed and state.build_log:
-        code_block(state.build_log[-_LONGEST_SHOWN:], title=f"What {entity.name} said").classes("mp-trace")
-
-
-def split_traceback(message: str) -> tuple[str, str]:
-    """What went wrong in words, and Python's traceback where the message holds one.
-
-    Without words before it, the traceback's last line says what went wrong.
-    """
-    reason, mark, rest = message.partition("Traceback (most recent call last)")
-    traceback = (mark + rest).strip()
-    reason = reason.strip() or (traceback.splitlines()[-1] if traceback else "It did not say why.")
-    return reason, traceback
-
-
-# Try it
-
-
-def _draw_try(visit: Visit, data: _Data) -> None:
-    endpoint = data.endpoint
-    example = data.example or json.dumps({"dataframe_records": [{}]}, indent=2)
-    if endpoint.active is None:
-        notice("This endpoint does not answer yet.", "warn")
-    with el("div", cls="mp-grid-cards"):
-        with card("Request"), el("div", cls="mp-stack"):
-            if data.inputs and data.inputs.fields:
-                el("p", "Made from the model's input example and signature. Change it and send.", cls="mp-note")
-            field = TextField(label="Request body, as JSON", value=example, lines=16)
-            with el("div", cls="mp-row"):
-                send = button("Send", kind="mp-primary", symbol="send")
-                el("span", "POST as you, with your rights.", cls="mp-note")
-        with card("Response"):
-            answer = el("div", cls="mp-stack", role="status", aria_live="polite")
-            with answer:
-                el("p", "The answer appears here.", cls="mp-muted")
-
-    async def act() -> None:
-        send.props["disabled"] = True
-        try:
-            await _send(visit, endpoint, field.value, answer)
-        finally:
-            send.props["disabled"] = False
-
-    send.on("click", act, args=[])
-
-
-async def _send(visit: Visit, endpoint: Endpoint, text: str, answer: ui.element) -> None:
-    problem = _problem(text)
-    if problem:
-        _show_answer(answer, 400, "", problem, None)
-        return
-    proven = await visit.act(lambda principal: principal)
-    if proven.value is None:
-        _show_answer(answer, 401, "", proven.error, None)
-        return
-    began = time.perf_counter()
-    try:
-        reply = await visit.services.serving.predictions.query(
-            proven.value, endpoint.name, content_type="application/json", body=text.encode()
-        )
-    except MillpondError as error:
-        _show_answer(answer, 400, "", error.message, (time.perf_counter() - began) * 1000)
-        return
-    _show_answer(
-        answer, reply.status, reply.entity, reply.body.decode(errors="replace"), (time.perf_counter() - began) * 1000
-    )
-
-
-def _problem(text: str) -> str:
-    if len(text) > _LONGEST_REQUEST:
-        return f"The request is longer than {_LONGEST_REQUEST >> 20} MiB; send it with a client."
-    try:
-        json.loads(text)
-    except ValueError as error:
-        return f"The request is not JSON: {error}."
-    return ""
-
-
-def _show_answer(answer: ui.element, status: int, entity: str, body: str, took_ms: float | None) -> None:
-    answer.clear()
-    with answer:
-        with el("div", cls="mp-row"):
-            badge(str(status), "good" if status == 200 else "bad")
-            if took_ms is not None:
-                el("span", duration_text(took_ms), cls="mp-note")
-            if entity:
-                el("span", f"answered by {entity}", cls="mp-note")
-        code_block(_pretty(body)[:_LONGEST_SHOWN], title="Body").classes("mp-trace")
-
-
-def _pretty(body: str) -> str:
-    try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    except ValueError:
-        return body
-
-
-# Code
-
-
-_SHAPES = ("dataframe_records", "instances", "inputs")
-
-
-def _draw_code(visit: Visit, data: _Data) -> None:
-    endpoint = data.endpoint
-    request = json.loads(data.example or '{"dataframe_records": [{}]}')
-    shell = json.dumps(request, ensure_ascii=False).replace("'", "'\\''")
-    with el("div", cls="mp-stack"):
-        code_block(
-            f'curl -s "{_url(visit, endpoint)}" \\\n  -H "Authorization: Bearer $DATABRICKS_TOKEN" \\\n'
-            f"  -H 'Content-Type: application/json' \\\n  -d '{shell}'",
-            title="curl",
-        )
-        arguments = "".join(f"    {shape}={request[shape]!r},\n" for shape in _SHAPES if shape in request)
-        if arguments:
-            code_block(
-                "from databricks.sdk import WorkspaceClient\n\n"
-                f"w = WorkspaceClient()\nanswer = w.serving_endpoints.query(\n    {endpoint.name!r},\n{arguments})\n"
-                "print(answer.predictions)",
-                title="Python, databricks-sdk",
-            )
-
-
 PAGES = (
     Page(path="/serving", section="serving", load=_load_list, draw=_draw_list, title=lambda _visit, _data: "Serving"),
     Page(
@@ -427,6 +194,6 @@ PAGES = (
         section="serving",
         load=_load,
         draw=_draw,
-        title=lambda _visit, data: data.endpoint.name,
+        title=lambda _visit, data: data.view.endpoint.name,
     ),
 )
