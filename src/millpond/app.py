@@ -81,6 +81,7 @@ from millpond.serving.ports import Deployed
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.runtime import ServingRuntime
+from millpond.serving.scoring_routes import scoring_router
 from millpond.serving.variables import Variables
 from millpond.sql import permissions as sql_permissions
 from millpond.sql import routes as sql_routes
@@ -204,6 +205,7 @@ def build_app(settings: Settings) -> Application:
         mail=mailer,
         captures=inference_tables.captures,
         environments=environments,
+        find_node=lambda name, version: mlflow.lineage.version_node(name, version),
     )
     lineage = open_lineage(database, catalog, settings.lineage, home.lineage, lambda: _note_reader(catalog))
     lineage.lineage.on_kind(NodeKind.RUN, run_seer(mlflow.visible_runs))
@@ -307,6 +309,7 @@ def build_app(settings: Settings) -> Application:
         model_router(models),
         serving_routes.router(serving.service, serving.options, base_url=settings.base_url),
         canary_routes.router(serving.canaries),
+        scoring_router(serving.by_uri, tables),
     )
     leveled = (
         *tracking_permissions.permission_types(),

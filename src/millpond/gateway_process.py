@@ -45,11 +45,12 @@ _DRAIN_S = 20.0
 _RECURSION_LIMIT = 12_000
 """Python's frames, of which the walk over a plan takes two for each level of nesting."""
 
-# All that MLflow's client in a user's function needs; the token there cannot make another one, nor do anything else.
+# All that MLflow's client in a user's function and ai_query need; the token there cannot make another one, nor do
+# anything else.
 _MLFLOW_PATHS = (
     "/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/3.0/mlflow", "/version",
     *(f"/api/2.0/fs/{kind}/{place}" for kind in ("files", "directories") for place in ("Models", "WorkspaceInternal")),
-    "/api/2.0/fs/create-download-url",
+    "/api/2.0/fs/create-download-url", "/api/millpond/scoring", "/serving-endpoints",
 )  # fmt: skip
 
 

@@ -79,6 +79,10 @@ class FolderModels:
         """None of them has features."""
         return None
 
+    def describe(self, _principal: Principal, model: ModelVersion) -> str:
+        """The folder's file."""
+        return (self.root / model.source / "MLmodel").read_text()
+
     def download(self, model: ModelVersion, destination: Path) -> None:
         """Copy the folder."""
         self.downloads += 1

@@ -18,6 +18,7 @@ from grpc import aio
 
 from millpond.catalog.service import CatalogService
 from millpond.engine import proto, recording, wire
+from millpond.engine.ai_query import model_finder
 from millpond.engine.commanding import Commands
 from millpond.engine.engines import ApiDoor, EngineOptions, Engines
 from millpond.engine.errors import AnalysisError, ExecutionError
@@ -117,7 +118,8 @@ class Gateway:
             self._computing = Engines(own, spools)
             spools.compute_with(Upstream(self._computing, self._uploads, system, spools))
         commands = Commands(catalog, upstream, system, options.storage_options)
-        shared = world(catalog, find_owner, spools, options.mark, options.storage_options)
+        find_model = model_finder(options.api) if options.api and spools else None
+        shared = world(catalog, find_owner, spools, options.mark, options.storage_options, find_model)
         streams = self._streams = StreamingQueries(spools, self._uploads, find_owner)
         planner = Planner(shared, self.sessions, upstream, commands, options.storage_options, streams)
         proto.allow_deep_plans()

@@ -8,8 +8,8 @@ from millpond.catalog.service import CatalogService
 from millpond.engine import wire
 from millpond.identity.domain import Principal
 
-_NAMES = (INFORMATION_SCHEMA.encode(), b"history")
-"""What stands in a request that may read such a relation."""
+_NAMES = (INFORMATION_SCHEMA.encode(), b"history", b"ai_query", b"millpond.changes")
+"""What stands in a request that may read such a relation, ask about a model or lay files out: that blocks."""
 _HEAVY_BYTES = 1 << 20
 _LOOKED_AT_BYTES = 1 << 16
 

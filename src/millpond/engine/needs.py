@@ -1,6 +1,6 @@
 """What a plan touches: the places that the engine must be able to read or write, and what users call them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ class Needs:
     """Commands that make Python functions of the catalog known to the session, by `register_function:NAME`."""
     runs_code: bool = False
     """Whether the plan brings functions of the user's."""
+    models: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """The endpoints and versions of models that are asked, as nodes of lineage, by their keys."""
     tables: dict[str, Table] = field(default_factory=dict)
     """The tables of the catalog that are read, by location."""
     views: dict[int, Table] = field(default_factory=dict)
@@ -37,6 +39,8 @@ class Needs:
     """The tables and views that the plan itself names, by id; not what stands behind its views."""
     checkpoints: dict[str, bytes] = field(default_factory=dict)
     """Relations that the engine holds for the session, by id, as they were made."""
+    held: list[object] = field(default_factory=list)
+    """What is there for as long as the plan is on its way."""
     made: tuple[str, ...] = ()
     """Names of the columns to be written, once the engine has told them."""
 
@@ -53,6 +57,7 @@ class Needs:
         self.tables |= other.tables
         self.views |= other.views
         self.checkpoints |= other.checkpoints
+        self.models |= other.models
 
     def add(self, others: Iterable["Needs"]) -> None:
         for other in others:
@@ -63,3 +68,5 @@ class Needs:
             self.guarded_in_plan |= other.guarded_in_plan
             self.runs_code |= other.runs_code
             self.functions |= other.functions
+            self.models |= other.models
+            self.held += other.held

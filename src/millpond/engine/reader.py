@@ -49,6 +49,16 @@ class Detail:
     writer_version: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Transactions:
+    """What a log has of applications that write once."""
+
+    version: int
+    """The table's newest."""
+    found: Mapping[str, int]
+    """The number of the last transaction of each application that has one."""
+
+
 class TableReader:
     """Reads tables for pages. Every method blocks and raises NotFound, PermissionDenied or FailedPrecondition."""
 
@@ -97,6 +107,18 @@ class TableReader:
             partition_columns=tuple(detail.partition_columns),
             reader_version=detail.reader_version,
             writer_version=detail.writer_version,
+        )
+
+    def transactions(self, principal: Principal, name: ObjectName, applications: Sequence[str]) -> Transactions:
+        """A Delta table's newest version, and what it has of each application's transactions."""
+        storage = self._storage(principal, name)
+        try:
+            table = open_table(storage)
+        except SparkError as error:
+            raise FailedPrecondition(str(error)) from error
+        found = {each: table.transaction_version(each) for each in applications}
+        return Transactions(
+            version=table.version(), found={key: version for key, version in found.items() if version is not None}
         )
 
     def last_written(self, principal: Principal, tables: Sequence[Table]) -> Mapping[str, datetime]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from millpond.catalog.names import quote, split_name, text_literal
+from millpond.engine.ai_query import NAME as AI_QUERY
+from millpond.engine.ai_query import query_call
 from millpond.engine.call_sites import GROUP_FUNCTIONS
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.expression_text import ExpressionText
@@ -47,6 +49,8 @@ def called(binder: "Binder", parts: tuple[str, ...], arguments: Sequence[Given],
     """The text for a call with arguments that are rewritten already; None for what the engine itself must know."""
     if len(parts) == 1 and parts[0].lower() in GROUP_FUNCTIONS:
         return None if binder.is_absolute else _membership(binder.invoker, parts[0], arguments)
+    if _is_ai_query(binder, parts):
+        return query_call(binder, arguments)
     function = binder.function(parts)
     if function is None:
         return None
@@ -87,13 +91,22 @@ def call_of_function(
     binder: "Binder", parts: tuple[str, ...], arguments: Sequence[Any], sources: "Sources"
 ) -> str | None:
     """The same for a call that is no text, with arguments that are bound already."""
-    if len(parts) > 1 or parts[0].lower() in GROUP_FUNCTIONS or binder.function(parts) is not None:
+    known = len(parts) > 1 or parts[0].lower() in GROUP_FUNCTIONS or _is_ai_query(binder, parts)
+    if known or binder.function(parts) is not None:
         write = _ArgumentText(alias="", plan_ids=frozenset())
         texts = [(None, write(each)) for each in arguments]
         if write.functions:
             raise unsupported("A function of your own inside a call of the catalog's; compute it as a column first.")
         return called(binder, parts, texts, sources)
     return None
+
+
+def _is_ai_query(binder: "Binder", parts: tuple[str, ...]) -> bool:
+    return (
+        len(parts) == 1
+        and parts[0].lower() == AI_QUERY
+        and f"register_function:{AI_QUERY}" not in (binder.session.functions)
+    )
 
 
 class _ArgumentText(ExpressionText):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from millpond.catalog.domain import Function, Guards, ObjectName, Table
 from millpond.catalog.service import CatalogService
+from millpond.engine.ai_query import FindModel
 from millpond.engine.errors import AnalysisError
 from millpond.engine.spools import Spools
 from millpond.identity.domain import Principal
@@ -31,6 +32,8 @@ class World:
     owners: Kept[str, Principal | None]
     storage_options: Mapping[str, str]
     """delta-rs' access to an object store."""
+    find_model: FindModel | None = None
+    """What the server says of a model or endpoint; None where it cannot be asked. Blocks."""
 
     def owner(self, name: str) -> Principal | None:
         """The principal that owns something."""
@@ -68,6 +71,7 @@ def world(
     spools: Spools | None,
     mark: Mark,
     storage_options: Mapping[str, str],
+    find_model: FindModel | None = None,
 ) -> World:
     """What binders share, while the database does not change."""
     return World(
@@ -80,4 +84,5 @@ def world(
         guards=Kept(mark),
         owners=Kept(mark),
         storage_options=storage_options,
+        find_model=find_model,
     )

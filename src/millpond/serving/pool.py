@@ -93,6 +93,11 @@ class WorkerPool:
         return len(self._waiting)
 
     @property
+    def is_asked(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._meter.requests or self._waiting)
+
+    @property
     def pids(self) -> dict[int, int | None]:
         """The process of each replica, by its number; None of one that is being started."""
         return {each.number: each.worker.pid if each.worker else None for each in self.replicas}

@@ -11,6 +11,9 @@ from millpond.lineage.domain import ColumnFlow
 from millpond.serving.domain import Endpoint, ModelVersion, ServedEntity
 from millpond.serving.references import Reference
 
+DESCRIPTION = "MLmodel"
+MAX_DESCRIPTION_BYTES = 4 << 20
+
 
 class ModelSource(Protocol):
     """Where model versions come from: MLflow's registry here, folders in tests."""
@@ -33,6 +36,9 @@ class ModelSource(Protocol):
 
     def find_spec(self, principal: Principal, model: ModelVersion) -> str | None:
         """The text of the feature spec that a version travels with, if it has one."""
+
+    def describe(self, principal: Principal, model: ModelVersion) -> str:
+        """The text of a version's MLmodel file. Raises NotFound, InvalidArgument where it is too large."""
 
     def download(self, model: ModelVersion, destination: Path) -> None:
         """Copy the model's files (MLmodel at the top) into an existing empty directory.

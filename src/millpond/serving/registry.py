@@ -12,7 +12,7 @@ from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, NotFound
 from millpond.serving.domain import ModelVersion
-from millpond.serving.ports import Named
+from millpond.serving.ports import DESCRIPTION, MAX_DESCRIPTION_BYTES, Named
 from millpond.serving.references import Reference
 from millpond.tracking.domain import canonical_model_name, is_three_level
 from millpond.tracking.model_files import VersionFiles
@@ -70,6 +70,11 @@ class RegistryModels:
             raise InvalidArgument(
                 f"'{FILE}' of model '{model.name}' version {model.version} is no text in UTF-8; log the model again."
             ) from error
+
+    def describe(self, principal: Principal, model: ModelVersion) -> str:
+        """The text of a version's MLmodel file. Raises NotFound."""
+        found = self._files.read(principal, model.name, model.version, DESCRIPTION, max_bytes=MAX_DESCRIPTION_BYTES)
+        return found.decode(errors="replace")
 
     def _find_spec(self, principal: Principal, name: str) -> ModelVersion:
         found = self._catalog.look_up_function(ObjectName.of_full_name(name)) if is_three_level(name) else None

@@ -8,6 +8,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.notifications.mail import Mailer
+from millpond.serving.by_uri import FindNode, ModelsByUri, version_node
 from millpond.serving.canary.service import CanaryService
 from millpond.serving.capture import Captures, NoCaptures
 from millpond.serving.features import ServedFeatures
@@ -34,6 +35,7 @@ class ServingRoom:
     canaries: CanaryService
     rehearsals: Rehearsals
     runtime: ServingRuntime
+    by_uri: ModelsByUri
 
 
 def open_serving(
@@ -48,6 +50,7 @@ def open_serving(
     mail: Mailer | None = None,
     captures: Captures | None = None,
     environments: Environments | None = None,
+    find_node: FindNode = version_node,
 ) -> ServingRoom:
     """Serving on a database and a data directory, with models from `source`; `served` is told of what answers.
 
@@ -99,10 +102,14 @@ def open_serving(
         served=served,
         captures=captures,
     )
+    by_uri = ModelsByUri(
+        database, source, models, runtime, find_node, request_timeout_s=settings.serving.request_timeout_s
+    )
     return ServingRoom(
         service=service,
         options=options,
         canaries=CanaryService(database, runtime.notify),
         rehearsals=Rehearsals(database, runtime, resolver, predictions),
         runtime=runtime,
+        by_uri=by_uri,
     )

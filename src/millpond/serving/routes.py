@@ -152,10 +152,10 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     tracing = service.predictions.tracing
 
     async def invoke(request: Request) -> Response:
-        return await answer(request, request.path_params["name"], await _body(request))
+        return await answer(request, request.path_params["name"], await body_of(request))
 
     async def invoke_named(request: Request) -> Response:
-        name, body = endpoint_in(await _body(request))
+        name, body = endpoint_in(await body_of(request))
         if not current_principal().may_call(f"/serving-endpoints/{name}/invocations"):
             raise PermissionDenied(f"This access token is not good for endpoint '{name[:80]}'.")
         return await answer(request, name, body)
@@ -172,9 +172,9 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
         }
         if await wants_stream(content_type, body):
             found = await service.predictions.stream(current_principal(), name, **asked)
-            return EventStream(found) if isinstance(found, StreamedAnswer) else _response(found)
+            return EventStream(found) if isinstance(found, StreamedAnswer) else answer_of(found)
         accept = ARROW if ARROW in request.headers.get("accept", "") else None
-        return _response(
+        return answer_of(
             await service.predictions.query(
                 current_principal(), name, content_type=content_type, accept=accept, **asked
             )
@@ -211,12 +211,13 @@ def _timeout_s(text: str | None) -> float | None:
     return seconds
 
 
-def _response(reply: Reply) -> Response:
+def answer_of(reply: Reply) -> Response:
+    """What a model answered, as HTTP."""
     headers = {"served-model-name": reply.entity, "served-model-version": reply.version}
     return Response(reply.body, status_code=reply.status, media_type=reply.content_type, headers=headers)
 
 
-async def _body(request: Request) -> bytes:
+async def body_of(request: Request) -> bytes:
     """The request's body. Raises InvalidArgument when it is larger than MAX_REQUEST_BYTES."""
     chunks, size = [], 0
     try:

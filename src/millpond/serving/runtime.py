@@ -38,6 +38,7 @@ from millpond.serving.scaling import Scale, scale_of, together
 from millpond.serving.shadowing import ShadowReports
 from millpond.serving.specs import Specs
 from millpond.serving.tracing import Tracing
+from millpond.serving.uri_pools import UriPools
 from millpond.serving.variables import Variables
 
 _HOUSEKEEPING_S = 1.0
@@ -105,6 +106,7 @@ class ServingRuntime:
             executor=self._executor,
             environments=self._environments,
         )
+        self.by_uri = UriPools(self._open_by_uri)
         await self.run_blocking(self.launcher.clean)
         await self.run_blocking(self._prune)
         await self._discover()
@@ -119,6 +121,7 @@ class ServingRuntime:
         """End every worker; requests have been drained by the web server before."""
         self._loop = None
         await asyncio.gather(*(controller.stop() for controller in list(self._controllers.values())))
+        await self.by_uri.close()
         await asyncio.sleep(0)  # a task that is cancelled before it began would not end the workers that it was given
         for task in self._background:
             task.cancel()
@@ -200,6 +203,22 @@ class ServingRuntime:
             tell=partial(self._note, endpoint, entity),
             on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,
         )
+
+    def _open_by_uri(self, entity: ServedEntity) -> WorkerPool:
+        scale = self._scale_of(entity)
+        pool = WorkerPool(
+            name=entity.name,
+            launch=self.launcher.launch_for("by-uri", entity),
+            scale=scale,
+            replicas=1,
+            persistent=False,
+            hangs_after_s=self.request_timeout_s,
+            on_change=lambda: None,
+            tell=lambda kind, message: log.info("model asked by its URI", pool=entity.name, kind=kind, message=message),
+            on_cold_start=lambda _seconds: None,
+        )
+        pool.serve(scale)
+        return pool
 
     def serve(self, entities: Sequence[ServedEntity], pool: WorkerPool) -> None:
         """Let a pool answer, with between as many workers as the entities that share it ask for."""

@@ -85,6 +85,7 @@ def wrote(
         "sources": {place: _described(table) for place, table in needs.tables.items()},
         "views": {str(number): _described(table) for number, table in needs.views.items()},
         "checkpoints": {name: b64encode(stored).decode() for name, stored in needs.checkpoints.items()},
+        "models": list(needs.models.values()),
         "names": {place: name for place, name in needs.names.items() if place not in needs.tables},
         "made": needs.made,
         "target": {"location": target} if isinstance(target, str) else _described(target),

@@ -80,7 +80,7 @@ class _Reader:
             return self._only_tables(target)
         plan = _plan_of(note)
         known = self._known()
-        sources = {self._node(key) for key in sources_of(plan, known)} - {target}
+        sources = {self._node(key) for key in sources_of(plan, known)} - {target} | self._models()
         ordered = tuple(sorted(sources, key=lambda node: node.name))
         observation = replace(self._told(ordered, target), replaces=note["replaces"])
         try:
@@ -95,8 +95,13 @@ class _Reader:
         """Of a plan that was too large to be noted: all that it named."""
         described = [*self._note["sources"].values(), *self._note["views"].values()]
         sources = {_table_node(each) for each in described} | {self._path_node(each) for each in self._note["names"]}
-        ordered = tuple(sorted(sources - {target}, key=lambda node: node.name))
+        ordered = tuple(sorted((sources - {target}) | self._models(), key=lambda node: node.name))
         return replace(self._told(ordered, target), inexact=tuple(self._note["target"].get("columns", ())))
+
+    def _models(self) -> set[Node]:
+        """Models and endpoints that were asked for what was written."""
+        found = self._note.get("models", ())
+        return {Node(kind=NodeKind(each["kind"]), key=each["key"], name=each["name"]) for each in found}
 
     # -- columns ------------------------------------------------------------------------------------------------
 

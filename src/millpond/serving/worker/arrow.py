@@ -1,6 +1,7 @@
 """Requests and answers in Arrow's stream format."""
 
 import io
+import json
 from typing import Any
 
 import numpy
@@ -8,12 +9,16 @@ import pandas
 import pyarrow
 
 
-def frame_from(body: bytes) -> pandas.DataFrame:
-    """The rows of a stream. Raises ValueError and its like for what is none, and for one with broken offsets."""
+def read(body: bytes) -> tuple[pandas.DataFrame, Any]:
+    """The rows of a stream, and the params that its schema has under `params`, as JSON.
+
+    Raises ValueError and its like for what is none, and for one with broken offsets.
+    """
     with pyarrow.ipc.open_stream(io.BytesIO(body)) as stream:
         table = stream.read_all()
     table.validate(full=True)  # pyarrow would read past the end of a buffer whose offsets lie
-    return table.to_pandas()
+    params = (table.schema.metadata or {}).get(b"params")
+    return table.to_pandas(), None if params is None else json.loads(params)
 
 
 def stream_of(result: Any) -> bytes:

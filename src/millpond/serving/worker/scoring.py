@@ -242,7 +242,7 @@ class Scorer:
             if kind == scoring_server.CONTENT_TYPE_PARQUET:
                 return scoring_server.parse_parquet_input(io.BytesIO(body)), None, True
             if kind == ARROW:
-                return _arrow().frame_from(body), None, True
+                return *_arrow().read(body), True
         except (MlflowException, MemoryError, Refusal):
             raise
         except Exception as error:  # MLflow's parsers raise much for what is only bad input
