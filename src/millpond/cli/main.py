@@ -29,6 +29,7 @@ _COMMANDS = {
     "pins": "reproduce",
     "predictions": "predictions",
     "endpoint": "endpoint",
+    "score": "score",
 }
 
 

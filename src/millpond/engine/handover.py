@@ -2,7 +2,7 @@
 
 import asyncio
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from millpond.engine.upstream import Upstream, execute_request
 
 if TYPE_CHECKING:
     from millpond.engine.delta.table import Once
+    from millpond.engine.write_requests import MergeInto
 
 _WAITING = 4
 """Batches in flight: the engine waits when the writer is slower."""
@@ -37,6 +38,8 @@ class Target:
     storage_options: Mapping[str, str]
     always: bool = False
     """Whether delta-rs writes even where the engine could: the engine must not reach the table's files."""
+    merge: "MergeInto | None" = None
+    """How rows are merged; then delta-rs writes, too: a merge of the engine's says nothing of what was there once."""
     once: "Once | None" = None
     """What the table shall have once; then delta-rs writes, too, as the engine cannot say so in a commit."""
 
@@ -46,7 +49,7 @@ async def handed_over(upstream: Upstream, session: Session, relation: Any, needs
 
     False when the engine can, and nothing was done.
     """
-    if not (target.always or target.once) and not await asyncio.to_thread(_is_ours, target):
+    if not (target.always or target.once or target.merge) and not await asyncio.to_thread(_is_ours, target):
         return False
     await _write_computed(upstream, session, relation, needs, target)
     return True
@@ -123,20 +126,21 @@ class _Writing:
             self._writer.exception()  # seen: the engine's own error is the one that is raised
 
     def _begun(self) -> "asyncio.Task[None]":
-        from millpond.engine.delta.append import write_rows
+        from millpond.engine.delta.append import merge_rows, write_rows
 
         session, target = self._session, self._target
+        how: dict[str, Any] = {
+            "user_metadata": metadata_of(target.options, session.setting(USER_METADATA_SETTING)),
+            "once": target.once,
+        }
+        if target.merge is not None:
+            how |= {"keys": target.merge.keys, "deletes": target.merge.deletes}
+        else:
+            how |= {"overwrite": target.overwrite, "options": target.options}
+        write: Callable[..., None] = write_rows if target.merge is None else merge_rows
+        rows = _batches(self._waiting)
         return asyncio.create_task(
-            asyncio.to_thread(
-                write_rows,
-                _storage(target),
-                Author.of(session.principal),
-                _batches(self._waiting),
-                overwrite=target.overwrite,
-                options=target.options,
-                user_metadata=metadata_of(target.options, session.setting(USER_METADATA_SETTING)),
-                once=target.once,
-            )
+            asyncio.to_thread(write, _storage(target), Author.of(session.principal), rows, **how)
         )
 
 

@@ -23,6 +23,15 @@ _MODES_V2 = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class MergeInto:
+    """Rows take the place of those with the same key, in one commit."""
+
+    keys: tuple[str, ...]
+    deletes: str | None
+    """A column of the rows, true where the row of the key goes; it is not written."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Write:
     """A write that was asked for, whichever way."""
 
@@ -44,6 +53,7 @@ class Write:
     comment: str | None = None
     once: "Once | None" = None
     """What the table shall have once, however often the write is carried out."""
+    merge: "MergeInto | None" = None
 
     def option(self, name: str) -> str | None:
         """An option, whatever its case."""
@@ -58,6 +68,7 @@ def write_of_v1(operation: Any) -> Write:
     path = operation.path if operation.WhichOneof("save_type") == "path" else None
     path = next((options.pop(key) for key in list(options) if key.lower() == "path"), None) or path
     sources.check_options(options)
+    once, merge = once_of(options), merge_of(options)
     name: tuple[str, ...] = ()
     by_position = False
     if operation.WhichOneof("save_type") == "table":
@@ -75,7 +86,38 @@ def write_of_v1(operation: Any) -> Write:
         provider=operation.source,
         partitioned_by=tuple(operation.partitioning_columns),
         options=options,
+        once=once,
+        merge=merge,
     )
+
+
+def once_of(options: dict[str, str]) -> "Once | None":
+    """What `txnAppId` and `txnVersion` say, taken out. Source: Delta Lake, "Idempotent table writes".
+
+    Raises AnalysisError for one without the other.
+    """
+    found = {key.lower(): options.pop(key) for key in list(options) if key.lower() in {"txnappid", "txnversion"}}
+    if not found:
+        return None
+    version = found.get("txnversion", "")
+    if not found.get("txnappid") or not version.isdecimal():
+        raise AnalysisError(
+            "DELTA_INVALID_IDEMPOTENT_WRITES_OPTIONS",
+            "Invalid options for idempotent Dataframe writes: txnAppId is a text and txnVersion a number.",
+            sql_state="42616",
+        )
+    from millpond.engine.delta.table import Once
+
+    return Once(application=found["txnappid"], version=int(version), operation=None)
+
+
+def merge_of(options: dict[str, str]) -> "MergeInto | None":
+    """What `millpond.mergeOn` and `millpond.deleteWhen` say, taken out."""
+    found = {key.lower(): options.pop(key) for key in list(options) if key.lower().startswith("millpond.")}
+    keys = tuple(split_name(found["millpond.mergeon"])) if "millpond.mergeon" in found else ()
+    if set(found) - {"millpond.mergeon", "millpond.deletewhen"} or bool(found) is not bool(keys):
+        raise unsupported(f"The options {', '.join(found)}; there are millpond.mergeOn and millpond.deleteWhen.")
+    return MergeInto(keys=keys, deletes=found.get("millpond.deletewhen")) if keys else None
 
 
 def write_of_v2(operation: Any) -> Write:

@@ -23,6 +23,7 @@ from millpond.engine.errors import (
 from millpond.engine.guarded import require_manager
 from millpond.engine.handover import Target, handed_over
 from millpond.engine.lineage import capture
+from millpond.engine.merge_writes import merged_into
 from millpond.engine.needs import Needs
 from millpond.engine.queries import require_plain
 from millpond.engine.sessions import Session
@@ -158,7 +159,12 @@ class Writer:
         apart = await asyncio.to_thread(_is_written_apart, self._catalog, session.principal, write, table)
         if not apart:
             needs.write(table.storage_location, str(name))
-        if table.data_source_format == "DELTA":
+        if write.merge is not None:
+            fields = await self._fields(session, write, needs)
+            into = await asyncio.to_thread(merged_into, self._catalog, session.principal, write, table, fields)
+            into = replace(into, storage_options=self._storage_options)
+            await handed_over(self._upstream, session, write.relation, needs, into)
+        elif table.data_source_format == "DELTA":
             changed = await self._write_delta(
                 session, write, table.storage_location, str(name), needs, guarded=table, apart=apart
             )
@@ -274,6 +280,8 @@ class Writer:
         return {"replaceWhere": " OR ".join(_same_partition(row) for row in rows) or "FALSE"}
 
     async def _create(self, session: Session, write: Write, name: ObjectName, needs: Needs) -> Table:
+        if write.once is not None or write.merge is not None:
+            raise table_not_found(write.name)
         provider = sources.check_format(write.provider)
         staged = await asyncio.to_thread(self._stage, session, name, write.path)
         try:

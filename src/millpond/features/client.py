@@ -161,6 +161,11 @@ class FeatureEngineeringClient(DeclaredFeatures, OnlineStores, FeatureServingEnd
             raise NotImplementedError(f"env_manager '{env_manager}' is not implemented; only 'local' is.")
         models.arrow_type(result_type)
         spec = models.spec_of(model_uri)
+        plan, versions = self._plan_to_score(df, spec, model_uri)
+        return self._scored(df, plan, versions, spec, model_uri, result_type, params)
+
+    def _plan_to_score(self, df: Any, spec: FeatureSpec, model_uri: str) -> tuple[Plan, dict[str, int]]:
+        """How features are found for rows, and at which versions of their tables. Raises ValueError."""
         wanted, tables = self._resolved(spec.wanted)
         columns = frames.columns_of(df)
         plan = make_plan(wanted, tables, self._parameters(wanted), columns, overriding=True)
@@ -169,8 +174,15 @@ class FeatureEngineeringClient(DeclaredFeatures, OnlineStores, FeatureServingEnd
             raise ValueError(
                 f"df lacks the columns {missing}, which the model {model_uri} is given beside its features."
             )
-        versions = {read.table: self._connection.version(read.table) for read in plan.reads}
-        return self._scored(df, plan, versions, spec, model_uri, result_type, params)
+        return plan, {read.table: self._connection.version(read.table) for read in plan.reads}
+
+    def with_features(self, *, model_uri: str, df: Any) -> tuple[Any, tuple[str, ...]]:
+        """The rows of a Spark data frame with the features that a model is given, and the names of all that it is
+        given; nothing is done yet. Raises ValueError.
+        """
+        spec = models.spec_of(model_uri)
+        plan, versions = self._plan_to_score(df, spec, model_uri)
+        return self._carrier.plan_in_spark(df, plan, versions), tuple(spec.features)
 
     def _scored(
         self, df: Any, plan: Plan, versions: Mapping[str, int], spec: FeatureSpec, model_uri: str, result_type: str,

@@ -1,5 +1,6 @@
 """What tasks run, got with the rights of whom they run as, and where their processes find it."""
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from millpond.jobs.git_sources import GitSources, inside
 from millpond.jobs.packages import needs_of_wheel, without
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.sdk import scoring
 from millpond.workspace.domain import MOST_BYTES
 from millpond.workspace.notebooks import Language, Notebook
 from millpond.workspace.service import WorkspaceService
@@ -74,6 +76,8 @@ class Code:
             named = [f"--{key}={value}" for key, value in (task.order.get("named_parameters") or {}).items()]
             argv = [*(task.order.get("parameters") or ()), *named]
             return {"package": task.order["package_name"], "entry_point": task.order["entry_point"], "argv": argv}, ()
+        if spec.kind is Kind.SCORING:
+            return _scoring_order(task.order), ()
         script = self._script(principal, task.order["python_file"], directory)
         return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}, ()
 
@@ -144,6 +148,16 @@ class Code:
         if size > most_bytes:
             raise InvalidArgument(f"{path} has more than {most_bytes >> 20} MiB.")
         return b"".join(self._files.read(principal, path, start=0, length=size))
+
+
+def _scoring_order(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs is ours, in the task's process and with its rights."""
+    asked = {
+        "source": body["source_table"], "target": body["target_table"], "model": body["model"],
+        "keys": body.get("keys"), "columns": body.get("columns") or (), "returns": body.get("return_type"),
+        "on_new_version": body.get("on_new_version") or "continue",
+    }  # fmt: skip
+    return {"script": scoring.__file__, "argv": [json.dumps(asked)]}
 
 
 def _from_repository(

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     NOTEBOOK = "notebook_task"
     WHEEL = "python_wheel_task"
     SQL = "sql_task"
+    SCORING = "model_scoring_task"
+    """Ours: the official API has no such task."""
     CONDITION = "condition_task"
     FOR_EACH = "for_each_task"
     RUN_JOB = "run_job_task"
@@ -35,7 +37,7 @@ class Kind(StrEnum):
     @property
     def has_process(self) -> bool:
         """Whether it runs code of users, or waits for what does, and so has a lease."""
-        return self in (Kind.PYTHON, Kind.NOTEBOOK, Kind.WHEEL, Kind.SQL)
+        return self in (Kind.PYTHON, Kind.NOTEBOOK, Kind.WHEEL, Kind.SQL, Kind.SCORING)
 
 
 class State(StrEnum):

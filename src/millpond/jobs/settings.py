@@ -77,6 +77,18 @@ class SqlInput(_Known):
     parameters: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)], _Text] | None = None
 
 
+class ScoringInput(_Strict):
+    """Rows of a table that are new, for a model; see `millpond.sdk.scoring.score_table`."""
+
+    source_table: _Text
+    target_table: _Text
+    model: _Text
+    keys: list[_Text] | None = None
+    columns: list[_Text] | None = None
+    return_type: _Text | None = None
+    on_new_version: Literal["continue", "rescore"] | None = None
+
+
 class ConditionInput(_Strict):
     """A comparison of two texts or numbers."""
 
@@ -140,6 +152,7 @@ class TaskInput(Noticed):
     notebook_task: NotebookInput | None = None
     python_wheel_task: WheelInput | None = None
     sql_task: SqlInput | None = None
+    model_scoring_task: ScoringInput | None = None
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
@@ -259,6 +272,8 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]], has_git: boo
         task.sql_task.refuse_unknown(f"The SQL of task '{task.task_key}'")
         if (task.sql_task.query is None) is (task.sql_task.file is None):
             raise InvalidArgument(f"The SQL of task '{task.task_key}' is one of query and file.")
+    if task.model_scoring_task is not None and (task.environment_key or task.libraries):
+        raise NotImplementedHere(f"Task '{task.task_key}' has packages; a model that is scored has its own.")
     if task.for_each_task is not None:
         nested = _spec(task.for_each_task.task, packages, has_git)
         if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):

@@ -54,8 +54,8 @@ def write_rows(
             lambda noted: write_deltalake(table, rows, commit_properties=noted, **how),
             user_metadata=user_metadata,
             once=once,
-            operation=None if once is None else "STREAMING UPDATE",
-            parameters=None if once is None else {"queryId": once.application, "epochId": str(once.version)},
+            operation=None if once is None else once.operation,
+            parameters=_parameters(once),
         )
     except ExecutionError as error:
         if error.error_class != "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES":
@@ -66,6 +66,48 @@ def write_rows(
             f"A row violates a CHECK constraint of the table or is NULL in one of {required}: {error.message}",
             sql_state="23001",
         ) from error
+
+
+def _parameters(once: Once | None) -> Mapping[str, str] | None:
+    if once is None or once.operation is None:
+        return None
+    return {"queryId": once.application, "epochId": str(once.version)}
+
+
+def merge_rows(
+    storage: Storage,
+    author: Author,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    keys: Sequence[str],
+    deletes: str | None,
+    user_metadata: str | None = None,
+    once: Once | None = None,
+) -> None:
+    """Put the batches in the place of the rows with the same keys, each of which they have once, in one commit.
+
+    Where the column `deletes` is true the row goes. With `once` as `write_rows`.
+    """
+    table = open_for_write(storage)
+    if once is not None and once.is_in(table):
+        return
+    rows = _reader(batches, pa.schema(table.schema().to_arrow()))
+    names = [name for name in rows.schema.names if name != deletes]
+    values = {_quoted(name): f"s.{_quoted(name)}" for name in names}
+    same = " AND ".join(f"t.{_quoted(key)} = s.{_quoted(key)}" for key in keys)
+    stays = None if deletes is None else f"NOT s.{_quoted(deletes)}"
+
+    def merge(noted: Any) -> Any:
+        merger = table.merge(rows, same, source_alias="s", target_alias="t", commit_properties=noted)
+        if deletes is not None:
+            merger = merger.when_matched_delete(f"s.{_quoted(deletes)}")
+        return merger.when_matched_update(values, stays).when_not_matched_insert(values, stays).execute()
+
+    commit(table, author, merge, user_metadata=user_metadata, once=once, exact=True)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _reader(batches: Iterable[pa.RecordBatch], empty: pa.Schema) -> pa.RecordBatchReader:

@@ -51,6 +51,8 @@ class Once:
 
     application: str
     version: int
+    operation: str | None = "STREAMING UPDATE"
+    """What DESCRIBE HISTORY shows; None for what the write is."""
 
     def is_in(self, table: DeltaTable) -> bool:
         """Whether a version of the table has it, or a later one of the same application."""

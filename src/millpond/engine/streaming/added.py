@@ -130,7 +130,7 @@ def _fetch(log: TableLog, file: AddedFile, target: Path) -> None:
     except NotFound as error:
         raise ExecutionError(
             "DELTA_FILE_NOT_FOUND",
-            f"{log.shown} does not have the data file {file.path} any more, which the stream is to read: VACUUM "
-            "removed it. Begin anew at another checkpointLocation.",
+            f"{log.shown} does not have the data file {file.path} any more, which is to be read: VACUUM removed "
+            "it. Begin anew: a stream at another checkpointLocation, scoring into another table.",
             sql_state="42K03",
         ) from error

@@ -90,11 +90,12 @@ class BatchReads:
         if relation.HasField("common"):
             bound.common.CopyFrom(relation.common)
         bound.subquery_alias.alias = parts[-1]
-        _read(binder, bound.subquery_alias.input, table, rows)
+        read_rows(binder, bound.subquery_alias.input, table, rows)
         relation.CopyFrom(bound)
 
 
-def _read(binder: "Binder", target: Any, table: Table, rows: "AddedRows") -> None:
+def read_rows(binder: "Binder", target: Any, table: Table, rows: "AddedRows") -> None:
+    """Make `target` give rows of a table that are laid out, as whoever asks may see them."""
     binder.needs.direct[table.id] = table
     guards = binder.world.guards_for(binder.invoker, table)
     if not guards:
