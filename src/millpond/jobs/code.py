@@ -15,9 +15,9 @@ from millpond.identity.domain import Principal
 from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.fetching import VOLUMES, as_order, of_file
 from millpond.jobs.git_sources import GitSources, inside
-from millpond.jobs.packages import needs_of_wheel, without
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.kernel.packages import needs_of_wheel, without
 from millpond.sdk import scoring
 from millpond.workspace.domain import MOST_BYTES
 from millpond.workspace.notebooks import Language, Notebook

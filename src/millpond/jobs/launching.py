@@ -14,13 +14,13 @@ from typing import Any
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Result, Run, TaskRun, TaskSpec
-from millpond.jobs.packages import Packages, held
 from millpond.jobs.process_tree import kill_below
 from millpond.jobs.sql_tasks import SqlTasks
 from millpond.jobs.written import read_bounded, storable, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.environments import Environments
 from millpond.kernel.ids import new_id
+from millpond.kernel.packages import Packages, held
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.settings import JobsSettings
 from millpond.kernel.zygote import Zygote, available
@@ -209,7 +209,8 @@ class Launcher:
             done = self._sql.run(principal, run, spec, task.order, directory, timeout_s=timeout_s, stop=stop)
             return None if done.result is None else Ended(result=done.result, message=done.message)
         code = self._code.get(principal, run, spec, task, directory)
-        with held(self._environments, spec, own=code.own, more=code.more) as packages:
+        notebook = spec.kind is Kind.NOTEBOOK
+        with held(self._environments, own=code.own, more=code.more, notebook=notebook) as packages:
             token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)  # its time is not that of building
             order = {
                 **code.order, "values": values, "token": token,
