@@ -137,3 +137,16 @@ def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
     broken = Zygote(["no_such_module"], env={}, log_path=tmp_path / "zygote.log")
     with pytest.raises(Unavailable, match="No module named 'no_such_module'"):
         broken.spawn(ChildSpec(module="x"))
+
+
+def test_it_says_whether_it_answers(zygote: Zygote) -> None:
+    assert not zygote.answers(1)
+    pid = zygote.start()
+    assert zygote.answers(10)
+    os.kill(pid, signal.SIGSTOP)
+    assert not zygote.answers(0.2)
+    os.kill(pid, signal.SIGCONT)
+    assert zygote.answers(10)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not zygote.answers(1), what="its end is seen")
+    assert zygote.start() != pid

@@ -49,6 +49,19 @@ class Zygote:
             line = self._line
         return line.fork(spec)
 
+    def start(self) -> int:
+        """Have it ready before the first child; its process id. Raises Unavailable."""
+        with self._lock:
+            if self._line is None or self._line.closed:
+                self._line = self._start()
+            return self._line.pid
+
+    def answers(self, within_s: float) -> bool:
+        """Whether it was started, lives and answers within a time."""
+        with self._lock:
+            line = self._line
+        return line is not None and line.answers(within_s)
+
     def close(self) -> None:
         """End it, and with it its children."""
         with self._lock:
@@ -115,9 +128,29 @@ class _Line:
         self._child = child
         self._lock = threading.Lock()
         self._asked: list[tuple[Future[ForkedProcess], IO[bytes]]] = []
+        self._pinged: list[threading.Event] = []
         self._running: dict[int, ForkedProcess] = {}
         self.closed = False
         threading.Thread(target=self._listen, name="zygote", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """The zygote's process id."""
+        return self._child.pid
+
+    def answers(self, within_s: float) -> bool:
+        """Whether it says something within a time."""
+        heard = threading.Event()
+        with self._lock:
+            if self.closed:
+                return False
+            self._pinged.append(heard)
+            try:
+                self._connection.send(b"{}", socket.MSG_DONTWAIT)
+            except OSError:  # it has gone, or has not read for so long that nothing more fits
+                self._pinged.remove(heard)
+                return False
+        return heard.wait(within_s) and not self.closed
 
     def fork(self, spec: ChildSpec) -> Child:
         """Ask for a child, and return when it is there."""
@@ -167,6 +200,8 @@ class _Line:
                     future, stdin = self._asked.pop(0)
                     process = self._running[told["forked"]] = ForkedProcess(told["forked"], stdin)
                     future.set_result(process)
+                elif "ended" not in told:
+                    self._pinged.pop(0).set()
                 else:
                     self._running.pop(told["ended"]).end(told["code"])
         self._child.kill()
@@ -177,6 +212,8 @@ class _Line:
                 process.end(_LOST)
             for future, _ in self._asked:
                 future.set_exception(Unavailable("The process that starts others ended while it was asked for one."))
+            for heard in self._pinged:
+                heard.set()
 
 
 def _received(connection: socket.socket) -> bytes:

@@ -47,6 +47,9 @@ def _serve(line: socket.socket, poll: select.epoll, children: dict[int, int]) ->
     if not data:
         return False
     order, parent = json.loads(data), os.getpid()
+    if not order:  # somebody asks whether we answer
+        line.send(b"{}")
+        return True
     pid = os.fork()
     if pid == 0:
         poll.close()
