@@ -22,6 +22,7 @@ from millpond.engine import proto
 from millpond.engine.errors import ExecutionError
 from millpond.engine.needs import Needs
 from millpond.engine.relays import start_relay
+from millpond.engine.slices import Slice, forget_engine, key_of, note_engine
 from millpond.identity.domain import Principal
 from millpond.kernel import metrics
 from millpond.kernel.errors import Unavailable
@@ -71,6 +72,8 @@ class Engine:
     writable: frozenset[str] = frozenset()
     everything: bool = False
     """Whether it may reach all places (a remote engine has its own files)."""
+    slice: Slice | None = None
+    """Of which cluster it is."""
     principal: Principal | None = None
     """For whom, with which grants, its reach was last found right."""
     running: int = 0
@@ -209,40 +212,43 @@ class Engines:
         """Whether one engine elsewhere serves all."""
         return self._remote is not None
 
-    async def get(self, principal: Principal, needs: Needs) -> Engine:
-        """The principal's engine, which may reach what is needed; started or replaced if it must be.
+    async def get(self, principal: Principal, needs: Needs, slice_: Slice | None = None) -> Engine:
+        """The principal's engine (on a slice), which may reach what is needed; started or replaced if it must be.
 
         Raises Unavailable when none can be started.
         """
         if self._remote is not None:
             return self._remote
-        engine = self._current.get(principal.id)
+        key = key_of(principal, slice_)
+        engine = self._current.get(key)
         if _serves(engine, principal, needs):
             return engine
-        async with self._locks.setdefault(principal.id, asyncio.Lock()):
-            engine = self._current.get(principal.id)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            engine = self._current.get(key)
             if engine is not None and engine.principal != principal:
                 engine.principal = principal if await asyncio.to_thread(self._is_right, engine, principal) else None
             if _serves(engine, principal, needs):
                 return engine
-            return await self._replace(principal, engine, needs)
+            return await self._replace(principal, engine, needs, slice_)
 
-    def find(self, principal: Principal, engine_id: str | None) -> Engine | None:
+    def find(self, principal: Principal, engine_id: str | None, slice_: Slice | None = None) -> Engine | None:
         """The engine with an id, if it is still there."""
         if self._remote is not None:
             return self._remote
-        candidates = [self._current.get(principal.id), *self._retired]
-        return next(
-            (engine for engine in candidates if engine is not None and engine.id == engine_id and engine.alive), None
-        )
+        mine = (self._current.get(key_of(principal, slice_)), *self._retired)
+        return next((each for each in mine if each is not None and each.id == engine_id and each.alive), None)
 
-    async def _replace(self, principal: Principal, old: Engine | None, needs: Needs) -> Engine:
-        readable, writable = await asyncio.to_thread(self._places, principal, needs)
-        started = await asyncio.to_thread(self._start, principal, readable, writable)
+    async def _replace(self, principal: Principal, old: Engine | None, needs: Needs, slice_: Slice | None) -> Engine:
+        key = key_of(principal, slice_)
+        readable, writable = await asyncio.to_thread(self._places, principal, key, needs)
+        memory_bytes = slice_.memory_bytes if slice_ else self._options.memory_limit_bytes
+        started = await asyncio.to_thread(self._start, principal, readable, writable, memory_bytes)
         fresh = _connected(started, readable, writable)
-        fresh.principal = principal
-        self._current[principal.id] = fresh
-        self._wanted[principal.id] = (readable, writable)
+        fresh.principal, fresh.slice = principal, slice_
+        if slice_ is not None and fresh.child is not None:
+            note_engine(slice_, fresh.child.pid)
+        self._current[key] = fresh
+        self._wanted[key] = (readable, writable)
         if old is not None:
             old.retired = True
             self._retired.append(old)
@@ -263,16 +269,18 @@ class Engines:
             for place in places
         )
 
-    def _places(self, principal: Principal, needs: Needs) -> tuple[frozenset[str], frozenset[str]]:
+    def _places(self, principal: Principal, key: str, needs: Needs) -> tuple[frozenset[str], frozenset[str]]:
         """What the engine before could reach and still may, what is needed now, and the user's own. Blocks."""
         homes = self._reach.homes(principal)
-        readable, writable = self._wanted.get(principal.id, (frozenset(), frozenset()))
+        readable, writable = self._wanted.get(key, (frozenset(), frozenset()))
         readable = frozenset(place for place in readable if self._reach.may_reach(principal, place, write=False))
         writable = frozenset(place for place in writable if self._reach.may_reach(principal, place, write=True))
         readable |= {_container(place, homes) for place in needs.readable} | self._options.given(principal)
         return readable, writable | {_container(place, homes) for place in needs.writable} | homes
 
-    def _start(self, principal: Principal, readable: frozenset[str], writable: frozenset[str]) -> "_Started":
+    def _start(
+        self, principal: Principal, readable: frozenset[str], writable: frozenset[str], memory_bytes: int | None
+    ) -> "_Started":
         """Start a process, with its relay to the object store, and wait until it listens. Blocks."""
         directory = self._options.run_dir / new_id()
         for name in ("", "tmp", "uploads", "socket", "checkpoints"):
@@ -289,9 +297,9 @@ class Engines:
             ChildSpec(
                 module="millpond.engine.sail_process",
                 args=(str(directory / "socket" / "s"), str(directory / "uploads"), *ways_out),
-                env=self._environment(directory) | in_place_of_key | self._credential(principal),
+                env=_environment(directory, memory_bytes) | in_place_of_key | self._credential(principal),
                 log_path=log_path,
-                memory_bytes=self._options.memory_limit_bytes,
+                memory_bytes=memory_bytes,
                 sandbox=True,
                 readable=(*self._options.readable, *_local_paths(readable)),
                 writable=(directory, *map(locations.local_path, local)),
@@ -327,41 +335,18 @@ class Engines:
             "DATABRICKS_TOKEN": token,
         }
 
-    def _environment(self, directory: Path) -> dict[str, str]:
-        memory = self._options.memory_limit_bytes
-        pool = (
-            {
-                "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
-                "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory * 6 // 10),
-            }
-            if memory
-            else {}
-        )
-        return {
-            **pool,
-            "HOME": str(directory / "tmp"),
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # there is no network to wait for
-            "TMPDIR": str(directory / "tmp"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "RUST_LOG": "warn",
-            "SAIL_EXECUTION__COLLECT_STATISTICS": "false",  # of Parquet files, which leave NaN out
-            "SAIL_SPARK__SESSION_TIMEOUT_SECS": "604800",
-            "SAIL_EXECUTION__CHECKPOINT__PATH": (directory / "checkpoints").as_uri(),
-            "SAIL_TELEMETRY__EXPORT_LOGS": "false",
-        }
-
     async def reap(self) -> None:
         """Stop engines that are retired and done, dead, idle for long, or at work for nobody. Called now and then."""
         limit = time.monotonic() - self._options.idle_timeout_s
         spare = {engine.id for engine in self._spare()}
-        for principal_id, engine in list(self._current.items()):
+        for key, engine in list(self._current.items()):
             idle = engine.id in spare or (engine.running == 0 and engine.last_used < limit)
             if not engine.alive or idle or engine.works_for_nobody():
-                del self._current[principal_id]
+                del self._current[key]
                 engine.retired = True
                 self._retired.append(engine)
                 if self._options.idle_at_most is not None:
-                    self._wanted.pop(principal_id, None)
+                    self._wanted.pop(key, None)
         done = [engine for engine in self._retired if engine.running == 0 or not engine.alive]
         self._retired = [engine for engine in self._retired if engine not in done]
         for engine in done:
@@ -383,6 +368,8 @@ class Engines:
         await engine.channel.close()
         if engine.child is not None:
             await asyncio.to_thread(engine.child.kill)
+            if engine.slice is not None:
+                forget_engine(engine.slice, engine.child.pid)
             metrics.ENGINES.dec()
         if engine.relay is not None:
             await asyncio.to_thread(engine.relay.kill)
@@ -397,6 +384,29 @@ class Engines:
         self._current.clear()
         self._retired.clear()
         await asyncio.gather(*(self._stop(engine) for engine in engines))
+
+
+def _environment(directory: Path, memory: int | None) -> dict[str, str]:
+    pool = (
+        {
+            "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
+            "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory * 6 // 10),
+        }
+        if memory
+        else {}
+    )
+    return {
+        **pool,
+        "HOME": str(directory / "tmp"),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # there is no network to wait for
+        "TMPDIR": str(directory / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "RUST_LOG": "warn",
+        "SAIL_EXECUTION__COLLECT_STATISTICS": "false",  # of Parquet files, which leave NaN out
+        "SAIL_SPARK__SESSION_TIMEOUT_SECS": "604800",
+        "SAIL_EXECUTION__CHECKPOINT__PATH": (directory / "checkpoints").as_uri(),
+        "SAIL_TELEMETRY__EXPORT_LOGS": "false",
+    }
 
 
 def _serves(engine: Engine | None, principal: Principal, needs: Needs) -> TypeGuard[Engine]:

@@ -17,7 +17,7 @@ import grpc
 from grpc import aio
 
 from millpond.catalog.service import CatalogService
-from millpond.engine import proto, recording, wire
+from millpond.engine import proto, recording, slices, wire
 from millpond.engine.ai_query import model_finder
 from millpond.engine.commanding import Commands
 from millpond.engine.engines import ApiDoor, EngineOptions, Engines
@@ -29,6 +29,7 @@ from millpond.engine.own_client import OWN_CLIENT
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
+from millpond.engine.slices import Slice, Slices
 from millpond.engine.spools import Spools
 from millpond.engine.streaming.queries import StreamingQueries
 from millpond.engine.system_tables import SystemTable, SystemTables
@@ -47,6 +48,8 @@ _log = get_logger(__name__)
 _HOUSEKEEPING_EVERY_S = 5.0
 _CREDENTIAL_TRUSTED_S = 1.0
 """A credential is looked up again after this long, or when the database has changed: one query makes five calls."""
+_ATTACHED_TRUSTED_S = 1.0
+"""So long a cluster is thought to run still, and to be somebody's to use."""
 _KNOWN_CREDENTIALS = 1000
 SESSION_IDLE_S = 24 * 3600.0
 _IDLE_COMPUTING = 4
@@ -100,8 +103,11 @@ class Gateway:
         authenticate: Callable[[str], Principal],
         find_owner: FindOwner,
         system_tables: Sequence[SystemTable],
+        clusters: Slices | None,
     ) -> None:
         self._options = options
+        self._slices = clusters
+        self._attached: dict[tuple[str, str], tuple[float, Slice]] = {}
         self._authenticate = authenticate
         self.sessions = Sessions()
         self._uploads = Uploads(options.run_dir / "uploads")
@@ -270,12 +276,31 @@ class Gateway:
         if _goes_on(request) and not self.sessions.exists(request.session_id):
             raise _session_lost(request.session_id)
         session = self.sessions.get(principal, request.session_id)
+        await self._attach(session, context)
         session.client = getattr(request, "client_type", "") or session.client
         session.server_id = session.server_id or await self._upstream.server_id(session)
         return request, session
 
+    async def _attach(self, session: Session, context: Any) -> None:
+        """Have a session that names a cluster run on it. Raises NotFound, PermissionDenied, FailedPrecondition."""
+        cluster_id = _header(context, slices.HEADER) or session.cluster_id
+        if not cluster_id or self._slices is None or self._options.remote:
+            return
+        key = (session.principal.id, cluster_id)
+        known = self._attached.get(key)
+        if known is None or known[0] < time.monotonic():
+            attach = self._slices.attach
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._threads, attach, session.principal, cluster_id)
+            if len(self._attached) > _KNOWN_CREDENTIALS:
+                self._attached.clear()
+            known = self._attached[key] = (time.monotonic() + _ATTACHED_TRUSTED_S, found)
+        if session.slice is None:
+            session.settings = dict(known[1].settings) | session.settings
+        session.cluster_id, session.slice = cluster_id, known[1]
+
     async def _principal(self, context: Any) -> Principal:
-        header = next((value for key, value in context.invocation_metadata() or () if key == "authorization"), "")
+        header = _header(context, "authorization")
         known = self._known.get(header)
         mark = self._options.mark()
         if known is not None and mark is not None and known[0] > time.monotonic() and known[1] == mark:
@@ -310,6 +335,10 @@ class Gateway:
         failure = wire.failure_of(known)
         context.set_trailing_metadata(failure.trailers)
         await context.abort(failure.code, failure.message)
+
+
+def _header(context: Any, name: str) -> str:
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == name), "")
 
 
 def _nothing(_principal: Principal) -> frozenset[str]:
@@ -363,9 +392,10 @@ async def serve(
     authenticate: Callable[[str], Principal],
     find_owner: FindOwner,
     system_tables: Sequence[SystemTable] = (),
+    clusters: Slices | None = None,
 ) -> Gateway:
-    """Start a gateway; it runs until its `stop`."""
-    gateway = Gateway(options, catalog, authenticate, find_owner, system_tables)
+    """Start a gateway; it runs until its `stop`. Without `clusters` no session can name a cluster."""
+    gateway = Gateway(options, catalog, authenticate, find_owner, system_tables, clusters)
     await gateway.start()
     return gateway
 

@@ -204,6 +204,7 @@ class SessionCalls:
         clone.functions = dict(session.functions)
         clone.table_functions = set(session.table_functions)
         clone.settings = dict(session.settings)
+        clone.cluster_id, clone.slice = session.cluster_id, session.slice
         clone.server_id = await self._upstream.server_id(clone)
         await asyncio.to_thread(self._uploads.copy, session, clone)
         response = proto.base.CloneSessionResponse(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from millpond.engine.errors import AnalysisError
 from millpond.engine.needs import Needs
 from millpond.engine.operations import Operation
+from millpond.engine.slices import Slice
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import InvalidArgument, PermissionDenied
 
@@ -46,6 +47,10 @@ class Session:
     """What the engine calls the session; the client insists that every answer says the same."""
     engine_id: str | None = None
     """The engine process that has this session's state."""
+    cluster_id: str = ""
+    """Of the cluster that its client named, if it did."""
+    slice: Slice | None = None
+    """What that gives it."""
     client: str = ""
     """The user agent of its client."""
     pinned: dict[str, dict[str, int]] = field(default_factory=dict)

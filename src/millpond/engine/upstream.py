@@ -46,7 +46,7 @@ class Upstream:
         await self._system.refresh(needs.readable)
         if needs.parts and self._spools is not None:
             await self._spools.fill(needs.parts)
-        engine = await self._engines.get(session.principal, needs)
+        engine = await self._engines.get(session.principal, needs, session.slice)
         with engine.in_use():
             if session.engine_id != engine.id:
                 async with session.lock:
@@ -182,7 +182,7 @@ class Upstream:
         task.add_done_callback(_BACKGROUND.discard)
 
     async def _tell(self, session: Session, method: str, request: Any) -> None:
-        engine = self._engines.find(session.principal, session.engine_id)
+        engine = self._engines.find(session.principal, session.engine_id, session.slice)
         if engine is None:
             return
         _own(request, session)
