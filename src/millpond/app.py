@@ -19,6 +19,9 @@ from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService, open_catalog
 from millpond.catalog.service import rename_owner as rename_owner_in_catalog
 from millpond.catalog.work import Janitor
+from millpond.compute import permissions as compute_permissions
+from millpond.compute.contexts import Runner
+from millpond.compute.room import open_compute
 from millpond.discovery.routes import discovery_router
 from millpond.discovery.service import DiscoveryService
 from millpond.discovery.sources import sources
@@ -43,6 +46,7 @@ from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
 from millpond.inference_tables.room import open_inference_tables
+from millpond.jobs.launching import CODE_PATHS, PRELOADED, server_name
 from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
 from millpond.kernel.database import Database
@@ -67,6 +71,7 @@ from millpond.registry.dropped import RecordedModels
 from millpond.registry.room import open_registry
 from millpond.replay.room import open_replay
 from millpond.reproduction.room import open_reproduction
+from millpond.reproduction.service import Doors
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring
@@ -224,6 +229,32 @@ def build_app(settings: Settings) -> Application:
         principal_named=identity.active_principal,
     )
     sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
+    doors = Doors(
+        api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
+        spark_port=settings.spark_port,
+    )  # fmt: skip
+    compute = open_compute(
+        database,
+        settings.compute,
+        home,
+        server=server_name(settings.data_dir),
+        runner=Runner(
+            module="millpond.jobs.repl_process",
+            preload=PRELOADED,
+            paths=CODE_PATHS,
+            file_bytes=settings.jobs.file_limit_bytes,
+            ways_out=doors.ways_out,
+            variables=doors.variables,
+            mint=identity.mint,
+        ),
+        files=files,
+        workspace=workspace,
+        environments=environments,
+        directory=directory,
+        references=References(secrets),
+        principal_named=identity.active_principal,
+        run_is_over=lambda run_id: jobs.is_over(run_id),
+    )
     jobs = open_jobs(
         database,
         settings,
@@ -232,6 +263,8 @@ def build_app(settings: Settings) -> Application:
         workspace=workspace,
         sql=sql,
         environments=environments,
+        clusters=compute.for_jobs,
+        doors=doors,
         destinations=notifications.service,
         mint=identity.mint,
         principal_named=identity.active_principal,
@@ -280,6 +313,7 @@ def build_app(settings: Settings) -> Application:
                 online,
                 parity,
                 notifications,
+                compute,
                 jobs,
                 inference_tables,
                 replay,
@@ -317,6 +351,7 @@ def build_app(settings: Settings) -> Application:
         *sql_permissions.permission_types(),
         *jobs.service.permission_types(),
         *workspace_permissions.permission_types(),
+        *compute_permissions.permission_types(),
     )
     audit = AuditService(database)
     tracking = Tracking(lambda: mlflow.stores)
@@ -335,6 +370,7 @@ def build_app(settings: Settings) -> Application:
         online.router(),
         parity.router(),
         feature_tables_router(feature_tables),
+        compute.router(),
         jobs.router(),
         workspace_router(workspace),
         notifications.router(),

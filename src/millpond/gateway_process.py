@@ -14,6 +14,8 @@ from millpond.audit.drain import Drain
 from millpond.audit.table import AuditTable
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService, open_catalog
+from millpond.compute.processes import machine_of
+from millpond.compute.slices import ClusterSlices
 from millpond.engine import proto
 from millpond.engine.engines import ApiDoor
 from millpond.engine.gateway import GatewayOptions, serve
@@ -98,6 +100,7 @@ async def _serve(settings: Settings) -> None:
             authenticate=partial(identity.authenticate, path=f"/{proto.SERVICE}"),
             find_owner=identity.find_owner,
             system_tables=system_tables,
+            clusters=ClusterSlices(database, machine_of(settings.compute), home.run / "compute"),
         )
         report_ready({"port": gateway.port})
         await stop.wait()

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.authorisation.world import CLUSTER
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -562,7 +564,61 @@ WORKSPACE: Sequence[Case] = (
 )
 
 
+_CL, _PO, _IP, _LI, _CE = (
+    "/api/2.1/clusters", "/api/2.0/policies/clusters", "/api/2.0/instance-pools", "/api/2.0/libraries", "/api/1.2",
+)  # fmt: skip
+_CLUSTER = {"cluster_id": "$cluster_id"}
+_CONTEXT = {"clusterId": "$cluster_id", "contextId": "none", "commandId": "none", "language": "python", "command": "1"}
+_CONTEXT_QUERY = "clusterId=$cluster_id&contextId=none&commandId=none"
+
+COMPUTE: Sequence[Case] = (
+    _case(f"GET {_CL}/get", "xhyyyy", q="cluster_id=$cluster_id"),
+    _case(f"GET {_CL}/list", "xyyyyy"),
+    _case(f"GET {_CL}/list-node-types", "xyyyyy"),
+    _case(f"GET {_CL}/list-zones", "xyyyyy"),
+    _case(f"GET {_CL}/spark-versions", "xyyyyy"),
+    _case(f"POST {_CL}/events", "xhyyyy", body=_CLUSTER),
+    _case(f"POST {_CL}/create", "xhhhyy", body=CLUSTER),
+    _case(f"POST {_CL}/edit", "xhffbb", body={**CLUSTER, **_CLUSTER}),
+    _case(f"POST {_CL}/update", "xhffbb", body={**_CLUSTER, "update_mask": "num_workers", "cluster": {"num_workers": 0}}),
+    _case(f"POST {_CL}/start", "xhfbbb", body=_CLUSTER),
+    _case(f"POST {_CL}/restart", "xhfbbb", body=_CLUSTER),
+    _case(f"POST {_CL}/resize", "xhffbb", body={**_CLUSTER, "num_workers": 0}),
+    _case(f"POST {_CL}/delete", "xhfyyy", own="cluster", body={"cluster_id": "$own"}),
+    _case(f"POST {_CL}/permanent-delete", "xhffyy", own="cluster", body={"cluster_id": "$own"}),
+    _case(f"POST {_CL}/pin", "xhfffy", body=_CLUSTER),
+    _case(f"POST {_CL}/unpin", "xhfffy", body=_CLUSTER),
+    _case(f"POST {_CL}/change-owner", "xhfffb", body={**_CLUSTER, "owner_username": "$owner"}),
+    _case(f"POST {_LI}/install", "xhffyy", body=_CLUSTER),
+    _case(f"POST {_LI}/uninstall", "xhffyy", body=_CLUSTER),
+    _case(f"GET {_LI}/cluster-status", "xhyyyy", q="cluster_id=$cluster_id"),
+    _case(f"GET {_LI}/all-cluster-statuses", "xyyyyy"),
+    _case(f"POST {_PO}/create", "xffffy", body={"name": "$new"}),
+    _case(f"POST {_PO}/edit", "xhhhhy", own="cluster policy", body={"policy_id": "$own", "name": "$new"}),
+    _case(f"POST {_PO}/delete", "xhhhhy", own="cluster policy", body={"policy_id": "$own"}),
+    _case(f"GET {_PO}/get", "xhhhyy", q="policy_id=$policy_id"),
+    _case(f"GET {_PO}/list", "xyyyyy"),
+    _case(f"GET {_PO}/get-compliance", "xhyyyy", q="cluster_id=$cluster_id"),
+    _case(f"GET {_PO}/list-compliance", "xhhhyy", q="policy_id=$policy_id"),
+    _case("GET /api/2.0/policy-families", "xyyyyy"),
+    _case("GET /api/2.0/policy-families/{family_id}", "xyyyyy", family_id="job-cluster"),
+    _case(f"POST {_IP}/create", "xffffy", body={"instance_pool_name": "$new", "node_type_id": "$node"}),
+    _case(f"POST {_IP}/edit", "xhhhfy",
+          body={"instance_pool_id": "$pool_id", "instance_pool_name": "p-$tail", "node_type_id": "$node", "max_capacity": 1}),
+    _case(f"POST {_IP}/delete", "xhhhhy", own="pool", body={"instance_pool_id": "$own"}),
+    _case(f"GET {_IP}/get", "xhhhyy", q="instance_pool_id=$pool_id"),
+    _case(f"GET {_IP}/list", "xyyyyy"),
+    _case(f"POST {_CE}/contexts/create", "xhbbbb", body=_CONTEXT),
+    _case(f"GET {_CE}/contexts/status", "xhhhhh", q=_CONTEXT_QUERY),
+    _case(f"POST {_CE}/contexts/destroy", "xhhhhh", body=_CONTEXT),
+    _case(f"POST {_CE}/commands/execute", "xhbbbb", body=_CONTEXT),
+    _case(f"GET {_CE}/commands/status", "xhhhhh", q=_CONTEXT_QUERY),
+    _case(f"POST {_CE}/commands/cancel", "xhhhhh", body=_CONTEXT),
+)  # fmt: skip
+
+
 ALIASES = {
+    "/api/2.0/clusters": _CL,
     "/api/2.1/jobs": _J,
     "/api/2.0/account/scim/v2": _SCIM,
     "/api/2.0/accounts/{account_id}/scim/v2": _SCIM,
@@ -576,7 +632,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS, *WORKSPACE,
+    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS, *WORKSPACE, *COMPUTE,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

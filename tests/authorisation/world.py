@@ -19,6 +19,11 @@ ROLES = ("anonymous", "nobody", "reader", "writer", "owner", "admin")
 
 JOB_TASKS = [{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}]
 
+CLUSTER = {
+    "spark_version": "1.0.x-scala2.12", "instance_pool_id": "$pool_id", "num_workers": 1, "policy_id": "$policy_id",
+}  # fmt: skip
+"""Of which its pool has not enough: it waits."""
+
 _READS = ["USE CATALOG", "USE SCHEMA", "SELECT", "READ VOLUME", "EXECUTE"]
 _WRITES = [*_READS, "MODIFY", "WRITE VOLUME", "CREATE SCHEMA", "CREATE TABLE", "CREATE VOLUME", "CREATE FUNCTION",
            "CREATE MODEL", "CREATE MODEL VERSION", "APPLY TAG"]  # fmt: skip
@@ -69,6 +74,7 @@ def build(server: Server, client: httpx.Client) -> World:
     _workspace(world)
     _people(world)
     _online(world)
+    _compute(world)
     wait_until(lambda: not _updating(world), timeout_s=120, what="the endpoint having tried its model")
     return world
 
@@ -105,6 +111,11 @@ def make(world: World, kind: str, name: str) -> str:
     if kind in _BODIES:
         path, body, answer = _BODIES[kind]
         made = world.done(*path.split(" "), world.filled(body, {"name": name}))
+        if kind == "cluster":
+            pairs = (("reader", "CAN_ATTACH_TO"), ("writer", "CAN_RESTART"))
+            levels = [{"user_name": world.names[role], "permission_level": level} for role, level in pairs]
+            path = f"/api/2.0/permissions/clusters/{made['cluster_id']}"
+            world.done("owner", "PATCH", path, {"access_control_list": levels})
         return str(made[answer]) if answer else name
     if kind == "catalog":
         world.done("owner", "POST", f"{_UNITY}/catalogs", {"name": name})
@@ -230,6 +241,13 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
         None,
     ),
     "tag policy": ("admin POST /api/2.1/tag-policies", {"tag_key": "$name", "values": [{"name": "a"}]}, None),
+    "cluster policy": ("admin POST /api/2.0/policies/clusters/create", {"name": "$name"}, "policy_id"),
+    "pool": (
+        "admin POST /api/2.0/instance-pools/create",
+        {"instance_pool_name": "$name", "node_type_id": "$node", "max_capacity": 1},
+        "instance_pool_id",
+    ),
+    "cluster": ("owner POST /api/2.1/clusters/create", CLUSTER, "cluster_id"),
     "tag policy id": ("admin POST /api/2.1/tag-policies", {"tag_key": "$name", "values": [{"name": "a"}]}, "id"),
     "policy": (
         f"owner POST {_UNITY}/policies",
@@ -321,6 +339,19 @@ def sql(world: World, role: str, text: str) -> str:
     done = executed(world, role, text)
     assert done["status"]["state"] == "SUCCEEDED", done
     return str(done["statement_id"])
+
+
+def _compute(world: World) -> None:
+    """A cluster that waits for its pool for ever, so that no process is started for it."""
+    world.names["node"] = world.done("admin", "GET", "/api/2.1/clusters/list-node-types")["node_types"][0][
+        "node_type_id"
+    ]
+    world.names["policy_id"] = make(world, "cluster policy", f"p-{world.names['tail']}")
+    world.names["pool_id"] = make(world, "pool", f"p-{world.names['tail']}")
+    for path, level in (("cluster-policies/$policy_id", "CAN_USE"), ("instance-pools/$pool_id", "CAN_ATTACH_TO")):
+        levels = [{"user_name": world.names["owner"], "permission_level": level}]
+        world.done("admin", "PATCH", world.filled(f"/api/2.0/permissions/{path}"), {"access_control_list": levels})
+    world.names["cluster_id"] = make(world, "cluster", f"c-{world.names['tail']}")
 
 
 def _workspace(world: World) -> None:

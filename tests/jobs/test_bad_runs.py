@@ -34,7 +34,8 @@ def server_on(database: Database, launcher: Launcher = NOTHING) -> Runtime:
 
 def launcher_in(place: Path) -> Launcher:
     return Launcher(
-        data_dir=place, settings=JobsSettings(), code=NOTHING, sql=NOTHING, environments=NOTHING, doors=NOTHING,
+        data_dir=place, settings=JobsSettings(), code=NOTHING, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
+        doors=NOTHING,
         mint=NOTHING, principal_named=NOTHING,
     )  # fmt: skip
 
@@ -161,7 +162,8 @@ class Broken:
 def test_a_task_that_cannot_be_started_has_failed_whatever_the_reason(database: Database, tmp_path: Path) -> None:
     broken: Any = Broken()
     launcher = Launcher(
-        data_dir=tmp_path, settings=JobsSettings(), code=broken, sql=NOTHING, environments=NOTHING, doors=NOTHING,
+        data_dir=tmp_path, settings=JobsSettings(), code=broken, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
+        doors=NOTHING,
         mint=NOTHING, principal_named=lambda _name: NOTHING,
     )  # fmt: skip
     run_id = submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))

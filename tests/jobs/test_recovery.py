@@ -37,7 +37,8 @@ def test_a_lost_task_is_done_once(
 ) -> None:
     nothing: Any = None  # who starts no process needs none of it
     launcher = Launcher(
-        data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, doors=nothing,
+        data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, clusters=nothing,
+        doors=nothing,
         mint=nothing, principal_named=nothing,
     )  # fmt: skip
     runtime = Runtime(

@@ -28,7 +28,13 @@ def test_a_repair_takes_parameters_for_the_tasks_that_it_runs_and_refuses_those_
 ) -> None:
     nothing: Any = None
     service = JobService(
-        database, nothing, watcher=nothing, check_target=nothing, moved=lambda *_: None, principal_named=nothing
+        database,
+        nothing,
+        watcher=nothing,
+        check_target=nothing,
+        check_cluster=nothing,
+        moved=lambda *_: None,
+        principal_named=nothing,
     )
     job = make(database, ANN, "job", parameters=[{"name": "day", "default": "1"}])
     settings = checked({**job.settings, "tasks": OTHER_TASKS})

@@ -61,7 +61,8 @@ def test_runs_of_long_ago_are_removed_with_what_they_printed_and_others_stay(
 ) -> None:
     nothing: Any = None
     launcher = Launcher(
-        data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, doors=nothing,
+        data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, clusters=nothing,
+        doors=nothing,
         mint=nothing, principal_named=nothing,
     )  # fmt: skip
     server = Runtime(

@@ -41,7 +41,13 @@ def run(database: Database, job: Job) -> int:
 def views(database: Database) -> JobViews:
     nothing: Any = None  # who starts no process needs none of it
     service = JobService(
-        database, nothing, watcher=nothing, check_target=nothing, moved=lambda *_: None, principal_named=nothing
+        database,
+        nothing,
+        watcher=nothing,
+        check_target=nothing,
+        check_cluster=nothing,
+        moved=lambda *_: None,
+        principal_named=nothing,
     )
     return JobViews(database, service, nothing)
 

@@ -157,9 +157,9 @@ def evaluate(
         if filling is not None and _found(given, path) is None and _put(given, path, filling):
             applied[rule.path] = filling
     for path, value in _leaves(given):
-        rule = _rule_for(rules, path)
-        if rule is not None and not rule.admits(value):
-            found.append(_broken(rule, ".".join(path), value))
+        its = _rule_for(rules, path)
+        if its is not None and not its.admits(value):
+            found.append(_broken(its, ".".join(path), value))
     found += [_missing(rule) for path, rule in rules.items() if _is_missing(rules, given, path)]
     return Verdict(attributes=given, violations=tuple(found), applied=applied)
 

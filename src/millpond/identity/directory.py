@@ -68,6 +68,12 @@ class DirectoryService:
         with self._database.read() as connection:
             return accounts.find_by_name(connection, name)
 
+    def is_entitled(self, principal: Principal, entitlement: str) -> bool:
+        """Whether somebody or one of their groups has an entitlement, as their directory says."""
+        with self._database.read() as connection:
+            found = (accounts.find_by_name(connection, name) for name in (principal.name, *sorted(principal.groups)))
+            return any(account is not None and entitlement in account.profile.entitlements for account in found)
+
     def find_exact_name(self, name: str) -> str | None:
         """The name as its owner spells it, for a name in any case; None when nobody has it."""
         account = self.find_principal(name)

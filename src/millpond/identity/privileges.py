@@ -46,6 +46,8 @@ class Privilege(StrEnum):
     CAN_QUERY = "CAN_QUERY"
     CAN_USE = "CAN_USE"
     CAN_RUN = "CAN_RUN"
+    CAN_ATTACH_TO = "CAN_ATTACH_TO"
+    CAN_RESTART = "CAN_RESTART"
     CAN_MONITOR = "CAN_MONITOR"
     CAN_MANAGE_RUN = "CAN_MANAGE_RUN"
     CAN_EDIT = "CAN_EDIT"
@@ -84,6 +86,7 @@ class Act(Enum):
     STAGE_PRODUCTION = "move into or out of production a version of"
     USE = "use"
     """Call it: query an endpoint, run a function, run statements in a warehouse."""
+    RESTART = "start and end"
     MONITOR = "see what others run in"
     TAG = "tag"
     ALTER = "alter"
@@ -122,6 +125,9 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "warehouse": (P.CAN_VIEW, P.CAN_USE, P.CAN_MONITOR, P.CAN_MANAGE),
     "query": (P.CAN_VIEW, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
     "job": (P.CAN_VIEW, P.CAN_MANAGE_RUN, P.CAN_MANAGE),
+    "cluster": (P.CAN_ATTACH_TO, P.CAN_RESTART, P.CAN_MANAGE),
+    "cluster policy": (P.CAN_USE,),
+    "instance pool": (P.CAN_ATTACH_TO, P.CAN_MANAGE),
     **dict.fromkeys(_IN_WORKSPACE, (P.CAN_READ, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE)),
 }  # fmt: skip
 """Permission levels of workspace objects, the weakest first: each holds those before it."""
@@ -253,6 +259,24 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
         Act.SEE: (frozenset({P.CAN_VIEW}),),
         Act.READ: (frozenset({P.CAN_VIEW}),),
         Act.USE: (frozenset({P.CAN_MANAGE_RUN}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "cluster": {
+        Act.SEE: (frozenset({P.CAN_ATTACH_TO}),),
+        Act.READ: (frozenset({P.CAN_ATTACH_TO}),),
+        Act.USE: (frozenset({P.CAN_ATTACH_TO}),),
+        Act.RESTART: (frozenset({P.CAN_RESTART}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "cluster policy": {
+        Act.SEE: (frozenset({P.CAN_USE}),),
+        Act.READ: (frozenset({P.CAN_USE}),),
+        Act.USE: (frozenset({P.CAN_USE}),),
+    },
+    "instance pool": {
+        Act.SEE: (frozenset({P.CAN_ATTACH_TO}),),
+        Act.READ: (frozenset({P.CAN_ATTACH_TO}),),
+        Act.USE: (frozenset({P.CAN_ATTACH_TO}),),
         Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
     },
     "query": {

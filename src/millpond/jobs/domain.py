@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from millpond.compute.domain import Wanted
 from millpond.identity.access import Securable
 
 UNLIMITED = -1
@@ -109,6 +110,8 @@ class TaskSpec:
     """Files that name more of them, by their paths."""
     wheels: tuple[str, ...] = ()
     """By their paths."""
+    cluster: Wanted | None = None
+    """Where it runs; None beside the server, with the server's own limits."""
     from_git: bool = False
     """Whether its code is in the repository of its job."""
     nested: "TaskSpec | None" = None
@@ -261,6 +264,8 @@ class TaskRun:
     slow_told: bool = False
     server: str = ""
     """Which server runs it, and has its files."""
+    cluster_id: str = ""
+    """On which cluster it runs."""
     lease: str = ""
     leased_until: datetime | None = None
 

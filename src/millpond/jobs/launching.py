@@ -5,14 +5,16 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from millpond.compute.drivers import Placement
+from millpond.compute.job_clusters import JobClusters
 from millpond.identity.domain import Principal
-from millpond.jobs.code import Code
+from millpond.jobs.code import Code, Fetched
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Result, Run, TaskRun, TaskSpec
 from millpond.jobs.process_tree import kill_below
 from millpond.jobs.sql_tasks import SqlTasks
@@ -27,7 +29,7 @@ from millpond.kernel.zygote import Zygote, available
 from millpond.reproduction.service import Doors
 
 _MODULE = "millpond.jobs.task_process"
-_PRELOADED = (
+PRELOADED = (
     "millpond.engine.forwarder",
     "millpond.kernel.redaction",
     "millpond.jobs.process_tree",
@@ -97,6 +99,7 @@ class Launcher:
         code: Code,
         sql: SqlTasks,
         environments: Environments,
+        clusters: JobClusters,
         doors: Doors,
         mint: Callable[..., str],
         principal_named: Callable[[str], Principal],
@@ -108,10 +111,11 @@ class Launcher:
         self._code = code
         self._sql = sql
         self._environments = environments
+        self._clusters = clusters
         self._doors = doors
         self._mint = mint
         self._principal_named = principal_named
-        self._zygote = Zygote(_PRELOADED, env={}, log_path=data_dir / "logs" / "jobs.log") if available() else None
+        self._zygote = Zygote(PRELOADED, env={}, log_path=data_dir / "logs" / "jobs.log") if available() else None
 
     def close(self) -> None:
         """End what tasks are started with, and all tasks."""
@@ -193,9 +197,10 @@ class Launcher:
         values: Mapping[str, Mapping[str, Any]],
         *,
         stop: Callable[[], Result | None],
+        placed: Callable[[str], None],
     ) -> Ended | None:
         """Run the code to its end. Blocks. `stop` is asked twice a second, and says why it is to end; None where
-        somebody else has the task, or the server ends: then nothing is known of it.
+        somebody else has the task, or the server ends: then nothing is known of it. `placed` hears on which cluster.
 
         Raises MillpondError for code that cannot be had.
         """
@@ -209,25 +214,52 @@ class Launcher:
             done = self._sql.run(principal, run, spec, task.order, directory, timeout_s=timeout_s, stop=stop)
             return None if done.result is None else Ended(result=done.result, message=done.message)
         code = self._code.get(principal, run, spec, task, directory)
-        notebook = spec.kind is Kind.NOTEBOOK
-        with held(self._environments, own=code.own, more=code.more, notebook=notebook) as packages:
+        with ExitStack() as stack:
+            place = self._place(stack, principal, run, spec, task, stop, placed)
+            if (why := stop()) is not Result.NONE:
+                return None if why is None else Ended(result=why)
+            packages = stack.enter_context(self._packages(spec, code, place))
             token = self._mint(principal, timeout_s + 60, paths=CODE_PATHS)  # its time is not that of building
+            variables = self._doors.variables(token) | _context(run, task)
+            if place is not None:
+                variables = {**place.variables, **variables, "SPARK_REMOTE": place.remote(variables["SPARK_REMOTE"])}
             order = {
-                **code.order, "values": values, "token": token,
-                "variables": self._doors.variables(token) | _context(run, task),
+                **code.order, "values": values, "token": token, "variables": variables,
+                "secrets": list(place.secrets) if place else [],
                 "file_bytes": self._settings.file_limit_bytes,
                 "paths": [*code.order.get("beside", ()), *packages.paths],
+                "wheels": [*code.order["wheels"], *(place.copied_wheels(directory) if place else ())],
             }  # fmt: skip
             (directory / "order.json").write_text(json.dumps(order))
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)
-            child = self._start(task, packages)
+            child = self._start(task, packages, place)
             try:
                 return self._watch(task, child, time.monotonic() + timeout_s, stop)
             finally:
                 kill_tree(child)
 
-    def _start(self, task: TaskRun, packages: Packages) -> Child:
+    def _place(
+        self, stack: ExitStack, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun,
+        stop: Callable[[], Result | None], placed: Callable[[str], None],
+    ) -> Placement | None:  # fmt: skip
+        """Where the task says that it runs, until the stack is closed; None beside the server. Raises MillpondError."""
+        if spec.cluster is None:
+            return None
+        asked = self._clusters.place(
+            principal, spec.cluster, run_id=run.id, task_id=task.id, told=placed,
+            goes_on=lambda: stop() is Result.NONE,
+        )  # fmt: skip
+        return stack.enter_context(asked)
+
+    def _packages(self, spec: TaskSpec, code: Fetched, place: Placement | None) -> AbstractContextManager[Packages]:
+        """On a cluster what its runtime and libraries have, and what the task asks for besides."""
+        if place is not None:
+            return place.packages([*code.own, *code.more])
+        notebook = spec.kind is Kind.NOTEBOOK
+        return held(self._environments, own=code.own, more=code.more, notebook=notebook)
+
+    def _start(self, task: TaskRun, packages: Packages, place: Placement | None) -> Child:
         directory = self._directory(task)
         home = str(directory)
         spec = ChildSpec(
@@ -241,7 +273,7 @@ class Launcher:
                 "MILLPOND_CAPTURE": "off",
             },
             log_path=self.log_path(task.id),
-            memory_bytes=self._settings.memory_limit_bytes,
+            memory_bytes=place.memory_bytes if place else self._settings.memory_limit_bytes,
             sandbox=True,
             readable=packages.readable,
             writable=(directory,),
@@ -250,6 +282,8 @@ class Launcher:
             cwd=directory,
             nice=5,
         )
+        if place is not None:
+            return place.spawn(spec)
         return self._zygote.spawn(spec) if self._zygote else spawn(spec)
 
     def _watch(self, task: TaskRun, child: Child, deadline: float, stop: Callable[[], Result | None]) -> Ended | None:

@@ -23,6 +23,11 @@ class Recorder:
         self.cells: list[dict[str, Any]] = []
         self._room = MOST_OUTPUT_BYTES
 
+    def clear(self) -> None:
+        """Forget all cells."""
+        self.cells.clear()
+        self._room = MOST_OUTPUT_BYTES
+
     def begin(self, cell: dict[str, Any]) -> None:
         """What comes now is this cell's."""
         self.cells.append(cell)

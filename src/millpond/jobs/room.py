@@ -9,11 +9,12 @@ from fastapi import APIRouter
 
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
-from millpond.home import Home
+from millpond.compute.job_clusters import JobClusters
 from millpond.identity.domain import Principal
 from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.code import Code
+from millpond.jobs.domain import State
 from millpond.jobs.git_sources import GitSources
 from millpond.jobs.launching import Launcher
 from millpond.jobs.routes import jobs_router
@@ -42,6 +43,13 @@ class JobsRoom:
     watcher: Watcher
     starts: WebhookStarts
     base_url: str
+    database: Database
+
+    def is_over(self, run_id: int) -> bool:
+        """Whether a run has ended, or is gone."""
+        with self.database.read() as connection:
+            run = store.find_run(connection, run_id)
+        return run is None or run.state is State.ENDED
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -63,22 +71,19 @@ def open_jobs(
     workspace: WorkspaceService,
     sql: SqlRoom,
     environments: Environments,
+    clusters: JobClusters,
+    doors: Doors,
     destinations: DestinationService,
     mint: Callable[..., str],
     principal_named: Callable[[str], Principal],
     principal_of: Callable[[str], Principal],
 ) -> JobsRoom:
     """The room."""
-    home = Home(settings.data_dir)
-    doors = Doors(
-        api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
-        spark_port=settings.spark_port,
-    )  # fmt: skip
     code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
     launcher = Launcher(
         data_dir=settings.data_dir, settings=settings.jobs, code=code,
         sql=SqlTasks(sql.statements, sql.queries, code),
-        environments=environments, doors=doors, mint=mint, principal_named=principal_named,
+        environments=environments, clusters=clusters, doors=doors, mint=mint, principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
     runtime = Runtime(
@@ -98,13 +103,20 @@ def open_jobs(
         launcher,
         watcher=watcher,
         check_target=destinations.check_target,
+        check_cluster=clusters.check,
         moved=runtime.moved,
         principal_named=principal_named,
     )
     views = JobViews(database, service, launcher)
     starts = WebhookStarts(service=service, principal_of=principal_of)
     return JobsRoom(
-        service=service, views=views, runtime=runtime, watcher=watcher, starts=starts, base_url=settings.base_url
+        service=service,
+        views=views,
+        runtime=runtime,
+        watcher=watcher,
+        starts=starts,
+        base_url=settings.base_url,
+        database=database,
     )
 
 

@@ -205,11 +205,16 @@ class Runtime:
             ours = held is not None and held.lease == task.lease and held.state is State.RUNNING
             return why if ours and not self._stopped.is_set() else None
 
+        def placed(cluster_id: str) -> None:
+            with self._database.write() as connection:
+                store.write_held(connection, task.id, task.lease, cluster_id=cluster_id)
+
         values = {key: dict(each.task_values) for key, each in current(others).items() if each.task_values}
         renewing = rounds(renew, name="task-lease", interval_s=_RENEW_S, log=log, failure="a lease was not renewed")
         with renewing:
             try:
-                ended = self._launcher.run(run, spec_of(task, specs_of(run.settings), others), task, values, stop=stop)
+                spec = spec_of(task, specs_of(run.settings), others)
+                ended = self._launcher.run(run, spec, task, values, stop=stop, placed=placed)
             except MillpondError as error:
                 ended = Ended(result=Result.FAILED, message=error.message)
             except OSError as error:

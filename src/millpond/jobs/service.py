@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from millpond.compute.domain import Wanted
 from millpond.identity import acts, grants
 from millpond.identity.access import Act, Securable, admits, allows, require
 from millpond.identity.domain import Principal
@@ -63,6 +64,7 @@ class JobService:
         *,
         watcher: Watcher,
         check_target: Callable[[Principal, Target], None],
+        check_cluster: Callable[[Principal, Wanted], None],
         moved: Callable[..., None],
         principal_named: Callable[[str], Principal],
     ) -> None:
@@ -70,6 +72,7 @@ class JobService:
         self._launcher = launcher
         self._watcher = watcher
         self._check_target = check_target
+        self._check_cluster = check_cluster
         self._moved = moved
         self._principal_named = principal_named
 
@@ -84,10 +87,11 @@ class JobService:
         `run_as`, and what keeps whoever it runs as from what its trigger watches."""
         kept = checked(settings)
         self._check_targets(principal, kept, {})
-        now = utc_now()
+        run_as, now = self._run_as(principal, kept, principal.name), utc_now()
+        self._check_clusters(run_as, kept)
         job = Job(
             id=store.new_number(), name=kept.get("name", "Untitled"), creator=principal.name,
-            run_as=self._run_as(principal, kept, principal.name), settings=kept, created_at=now,
+            run_as=run_as, settings=kept, created_at=now,
             **scheduled(kept, now),
         )  # fmt: skip
         watch = self._watcher.begun(job.id, job.run_as, trigger_of(kept))
@@ -173,6 +177,7 @@ class JobService:
         kept = checked(change(before.settings))
         self._check_targets(principal, kept, before.settings)
         run_as, trigger = self._run_as(principal, kept, before.run_as), trigger_of(kept)
+        self._check_clusters(run_as, kept)
         same = (trigger, run_as) == (trigger_of(before.settings), before.run_as)
         watch = None if same else self._watcher.begun(job_id, run_as, trigger)
         with self._database.write() as connection:
@@ -202,6 +207,12 @@ class JobService:
         for target in dict.fromkeys(notices.all_targets(settings)):
             if target not in set(notices.all_targets(before)):
                 self._check_target(principal, target)
+
+    def _check_clusters(self, run_as: str, settings: Mapping[str, Any]) -> None:
+        """Whoever tasks run as has to be allowed the clusters that they name."""
+        specs = specs_of(settings)
+        for wanted in {id(each): each for spec in specs if (each := (spec.nested or spec).cluster)}.values():
+            self._check_cluster(self._principal_named(run_as), wanted)
 
     def _run_as(self, principal: Principal, settings: Mapping[str, Any], unless: str) -> str:
         """As whom tasks run. Somebody else than oneself and who it is already, only an administrator may choose."""
@@ -250,6 +261,7 @@ class JobService:
         kept = checked(as_tasks({**settings, "name": settings.get("name", settings.get("run_name")), "run_name": None}))
         self._check_targets(principal, kept, {})
         run_as = self._run_as(principal, kept, principal.name)
+        self._check_clusters(run_as, kept)
         with self._database.write() as connection:
             run_id = submit(
                 connection, kept, creator=principal.name, run_as=run_as, now=utc_now(),

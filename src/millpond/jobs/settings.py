@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from millpond.compute.domain import Wanted
 from millpond.jobs.domain import Kind, Need, RunIf, TaskSpec
 from millpond.jobs.git_sources import checked_source
 from millpond.jobs.inputs import Known as _Known
@@ -147,6 +148,9 @@ class TaskInput(Noticed):
     timeout_seconds: int | None = Field(default=None, ge=0, le=_LONGEST_S)
     disabled: bool | None = None
     environment_key: str | None = None
+    existing_cluster_id: _Text | None = None
+    new_cluster: dict[str, Any] | None = None
+    job_cluster_key: _Key | None = None
     libraries: list[LibraryInput] | None = None
     spark_python_task: PythonInput | None = None
     notebook_task: NotebookInput | None = None
@@ -171,6 +175,13 @@ class EnvironmentInput(_Strict):
 
     environment_key: str
     spec: EnvironmentSpecInput | None = None
+
+
+class JobClusterInput(_Known):
+    """A cluster that tasks of a run share."""
+
+    job_cluster_key: _Key
+    new_cluster: dict[str, Any] | None = None
 
 
 class ParameterInput(_Strict):
@@ -211,6 +222,7 @@ class SettingsInput(Noticed):
     tags: dict[_Text, _Text] | None = Field(default=None, max_length=25)
     tasks: list[TaskInput] | None = None
     environments: list[EnvironmentInput] | None = None
+    job_clusters: list[JobClusterInput] | None = None
     parameters: list[ParameterInput] | None = None
     max_concurrent_runs: int | None = Field(default=None, ge=0, le=1000)
     timeout_seconds: int | None = Field(default=None, ge=0, le=_LONGEST_S)
@@ -238,6 +250,8 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     for environment in found.environments or ():
         if environment.spec is not None:
             environment.spec.refuse_unknown(f"Environment '{environment.environment_key}'")
+    for cluster in found.job_clusters or ():
+        cluster.refuse_unknown(f"Job cluster '{cluster.job_cluster_key}'")
     names = [parameter.name for parameter in found.parameters or ()]
     if len(set(names)) < len(names):
         raise InvalidArgument("Two parameters of the job have one name.")
@@ -254,11 +268,15 @@ def specs_of(settings: Mapping[str, Any]) -> tuple[TaskSpec, ...]:
         each["environment_key"]: tuple((each.get("spec") or {}).get("dependencies") or ())
         for each in settings.get("environments", ())
     }
+    clusters = {each["job_cluster_key"]: each.get("new_cluster") or {} for each in settings.get("job_clusters", ())}
     has_git = "git_source" in settings
-    return tuple(_spec(TaskInput.model_validate(task), packages, has_git) for task in settings.get("tasks", ()))
+    tasks = (TaskInput.model_validate(task) for task in settings.get("tasks", ()))
+    return tuple(_spec(task, packages, clusters, has_git) for task in tasks)
 
 
-def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]], has_git: bool) -> TaskSpec:
+def _spec(
+    task: TaskInput, packages: Mapping[str, tuple[str, ...]], clusters: Mapping[str, Mapping[str, Any]], has_git: bool
+) -> TaskSpec:
     task.refuse_unknown(f"Task '{task.task_key}'")
     task.check_notices(f"Task '{task.task_key}'")
     kinds = [kind for kind in Kind if getattr(task, kind.value) is not None]
@@ -275,7 +293,7 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]], has_git: boo
     if task.model_scoring_task is not None and (task.environment_key or task.libraries):
         raise NotImplementedHere(f"Task '{task.task_key}' has packages; a model that is scored has its own.")
     if task.for_each_task is not None:
-        nested = _spec(task.for_each_task.task, packages, has_git)
+        nested = _spec(task.for_each_task.task, packages, clusters, has_git)
         if nested.needs or nested.kind in (Kind.FOR_EACH, Kind.CONDITION):
             raise InvalidArgument(
                 f"What '{task.task_key}' does for each input is one task that is no condition and no loop."
@@ -297,8 +315,29 @@ def _spec(task: TaskInput, packages: Mapping[str, tuple[str, ...]], has_git: boo
         timeout_s=task.timeout_seconds or 0,
         disabled=bool(task.disabled),
         **_packages(task, packages),
+        cluster=_cluster(task, kind, clusters),
         nested=nested,
     )
+
+
+def _cluster(task: TaskInput, kind: Kind, clusters: Mapping[str, Mapping[str, Any]]) -> Wanted | None:
+    """On which cluster it runs. Raises InvalidArgument."""
+    fields = ("existing_cluster_id", "new_cluster", "job_cluster_key")
+    given = [field for field in fields if getattr(task, field) is not None]
+    if not given:
+        return None
+    if len(given) > 1 or task.environment_key is not None:
+        raise InvalidArgument(f"Task '{task.task_key}' takes one of {', '.join(fields)} and environment_key.")
+    if kind not in (Kind.PYTHON, Kind.NOTEBOOK, Kind.WHEEL):
+        raise InvalidArgument(f"Task '{task.task_key}' has {given[0]}, and a {kind.value} does not run on a cluster.")
+    if task.existing_cluster_id is not None:
+        return Wanted(existing_id=task.existing_cluster_id)
+    if task.new_cluster is not None:
+        return Wanted(spec=task.new_cluster)
+    key = task.job_cluster_key or ""
+    if key not in clusters:
+        raise InvalidArgument(f"Task '{task.task_key}' names job cluster '{key}', which the job has not.")
+    return Wanted(spec=clusters[key], key=key)
 
 
 def _is_from_git(task: TaskInput, body: Mapping[str, Any], has_git: bool) -> bool:

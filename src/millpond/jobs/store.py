@@ -107,6 +107,7 @@ tasks = Table(
     Column("ended_at", UtcDateTime),
     Column("slow_told", Boolean, nullable=False),
     Column("server", String(36), nullable=False),
+    Column("cluster_id", String(40), nullable=False),
     Column("lease", String(36), nullable=False),
     Column("leased_until", UtcDateTime),
     Index("ix_job_task_runs_run_id_parent_id", "run_id", "parent_id"),

@@ -52,7 +52,7 @@ def main() -> None:
 
 def carry_out(directory: Path, order: Mapping[str, Any]) -> None:
     """Do what an order says, and leave its result in the directory. Never returns."""
-    redactor = Redactor([order["token"]])
+    redactor = Redactor([order["token"], *order["secrets"]])
     output = RedactedOutput(redactor)
     write_at_once(directory / "began", "")
     try:
@@ -70,7 +70,7 @@ def carry_out(directory: Path, order: Mapping[str, Any]) -> None:
 
 def _done(directory: Path, order: Mapping[str, Any], redactor: Redactor) -> tuple[dict[str, Any], dict[str, Any]]:
     """How it ended, and the values that it hands on."""
-    sys.path[1:1] = [*_unpacked(directory, order["wheels"]), *order["paths"]]
+    sys.path[1:1] = [*unpacked(directory, order["wheels"]), *order["paths"]]
     api = Api(order["variables"]["DATABRICKS_HOST"], order["token"])
     nested = Nested(directory, order, api) if "notebook" in order else None
     utils = DbUtils(
@@ -100,7 +100,7 @@ def _notebook(
     return told
 
 
-def _unpacked(directory: Path, wheels: Sequence[str]) -> list[str]:
+def unpacked(directory: Path, wheels: Sequence[str]) -> list[str]:
     """Directories with what is in wheels."""
     places = []
     for number, wheel in enumerate(wheels):

@@ -100,7 +100,9 @@ def job_json(job: Job, *, whole: bool) -> dict[str, Any]:
     """A job; in a list without its tasks, unless they are asked for."""
     settings = dict(job.settings) | {"name": job.name, "format": "MULTI_TASK", "max_concurrent_runs": job.most_runs}
     if not whole:
-        settings = {name: value for name, value in settings.items() if name not in ("tasks", "environments")}
+        settings = {
+            name: value for name, value in settings.items() if name not in ("tasks", "environments", "job_clusters")
+        }
     return {
         "job_id": job.id,
         "creator_user_name": job.creator,
@@ -165,6 +167,8 @@ def task_json(run: Run, task: TaskRun, tasks: Iterable[TaskRun], base_url: str) 
         "attempt_number": task.attempt,
         "run_page_url": f"{base_url}/jobs/runs/{run.id}/tasks/{task.key}?attempt={task.id}",
     }
+    if task.cluster_id:
+        told["cluster_instance"] = {"cluster_id": task.cluster_id}
     if task.order and Kind.CONDITION in stated:
         told[Kind.CONDITION] = {**task.order, "outcome": task.outcome}
     if Kind.FOR_EACH in stated:

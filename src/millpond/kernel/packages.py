@@ -35,7 +35,7 @@ class Packages:
 @contextmanager
 def held(environments: Environments, *, own: Sequence[str], more: Sequence[str], notebook: bool) -> Iterator[Packages]:
     """The packages while the block runs: all in an environment, where there are `own` ones (with IPython for a
-    `notebook`); else those of `more` that the server has not, with what they need, at versions that go with the server's.
+    `notebook`); else those of `more` that the server has not, with what they need, at versions that go with its own.
     """
     if own:
         also = ["ipython"] if notebook and "ipython" not in map(name_of, own) else []

@@ -275,6 +275,19 @@ class JobsSettings(BaseModel):
     )
 
 
+class ComputeSettings(BaseModel):
+    """What clusters may take of this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cores_factor: float = Field(
+        default=2.0, gt=0, le=16, description="All clusters together get so many times the cores that there are."
+    )
+    memory_share: float = Field(
+        default=0.8, gt=0, le=1, description="All clusters together get this share of the memory."
+    )
+
+
 class InferenceTableSettings(BaseModel):
     """How requests to endpoints get into their inference tables."""
 
@@ -355,6 +368,7 @@ class Settings(BaseSettings):
     reproduction: ReproductionSettings = ReproductionSettings()
     online: OnlineSettings = OnlineSettings()
     jobs: JobsSettings = JobsSettings()
+    compute: ComputeSettings = ComputeSettings()
     inference_tables: InferenceTableSettings = InferenceTableSettings()
 
     @classmethod
