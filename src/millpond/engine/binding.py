@@ -11,10 +11,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from millpond.catalog.domain import Function, ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
-from millpond.engine import guarded, pinning, proto, sources
+from millpond.engine import changed_rows, guarded, pinning, proto, sources
 from millpond.engine.call_sites import GROUP_FUNCTIONS
-from millpond.engine.changed_rows import OPTION as CHANGES
-from millpond.engine.changed_rows import bind_changes
 from millpond.engine.errors import AnalysisError, table_not_found, unsupported
 from millpond.engine.information import computed_relation
 from millpond.engine.known import KNOWN_EXPRESSIONS, KNOWN_RELATIONS, LEAVES, REFUSED_RELATIONS
@@ -295,11 +293,8 @@ class Binder:
         if len(parts) == 1 and self.in_scope(parts[0]):
             return
         options = {key.lower(): value for key, value in named.options.items()}
-        if CHANGES in options:
-            bind_changes(self, bound := proto.relations.Relation(), parts, options)
-            if relation.HasField("common"):
-                bound.common.CopyFrom(relation.common)
-            relation.CopyFrom(bound)
+        if changed_rows.OPTION in options:
+            changed_rows.bind_changes(self, relation, parts, options)
             return
         version, timestamp = options.pop("versionasof", None), options.pop("timestampasof", None)
         sources.check_options(options)

@@ -29,7 +29,9 @@ _START, _END = "startingversion", "endingversion"
 
 
 def bind_changes(binder: "Binder", relation: Any, parts: tuple[str, ...], options: Mapping[str, str]) -> None:
-    """Make `relation` give the rows; they are laid out until the plan is done with. Blocks.
+    """Put the rows in the place of `relation`, which reads a table. Blocks.
+
+    They are laid out until the plan is done with.
 
     Raises SparkError, PermissionDenied.
     """

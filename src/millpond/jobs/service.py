@@ -16,6 +16,7 @@ from millpond.identity.privileges import Privilege, levels
 from millpond.jobs import notices, store, watch_store
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
+from millpond.jobs.paging import visible
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, specs_of
@@ -26,12 +27,9 @@ from millpond.jobs.watching import Watch
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
-from millpond.kernel.paging import Page, cut_page, decode_token, encode_token
+from millpond.kernel.paging import Page
 from millpond.notifications.domain import Delivery, Target
 from millpond.notifications.outbox import told_about
-
-_MOST_LOOKED_AT = 20
-"""Pages of rows that a list looks through for what its reader may see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -476,24 +474,6 @@ def _find_securable(connection: Connection, job_id: str) -> Securable:
 
 def _give(connection: Connection, job_id: str, name: str) -> None:
     store.change_job(connection, int(job_id), creator=name)
-
-
-def visible(
-    more: Callable[[int | None], Sequence[Any]], allowed: Callable[[Any], bool], page_token: str | None, limit: int
-) -> Page[Any]:
-    """A page of what may be seen, out of what is read page by page, `limit` and one more. Where that goes on for long,
-    a page holds less, or nothing, and leads on."""
-    token = decode_token(page_token)
-    if token is not None and not (token.isascii() and token.isdecimal() and len(token) < 19):
-        raise InvalidArgument("page_token is not one that this server gave; start again without it.")
-    before, found = int(token) if token else None, []
-    for _ in range(_MOST_LOOKED_AT):
-        rows = more(before)
-        found += [row for row in rows[:limit] if allowed(row)]
-        if len(rows) <= limit or len(found) > limit:
-            return cut_page(found, limit, lambda row: str(row.id))
-        before = rows[limit - 1].id
-    return Page(items=tuple(found), next_page_token=encode_token(str(before)))
 
 
 def _without(settings: dict[str, Any], path: list[str]) -> dict[str, Any]:

@@ -212,7 +212,7 @@ class ServingRuntime:
             scale=scale,
             replicas=1,
             persistent=False,
-            hangs_after_s=self.request_timeout_s,
+            hangs_after_s=self._request_timeout_s,
             on_change=lambda: None,
             tell=lambda kind, message: log.info("model asked by its URI", pool=entity.name, kind=kind, message=message),
             on_cold_start=lambda _seconds: None,

@@ -20,6 +20,7 @@ from millpond.journal import calls
 from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import MillpondError, NotImplementedHere
 from millpond.serving import metrics
+from millpond.serving.canary.counting import CanaryCounts
 from millpond.serving.capture import Captures
 from millpond.serving.controller import LiveEndpoint
 from millpond.serving.domain import ServedEntity
@@ -65,6 +66,7 @@ class StreamRequest:
     chunk_s: float
     whole_s: float
     trace: Trace | None
+    counts: CanaryCounts
 
 
 class StreamedAnswer:
@@ -125,6 +127,8 @@ class StreamedAnswer:
         names = (asked.live.name, self.entity.name, self.entity.model.version)
         metrics.REQUESTS.labels(*names, str(answer.status)).inc()
         metrics.SECONDS.labels(*names).observe(seconds)
+        if not asked.is_direct and answer is not _GONE:
+            asked.counts.count(asked.live.id, self.entity.name, answer.status, seconds)
         call = calls.current()
         if self._first is not None and answer.status != 200 and answer is not _GONE and call is not None:
             call.end(answer.status, orjson.loads(answer.body)["error_code"])  # after it began as a good one

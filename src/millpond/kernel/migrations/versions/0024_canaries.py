@@ -5,7 +5,7 @@ from alembic import op
 
 from millpond.kernel.database import Json, UtcDateTime
 
-revision = "0026"
+revision = "0024"
 down_revision = "0023"
 
 

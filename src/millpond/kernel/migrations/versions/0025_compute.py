@@ -5,8 +5,8 @@ from alembic import op
 
 from millpond.kernel.database import BigId, Json, UtcDateTime
 
-revision = "0028"
-down_revision = "0023"
+revision = "0025"
+down_revision = "0024"
 
 
 def upgrade() -> None:
