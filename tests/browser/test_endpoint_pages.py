@@ -1,5 +1,6 @@
 """The tabs of an endpoint's page: each does its main act, and offers nobody what they may not do."""
 
+import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Tab, opened
-from tests.servers import Server, wait_until
+from tests.servers import Server, run_cli, wait_until
 
 NAME = "divided"
 API, OURS = "/api/2.0/serving-endpoints", f"/api/millpond/serving-endpoints/{NAME}"
@@ -51,6 +52,7 @@ def test_traffic_is_divided_by_sliders_that_add_up(divided: Server, tab: Tab) ->
     tab.page.get_by_role("button", name="Save traffic").click()
     expect(tab.page.get_by_role("row").filter(has_text="v2").first).to_contain_text("30 %")
     assert shares(divided) == {"v1": 70, "v2": 30}
+    tab.open(f"/serving/{NAME}")  # it loads itself again when the update has ended
     tab.page.get_by_label("Traffic of v1", exact=True).fill("100")
     tab.page.get_by_role("button", name="Save traffic").click()
     expect(tab.page.get_by_role("row").filter(has_text="v1").first).to_contain_text("100 %")
@@ -72,6 +74,25 @@ def test_a_canary_is_begun_paused_and_aborted_from_its_page(divided: Server, tab
     tab.page.get_by_role("button", name="Abort").click()
     tab.page.get_by_role("button", name="Abort").click()
     expect(tab.page.get_by_text("aborted it at 20 %")).to_be_visible()
+    assert shares(divided) == {"v1": 100, "v2": 0}
+
+
+def test_a_canary_is_begun_and_promoted_by_a_command(divided: Server) -> None:
+    def canary(*args: str, check: bool = True) -> str:
+        done = run_cli("endpoint", "canary", *args, "--data-dir", str(divided.data_dir), check=check)
+        return done.stdout + done.stderr
+
+    assert "--steps is a list of percentages" in canary("start", NAME, "v2", "--steps", "a", check=False)
+    begun = canary("start", NAME, "v2", "--steps", "10,100", "--requests", "5")
+    assert begun.startswith("v2: RUNNING, step 1 of 2, 10 % of the traffic.")
+    assert json.loads(canary("status", NAME, "--json"))["guardrails"]["min_requests"] == 5
+    assert "PAUSED" in canary("pause", NAME)
+    assert "RUNNING" in canary("resume", NAME)
+    assert "COMPLETED" in canary("promote", NAME)
+    assert shares(divided) == {"v1": 0, "v2": 100}
+    assert "no canary under way" in canary("abort", NAME, check=False)
+    routes = [{"served_entity_name": name, "traffic_percentage": share} for name, share in (("v1", 100), ("v2", 0))]
+    assert divided.call("PUT", f"{API}/{NAME}/config", {"traffic_config": {"routes": routes}})[0] == 200
     assert shares(divided) == {"v1": 100, "v2": 0}
 
 

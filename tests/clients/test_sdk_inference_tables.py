@@ -202,6 +202,18 @@ def test_recorded_requests_are_answered_by_another_version_and_a_gate_asks_for_i
         assert (status, said in answer["message"]) == (400, True)
     assert server.call("POST", f"{paths}/{own['id']}/cancel", {})[0] == 400
 
+    broken, waits = (server.call("POST", paths, {"entity_version": version})[1]["replay"] for version in "32")
+    status, cancelled = server.call("POST", f"{paths}/{waits['id']}/cancel", {})
+    assert (status, cancelled["replay"]["state"]) == (200, "cancelled")
+
+    def ended() -> Any:
+        found = server.call("GET", f"{paths}/{broken['id']}")[1]["replay"]
+        return found if found["state"] not in ("queued", "running") else None
+
+    failed = wait_until(ended, timeout_s=120, what="the end of the replay")
+    assert (failed["state"], "the weights are missing" in failed["message"]) == ("error", True)
+    assert server.call("GET", f"{paths}/{waits['id']}")[1]["replay"]["state"] == "cancelled"
+
 
 def test_it_is_turned_off_and_on_and_not_moved_while_it_is_on(captured: Captured) -> None:
     sdk = captured.registered.sdk.serving_endpoints
