@@ -204,3 +204,18 @@ def test_what_was_asked_in_parts_is_counted(teller: ServingServer) -> None:
     text = teller.call("GET", "/api/2.0/serving-endpoints/teller/metrics").body.decode()
     assert 'millpond_serving_first_part_seconds_count{endpoint="teller"' in text
     assert 'status="499"' in text
+
+
+def test_answers_in_parts_count_for_canaries(teller: ServingServer) -> None:
+    teller.create("taken", "teller", "churn")
+    path = "/api/millpond/serving-endpoints/taken/canary"
+    asked = {"served_entity_name": "churn", "steps": [1, 100], "guardrails": {"max_error_increase": None}}
+    assert teller.call("POST", path, asked).status == 200
+    teller.settled("taken")
+
+    def counted() -> int:
+        stream(teller, "taken", {"dataframe_records": [{"do": "count"}]})
+        seen = teller.call("GET", path).json["canary"]["seen"]
+        return int(seen["canary"]["requests"] + seen["baseline"]["requests"])
+
+    wait_until(lambda: counted() >= 3, what="three requests being counted")

@@ -148,7 +148,7 @@ class Predictions:
             chunk_s=min(timeout_s or self._request_timeout_s, self._request_timeout_s),
             whole_s=self._stream_timeout_s,
             trace=trace,
-            counts=self._runtime.canary_counts,
+            canaries=self._runtime.canary_counts,
         )
         found = await open_stream(asked, self._captures, self._specs, partial(self._admit, live, principal))
         return found if isinstance(found, StreamedAnswer) else _reply(entity, found)

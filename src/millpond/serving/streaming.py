@@ -66,7 +66,8 @@ class StreamRequest:
     chunk_s: float
     whole_s: float
     trace: Trace | None
-    counts: CanaryCounts
+    canaries: CanaryCounts
+    """Counts what the traffic split has chosen."""
 
 
 class StreamedAnswer:
@@ -128,7 +129,7 @@ class StreamedAnswer:
         metrics.REQUESTS.labels(*names, str(answer.status)).inc()
         metrics.SECONDS.labels(*names).observe(seconds)
         if not asked.is_direct and answer is not _GONE:
-            asked.counts.count(asked.live.id, self.entity.name, answer.status, seconds)
+            asked.canaries.count(asked.live.id, self.entity.name, answer.status, seconds)
         call = calls.current()
         if self._first is not None and answer.status != 200 and answer is not _GONE and call is not None:
             call.end(answer.status, orjson.loads(answer.body)["error_code"])  # after it began as a good one
