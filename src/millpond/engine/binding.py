@@ -294,11 +294,11 @@ class Binder:
             return
         options = {key.lower(): value for key, value in named.options.items()}
         if changed_rows.OPTION in options:
-            changed_rows.bind_changes(self, relation, parts, options)
-            return
-        version, timestamp = options.pop("versionasof", None), options.pop("timestampasof", None)
-        sources.check_options(options)
-        bound = self.table_relation(parts, version, timestamp)
+            bound = changed_rows.relation_of(self, parts, options)
+        else:
+            version, timestamp = options.pop("versionasof", None), options.pop("timestampasof", None)
+            sources.check_options(options)
+            bound = self.table_relation(parts, version, timestamp)
         if relation.HasField("common"):
             bound.common.CopyFrom(relation.common)
         relation.CopyFrom(bound)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from millpond.engine import proto
 from millpond.engine.delta.table import Storage
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.spools import Spools
@@ -28,10 +29,8 @@ _KINDS = ("added", "removed")
 _START, _END = "startingversion", "endingversion"
 
 
-def bind_changes(binder: "Binder", relation: Any, parts: tuple[str, ...], options: Mapping[str, str]) -> None:
-    """Put the rows in the place of `relation`, which reads a table. Blocks.
-
-    They are laid out until the plan is done with.
+def relation_of(binder: "Binder", parts: tuple[str, ...], options: Mapping[str, str]) -> Any:
+    """A relation that gives the rows; they are laid out until the plan is done with. Blocks.
 
     Raises SparkError, PermissionDenied.
     """
@@ -49,8 +48,10 @@ def bind_changes(binder: "Binder", relation: Any, parts: tuple[str, ...], option
     source = Source(table, log, ReadOptions())
     rows = AddedRows(source, Taken(start=at, end=at, files=files), spools, binder.invoker, run)
     binder.needs.held.append(_Held(spools, binder.invoker, run))
+    relation = proto.relations.Relation()
     relation.subquery_alias.alias = parts[-1]
     read_rows(binder, relation.subquery_alias.input, table, rows)
+    return relation
 
 
 class _Held:
