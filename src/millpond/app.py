@@ -401,6 +401,7 @@ def build_app(settings: Settings) -> Application:
         parity=parity.service,
         feature_tables=feature_tables,
         jobs=jobs,
+        compute=compute,
         sql=sql,
         lineage=lineage,
         model_lineage=mlflow.lineage,

@@ -90,6 +90,7 @@ _SERVICE_OF_KIND = {
     "online store": "featureStore", "online table": "featureStore",
     "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
     "policy": "unityCatalog", "job": "jobs", "job run": "jobs", "task run": "jobs",
+    "cluster": "clusters", "cluster policy": "clusterPolicies", "instance pool": "instancePools",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}
 _TAGGING = {"tag": "updateEntityTagAssignment", "untag": "deleteEntityTagAssignment"}
@@ -107,6 +108,20 @@ _KNOWN = {
     ("endpoint", "tag"): "patchServingEndpointTags",
     ("online table", "publish"): "publishTable",
     ("audit", "export"): "exportAuditLog",
+    ("cluster", "create"): "create",
+    ("cluster", "update"): "edit",
+    ("cluster", "start"): "start",
+    ("cluster", "restart"): "restart",
+    ("cluster", "resize"): "resize",
+    ("cluster", "terminate"): "delete",
+    ("cluster", "delete"): "permanentDelete",
+    ("cluster", "give"): "changeClusterOwner",
+    ("cluster policy", "create"): "create",
+    ("cluster policy", "update"): "edit",
+    ("cluster policy", "delete"): "delete",
+    ("instance pool", "create"): "create",
+    ("instance pool", "update"): "edit",
+    ("instance pool", "delete"): "delete",
     ("job", "create"): "create",
     ("job", "update"): "update",
     ("job", "delete"): "delete",

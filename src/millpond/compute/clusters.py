@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,6 +23,10 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 
+ALIVE = timedelta(seconds=30)
+"""So long a server is thought to live after it has said so."""
+_ACTS = {"STARTING": "start", "RESTARTING": "restart", "RESIZING": "resize"}
+"""What users do, by the event that tells of it."""
 ASKED_BESIDE = ("idempotency_token", "apply_policy_default_values", "cluster_id")
 """Fields of requests that are no attributes of a cluster."""
 
@@ -76,7 +80,7 @@ class ClusterService:
         cluster = Cluster(
             id=f"{now:%m%d-%H%M%S}-{secrets.token_hex(4)}", name=spec.get("cluster_name") or "", source=source,
             creator=principal.name, spec=spec, state=State.PENDING, message="Starting.", server=self._server,
-            run_id=run_id, created_at=now, used_at=now, workers=_fewest(spec), alive_until=None,
+            run_id=run_id, created_at=now, used_at=now, workers=_fewest(spec), alive_until=now + ALIVE,
         )  # fmt: skip
         with self._database.write() as connection:
             if source is not Source.JOB:
@@ -96,9 +100,8 @@ class ClusterService:
             read(allowed), self.machine, lambda pool_id: self._pools.node_type(principal, pool_id),
             creator=principal.name,
         )  # fmt: skip
-        for name in ("spark_env_vars", "spark_conf"):
-            for text in spec.get(name, {}).values():
-                self._check_secrets(principal, text)
+        for text in spec.get("spark_env_vars", {}).values():
+            self._check_secrets(principal, text)
         return spec
 
     def edit(
@@ -129,9 +132,10 @@ class ClusterService:
         """Start a cluster that has ended. Raises NotFound, FailedPrecondition."""
         cluster = self.require(principal, cluster_id, Act.RESTART)
         cluster.require("start")
+        now = utc_now()
         self._order(
             principal, cluster, State.PENDING, "STARTING", message="Starting.", server=self._server, termination={},
-            used_at=utc_now(), workers=_fewest(cluster.spec), alive_until=None,
+            used_at=now, workers=_fewest(cluster.spec), alive_until=now + ALIVE,
         )  # fmt: skip
 
     def restart(self, principal: Principal, cluster_id: str) -> None:
@@ -266,8 +270,7 @@ class ClusterService:
         with self._database.write() as connection:
             self._move(connection, cluster, to, **values)
             rows.note(connection, cluster.id, event, user=principal.name, **(details or {}))
-            act = event.lower().removesuffix("ing").replace("resiz", "resize")
-            acts.changed(connection, principal.name, act, "cluster", cluster.name, object_id=cluster.id)
+            acts.changed(connection, principal.name, _ACTS[event], "cluster", cluster.name, object_id=cluster.id)
         self._wake()
 
     def _end(self, actor: str, cluster: Cluster, why: Why, **parameters: str) -> None:

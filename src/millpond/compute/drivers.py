@@ -9,9 +9,10 @@ from pathlib import Path
 from millpond.compute import processes
 from millpond.compute.domain import Cluster
 from millpond.kernel.environments import Environments
+from millpond.kernel.errors import Unavailable
 from millpond.kernel.packages import Packages, held_on
 from millpond.kernel.process import Child, ChildSpec
-from millpond.kernel.zygote import Zygote
+from millpond.kernel.zygote import Zygote, available
 
 _PING_S = 10.0
 
@@ -26,6 +27,8 @@ class Driver:
 
     def start(self) -> None:
         """Have it ready. Blocks. Raises Unavailable."""
+        if not available():
+            raise Unavailable("Clusters need Linux, which can fork processes and watch them.")
         self.pid = self._zygote.start()
 
     def place(self, cores: Sequence[int], others: Sequence[int] = ()) -> None:

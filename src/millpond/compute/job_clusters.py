@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from millpond.compute.clusters import ClusterService
 from millpond.compute.domain import Cluster, Source, State, Wanted
@@ -11,7 +11,7 @@ from millpond.compute.libraries import WAITING, LibraryService
 from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition
+from millpond.kernel.errors import FailedPrecondition, NotFound
 
 _LOOK_S = 0.2
 
@@ -54,7 +54,8 @@ class JobClusters:
                 yield place
         finally:
             if wanted.spec is not None and not wanted.key:
-                self._clusters.finish(self._clusters.get(principal, cluster.id))
+                with suppress(NotFound):  # somebody has deleted it
+                    self._clusters.finish(self._clusters.get(principal, cluster.id))
 
     def _cluster(self, principal: Principal, wanted: Wanted, run_id: int, task_id: int) -> Cluster:
         if wanted.spec is None:

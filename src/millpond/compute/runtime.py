@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from millpond.compute.clusters import forget, order_end, pool_lacks, why_words
+from millpond.compute.clusters import ALIVE, forget, order_end, pool_lacks, why_words
 from millpond.compute.domain import Cluster, State, Why
 from millpond.compute.drivers import Driver, Placement
 from millpond.compute.interpreters import Interpreters
@@ -37,8 +37,8 @@ from millpond.kernel.errors import FailedPrecondition, MillpondError, NotFound
 from millpond.kernel.logs import get_logger
 
 _ROUND_S = 0.5
+_QUIET_ROUND_S = 2.0
 _LOOK_S = 1.0
-_ALIVE = timedelta(seconds=30)
 _ALIVE_EVERY_S = 5.0
 _GRACE = timedelta(seconds=30)
 _TIDY_S = 300.0
@@ -91,6 +91,7 @@ class Runtime:
         self._woken = False
         self._stopped = threading.Event()
         self._looked_s = self._alive_s = self._tidied_s = 0.0
+        self._round_s = _ROUND_S
 
     # -- for others -----------------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Runtime:
                 log.error("clusters were not carried on", exc_info=error)
             with self._work:
                 if not self._woken:
-                    self._work.wait(_ROUND_S)
+                    self._work.wait(self._round_s)
                 self._woken = False
 
     def _round(self, pool: ThreadPoolExecutor) -> None:
@@ -180,7 +181,9 @@ class Runtime:
             {each.id: self._places[each.id] for each in mine if each.id in self._places},
             lambda key, act, *given: self._beside(pool, key, act, *given),
         )
-        self._beside(pool, "pools", self.warm.tend, pools, lambda each: self._used_of(each.id))
+        if pools or self.warm.any():
+            self._beside(pool, "pools", self.warm.tend, pools, lambda each: self._used_of(each.id))
+        self._round_s = _ROUND_S if mine or pools else _QUIET_ROUND_S
         if now_s - self._looked_s >= _LOOK_S:
             self._look(now_s, {each.id: each for each in mine})
             self._looked_s = now_s
@@ -210,7 +213,7 @@ class Runtime:
         """That we live; and what ran on servers that have not said so for long has ended."""
         now = utc_now()
         with self._database.write() as connection:
-            rows.still_alive(connection, self._server, now + _ALIVE)
+            rows.still_alive(connection, self._server, now + ALIVE)
             for cluster in rows.lapsed(connection, now - _GRACE):
                 context_rows.end_all_of(connection, cluster.id, "The server of the cluster is gone.")
                 why, told = (
@@ -464,3 +467,4 @@ class Runtime:
             for cluster in rows.old(connection, now - _KEPT, now - _OF_JOBS_KEPT):
                 forget(connection, cluster)
             context_rows.remove_old(connection, now - _CONTEXTS_KEPT)
+        self._interpreters.end_old(time.monotonic())

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millpond.compute.machine import Machine, Shape
 from millpond.compute.versions import VERSIONS, resolved
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
+from millpond.secrets.references import has_references
 
 MOST_WORKERS = 1000
 _LONGEST_MINUTES = 10000
@@ -149,7 +150,9 @@ def _check_variables(spec: Mapping[str, Any]) -> None:
     for name in spec.get("spark_env_vars", {}):
         if name in _OURS or name.startswith(_OUR_PREFIXES):
             raise InvalidArgument(f"spark_env_vars: {name} is set by the server.")
-    for name in spec.get("spark_conf", {}):
+    for name, text in spec.get("spark_conf", {}).items():
+        if has_references(text):
+            raise NotImplementedHere(f"spark_conf: {name[:80]} refers to a secret; only spark_env_vars can.")
         if name == "spark.remote":
             raise NotImplementedHere(
                 "spark.remote: clusters have no Spark of their own elsewhere; engine.remote is for all."

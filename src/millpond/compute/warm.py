@@ -26,6 +26,10 @@ class WarmDrivers:
         with self._lock:
             return len(self._idle.get(pool_id, ())), self._starting.get(pool_id, 0)
 
+    def any(self) -> bool:
+        """Whether some wait."""
+        return bool(self._idle)
+
     def take(self, pool_id: str) -> Driver | None:
         """A driver that answers, if one waits."""
         while True:
@@ -46,7 +50,11 @@ class WarmDrivers:
         for pool in known.values():
             room = None if pool.max_capacity is None else max(0, pool.max_capacity - used(pool))
             wanted = pool.min_idle if room is None else min(pool.min_idle, room)
-            self._drop(pool.id, keep=wanted, after_s=0.0 if room is not None and room < pool.min_idle else 60.0)
+            self._drop(
+                pool.id,
+                keep=wanted,
+                after_s=0.0 if room is not None and room < pool.min_idle else 60.0 * pool.idle_minutes,
+            )
             while sum(self.count(pool.id)) < wanted:
                 if not self._add(pool.id):
                     break
