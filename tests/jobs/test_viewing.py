@@ -8,10 +8,11 @@ import pytest
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.jobs import store
 from millpond.jobs.domain import Job, Result, State
-from millpond.jobs.service import JobService, visible
+from millpond.jobs.service import JobService
 from millpond.jobs.settings import checked, specs_of
 from millpond.jobs.starting import attempt, start
 from millpond.jobs.viewing import RUNS_GLANCED, JobViews
+from millpond.jobs.visible import visible
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound

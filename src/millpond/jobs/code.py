@@ -15,6 +15,7 @@ from millpond.identity.domain import Principal
 from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.fetching import VOLUMES, as_order, of_file
 from millpond.jobs.git_sources import GitSources, inside
+from millpond.jobs.projects import Projects
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
 from millpond.kernel.packages import needs_of_wheel, without
@@ -51,6 +52,7 @@ class Code:
         self._files = files
         self._workspace = workspace
         self._git = git
+        self._projects = Projects(files, workspace, git)
 
     def get(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> Fetched:
         """The code, and what it needs. Raises MillpondError for what cannot be had."""
@@ -62,12 +64,16 @@ class Code:
         needs = without(every, [path.name for path, _ in wheels])
         files = [self.text(principal, path) for path in spec.requirement_files]
         order |= {"parameters": order.get("parameters", {}), "wheels": [str(path) for path, _ in wheels]}
-        return Fetched(order=order, own=clean_requirements([*spec.requirements, *files]), more=(*more, *needs))
+        own = [*spec.requirements, *files] or order.pop("requirements", ())
+        return Fetched(order=order, own=clean_requirements(own), more=(*more, *needs))
 
     def _order(
         self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path
     ) -> tuple[dict[str, Any], Sequence[str]]:
         """What the process is told to run, and the packages that it asks for by itself."""
+        if spec.kind in (Kind.DBT, Kind.MLFLOW):
+            order, own = self._projects.order(principal, run, spec, task, directory)
+            return {**order, "requirements": own}, ()
         if spec.from_git:
             return _from_repository(self._git.checkout(run, directory), run, spec, task.order)
         if spec.kind is Kind.NOTEBOOK:
@@ -101,15 +107,29 @@ class Code:
         return place
 
     def _modules(self, principal: Principal, path: str, directory: Path) -> str:
-        """Where the task's process finds the Python files that lie beside its code in the workspace."""
+        """Where the task's process finds the Python files that lie beside its code; of packages there only in the
+        workspace."""
         root = directory / "script"
         root.mkdir()
-        beside = {} if path.startswith(VOLUMES) else self._workspace.modules(principal, path)
+        is_file = path.startswith(VOLUMES)
+        beside = self._beside(principal, path) if is_file else self._workspace.modules(principal, path)
         for name, data in beside.items():
             place = root / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
         return str(root)
+
+    def _beside(self, principal: Principal, path: str) -> dict[str, bytes]:
+        """The other Python files of a directory in a volume; whoever may write one may write all."""
+        place, _, own = path.rpartition("/")
+        entries = [
+            each
+            for each in self._files.list_directory(principal, place).entries
+            if each.name.endswith(".py") and each.name != own and not each.is_directory
+        ]
+        if sum(each.size_bytes or 0 for each in entries) > MOST_BYTES:
+            raise InvalidArgument(f"The Python files in {place} have more than {MOST_BYTES >> 20} MiB.")
+        return {each.name: self._read(principal, f"{place}/{each.name}") for each in entries}
 
     def sql(self, principal: Principal, run: Run, spec: TaskSpec, path: str, directory: Path) -> str:
         """A file of SQL. Raises MillpondError."""

@@ -31,6 +31,9 @@ class Kind(StrEnum):
     SQL = "sql_task"
     SCORING = "model_scoring_task"
     """Ours: the official API has no such task."""
+    DBT = "dbt_task"
+    MLFLOW = "mlflow_project_task"
+    """A project of MLflow; the Jobs API has no such task."""
     CONDITION = "condition_task"
     FOR_EACH = "for_each_task"
     RUN_JOB = "run_job_task"
@@ -38,7 +41,7 @@ class Kind(StrEnum):
     @property
     def has_process(self) -> bool:
         """Whether it runs code of users, or waits for what does, and so has a lease."""
-        return self in (Kind.PYTHON, Kind.NOTEBOOK, Kind.WHEEL, Kind.SQL, Kind.SCORING)
+        return self not in (Kind.CONDITION, Kind.FOR_EACH, Kind.RUN_JOB)
 
 
 class State(StrEnum):

@@ -17,6 +17,7 @@ from millpond.identity.domain import Principal
 from millpond.jobs.code import Code, Fetched
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Result, Run, TaskRun, TaskSpec
 from millpond.jobs.process_tree import kill_below
+from millpond.jobs.project_run import ARTIFACTS
 from millpond.jobs.sql_tasks import SqlTasks
 from millpond.jobs.written import read_bounded, storable, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
@@ -43,7 +44,7 @@ PRELOADED = (
 """What the module imports, but not the module itself, which is to run as `__main__`."""
 _LARGEST_RESULT = 8 << 20
 _LARGEST_KEPT = 32 << 20
-_KEPT = ("notebook.ipynb", "output.json")
+_KEPT = ("notebook.ipynb", "output.json", ARTIFACTS)
 """What a task's process leaves for whoever asks later."""
 _SHOWN_LOG_BYTES = 5 << 20
 _LOOK_S = 0.5
@@ -155,12 +156,16 @@ class Launcher:
         for name in _KEPT:
             found = read_bounded(self._directory(task) / name, _LARGEST_KEPT)
             if found is not None:
-                write_at_once(self._kept(task.id, name), found.decode(errors="replace"))
+                write_at_once(self._kept(task.id, name), found)
 
     def kept(self, task_id: int, name: str) -> dict[str, Any] | None:
         """What a task left under a name, while it runs too, where it is a JSON object."""
         place = self._kept(task_id, name)
         return _read(place if place.is_file() else self._root / str(task_id) / name, _LARGEST_KEPT)
+
+    def artifacts(self, task_id: int) -> bytes | None:
+        """What dbt left, packed as tar with gzip, once the task has ended."""
+        return read_bounded(self._kept(task_id, ARTIFACTS), _LARGEST_KEPT)
 
     def _kept(self, task_id: int, name: str) -> Path:
         return self._logs / f"{task_id}.{name}"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body, Depends, Response
 from pydantic import ValidationError
 
 from millpond.identity.domain import Principal
@@ -46,6 +46,10 @@ def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
     @router.get("/api/millpond/jobs/runs/notebook")
     def notebook(me: _Me, run_id: int) -> dict[str, Any]:
         return service.notebook(me, run_id)
+
+    @router.get("/api/millpond/jobs/runs/artifacts")
+    def artifacts(me: _Me, run_id: int) -> Response:
+        return Response(service.artifacts(me, run_id), media_type="application/gzip")
 
     @router.get("/api/millpond/jobs/runs/{run_id}/notifications")
     def notifications(me: _Me, run_id: int) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
         run_id = service.run_now(
             me, body.job_id, parameters=body.job_parameters, python_params=body.python_params, only=body.only,
             notebook_params=body.notebook_params, python_named_params=body.python_named_params,
-            sql_params=body.sql_params,
+            sql_params=body.sql_params, dbt_commands=body.dbt_commands,
             queue=None if body.queue is None else body.queue.get("enabled"), token=body.idempotency_token,
         )  # fmt: skip
         return {"run_id": run_id, "number_in_job": run_id}
@@ -172,7 +176,7 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
             me, body.run_id, tasks=body.rerun_tasks or [], all_failed=body.rerun_all_failed_tasks,
             dependents=body.rerun_dependent_tasks, latest_repair_id=body.latest_repair_id,
             parameters=body.job_parameters, python_params=body.python_params, notebook_params=body.notebook_params,
-            python_named_params=body.python_named_params, sql_params=body.sql_params,
+            python_named_params=body.python_named_params, sql_params=body.sql_params, dbt_commands=body.dbt_commands,
         )  # fmt: skip
         return {"repair_id": repair_id}
 

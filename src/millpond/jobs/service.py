@@ -16,12 +16,12 @@ from millpond.identity.privileges import Privilege, levels
 from millpond.jobs import notices, store, watch_store
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
-from millpond.jobs.paging import visible
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, specs_of
 from millpond.jobs.starting import as_tasks, asked_parameters, asked_settings, attempt, start, submit
 from millpond.jobs.triggers import trigger_of
+from millpond.jobs.visible import visible
 from millpond.jobs.watcher import Watcher
 from millpond.jobs.watching import Watch
 from millpond.kernel.clock import epoch_ms, utc_now
@@ -235,19 +235,21 @@ class JobService:
         notebook_params: Mapping[str, str] | None = None,
         python_named_params: Mapping[str, str] | None = None,
         sql_params: Mapping[str, str] | None = None,
+        dbt_commands: Sequence[str] | None = None,
         only: Sequence[str] | None = None,
         queue: bool | None = None,
         token: str | None = None,
     ) -> int:
         """Start a run; returns its id, and that of the earlier one for a token that was used before."""
         given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params}
+        listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
         with self._database.write() as connection:
             job = _checked(principal, Act.USE, job_id, store.find_job(connection, job_id, lock=True))
             if queue is not None:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
                 connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
-                settings=asked_settings(job.settings, python_params, given, only),
+                settings=asked_settings(job.settings, listed, given, only),
                 parameters=parameters, token=token and f"job:{job.id}:{token}",
             )  # fmt: skip
             acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
@@ -350,6 +352,13 @@ class JobService:
             )
         return found
 
+    def artifacts(self, principal: Principal, task_run_id: int) -> bytes:
+        """What dbt left in a task, as a tar with gzip. Raises NotFound."""
+        found = self._launcher.artifacts(self.output(principal, task_run_id).task.id)
+        if found is None:
+            raise NotFound(f"Task run {task_run_id} has no artifacts of dbt, or it has not ended.")
+        return found
+
     def cancel(self, principal: Principal, run_id: int) -> None:
         """Ask a run to end; what it has running is killed. Harmless for one that has ended. Raises NotFound."""
         with self._database.write() as connection:
@@ -399,6 +408,7 @@ class JobService:
         notebook_params: Mapping[str, str] | None = None,
         python_named_params: Mapping[str, str] | None = None,
         sql_params: Mapping[str, str] | None = None,
+        dbt_commands: Sequence[str] | None = None,
     ) -> int:
         """Run tasks of a run that has ended again, and what depends on them; returns the repair's id.
 
@@ -406,6 +416,7 @@ class JobService:
         """
         now = utc_now()
         given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params}
+        listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
         with self._database.write() as connection:
             run = self._run(connection, principal, Act.USE, run_id, lock=True)
             if run.state is not State.ENDED or run.result is Result.TOO_MANY:
@@ -427,7 +438,7 @@ class JobService:
                 connection, run.id, state=State.RUNNING, result=Result.NONE, message="", cancelled=False,
                 started_at=now, ended_at=None, due_at=now, repairs=[*run.repairs, told], slow_told=False,
                 parameters={**run.parameters, **(parameters or {})},
-                settings=asked_settings(run.settings, python_params, given, None, of=again),
+                settings=asked_settings(run.settings, listed, given, None, of=again),
             )  # fmt: skip
             acts.changed(connection, principal.name, "repair", "job run", str(run.id), object_id=str(run.id))
         self._moved(run.id)

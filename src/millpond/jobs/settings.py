@@ -4,6 +4,7 @@ Settings are kept as they were sent. What Millpond does not have is refused by i
 Source: databricks-sdk 0.156, `databricks/sdk/service/jobs.py`.
 """
 
+import shlex
 from collections.abc import Mapping
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
@@ -28,6 +29,8 @@ _LONGEST_S = 10**8
 """Of a time: three years; added to now it is a date still."""
 _LARGEST_ID = 2**63 - 1
 _Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
+_Name = Annotated[str, Field(pattern=r"^[^\s.`/\x00]+$", max_length=255)]
+_PATHS = ("notebook_path", "python_file", "path", "project_directory", "uri")
 _Path = Annotated[str, Field(pattern=r"^(dbfs:)?/[^\x00]+$")]
 
 
@@ -88,6 +91,29 @@ class ScoringInput(_Strict):
     columns: list[_Text] | None = None
     return_type: _Text | None = None
     on_new_version: Literal["continue", "rescore"] | None = None
+
+
+class DbtInput(_Strict):
+    """Commands of dbt in a project, on a warehouse or with the project's own profile."""
+
+    commands: list[Annotated[str, Field(pattern=r"^dbt [^\x00]+$")]] = Field(min_length=1, max_length=10)
+    project_directory: _Text | None = None
+    source: Literal["WORKSPACE", "GIT"] | None = None
+    warehouse_id: _Text | None = None
+    catalog: _Name | None = None
+    schema_: _Name | None = Field(default=None, alias="schema", serialization_alias="schema")
+    profiles_directory: _Text | None = None
+
+
+class MlflowProjectInput(_Strict):
+    """An entry point of an MLflow project."""
+
+    uri: _Text
+    entry_point: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "main"
+    parameters: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], _Text] | None = None
+    experiment_name: _Text | None = None
+    experiment_id: _Text | None = None
+    source: Literal["WORKSPACE", "GIT"] | None = None
 
 
 class ConditionInput(_Strict):
@@ -157,6 +183,8 @@ class TaskInput(Noticed):
     python_wheel_task: WheelInput | None = None
     sql_task: SqlInput | None = None
     model_scoring_task: ScoringInput | None = None
+    dbt_task: DbtInput | None = None
+    mlflow_project_task: MlflowProjectInput | None = None
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
@@ -255,7 +283,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     names = [parameter.name for parameter in found.parameters or ()]
     if len(set(names)) < len(names):
         raise InvalidArgument("Two parameters of the job have one name.")
-    kept = found.model_dump(mode="json", exclude_none=True)
+    kept = found.model_dump(mode="json", exclude_none=True, by_alias=True)
     if "git_source" in kept:
         checked_source(kept["git_source"])
     _check_graph(specs_of(kept))
@@ -285,7 +313,7 @@ def _spec(
     kind, nested = kinds[0], None
     if task.notebook_task is not None:
         task.notebook_task.refuse_unknown(f"The notebook of task '{task.task_key}'")
-    body = getattr(task, kind.value).model_dump(exclude={"task"})
+    body = getattr(task, kind.value).model_dump(exclude={"task"}, by_alias=True)
     if task.sql_task is not None:
         task.sql_task.refuse_unknown(f"The SQL of task '{task.task_key}'")
         if (task.sql_task.query is None) is (task.sql_task.file is None):
@@ -298,6 +326,8 @@ def _spec(
             raise InvalidArgument(
                 f"What '{task.task_key}' does for each input is one task that is no condition and no loop."
             )
+    if task.dbt_task is not None:
+        _check_dbt(task.task_key, task.dbt_task)
     if nested is not None and task.timeout_seconds:
         raise NotImplementedHere(f"'{task.task_key}' has timeout_seconds; give it to what is done for each input.")
     if kind is Kind.CONDITION and body["op"] not in OPERATIONS:
@@ -340,12 +370,26 @@ def _cluster(task: TaskInput, kind: Kind, clusters: Mapping[str, Mapping[str, An
     return Wanted(spec=clusters[key], key=key)
 
 
+def _check_dbt(key: str, dbt: DbtInput) -> None:
+    """Raises InvalidArgument for what goes with a warehouse where there is none, and the other way round."""
+    if dbt.warehouse_id is None and (dbt.catalog or dbt.schema_):
+        raise InvalidArgument(f"Task '{key}' has catalog or schema, which go with a warehouse_id.")
+    if dbt.warehouse_id is not None and dbt.profiles_directory:
+        raise InvalidArgument(f"Task '{key}' has profiles_directory and warehouse_id; give one of them.")
+    for command in dbt.commands:
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise InvalidArgument(f"Task '{key}': the command '{command[:80]}' has {error}.") from error
+
+
 def _is_from_git(task: TaskInput, body: Mapping[str, Any], has_git: bool) -> bool:
     """Whether its code is in the job's repository. Raises InvalidArgument for a path that is of neither place."""
     code = body.get("file") or body
-    path = next((code[name] for name in ("notebook_path", "python_file", "path") if name in code), None)
-    if path is None:
+    named = [name for name in _PATHS if name in code]
+    if not named:
         return False
+    path = code[named[0]] or ""
     is_git = code.get("source") == "GIT" or (has_git and code.get("source") is None)
     if is_git and not has_git:
         raise InvalidArgument(f"Task '{task.task_key}' has source GIT, and the job has no git_source.")

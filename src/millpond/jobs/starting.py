@@ -16,6 +16,7 @@ from millpond.kernel.errors import InvalidArgument
 
 _OF_ONE_TASK = ("existing_cluster_id", "new_cluster", "libraries", "environment_key")
 """What belongs to the task where settings have but one, at their top."""
+_LISTED = {Kind.PYTHON: "parameters", Kind.WHEEL: "parameters", Kind.DBT: "commands"}
 _NAMED = {Kind.NOTEBOOK: "base_parameters", Kind.WHEEL: "named_parameters", Kind.SQL: "parameters"}
 """Where tasks have parameters by their names."""
 
@@ -114,7 +115,7 @@ def asked_parameters(settings: Mapping[str, Any], given: Mapping[str, str]) -> d
 
 def asked_settings(
     settings: Mapping[str, Any],
-    python_params: Sequence[str] | None,
+    listed: Mapping[Kind, Sequence[str] | None],
     given: Mapping[Kind, Mapping[str, str] | None],
     only: Sequence[str] | None,
     *,
@@ -132,9 +133,9 @@ def asked_settings(
         for task in tasks:
             task["depends_on"] = [need for need in task.get("depends_on", ()) if need["task_key"] in only]
     for task in (each for each in tasks if of is None or each["task_key"] in of):
-        for kind in (Kind.PYTHON.value, Kind.WHEEL.value):
-            if python_params and kind in task:  # Airflow's workflows send an empty list where they mean none
-                task[kind] = {**task[kind], "parameters": list(python_params)}
+        for kind, words in listed.items():
+            if words and kind.value in task:  # Airflow's workflows send an empty list where they mean none
+                task[kind.value] = {**task[kind.value], _LISTED[kind]: list(words)}
         for named, field in _NAMED.items():
             if (more := given[named]) is not None and named.value in task:
                 body = task[named.value]

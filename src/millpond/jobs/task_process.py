@@ -77,10 +77,21 @@ def _done(directory: Path, order: Mapping[str, Any], redactor: Redactor) -> tupl
         api, before=order["values"], parameters=order["parameters"], seen=redactor.add,
         notebooks=Notebooks(nested.run if nested else None),
     )  # fmt: skip
+    if "project" in order:
+        return _project(directory, order, api, utils), utils.jobs.taskValues.own
     if nested is None:
         builtins.dbutils = utils  # type: ignore[attr-defined]
         return _program(order), utils.jobs.taskValues.own
     return _notebook(directory, order, api, utils, redactor), utils.jobs.taskValues.own
+
+
+def _project(directory: Path, order: Mapping[str, Any], api: Api, utils: DbUtils) -> dict[str, Any]:
+    from millpond.jobs.project_run import run_dbt, run_mlflow_project
+
+    root = Path(order["project"])
+    if "dbt" in order:
+        return run_dbt(directory, root, order["dbt"], api)
+    return run_mlflow_project(directory, root, order["mlflow_project"], utils.jobs.taskValues.set)
 
 
 def _notebook(

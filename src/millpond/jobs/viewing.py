@@ -9,9 +9,9 @@ from millpond.jobs import store
 from millpond.jobs.domain import Glance, Job, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.logs import Line, Part, lines_with, part
-from millpond.jobs.paging import visible
 from millpond.jobs.planning import current
 from millpond.jobs.service import JobService
+from millpond.jobs.visible import visible
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
 from millpond.kernel.paging import Page

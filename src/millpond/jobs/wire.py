@@ -19,7 +19,7 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.workspace.notebooks import from_jupyter
 from millpond.workspace.rendering import to_html
 
-_NOT_HERE = ("dbt_commands", "jar_params", "pipeline_params", "spark_submit_params")
+_NOT_HERE = ("jar_params", "pipeline_params", "spark_submit_params")
 _CODES = {
     Result.CANCELED: "USER_CANCELED", Result.FAILED: "RUN_EXECUTION_ERROR", Result.TIMED_OUT: "RUN_EXECUTION_ERROR",
     Result.TOO_MANY: "MAX_CONCURRENT_RUNS_EXCEEDED", Result.DISABLED: "DISABLED",
@@ -35,6 +35,7 @@ class _Asked(BaseModel):
     notebook_params: dict[Text, Text] | None = None
     python_named_params: dict[Text, Text] | None = None
     sql_params: dict[Text, Text] | None = None
+    dbt_commands: list[Text] | None = None
 
     def check(self) -> None:
         """Raises NotImplementedHere for parameters of tasks that Millpond does not have."""
@@ -202,7 +203,7 @@ def output_json(output: Output, base_url: str) -> dict[str, Any]:
         "logs": output.log,
         "logs_truncated": output.truncated,
     }
-    told |= _left(output.left or {})
+    told |= _left(output.left or {}, f"{base_url}/api/millpond/jobs/runs/artifacts?run_id={task.id}")
     if task.result is Result.FAILED:
         told |= {"error": task.message, "error_trace": task.error}
     if task.child_run_id is not None:
@@ -210,8 +211,12 @@ def output_json(output: Output, base_url: str) -> dict[str, Any]:
     return told
 
 
-def _left(left: Mapping[str, Any]) -> dict[str, Any]:
-    """What a notebook ended with, or a warehouse answered."""
+def _left(left: Mapping[str, Any], artifacts_link: str) -> dict[str, Any]:
+    """What a notebook ended with, a warehouse answered, or a project left."""
+    if left.get("artifacts"):
+        return {"dbt_output": {"artifacts_link": artifacts_link, "artifacts_headers": {}}}
+    if "mlflow_run_id" in left:
+        return {"mlflow_project_output": {"run_id": str(left["mlflow_run_id"])}}
     if "sql_output" in left:
         return {"sql_output": left["sql_output"]}
     if "result" in left:

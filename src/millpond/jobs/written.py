@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
-def write_at_once(path: Path, text: str) -> None:
+def write_at_once(path: Path, content: str | bytes) -> None:
     """A file that is there whole or not at all, whatever is killed."""
     aside = path.with_suffix(".new")
-    with aside.open("w", encoding="utf-8", errors="surrogatepass") as stream:
-        stream.write(text)
+    with aside.open("wb") as stream:
+        stream.write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
         stream.flush()
         os.fsync(stream.fileno())
     aside.rename(path)

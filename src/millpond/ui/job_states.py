@@ -30,7 +30,7 @@ ENDED: Mapping[Result, tuple[str, Tone]] = {
 }
 _KINDS = {
     Kind.PYTHON.value: "script", Kind.CONDITION.value: "condition", Kind.FOR_EACH.value: "for each input",
-    Kind.RUN_JOB.value: "another job",
+    Kind.RUN_JOB.value: "another job", Kind.DBT.value: "dbt", Kind.MLFLOW.value: "MLflow project",
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class Api:
         url = self._host + quote(path) + ("?" + given if given else "")
         request = urllib.request.Request(url, data=data, method=method, headers=dict(headers or {}))  # noqa: S310 - our server
         request.add_header("Authorization", f"Bearer {self._token}")
-        if data is not None:
+        if data is not None and not request.has_header("Content-type"):
             request.add_header("Content-Type", "application/octet-stream")
         try:
             answer: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310

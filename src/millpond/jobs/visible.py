@@ -1,4 +1,4 @@
-"""Pages of jobs and runs, of which not everybody may see each."""
+"""Pages of what one may see, out of all there is."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
