@@ -14,7 +14,8 @@ from millpond.kernel.packages import Packages, held_on
 from millpond.kernel.process import Child, ChildSpec
 from millpond.kernel.zygote import Zygote, available
 
-_PING_S = 10.0
+_PING_S = 30.0
+"""One that does not answer for so long, on a machine however busy, is taken for dead."""
 
 
 class Driver:
