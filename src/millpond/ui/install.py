@@ -12,6 +12,8 @@ from millpond.ui import assets, preferences, sign_in, single_sign_on
 from millpond.ui.pages import (
     audit,
     catalog,
+    cluster,
+    compute,
     connect,
     experiments,
     features,
@@ -39,7 +41,7 @@ from millpond.ui.visit import Page, add_page
 
 _MODULES = (
     home, catalog, sql, warehouses, tables, volumes, features, experiments, runs, models, parity, serving, users, audit,
-    secrets, search, connect, jobs, job, job_runs, job_tasks,
+    secrets, search, connect, jobs, job, job_runs, job_tasks, compute, cluster,
 )  # fmt: skip
 
 
@@ -98,6 +100,7 @@ _PAGE_ROOTS = frozenset(
         "serving",
         "sql",
         "jobs",
+        "compute",
         "users",
         "audit",
         "secrets",

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from millpond.audit.service import AuditService
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
+from millpond.compute.room import ComputeRoom
 from millpond.discovery.service import DiscoveryService
 from millpond.engine.reader import TableReader
 from millpond.feature_tables.room import FeatureTableRoom
@@ -90,6 +91,7 @@ class Services:
     parity: ParityService
     feature_tables: FeatureTableRoom
     jobs: JobsRoom
+    compute: ComputeRoom
     sql: SqlRoom
     lineage: LineageRoom
     model_lineage: ModelLineage

@@ -12,6 +12,7 @@ MODELS = "/models"
 SERVING = "/serving"
 SQL = "/sql"
 JOBS = "/jobs"
+COMPUTE = "/compute"
 RUNS_OF_JOBS = "/jobs?tab=runs"
 WAREHOUSES = "/sql/warehouses"
 USERS = "/users"
@@ -83,6 +84,16 @@ def job_url(job_id: int) -> str:
 def job_run_url(run_id: int) -> str:
     """The page of a run of a job."""
     return f"{JOBS}/runs/{run_id}"
+
+
+def cluster_url(cluster_id: str) -> str:
+    """A cluster's page."""
+    return f"{COMPUTE}/{_part(cluster_id)}"
+
+
+def cluster_policy_url(policy_id: str) -> str:
+    """The page of a cluster policy."""
+    return f"{COMPUTE}/policies/{_part(policy_id)}"
 
 
 def task_url(run_id: int, key: str, attempt_id: int | None = None) -> str:
