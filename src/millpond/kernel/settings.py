@@ -52,6 +52,12 @@ class ServingSettings(BaseModel):
         default="administrators",
         description="Who may let a served model use the network, with MILLPOND_NETWORK; or all do.",
     )
+    queue_patience: float = Field(
+        default=1.5,
+        ge=0,
+        description="Where requests keep coming faster than they are answered, one waits for so many times the model's "
+        "own time, and others get 429; 0 lets each wait for its deadline.",
+    )
     scale_down_after_s: float = Field(
         default=60, gt=0, description="A served model has fewer processes when the load has been lower for this time."
     )

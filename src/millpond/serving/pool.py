@@ -14,6 +14,7 @@ from typing import NoReturn
 from millpond.kernel.errors import DeadlineExceeded, FailedPrecondition, MillpondError, ResourceExhausted, Unavailable
 from millpond.kernel.logs import get_logger
 from millpond.serving.domain import CREATING, Deployment, EntityState
+from millpond.serving.overload import Overload
 from millpond.serving.replicas import ASLEEP, Launch, Replica, Surroundings, state_of
 from millpond.serving.scaling import LOOK_S, Look, Meter, Scale, recent, wanted
 from millpond.serving.worker_process import Answer, NotSent, Question, WorkerLost, WorkerProcess
@@ -50,8 +51,11 @@ class WorkerPool:
         on_change: Callable[[], None],
         tell: Callable[[str, str], None],
         on_cold_start: Callable[[float], None],
+        patience: float = 0.0,
     ) -> None:
-        """`replicas` is with how many it begins. `tell` takes what kind of thing happened, and what exactly;
+        """`patience` is that of `Overload`.
+
+        `replicas` is with how many it begins. `tell` takes what kind of thing happened, and what exactly;
         `on_cold_start` how many seconds a request waited that found no process."""
         self.name = name
         self.state: EntityState = CREATING
@@ -74,6 +78,7 @@ class WorkerPool:
             tell=tell,
         )
         self._waiting: deque[_Place] = deque()
+        self._overload = Overload(patience)
         self._idle = asyncio.Event()
         self._meter = Meter(asyncio.get_running_loop().time())
         self._looks: list[Look] = []
@@ -134,7 +139,9 @@ class WorkerPool:
             worker = await self._acquire(question, deadline, timeout_s)
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await worker.ask(question)
+                    answer = await worker.ask(question)
+                self._overload.answered(answer.model_s, asyncio.get_running_loop().time())
+                return answer
             except NotSent:
                 continue
             except TimeoutError as error:
@@ -209,6 +216,7 @@ class WorkerPool:
         self._check_queue()
         place = _Place(question=question, worker=asyncio.get_running_loop().create_future())
         self._waiting.append(place)
+        self._note_queue()
         try:
             async with asyncio.timeout_at(self._patience(deadline)):
                 return await place.worker
@@ -224,6 +232,14 @@ class WorkerPool:
             raise FailedPrecondition(f"Served model '{self.name}' cannot be loaded; its state says why.")
         if len(self._waiting) >= MAX_WAITING:
             raise ResourceExhausted(f"{MAX_WAITING} requests are waiting for '{self.name}'; try again later.")
+        if self.workers and len(self.replicas) >= self._scale.maximum:
+            wait_s = self._overload.refuses(len(self._waiting), asyncio.get_running_loop().time())
+            if wait_s is not None:
+                raise ResourceExhausted(
+                    f"More requests come for '{self.name}' than it can answer, and {len(self._waiting)} are waiting; "
+                    "try again later.",
+                    retry_after_s=max(1, round(wait_s)),
+                )
 
     def _patience(self, deadline: float) -> float:
         """Until when to wait: for a worker that ended, others are asked sooner than for one that is busy or starts."""
@@ -239,6 +255,7 @@ class WorkerPool:
         given = place.worker
         if place in self._waiting:
             self._waiting.remove(place)
+            self._note_queue()
             self._hand_out()  # who is next may need less
         elif given.done() and not given.cancelled() and given.exception() is None:
             given.result().give_back()  # the thread was reserved just as the time ran out
@@ -255,7 +272,11 @@ class WorkerPool:
             if not place.worker.done():
                 worker.take()
                 place.worker.set_result(worker)
+        self._note_queue()
         self._idle.set()
+
+    def _note_queue(self) -> None:
+        self._overload.queued(len(self._waiting), asyncio.get_running_loop().time())
 
     def _refuse_waiting(self, error: MillpondError) -> None:
         while self._waiting:

@@ -201,6 +201,7 @@ class ServingRuntime:
             hangs_after_s=self._request_timeout_s,
             on_change=on_change,
             tell=partial(self._note, endpoint, entity),
+            patience=self._settings.serving.queue_patience,
             on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,
         )
 
