@@ -45,7 +45,7 @@ def test_numbers_are_compared_by_how_far_they_are_apart() -> None:
     assert numbers["mean_difference"] == pytest.approx(-0.1)
     assert numbers["mean_apart"] == pytest.approx(0.3)
     assert numbers["quantiles"]["p99"] == pytest.approx(0.5, rel=0.021), "the fourth of five"
-    assert [bar for bar in numbers["histogram"] if bar[1]] == [["1e-9", 3], ["1e0", 2]]
+    assert [bar for bar in numbers["histogram"] if bar[1]] == [["1e-09", 3], ["0.5", 1], ["1", 1]]
     assert [each["new"] for each in report["examples"]] == ["2.0", "2.5"], "the largest first"
     assert (report["old_ms"]["p50"], report["new_ms"]["p50"]) == pytest.approx((2.0, 4.0), rel=0.021)
 

@@ -110,6 +110,8 @@ def test_a_step_lasts_its_time_and_has_its_requests() -> None:
     assert (few.move, few.reason) == (Move.WAIT, "'b' has answered 99 of 100 requests.")
     assert verdict(at(0, seen(100))).move is Move.ADVANCE
     assert verdict(at(2)).move is Move.COMPLETE
+    assert verdict(at(2, seen(200, ms=900))).move is Move.COMPLETE, "nobody answers beside it any more"
+    assert verdict(at(2, seen(200, errors=9))).move is Move.ROLL_BACK
 
 
 @pytest.mark.parametrize(

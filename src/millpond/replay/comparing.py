@@ -16,7 +16,7 @@ _MOST_ERRORS = 5
 _MOST_EXAMPLES = 10
 _LONGEST_SHOWN = 200
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-_DECADES = range(-9, 7)
+_BOUNDS = tuple(step * 10.0**decade for decade in range(-9, 7) for step in (1, 2, 5))
 
 
 @dataclass
@@ -147,10 +147,10 @@ class Comparison:
         }
 
     def _histogram(self) -> list[list[Any]]:
-        """Counts by decades: how many are at most so far apart, and more than the decade before."""
-        above = [self.apart.total, *(self.apart.above(10.0**decade) for decade in _DECADES)]
-        pairs = zip(_DECADES, above, above[1:], strict=False)
-        bars: list[list[Any]] = [[f"1e{decade}", more - less] for decade, more, less in pairs]
+        """How many are at most so far apart, and farther than the bound before."""
+        above = [self.apart.total, *(self.apart.above(bound) for bound in _BOUNDS)]
+        pairs = zip(_BOUNDS, above, above[1:], strict=False)
+        bars: list[list[Any]] = [[f"{bound:g}", more - less] for bound, more, less in pairs]
         return [*bars, ["more", above[-1]]]
 
     def _labels(self) -> list[list[Any]] | None:

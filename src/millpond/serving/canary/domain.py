@@ -328,10 +328,18 @@ def breaches(canary: Canary, *, certain: bool) -> list[str]:
 
 
 def _limit_s(canary: Canary, share: float, factor: float | None) -> float | None:
-    """What a quantile may be; None where that is not asked, or the baseline has answered too little to know."""
+    """What a quantile may be; None where that is not asked, or the baseline has answered too little to know.
+
+    Nor at 100 %, where nobody answers at the same time: a machine that has become busy would count against the canary.
+    """
     base = canary.counts.baseline.latency_s
     quantile = base.quantile(share)
-    if factor is None or quantile is None or base.total < min(canary.guardrails.min_requests, 100):
+    if (
+        factor is None
+        or quantile is None
+        or canary.percent == 100
+        or base.total < min(canary.guardrails.min_requests, 100)
+    ):
         return None
     return factor * quantile + canary.guardrails.latency_slack_ms / 1000
 

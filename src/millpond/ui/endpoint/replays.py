@@ -204,7 +204,7 @@ def _example(told: Mapping[str, Any]) -> list[Cell | str]:
 
 
 def chart_options(histogram: Sequence[Sequence[Any]], view: View) -> dict[str, Any]:
-    """Bars by decades, those between the first and the last that are not empty."""
+    """Bars by bounds, those between the first and the last that are not empty."""
     accent, text, line = CHART_COLOURS[view.visit.theme]
     filled = [place for place, (_, count) in enumerate(histogram) if count]
     shown = histogram[filled[0] : filled[-1] + 1] if filled else histogram[:1]
