@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import mlflow
 import pytest
 from databricks.sdk.service.catalog import VolumeType
 from pyspark.sql.connect.session import SparkSession as ConnectSession
+from sklearn.linear_model import LinearRegression
 
+from millpond.features import FeatureEngineeringClient, FeatureLookup
 from millpond.sdk.scoring import Outcome, score_table
+from tests.clients.mlflow_session import signed_in
 from tests.clients.scored import Scored, line, open_scored
 from tests.clients.test_sdk_serving import PATIENCE, config_of, sdk_of
 from tests.servers import MILLPOND, Server
@@ -163,6 +167,27 @@ def test_a_job_scores_with_the_rights_of_whom_it_runs_as(scored: Scored) -> None
     run = other.jobs.run_now_and_wait(made["job_id"], timeout=PATIENCE)
     assert run.state.result_state.value == "FAILED"
     assert "does not exist, or you may not see it" in other.jobs.get_run_output(run.tasks[0].run_id).error
+
+
+def test_features_are_looked_up_for_a_model_that_was_logged_with_them(scored: Scored) -> None:
+    source = make_source(scored, "keyed")
+    scored.sql("CREATE TABLE {s}.facts (id BIGINT NOT NULL, c DOUBLE, PRIMARY KEY (id))")
+    scored.sql("INSERT INTO {s}.facts SELECT id, CAST(10 * id AS DOUBLE) FROM range(20)")
+    with as_client(scored), signed_in(scored.server):
+        fe = FeatureEngineeringClient()
+        labels = scored.spark.sql(f"SELECT id, a, 2 * a + 20 * id AS y FROM {source}")
+        lookup = FeatureLookup(table_name=f"{scored.schema}.facts", lookup_key="id")
+        training = fe.create_training_set(df=labels, feature_lookups=[lookup], label="y", exclude_columns=["id"])
+        rows = training.load_df().toPandas()
+        model = LinearRegression().fit(rows[["a", "c"]], rows["y"])
+        with mlflow.start_run():
+            fe.log_model(
+                model=model, name="m", flavor=mlflow.sklearn, training_set=training,
+                registered_model_name=f"{scored.schema}.featured", pip_requirements=["mlflow", "scikit-learn"],
+            )  # fmt: skip
+        assert score(scored, source, "keyed_scored", "featured/1").rows == 10
+    found = predictions(scored, "keyed_scored")
+    assert found == {number: (pytest.approx(22.0 * number, abs=1e-4), "1") for number in range(10)}
 
 
 def test_a_stream_asks_a_model_for_what_was_added(scored: Scored) -> None:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "predictions": "predictions",
     "endpoint": "endpoint",
     "score": "score",
+    "export": "export",
 }
 
 
