@@ -293,6 +293,7 @@ SERVING: Sequence[Case] = (
     _case("GET /api/millpond/serving-endpoints/{name}/predictions/{request_id}", "xhhhhh", name="$endpoint",
           request_id="01a21867-8f28-721e-aceb-4f6c94b0af3d"),
     _case("GET /api/millpond/scoring/target", "xhyyyy", q="name=models:/$model/$version"),
+    _case("GET /api/millpond/scoring/transactions", "xhyyyy", q="table=$table&application=x"),
     _case("POST /api/millpond/scoring/invocations", "xhbbbb", q="model=models:/$model/$version", body={"inputs": [[1]]}),
     _case("POST /serving-endpoints/{name}/invocations", "xhfbbb", name="$endpoint", body={"inputs": [[1]]}),
     _case("POST /serving-endpoints/{name}/served-models/{served_model}/invocations", "xhfbbb", name="$endpoint",
