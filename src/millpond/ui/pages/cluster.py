@@ -262,7 +262,8 @@ def _draw_policy(visit: Visit, data: _Policy) -> None:
 
         with form(reloading(visit, save), label="Rules", cls="mp-stack"):
             field = TextField(label=what, value=_pretty(text or "{}"), lines=18)
-            submit("Save")
+            with el("div", cls="mp-row"):
+                submit("Save")
         if policy.family_id:
             code_block(_pretty(policy.definition), title="With the family's rules")
 
