@@ -250,7 +250,7 @@ def test_settings_change_and_what_is_not_here_is_refused_by_name(shop: Shop) -> 
         w.jobs.create(tasks=[Task("n", dbt_task=DbtTask(["run"]), spark_python_task=task.spark_python_task)])
     with pytest.raises(InvalidParameterValue, match="exactly one"):
         w.jobs.create(tasks=[Task("n", notebook_task=NotebookTask("/x"), spark_python_task=task.spark_python_task)])
-    with pytest.raises(NotImplemented, match="existing_cluster_id"):
+    with pytest.raises(NotFound, match="Cluster 'c' does not exist"):
         w.jobs.create(tasks=[Task("n", existing_cluster_id="c", spark_python_task=task.spark_python_task)])
     with pytest.raises(InvalidParameterValue, match="circle"):
         w.jobs.create(tasks=[Task(one, depends_on=after(two), spark_python_task=task.spark_python_task)

@@ -18,7 +18,7 @@ from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRu
 from millpond.jobs.launching import Launcher
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
-from millpond.jobs.settings import checked, specs_of
+from millpond.jobs.settings import checked, clusters_of, specs_of
 from millpond.jobs.starting import as_tasks, asked_parameters, asked_settings, attempt, start, submit
 from millpond.jobs.triggers import trigger_of
 from millpond.jobs.visible import visible
@@ -84,9 +84,8 @@ class JobService:
         """A new job, with levels of others. Raises InvalidArgument, NotImplementedHere, PermissionDenied for another's
         `run_as`, and what keeps whoever it runs as from what its trigger watches."""
         kept = checked(settings)
-        self._check_targets(principal, kept, {})
         run_as, now = self._run_as(principal, kept, principal.name), utc_now()
-        self._check_clusters(run_as, kept)
+        self._check_named(principal, run_as, kept, {})
         job = Job(
             id=store.new_number(), name=kept.get("name", "Untitled"), creator=principal.name,
             run_as=run_as, settings=kept, created_at=now,
@@ -173,9 +172,8 @@ class JobService:
         with self._database.read() as connection:
             before = _checked(principal, Act.MANAGE, job_id, store.find_job(connection, job_id))
         kept = checked(change(before.settings))
-        self._check_targets(principal, kept, before.settings)
         run_as, trigger = self._run_as(principal, kept, before.run_as), trigger_of(kept)
-        self._check_clusters(run_as, kept)
+        self._check_named(principal, run_as, kept, before.settings)
         same = (trigger, run_as) == (trigger_of(before.settings), before.run_as)
         watch = None if same else self._watcher.begun(job_id, run_as, trigger)
         with self._database.write() as connection:
@@ -200,16 +198,14 @@ class JobService:
             grants.forget(connection, job.securable.ids)
             acts.changed(connection, principal.name, "delete", "job", str(job.id), object_id=str(job.id))
 
-    def _check_targets(self, principal: Principal, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-        """Whoever lets others be told has to have the right to; those who were told already stay."""
+    def _check_named(
+        self, principal: Principal, run_as: str, settings: Mapping[str, Any], before: Mapping[str, Any]
+    ) -> None:
+        """Who lets others be told (but of before) and whom tasks run as have the rights to targets and clusters."""
         for target in dict.fromkeys(notices.all_targets(settings)):
             if target not in set(notices.all_targets(before)):
                 self._check_target(principal, target)
-
-    def _check_clusters(self, run_as: str, settings: Mapping[str, Any]) -> None:
-        """Whoever tasks run as has to be allowed the clusters that they name."""
-        specs = specs_of(settings)
-        for wanted in {id(each): each for spec in specs if (each := (spec.nested or spec).cluster)}.values():
+        for wanted in clusters_of(settings):
             self._check_cluster(self._principal_named(run_as), wanted)
 
     def _run_as(self, principal: Principal, settings: Mapping[str, Any], unless: str) -> str:
@@ -259,9 +255,8 @@ class JobService:
     def submit(self, principal: Principal, settings: Mapping[str, Any], token: str | None = None) -> int:
         """Run tasks once, without a job."""
         kept = checked(as_tasks({**settings, "name": settings.get("name", settings.get("run_name")), "run_name": None}))
-        self._check_targets(principal, kept, {})
         run_as = self._run_as(principal, kept, principal.name)
-        self._check_clusters(run_as, kept)
+        self._check_named(principal, run_as, kept, {})
         with self._database.write() as connection:
             run_id = submit(
                 connection, kept, creator=principal.name, run_as=run_as, now=utc_now(),
@@ -488,9 +483,9 @@ def _give(connection: Connection, job_id: str, name: str) -> None:
 
 
 def _without(settings: dict[str, Any], path: list[str]) -> dict[str, Any]:
-    """Settings without a field, or without the task or environment with a key (`tasks/KEY`)."""
+    """Settings without a field, or without the task, environment or cluster with a key (`tasks/KEY`)."""
     field, *rest = path
     if not rest:
         return {name: value for name, value in settings.items() if name != field}
-    keys = ("task_key", "environment_key")
+    keys = ("task_key", "environment_key", "job_cluster_key")
     return {**settings, field: [each for each in settings.get(field, ()) if rest[0] not in map(each.get, keys)]}

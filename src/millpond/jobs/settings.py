@@ -302,6 +302,15 @@ def specs_of(settings: Mapping[str, Any]) -> tuple[TaskSpec, ...]:
     return tuple(_spec(task, packages, clusters, has_git) for task in tasks)
 
 
+def clusters_of(settings: Mapping[str, Any]) -> list[Wanted]:
+    """The clusters that tasks of checked settings name, those that are shared once."""
+    found: list[Wanted] = []
+    for spec in specs_of(settings):
+        wanted = (spec.nested or spec).cluster
+        found += [wanted] if wanted is not None and wanted not in found else []
+    return found
+
+
 def _spec(
     task: TaskInput, packages: Mapping[str, tuple[str, ...]], clusters: Mapping[str, Mapping[str, Any]], has_git: bool
 ) -> TaskSpec:
