@@ -215,10 +215,10 @@ def test_the_command_says_what_it_does_and_asks_before_it_removes(shop: Shop) ->
     assert len(shop.jobs()) == 2
     path = shop.root / "databricks.yml"
     path.write_text(
-        path.read_text().replace("tasks: [{task_key: a,", "sql_warehouse: [1]\n      tasks: [{task_key: a,")
+        path.read_text().replace("tasks: [{task_key: a,", "warehouse: [1]\n      tasks: [{task_key: a,")
     )
     wrong = run_cli("bundle", "validate", *options, check=False)
-    assert "jobs.first: The job has sql_warehouse" in wrong.stderr
+    assert "jobs.first: The job has warehouse" in wrong.stderr
 
 
 def test_what_others_made_is_not_taken_for_what_a_change_that_broke_off_is_replaced_by(shop: Shop) -> None:
