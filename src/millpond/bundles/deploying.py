@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from millpond.kernel.errors import (
 _MOST_FILES = 2000
 _LARGEST_FILE = 64 << 20
 _LEFT_OUT = frozenset({"__pycache__", "node_modules"})
+_VOLUMES = "/api/2.1/unity-catalog/volumes"
 _ME = "/api/2.0/preview/scim/v2/Me"
 Tell = Callable[[str], None]
 
@@ -73,7 +74,7 @@ class Deployment:
     """A bundle and the server that it goes to."""
 
     def __init__(self, bundle: Bundle, server: Storage) -> None:
-        self._server = server
+        self.server = server
         self.user = str(server.call("GET", _ME)["userName"])
         names = Names(bundle, self.user, ())
         root_path = str(names.resolved(bundle.root_path, {}))
@@ -132,16 +133,26 @@ class Deployment:
     def state(self) -> State:
         """What was deployed; nothing yet where there is no state."""
         try:
-            told = json.loads(self._server.read_file(self._state_path))
+            told = json.loads(self.server.read_file(self._state_path))
         except NotFound:
             return State()
         resources = {name: Deployed(**each) for name, each in told["resources"].items()}
         return State(resources=resources, files=told["files"], by=told["by"], at=told["at"])
 
+    def job_id(self, key: str) -> int:
+        """The id of a job that was deployed. Raises NotFound."""
+        found = self.state().resources.get(f"jobs.{key}")
+        if found is None or not found.id:
+            known = [each.key for each in self.wanted if each.kind is JOBS]
+            told = f"Job '{key[:80]}' is not deployed to target {self.bundle.target}"
+            raise NotFound(f"{told}; the bundle's jobs are {', '.join(known) or 'none'}, and deploy makes them.")
+        return int(found.id)
+
     # -- acts ---------------------------------------------------------------------------------------------------------
 
     def deploy(self, tell: Tell, agree: Callable[[Plan], bool], *, force_lock: bool = False) -> bool:
         """Deploy; whether somebody agreed to the plan."""
+        self._ensure_volume(tell)
         with self._locked(force=force_lock):
             state = self.state()
             planned = self._plan(state)
@@ -239,7 +250,7 @@ class Deployment:
             "bundle": self.bundle.name, "target": self.bundle.target, "by": state.by, "at": state.at,
             "resources": {name: vars(each) for name, each in state.resources.items()}, "files": dict(state.files),
         }  # fmt: skip
-        self._server.write_file(self._state_path, json.dumps(told, indent=1).encode(), overwrite=True)
+        self.server.write_file(self._state_path, json.dumps(told, indent=1).encode(), overwrite=True)
         return state
 
     # -- files --------------------------------------------------------------------------------------------------------
@@ -251,7 +262,7 @@ class Deployment:
         place = f"{self.bundle.root_path}/files"
         for path in planned.uploads:
             content = (self.bundle.root / path).read_bytes()
-            self._server.write_file(f"{place}/{path}", content, overwrite=True)
+            self.server.write_file(f"{place}/{path}", content, overwrite=True)
         for path in planned.removed_files:
             self._forget(f"{place}/{path}")
         files = {path: digest for path, digest in state.files.items() if path not in planned.removed_files}
@@ -259,18 +270,29 @@ class Deployment:
 
     def _forget(self, path: str) -> None:
         try:
-            self._server.remove_file(path)
+            self.server.remove_file(path)
         except NotFound:
             return
+
+    def _ensure_volume(self, tell: Tell) -> None:
+        """Make the volume of the bundle's files where nobody has. Raises NotFound where its schema is not there."""
+        catalog, schema, volume = self.bundle.root_path.split("/")[2:5]
+        try:
+            self.server.call("GET", f"{_VOLUMES}/{catalog}.{schema}.{volume}")
+        except NotFound:
+            body = {"catalog_name": catalog, "schema_name": schema, "name": volume, "volume_type": "MANAGED"}
+            with suppress(AlreadyExists):  # by somebody else meanwhile
+                self.server.call("POST", _VOLUMES, body)
+                tell(f"create volume {catalog}.{schema}.{volume} for the bundle's files")
 
     @contextmanager
     def _locked(self, *, force: bool) -> Iterator[None]:
         """Keep others from deploying meanwhile: who makes the file has the lock."""
         mine = json.dumps({"by": self.user, "at": datetime.now(UTC).isoformat(timespec="seconds")}).encode()
         try:
-            self._server.write_file(self._lock_path, mine, overwrite=force)
+            self.server.write_file(self._lock_path, mine, overwrite=force)
         except AlreadyExists as error:
-            told = json.loads(self._server.read_file(self._lock_path))
+            told = json.loads(self.server.read_file(self._lock_path))
             since = f"{told['by']} deploys this target since {told['at']}."
             raise Conflict(f"{since} Where that broke off, give --force-lock.") from error
         try:

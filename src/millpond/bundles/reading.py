@@ -4,6 +4,7 @@ Source: "Declarative Automation Bundles configuration reference" of the Databric
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +160,7 @@ def _is_development(target: str, mode: Any) -> bool:
 
 def _root_path(workspace: Mapping[str, Any]) -> str:
     path = str(workspace.get("root_path") or "").rstrip("/")
-    if not path.startswith("/Volumes/"):
+    if not re.match(r"/Volumes/[^/]+/[^/]+/[^/]+/.", path):
         raise InvalidArgument(
             "Give workspace.root_path, a directory of a volume for the bundle's files and state, such as "
             "/Volumes/main/ml/bundles/${bundle.name}/${bundle.target}."

@@ -1,5 +1,6 @@
 """The kinds of resources: what may be said of each, and how it is made, changed and removed over HTTP."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ VOLUMES = Kind(
     fixed=("catalog_name", "schema_name", "name"), holds_data=True,
 )  # fmt: skip
 MODELS = Kind(
-    name="registered_models", fields=frozenset({"name", "catalog_name", "schema_name", "comment", "grants"}),
+    name="registered_models", fields=frozenset({"name", "catalog_name", "schema_name", "comment", "policy", "grants"}),
     fixed=("catalog_name", "schema_name", "name"), holds_data=True,
 )  # fmt: skip
 ENDPOINTS = Kind(
@@ -119,7 +120,7 @@ class Handler:
         if kind is JOBS:
             settings = self._settings(key, declared)
             return str(self._server.call("POST", f"{_JOBS}/create", settings)["job_id"])
-        body = {name: value for name, value in declared.items() if name not in ("grants", "permissions")}
+        body = {name: value for name, value in declared.items() if name not in ("grants", "permissions", "policy")}
         if kind is VOLUMES:
             body = {"volume_type": "MANAGED", **body}
         self._server.call("POST", _COLLECTIONS[kind.name], body)
@@ -162,6 +163,8 @@ class Handler:
 
     def set_rights(self, kind: Kind, resource_id: str, declared: Declared, before: Mapping[str, list[str]]) -> None:
         """Give what is declared, and take what was given before and is declared no more."""
+        if declared.get("policy") is not None:
+            self._set_policy(resource_id, declared["policy"])
         if declared.get("permissions") is not None:
             self._set_permissions(kind, resource_id, declared["permissions"])
         granted = grants_of(declared)
@@ -186,6 +189,13 @@ class Handler:
             for each in permissions
         ]
         self._server.call("PUT", f"/api/2.0/permissions/{type_}/{object_id}", {"access_control_list": given})
+
+    def _set_policy(self, model: str, policy: Mapping[str, Any]) -> None:
+        """What guards a model; JSON is YAML. An empty one is no policy."""
+        text = json.dumps(policy, indent=1) if policy else ""
+        body: dict[str, Any] = {"securable_type": "model", "name": model, "policy": text, "comment": self._marker}
+        body["tables_may_follow"] = True  # jobs of the bundle make them
+        self._server.call("POST", "/api/millpond/registry/policies", body)
 
     def _set_tags(self, resource_id: str, declared: Declared) -> None:
         wanted = {tag["key"]: tag for tag in declared.get("tags") or ()}

@@ -1,6 +1,6 @@
 """`millpond bundle`: what a directory declares, checked, planned, deployed and removed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import click
 from millpond.bundles.deploying import Deployment, Plan
 from millpond.bundles.planning import Act
 from millpond.bundles.reading import read_bundle
+from millpond.bundles.running import start_run
 from millpond.cli.api import Api, api_command
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 
@@ -18,7 +19,7 @@ _SIGNS = {Act.CREATE: "+", Act.CHANGE: "~", Act.REPLACE: "±", Act.DELETE: "-"}
 
 @click.group()
 def bundle() -> None:
-    """Jobs, endpoints, models, schemas and volumes as files: validate, plan, deploy, destroy."""
+    """Jobs, endpoints, models, schemas and volumes as files: validate, plan, deploy, run, destroy."""
 
 
 def _bundle_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,10 +38,10 @@ def _bundle_command(command: Callable[..., None]) -> Callable[..., None]:
     return with_bundle
 
 
-def _given(variables: tuple[str, ...]) -> Mapping[str, str]:
+def _given(variables: tuple[str, ...], option: str = "--var") -> dict[str, str]:
     pairs = [each.partition("=") for each in variables]
     if wrong := [name for name, mark, _ in pairs if not mark or not name]:
-        raise InvalidArgument(f"--var takes NAME=VALUE, not '{wrong[0]}'.")
+        raise InvalidArgument(f"{option} takes NAME=VALUE, not '{wrong[0]}'.")
     return {name: value for name, _, value in pairs}
 
 
@@ -93,6 +94,22 @@ def destroy(deployment: Deployment, auto_approve: bool, force_lock: bool) -> Non
     if not deployment.destroy(click.echo, lambda planned: auto_approve or _ask(planned), force_lock=force_lock):
         raise FailedPrecondition("Nothing was removed.")
     click.echo("Removed.")
+
+
+@bundle.command()
+@click.argument("job")
+@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A job parameter's value; repeat it.")
+@click.option("--only", multiple=True, metavar="TASK", help="Run this task alone; repeat it.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the run's end.")
+@_bundle_command
+def run(deployment: Deployment, job: str, parameters: tuple[str, ...], only: tuple[str, ...], no_wait: bool) -> None:
+    """Run JOB, a key of the bundle's jobs, as it was deployed last; what fails ends the command with 1."""
+    started = start_run(deployment, job, _given(parameters, "--param"), only)
+    click.echo(f"Run {started.id}: {started.page}")
+    if not no_wait:
+        result = started.follow(click.echo)
+        if result != "SUCCESS":
+            raise FailedPrecondition(f"The run ended with {result}.")
 
 
 def _ask(planned: Plan) -> bool:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "secrets": "secrets",
     "registry": "registry",
     "features": "features",
+    "init": "init",
     "bundle": "bundle",
     "reproduce": "reproduce",
     "pins": "reproduce",

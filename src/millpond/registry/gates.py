@@ -8,7 +8,7 @@ move it is looked at again whether what let the version pass still holds.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -380,10 +380,17 @@ class Gates:
     # Policies
 
     def put_policy(
-        self, principal: Principal, securable: Securable, body: str, *, comment: str | None = None
+        self,
+        principal: Principal,
+        securable: Securable,
+        body: str,
+        *,
+        comment: str | None = None,
+        tables_may_follow: bool = False,
     ) -> Policy:
         """The next version of the policy of a model, schema or catalog; an empty body takes it away.
 
+        Its tables are read as whom it is from: with `tables_may_follow`, those that are not there yet are found then.
         Raises NotFound, PermissionDenied, InvalidArgument naming what is wrong.
         """
         require(principal, Act.MANAGE, securable)
@@ -391,7 +398,8 @@ class Gates:
         for check in policies.parse(body).checks:
             check_named(check.name).prepare(check.params)
             for table in filter(None, map(check.params.get, ("table", "baseline", "keys"))):
-                self._bench.require_readable(principal, str(table))
+                with suppress(*((NotFound,) if tables_may_follow else ())):
+                    self._bench.require_readable(principal, str(table))
         with self._database.write() as connection:
             made = policies.put(connection, scope_key=securable.ids[0], scope=securable.name, body=body.strip(),
                                 author=principal.name, comment=clean)  # fmt: skip

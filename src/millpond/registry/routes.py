@@ -266,7 +266,10 @@ def _gates(router: APIRouter, gates: Gates, scope: Scope) -> None:
     def put_policy(principal: Asker, body: PolicyBody) -> dict[str, Any]:
         check_scope(body.securable_type)
         securable = scope(principal, body.securable_type, body.name)
-        return {"policy": policy_json(gates.put_policy(principal, securable, body.policy, comment=body.comment))}
+        made = gates.put_policy(
+            principal, securable, body.policy, comment=body.comment, tables_may_follow=body.tables_may_follow
+        )
+        return {"policy": policy_json(made)}
 
     @router.get(f"{_OURS}/gates")
     def list_runs(principal: Asker, name: str, version: str | None = None) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class PolicyBody(_Body):
     name: str
     policy: str
     comment: str | None = None
+    tables_may_follow: bool = False
+    """Whether tables that it names may be made later; until then the check fails."""
 
 
 class HttpUrlSpec(_Body):

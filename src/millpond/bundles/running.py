@@ -1,0 +1,46 @@
+"""Runs of a bundle's jobs, followed until they end."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from millpond.bundles.deploying import Deployment, Storage
+
+_JOBS = "/api/2.2/jobs"
+_LOOK_S = 1.0
+_ENDED = ("TERMINATED", "SKIPPED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedRun:
+    """A run that goes on."""
+
+    id: int
+    page: str
+    server: Storage
+
+    def follow(self, tell: Callable[[str], None]) -> str:
+        """Tell how each task stands whenever that changes; the run's result."""
+        known: dict[int, str] = {}
+        while True:
+            run = self.server.call("GET", f"{_JOBS}/runs/get?run_id={self.id}")
+            for task in run.get("tasks", ()):
+                state = task["state"].get("result_state") or task["state"]["life_cycle_state"]
+                if known.get(task["run_id"]) != state:
+                    known[task["run_id"]] = state
+                    message = task["state"].get("state_message", "")
+                    tell(f"  {task['task_key']}: {state}{': ' + message if message else ''}")
+            if run["state"]["life_cycle_state"] in _ENDED:
+                return str(run["state"].get("result_state") or run["state"]["life_cycle_state"])
+            time.sleep(_LOOK_S)
+
+
+def start_run(deployment: Deployment, job: str, parameters: Mapping[str, str], only: Sequence[str]) -> StartedRun:
+    """Start a run of a job that was deployed. Raises NotFound, InvalidArgument."""
+    body: dict[str, Any] = {"job_id": deployment.job_id(job)}
+    body |= {"job_parameters": dict(parameters)} if parameters else {}
+    body |= {"only": list(only)} if only else {}
+    run_id = deployment.server.call("POST", f"{_JOBS}/run-now", body)["run_id"]
+    page = deployment.server.call("GET", f"{_JOBS}/runs/get?run_id={run_id}")["run_page_url"]
+    return StartedRun(id=run_id, page=page, server=deployment.server)
