@@ -214,9 +214,7 @@ def test_the_command_says_what_it_does_and_asks_before_it_removes(shop: Shop) ->
     assert f"- delete schemas.ml: main.{shop.name}_one, with all data in it" in refused.stdout
     assert len(shop.jobs()) == 2
     path = shop.root / "databricks.yml"
-    path.write_text(
-        path.read_text().replace("tasks: [{task_key: a,", "warehouse: [1]\n      tasks: [{task_key: a,")
-    )
+    path.write_text(path.read_text().replace("tasks: [{task_key: a,", "warehouse: [1]\n      tasks: [{task_key: a,"))
     wrong = run_cli("bundle", "validate", *options, check=False)
     assert "jobs.first: The job has warehouse" in wrong.stderr
 
