@@ -20,10 +20,9 @@ async def worker(
     spec: WorkerSpec, executor: ThreadPoolExecutor, ours: socket.socket, at_once: int = 0
 ) -> WorkerProcess:
     """A worker process of which the test is the other end of the socket."""
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    _, flow = await asyncio.get_running_loop().create_unix_connection(_Flow, sock=ours)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     child = Child(ChildSpec(module="none"), process, os.open(os.devnull, os.O_RDONLY))
-    flow = _Flow(reader=reader, writer=writer)
     return WorkerProcess(spec, child, flow, executor, Frame(kind=Kind.READY, header={"at_once": at_once}))
 
 

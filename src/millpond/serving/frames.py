@@ -112,20 +112,26 @@ class FrameReader:
 
     def __init__(self, connection: socket.socket, *, max_body_bytes: int) -> None:
         self._connection = connection
-        self._max_body_bytes = max_body_bytes
-        self._received = bytearray()
+        self._received = FrameBuffer(max_body_bytes=max_body_bytes)
 
     def read(self) -> list[Frame]:
         """At least one frame; none at the end of the socket. Raises BrokenFrame."""
-        while not (frames := self._complete()):
-            data = self._connection.recv(_AT_A_TIME)
-            if not data:
-                return []
-            self._received += data
-        return frames
+        while data := self._connection.recv(_AT_A_TIME):
+            if frames := self._received.take(data):
+                return frames
+        return []
 
-    def _complete(self) -> list[Frame]:
-        """The frames that are there in full, taken out of what was received."""
+
+class FrameBuffer:
+    """Frames out of bytes that come in pieces."""
+
+    def __init__(self, *, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._received = bytearray()
+
+    def take(self, data: bytes) -> list[Frame]:
+        """The frames that are there in full with this piece. Raises BrokenFrame."""
+        self._received += data
         frames, at = [], 0
         with memoryview(self._received) as received:
             while (found := self._frame(received[at:])) is not None:

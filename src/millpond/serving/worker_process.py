@@ -12,9 +12,9 @@ import subprocess
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from millpond.kernel.environments import BuiltEnvironment
 from millpond.kernel.metrics import SERVING_WORKERS
@@ -24,13 +24,11 @@ from millpond.serving.chunks import Chunks
 from millpond.serving.domain import storable
 from millpond.serving.frames import (
     ARROW,
-    HEAD_BYTES,
     SMALL_BYTES,
     BrokenFrame,
     Frame,
+    FrameBuffer,
     Kind,
-    decode_head,
-    decode_header,
     encode,
 )
 
@@ -135,26 +133,63 @@ class WorkerSpec:
     """Whether it may reach others."""
 
 
-@dataclass(kw_only=True)
-class _Flow:
-    """The socket and what was asked over it."""
+class _Flow(asyncio.Protocol):
+    """Our end of the socket."""
 
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    answers: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
-    sent_at: dict[int, float] = field(default_factory=dict)
-    """Since when the worker has had each request that is unanswered, or has owed the next chunk of it; oldest first, in
-    the loop's time."""
-    chunks: dict[int, Chunks] = field(default_factory=dict)
-    """Of answers that come in parts and that somebody listens to."""
-    closed: bool = False
-    numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    transport: asyncio.Transport
 
-    def owes(self, number: int, it_does: bool = True) -> None:
-        """The worker owes something for a request since now, or nothing any more."""
-        self.sent_at.pop(number, None)
-        if it_does:
-            self.sent_at[number] = asyncio.get_running_loop().time()
+    def __init__(self) -> None:
+        self.first: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        """What it says when it has loaded; an EOFError or a BrokenFrame."""
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Why it does not keep to the protocol, once nothing more comes; empty where it does."""
+        self.deliver: Callable[[Frame], None] = self._load
+        self._received = FrameBuffer(max_body_bytes=MAX_ANSWER_BYTES)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out what is complete; the first that is not understood ends it."""
+        try:
+            for frame in self._received.take(data):
+                self.deliver(frame)
+        except (BrokenFrame, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            self._end(error if isinstance(error, BrokenFrame) else BrokenFrame(str(error)))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(EOFError())
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes."""
+        return self.lost.done()
+
+    def _load(self, frame: Frame) -> None:
+        if self.first.done():
+            raise BrokenFrame(f"unexpected {frame.kind.name}")
+        self.first.set_result(frame)
+
+    def _end(self, error: EOFError | BrokenFrame) -> None:
+        if not self.first.done():
+            self.first.set_exception(error)
+            self.first.exception()  # whoever waits for it may have left
+        if not self.lost.done():
+            broken = isinstance(error, BrokenFrame)
+            self.lost.set_result(f"it did not keep to the protocol ({error})" if broken else "")
+        self.transport.close()
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A request that the worker has."""
+
+    question: Question
+    answer: "asyncio.Future[Answer]"
+    at: float
+    """As `time.perf_counter` has it."""
+    chunks: Chunks | None = None
+    """Of an answer in parts that somebody listens to."""
 
 
 class WorkerProcess:
@@ -164,6 +199,11 @@ class WorkerProcess:
         self._spec = spec
         self._child = child
         self._flow = flow
+        self._sent: dict[int, _Sent] = {}
+        """By number."""
+        self._owed: dict[int, float] = {}
+        """Since when the worker owes the answer to each, or its next chunk; oldest first, as `time.perf_counter`."""
+        self._numbers = itertools.count(1)
         self._executor = executor
         self.build_log = storable(str(loaded.header.get("build_log", "")))
         self.notes = storable(str(loaded.header.get("notes", "")))
@@ -175,7 +215,8 @@ class WorkerProcess:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """How it ended, when it has."""
         SERVING_WORKERS.inc()
-        self._listening = asyncio.create_task(self._listen())
+        flow.deliver = self._deliver
+        self._ending = asyncio.create_task(self._end())
 
     @property
     def pid(self) -> int:
@@ -190,17 +231,17 @@ class WorkerProcess:
     @property
     def awaited(self) -> int:
         """Requests that it has and somebody waits for."""
-        return self.busy - sum(answer.done() for answer in self._flow.answers.values())
+        return self.busy - sum(sent.answer.done() for sent in self._sent.values())
 
     @property
     def oldest_s(self) -> float:
         """For how long the worker has had the request that it has had longest; 0 without one."""
-        sent_at = next(iter(self._flow.sent_at.values()), None)
-        return 0.0 if sent_at is None else asyncio.get_running_loop().time() - sent_at
+        oldest = next(iter(self._owed.values()), None)
+        return 0.0 if oldest is None else time.perf_counter() - oldest
 
     async def drained(self) -> None:
         """Return when nobody waits for an answer any more."""
-        while pending := [answer for answer in self._flow.answers.values() if not answer.done()]:
+        while pending := [sent.answer for sent in self._sent.values() if not sent.answer.done()]:
             await asyncio.wait(pending)
 
     def take(self) -> None:
@@ -217,79 +258,71 @@ class WorkerProcess:
 
         A cancelled call leaves the thread busy until the worker has answered. Raises NotSent, WorkerLost.
         """
-        sent_at = time.perf_counter()
-        _, answer = self._send(question)
-        result = await answer
-        return replace(result, queue_s=sent_at - question.asked_at, model_s=time.perf_counter() - sent_at)
+        _, sent = self._send(question)
+        return await sent.answer
 
     async def stream(self, question: Question) -> AsyncGenerator[bytes | Answer, None]:
         """The parts of the answer as they come, and last an Answer without a body that says how it ended.
 
         A thread has been reserved with `take`. Closing it tells the worker to end. Raises NotSent, WorkerLost.
         """
-        sent_at = time.perf_counter()
-        number, answer = self._send(question)
-        chunks = self._flow.chunks[number] = Chunks()
-        answer.add_done_callback(lambda _: chunks.end())
+        number, sent = self._send(question)
+        chunks = sent.chunks = Chunks()
+        sent.answer.add_done_callback(lambda _: chunks.end())
         try:
             while (chunk := await chunks.next()) is not None:
                 yield chunk
                 if more := chunks.more():
                     self._tell(Kind.MORE, number, chunks=more)
-            queue_s = sent_at - question.asked_at
-            yield replace(answer.result(), queue_s=queue_s, model_s=time.perf_counter() - sent_at)
+            yield sent.answer.result()
         finally:
-            del self._flow.chunks[number]
-            if not answer.done():
-                answer.cancel()
+            sent.chunks = None
+            if not sent.answer.done():
+                sent.answer.cancel()
                 self._tell(Kind.LEAVE, number)
-            elif not answer.cancelled():
-                answer.exception()  # seen, though nobody listened to the end
+            elif not sent.answer.cancelled():
+                sent.answer.exception()  # seen, though nobody listened to the end
 
-    def _send(self, question: Question) -> tuple[int, asyncio.Future[Answer]]:
-        """Its number and the answer to come. Raises NotSent."""
+    def _send(self, question: Question) -> tuple[int, _Sent]:
+        """Its number, and it with the answer to come. Raises NotSent."""
         if self._flow.closed:
             raise NotSent
-        loop = asyncio.get_running_loop()
-        number = next(self._flow.numbers) & 0xFFFFFFFF
-        answer: asyncio.Future[Answer] = loop.create_future()
-        self._flow.answers[number] = answer
-        self._flow.owes(number)
+        number = next(self._numbers) & 0xFFFFFFFF
+        now = time.perf_counter()
+        sent = self._sent[number] = _Sent(question, asyncio.get_running_loop().create_future(), now)
+        self._owed[number] = now
         frame = Frame(kind=question.kind, request_id=number, header=question.header, body=question.body)
-        self._flow.writer.writelines((encode(frame), question.body))
-        return number, answer
+        self._flow.transport.writelines((encode(frame), question.body))
+        return number, sent
 
     def _tell(self, kind: Kind, number: int, **told: int) -> None:
         """Say something about a streamed answer; from now on the worker owes its next chunk or its end."""
         if not self._flow.closed:
-            self._flow.owes(number)
-            self._flow.writer.write(encode(Frame(kind=kind, request_id=number, header=told)))
+            self._owe_anew(number)
+            self._flow.transport.write(encode(Frame(kind=kind, request_id=number, header=told)))
+
+    def _owe_anew(self, number: int) -> None:
+        self._owed.pop(number, None)
+        self._owed[number] = time.perf_counter()
 
     async def stop(self) -> None:
         """End the process and all that it started, now."""
         if not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
-        await self._listening  # it sees the socket close, and reaps
+        await self._ending
 
-    async def _listen(self) -> None:
-        reason = ""
-        try:
-            while True:
-                self._deliver(await _read(self._flow.reader))
-        except (BrokenFrame, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            reason = f"it did not keep to the protocol ({error})"
-        except (asyncio.IncompleteReadError, OSError):
-            pass
-        self._flow.closed = True
-        self._flow.writer.close()
+    async def _end(self) -> None:
+        """Reap it when the socket is closed."""
+        reason = await self._flow.lost
         SERVING_WORKERS.dec()
         code = await asyncio.get_running_loop().run_in_executor(self._executor, _reap, self._child, self._spec)
         self.ended.set_result(_describe_end(code, reason))
-        for answer in self._flow.answers.values():
-            if not answer.done():
-                answer.set_exception(WorkerLost(self.ended.result()))
-        self._flow.answers.clear()
+        for sent in self._sent.values():
+            if not sent.answer.done():
+                sent.answer.set_exception(WorkerLost(self.ended.result()))
+        self._sent.clear()
+        self._owed.clear()
         self.on_free()
 
     def _deliver(self, frame: Frame) -> None:
@@ -298,21 +331,25 @@ class WorkerProcess:
             return
         if frame.kind is not Kind.ANSWER:
             raise BrokenFrame(f"unexpected {frame.kind.name}")
-        answer = _answer(frame)  # first: who waits is told when it cannot be read
-        future = self._flow.answers.pop(frame.request_id)
-        self._flow.owes(frame.request_id, False)
+        answer = _answer(frame, self._sent[frame.request_id])  # first: who waits is told when it cannot be read
+        sent = self._sent.pop(frame.request_id)
+        self._owed.pop(frame.request_id, None)
         self.busy -= 1
-        if not future.done():
-            future.set_result(answer)
+        if not sent.answer.done():
+            sent.answer.set_result(answer)
         self.on_free()
 
     def _deliver_chunk(self, frame: Frame) -> None:
-        chunks = self._flow.chunks.get(frame.request_id)
-        if chunks is not None:
-            chunks.put(frame.body)
-            self._flow.owes(frame.request_id, chunks.is_awaited)
-        elif frame.request_id not in self._flow.answers:  # else nobody listens any more, which it does not know yet
+        sent = self._sent.get(frame.request_id)
+        if sent is None:
             raise BrokenFrame("a chunk of no answer")
+        if sent.chunks is None:
+            return  # nobody listens any more, which it does not know yet
+        sent.chunks.put(frame.body)
+        if sent.chunks.is_awaited:
+            self._owe_anew(frame.request_id)
+        else:
+            self._owed.pop(frame.request_id, None)
 
 
 Spawn = Callable[[ChildSpec], Child]
@@ -328,27 +365,26 @@ async def start_worker(spec: WorkerSpec, executor: Executor, zygote: Zygote | No
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     with theirs:
-        reader, writer = await _uncut(asyncio.open_unix_connection(sock=ours), _close)
+        transport, flow = await _uncut(loop.create_unix_connection(_Flow, sock=ours), _close)
         imports_anew = any(name.endswith(_READ_AT_IMPORT) for name in spec.environment)
         starting = spawn if zygote is None or imports_anew or spec.own is not None else zygote.spawn
         spawning = loop.run_in_executor(executor, _spawn, spec, theirs, starting)
         try:
             child = await _uncut(spawning, lambda child: loop.run_in_executor(executor, _reap, child, spec))
         except BaseException:
-            writer.close()
+            transport.close()
             raise
-    flow = _Flow(reader=reader, writer=writer)
     try:
         loaded = await _load(spec, flow, child, executor)
     except BaseException:
-        writer.close()
+        transport.close()
         await asyncio.shield(loop.run_in_executor(executor, _reap, child, spec))
         raise
     return WorkerProcess(spec, child, flow, executor, loaded)
 
 
-async def _close(opened: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-    opened[1].close()
+async def _close(opened: tuple[asyncio.Transport, _Flow]) -> None:
+    opened[0].close()
 
 
 async def _uncut(work: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> T:
@@ -370,15 +406,15 @@ async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor)
         "max_answer_bytes": MAX_ANSWER_BYTES,
         "network": spec.network,
     }
-    flow.writer.write(encode(Frame(kind=Kind.LOAD, header=order)))
+    flow.transport.write(encode(Frame(kind=Kind.LOAD, header=order)))
     try:
         async with asyncio.timeout(spec.start_timeout_s):
-            frame = await _read(flow.reader)
+            frame = await asyncio.shield(flow.first)
     except TimeoutError as error:
         raise LoadFailed(f"The model did not load within {spec.start_timeout_s:g} s.") from error
     except BrokenFrame as error:
         raise LoadFailed(f"The worker did not keep to the protocol while loading ({error}).") from error
-    except (asyncio.IncompleteReadError, OSError) as error:
+    except EOFError as error:
         code = await asyncio.get_running_loop().run_in_executor(executor, _reap, child, spec)
         raise LoadFailed(f"While loading the model, {_describe_end(code, '')}.{_last_lines(spec.log_path)}") from error
     if frame.kind is Kind.FAILED:
@@ -389,27 +425,22 @@ async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor)
     return frame
 
 
-async def _read(reader: asyncio.StreamReader) -> Frame:
-    head = decode_head(await reader.readexactly(HEAD_BYTES), max_body_bytes=MAX_ANSWER_BYTES)
-    header = decode_header(await reader.readexactly(head.header_bytes))
-    body = await reader.readexactly(head.body_bytes)
-    return Frame(kind=head.kind, request_id=head.request_id, header=header, body=body)
-
-
 def _at_once(loaded: Frame) -> int:
     told = loaded.header.get("at_once")
     return min(told, _MOST_AT_ONCE) if isinstance(told, int) else 0
 
 
-def _answer(frame: Frame) -> Answer:
+def _answer(frame: Frame, sent: _Sent) -> Answer:
     """The worker is not trusted: only these fields pass, as these types."""
-    status = int(frame.header["status"])
-    if status == 200:
-        written_as = frame.header.get("content_type")
-        return Answer(status=200, content_type=ARROW if written_as == ARROW else "application/json", body=frame.body)
-    code, message = str(frame.header["error_code"])[:100], str(frame.header["message"])
-    body = json.dumps({"error_code": code, "message": message, "details": []}).encode()
-    return Answer(status=status if 400 <= status <= 599 else 500, content_type="application/json", body=body)
+    status, kind, body = int(frame.header["status"]), "application/json", frame.body
+    if status != 200:
+        code, message = str(frame.header["error_code"])[:100], str(frame.header["message"])
+        body = json.dumps({"error_code": code, "message": message, "details": []}).encode()
+        status = status if 400 <= status <= 599 else 500
+    elif frame.header.get("content_type") == ARROW:
+        kind = ARROW
+    queue_s, model_s = sent.at - sent.question.asked_at, time.perf_counter() - sent.at
+    return Answer(status=status, content_type=kind, body=body, queue_s=queue_s, model_s=model_s)
 
 
 def _spawn(spec: WorkerSpec, theirs: socket.socket, starting: Spawn) -> Child:
