@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fastapi import APIRouter, FastAPI, Request
 from sqlalchemy import Connection
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from millpond.audit import routes as audit_routes
@@ -52,7 +53,7 @@ from millpond.journal.calls import open_spool
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
-from millpond.kernel.http import install_error_handlers, join
+from millpond.kernel.http import Straight, install_error_handlers, join
 from millpond.kernel.logs import get_logger
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.rounds import rounds
@@ -108,7 +109,7 @@ from millpond.workspace.routes import workspace_router
 from millpond.workspace.service import WorkspaceService
 
 _ASKED_MOST = frozenset({"/serving-endpoints/{name}/invocations", "/api/millpond/online-tables/{name}/read"})
-"""Found first: to come after three hundred others costs as much as to answer."""
+"""Answered past the application's layers: they cost more than the answer."""
 FIRST_ADMINISTRATOR = "admin@millpond.local"
 
 log = get_logger(__name__)
@@ -415,8 +416,8 @@ def build_app(settings: Settings) -> Application:
     # before the Files API, of which MLflow serves the artifacts' part; before MLflow, what it lacks of its own API
     app.router.routes[:0] = [*registry.router().routes, MlflowRoute(mlflow)]
     join(app, _unknown_api_router())
-    app.router.routes.sort(key=lambda route: getattr(route, "path", "") not in _ASKED_MOST)
-    door = guarded(app, identity=identity, public_url=settings.public_url)
+    asked_most = [route for route in app.router.routes if isinstance(route, Route) and route.path in _ASKED_MOST]
+    door = guarded(Straight(app, asked_most), identity=identity, public_url=settings.public_url)
     return Application(asgi=Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 
 

@@ -82,5 +82,4 @@ class Measured:
             await self._app(scope, receive, record_status)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
-            metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(time.perf_counter() - began)
+            metrics.counted(scope["method"], route, status, time.perf_counter() - began)

@@ -16,7 +16,7 @@ from millpond.identity.middleware import client_address
 from millpond.journal import calls
 from millpond.journal.calls import Call
 from millpond.kernel.errors import StorageFull
-from millpond.kernel.http import dialect_of, error_response
+from millpond.kernel.http import dialect_of, error_response, first_headers
 
 _NOISE = re.compile(
     r"/health(?:/live|/ready)?|/metrics|/static/[^/]*|/favicon\.ico|/_nicegui(?:_ws)?/(?!client/).*|/ml/static-files/.*"
@@ -112,14 +112,13 @@ class _Answer:
 
 
 def _call_of(scope: Scope) -> Call:
-    connection = HTTPConnection(scope)
     return Call(
         door="http",
         act=scope.get("method", "websocket"),
         kind="path",
         name=scope["path"],
-        address=client_address(connection),
-        agent=connection.headers.get("user-agent", ""),
+        address=client_address(HTTPConnection(scope)),
+        agent=first_headers(scope).get("user-agent", ""),
     )
 
 

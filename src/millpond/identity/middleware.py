@@ -31,7 +31,7 @@ from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH, SIGN_OUT_PA
 from millpond.journal import calls
 from millpond.kernel.errors import MillpondError, PermissionDenied, Unauthenticated, Unavailable
 from millpond.kernel.freshness import Kept
-from millpond.kernel.http import STATUS_OF_CODE, dialect_of, error_response
+from millpond.kernel.http import STATUS_OF_CODE, dialect_of, error_response, first_headers
 from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
@@ -142,7 +142,7 @@ class AuthMiddleware:
 
     async def _authenticated(self, connection: HTTPConnection) -> Principal:
         """Whoever asks. A look at the database is a thread's; a token just seen needs none while nothing changes."""
-        header = connection.headers.get("authorization", "")
+        header = first_headers(connection.scope).get("authorization", "")
         known = self._known.now() if header[:7].casefold() == "bearer " else None
         key = (header, connection.scope["path"], connection.scope.get("method", ""))
         if known is not None and key in known and time.monotonic() < known[key][1]:

@@ -8,6 +8,7 @@ Source: OWASP HTTP Headers Cheat Sheet.
 """
 
 import re
+from collections.abc import Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +28,11 @@ _PAGE_POLICY = "; ".join([
     "frame-ancestors 'self'",
 ])  # fmt: skip
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
+_UNLESS_GIVEN = {
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 _FILES = re.compile(r"/+((ml/+)?(api|ajax-api|get-artifact|model-versions|graphql|v1)\b|ml/+(?!static-files/).)")
 """Where data is answered, stored files among it; the only page below `/ml` is MLflow's own, which is `/ml/`."""
 
@@ -37,7 +43,16 @@ class PageHeaders:
     def __init__(self, app: ASGIApp, *, https_only: bool = False) -> None:
         """`https_only` tells browsers to come by https from then on; for a host name that is ours alone."""
         self._app = app
-        self._https_only = https_only
+
+        always = {
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "SAMEORIGIN",
+            **({"Strict-Transport-Security": "max-age=31536000"} if https_only else {}),
+        }
+        self._always = {
+            policy: {**always, "Content-Security-Policy": policy} for policy in (_PAGE_POLICY, _FILE_POLICY)
+        }
+        self._encoded = {policy: _encoded({**given, **_UNLESS_GIVEN}) for policy, given in self._always.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and its answer back with the headers."""
@@ -48,15 +63,21 @@ class PageHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Content-Security-Policy"] = policy
-                headers["X-Frame-Options"] = "SAMEORIGIN"
-                if self._https_only:
-                    headers["Strict-Transport-Security"] = "max-age=31536000"
-                headers.setdefault("Referrer-Policy", "same-origin")
-                headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-                headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+                self._add(message, policy)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+    def _add(self, message: Message, policy: str) -> None:
+        given, ours = message.get("headers", ()), self._encoded[policy]
+        if ours.keys().isdisjoint(name for name, _ in given):
+            message["headers"] = [*given, *ours.items()]
+            return
+        headers = MutableHeaders(scope=message)
+        headers.update(self._always[policy])
+        for name, value in _UNLESS_GIVEN.items():
+            headers.setdefault(name, value)
+
+
+def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {name.lower().encode(): value.encode() for name, value in headers.items()}

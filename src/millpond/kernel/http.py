@@ -6,7 +6,7 @@ RFC 6749, section 5.2.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -16,6 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millpond.kernel.errors import InvalidArgument, MillpondError, StorageFull, Unauthenticated
 from millpond.kernel.logs import get_logger
@@ -117,42 +119,103 @@ def join(into: FastAPI | APIRouter, *routers: APIRouter) -> None:
 def install_error_handlers(app: FastAPI) -> None:
     """Turn every exception of a handler into the error shape of the request's dialect."""
 
-    @app.exception_handler(MillpondError)
-    async def _ours(request: Request, error: MillpondError) -> Response:
-        status = 507 if isinstance(error, StorageFull) else None
-        scim_type = getattr(error, "scim_type", None)  # what RFC 7644 calls it, where its class knows
-        return error_response(
-            error.code,
-            error.message,
-            dialect_of(request.url.path),
-            status=status,
-            scim_type=scim_type,
-            retry_after_s=getattr(error, "retry_after_s", None),
-        )
+    for kind, answer in _ANSWERS.items():
+        app.add_exception_handler(kind, _handler(answer))
 
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        problems = [
-            f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in error.errors()
-        ]
-        message = "The request is not valid: " + "; ".join(problems)
-        return error_response("INVALID_PARAMETER_VALUE", message, dialect_of(request.url.path))
 
-    @app.exception_handler(HTTPException)
-    async def _framework(request: Request, error: HTTPException) -> Response:
-        code = _CODE_OF_STATUS.get(error.status_code, "BAD_REQUEST" if error.status_code < 500 else "INTERNAL_ERROR")
-        message = f"No API at {request.method} {request.url.path}." if error.status_code == 404 else str(error.detail)
-        return error_response(code, message, dialect_of(request.url.path), status=error.status_code)
+def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to a request whose handler has raised."""
+    kind = next(each for each in _ANSWERS if isinstance(error, each))
+    return _ANSWERS[kind](request, error)
 
-    @app.exception_handler(ClientDisconnect)
-    async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody reads it: who left in the middle of a body is no failure of ours
 
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> Response:
-        log.error("request failed", path=request.url.path, method=request.method, exc_info=error)
-        message = "The server failed on this request; its log has the details."
-        return error_response("INTERNAL_ERROR", message, dialect_of(request.url.path))
+def _handler(answer: Callable[[Request, Any], Response]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handle(request: Request, error: Exception) -> Response:
+        return answer(request, error)
+
+    return handle
+
+
+def _ours(request: Request, error: MillpondError) -> Response:
+    status = 507 if isinstance(error, StorageFull) else None
+    scim_type = getattr(error, "scim_type", None)  # what RFC 7644 calls it, where its class knows
+    return error_response(
+        error.code,
+        error.message,
+        dialect_of(request.url.path),
+        status=status,
+        scim_type=scim_type,
+        retry_after_s=getattr(error, "retry_after_s", None),
+    )
+
+
+def _invalid(request: Request, error: RequestValidationError) -> Response:
+    problems = [
+        f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in error.errors()
+    ]
+    message = "The request is not valid: " + "; ".join(problems)
+    return error_response("INVALID_PARAMETER_VALUE", message, dialect_of(request.url.path))
+
+
+def _framework(request: Request, error: HTTPException) -> Response:
+    code = _CODE_OF_STATUS.get(error.status_code, "BAD_REQUEST" if error.status_code < 500 else "INTERNAL_ERROR")
+    message = f"No API at {request.method} {request.url.path}." if error.status_code == 404 else str(error.detail)
+    return error_response(code, message, dialect_of(request.url.path), status=error.status_code)
+
+
+def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+    return Response(status_code=400)  # nobody reads it: who left in the middle of a body is no failure of ours
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, method=request.method, exc_info=error)
+    message = "The server failed on this request; its log has the details."
+    return error_response("INTERNAL_ERROR", message, dialect_of(request.url.path))
+
+
+_ANSWERS: Mapping[type[Exception], Callable[[Request, Any], Response]] = {
+    MillpondError: _ours,
+    RequestValidationError: _invalid,
+    HTTPException: _framework,
+    ClientDisconnect: _gone,
+    Exception: _unexpected,
+}
+
+
+class Straight:
+    """Leads requests for a few routes to their handlers, past all layers of the application, and others to it.
+
+    The layers and three hundred routes that would come before cost more than some handlers.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
+        """Routes of plain handlers, which take a Request and return the Response."""
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or let the application."""
+        if scope["type"] != "http" or not (found := self._find(scope)):
+            await self._app(scope, receive, send)
+            return
+        scope["route"], scope["path_params"] = found
+        request = Request(scope, receive)
+        try:
+            response: Response = await found[0].endpoint(request)
+        except Exception as error:
+            response = answer_to(request, error)
+        await response(scope, receive, send)
+
+    def _find(self, scope: Scope) -> tuple[Route, dict[str, str]] | None:
+        for route in self._routes:
+            if scope["method"] in (route.methods or ()) and (found := route.path_regex.match(scope["path"])):
+                return route, found.groupdict()
+        return None
+
+
+def first_headers(scope: Scope) -> dict[str, str]:
+    """The headers of a request by their names in lower case; of several with one name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
 async def read_json(request: Request) -> dict[str, Any]:

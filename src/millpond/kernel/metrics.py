@@ -5,6 +5,8 @@ server's `/metrics` adds them up. `PROMETHEUS_MULTIPROC_DIR` must be in a proces
 imported, so whoever starts the process sets it (`kernel.process`).
 """
 
+from functools import lru_cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -18,6 +20,17 @@ REQUEST_SECONDS = Histogram(
 SPARK_CALLS = Counter("millpond_spark_calls_total", "Spark Connect calls by method and outcome", ["method", "outcome"])
 ENGINES = Gauge("millpond_engine_processes", "Running engine processes", multiprocess_mode="livesum")
 SERVING_WORKERS = Gauge("millpond_serving_workers", "Running model processes", multiprocess_mode="livesum")
+
+
+def counted(method: str, route: str, status: int, seconds: float) -> None:
+    """An HTTP request has been answered."""
+    _requests(method, route, str(status)).inc()
+    _request_seconds(method, route).observe(seconds)
+
+
+# to find them by their labels costs the library more than to count
+_requests = lru_cache(maxsize=4096)(REQUESTS.labels)
+_request_seconds = lru_cache(maxsize=4096)(REQUEST_SECONDS.labels)
 
 
 def render() -> bytes:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import Protocol
 
 import psutil
@@ -41,6 +42,17 @@ SHADOWS = Counter(
 )  # fmt: skip
 _OF_POOL = ("endpoint", "served_model", "version")
 _OF_REPLICA = (*_OF_POOL, "replica")
+
+
+# to find them by their labels costs the library more than to count
+_requests = lru_cache(maxsize=4096)(REQUESTS.labels)
+_seconds = lru_cache(maxsize=4096)(SECONDS.labels)
+
+
+def counted(endpoint: str, served_model: str, version: str, status: str, seconds: float) -> None:
+    """A request for a prediction has an outcome."""
+    _requests(endpoint, served_model, version, status).inc()
+    _seconds(endpoint, served_model, version).observe(seconds)
 
 
 class PoolView(Protocol):

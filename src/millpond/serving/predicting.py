@@ -107,9 +107,7 @@ class Predictions:
             status = str(STATUS_OF_CODE.get(error.code, 500))
         finally:
             seconds = time.perf_counter() - began
-            version = entity.model.version
-            metrics.REQUESTS.labels(live.name, entity.name, version, status).inc()
-            metrics.SECONDS.labels(live.name, entity.name, version).observe(seconds)
+            metrics.counted(live.name, entity.name, entity.model.version, status, seconds)
             if served_model is None:
                 self._runtime.canary_counts.count(live.id, entity.name, int(status), seconds)
         if trace is not None:

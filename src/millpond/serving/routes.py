@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
+from millpond.kernel.http import first_headers
 from millpond.serving.domain import Endpoint
 from millpond.serving.event_stream import OPENAI_PATHS, EventStream, endpoint_in
 from millpond.serving.frames import ARROW
@@ -33,6 +34,7 @@ from millpond.serving.wire_options import (
 
 MAX_REQUEST_BYTES = 16 << 20
 TIMEOUT_HEADER = "x-request-timeout-seconds"
+_KEY_HEADER = KEY_HEADER.lower()
 _API = "/api/2.0/serving-endpoints"
 _OURS = "/api/millpond/serving-endpoints"
 _Me = Annotated[Principal, Depends(current_principal)]
@@ -161,19 +163,20 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
         return await answer(request, name, body)
 
     async def answer(request: Request, name: str, body: bytes) -> Response:
-        content_type = request.headers.get("content-type", "")
+        headers = first_headers(request.scope)
+        content_type = headers.get("content-type", "")
         asked: _Asked = {
             "body": body,
             "served_model": request.path_params.get("served_model"),
-            "routing_key": request.headers.get(KEY_HEADER),
-            "timeout_s": _timeout_s(request.headers.get(TIMEOUT_HEADER)),
-            "client_request_id": request.headers.get("x-client-request-id"),
-            "trace": tracing.begin(request.headers) if tracing is not None else None,
+            "routing_key": headers.get(_KEY_HEADER),
+            "timeout_s": _timeout_s(headers.get(TIMEOUT_HEADER)),
+            "client_request_id": headers.get("x-client-request-id"),
+            "trace": tracing.begin(headers) if tracing is not None else None,
         }
         if await wants_stream(content_type, body):
             found = await service.predictions.stream(current_principal(), name, **asked)
             return EventStream(found) if isinstance(found, StreamedAnswer) else answer_of(found)
-        accept = ARROW if ARROW in request.headers.get("accept", "") else None
+        accept = ARROW if ARROW in headers.get("accept", "") else None
         return answer_of(
             await service.predictions.query(
                 current_principal(), name, content_type=content_type, accept=accept, **asked
