@@ -44,6 +44,12 @@ def shares(serving: ServingServer, name: str) -> dict[str, int]:
     return {route["served_entity_name"]: route["traffic_percentage"] for route in routes}
 
 
+def answers(serving: ServingServer, name: str) -> bool:
+    """Whether each served entity has a process on this very server: the state in the database is that of any."""
+    live = serving.runtime.find(name)
+    return live is not None and all(pool.workers for pool in live.pools.values())
+
+
 @contextmanager
 def load(serving: ServingServer, name: str, row: dict[str, Any]) -> Iterator[list[Answer]]:
     """Requests from two clients while the block runs, and all their answers."""
@@ -153,7 +159,7 @@ def test_a_server_that_comes_back_goes_on_and_two_step_once(database: Database, 
         assert (found["state"], found["step"] >= 1, counted > 0) == ("RUNNING", True, True)
         for each in (one, two):
             each.ready("goes-on")
-            wait_until(lambda each=each: each.runtime.find("goes-on"), what="the endpoint on both servers")
+            wait_until(lambda each=each: answers(each, "goes-on"), timeout_s=60, what="its processes on both servers")
         with load(one, "goes-on", ROW) as here, load(two, "goes-on", ROW) as there:
             wait_until(lambda: canary(two, "goes-on")["state"] == "COMPLETED", timeout_s=60, what="the canary's end")
             wait_until(
