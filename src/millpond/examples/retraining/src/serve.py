@@ -17,5 +17,5 @@ except NotFound:
     champion = ServedEntityInput(
         entity_name=model_name, entity_version="@champion", workload_size="Small", scale_to_zero_enabled=True
     )
-    endpoints.create(endpoint, config=EndpointCoreConfigInput(served_entities=[champion]))
+    endpoints.create(endpoint, config=EndpointCoreConfigInput(name=endpoint, served_entities=[champion]))
     print(f"Made the endpoint {endpoint}.")
