@@ -293,17 +293,12 @@ def test_more_than_the_machine_has_waits_for_room(shop: Shop) -> None:
     cores = os.cpu_count() or 1
     taken = [shop.new() for _ in range(2 * cores - 1)]
     waits = shop.w.clusters.create(VERSION, num_workers=0, node_type_id=NODE)
-    told: list[str] = []
 
     def waiting() -> bool:
         found = shop.w.clusters.get(waits.cluster_id)
-        told.append(f"{found.state}: {found.state_message}")
-        return (found.state_message or "").startswith("Waits for room") and found.state is State.PENDING
+        return found.state is State.PENDING and (found.state_message or "").startswith("Waits for room")
 
-    try:
-        wait_until(waiting)
-    finally:
-        print(set(told), [(each.cluster_id, each.state, each.state_message) for each in shop.w.clusters.list()])
+    wait_until(waiting, timeout_s=90, what="it says that it waits")
     shop.w.clusters.delete(taken[0].cluster_id)
     assert shop.w.clusters.wait_get_cluster_running(waits.cluster_id, SOON)
     for each in (*taken, waits):
