@@ -267,6 +267,9 @@ REGISTRY: Sequence[Case] = (
 
 _SE = "/api/2.0/serving-endpoints"
 _ONE = f"{_SE}/{{name}}"
+_CANARY = "/api/millpond/serving-endpoints/{name}/canary"
+_REPLAYS = "/api/millpond/serving-endpoints/{name}/replays"
+_VERSION = {"entity_name": "$model", "entity_version": "$version"}
 
 SERVING: Sequence[Case] = (
     _case(f"POST {_SE}", "xhyyyy", body="endpoint"),
@@ -284,6 +287,14 @@ SERVING: Sequence[Case] = (
     _case("GET /api/millpond/serving-endpoints/{name}/events", "xhyyyy", name="$endpoint"),
     _case("GET /api/millpond/serving-endpoints/{name}/shadows", "xhyyyy", name="$endpoint"),
     _case("PUT /api/millpond/serving-endpoints/{name}/shadows", "xhffyy", name="$endpoint", body={"shadows": []}),
+    _case(f"POST {_CANARY}", "xhffbb", name="$endpoint", body={"served_entity_name": "m"}),
+    _case(f"GET {_CANARY}", "xhhhhh", name="$endpoint"),
+    *(_case(f"POST {_CANARY}/{act}", "xhffbb", name="$endpoint") for act in ("pause", "resume", "promote", "abort")),
+    _case(f"POST {_ONE}/replay", "xhffbb", name="$endpoint", body=_VERSION),
+    _case(f"POST {_REPLAYS}", "xhffbb", name="$endpoint", body=_VERSION),
+    _case(f"GET {_REPLAYS}", "xhyyyy", name="$endpoint"),
+    _case(f"GET {_REPLAYS}/{{replay_id}}", "xhhhhh", name="$endpoint", replay_id="none"),
+    _case(f"POST {_REPLAYS}/{{replay_id}}/cancel", "xhhhhh", name="$endpoint", replay_id="none"),
     _case(f"GET {_ONE}/served-models/{{served_model}}/logs", "xhffyy", name="$endpoint", served_model="m"),
     _case(f"GET {_ONE}/served-models/{{served_model}}/build-logs", "xhffyy", name="$endpoint", served_model="m"),
     _case(f"GET {_ONE}/metrics", "xhyyyy", name="$endpoint"),
@@ -298,6 +309,8 @@ SERVING: Sequence[Case] = (
     _case("POST /serving-endpoints/{name}/invocations", "xhfbbb", name="$endpoint", body={"inputs": [[1]]}),
     _case("POST /serving-endpoints/{name}/served-models/{served_model}/invocations", "xhfbbb", name="$endpoint",
           served_model="m", body={"inputs": [[1]]}),
+    *(_case(f"POST /serving-endpoints/{what}", "xhfbbb", body={"model": "$endpoint", "input": []})
+      for what in ("chat/completions", "completions", "embeddings", "responses")),
 )  # fmt: skip
 
 
@@ -538,6 +551,7 @@ JOBS: Sequence[Case] = (
     _case(f"POST {_J}/runs/cancel-all", "xhfyyy", body={"job_id": "$job"}),
     _case(f"POST {_J}/runs/delete", "xhhhyy", own="job run", body={"run_id": "$own"}),
     _case(f"POST {_J}/runs/repair", "xhhhyy", own="job run", body={"run_id": "$own", "rerun_tasks": ["a"]}),
+    _case("GET /api/millpond/jobs/runs/artifacts", "xhhhhh", q="run_id=$job_run"),
     _case("GET /api/millpond/jobs/runs/{run_id}/notifications", "xhyyyy", run_id="$job_run"),
     _case(f"POST {_ND}", "xffffy", body={"display_name": "$new", "config": {"slack": {"url": "http://127.0.0.1:9/"}}}),
     _case(f"GET {_ND}", "xyyyyy"),
