@@ -195,6 +195,10 @@ def test_a_configuration_of_somebody_else_ends_it() -> None:
     assert move(ours, other_model, Update.IN_PROGRESS) is Move.WAIT, "an update is under way, and may fail"
     assert move(ours, other_model, Update.FAILED) is Move.ADVANCE, "it has failed"
     assert move(BEFORE, ours, Update.FAILED) is Move.ROLL_BACK, "the step could not be brought up"
+    fails = replace(canary, counts=Counts(canary=seen(50, errors=50), baseline=seen(450)))
+    for upcoming, does in ((ours, Move.ROLL_BACK), (other_model, Move.WAIT)):
+        updating = endpoint(BEFORE, upcoming, Update.IN_PROGRESS)
+        assert decide(fails, updating, LATER).move is does, "a step that does not come up is no reason to wait"
     broken = replace(ours, entities=(OLD, replace(NEW, state=FAILED)))
     assert move(broken) is Move.ROLL_BACK
 

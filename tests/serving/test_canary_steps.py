@@ -143,6 +143,23 @@ def test_whoever_may_manage_pauses_promotes_and_aborts(serving: ServingServer) -
         assert said in refused.json["message"]
 
 
+def test_a_version_that_ends_and_does_not_come_back_loses_its_traffic(serving: ServingServer) -> None:
+    serving.secrets.create_scope(serving.admin, "canaries")
+    serving.secrets.put_secret(serving.admin, "canaries", "token", b"needed to start")
+    serving.create("dies", "churn", "obedient", environment_vars={"TOKEN": "{{secrets/canaries/token}}"})
+    begin(serving, "dies", {"served_entity_name": "obedient", "steps": [50, 100], "step_minutes": 60})
+    assert shares(serving, "dies") == {"churn": 50, "obedient": 50}
+    serving.secrets.delete_secret(serving.admin, "canaries", "token")
+    order = {"dataframe_records": [{"do": "exit"}]}
+    serving.call("POST", "/serving-endpoints/dies/served-models/obedient/invocations", order)
+    wait_until(lambda: canary(serving, "dies")["state"] == "ROLLED_BACK", what="the dead version being taken back")
+    assert canary(serving, "dies")["message"] == "'obedient' cannot be loaded any more."
+    assert shares(serving, "dies") == {"churn": 100, "obedient": 0}
+    with load(serving, "dies", ROW) as answers:
+        wait_until(lambda: len(answers) > 20, what="answers")
+    assert {each.status for each in answers} == {200}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_server_that_comes_back_goes_on_and_two_step_once(database: Database, tmp_path: Path, models: Path) -> None:

@@ -29,6 +29,7 @@ from millpond.serving.domain import (
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 READY = EntityState(deployment=Deployment.READY)
 FAILED = EntityState(deployment=Deployment.FAILED, message="why")
+LOST = EntityState(deployment=Deployment.RECOVERING, message="killed")
 
 
 def entity(name: str, *, version: str = "1", state: EntityState = CREATING, **values: object) -> ServedEntity:
@@ -88,6 +89,20 @@ def test_one_failure_fails_the_update_and_keeps_what_is_active() -> None:
     assert (1, "a") not in steps.states
 
 
+@pytest.mark.parametrize("dead", [FAILED, LOST])
+def test_traffic_leaves_what_does_not_run_where_nothing_has_to_be_started(dead: EntityState) -> None:
+    split = replace(config(1, A_READY, B), routes=(Route(entity="a", percent=50), Route(entity="b", percent=50)))
+
+    def outcome(a: EntityState, b: EntityState, upcoming: Config) -> Outcome:
+        running = {A.worker_key: a, B.worker_key: b, C.worker_key: READY}
+        return plan(endpoint(split, upcoming, Update.IN_PROGRESS), running).outcome
+
+    assert outcome(READY, dead, config(2, A, B)) is Outcome.PROMOTE
+    assert outcome(dead, READY, config(2, A, B)) is not Outcome.PROMOTE, "nobody would answer"
+    assert outcome(READY, dead, replace(split, version=2)) is not Outcome.PROMOTE, "it would still be asked"
+    assert outcome(READY, dead, config(2, A, B, C)) is not Outcome.PROMOTE, "an update brings up all of it"
+
+
 def test_a_failed_configuration_is_not_tried_again() -> None:
     steps = plan(endpoint(config(1, A), config(2, B), Update.FAILED), {A.worker_key: READY})
     assert steps.start == ()
@@ -114,12 +129,11 @@ def test_another_size_keeps_the_workers() -> None:
 
 
 def test_a_worker_that_is_lost_is_told_and_nothing_is_stopped() -> None:
-    lost = EntityState(deployment=Deployment.RECOVERING, message="killed")
-    steps = plan(endpoint(config(1, A_READY), None, Update.NOT_UPDATING), {A.worker_key: lost})
+    steps = plan(endpoint(config(1, A_READY), None, Update.NOT_UPDATING), {A.worker_key: LOST})
     assert (steps.outcome, steps.keep, dict(steps.states)) == (
         Outcome.UNDECIDED,
         {A.worker_key},
-        {(1, "a"): lost},
+        {(1, "a"): LOST},
     )
 
 

@@ -366,7 +366,7 @@ def plan(endpoint: Endpoint, running: Mapping[str, EntityState]) -> Plan:
     upcoming = endpoint.upcoming
     configs = [config for config in (endpoint.active, upcoming) if config is not None]
     wanted = {entity.worker_key: entity for config in configs for entity in config.entities}
-    outcome = _outcome(upcoming, running)
+    outcome = _outcome(endpoint.active, upcoming, running)
     survivor = upcoming if outcome is Outcome.PROMOTE else endpoint.active
     kept = [survivor, upcoming] if outcome is Outcome.UNDECIDED else [survivor]
     states = {
@@ -384,13 +384,27 @@ def plan(endpoint: Endpoint, running: Mapping[str, EntityState]) -> Plan:
     )
 
 
-def _outcome(upcoming: Config | None, running: Mapping[str, EntityState]) -> Outcome:
+def _outcome(active: Config | None, upcoming: Config | None, running: Mapping[str, EntityState]) -> Outcome:
     if upcoming is None:
         return Outcome.UNDECIDED
-    deployments = [running[e.worker_key].deployment if e.worker_key in running else None for e in upcoming.entities]
+    needed = _needed(active, upcoming)
+    deployments = [running[each.worker_key].deployment if each.worker_key in running else None for each in needed]
     if Deployment.FAILED in deployments:
         return Outcome.FAIL
     return Outcome.PROMOTE if set(deployments) == {Deployment.READY} else Outcome.UNDECIDED
+
+
+def _needed(active: Config | None, upcoming: Config) -> Sequence[ServedEntity]:
+    """The entities that have to be ready for the traffic to move.
+
+    All of them; but those with traffic alone where nothing has to be started, so that traffic can leave one that ends
+    again and again.
+    """
+    known = {entity.worker_key for entity in active.entities} if active else set()
+    if any(entity.worker_key not in known for entity in upcoming.entities):
+        return upcoming.entities
+    asked = {route.entity for route in upcoming.routes if route.percent}
+    return [entity for entity in upcoming.entities if entity.name in asked]
 
 
 def _state(failing: bool, state: EntityState | None) -> EntityState | None:

@@ -252,9 +252,11 @@ class Verdict:
 def decide(canary: Canary, endpoint: Endpoint, now: datetime) -> Verdict:
     """What becomes of a canary that is under way, from what was counted and how its endpoint is."""
     config = endpoint.active
-    if endpoint.upcoming is not None:
-        ours = is_of(canary, endpoint.upcoming)
-        return _wait("The step's configuration is coming up." if ours else "Another update is under way.")
+    if endpoint.upcoming is not None and not is_of(canary, endpoint.upcoming):
+        return _wait("Another update is under way.")
+    worse = breaches(canary, certain=True)
+    if endpoint.upcoming is not None:  # which may take for ever where the canary ends again and again
+        return _back(worse) if worse else _wait("The step's configuration is coming up.")
     if _failed(canary, endpoint):
         return Verdict(move=Move.ROLL_BACK, reason="The step's configuration could not be brought up.")
     if config is None or not is_of(canary, config):
@@ -262,9 +264,8 @@ def decide(canary: Canary, endpoint: Endpoint, now: datetime) -> Verdict:
     served = config.entity(canary.entity)
     if served is not None and served.state.deployment is Deployment.FAILED:
         return Verdict(move=Move.ROLL_BACK, reason=f"'{canary.entity}' cannot be loaded any more.")
-    worse = breaches(canary, certain=True)
     if worse:
-        return Verdict(move=Move.ROLL_BACK, reason=" ".join(worse))
+        return _back(worse)
     if canary.state is State.PAUSED:
         return _wait(canary.message or "It is paused.")
     return _at_the_end(canary, now)
@@ -276,7 +277,7 @@ def _at_the_end(canary: Canary, now: datetime) -> Verdict:
         return _wait(lacking)
     worse = breaches(canary, certain=False)
     if worse:
-        return Verdict(move=Move.ROLL_BACK, reason=" ".join(worse))
+        return _back(worse)
     if canary.step + 1 < len(canary.steps):
         return Verdict(move=Move.ADVANCE, reason=f"It did well at {canary.percent} %.")
     return Verdict(move=Move.COMPLETE, reason="It did well at 100 %.")
@@ -379,6 +380,10 @@ def _shares(routes: Sequence[Route]) -> Mapping[str, int]:
 
 def _wait(reason: str) -> Verdict:
     return Verdict(move=Move.WAIT, reason=reason)
+
+
+def _back(worse: Sequence[str]) -> Verdict:
+    return Verdict(move=Move.ROLL_BACK, reason=" ".join(worse))
 
 
 def _percent(share: float) -> str:
