@@ -13,7 +13,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError
-from millpond.serving.domain import Deployment, Endpoint, ServedEntity, default_entity_name
+from millpond.serving.domain import NETWORK, Deployment, Endpoint, ServedEntity, default_entity_name
 from millpond.serving.keeping import refusal
 from millpond.serving.pool import WorkerPool
 from millpond.serving.predicting import Predictions
@@ -21,6 +21,7 @@ from millpond.serving.reach import get_endpoint
 from millpond.serving.references import Asked
 from millpond.serving.resolving import Resolver
 from millpond.serving.runtime import ServingRuntime
+from millpond.serving.variables import Variables
 from millpond.serving.worker_process import Answer
 
 
@@ -68,16 +69,23 @@ class Rehearsals:
     """Opens them."""
 
     def __init__(
-        self, database: Database, runtime: ServingRuntime, resolver: Resolver, predictions: Predictions
+        self,
+        database: Database,
+        runtime: ServingRuntime,
+        resolver: Resolver,
+        predictions: Predictions,
+        variables: Variables,
     ) -> None:
         self.runtime = runtime
         self.predictions = predictions
         self._database = database
         self._resolver = resolver
+        self._variables = variables
 
     def candidate(self, principal: Principal, name: str, asked: Asked) -> Candidate:
         """A version in the place of what an endpoint serves, with the variables of that, for who may manage it.
 
+        Without the network that the served one was given, for who may not give it: this model is another one.
         An empty model is the one that has most of the traffic. Raises NotFound, PermissionDenied, InvalidArgument,
         FailedPrecondition where the endpoint serves nothing yet.
         """
@@ -90,12 +98,16 @@ class Rehearsals:
         model = self._resolver.resolve(principal, replace(asked, model=asked.model or present.model.name))
         if model.is_spec:
             raise InvalidArgument("Only versions of models are replayed; give entity_version.")
+        environment = dict(present.environment)
+        if not self._variables.may_open_network(principal):
+            environment.pop(NETWORK, None)
         entity = replace(
             present,
             name=default_entity_name(model.name, model.version),
             model=model,
             reference=None,
             provisioned=None,
+            environment=environment,
             scale_to_zero=False,
             creator=principal.name,
             created_at=utc_now(),

@@ -109,7 +109,7 @@ def open_serving(
         service=service,
         options=options,
         canaries=CanaryService(database, runtime.notify),
-        rehearsals=Rehearsals(database, runtime, resolver, predictions),
+        rehearsals=Rehearsals(database, runtime, resolver, predictions, variables),
         runtime=runtime,
         by_uri=by_uri,
     )

@@ -39,6 +39,10 @@ class Variables:
         self._find_principal = find_principal
         self._managers_open_network = managers_open_network
 
+    def may_open_network(self, principal: Principal) -> bool:
+        """Whether somebody who manages an endpoint may let a model of theirs use the network."""
+        return principal.is_admin or self._managers_open_network
+
     def check(self, principal: Principal, variables: Mapping[str, str]) -> dict[str, str]:
         """The variables as they are stored.
 
@@ -46,7 +50,7 @@ class Variables:
         the network where that is for administrators to open.
         """
         checked = check_environment(variables)
-        if checked.get(NETWORK) == "true" and not self._managers_open_network:
+        if checked.get(NETWORK) == "true" and not self.may_open_network(principal):
             require_admin(principal, f"let a model use the network ({NETWORK})")
         for name, text in checked.items():
             try:
