@@ -1,5 +1,6 @@
 """What is decided about canaries, from what was counted."""
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -18,7 +19,8 @@ from millpond.serving.canary.domain import (
     Verdict,
     begun,
     decide,
-    lower_bound,
+    for_certain,
+    probably,
 )
 from millpond.serving.domain import Config, Endpoint, Route, Shadow, Update
 from millpond.serving.sketch import Sketch
@@ -90,6 +92,7 @@ def test_what_cannot_begin_is_told_why(active: Config | None, asked: Asked, said
         {"steps": (50, 25, 100)},
         {"steps": (0, 100)},
         {"steps": (5, 50)},
+        {"steps": (100,)},
         {"steps": (50, 100, 120)},
         {"step_minutes": -1.0},
         {"step_minutes": float("nan")},
@@ -111,21 +114,25 @@ def test_a_step_lasts_its_time_and_has_its_requests() -> None:
     assert verdict(at(0, seen(100))).move is Move.ADVANCE
     assert verdict(at(2)).move is Move.COMPLETE
     assert verdict(at(2, seen(200, ms=900))).move is Move.COMPLETE, "nobody answers beside it any more"
-    assert verdict(at(2, seen(200, errors=9))).move is Move.ROLL_BACK
+    assert verdict(at(2, seen(200, errors=20))).move is Move.ROLL_BACK
 
 
 @pytest.mark.parametrize(
     ("canary", "baseline", "move"),
     [
         (seen(200, errors=2), seen(1800), Move.ADVANCE),  # 1 % is allowed
-        (seen(200, errors=3), seen(1800), Move.ROLL_BACK),
+        (seen(200, errors=3), seen(1800), Move.WAIT),  # which may be chance
+        (seen(1000, errors=15), seen(9000), Move.ADVANCE),  # and still may be
+        (seen(1000, errors=25), seen(9000), Move.ROLL_BACK),
+        (seen(200), seen(99), Move.WAIT),  # too little to compare with
         (seen(200, errors=20), seen(1800, errors=180), Move.ADVANCE),  # clients' mistakes reach both
         (seen(200, ms=15), seen(1800), Move.ADVANCE),
         (seen(200, ms=21), seen(1800), Move.ROLL_BACK),  # 1.5 times, and 5 ms
         (seen(200, ms=2.0), seen(1800, ms=0.5), Move.ADVANCE),  # within 5 ms
         (seen(200, slow=2), seen(1800), Move.ADVANCE),  # the slowest hundredth is beyond p99
-        (seen(200, slow=4), seen(1800), Move.ROLL_BACK),
-        (seen(200, ms=500), seen(20), Move.ADVANCE),  # too little to compare with
+        (seen(200, slow=4), seen(1800), Move.WAIT),
+        (seen(200, slow=20), seen(1800), Move.ROLL_BACK),
+        (seen(200, ms=500), replace(seen(20), requests=200), Move.ADVANCE),  # too little to compare with
     ],
 )
 def test_at_the_end_of_a_step_what_was_measured_counts(canary: Seen, baseline: Seen, move: Move) -> None:
@@ -159,7 +166,8 @@ def test_shadows_are_compared() -> None:
 
     assert verdict(counted(50, 0)).reason == "50 of 100 copies of requests are compared."
     assert verdict(counted(100, 5)).move is Move.ADVANCE
-    assert verdict(counted(100, 6)).move is Move.ROLL_BACK
+    assert verdict(counted(100, 6)).move is Move.WAIT
+    assert verdict(counted(100, 30)).move is Move.ROLL_BACK
     assert "20 of 40 copies" in verdict(counted(40, 20), now=NOW).reason
     assert counted(100, 5).at_step(1, LATER).counts.compared == 100
 
@@ -234,6 +242,39 @@ def test_quantiles_are_two_percent_off_at_most() -> None:
     assert sketch.plus(zeros).minus(zeros) == sketch
 
 
-@pytest.mark.parametrize(("count", "total", "bound"), [(0, 10, 0.0), (10, 10, 0.526), (50, 100, 0.356)])
-def test_the_lower_bound_is_wilsons(count: int, total: int, bound: float) -> None:
-    assert lower_bound(count, total) == pytest.approx(bound, abs=0.001)
+@pytest.mark.parametrize(("count", "total", "low", "high"), [(0, 10, 0, 0.286), (10, 10, 0.714, 1)])
+def test_what_is_probable_is_wilsons(count: int, total: int, low: float, high: float) -> None:
+    assert probably(count, total) == pytest.approx((low, high), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"), [(0, 9, 0, 1), (0, 100, 0, 0.0943), (10, 10, 0.463, 1), (10, 100, 0.021, 0.258)]
+)
+def test_what_is_certain_is_so_at_each_look(count: int, total: int, low: float, high: float) -> None:
+    assert for_certain(count, total) == pytest.approx((low, high), abs=0.001)
+
+
+def ends(errors: tuple[float, float], chance: random.Random) -> tuple[State, int]:
+    """How a canary of two versions ends that fail so often, looked at each 100 requests, and its step's requests."""
+    canary = replace(begun(endpoint(BEFORE, None, Update.NOT_UPDATING), ASKED, "me", NOW), step_minutes=0)
+    while True:
+        for _ in range(100):
+            is_new = chance.random() * 100 < canary.percent
+            told = Seen(requests=1, errors=chance.random() < errors[is_new])
+            more = Counts(canary=told) if is_new else Counts(baseline=told)
+            canary = replace(canary, counts=canary.counts.plus(more))
+        move = decide(canary, served(canary), LATER).move
+        if move in {Move.ROLL_BACK, Move.COMPLETE}:
+            state = State.ROLLED_BACK if move is Move.ROLL_BACK else State.COMPLETED
+            return state, canary.counts.canary.requests
+        if move is Move.ADVANCE:
+            canary = canary.at_step(canary.step + 1, LATER)
+
+
+def test_equal_versions_are_not_taken_back_and_bad_ones_are() -> None:
+    """Clients' mistakes, which both versions refuse, must not look like a worse version."""
+    chance = random.Random(7)
+    equal = [ends((share, share), chance)[0] for share in (0.02, 0.05) for _ in range(20)]
+    assert equal.count(State.ROLLED_BACK) <= 1
+    bad = [ends((0.01, 0.10), chance) for _ in range(10)]
+    assert [state for state, _ in bad].count(State.ROLLED_BACK) == 10

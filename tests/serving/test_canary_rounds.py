@@ -141,6 +141,7 @@ def test_what_fails_is_taken_back_and_told(database: Database, begin: Canary) ->
 @pytest.mark.parametrize("who", [None, replace(ME, name="somebody")])
 def test_it_pauses_when_who_began_it_may_not_go_on(database: Database, begin: Canary, who: Principal | None) -> None:
     server = Server(database, who)
+    server.answer("a", 100)
     server.answer("b", 100)
     server.compare(100)
     server.look()

@@ -95,9 +95,10 @@ class Predictions:
         keeping = keeping_of(self._captures, live, principal, content_type, body)
         began = time.perf_counter()
         answer: Answer | MillpondError
-        status = "500"
+        status, is_admitted = "500", False
         try:
             self._admit(live, principal)
+            is_admitted = True
             pool = live.pools.get(entity.name)
             with pool.in_use() if pool else nullcontext():
                 answer = await self._answer(query, entity, pool)
@@ -108,7 +109,7 @@ class Predictions:
         finally:
             seconds = time.perf_counter() - began
             metrics.counted(live.name, entity.name, entity.model.version, status, seconds)
-            if served_model is None:
+            if served_model is None and is_admitted:
                 self._runtime.canary_counts.count(live.id, entity.name, int(status), seconds)
         if trace is not None:
             trace.end(live.name, entity, refusal(answer) if isinstance(answer, MillpondError) else answer)

@@ -1,7 +1,7 @@
 """Canaries, and what is decided from what was counted."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +14,13 @@ MAX_STEPS = 20
 MAX_STEP_MINUTES = 7 * 24 * 60.0
 _EARLY_REQUESTS = 10
 """Before a step has ended, nothing is decided on fewer."""
-_CERTAIN_Z = 3.0
-"""Before a step has ended, chance has to be as unlikely as three standard deviations."""
+_FALSE_ALARMS = 0.01
+"""Before a step has ended, chance takes back at most so large a share of the versions that are within a guardrail."""
+_PROBABLE_Z = 2.0
+_PATIENCE = 10
+"""So many times its requests a step lasts at most while it is not clear which version is worse."""
+Bounds = Callable[[int, int], tuple[float, float]]
+"""Between which shares the true one is, where so many of all were counted."""
 
 
 class State(StrEnum):
@@ -177,9 +182,10 @@ class Asked:
 
 def _check_steps(steps: Sequence[int]) -> None:
     rising = all(one < other for one, other in zip((0, *steps), steps, strict=False))
-    if not 1 <= len(steps) <= MAX_STEPS or not rising or steps[-1] != 100:
+    if not 2 <= len(steps) <= MAX_STEPS or not rising or steps[-1] != 100:
         raise InvalidArgument(
-            f"steps are {list(steps)[:MAX_STEPS]}; give up to {MAX_STEPS} rising percentages, the last one 100."
+            f"steps are {list(steps)[:MAX_STEPS]}; give 2 to {MAX_STEPS} rising percentages, the last one 100: there "
+            "nobody answers beside the canary."
         )
 
 
@@ -254,7 +260,7 @@ def decide(canary: Canary, endpoint: Endpoint, now: datetime) -> Verdict:
     config = endpoint.active
     if endpoint.upcoming is not None and not is_of(canary, endpoint.upcoming):
         return _wait("Another update is under way.")
-    worse = breaches(canary, certain=True)
+    worse = breaches(canary, for_certain)
     if endpoint.upcoming is not None:  # which may take for ever where the canary ends again and again
         return _back(worse) if worse else _wait("The step's configuration is coming up.")
     if _failed(canary, endpoint):
@@ -275,7 +281,10 @@ def _at_the_end(canary: Canary, now: datetime) -> Verdict:
     lacking = _lacking(canary, now)
     if lacking:
         return _wait(lacking)
-    worse = breaches(canary, certain=False)
+    worse = breaches(canary, as_measured)
+    if worse and canary.counts.canary.requests < _PATIENCE * canary.guardrails.min_requests:
+        return _wait(f"{' '.join(worse)} That may be chance; it waits for more requests.")
+    worse = breaches(canary, probably)
     if worse:
         return _back(worse)
     if canary.step + 1 < len(canary.steps):
@@ -291,19 +300,22 @@ def _lacking(canary: Canary, now: datetime) -> str:
         return f"The step lasts {math.ceil(left_s)} s more."
     if counts.canary.requests < rails.min_requests:
         return f"'{canary.entity}' has answered {counts.canary.requests} of {rails.min_requests} requests."
+    wanted_beside = 0 if rails.max_error_increase is None or canary.percent == 100 else rails.min_requests
+    if counts.baseline.requests < wanted_beside:
+        return f"'{canary.baseline}' has answered {counts.baseline.requests} of {wanted_beside} requests."
     if rails.max_different is not None and counts.compared < rails.min_requests:
         return f"{counts.compared} of {rails.min_requests} copies of requests are compared."
     return ""
 
 
-def breaches(canary: Canary, *, certain: bool) -> list[str]:
-    """Where the canary is worse than it may be, in words: for certain, or as far as it was measured."""
+def breaches(canary: Canary, bounds: Bounds) -> list[str]:
+    """Where the canary is worse than it may be, in words: beyond the bounds of both versions' shares."""
     rails, counts = canary.guardrails, canary.counts
     seen, base = counts.canary, counts.baseline
     found = []
     if rails.max_error_increase is not None:
-        allowed = base.error_share + rails.max_error_increase
-        if _exceeds(seen.errors, seen.requests, allowed, certain=certain):
+        allowed = bounds(base.errors, base.requests)[1] + rails.max_error_increase
+        if bounds(seen.errors, seen.requests)[0] > allowed:
             found.append(
                 f"{_percent(seen.error_share)} of its requests fail, against {_percent(base.error_share)} of "
                 f"'{canary.baseline}'."
@@ -312,15 +324,14 @@ def breaches(canary: Canary, *, certain: bool) -> list[str]:
         limit_s = _limit_s(canary, share, factor)
         if limit_s is None:
             continue
-        slow, total = seen.latency_s.above(limit_s), seen.latency_s.total
-        if total >= rails.min_requests // 2 and _exceeds(slow, total, 1 - share, certain=certain):
+        slow, total, beside = seen.latency_s.above(limit_s), seen.latency_s.total, base.latency_s.total
+        allowed = bounds(math.ceil((1 - share) * beside), beside)[1]
+        if total >= rails.min_requests // 2 and bounds(slow, total)[0] > allowed:
             found.append(
                 f"Its {name} is {_ms(seen.latency_s.quantile(share))}, against {_ms(base.latency_s.quantile(share))} "
                 f"of '{canary.baseline}'; {_ms(limit_s)} are allowed."
             )
-    if rails.max_different is not None and _exceeds(
-        counts.different, counts.compared, rails.max_different, certain=certain
-    ):
+    if rails.max_different is not None and bounds(counts.different, counts.compared)[0] > rails.max_different:
         found.append(
             f"It answers {counts.different} of {counts.compared} copies of requests otherwise; "
             f"{_percent(rails.max_different)} are allowed."
@@ -345,19 +356,43 @@ def _limit_s(canary: Canary, share: float, factor: float | None) -> float | None
     return factor * quantile + canary.guardrails.latency_slack_ms / 1000
 
 
-def _exceeds(count: int, total: int, allowed: float, *, certain: bool) -> bool:
-    """Whether a share is larger than allowed: by itself, or beyond what chance explains."""
-    if not certain:
-        return total > 0 and count / total > allowed
-    return total >= _EARLY_REQUESTS and lower_bound(count, total) > allowed
+def as_measured(count: int, total: int) -> tuple[float, float]:
+    """The share itself."""
+    return (count / total, count / total) if total else (0.0, 1.0)
 
 
-def lower_bound(count: int, total: int, z: float = _CERTAIN_Z) -> float:
-    """The least share that so many of all still are likely for. Source: Wilson, JASA 1927, score interval."""
-    share = count / total
+def probably(count: int, total: int) -> tuple[float, float]:
+    """Where one looks once. Source: Wilson, JASA 1927, score interval."""
+    if not total:
+        return 0.0, 1.0
+    z, share = _PROBABLE_Z, count / total
     middle = share + z * z / (2 * total)
     half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return (middle - half) / (1 + z * z / total)
+    return (middle - half) / (1 + z * z / total), (middle + half) / (1 + z * z / total)
+
+
+def for_certain(count: int, total: int) -> tuple[float, float]:
+    """Where one looks as often as one likes, half of the false alarms on each side.
+
+    Source: Robbins, Ann. Math. Stat. 1970: against each share outside, the counts are so unlikely beside a mixture of
+    all shares that chance never makes them so, at any look, but for the false alarms.
+    """
+    if total < _EARLY_REQUESTS:
+        return 0.0, 1.0
+    return _least_likely(count, total), 1 - _least_likely(total - count, total)
+
+
+def _least_likely(count: int, total: int) -> float:
+    """The least share that is not excluded, by halving."""
+    ways = math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(total - count + 1) + math.log(total + 1)
+    low, high = 0.0, count / total
+    for _ in range(30):
+        share = (low + high) / 2
+        if share in {0.0, 1.0}:
+            return share
+        likely = ways + count * math.log(share) + (total - count) * math.log1p(-share)
+        low, high = (share, high) if likely < math.log(_FALSE_ALARMS / 2) else (low, share)
+    return low
 
 
 def is_of(canary: Canary, config: Config) -> bool:
