@@ -189,6 +189,15 @@ def test_chats_and_responses_are_asked_as_openai_does(teller: ServingServer) -> 
     assert teller.call("POST", "/serving-endpoints/responses", {"input": []}).status == 400
 
 
+def test_rights_come_before_what_a_request_says(teller: ServingServer) -> None:
+    many = {"model": "teller", "stream": True, **{str(number): 0 for number in range(100_001)}}
+    stranger = teller.user("stranger@example.com")
+    for path in ("chat/completions", "teller/invocations"):
+        assert teller.call("POST", f"/serving-endpoints/{path}", many, token=stranger).status == 404
+    answer = teller.call("POST", "/serving-endpoints/chat/completions", many)
+    assert (answer.status, answer.json["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+
+
 def test_limits_count_an_answer_in_parts_as_a_request(teller: ServingServer) -> None:
     limits = {"rate_limits": [{"key": "endpoint", "calls": 1, "renewal_period": "minute"}]}
     teller.create("limited", "teller")

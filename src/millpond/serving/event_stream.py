@@ -5,16 +5,21 @@ Source: HTML standard, "Server-sent events"; databricks-sdk, `mixins/open_ai_cli
 """
 
 import asyncio
+from functools import partial
 
-import orjson
+import msgspec
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import InvalidArgument
 from millpond.serving.streaming import StreamedAnswer
 
 OPENAI_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses")
 _GRACE_S = 5.0
+_FEW_BYTES = 64 << 10
+_MOST_COLONS = 100_000
+"""Each name in a request has one, and only names make objects here: so many take milliseconds."""
 
 
 class EventStream(StreamingResponse):
@@ -46,13 +51,38 @@ class EventStream(StreamingResponse):
             return  # cut off: the client sees that it has no end
 
 
-def endpoint_in(body: bytes) -> tuple[str, bytes]:
-    """The endpoint that a request names as its `model`, and the request without that. Raises InvalidArgument."""
+def endpoint_in(body: bytes) -> str:
+    """The endpoint that a request names as its `model`; what else it says is not looked at. Raises InvalidArgument."""
     try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        name = _NAMED.decode(body).model
+    except msgspec.ValidationError:
+        name = ""
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidArgument(f"The request is not JSON: {error}.") from error
-    name = asked.pop("model", None) if isinstance(asked, dict) else None
-    if not isinstance(name, str) or not name:
+    if not name:
         raise InvalidArgument("The request needs the name of an endpoint as its model.")
-    return name, orjson.dumps(asked)
+    return name
+
+
+async def without_endpoint(body: bytes) -> bytes:
+    """The request without its `model`, and all else as it is. Raises InvalidArgument."""
+    if body.count(b":") > _MOST_COLONS:
+        raise InvalidArgument(f"The request has more than {_MOST_COLONS} names with values; send a smaller one.")
+    return await aside_unless(len(body) <= _FEW_BYTES, partial(_without_model, body))
+
+
+def _without_model(body: bytes) -> bytes:
+    try:
+        members = _MEMBERS.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArgument(f"The request is not JSON: {error}.") from error
+    members.pop("model", None)
+    return msgspec.json.encode(members)
+
+
+class _Named(msgspec.Struct):
+    model: str = ""
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])

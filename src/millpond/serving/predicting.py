@@ -156,12 +156,17 @@ class Predictions:
         self, principal: Principal, name: str, served_model: str | None, routing_key: str | None
     ) -> tuple[LiveEndpoint, ServedEntity]:
         """What answers a principal who may ask for it."""
+        live = await self.check(principal, name)
+        return live, _route(live, served_model, routing_key)
+
+    async def check(self, principal: Principal, name: str) -> LiveEndpoint:
+        """The endpoint, for a principal who may ask it. Raises NotFound, FailedPrecondition, Unavailable."""
         live = self._runtime.find(name)
         if live is None:
             await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
-        return live, _route(live, served_model, routing_key)
+        return live
 
     async def ask(
         self, principal: Principal, entity: ServedEntity, pool: WorkerPool, *, content_type: str, body: bytes

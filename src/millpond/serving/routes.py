@@ -1,6 +1,7 @@
 """The serving-endpoints API and the invocations."""
 
 import math
+from functools import partial
 from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends, Query
@@ -9,16 +10,17 @@ from starlette.responses import PlainTextResponse, Response
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
+from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
 from millpond.kernel.http import first_headers
 from millpond.serving.domain import Endpoint
-from millpond.serving.event_stream import OPENAI_PATHS, EventStream, endpoint_in
+from millpond.serving.event_stream import OPENAI_PATHS, EventStream, endpoint_in, without_endpoint
 from millpond.serving.frames import ARROW
 from millpond.serving.options import MAX_EVENTS, EndpointOptions
 from millpond.serving.predicting import Reply
 from millpond.serving.routing import KEY_HEADER
 from millpond.serving.service import ServingService
-from millpond.serving.streaming import StreamedAnswer, wants_stream
+from millpond.serving.streaming import StreamedAnswer, may_want_stream, wants_stream
 from millpond.serving.tracing import Trace
 from millpond.serving.wire import ConfigInput, CreateInput, TagsInput, detailed, summary, tags
 from millpond.serving.wire_options import (
@@ -33,6 +35,7 @@ from millpond.serving.wire_options import (
 )
 
 MAX_REQUEST_BYTES = 16 << 20
+_FEW_BYTES = 64 << 10
 TIMEOUT_HEADER = "x-request-timeout-seconds"
 _KEY_HEADER = KEY_HEADER.lower()
 _API = "/api/2.0/serving-endpoints"
@@ -157,10 +160,12 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
         return await answer(request, request.path_params["name"], await body_of(request))
 
     async def invoke_named(request: Request) -> Response:
-        name, body = endpoint_in(await body_of(request))
+        body = await body_of(request)
+        name = await aside_unless(len(body) <= _FEW_BYTES, partial(endpoint_in, body))
         if not current_principal().may_call(f"/serving-endpoints/{name}/invocations"):
             raise PermissionDenied(f"This access token is not good for endpoint '{name[:80]}'.")
-        return await answer(request, name, body)
+        await service.predictions.check(current_principal(), name)
+        return await answer(request, name, await without_endpoint(body))
 
     async def answer(request: Request, name: str, body: bytes) -> Response:
         headers = first_headers(request.scope)
@@ -173,7 +178,7 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
             "client_request_id": headers.get("x-client-request-id"),
             "trace": tracing.begin(headers) if tracing is not None else None,
         }
-        if await wants_stream(content_type, body):
+        if await wants_parts(name, content_type, body):
             found = await service.predictions.stream(current_principal(), name, **asked)
             return EventStream(found) if isinstance(found, StreamedAnswer) else answer_of(found)
         accept = ARROW if ARROW in headers.get("accept", "") else None
@@ -182,6 +187,12 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
                 current_principal(), name, content_type=content_type, accept=accept, **asked
             )
         )
+
+    async def wants_parts(name: str, content_type: str, body: bytes) -> bool:
+        if not may_want_stream(content_type, body):
+            return False
+        await service.predictions.check(current_principal(), name)  # before anybody's 16 MiB are looked through
+        return await wants_stream(body)
 
     # plain routes: FastAPI's dependencies would cost a third of the time of a small prediction
     routes.add_route("/serving-endpoints/{name}/invocations", invoke, methods=["POST"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import msgspec
 import orjson
 
 from millpond.identity.domain import Principal
@@ -38,19 +39,30 @@ _GONE = Answer(status=499, content_type=JSON, body=b'{"error_code":"CANCELLED","
 """The status that nginx made usual for it."""
 
 
-async def wants_stream(content_type: str, body: bytes) -> bool:
+def may_want_stream(content_type: str, body: bytes) -> bool:
+    """Whether it is worth asking `wants_stream`, which costs more."""
+    return b'"stream"' in body and content_type.partition(";")[0].strip().lower() in {"", JSON}
+
+
+async def wants_stream(body: bytes) -> bool:
     """Whether a request asks for its answer in parts."""
-    if b'"stream"' not in body or content_type.partition(";")[0].strip().lower() not in {"", JSON}:
-        return False
     return await aside_unless(len(body) <= _FEW_BYTES, partial(_says_stream, body))
 
 
 def _says_stream(body: bytes) -> bool:
     try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError:  # for MLflow to refuse
+        return bytes(_WISH.decode(body).stream) == b"true"
+    except (msgspec.DecodeError, RecursionError):  # for MLflow to refuse
         return False
-    return isinstance(asked, dict) and asked.get("stream") is True
+
+
+class _Wish(msgspec.Struct):
+    """What of a request says how it is to be answered. All else is skipped: no objects are made of 16 MiB."""
+
+    stream: msgspec.Raw = msgspec.Raw(b"")
+
+
+_WISH = msgspec.json.Decoder(_Wish)
 
 
 @dataclass(frozen=True, kw_only=True)
