@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,94 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_sandboxed_child_reaches_no_unix_socket(tmp_path: Path) -> None:
+    """Those that others open to all, as databases do; what its own work needs still goes."""
+    (tmp_path / "work").mkdir()
+    code = f"""
+import ctypes, json, multiprocessing, os, socket, sys, threading
+from joblib import Parallel, delayed
+
+def attempt(act):
+    try:
+        return act()
+    except OSError as error:
+        return type(error).__name__
+
+def connect(family=socket.AF_UNIX, kind=socket.SOCK_STREAM):
+    with socket.socket(family, kind) as end:
+        end.connect(path)
+        return "reached"
+
+def pair(kind):
+    ends = socket.socketpair(socket.AF_UNIX, kind)
+    ends[0].send(b"x")
+    return ends[1].recv(1).decode()
+
+def piped():
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=lambda: theirs.send(attempt(connect)))
+    child.start()
+    return ours.recv()
+
+def in_thread():
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(attempt(connect)))
+    thread.start()
+    thread.join()
+    return seen[0]
+
+def io_uring():
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.syscall(425, 1, ctypes.create_string_buffer(120)) < 0
+    return os.strerror(ctypes.get_errno())
+
+path = {str(tmp_path / "peer")!r}
+threads = [open(f"/proc/self/task/{{each}}/status").read() for each in os.listdir("/proc/self/task")]
+report_ready({{
+    "stream": attempt(connect),
+    "datagrams": attempt(lambda: connect(kind=socket.SOCK_DGRAM)),
+    "thread": in_thread(),
+    "child": piped(),
+    "vsock": attempt(lambda: socket.socket(socket.AF_VSOCK).close()),
+    "io_uring": io_uring(),
+    "pair": attempt(lambda: pair(socket.SOCK_STREAM)),
+    "packets": attempt(lambda: pair(socket.SOCK_SEQPACKET)),
+    "pair of datagrams": attempt(lambda: pair(socket.SOCK_DGRAM)),
+    "internet": attempt(lambda: socket.create_server(("127.0.0.1", 0)).close()),
+    "names": attempt(lambda: socket.getaddrinfo("localhost", 80) and "found"),
+    "joblib": Parallel(n_jobs=2)(delayed(abs)(-number) for number in range(3)),
+    "capable": [line for text in threads for line in text.splitlines() if line.startswith("CapEff") and line[8:].strip("0")],
+    "privileges": sorted({{line for text in threads for line in text.splitlines() if line.startswith("NoNewPrivs")}}),
+}})
+"""
+    options = {"sandbox": True, "readable": (tmp_path,), "writable": (tmp_path / "work",), "cwd": tmp_path / "work"}
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.bind(str(tmp_path / "peer"))
+        peer.listen()
+        child = run_code(tmp_path, code, **options)
+        seen = child.wait_ready(60)
+        child.kill()
+        beginning = code.partition("threads = ")[0]
+        child = run_code(tmp_path, beginning + "report_ready({'stream': connect()})", unix_sockets=True, **options)
+        reached = child.wait_ready(60)["stream"]
+        child.kill()
+    refused = "PermissionError"
+    assert seen == {
+        "stream": refused,
+        "datagrams": refused,
+        "thread": refused,
+        "child": refused,
+        "vsock": refused,
+        "io_uring": "Function not implemented",
+        "pair": "x",
+        "packets": "x",
+        "pair of datagrams": refused,
+        "internet": None,
+        "names": "found",
+        "joblib": [0, 1, 2],
+        "capable": [],
+        "privileges": ["NoNewPrivs:\t1"],
+    }
+    assert reached == "reached"

@@ -122,7 +122,7 @@ def begin(
                         "PYTHONUNBUFFERED": "1", "MILLPOND_CAPTURE": "off",
                     },
                     log_path=log_path, memory_bytes=placement.memory_bytes, sandbox=True, readable=packages.readable,
-                    writable=(directory,), own_network=True, python=packages.python, cwd=directory,
+                    writable=(directory,), own_network=True, unix_sockets=True, python=packages.python, cwd=directory,
                     pass_fds=(theirs.fileno(),), nice=5,
                 )
             )  # fmt: skip

@@ -305,6 +305,7 @@ class Engines:
                 writable=(directory, *map(locations.local_path, local)),
                 cwd=directory / "tmp",
                 own_network=True,
+                unix_sockets=True,  # until its forwarder has its own
             )
         )
         try:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 NO_WAY_IN = "-"
 _OPEN_S = 10.0
 _FLAGS = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
@@ -138,7 +138,9 @@ def main() -> None:
 
     With `-` in the place of the listener there are only ways out.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_DUMPABLE, 0)  # what runs beside it cannot trace it, nor take its sockets
     if os.getppid() != int(sys.argv[2]):
         os._exit(1)
     if sys.argv[1] == NO_WAY_IN:

@@ -28,6 +28,7 @@ def probe_engine(*, timeout_s: float) -> str:
                 writable=(directory,),
                 cwd=directory / "tmp",
                 own_network=True,
+                unix_sockets=True,  # until its forwarder has its own
             )
         )
         try:

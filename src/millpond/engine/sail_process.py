@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from millpond.engine import forwarder
+from millpond.kernel import network
 from millpond.kernel.child import report_ready
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     socket_path, uploads, *ways_out = [argument for argument in sys.argv[1:] if argument != "--own-network"]
     sys.path.insert(0, uploads)  # modules that users uploaded for their functions
     helper = _start_forwarder(Path(socket_path), ways_out) if "--own-network" in sys.argv else None
+    network.forbid_unix_sockets()
 
     from pysail.spark import SparkConnectServer
 

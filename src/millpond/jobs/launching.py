@@ -283,6 +283,7 @@ class Launcher:
             readable=packages.readable,
             writable=(directory,),
             own_network=True,
+            unix_sockets=True,  # with which data loaders and managers of processes work
             python=packages.python,
             cwd=directory,
             nice=5,

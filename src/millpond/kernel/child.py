@@ -69,6 +69,8 @@ def _specification() -> dict[str, Any]:
 
 
 def _run(spec: dict[str, Any]) -> None:
+    # not before this process is confined: a thread keeps the rights that it began with
+    threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
     _READY_FD.append(spec["ready_fd"])
     sys.argv = [spec["module"], *spec["args"]]
     runpy.run_module(spec["module"], run_name="__main__", alter_sys=True)
@@ -100,6 +102,8 @@ def _confine(spec: dict[str, Any]) -> None:
         places = {name: map(Path, spec[name]) for name in ("readable", "writable")}
         if not sandbox.restrict(**places, links=spec["links"]):
             print("millpond: this kernel has no Landlock; the process is not confined to its files", file=sys.stderr)
+        if not spec["unix_sockets"] and not network.forbid_unix_sockets():
+            print("millpond: this system has no filter of system calls; UNIX sockets can be reached", file=sys.stderr)
 
 
 def _die_with_parent(parent_pid: int) -> None:
@@ -107,7 +111,6 @@ def _die_with_parent(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
-    threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
 
 
 def _watch_lifeline() -> None:

@@ -48,6 +48,9 @@ class ChildSpec:
     own_network: bool = False
     """Give it a network of its own, where the system allows that; the module then sees `--own-network` as its last
     argument."""
+    unix_sockets: bool = False
+    """Let a confined one make UNIX sockets: its network does not keep it from those that others on this machine open
+    to all."""
     cwd: Path | None = None
     pass_fds: tuple[int, ...] = ()
     nice: int = 0
@@ -209,6 +212,7 @@ def message_of(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
         "writable": [str(path) for path in spec.writable],
         "nice": spec.nice,
         "own_network": spec.own_network,
+        "unix_sockets": spec.unix_sockets,
         "python": str(spec.python) if spec.python else None,
         "links": spec.links,
     }

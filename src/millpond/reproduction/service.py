@@ -252,6 +252,7 @@ class ReproductionService:
                 readable=(*task.interpreter.readable, *task.readable),
                 writable=(task.directory,),
                 own_network=True,
+                unix_sockets=True,
                 python=task.interpreter.python,
                 cwd=task.directory,
                 nice=5,
