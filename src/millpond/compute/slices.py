@@ -7,7 +7,7 @@ from millpond.compute.clusters import find
 from millpond.compute.domain import Cluster, State
 from millpond.compute.machine import Machine
 from millpond.compute.monitor import ENGINES
-from millpond.compute.specs import check_single_user, shape_of
+from millpond.compute.specs import check_single_user, of_sessions, shape_of
 from millpond.compute.store import clusters as rows
 from millpond.engine.slices import Slice
 from millpond.identity.access import Act, require
@@ -40,11 +40,8 @@ class ClusterSlices:
             raise FailedPrecondition(f"Cluster '{cluster_id}' is {cluster.state}, not RUNNING; start it first.")
         self._note_use(cluster)
         size = shape_of(cluster.spec, self._machine).size(cluster.workers)
-        settings = {
-            name: text for name, text in cluster.spec.get("spark_conf", {}).items() if name.startswith("spark.sql.")
-        }
         return Slice(
-            id=f"{cluster.id}:{cluster.starts}", memory_bytes=size.memory_mb << 20, settings=settings,
+            id=f"{cluster.id}:{cluster.starts}", memory_bytes=size.memory_mb << 20, settings=of_sessions(cluster.spec),
             engines=self._directory / cluster.id / ENGINES,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from millpond.compute.machine import Machine, Shape
 from millpond.compute.versions import VERSIONS, resolved
+from millpond.engine.servers_settings import is_servers
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
 from millpond.secrets.references import has_references
 
@@ -159,6 +160,14 @@ def _check_variables(spec: Mapping[str, Any]) -> None:
             )
         if not name.startswith(("spark.sql.", *_HARMLESS_CONF)):
             raise NotImplementedHere(f"spark_conf: {name[:80]} does nothing here; settings are spark.sql.*.")
+        if name.startswith("spark.sql.") and is_servers(name):
+            raise InvalidArgument(f"spark_conf: {name[:80]} is the server's, not the cluster's; leave it out.")
+
+
+def of_sessions(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The settings with which Spark sessions on a cluster begin."""
+    found = spec.get("spark_conf", {}).items()
+    return {name: text for name, text in found if name.startswith("spark.sql.") and not is_servers(name)}
 
 
 def _check_mode(spec: dict[str, Any], creator: str) -> None:

@@ -1,7 +1,6 @@
 """Commands that answer with a table: those of `commands/`, SET and RESET, EXPLAIN, DESCRIBE QUERY."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,18 +10,11 @@ from millpond.engine.dml import ResetSetting, SetSetting
 from millpond.engine.engine_errors import without_paths
 from millpond.engine.errors import AnalysisError
 from millpond.engine.needs import Needs
+from millpond.engine.servers_settings import is_servers
 from millpond.engine.sessions import Session
 from millpond.engine.syntax.model import Command
 from millpond.engine.system_tables import SystemTables
 from millpond.engine.upstream import Upstream, settings_request
-
-# Settings that name code, places, credentials or other catalogs. What is not Spark's own is the user's to choose.
-_REFUSED_SETTING = re.compile(
-    r"^spark\.sql\.(catalog|warehouse|hive|extensions|defaultcatalog|globaltempdatabase|streaming\..*(class|location|listeners))"
-    r"|^spark\.sql\.(sources\.(commitprotocolclass|outputcommitterclass)|cache\.serializer|queryexecutionlisteners|execution\.pyspark\.python)"
-    r"|^spark\.(?!sql\.|databricks\.|millpond\.|app\.name)|^(fs|hadoop|hive|javax)\.|\.class(es)?$",
-    re.IGNORECASE,
-)
 
 
 class Commands:
@@ -127,7 +119,7 @@ class Commands:
 def check_settings(keys: Mapping[str, str] | list[str]) -> None:
     """Refuse settings that would reach beyond the session's own queries."""
     for key in keys:
-        if _REFUSED_SETTING.search(key):
+        if is_servers(key):
             raise AnalysisError(
                 "CANNOT_MODIFY_CONFIG",
                 f"Cannot modify the value of the Spark config: \"{key}\". It is the server's, not the session's.",
