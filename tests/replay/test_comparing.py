@@ -70,6 +70,19 @@ def test_nothing_and_infinities_are_like_themselves_alone() -> None:
     assert report["examples"][0]["apart"] is None
 
 
+def test_what_cannot_be_compared_is_different_and_ends_nothing() -> None:
+    comparison = Comparison(tolerance=1e-9)
+    deep, deeper = (b"[" * 5000 + last + b"]" * 5000 for last in (b"1", b"2"))
+    for one, other in ((b"%d" % 10**400, b"1"), (b"1e308", b"-1e308"), (deep, deeper)):
+        old, new = (b'{"predictions": [%s]}' % told for told in (one, other))
+        recorded = Recorded(
+            id="r", content_type="", request=b"{}", status=200, response=old, version="1", model_ms=2.0
+        )  # fmt: skip
+        comparison.add(recorded, Answered(status=200, body=new, model_ms=4.0))
+    assert (comparison.rows, comparison.different) == (3, 3)
+    json.dumps(comparison.report(), allow_nan=False)
+
+
 def test_what_becomes_of_requests_is_told_apart() -> None:
     report = compared(([1], 400), ([1], 503), (400, [1]), (400, 400), ([1], [1]))
     assert report["outcomes"] == {"fails": 2, "works again": 1, "fails as before": 1, "compared": 1}

@@ -84,8 +84,15 @@ class Comparison:
                 self._keep_example(recorded.id, place, one, other, distance)
 
     def _distance(self, one: Any, other: Any) -> float:
-        """How far two rows are apart at the worst place: 0 where they are alike, infinite where they are no numbers."""
-        return max((self._leaf(*pair) for pair in leaves(one, other)), default=0.0)
+        """How far two rows are apart at the worst place: 0 where they are alike, infinite where they are no numbers.
+
+        And where they are too large or too deep to be compared.
+        """
+        try:
+            return max((self._leaf(*pair) for pair in leaves(one, other)), default=0.0)
+        except (OverflowError, RecursionError):
+            self.not_numbers += 1
+            return math.inf
 
     def _leaf(self, one: Any, other: Any) -> float:
         if not (_is_number(one) and _is_number(other)):
@@ -196,7 +203,10 @@ def _is_label(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:_LONGEST_SHOWN]
+    try:
+        return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:_LONGEST_SHOWN]
+    except RecursionError:
+        return "too deep to be shown"
 
 
 def _message(body: bytes) -> str:
