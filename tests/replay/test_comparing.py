@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from millpond.registry.traffic_replay import TRAFFIC_REPLAY, judged
 from millpond.replay.comparing import Comparison, leaves, rows_of
 from millpond.replay.domain import Answered, Asked, Recorded
 from millpond.replay.recorded import Place, pages
+from millpond.replay.running import ask_chunk
+from millpond.serving.worker_process import Answer
 
 ALLOWED = {"max_different": 0.0, "max_errors": 0.0}
 
@@ -88,6 +91,37 @@ def test_what_becomes_of_requests_is_told_apart() -> None:
     assert report["outcomes"] == {"fails": 2, "works again": 1, "fails as before": 1, "compared": 1}
     assert report["errors"] == [{"message": "no", "requests": 2}]
     assert (report["requests"], report["rows"]) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("request_body", "status_code", "response", "can_be"),
+    [
+        (b'{"inputs": [1]}', 200, b'{"predictions": [1]}', True),
+        (b'{"inputs": [1], "stream": true}', 200, b'{"predictions": ["a", "b"]}', False),
+        (b'{"inputs": ["stream"], "stream": false}', 200, b'{"predictions": [1]}', True),
+        (b'{"inputs": "stream"', 400, b'{"message": "no"}', True),
+        (b'{"inputs": [1]}', 200, b"/////6AAAAAQAAAA", False),
+        (b'{"inputs": [1]}', 500, b"", True),
+    ],
+)
+def test_answers_in_parts_and_in_arrow_are_left_out(
+    request_body: bytes, status_code: int, response: bytes, can_be: bool
+) -> None:
+    recorded = Recorded(
+        id="r", content_type="application/json", request=request_body, status=status_code, response=response,
+        version="1", model_ms=2.0,
+    )  # fmt: skip
+    assert recorded.is_replayable is can_be
+    asked: list[tuple[str, bytes]] = []
+
+    class Candidate:
+        def ask(self, requests: Sequence[tuple[str, bytes]]) -> list[Answer]:
+            asked.extend(requests)
+            return [Answer(status=200, content_type="application/json", body=b'{"predictions": [1]}')] * len(requests)
+
+    found = Comparison(tolerance=0)
+    ask_chunk(found, Candidate(), [recorded])  # type: ignore[arg-type]
+    assert (found.requests, found.outcomes["not replayable"], len(asked)) == (1, int(not can_be), int(can_be))
 
 
 def test_another_number_of_rows_is_a_difference() -> None:

@@ -31,7 +31,7 @@ class Comparison:
     other_shape: int = 0
     """Requests whose answers have another number of rows, each counted as one row that differs."""
     outcomes: Counter[str] = field(default_factory=Counter)
-    """Requests by what became of them: compared, fails, works again, fails as before."""
+    """Requests by what became of them: compared, fails, works again, fails as before, not replayable."""
     versions: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     labels: Counter[tuple[str, str]] | None = field(default_factory=Counter)
@@ -62,6 +62,12 @@ class Comparison:
         self.old_s.add(recorded.model_ms / 1000)
         self.new_s.add(answered.model_ms / 1000)
         self._compare(recorded, answered)
+
+    def leave_out(self, recorded: Recorded) -> None:
+        """One more request, to which no other answer can be compared."""
+        self.requests += 1
+        self.versions[recorded.version] += 1
+        self.outcomes["not replayable"] += 1
 
     def _note_error(self, body: bytes) -> None:
         message = _message(body)

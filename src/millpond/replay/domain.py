@@ -7,9 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from millpond.kernel.errors import InvalidArgument
 
 MOST_REQUESTS = 10_000
+_OK = 200
 _LATEST_MS = 253_402_300_800_000
 """The end of the calendar."""
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -96,6 +99,21 @@ class Recorded:
     version: str
     """Of the model that answered."""
     model_ms: float
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether another answer can be held against this one: it was JSON, and not asked for in parts."""
+        if self.status == _OK and not self.response.startswith((b"{", b"[")):
+            return False
+        return not (b'"stream"' in self.request and _asks_for_parts(self.request))
+
+
+def _asks_for_parts(request: bytes) -> bool:
+    try:
+        asked = orjson.loads(request)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(asked, dict) and asked.get("stream") is True
 
 
 @dataclass(frozen=True, kw_only=True)

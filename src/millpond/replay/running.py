@@ -38,15 +38,20 @@ class Runner:
         with self._rehearsals.opened(candidate, who) as rehearsal:
             for page in pages(places):
                 for chunk in _chunks(self._recorded.read(who, table, page)):
-                    _add(found, rehearsal, chunk)
+                    ask_chunk(found, rehearsal, chunk)
                     if not goes_on(found.requests, len(places)):
                         return None
         return found
 
 
-def _add(found: Comparison, rehearsal: Rehearsal, chunk: Sequence[Recorded]) -> None:
-    answers = rehearsal.ask([(each.content_type, each.request) for each in chunk])
-    for recorded, answer in zip(chunk, answers, strict=True):
+def ask_chunk(found: Comparison, rehearsal: Rehearsal, chunk: Sequence[Recorded]) -> None:
+    """Add what the candidate says to some requests."""
+    replayable = [each for each in chunk if each.is_replayable]
+    for recorded in chunk:
+        if not recorded.is_replayable:
+            found.leave_out(recorded)
+    answers = rehearsal.ask([(each.content_type, each.request) for each in replayable])
+    for recorded, answer in zip(replayable, answers, strict=True):
         found.add(recorded, _answered(answer))
 
 
