@@ -17,9 +17,10 @@ from millpond.jobs.git_fetch import check_size
 from millpond.jobs.git_sources import GitSources, checked_source, inside
 from millpond.jobs.notebook_run import NotebookRun
 from millpond.jobs.sql_tasks import _Going, _request, statements_of
-from millpond.jobs.written import read_bounded, storable
+from millpond.jobs.written import read_bounded
 from millpond.kernel.errors import InvalidArgument, NotFound, PermissionDenied
 from millpond.kernel.packages import needs_of_wheel, without
+from millpond.kernel.storable import storable
 from millpond.sdk.dbutils.fs import FileSystem
 from millpond.sdk.dbutils.widgets import Widgets
 from millpond.sql.domain import StatementState

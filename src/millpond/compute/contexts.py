@@ -16,11 +16,17 @@ from typing import Any
 from millpond.compute.domain import Command, Context
 from millpond.compute.drivers import Placement
 from millpond.identity.domain import Principal
+from millpond.kernel.logs import get_logger
 from millpond.kernel.process import Child, ChildSpec
+from millpond.kernel.storable import storable
+
+log = get_logger(__name__)
 
 _READY_S = 120.0
 _HEARS_S = 10.0
 """A cell that does not end so long after it was interrupted is ended with its context."""
+_LONGEST_ANSWER = 64 << 20
+"""Bytes. The process itself sends less than 8 MiB of characters, which redaction may make longer."""
 TOKEN_S = 12 * 3600.0
 """A context ends with its user's token."""
 
@@ -63,11 +69,11 @@ class ContextProcess:
         threading.Thread(target=self._listen, name="context", daemon=True).start()
 
     def send(self, command: Command) -> None:
-        """Have a command run; what comes of it is told later."""
+        """Have a command run; what comes of it is told later. Does not wait for a process that does not listen."""
         self.running, self._interrupted_s = command.id, None
         asked = {"id": command.id, "text": command.text, "language": command.language}
-        with suppress(OSError):  # that it is gone is told by who listens
-            self._line.sendall(json.dumps(asked).encode() + b"\n")
+        data = json.dumps(asked).encode() + b"\n"
+        threading.Thread(target=self._write, args=(data,), name="command", daemon=True).start()
 
     def interrupt(self) -> None:
         """Stop what runs; where it does not hear, the interpreter is ended. May be called again and again."""
@@ -77,26 +83,53 @@ class ContextProcess:
             with suppress(ProcessLookupError):
                 os.kill(self.child.pid, signal.SIGINT)
         elif now - self._interrupted_s > _HEARS_S:
-            self.child.kill()
+            self.close()
 
     def close(self) -> None:
-        """End it."""
-        self.child.kill()
+        """Have it end; who listens sees to it."""
         with suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
+    def _write(self, data: bytes) -> None:
+        with suppress(OSError):  # that it is gone is told by who listens
+            self._line.sendall(data)
+
     def _listen(self) -> None:
-        with self._line.makefile("r", encoding="utf-8", errors="replace") as stream, suppress(OSError, ValueError):
-            for answer in stream:
-                told = json.loads(answer)
-                if told.get("id") == self.running:  # whatever else the code may write there
-                    self.running = None
-                    self._told(str(told["id"]), str(told.get("state")), told.get("results") or {})
-        self.child.kill()
-        self._line.close()
-        self._stack.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
-        self._ended(self.context.id)
+        try:
+            with self._line.makefile("rb") as stream:
+                while answer := _answer(stream.readline(_LONGEST_ANSWER)):
+                    if answer.get("id") == self.running:  # whatever else the code may write there
+                        self.running = None
+                        results = answer.get("results")
+                        self._told(
+                            str(answer["id"]), str(answer.get("state")), results if isinstance(results, dict) else {}
+                        )
+        except OSError:  # as after its end
+            pass
+        except Exception as error:  # the boundary of a thread
+            log.error("a context was ended, as what it told could not be kept", context=self.context.id, exc_info=error)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        try:
+            self.child.kill()
+            self._line.close()
+            self._stack.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+        finally:
+            self._ended(self.context.id)
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    """What a context's process says; nothing where its line has ended, or is not in its hands any more."""
+    if not line.endswith(b"\n"):  # it is too long, or the last
+        return {}
+    try:
+        told = storable(json.loads(line))
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def begin(

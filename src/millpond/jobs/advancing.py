@@ -18,10 +18,10 @@ from millpond.jobs.record import attempt_began, attempt_ended
 from millpond.jobs.references import Look, holds, looking, resolved
 from millpond.jobs.settings import specs_of
 from millpond.jobs.starting import attempt, start
-from millpond.jobs.written import storable
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, MillpondError, NotFound
+from millpond.kernel.storable import storable
 
 _LONGEST_UNSEEN = timedelta(minutes=1)
 """Whatever becomes of a run says so; this is for who was killed before."""

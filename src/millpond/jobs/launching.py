@@ -16,16 +16,17 @@ from millpond.compute.job_clusters import JobClusters
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code, Fetched
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Result, Run, TaskRun, TaskSpec
-from millpond.jobs.process_tree import kill_below
 from millpond.jobs.project_run import ARTIFACTS
 from millpond.jobs.sql_tasks import SqlTasks
-from millpond.jobs.written import read_bounded, storable, write_at_once
+from millpond.jobs.written import read_bounded, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.environments import Environments
 from millpond.kernel.ids import new_id
 from millpond.kernel.packages import Packages, held
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
+from millpond.kernel.process_tree import kill_below
 from millpond.kernel.settings import JobsSettings
+from millpond.kernel.storable import storable
 from millpond.kernel.zygote import Zygote, available
 from millpond.reproduction.service import Doors
 
@@ -33,7 +34,7 @@ _MODULE = "millpond.jobs.task_process"
 PRELOADED = (
     "millpond.engine.forwarder",
     "millpond.kernel.redaction",
-    "millpond.jobs.process_tree",
+    "millpond.kernel.process_tree",
     "millpond.jobs.notebook_run",
     "millpond.jobs.nested",
     "IPython.core.completerlib",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from millpond.jobs.fetching import as_order, fetch
-from millpond.jobs.process_tree import kill_below
 from millpond.jobs.written import write_at_once
+from millpond.kernel.process_tree import kill_below
 from millpond.sdk.dbutils.api import Api
 from millpond.sdk.dbutils.notebook import NotebookRunFailed
 

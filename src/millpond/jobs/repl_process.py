@@ -19,10 +19,10 @@ from typing import Any
 
 from millpond.engine import forwarder
 from millpond.jobs.nested import Nested
-from millpond.jobs.process_tree import kill_below
 from millpond.jobs.repl import Repl
 from millpond.jobs.task_process import unpacked
 from millpond.kernel.child import report_ready
+from millpond.kernel.process_tree import kill_below
 from millpond.kernel.redaction import RedactedOutput, Redactor
 from millpond.sdk.dbutils import DbUtils
 from millpond.sdk.dbutils.api import Api

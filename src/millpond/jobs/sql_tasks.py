@@ -20,8 +20,9 @@ from sqlglot.tokenizer_core import TokenType
 from millpond.identity.domain import Principal
 from millpond.jobs.code import LARGEST_TEXT, Code
 from millpond.jobs.domain import Result, Run, TaskSpec
-from millpond.jobs.written import storable, write_at_once
+from millpond.jobs.written import write_at_once
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
+from millpond.kernel.storable import storable
 from millpond.sql.domain import Parameter, Statement, StatementRequest, StatementState
 from millpond.sql.formats import text_rows
 from millpond.sql.queries import QueryService

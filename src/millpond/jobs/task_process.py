@@ -24,8 +24,8 @@ from typing import Any
 from millpond.engine import forwarder
 from millpond.jobs.fetching import as_notebook
 from millpond.jobs.nested import Nested
-from millpond.jobs.process_tree import kill_below
 from millpond.jobs.written import write_at_once
+from millpond.kernel.process_tree import kill_below
 from millpond.kernel.redaction import RedactedOutput, Redactor
 from millpond.sdk.dbutils import DbUtils
 from millpond.sdk.dbutils.api import Api

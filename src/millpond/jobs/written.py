@@ -1,10 +1,8 @@
 """Files that processes of tasks leave for the server. Standard library only: it runs in tasks too."""
 
-import math
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 
 def write_at_once(path: Path, content: str | bytes) -> None:
@@ -28,15 +26,3 @@ def read_bounded(path: Path, most_bytes: int) -> bytes | None:
         if not stat.S_ISREG(about.st_mode) or about.st_size > most_bytes:
             return None
         return stream.read(most_bytes)
-
-
-def storable(value: Any) -> Any:
-    """A JSON value as databases and answers take it: without NUL, and without halves of characters; NaN and infinities
-    as texts. Raises RecursionError for what is nested some hundred times."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {storable(key): storable(item) for key, item in value.items()}
-    return [storable(item) for item in value] if isinstance(value, list) else value
