@@ -3,11 +3,14 @@
 import json
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import InvalidArgument
+from millpond.registry.checks import TrafficReplay
 from millpond.registry.traffic_replay import TRAFFIC_REPLAY, judged
 from millpond.replay.comparing import Comparison, leaves, rows_of
 from millpond.replay.domain import Answered, Asked, Recorded
@@ -181,6 +184,29 @@ def test_a_gate_says_what_goes_too_far() -> None:
     ]
     assert judged(compared(([1.0], [2.0])), {"max_different": 1.0, "max_errors": 0.0}) == []
     assert judged(compared((400, 400)), ALLOWED) == ["no predictions could be compared"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "asked", "policy", "passes"),
+    [
+        ([([1], [1])] * 3, {}, {}, True),
+        ([([1], [1])] * 2 + [(400, 400)] * 9, {}, {}, False),  # what fails as before tells nothing
+        ([([1], [1])] * 3, {"start_ms": 5}, {}, False),
+        ([([1], [1])] * 3, {"served_entity": "a"}, {"filtered": True}, True),
+        ([([1], [1])] * 3 + [([1], 500)] + [(400, 400)] * 9, {}, {"max_errors": 0.1}, False),
+    ],
+)
+def test_a_gate_counts_what_tells_something_and_was_not_chosen(
+    pairs: list[Any], asked: dict[str, Any], policy: dict[str, Any], passes: bool
+) -> None:
+    found = TrafficReplay(
+        id="1", endpoint="churn", ended_at=utc_now(), report=compared(*pairs), is_filtered=Asked(**asked).is_filtered
+    )
+    tools = SimpleNamespace(traffic_replays=lambda _version: [found])
+    subject = SimpleNamespace(tools=tools, version=1)
+    params = {"endpoint": "churn", "requests": 3, **policy}
+    TRAFFIC_REPLAY.prepare(params)
+    assert TRAFFIC_REPLAY.look(subject, params)[0] is passes  # type: ignore[arg-type]
 
 
 def test_a_policy_is_told_what_makes_no_sense() -> None:

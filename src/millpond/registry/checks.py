@@ -85,6 +85,8 @@ class TrafficReplay:
     ended_at: datetime
     report: Mapping[str, Any] = field(repr=False)
     """As `replay.comparing` makes it."""
+    is_filtered: bool = False
+    """Whether who asked for it chose a time or a served entity, and not the newest requests."""
 
 
 class Tools(Protocol):

@@ -17,6 +17,7 @@ from millpond.registry.checks import NUMBER, Looked, PlainCheck, Subject, Traffi
 
 _DEFAULTS: Mapping[str, float] = {
     "requests": 100, "max_different": 0.0, "max_errors": 0.0, "tolerance": 1e-9, "days": 7,
+    "filtered": False,
 }  # fmt: skip
 
 
@@ -31,7 +32,8 @@ def _look(subject: Subject, params: Mapping[str, Any]) -> Looked:
     if not found:
         command = f"millpond endpoint replay {asked['endpoint']} {subject.version} --requests {asked['requests']:g}"
         told = f"it has not answered {asked['requests']:g} recorded requests of endpoint '{asked['endpoint']}' "
-        return False, told + f"in the last {asked['days']:g} days; run '{command}'", {}
+        told += "that were answered then" if asked["filtered"] else "that were answered then, of the newest"
+        return False, told + f", in the last {asked['days']:g} days; run '{command}'", {}
     problems = judged(found[0].report, asked)
     counts = {key: found[0].report[key] for key in ("requests", "rows", "different")}
     told = "; ".join(problems) or f"{counts['different']} of {counts['rows']} predictions differ"
@@ -39,16 +41,23 @@ def _look(subject: Subject, params: Mapping[str, Any]) -> Looked:
 
 
 def _suffices(replay: TrafficReplay, asked: Mapping[str, Any]) -> bool:
+    if replay.is_filtered and not asked["filtered"]:
+        return False
     report = replay.report
-    return bool(report["requests"] >= asked["requests"] and report["tolerance"] <= asked["tolerance"])
+    return bool(_judgeable(report) >= asked["requests"] and report["tolerance"] <= asked["tolerance"])
+
+
+def _judgeable(report: Mapping[str, Any]) -> int:
+    """So many requests tell something of the version: those that were answered well when they were recorded."""
+    return int(sum(report["outcomes"].get(word, 0) for word in ("compared", "fails")))
 
 
 def judged(report: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """Where what a replay found goes beyond what is allowed, in words."""
     fails, rows = report["outcomes"].get("fails", 0), report["rows"]
     found = []
-    if fails > asked["max_errors"] * report["requests"]:
-        found.append(f"{fails} of {report['requests']} requests fail that were answered")
+    if fails > asked["max_errors"] * _judgeable(report):
+        found.append(f"{fails} of {_judgeable(report)} requests fail that were answered")
     if not rows:
         found.append("no predictions could be compared")
     elif report["different"] > asked["max_different"] * rows:
@@ -72,7 +81,7 @@ TRAFFIC_REPLAY = PlainCheck(
     name="traffic_replay",
     types={
         "endpoint": (str,), "requests": (int,), "max_different": NUMBER, "max_errors": NUMBER, "tolerance": NUMBER,
-        "max_p99_factor": NUMBER, "days": NUMBER,
+        "max_p99_factor": NUMBER, "days": NUMBER, "filtered": (bool,),
     },
     look=_look,
     required=("endpoint",),

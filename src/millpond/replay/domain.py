@@ -46,6 +46,11 @@ class Asked:
     tolerance: float = 1e-9
     """How far numbers may be apart: absolutely, or as a part of the greater one."""
 
+    @property
+    def is_filtered(self) -> bool:
+        """Whether they are others than the newest."""
+        return (self.start_ms, self.end_ms, self.served_entity) != (None, None, None)
+
     def __post_init__(self) -> None:
         if not 1 <= self.requests <= MOST_REQUESTS:
             raise InvalidArgument(f"requests is {self.requests}; give 1 to {MOST_REQUESTS}.")

@@ -193,7 +193,13 @@ class ReplayService:
             key = securable_of(self._catalog, connection, model).ids[0]
             found = store.list_of_version(connection, key, version)
         return [
-            TrafficReplay(id=each.id, endpoint=each.endpoint, ended_at=each.ended_at, report=each.report)
+            TrafficReplay(
+                id=each.id,
+                endpoint=each.endpoint,
+                ended_at=each.ended_at,
+                report=each.report,
+                is_filtered=Asked(**each.asked).is_filtered,
+            )
             for each in found
             if each.state is State.DONE and each.ended_at is not None
         ]
