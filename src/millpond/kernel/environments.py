@@ -33,6 +33,8 @@ _LAYOUT = "1"
 """Changes when environments of older releases are to be built again."""
 _FACTS = "millpond.json"
 _MAX_LINES = 5000
+_MOST_BYTES, _MOST_ABOUT_BYTES = 1 << 20, 16 << 10
+"""Of a requirements.txt, and of a python_env.yaml, which is parsed in Python."""
 _OLDEST_MINOR = 11
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -198,12 +200,22 @@ def required_by(model_dir: Path) -> tuple[list[str], str | None]:
     if not requirements.is_file():
         raise FailedPrecondition("The version has no requirements.txt, so no environment can be built for it.")
     try:
-        said = yaml.safe_load(about.read_text()) if about.is_file() else {}
-        lines = requirements.read_text().splitlines()
+        said = yaml.safe_load(_text_of(about, _MOST_ABOUT_BYTES)) if about.is_file() else {}
+        lines = _text_of(requirements, _MOST_BYTES).splitlines()
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise FailedPrecondition(f"The version's requirements cannot be read: {error}.") from error
+        raise FailedPrecondition(f"The version's requirements cannot be read: {str(error)[:500]}.") from error
+    if len(lines) > _MAX_LINES:
+        raise FailedPrecondition(f"The version's requirements.txt has {len(lines)} lines; at most {_MAX_LINES}.")
     python = said.get("python") if isinstance(said, dict) else None
-    return lines, str(python) if python else None
+    return lines, str(python) if isinstance(python, str | int | float) and python else None
+
+
+def _text_of(path: Path, most_bytes: int) -> str:
+    with path.open("rb") as stream:
+        data = stream.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise FailedPrecondition(f"The version's {path.name} has more than {most_bytes >> 10} KiB.")
+    return data.decode()
 
 
 def clean_requirements(lines: Iterable[str]) -> tuple[str, ...]:
@@ -227,9 +239,9 @@ def _clean(text: str) -> str:
             f"'{text[:200]}' is no requirement such as numpy==2.1; options, paths and files are not taken."
         ) from error
     if requirement.url:
-        raise InvalidArgument(f"'{requirement.name}' is at an address; packages are taken from the index alone.")
+        raise InvalidArgument(f"'{requirement.name[:100]}' is at an address; packages are taken from the index alone.")
     if not all(re.fullmatch(r"sha(256|384|512):[0-9a-f]{64,128}", each.strip()) for each in hashes):
-        raise InvalidArgument(f"'{requirement.name}' has a hash that is none, such as sha256:...")
+        raise InvalidArgument(f"'{requirement.name[:100]}' has a hash that is none, such as sha256:...")
     requirement.name = canonicalize_name(requirement.name)
     return " ".join([str(requirement), *(f"--hash={each.strip()}" for each in sorted(hashes))])
 

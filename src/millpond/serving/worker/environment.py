@@ -2,11 +2,18 @@
 
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+
+_MOST_BYTES = 1 << 20
+_MOST_LINES = 2000
+"""Of a file's beginning so much is looked at: whoever logged the model wrote it, and the server reads it too."""
+_MOST_TOLD, _LONGEST_TOLD = 20, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +31,9 @@ class Environment:
         """One sentence for the deployment's state; empty when all is as the model asks."""
         parts = []
         if self.missing:
-            parts.append(f"not installed here: {', '.join(self.missing)}")
+            parts.append(f"not installed here: {_few(self.missing)}")
         if self.conflicting:
-            parts.append(f"installed in another version: {', '.join(self.conflicting)}")
+            parts.append(f"installed in another version: {_few(self.conflicting)}")
         if self.python_wanted:
             parts.append(f"logged with Python {self.python_wanted}, this is {platform.python_version()}")
         return f"The model's requirements are not all met ({'; '.join(parts)})." if parts else ""
@@ -76,7 +83,7 @@ def check_environment(model_dir: Path) -> Environment:
 
 def _requirements(path: Path) -> list[Requirement]:
     found = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in islice(_beginning(path).splitlines(), _MOST_LINES):
         text = line.split(" #", 1)[0].strip()
         if not text or text.startswith(("#", "-")):
             continue
@@ -88,12 +95,24 @@ def _requirements(path: Path) -> list[Requirement]:
 
 
 def _short(requirement: Requirement) -> str:
-    return f"{requirement.name}{requirement.specifier}"
+    return f"{requirement.name}{requirement.specifier}"[:_LONGEST_TOLD]
+
+
+def _few(told: Sequence[str]) -> str:
+    more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+    return ", ".join(told[:_MOST_TOLD]) + more
+
+
+def _beginning(path: Path) -> str:
+    if not path.exists():
+        return ""
+    with path.open(errors="replace") as stream:
+        return stream.read(_MOST_BYTES)
 
 
 def _other_python(mlmodel: Path) -> str | None:
-    text = mlmodel.read_text(errors="replace") if mlmodel.exists() else ""
-    wanted = re.search(r"^\s+python_version: ['\"]?(\d+)\.(\d+)[\d.]*", text, re.MULTILINE)
+    text = _beginning(mlmodel)
+    wanted = re.search(r"^ +python_version: ['\"]?(\d{1,3})\.(\d{1,3})[\d.]{0,9}", text, re.MULTILINE)
     if wanted is None or wanted.groups() == tuple(platform.python_version_tuple()[:2]):
         return None
     return wanted.group(0).split(":")[1].strip(" '\"")
