@@ -210,7 +210,7 @@ report_ready({{
     "internet": attempt(lambda: socket.create_server(("127.0.0.1", 0)).close()),
     "names": attempt(lambda: socket.getaddrinfo("localhost", 80) and "found"),
     "joblib": Parallel(n_jobs=2)(delayed(abs)(-number) for number in range(3)),
-    "capable": [line for text in threads for line in text.splitlines() if line.startswith("CapEff") and line[8:].strip("0")],
+    "capable": [line for text in threads for line in text.splitlines() if line[:6] == "CapEff" and line[8:].strip("0")],
     "privileges": sorted({{line for text in threads for line in text.splitlines() if line.startswith("NoNewPrivs")}}),
 }})
 """
