@@ -1,5 +1,6 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, aclosing, asynccontextmanager
@@ -485,6 +486,7 @@ def _lifespan(
                 stack.enter_context(room.at_work())
             async with aclosing(online), serving:
                 yield
+            await asyncio.to_thread(stack.close)  # they wait for their threads, of which one may need this loop
 
     return run
 

@@ -129,16 +129,15 @@ class ModelsByUri:
 
     async def _answer(self, model: ModelVersion, question: Question) -> Answer:
         deadline = time.monotonic() + self._request_timeout_s
-        while True:
-            pool = await self._runtime.by_uri.of(model)
-            try:
-                with pool.in_use():
+        async with self._runtime.by_uri.use(model) as pool:
+            while True:
+                try:
                     return await pool.ask(question, timeout_s=max(deadline - time.monotonic(), _LEAST_S))
-            except Unavailable:  # its first process takes longer to start than one that is restarted
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_PAUSE_S)
-            except FailedPrecondition as error:
-                raise FailedPrecondition(
-                    f"Version {model.version} of model '{model.name}' cannot be loaded: {pool.state.message}"
-                ) from error
+                except Unavailable:  # its first process takes longer to start than one that is restarted
+                    if time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(_PAUSE_S)
+                except FailedPrecondition as error:
+                    raise FailedPrecondition(
+                        f"Version {model.version} of model '{model.name}' cannot be loaded: {pool.state.message}"
+                    ) from error

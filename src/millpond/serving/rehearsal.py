@@ -5,14 +5,14 @@ For other rooms, from their threads: `opened` starts the processes and ends them
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from millpond.identity.access import Act
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError
+from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, Unavailable
 from millpond.serving.domain import NETWORK, Deployment, Endpoint, ServedEntity, default_entity_name
 from millpond.serving.keeping import refusal
 from millpond.serving.pool import WorkerPool
@@ -121,7 +121,8 @@ class Rehearsals:
         try:
             yield Rehearsal(candidate, who, pool, self)
         finally:
-            self.runtime.run_here(pool.close(drain_s=0))
+            with suppress(Unavailable):  # a server that is being stopped ends all processes
+                self.runtime.run_here(pool.close(drain_s=0))
 
     async def _open(self, candidate: Candidate) -> WorkerPool:
         changed = asyncio.Event()

@@ -7,11 +7,12 @@ It keeps nothing that the database does not have, so a killed server goes on whe
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection
 
@@ -92,6 +93,9 @@ class ServingRuntime:
         self._live: dict[str, LiveEndpoint] = {}
         self._controllers: dict[str, Controller] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._for_threads: set[Future[Any]] = set()
+        self._logs: WeakKeyDictionary[WorkerPool, tuple[str, str]] = WeakKeyDictionary()
+        """Whose logs each pool writes: of which endpoint, under which key."""
         self._executor = ThreadPoolExecutor(max_workers=16, thread_name_prefix="serving")
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -108,7 +112,7 @@ class ServingRuntime:
         )
         self.by_uri = UriPools(self._open_by_uri)
         await self.run_blocking(self.launcher.clean)
-        await self.run_blocking(self._prune)
+        await self.run_blocking(partial(self._prune, frozenset(self._logs.values())))
         await self._discover()
         self.in_background(self._keep_house())
         self.in_background(self._keep_looking(self._follow, "aliases and stages could not be followed"))
@@ -120,6 +124,8 @@ class ServingRuntime:
     ) -> None:
         """End every worker; requests have been drained by the web server before."""
         self._loop = None
+        for asked in list(self._for_threads):
+            asked.cancel()
         await asyncio.gather(*(controller.stop() for controller in list(self._controllers.values())))
         await self.by_uri.close()
         await asyncio.sleep(0)  # a task that is cancelled before it began would not end the workers that it was given
@@ -166,7 +172,14 @@ class ServingRuntime:
         if loop is None:
             work.close()
             raise Unavailable("The server is being started or stopped; try again in a moment.")
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
+        going = asyncio.run_coroutine_threadsafe(work, loop)
+        self._for_threads.add(going)
+        try:
+            return going.result()
+        except CancelledError as error:
+            raise Unavailable("The server is being stopped.") from error
+        finally:
+            self._for_threads.discard(going)
 
     # For controllers
 
@@ -192,7 +205,7 @@ class ServingRuntime:
         runs_already = endpoint.active is not None and any(
             entity.worker_key == active.worker_key for active in endpoint.active.entities
         )
-        return WorkerPool(
+        pool = WorkerPool(
             name=entity.name,
             launch=self.launcher.launch_for(endpoint.id, entity),
             scale=self._scale_of(entity),
@@ -204,6 +217,8 @@ class ServingRuntime:
             patience=self._settings.serving.queue_patience,
             on_cold_start=COLD_STARTS.labels(endpoint.name, entity.name).observe,
         )
+        self._logs[pool] = (endpoint.id, entity.worker_key)
+        return pool
 
     def _open_by_uri(self, entity: ServedEntity) -> WorkerPool:
         scale = self._scale_of(entity)
@@ -218,6 +233,7 @@ class ServingRuntime:
             tell=lambda kind, message: log.info("model asked by its URI", pool=entity.name, kind=kind, message=message),
             on_cold_start=lambda _seconds: None,
         )
+        self._logs[pool] = ("by-uri", entity.worker_key)
         pool.serve(scale)
         return pool
 
@@ -268,7 +284,7 @@ class ServingRuntime:
                 if rounds % HISTORY_S == 0:
                     await self.run_blocking(partial(self.history.look, time.time()))
                 if rounds % _ROUNDS_TO_PRUNE == 0:
-                    await self.run_blocking(self._prune)
+                    await self.run_blocking(partial(self._prune, frozenset(self._logs.values())))
                     await self.run_blocking(self.events.prune)
                     await self._discover()
             except Exception as error:  # the next round tries again
@@ -284,8 +300,8 @@ class ServingRuntime:
             except Exception as error:  # the next round tries again
                 log.error(failure, exc_info=error)
 
-    def _prune(self) -> None:
-        """Delete the models and logs of what is not served any more."""
+    def _prune(self, written: frozenset[tuple[str, str]]) -> None:
+        """Delete the models and logs of what is not served any more; but not logs that are `written`."""
         found = _read(self.database, store.list_endpoints)
         served = [
             (endpoint.id, entity)
@@ -295,7 +311,7 @@ class ServingRuntime:
             for entity in config.entities
         ]
         self._models.prune(frozenset(entity.model for _, entity in served))
-        self.launcher.prune_logs(frozenset((endpoint_id, entity.worker_key) for endpoint_id, entity in served))
+        self.launcher.prune_logs(written | {(endpoint_id, entity.worker_key) for endpoint_id, entity in served})
 
 
 def _read(database: Database, query: Callable[[Connection], T]) -> T:

@@ -95,8 +95,10 @@ class StreamedAnswer:
         self._held = AsyncExitStack()
         self._first: bytes | None = None
         self._parts: AsyncGenerator[bytes | Answer, None]
-        self._kept = _Kept()
+        self._kept = _Kept(is_wanted=keeping is not None)
         self._ended = False
+        self.is_admitted = False
+        """Whether no limit refuses it."""
 
     async def begin(self) -> Answer | None:
         """Wait for the first part. Returns the model's refusal, where it refuses. Raises as `WorkerPool.stream`."""
@@ -140,7 +142,7 @@ class StreamedAnswer:
         names = (asked.live.name, self.entity.name, self.entity.model.version)
         metrics.REQUESTS.labels(*names, str(answer.status)).inc()
         metrics.SECONDS.labels(*names).observe(seconds)
-        if not asked.is_direct and answer is not _GONE:
+        if self.is_admitted and not asked.is_direct and answer is not _GONE:
             asked.canaries.count(asked.live.id, self.entity.name, answer.status, seconds)
         call = calls.current()
         if self._first is not None and answer.status != 200 and answer is not _GONE and call is not None:
@@ -170,13 +172,16 @@ async def open_stream(
     stream = StreamedAnswer(asked, keeping_of(captures, live, asked.principal, JSON, asked.body))
     try:
         admit()
+        stream.is_admitted = True
         spec = await aside_unless(specs.knows(entity.model), partial(specs.of, entity.model))
         if spec is not None:
             raise NotImplementedHere(f"'{entity.name}' has features; what has features is not answered in parts.")
         refused = await stream.begin()
     except MillpondError as error:
-        await stream.end(refusal(error))
-        await stream.aclose()
+        try:
+            await stream.end(refusal(error))
+        finally:
+            await stream.aclose()
         raise
     except BaseException:
         await stream.aclose()
@@ -190,12 +195,15 @@ async def open_stream(
 class _Kept:
     """What an inference table will have of an answer."""
 
+    is_wanted: bool
     parts: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
     left_out: int = 0
 
     def add(self, part: bytes) -> bytes:
         """Another part, which is returned."""
+        if not self.is_wanted:
+            return part
         if self.size_bytes + len(part) <= MAX_KEPT_BYTES and not self.left_out:
             self.parts.append(part)
             self.size_bytes += len(part)

@@ -1,7 +1,8 @@
 """The processes of versions that are asked by their URI: there while somebody asks, and of a few versions at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import ResourceExhausted
@@ -20,26 +21,32 @@ class UriPools:
     def __init__(self, open_pool: Callable[[ServedEntity], WorkerPool]) -> None:
         self._open_pool = open_pool
         self._pools: dict[str, WorkerPool] = {}
+        self._lock = asyncio.Lock()
 
-    async def of(self, model: ModelVersion) -> WorkerPool:
-        """The pool of a version, begun where there is none. Raises ResourceExhausted where all others are busy."""
+    @asynccontextmanager
+    async def use(self, model: ModelVersion) -> AsyncIterator[WorkerPool]:
+        """The pool of a version, begun where there is none, which stays while the block runs.
+
+        Raises ResourceExhausted where all others are busy.
+        """
+        async with self._lock:
+            pool = await self._pool(model)
+            self._pools[model.key] = pool  # the last is the one asked last
+        with pool.in_use():  # nothing was awaited since, so nobody has taken it for unused
+            yield pool
+
+    async def _pool(self, model: ModelVersion) -> WorkerPool:
         found = self._pools.pop(model.key, None)
-        if found is not None and found.state.deployment is Deployment.FAILED:
+        if found is not None and found.state.deployment is not Deployment.FAILED:
+            return found
+        if found is not None:
             await found.close(drain_s=0)
-            found = None
-        if found is None:
-            await self._make_room()
-            found = self._pools.get(model.key) or self._open_pool(_entity(model))
-        self._pools[model.key] = found  # the last is the one asked last
-        return found
-
-    async def _make_room(self) -> None:
-        if len(self._pools) < MOST_POOLS:
-            return
-        unused = next((key for key, pool in self._pools.items() if not pool.is_asked), None)
-        if unused is None:
-            raise ResourceExhausted(f"{MOST_POOLS} models are being asked by their URI; try again later.")
-        await self._pools.pop(unused).close(drain_s=0)
+        while len(self._pools) >= MOST_POOLS:
+            unused = next((key for key, pool in self._pools.items() if not pool.is_asked), None)
+            if unused is None:
+                raise ResourceExhausted(f"{MOST_POOLS} models are being asked by their URI; try again later.")
+            await self._pools.pop(unused).close(drain_s=0)
+        return self._open_pool(_entity(model))
 
     async def close(self) -> None:
         """End all."""

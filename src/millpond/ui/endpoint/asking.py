@@ -185,9 +185,12 @@ def _show_answer(answer: ui.element, status: int, entity: str, body: str, took_m
 
 
 def _pretty(body: str) -> str:
+    """Over lines, where that is quick."""
+    if len(body) > LONGEST_SHOWN:
+        return body
     try:
         return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
 
 
