@@ -1,11 +1,23 @@
-"""Work on threads that is seen to its end, because nobody could tell what an abandoned thread has still done."""
+"""Work that blocks: on threads, and seen to its end, as nobody could tell what an abandoned one has still done."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class BlocksLoop(Exception):
+    """Work was begun on the event loop that belongs on a thread, where it shall be begun anew."""
+
+
+def require_thread() -> None:
+    """Raise BlocksLoop on an event loop: what follows would keep everybody else waiting."""
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise BlocksLoop
 
 
 async def seen_through(work: "asyncio.Task[T]") -> T:

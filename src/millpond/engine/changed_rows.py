@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from millpond.engine import proto
+from millpond.engine.blocking import require_thread
 from millpond.engine.delta.table import Storage
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.spools import Spools
@@ -38,6 +39,7 @@ def relation_of(binder: "Binder", parts: tuple[str, ...], options: Mapping[str, 
     spools = binder.world.spools
     if binder.is_absolute or spools is None:
         raise unsupported(f"{OPTION} in a view or a stream, or before another Spark: read it in a query.")
+    require_thread()
     table = streamable(binder, parts)
     location = table.storage_location
     storage = Storage(url=location, options=binder.world.storage_options if location.startswith("s3") else {})

@@ -24,7 +24,6 @@ from millpond.engine.engines import ApiDoor, EngineOptions, Engines
 from millpond.engine.errors import AnalysisError, ExecutionError
 from millpond.engine.executing import Executions
 from millpond.engine.history import Observe
-from millpond.engine.information import weight
 from millpond.engine.own_client import OWN_CLIENT
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
@@ -229,7 +228,7 @@ class Gateway:
             try:
                 with recording.recorded(name, context):
                     request, session = await self._open(kind, data, context)
-                    await work(session, request, weight(data), context.write)
+                    await work(session, request, len(data), context.write)
             except BaseException as error:
                 await self._fail(name, error, context)
                 raise

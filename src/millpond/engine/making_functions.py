@@ -8,6 +8,7 @@ from millpond.catalog.service import CatalogService
 from millpond.catalog.wire.types import type_name
 from millpond.engine import proto, shaping, wire
 from millpond.engine.binding import Binder
+from millpond.engine.blocking import on_thread
 from millpond.engine.dml import CreateFunction
 from millpond.engine.errors import AnalysisError, quoted, schema_not_found, unsupported
 from millpond.engine.python_routines import PythonFunction, check_python
@@ -38,7 +39,7 @@ class FunctionMaker:
             await self._create_table_function(session, statement, binder)
             return wire.string_table([], [])
         function = _sql_function(session, statement)
-        schema = await self._upstream.schema(session, _trial(binder, function), binder.needs)
+        schema = await self._upstream.schema(session, await on_thread(_trial, binder, function), binder.needs)
         returns = function.returns or shaping.sql_type(shaping.fields_of_schema(schema)[0]["type"])
         definition = _definition(statement, function, returns, function.home)
         reads = bool(analyse(f"SELECT ({function.body}\n)").tables)
@@ -48,7 +49,7 @@ class FunctionMaker:
 
     async def _create_table_function(self, session: Session, statement: CreateFunction, binder: Binder) -> None:
         function = _sql_function(session, statement)
-        schema = await self._upstream.schema(session, _trial(binder, function), binder.needs)
+        schema = await self._upstream.schema(session, await on_thread(_trial, binder, function), binder.needs)
         found = shaping.fields_of_schema(schema)
         columns = _parameters(statement.columns) or tuple(
             Parameter(name=each["name"], type=shaping.sql_type(each["type"])) for each in found

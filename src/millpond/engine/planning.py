@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from millpond.catalog.names import quote
 from millpond.engine import pinning, proto, recording, wire
 from millpond.engine.binding import Binder
+from millpond.engine.blocking import BlocksLoop
 from millpond.engine.catalog_calls import CatalogCalls
 from millpond.engine.changes import Changer
 from millpond.engine.commanding import Commands
@@ -440,11 +441,18 @@ class Planner:
         )
 
 
-async def planned(threads: Executor, size_bytes: int, work: Callable[..., T], *arguments: Any) -> T:
-    """The result of binding a plan, which happens on a thread if it is large: for a small one the hop costs as much."""
+async def planned(threads: Executor, size_bytes: int, work: Callable[..., T], session: Session, message: Any) -> T:
+    """The result of binding a message in place: for a small one here, as the hop to a thread costs as much.
+
+    It happens on a thread if the message is large, or turns out to read or name what has to be waited for.
+    """
     if size_bytes <= _INLINE_BYTES:
-        return work(*arguments)
-    return await asyncio.get_running_loop().run_in_executor(threads, recording.within_call(work), *arguments)
+        before = message.SerializeToString()
+        try:
+            return work(session, message)
+        except BlocksLoop:
+            message.ParseFromString(before)
+    return await asyncio.get_running_loop().run_in_executor(threads, recording.within_call(work), session, message)
 
 
 def refuse_unknown_fields(message: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from millpond.engine.needs import Needs
 from millpond.engine.planning import Planner, planned, refuse_unknown_fields
 from millpond.engine.sessions import Session, Sessions
 from millpond.engine.streaming.queries import StreamingQueries
-from millpond.engine.streaming.reads import as_table, refuse_stream
+from millpond.engine.streaming.reads import BindStream, as_table, refuse_stream
 from millpond.engine.uploads import Uploads
 from millpond.engine.upstream import Upstream
 
@@ -61,7 +62,8 @@ class SessionCalls:
             raise unsupported("This kind of analysis is not known to this gateway.")
         streams = kind == "is_streaming" and self._planner.is_streaming(session, request.is_streaming.plan.root)
         size = request.ByteSize()
-        needs = await planned(self._threads, size, self._bind, session, getattr(request, kind), kind in _OF_STREAMS)
+        bind = partial(self._bind, as_table if kind in _OF_STREAMS else refuse_stream)
+        needs = await planned(self._threads, size, bind, session, getattr(request, kind))
         if kind in {"semantic_hash", "same_semantics"}:
             return _comparison(session, request)
         if streams:
@@ -79,10 +81,9 @@ class SessionCalls:
         shown: bytes = response.SerializeToString()
         return shown
 
-    def _bind(self, session: Session, analysis: Any, of_streams: bool) -> Needs:
+    def _bind(self, streams: BindStream, session: Session, analysis: Any) -> Needs:
         refuse_unknown_fields(analysis)
         needs = Needs()
-        streams = as_table if of_streams else refuse_stream
         for field, value in analysis.ListFields():
             name = field.message_type.full_name if field.message_type is not None else ""
             if name == "spark.connect.Plan":
