@@ -47,12 +47,12 @@ _DRAIN_S = 20.0
 _RECURSION_LIMIT = 12_000
 """Python's frames, of which the walk over a plan takes two for each level of nesting."""
 
-# All that MLflow's client in a user's function and ai_query need; the token there cannot make another one, nor do
-# anything else.
-_MLFLOW_PATHS = (
+# All that MLflow's client in a user's function and ai_query need, in the user's engine; its token cannot make
+# another one, nor do anything else.
+_ENGINE_PATHS = (
     "/api/2.0/mlflow", "/api/2.0/mlflow-artifacts", "/api/3.0/mlflow", "/version",
     *(f"/api/2.0/fs/{kind}/{place}" for kind in ("files", "directories") for place in ("Models", "WorkspaceInternal")),
-    "/api/2.0/fs/create-download-url", "/api/millpond/scoring", "/serving-endpoints",
+    "/api/2.0/fs/create-download-url", "/api/millpond/scoring/invocations", "/serving-endpoints",
 )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ async def _serve(settings: Settings) -> None:
     directory = DirectoryService(database)
     catalog = open_catalog(database, settings, directory.find_exact_name)
     catalog.on_models(RecordedModels(catalog, MlflowRows(catalog, artifact_root(settings))))
-    api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=partial(identity.mint, paths=_MLFLOW_PATHS))
+    api = ApiDoor(socket_path=home.api_socket, port=settings.port, mint=identity.mint, paths=_ENGINE_PATHS)
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
     history = SparkHistory(database, home.history)
     catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))

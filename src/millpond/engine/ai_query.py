@@ -20,6 +20,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from millpond.engine import proto
+from millpond.engine.blocking import require_thread
 from millpond.engine.engines import ApiDoor
 from millpond.engine.errors import AnalysisError, unsupported
 from millpond.engine.model_questions import ModelQuestion
@@ -79,7 +80,9 @@ def _got(door: ApiDoor, principal: Principal, path: str) -> dict[str, Any]:
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(_TIMEOUT_S)
         connection.sock.connect(str(door.socket_path))
-        connection.request("GET", path, headers={"Authorization": f"Bearer {door.mint(principal, _TTL_S)}"})
+        connection.request(
+            "GET", path, headers={"Authorization": f"Bearer {door.mint(principal, _TTL_S, paths=(_TARGET,))}"}
+        )
         response = connection.getresponse()
         answer = json.loads(response.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -107,13 +110,15 @@ def query_call(binder: "Binder", arguments: Sequence[tuple[str | None, str]]) ->
     if find is None:
         raise unsupported(f"{NAME} before another Spark, or without the server: its engine has no way to the models.")
     given = _matched(arguments)
-    asked = find(binder.invoker, _text(given, "endpoint"))
+    name = _text(given, "endpoint")
+    require_thread()
+    asked = find(binder.invoker, name)
     function, returns = _function(asked, given)
-    name, command = _registration(function, returns)
-    binder.needs.functions[f"register_function:{name}"] = command
+    known_as, command = _registration(function, returns)
+    binder.needs.functions[f"register_function:{known_as}"] = command
     binder.needs.runs_code = True
     binder.needs.models[asked.node["key"]] = asked.node
-    return f"{name}({given['request']})"
+    return f"{known_as}({given['request']})"
 
 
 def _matched(arguments: Sequence[tuple[str | None, str]]) -> dict[str, str]:

@@ -162,6 +162,12 @@ class Reach(Protocol):
         """Whether a place lies in a table or volume that the principal may read (or write)."""
 
 
+class Mint(Protocol):
+    """Makes a token that is good for some paths of the API."""
+
+    def __call__(self, principal: Principal, ttl_s: float, *, paths: tuple[str, ...]) -> str: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class ApiDoor:
     """The way from an engine to this Millpond's own API, for users' functions that load models, as their user."""
@@ -170,7 +176,9 @@ class ApiDoor:
     """Unix socket on which the server answers HTTP."""
     port: int
     """Port of the API, under which the engine finds it on its own loopback device."""
-    mint: Callable[[Principal, float], str]
+    mint: Mint
+    paths: tuple[str, ...]
+    """Of the API, to which an engine's token is good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,7 +337,7 @@ class Engines:
         api = self._options.api
         if api is None:
             return {}
-        token = api.mint(principal, CREDENTIAL_TTL_S)
+        token = api.mint(principal, CREDENTIAL_TTL_S, paths=api.paths)
         return {
             "MLFLOW_TRACKING_TOKEN": token,
             "DATABRICKS_HOST": f"http://127.0.0.1:{api.port}",
