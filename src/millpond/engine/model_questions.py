@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,10 @@ _PATIENCE_S = 180.0
 _TIMEOUT_S = 600.0
 _LATER = (429, 503)
 _TOO_MUCH = (413, 504)
+_OF_ROWS = (400, 422)
+"""What a model says of rows that it cannot take; other errors are of the whole request."""
+_NOBODYS = (401, 403, 404)
+"""Whoever asks may not any more, or nothing is there to ask: no row has a prediction."""
 _ARROW, _JSON = "application/vnd.apache.arrow.stream", "application/json"
 
 
@@ -88,12 +93,12 @@ class ModelQuestion:
         try:
             yield self._told(self._ask(rows), None)
         except Refused as error:
-            halves = rows.num_rows > 1 and (error.status in _TOO_MUCH or (not self._fails and error.status < 500))
-            if halves:
+            of_some = error.status in _TOO_MUCH or (not self._fails and error.status in _OF_ROWS)
+            if rows.num_rows > 1 and of_some:
                 middle = rows.num_rows // 2
                 yield from self._answers(rows.slice(0, middle))
                 yield from self._answers(rows.slice(middle))
-            elif self._fails:
+            elif self._fails or error.status in _NOBODYS:
                 raise RuntimeError(f"ai_query: {self._name} answered {error.status}: {error}") from error
             else:
                 yield self._told(None, str(error), rows.num_rows)
@@ -119,23 +124,24 @@ class ModelQuestion:
         return found
 
     def _answer(self, body: bytes) -> tuple[str, bytes]:
-        """The answer, once there is one. Raises Refused."""
+        """The answer, once there is one. It may have got lost, so each attempt bears the same id. Raises Refused."""
         deadline = time.monotonic() + _PATIENCE_S
+        request_id = uuid.uuid4().hex
         while True:
-            status, headers, answer = self._post(body)
+            status, headers, answer = self._post(body, request_id)
             if status == 200:
                 return headers.get("content-type", ""), answer
             if status not in _LATER or time.monotonic() > deadline:
                 raise Refused(status, _message(answer))
             time.sleep(min(float(headers.get("retry-after", "0.5")), 5.0))
 
-    def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    def _post(self, body: bytes, request_id: str) -> tuple[int, Mapping[str, str], bytes]:
         import http.client
         from urllib.parse import urlsplit
 
         headers = {
             "Authorization": f"Bearer {os.environ['DATABRICKS_TOKEN']}", "User-Agent": "millpond-ai-query",
-            "Content-Type": self._format, "Accept": self._format,
+            "Content-Type": self._format, "Accept": self._format, "X-Client-Request-Id": request_id,
         }  # fmt: skip
         address = urlsplit(os.environ["DATABRICKS_HOST"])
         thread = threading.get_ident()
