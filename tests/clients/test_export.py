@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from millpond.sdk.exported.to_onnx import _apart
 from millpond.sdk.exporting import Parity, _first_difference, dockerfile
 from tests.clients.scored import Scored, open_scored
 from tests.servers import MILLPOND, Server
@@ -41,6 +42,7 @@ def export(scored: Scored, uri: str, directory: Path, *flags: str, token: str = 
     return subprocess.run(command, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_a_pipeline_runs_alone_and_as_onnx(scored: Scored, tmp_path: Path) -> None:
     rows = pd.DataFrame({"contract": ["a", "b", "a", "c"] * 5, "tenure": np.arange(20.0)})
     encode = ColumnTransformer([("c", OneHotEncoder(handle_unknown="ignore"), ["contract"])], remainder="passthrough")
@@ -106,3 +108,6 @@ def test_what_differs_is_named() -> None:
     assert "the answer" in _first_difference([1], [1, 2], "")
     assert not Parity(requests=1, rows=1, different=["x"]).same
     assert "libgomp1" not in dockerfile("3.11")
+    one, nan, inf = np.array([1.0, 2.0]), np.array([1.0, np.nan]), np.array([1.0, np.inf])
+    assert [_apart(each, each.copy()) for each in (one, nan, inf)] == [0.0, 0.0, 0.0]
+    assert {_apart(*pair) for pair in ((one, nan), (nan, one), (inf, -inf), (inf, nan))} == {np.inf}

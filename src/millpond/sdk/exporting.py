@@ -254,7 +254,7 @@ def _generated(columns: Sequence[Mapping[str, Any]], made: random.Random) -> dic
 
 
 def _checked(directory: Path, interpreter: Path, requests: Sequence[Any], ask: Ask) -> Parity:
-    different, rows = [], 0
+    different, rows, answered = [], 0, 0
     with _served(directory, interpreter) as url:
         for number, request in enumerate(requests):
             body = json.dumps(request).encode()
@@ -263,7 +263,10 @@ def _checked(directory: Path, interpreter: Path, requests: Sequence[Any], ask: A
                 different.append(f"request {number}: status {theirs} here and {ours} on the platform")
             elif theirs == 200 and (where := _first_difference(told, wanted, "")):
                 different.append(f"request {number}: {where}")
+            answered += theirs == 200
             rows += len(told["predictions"]) if theirs == 200 and isinstance(told.get("predictions"), list) else 0
+    if not answered:
+        different.append(f"nothing was compared: all {len(requests)} requests were refused; log an input example")
     return Parity(requests=len(requests), rows=rows, different=different)
 
 

@@ -231,8 +231,14 @@ def _apart(wanted: Any, found: Any) -> float:
     found = found.reshape(wanted.shape)
     if wanted.dtype.kind not in "fiub" or found.dtype.kind not in "fiub":
         return 0.0 if np.array_equal(wanted.astype(str), found.astype(str)) else float("inf")
-    distance = np.abs(wanted.astype(float) - found.astype(float)) / (ABSOLUTE + RELATIVE * np.abs(wanted.astype(float)))
-    return float(np.nanmax(distance, initial=0.0))
+    wanted, found = wanted.astype(float), found.astype(float)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(
+        wanted[~finite], found[~finite], equal_nan=True
+    ):
+        return float("inf")
+    wanted, found = wanted[finite], found[finite]
+    return float(np.max(np.abs(wanted - found) / (ABSOLUTE + RELATIVE * np.abs(wanted)), initial=0.0))
 
 
 def _first_line(error: BaseException) -> str:
