@@ -11,11 +11,13 @@ from typing import Any
 import mlflow
 import pytest
 from databricks.sdk.service.catalog import VolumeType
+from pyspark.errors.exceptions.base import PySparkException
 from pyspark.sql.connect.session import SparkSession as ConnectSession
 from sklearn.linear_model import LinearRegression
 
 from millpond.features import FeatureEngineeringClient, FeatureLookup
-from millpond.sdk.scoring import Outcome, score_table
+from millpond.features.connection import Connection
+from millpond.sdk.scoring import Outcome, _resolved, _Scoring, score_table
 from tests.clients.mlflow_session import signed_in
 from tests.clients.scored import Scored, line, open_scored
 from tests.clients.test_sdk_serving import PATIENCE, config_of, sdk_of
@@ -118,10 +120,36 @@ def test_a_new_version_goes_on_or_scores_all(scored: Scored) -> None:
     assert (again.rows, again.since_version) == (12, None)
     assert predictions(scored, "moved_scored") == expected(range(12), 3.0, "2")
     assert score(scored, source, "moved_scored", "line/2").rows == 0
+    insert(scored, "moved", 12, 14)
+    back = score(scored, source, "moved_scored", "line/1")
+    assert (back.rows, back.since_version) == (2, 2)
+    assert predictions(scored, "moved_scored") == expected(range(12), 3.0, "2") | expected(range(12, 14))
+    assert score(scored, source, "moved_scored", "line/1", on_new_version="rescore").rows == 14
+    assert predictions(scored, "moved_scored") == expected(range(14))
     fresh = score(scored, source, "moved_fresh", "line/1")
-    assert fresh.rows == 12
-    assert score(scored, source, "moved_fresh", "line/2", on_new_version="rescore").rows == 12
-    assert predictions(scored, "moved_fresh") == expected(range(12), 3.0, "2")
+    assert fresh.rows == 14
+    assert score(scored, source, "moved_fresh", "line/2", on_new_version="rescore").rows == 14
+    assert predictions(scored, "moved_fresh") == expected(range(14), 3.0, "2")
+
+
+def test_scorings_at_once_write_each_row_once(scored: Scored) -> None:
+    """The second one has read where the first one was before that ended."""
+    source = make_source(scored, "raced")
+    score(scored, source, "raced_scored")
+    insert(scored, "raced", 10, 12)
+    with as_client(scored):
+        connection = Connection()
+        task = _resolved(connection, source, f"{scored.schema}.raced_scored", f"models:/{scored.schema}.line/1",
+                         (), (), None)  # fmt: skip
+        slow = _Scoring(connection, task)
+        start = slow._scored_up_to(rescore=False)
+        assert score(scored, source, "raced_scored", "line/2").rows == 2
+        insert(scored, "raced", 12, 13)
+        with pytest.raises(PySparkException, match="DELTA_CONCURRENT_WRITE"):
+            slow._score(start, slow._newest())
+    assert score(scored, source, "raced_scored").rows == 1
+    found = expected(range(10)) | expected(range(10, 12), 3.0, "2") | expected([12])
+    assert predictions(scored, "raced_scored") == found
 
 
 def test_what_cannot_be_scored_is_refused_with_a_reason(scored: Scored) -> None:
@@ -129,6 +157,12 @@ def test_what_cannot_be_scored_is_refused_with_a_reason(scored: Scored) -> None:
     assert score(scored, source, "keyless_scored", columns="id").rows == 10
     insert(scored, "keyless", 10, 11)
     assert score(scored, source, "keyless_scored", columns="id").rows == 1
+    insert(scored, "keyless", 11, 12)
+    scored.sql("OPTIMIZE {s}.keyless")
+    assert score(scored, source, "keyless_scored", columns="id").rows == 1
+    assert predictions(scored, "keyless_scored") == expected(range(12))
+    with pytest.raises(ValueError, match=r"predictions of .*line for another table"):
+        score(scored, make_source(scored, "second"), "keyless_scored")
     scored.sql("DELETE FROM {s}.keyless WHERE id = 1")
     with pytest.raises(ValueError, match="no primary key"):
         score(scored, source, "keyless_scored", columns="id")

@@ -94,21 +94,25 @@ def write_of_v1(operation: Any) -> Write:
 def once_of(options: dict[str, str]) -> "Once | None":
     """What `txnAppId` and `txnVersion` say, taken out. Source: Delta Lake, "Idempotent table writes".
 
-    Raises AnalysisError for one without the other.
+    With `millpond.txnAfter` the number before it is the one that is given, or there is `none`. Raises AnalysisError for
+    one without the other.
     """
-    found = {key.lower(): options.pop(key) for key in list(options) if key.lower() in {"txnappid", "txnversion"}}
+    names = {"txnappid", "txnversion", "millpond.txnafter"}
+    found = {key.lower(): options.pop(key) for key in list(options) if key.lower() in names}
     if not found:
         return None
-    version = found.get("txnversion", "")
-    if not found.get("txnappid") or not version.isdecimal():
+    version, after = found.get("txnversion", ""), found.get("millpond.txnafter")
+    if not found.get("txnappid") or not version.isdecimal() or not (after in {None, "none"} or str(after).isdecimal()):
         raise AnalysisError(
             "DELTA_INVALID_IDEMPOTENT_WRITES_OPTIONS",
-            "Invalid options for idempotent Dataframe writes: txnAppId is a text and txnVersion a number.",
+            "Invalid options for idempotent Dataframe writes: txnAppId is a text and txnVersion a number, and so is "
+            "millpond.txnAfter, or 'none'.",
             sql_state="42616",
         )
-    from millpond.engine.delta.table import Once
+    from millpond.engine.delta.table import NOTHING, Once
 
-    return Once(application=found["txnappid"], version=int(version), operation=None)
+    before = None if after is None else NOTHING if after == "none" else int(after)
+    return Once(application=found["txnappid"], version=int(version), operation=None, after=before)
 
 
 def merge_of(options: dict[str, str]) -> "MergeInto | None":

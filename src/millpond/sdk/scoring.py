@@ -19,7 +19,6 @@ from millpond.features.lookups import names_of
 NEW_VERSION = ("continue", "rescore")
 _ADDED = ("prediction", "model_name", "model_version", "source_version", "scored_at")
 """Columns of the target beside the source's."""
-_MOST_VERSIONS = 200
 _ATTEMPTS = 5
 _DELETED = "__millpond_deleted"
 
@@ -55,9 +54,10 @@ class _Task:
     keys: tuple[str, ...]
     columns: tuple[str, ...]
 
-    def application(self, version: str, *, whole: bool = False) -> str:
-        """Under which the target's log keeps what is scored by a version of the model, which has perhaps scored all."""
-        return f"millpond.score/{self.source_id}/{self.model}/{version}{'/all' if whole else ''}"
+    @property
+    def application(self) -> str:
+        """Under which the target's log keeps up to where the source is scored: one for all versions of the model."""
+        return f"millpond.score/{self.source_id}/{self.model}"
 
 
 def score_table(
@@ -149,14 +149,15 @@ class _Scoring:
         self._connection = connection
         self._spark = connection.spark
         self._task = task
-        self._application = ""
+        self._cursor: int | None = None
 
     def run(self, *, rescore: bool) -> Outcome:
         """Score what is new. Raises ValueError, and PySpark's errors."""
         task = self._task
-        newest, _ = self._transactions(task.source, [task.application("")])
-        self._make_target(newest)
-        start, self._application = self._scored_up_to(rescore=rescore)
+        if not self._connection.exists(task.target):
+            self._make_target(self._newest())
+        start = self._scored_up_to(rescore=rescore)
+        newest = self._newest()
         if start != newest:
             self._score(start, newest)
         return Outcome(
@@ -166,28 +167,43 @@ class _Scoring:
 
     # -- where it stands ----------------------------------------------------------------------------------------
 
-    def _transactions(self, table: str, applications: Sequence[str]) -> tuple[int, dict[str, int]]:
-        query = urlencode([("table", table), *(("application", each) for each in applications)])
+    def _newest(self) -> int:
+        return self._transactions(self._task.source, self._task.application)[0]
+
+    def _transactions(self, table: str, application: str) -> tuple[int, dict[str, int]]:
+        query = urlencode({"table": table, "application": application})
         told = self._connection.get(f"/api/millpond/scoring/transactions?{query}")
         if told is None:
             raise ValueError(f"Table '{table}' does not exist, or you may not read it.")
         return int(told["version"]), told["transactions"]
 
-    def _scored_up_to(self, *, rescore: bool) -> tuple[int | None, str]:
-        """The version of the source, None where all is to be scored; and under what the target will say so."""
+    def _scored_up_to(self, *, rescore: bool) -> int | None:
+        """The version of the source up to which it is scored; None where all rows are to be."""
         task = self._task
-        whole, own = task.application(task.version, whole=True), task.application(task.version)
-        numbers = range(int(task.version) - 1, 0, -1) if task.version.isdecimal() and not rescore else ()
-        earlier = [task.application(str(n), whole=all_) for n in numbers[:_MOST_VERSIONS] for all_ in (True, False)]
-        _, found = self._transactions(task.target, [whole, own, *earlier])
-        if rescore or whole in found:
-            return found.get(whole), whole
-        start = found.get(own, max(found.values(), default=None))
-        return start, whole if start is None else own
+        self._cursor = self._find_cursor()
+        if self._cursor is None and self._has(self._mine):
+            self._cursor = self._find_cursor()  # perhaps somebody else has just scored it for the first time
+            if self._cursor is None:
+                raise ValueError(
+                    f"'{task.target}' has predictions of {task.model} for another table than '{task.source}', or for "
+                    "one that had its name before. Score into another table, or delete those rows first."
+                )
+        if rescore and self._has(f"{self._mine} AND model_version <> {_text(task.version)}"):
+            return None
+        return self._cursor
+
+    def _find_cursor(self) -> int | None:
+        task = self._task
+        return self._transactions(task.target, task.application)[1].get(task.application)
+
+    def _has(self, condition: str) -> bool:
+        return bool(self._spark.table(_name(self._task.target)).where(condition).take(1))
+
+    @property
+    def _mine(self) -> str:
+        return f"model_name = {_text(self._task.model)}"
 
     def _make_target(self, newest: int) -> None:
-        if self._connection.exists(self._task.target):
-            return
         schema = self._scored(self._all(newest), newest).schema
         columns = [f"{_quoted(field.name)} {field.dataType.simpleString()}" for field in schema]
         required = [f"{_quoted(name)} {_type(schema, name)} NOT NULL" for name in self._task.keys]
@@ -211,8 +227,7 @@ class _Scoring:
     def _score(self, start: int | None, newest: int) -> None:
         if start is None:
             rows = self._scored(self._all(newest), newest)
-            others = f"model_name = {_text(self._task.model)}"
-            self._write(rows, newest, mode="overwrite", replaceWhere=others)
+            self._write(rows, newest, mode="overwrite", replaceWhere=self._mine)
             return
         added, removed = (self._changes(kind, start, newest) for kind in ("added", "removed"))
         if not removed.take(1):
@@ -225,6 +240,9 @@ class _Scoring:
         from pyspark.sql import functions as F
 
         keys = list(self._task.keys)
+        if not keys and not removed.exceptAll(added).take(1):  # rows only moved to other files
+            self._write(self._scored(added.exceptAll(removed), newest), newest, mode="append")
+            return
         if not keys:
             raise ValueError(
                 f"Rows of '{self._task.source}' were changed or deleted after version {start}, and it has no primary "
@@ -272,13 +290,13 @@ class _Scoring:
         task = self._task
         told = {"source": task.source, "source_version": newest, "model": task.asked}
         writer = rows.write.format("delta").mode(mode).options(**options)
-        writer = writer.option("txnAppId", self._application).option("txnVersion", newest)
+        writer = writer.option("txnAppId", task.application).option("txnVersion", newest)
+        writer = writer.option("millpond.txnAfter", "none" if self._cursor is None else self._cursor)
         writer.option("userMetadata", json.dumps(told)).saveAsTable(_name(task.target))
 
     def _count(self, newest: int) -> int:
         found = self._spark.table(_name(self._task.target)).where(
-            f"model_name = {_text(self._task.model)} AND model_version = {_text(self._task.version)} AND "
-            f"source_version = {newest}"
+            f"{self._mine} AND model_version = {_text(self._task.version)} AND source_version = {newest}"
         )
         return int(found.count())
 

@@ -42,6 +42,10 @@ class Storage:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
+NOTHING = -1
+"""In place of a number: the table has no transaction of an application."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Once:
     """What a table shall have once, however often it is written: number `version` of what an application writes.
@@ -53,10 +57,19 @@ class Once:
     version: int
     operation: str | None = "STREAMING UPDATE"
     """What DESCRIBE HISTORY shows; None for what the write is."""
+    after: int | None = None
+    """Which number of the application this was computed from, NOTHING for none; None where that does not matter."""
 
     def is_in(self, table: DeltaTable) -> bool:
-        """Whether a version of the table has it, or a later one of the same application."""
+        """Whether a version of the table has it, or a later one of the same application.
+
+        Raises CommitConflict where it was computed from another state than the table has.
+        """
         found = table.transaction_version(self.application)
+        if self.after is not None:
+            if self.after != (NOTHING if found is None else found):
+                raise _conflict(table.table_uri, f"transaction {found} of {self.application}, not {self.after}")
+            return False
         return found is not None and found >= self.version
 
     @property
@@ -228,6 +241,10 @@ def _commit_error(text: str, where: str) -> SparkError:
             sql_state="42809",
             parameters={"table_name": where},
         )
+    return _conflict(where, text)
+
+
+def _conflict(where: str, text: str) -> CommitConflict:
     return CommitConflict(
         "DELTA_CONCURRENT_WRITE",
         f"A concurrent transaction changed table {where} since this one read it ({text}). Try the operation again.",
