@@ -1,22 +1,28 @@
-"""What may run at the other end of a context's line: a process that does there what it is told to."""
+"""What may run at the other end of a context's line: a process that does there what its commands say."""
 
-import os
+import json
 import signal
 import socket
 import sys
+import types
 
 from millpond.kernel.child import report_ready
 
 
 def main() -> None:
-    """`context_process LINE CODE`: run CODE with `line`, the socket, once a command has come."""
-    with socket.socket(fileno=int(sys.argv[1])) as line:
+    """`context_process DIRECTORY LINE`: run the text of each command, with `line`, the socket."""
+    with socket.socket(fileno=int(sys.argv[2])) as line, line.makefile("r") as stream:
         report_ready({})
-        if sys.argv[2] == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        line.recv(1)
-        exec(sys.argv[2], {"line": line})
+        for asked in stream:
+            exec(json.loads(asked)["text"], {"line": line, **vars(_names())})
         signal.pause()
+
+
+def _names() -> types.SimpleNamespace:
+    import os
+    import subprocess
+
+    return types.SimpleNamespace(os=os, signal=signal, subprocess=subprocess, json=json)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ CONTEXT = Context(
 )
 
 
-def command(text: str = "1") -> Command:
+def command(text: str) -> Command:
     """A command that is to be sent."""
     return Command(
         id="m", context_id="c", cluster_id="k", language="python", text=text, state=CommandState.RUNNING,
@@ -44,10 +44,10 @@ class Seen:
 def opened(tmp_path: Path) -> Iterator[Callable[..., Seen]]:
     made = []
 
-    def open_one(code: str, told: Callable[..., None] | None = None) -> Seen:
+    def open_one(told: Callable[..., None] | None = None) -> Seen:
         ours, theirs = socket.socketpair()
         with theirs:
-            args = (str(theirs.fileno()), code)
+            args = ("", str(theirs.fileno()))
             child = spawn(ChildSpec(module="tests.compute.context_process", args=args, pass_fds=(theirs.fileno(),)))
         child.wait_ready(30)
         heard: list[tuple[str, str, Any]] = []
@@ -66,7 +66,8 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., Seen]]:
 
 
 def test_a_process_that_stands_still_holds_nobody_up(opened: Callable[..., Seen], tmp_path: Path) -> None:
-    seen = opened("stop")
+    seen = opened()
+    seen.process.send(command("os.kill(os.getpid(), signal.SIGSTOP)"))
     began = time.monotonic()
     seen.process.send(command("x" * (1 << 20)))  # more than fits into the line
     assert time.monotonic() - began < 5
@@ -85,8 +86,8 @@ def test_a_process_that_stands_still_holds_nobody_up(opened: Callable[..., Seen]
     ids=["list", "text", "deep", "bytes", "number"],
 )  # fmt: skip
 def test_a_process_that_says_something_else_is_ended(opened: Callable[..., Seen], said: bytes) -> None:
-    seen = opened(f"line.sendall({said!r})")
-    seen.process.send(command())
+    seen = opened()
+    seen.process.send(command(f"line.sendall({said!r})"))
     assert seen.ended.wait(30)
     assert seen.told == []
     assert not seen.process.child.running
@@ -96,15 +97,15 @@ def test_a_line_without_end_is_not_read_to_its_end(
     opened: Callable[..., Seen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("millpond.compute.contexts._LONGEST_ANSWER", 1 << 20)
-    seen = opened("while True: line.sendall(b'x' * 65536)")
-    seen.process.send(command())
+    seen = opened()
+    seen.process.send(command("while True: line.sendall(b'x' * 65536)"))
     assert seen.ended.wait(30)
 
 
 def test_what_databases_do_not_take_is_replaced(opened: Callable[..., Seen]) -> None:
     said = rb'{"id": "m", "state": "Finished", "results": {"data": "a\u0000b\ud800", "x": NaN}}'
-    seen = opened(f"line.sendall({said!r} + b'\\n')")
-    seen.process.send(command())
+    seen = opened()
+    seen.process.send(command(f"line.sendall({said!r} + b'\\n')"))
     wait_until(lambda: seen.told, timeout_s=30)
     assert seen.told == [("m", "Finished", {"data": "a\ufffdb?", "x": "nan"})]
     assert seen.process.running is None
@@ -115,7 +116,7 @@ def test_a_context_whose_answer_cannot_be_kept_is_ended(opened: Callable[..., Se
     def told(*_told: object) -> None:
         raise RuntimeError("the database is gone")
 
-    seen = opened('line.sendall(b\'{"id": "m", "state": "Finished", "results": []}\\n\')', told)
-    seen.process.send(command())
+    seen = opened(told)
+    seen.process.send(command('line.sendall(b\'{"id": "m", "state": "Finished", "results": []}\\n\')'))
     assert seen.ended.wait(30)
     assert not seen.process.child.running

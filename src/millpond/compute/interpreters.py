@@ -1,9 +1,12 @@
 """All contexts that run on this server, carried on as their rows say."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from millpond.compute.contexts import TOKEN_S, ContextProcess, Runner, begin
 from millpond.compute.domain import Command, CommandState, Context, ContextState
@@ -19,6 +22,8 @@ from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
 
+_PAUSES_S = (0.2, 1.0, 5.0)
+"""Between attempts to write what became of a command."""
 Beside = Callable[..., None]
 
 
@@ -62,6 +67,9 @@ class Interpreters:
             elif (process := self._open.get(context.id)) is not None:
                 mine = [each for each in commands if each.context_id == context.id]
                 self._carry(process, mine)
+            elif context.state is ContextState.RUNNING:  # its end could not be written when it came
+                with self._database.write() as connection:
+                    rows.end(connection, context.id, "The context's process is gone; make another context.")
 
     def end_all_of(self, cluster_id: str) -> None:
         """End the contexts of a cluster."""
@@ -85,8 +93,14 @@ class Interpreters:
             return
         with self._lock:
             self._open[context.id] = process
-        with self._database.write() as connection:
-            rows.change(connection, context.id, state=ContextState.RUNNING)
+        try:
+            with self._database.write() as connection:
+                wanted = rows.begun(connection, context.id)
+        except BaseException:
+            process.close()
+            raise
+        if not wanted:  # it was destroyed meanwhile, or its cluster has ended
+            process.close()
         if not process.child.running:
             self._ended(context.id)
         self.wake()
@@ -115,24 +129,38 @@ class Interpreters:
         """What became of a command. One that was to be cancelled is, also where it ended just before."""
         ended = {each.value for each in CommandState if each.ended}
         values = {"state": state if state in ended else CommandState.ERROR.value, "results": dict(results)}
+        for pause_s in _PAUSES_S:
+            try:
+                self._write_told(command_id, values)
+                break
+            except SQLAlchemyError as error:
+                log.warning("what became of a command could not be written", command=command_id, error=str(error))
+                time.sleep(pause_s)
+        else:
+            self._write_told(command_id, values)
+        self.wake()
+
+    def _write_told(self, command_id: str, values: Mapping[str, Any]) -> None:
         with self._database.write() as connection:
             if not rows.move_command(connection, command_id, CommandState.RUNNING, **values):
                 cancelled = CommandState.CANCELLED
                 rows.move_command(connection, command_id, CommandState.CANCELLING, state=cancelled)
-        self.wake()
 
     def _ended(self, context_id: str) -> None:
         """An interpreter is no more, for whatever reason."""
-        with self._lock:
-            process = self._open.pop(context_id, None)
+        process = self._open.get(context_id)
         if process is None:
             return
         code = process.child.process.poll()
         how = "for lack of memory, perhaps, or" if code == -9 else f"with code {code},"
         message = f"The context's process ended {how} by its own code; make another context."
-        with self._database.write() as connection:
-            rows.end(connection, context_id, message)
-        self.wake()
+        try:
+            with self._database.write() as connection:
+                rows.end(connection, context_id, message)
+        finally:  # where it could not be written, the next round does
+            with self._lock:
+                self._open.pop(context_id, None)
+            self.wake()
 
     def _destroy(self, context: Context) -> None:
         with self._lock:

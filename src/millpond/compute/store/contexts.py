@@ -65,6 +65,12 @@ def change(connection: Connection, context_id: str, **values: Any) -> None:
     connection.execute(update(contexts).where(contexts.c.id == context_id).values(**values))
 
 
+def begun(connection: Connection, context_id: str) -> bool:
+    """Its process has begun; False where nobody waits for that any more."""
+    waits = (contexts.c.id == context_id) & (contexts.c.state == ContextState.PENDING) & contexts.c.ending.is_(False)
+    return bool(connection.execute(update(contexts).where(waits).values(state=ContextState.RUNNING)).rowcount)
+
+
 def remove(connection: Connection, context_id: str) -> None:
     """Remove a context, and what it ran."""
     connection.execute(delete(commands).where(commands.c.context_id == context_id))
@@ -89,7 +95,8 @@ def end_all_of(connection: Connection, cluster_id: str, message: str) -> None:
 
 def end(connection: Connection, context_id: str, message: str) -> None:
     """A context is gone, with what it ran."""
-    change(connection, context_id, state=ContextState.ERROR, message=message)
+    lives = (contexts.c.id == context_id) & (contexts.c.state != ContextState.ERROR)
+    connection.execute(update(contexts).where(lives).values(state=ContextState.ERROR, message=message))
     cancelled = (commands.c.context_id == context_id) & (commands.c.state == CommandState.CANCELLING)
     connection.execute(update(commands).where(cancelled).values(state=CommandState.CANCELLED))
     open_ = (commands.c.context_id == context_id) & commands.c.state.not_in(_ENDED)
