@@ -18,6 +18,7 @@ from millpond.compute.drivers import Placement
 from millpond.identity.domain import Principal
 from millpond.kernel.logs import get_logger
 from millpond.kernel.process import Child, ChildSpec
+from millpond.kernel.process_tree import kill_tree
 from millpond.kernel.storable import storable
 
 log = get_logger(__name__)
@@ -113,6 +114,8 @@ class ContextProcess:
 
     def _end(self) -> None:
         try:
+            if self.child.running:  # what made a session of its own is below it still
+                kill_tree(self.child.pid)
             self.child.kill()
             self._line.close()
             self._stack.close()

@@ -42,12 +42,12 @@ class Driver:
         return self._zygote.answers(_PING_S)
 
     def spawn(self, spec: ChildSpec) -> Child:
-        """A child on the cluster. Raises Unavailable."""
+        """A child on the cluster. Raises Unavailable, as for all time after `close`."""
         return self._zygote.spawn(spec)
 
     def close(self) -> None:
-        """End it, and all that it has forked."""
-        self._zygote.close()
+        """End it, and all below it, also what made a session of its own."""
+        self._zygote.close_for_good()
 
 
 @dataclass(frozen=True, kw_only=True)

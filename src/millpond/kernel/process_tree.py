@@ -14,6 +14,14 @@ def kill_below(root: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def kill_tree(pid: int) -> None:
+    """Kill all below a process that adopts orphans; it stands still meanwhile, so that it starts no more of them, and
+    is to be killed then."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    kill_below(pid)
+
+
 def _descendants(root: int) -> list[int]:
     """Processes below one that still live; none where the system does not tell."""
     children: dict[int, list[int]] = {}

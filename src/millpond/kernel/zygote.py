@@ -20,6 +20,7 @@ from typing import IO
 
 from millpond.kernel.errors import Unavailable
 from millpond.kernel.process import Child, ChildSpec, environment_of, message_of, spawn
+from millpond.kernel.process_tree import kill_tree
 
 _START_TIMEOUT_S = 120.0
 _MESSAGE_BYTES = 1 << 20
@@ -40,10 +41,13 @@ class Zygote:
         self._log_path = log_path
         self._lock = threading.Lock()
         self._line: _Line | None = None
+        self._over = False
 
     def spawn(self, spec: ChildSpec) -> Child:
         """A child as `process.spawn` starts it, but forked. Raises Unavailable."""
         with self._lock:
+            if self._over:
+                raise Unavailable("The process that starts others was ended.")
             if self._line is None or self._line.closed:
                 self._line = self._start()
             line = self._line
@@ -66,6 +70,14 @@ class Zygote:
         """End it, and with it its children."""
         with self._lock:
             if self._line is not None:
+                self._line.close()
+
+    def close_for_good(self) -> None:
+        """End it and all below it, whatever has a session of its own; it does not start again."""
+        with self._lock:
+            self._over = True
+            if self._line is not None and not self._line.closed:
+                kill_tree(self._line.pid)
                 self._line.close()
 
     def _start(self) -> "_Line":
