@@ -59,7 +59,8 @@ def _fill(store: SqlAlchemyStore) -> None:
         store.create_registered_model(name, tags, "described" if number % 2 else None)
         for version in range(number):
             store.create_model_version(
-                name, f"mlflow-artifacts:/m/{version}", f"run{version}", [ModelVersionTag("q", str(version % 2))],
+                name, f"mlflow-artifacts:/m/{version}", f"run{version}",
+                [ModelVersionTag("q", str(version % 2)), ModelVersionTag("of", f"'{name}'")],
                 description="" if version else None,
             )  # fmt: skip
     store.transition_model_version_stage("model-4", 2, "Production", False)
@@ -67,7 +68,12 @@ def _fill(store: SqlAlchemyStore) -> None:
     for alias, version in (("production", "2"), ("champion", "2"), ("candidate", "3")):
         store.set_registered_model_alias("model-4", alias, version)
     store.delete_model_version("model-4", 1)
-    store.create_registered_model("a-prompt", [RegisteredModelTag("mlflow.prompt.is_prompt", "true")])
+    prompt = "mlflow.prompt.is_prompt"
+    store.create_registered_model("a-prompt", [RegisteredModelTag(prompt, "true")])
+    for version in range(2):  # a prompt's name is one as soon as one of its versions says so
+        store.create_model_version("a-prompt", "prompt", None, [ModelVersionTag(prompt, "true")] * (1 - version))
+    store.create_registered_model("no-prompt", [RegisteredModelTag(prompt, "false"), RegisteredModelTag("team", "a")])
+    store.create_model_version("no-prompt", "m", None, [ModelVersionTag(prompt, "false"), ModelVersionTag("q", "1")])
 
 
 VERSION_SEARCHES: dict[str, dict[str, Any]] = {
@@ -78,6 +84,12 @@ VERSION_SEARCHES: dict[str, dict[str, Any]] = {
     "of runs": {"filter_string": "run_id IN ('run1', 'run2')"},
     "by tag": {"filter_string": "tag.q = '1'"},
     "by two": {"filter_string": "tag.q = '1' and name LIKE 'model-%' and version_number > 1"},
+    "by two tags": {"filter_string": "tag.q = '1' and tag.of LIKE '%model-_%'"},
+    "by one tag twice": {"filter_string": "tag.q != '0' and tag.q LIKE '%1%'"},
+    "by a tag that none has": {"filter_string": "tag.q = '1' and tag.colour != 'red'"},
+    "by tag, page by page": {"filter_string": "tag.q ILIKE '1'", "max_results": 1},
+    "prompts": {"filter_string": "tag.`mlflow.prompt.is_prompt` = 'true'"},
+    "no prompts": {"filter_string": "tag.`mlflow.prompt.is_prompt` = 'false' and tag.q = '1'"},
     "ordered": {"order_by": ["version_number ASC", "name DESC"]},
     "newest": {"order_by": ["last_updated_timestamp DESC"]},
     "none": {"filter_string": "name = 'nobody'"},
@@ -90,6 +102,9 @@ MODEL_SEARCHES: dict[str, dict[str, Any]] = {
     "first page": {"max_results": 2},
     "by name": {"filter_string": "name ILIKE 'MODEL-%'"},
     "by tag": {"filter_string": "tags.team = 'a'"},
+    "by two tags": {"filter_string": "tags.team != 'b' and tags.empty = ''"},
+    "by tag, page by page": {"filter_string": "tags.team LIKE 'a%'", "max_results": 1},
+    "no prompts": {"filter_string": "tags.`mlflow.prompt.is_prompt` != 'true' and tags.team = 'a'"},
     "ordered": {"order_by": ["name DESC"]},
     "prompts": {"filter_string": "tags.`mlflow.prompt.is_prompt` = 'true'"},
     "a wrong filter": {"filter_string": "colour = 'red'"},
@@ -146,6 +161,9 @@ def test_single_reads_are_mlflows(ours: ModelReads, theirs: SqlAlchemyStore) -> 
     model, version, aliased = (
         ours.model_record("model-4"), ours.version_record("model-4", "2"), ours.alias_record("model-4", "candidate"),
     )  # fmt: skip
+    untagged = ours.version_record("a-prompt", "2")
+    assert untagged is not None
+    assert version_json(untagged) == _json(theirs.get_model_version("a-prompt", "2")), "no tags and no aliases"
     assert model is not None
     assert version is not None
     assert aliased is not None

@@ -158,6 +158,23 @@ def _fold_on_postgresql(element: folded, compiler: Any, **options: Any) -> str:
     return f"lower({compiler.process(element.clauses, **options)})"
 
 
+class json_lists(FunctionElement[Any]):
+    """All rows as one JSON list with a list of the given columns for each; None or empty where there is no row."""
+
+    inherit_cache = True
+    type = types.JSON()
+
+
+@compiles(json_lists, "sqlite")
+def _json_lists_on_sqlite(element: json_lists, compiler: Any, **options: Any) -> str:
+    return f"json_group_array(json_array({compiler.process(element.clauses, **options)}))"
+
+
+@compiles(json_lists, "postgresql")
+def _json_lists_on_postgresql(element: json_lists, compiler: Any, **options: Any) -> str:
+    return f"json_agg(json_build_array({compiler.process(element.clauses, **options)}))"
+
+
 def _fold(text: str | None) -> str | None:
     return None if text is None else text.lower()
 

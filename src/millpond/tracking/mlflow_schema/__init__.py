@@ -28,16 +28,17 @@ _INDEXES = {
     "millpond_latest_metrics": "latest_metrics (key, run_uuid, value, is_nan)",
     "millpond_tags_by_value": f"tags {_SHORT}",
     "millpond_params_by_value": f"params {_SHORT}",
-    "millpond_versions_by_update": "model_versions (last_updated_time DESC, name, version DESC)",
+    "millpond_newest_versions": "model_versions (workspace, last_updated_time DESC, name, version DESC)",
     "millpond_versions_by_run": "model_versions (run_id)",
-    "millpond_version_tags": "model_version_tags (name, version)",
-    "millpond_model_tags": "registered_model_tags (name)",
 }
 _INDEXES_OF_POSTGRESQL = _INDEXES | {
     "millpond_runs_by_time": "runs (start_time DESC, run_uuid)",
     "millpond_metrics_by_value": "latest_metrics (key, value, run_uuid, is_nan)",
 }
 """SQLite's planner knows no distributions of values: it would take these where they make a search slower."""
+
+_FORMER_INDEXES = ("millpond_versions_by_update", "millpond_version_tags", "millpond_model_tags")
+"""MLflow's own serve where a search names its workspace, which these did not begin with."""
 
 
 def ensure_mlflow_schema(database: Database) -> None:
@@ -103,12 +104,15 @@ def _ensure_indexes(database: Database) -> None:
     names = "SELECT name FROM sqlite_master" if database.is_sqlite else "SELECT indexname FROM pg_indexes"
     indexes = _INDEXES if database.is_sqlite else _INDEXES_OF_POSTGRESQL
     with database.read() as connection:
-        missing = indexes.keys() - set(connection.execute(text(names)).scalars())
-    if missing:
+        there = set(connection.execute(text(names)).scalars())
+    missing, former = indexes.keys() - there, there.intersection(_FORMER_INDEXES)
+    if missing or former:
         with database.write() as connection:
             _lock(connection)
             for name in sorted(missing):
                 connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {indexes[name]}")
+            for name in sorted(former):
+                connection.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
 
 
 def _ensure_default_experiment(database: Database) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+from mlflow.entities.model_registry.prompt_version import IS_PROMPT_TAG_KEY
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.store.model_registry import (
@@ -18,9 +19,23 @@ from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelTag as
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils, SearchUtils
 from mlflow.utils.validation import _validate_model_version
-from sqlalchemy import ARRAY, BindParameter, Integer, Select, Text, bindparam, func, select, tuple_
+from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    exists,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import Session
 
+from millpond.kernel.database import json_lists
 from millpond.tracking.stores.model_records import MODEL_COLUMNS, VERSION_COLUMNS, ModelRecord, VersionRecord
 
 _NEWEST = (SqlModelVersion.last_updated_time.desc(), SqlModelVersion.name, SqlModelVersion.version.desc())
@@ -32,23 +47,44 @@ _AT_ONCE = 5000  # SQLite takes 32,766 parameters in one statement
 _NAME: BindParameter[str] = bindparam("name")
 _NAMES: BindParameter[list[str]] = bindparam("names", expanding=True)
 
-_MODEL = select(*MODEL_COLUMNS).where(SqlRegisteredModel.name == _NAME)
-_TAGS_OF_MODELS = select(_ModelTag.name, _ModelTag.key, _ModelTag.value).where(_ModelTag.name.in_(_NAMES))
-_ALIASES_OF_MODELS = select(_Alias.name, _Alias.alias, _Alias.version).where(_Alias.name.in_(_NAMES))
 
-_VERSION_OF_MODEL = select(*VERSION_COLUMNS).where(SqlModelVersion.name == _NAME, _ALIVE)
+def _here(table: Any) -> ColumnElement[bool]:
+    """In the one workspace that there is: MLflow's keys and indexes begin with it."""
+    return table.workspace == DEFAULT_WORKSPACE_NAME  # type: ignore[no-any-return]
+
+
+_MODEL = select(*MODEL_COLUMNS).where(_here(SqlRegisteredModel), SqlRegisteredModel.name == _NAME)
+_TAGS_OF_MODELS = select(_ModelTag.name, _ModelTag.key, _ModelTag.value).where(
+    _here(_ModelTag), _ModelTag.name.in_(_NAMES)
+)
+_ALIASES_OF_MODELS = select(_Alias.name, _Alias.alias, _Alias.version).where(_here(_Alias), _Alias.name.in_(_NAMES))
+
+
+def _of_version(listed: Any, table: Any) -> Any:
+    """The rows that a version has in a table, as one value: one round trip for all of it."""
+    its = (getattr(table, name) == getattr(SqlModelVersion, name) for name in ("workspace", "name", "version"))
+    return select(listed).where(*its).correlate(SqlModelVersion).scalar_subquery()
+
+
+_VERSION_OF_MODEL = select(
+    *VERSION_COLUMNS,
+    _of_version(json_lists(_VersionTag.key, _VersionTag.value), _VersionTag).label("tags"),
+    _of_version(json_lists(_Alias.alias), _Alias).label("aliases"),
+).where(_here(SqlModelVersion), SqlModelVersion.name == _NAME, _ALIVE)
 _BY_NUMBER = _VERSION_OF_MODEL.where(SqlModelVersion.version == bindparam("version"))
 _BY_ALIAS = _VERSION_OF_MODEL.where(
-    SqlModelVersion.version.in_(select(_Alias.version).where(_Alias.name == _NAME, _Alias.alias == bindparam("alias")))
+    SqlModelVersion.version.in_(
+        select(_Alias.version).where(_here(_Alias), _Alias.name == _NAME, _Alias.alias == bindparam("alias"))
+    )
 )
-_ALIASES_OF_VERSION = select(_Alias.alias).where(_Alias.name == _NAME, _Alias.version == bindparam("version"))
 
 
 def _latest() -> Select[Any]:
     """The newest version of each stage of each model."""
     name, version, stage = SqlModelVersion.name, SqlModelVersion.version, SqlModelVersion.current_stage
-    newest = select(name, func.max(version)).where(name.in_(_NAMES), _ALIVE).group_by(name, stage)
-    latest = select(*VERSION_COLUMNS).where(name.in_(_NAMES), tuple_(name, version).in_(newest))
+    of_models = (_here(SqlModelVersion), name.in_(_NAMES))
+    newest = select(name, func.max(version)).where(*of_models, _ALIVE).group_by(name, stage)
+    latest = select(*VERSION_COLUMNS).where(*of_models, tuple_(name, version).in_(newest))
     return latest.order_by(name, version)
 
 
@@ -56,13 +92,15 @@ def _tags_of_arrays() -> Select[Any]:
     """One text for any number of versions, which PostgreSQL's driver parses once."""
     arrays = (bindparam("names", type_=ARRAY(Text)), bindparam("versions", type_=ARRAY(Integer)))
     wanted = func.unnest(*arrays).table_valued("name", "version").render_derived(name="wanted")
-    return select(*_TAG_COLUMNS).where(_VersionTag.name == wanted.c.name, _VersionTag.version == wanted.c.version)
+    its = (_VersionTag.name == wanted.c.name, _VersionTag.version == wanted.c.version)
+    return select(*_TAG_COLUMNS).where(_here(_VersionTag), *its)
 
 
 _LATEST = _latest()
 _TAG_COLUMNS = tuple(getattr(_VersionTag, name) for name in ("name", "version", "key", "value"))
 _TAGS_OF_ARRAYS = _tags_of_arrays()
 _TAGS_OF_PAIRS = select(*_TAG_COLUMNS).where(
+    _here(_VersionTag),
     _VersionTag.name.in_(_NAMES),
     tuple_(_VersionTag.name, _VersionTag.version).in_(bindparam("versions", expanding=True)),
 )
@@ -96,6 +134,26 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
             query = query.with_only_columns(*MODEL_COLUMNS, maintain_column_froms=True).order_by(*ordering)
             rows, token = _page(session, query, max_results, page_token)
             return _model_records(session, rows), token
+
+    def _update_query_to_exclude_prompts(
+        self, query: Any, tag_filters: dict[str, list[Any]], dialect: str, main_db_model: Any, tag_db_model: Any
+    ) -> Any:
+        """Leave out prompts, and what lacks a tag that is asked for. A key is in `tag_filters` no more than once.
+
+        MLflow groups all that have the tag before it takes a page; tags looked for one by one leave the page's order
+        to an index.
+        """
+        of_model = (tag_db_model.workspace == main_db_model.workspace, tag_db_model.name == main_db_model.name)
+        is_prompt = (tag_db_model.key == IS_PROMPT_TAG_KEY, tag_db_model.value == "true")
+        query = query.where(~exists().where(*of_model, *is_prompt))
+        tag_filters.pop(IS_PROMPT_TAG_KEY, None)
+        of_item = (
+            (*of_model, tag_db_model.version == main_db_model.version) if main_db_model is SqlModelVersion else of_model
+        )
+        for conditions in tag_filters.values():
+            query = query.where(exists().where(*of_item, *conditions))
+        tag_filters.clear()  # MLflow joins for those that are left
+        return query
 
     def model_record(self, name: str) -> ModelRecord | None:
         """One model; None when it is not there."""
@@ -132,13 +190,10 @@ def _page(session: Session, query: Select[Any], count: int, token: str | None) -
 
 
 def _version(session: Session, which: Select[Any], values: dict[str, Any]) -> VersionRecord | None:
-    rows = session.execute(which, values).all()
-    if not rows:
+    row = session.execute(which, values).first()
+    if row is None:
         return None
-    (record,) = _version_records(session, rows)
-    of_version = {"name": record.row.name, "version": record.row.version}
-    record.aliases = session.scalars(_ALIASES_OF_VERSION, of_version).all()
-    return record
+    return VersionRecord(row=row, tags=row.tags or [], aliases=[alias for (alias,) in row.aliases or ()])
 
 
 def _version_records(session: Session, rows: Sequence[Any]) -> list[VersionRecord]:
