@@ -28,6 +28,8 @@ _LARGEST = 256 << 20
 """Of a wheel; what is larger is no code."""
 LARGEST_TEXT = 1 << 20
 """Of SQL and of a list of packages; bytes. Whoever reads more of it keeps the server from all else meanwhile."""
+_MOST_BESIDE = 20_000
+"""Names in a volume's directory among which modules are looked for."""
 _PIP = re.compile(r"^\s*%pip[ \t]+(install[ \t]+(.+))$", re.MULTILINE)
 _QUIET = frozenset({"-U", "--upgrade", "-q", "--quiet", "--no-cache-dir"})
 _RUNNABLE = (Language.PYTHON, Language.SQL)
@@ -122,14 +124,26 @@ class Code:
     def _beside(self, principal: Principal, path: str) -> dict[str, bytes]:
         """The other Python files of a directory in a volume; whoever may write one may write all."""
         place, _, own = path.rpartition("/")
-        entries = [
-            each
-            for each in self._files.list_directory(principal, place).entries
-            if each.name.endswith(".py") and each.name != own and not each.is_directory
-        ]
-        if sum(each.size_bytes or 0 for each in entries) > MOST_BYTES:
+        sizes = self._modules_of(principal, place)
+        sizes.pop(own, None)
+        if sum(sizes.values()) > MOST_BYTES:
             raise InvalidArgument(f"The Python files in {place} have more than {MOST_BYTES >> 20} MiB.")
-        return {each.name: self._read(principal, f"{place}/{each.name}") for each in entries}
+        return {name: self._read(principal, f"{place}/{name}") for name in sizes}
+
+    def _modules_of(self, principal: Principal, place: str) -> dict[str, int]:
+        """The Python files of a volume's directory, with their bytes."""
+        sizes: dict[str, int] = {}
+        token, is_first, count = None, True, 0
+        while is_first or token:
+            listing = self._files.list_directory(principal, place, page_token=token)
+            token, is_first, count = listing.next_token, False, count + len(listing.entries)
+            if count > _MOST_BESIDE:
+                raise InvalidArgument(
+                    f"{place} has more than {_MOST_BESIDE:,} names; give code a directory of its own."
+                )
+            found = [each for each in listing.entries if each.name.endswith(".py") and not each.is_directory]
+            sizes |= {each.name: each.size_bytes or 0 for each in found}
+        return sizes
 
     def sql(self, principal: Principal, run: Run, spec: TaskSpec, path: str, directory: Path) -> str:
         """A file of SQL. Raises MillpondError."""

@@ -27,7 +27,9 @@ DBT = ("dbt-core==1.11.16", "dbt-databricks==1.12.7")
 """Where a task of dbt names no packages. Later dbt-core brings a parser that PyPI alone does not have."""
 _MOST_BYTES = 256 << 20
 _MOST_FILES = 5000
-_MOST_TEXT = 1 << 20
+"""And as many directories."""
+_MOST_TEXT = 64 << 10
+"""Of a file of YAML, which is parsed in the server."""
 _EVERYBODYS = ("/", "/Shared", "/Users")
 """Directories of the workspace that are no project: whoever may make something there would be run."""
 
@@ -77,7 +79,7 @@ class Projects:
     def _download(self, principal: Principal, path: str, root: Path) -> Iterator[str]:
         """Write the files of a volume's directory; yields each, and stops where they are too many."""
         waiting: list[tuple[str, str | None]] = [("", None)]
-        count = size = 0
+        count = size = directories = 0
         while waiting:
             below, token = waiting.pop()
             listing = self._files.list_directory(principal, path + below, page_token=token)
@@ -85,6 +87,9 @@ class Projects:
             for entry in listing.entries:
                 name = f"{below}/{entry.name}"
                 if entry.is_directory:
+                    directories += 1
+                    if directories > _MOST_FILES:
+                        raise InvalidArgument(f"The project at {path[:200]} has more than {_MOST_FILES:,} directories.")
                     (root / name[1:]).mkdir(parents=True, exist_ok=True)
                     waiting.append((name, None))
                     continue
@@ -122,28 +127,39 @@ def _packages_of_mlflow(root: Path) -> Sequence[str]:
             raise NotImplementedHere(f"The MLproject has {name}; give python_env, or environment_key of the task.")
     if not (named := project.get("python_env")):
         return ()
-    place = (root / str(named)).resolve()
+    if not isinstance(named, str):
+        raise InvalidArgument("python_env of the MLproject is no name of a file.")
+    place = (root / named).resolve()
     if not place.is_relative_to(root.resolve()):
-        raise InvalidArgument(f"python_env of the MLproject, '{str(named)[:80]}', is not in the project.")
-    _require(place, str(named))
+        raise InvalidArgument(f"python_env of the MLproject, '{named[:80]}', is not in the project.")
+    _require(place, named)
     environment = _read(place)
     ours = "{}.{}".format(*sys.version_info)
     if (asked := environment.get("python")) and ".".join(str(asked).split(".")[:2]) != ours:
-        raise NotImplementedHere(f"{named} asks for Python {asked}; tasks run in {ours} here.")
-    lines = [*clean_requirements(str(line) for line in environment.get("dependencies") or () if line != "pip")]
+        raise NotImplementedHere(f"{named[:80]} asks for Python {str(asked)[:20]}; tasks run in {ours} here.")
+    dependencies = environment.get("dependencies") or []
+    if not isinstance(dependencies, list) or not all(isinstance(line, str) for line in dependencies):
+        raise InvalidArgument(f"dependencies of {named[:80]} are no list of packages.")
+    lines = [*clean_requirements(line for line in dependencies if line != "pip")]
     has_mlflow = any(re.match(r"mlflow(-skinny)?$", Requirement(line).name) for line in lines)
     return lines if has_mlflow else [*lines, f"mlflow-skinny=={version('mlflow')}"]
 
 
 def _read(place: Path) -> Mapping[str, Any]:
-    """A file of YAML with an object. Raises InvalidArgument."""
+    """A file of YAML with an object. Aliases are refused: a few lines of them stand for more than memory holds.
+
+    Raises InvalidArgument.
+    """
     import yaml  # type: ignore[import-untyped]  # ships no types; here, as few tasks need it
 
     try:
         if place.stat().st_size > _MOST_TEXT:
             raise InvalidArgument(f"{place.name} has more than {_MOST_TEXT:,} bytes.")
-        found = yaml.safe_load(place.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = place.read_text()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
+            raise InvalidArgument(f"{place.name} has aliases of YAML (*name), which are not read; write them out.")
+        found = yaml.load(text, yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"{place.name} is no YAML: {str(error)[:200]}") from error
     if not isinstance(found, dict):
         raise InvalidArgument(f"{place.name} holds no object of YAML.")
