@@ -243,3 +243,14 @@ report_ready({{
         "privileges": ["NoNewPrivs:\t1"],
     }
     assert reached == "reached"
+
+
+def test_a_child_in_a_network_of_its_own_may_have_the_port_of_a_server_at_80(tmp_path: Path) -> None:
+    """A forwarder leads from there to the server; the ports of this machine stay as they are."""
+    place = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    before = place.read_text()
+    code = f"report_ready({{'first': open('{place}').read().strip()}})"
+    child = run_code(tmp_path, code, own_network=True)
+    assert child.wait_ready(30) == {"first": "0"}
+    assert place.read_text() == before
+    child.terminate(grace_s=5)

@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import struct
+from contextlib import suppress
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
@@ -43,6 +44,8 @@ def isolate() -> bool:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as stream:
             stream.write(text)
+    with suppress(OSError), open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w") as stream:
+        stream.write("0")  # of this network alone: the way to a server at port 80 has that port here too
     with socket.socket() as control:
         request = struct.pack("16sh22x", b"lo", _IFF_UP | _IFF_RUNNING)
         fcntl.ioctl(control, _SIOCSIFFLAGS, request)
