@@ -12,9 +12,16 @@ from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import InvalidParameterValue
+from databricks.sdk.errors import InvalidParameterValue, PermissionDenied
 from databricks.sdk.service.catalog import VolumeType
-from databricks.sdk.service.jobs import DbtTask, PipelineTask, RunResultState, Task
+from databricks.sdk.service.jobs import (
+    DbtTask,
+    JobAccessControlRequest,
+    JobPermissionLevel,
+    PipelineTask,
+    RunResultState,
+    Task,
+)  # fmt: skip
 from databricks.sdk.service.workspace import ImportFormat
 from mlflow import MlflowClient
 
@@ -102,12 +109,13 @@ def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(
     request.add_header("Authorization", f"Bearer {server.token}")
     with urllib.request.urlopen(request) as answer, tarfile.open(fileobj=io.BytesIO(answer.read())) as packed:
         assert {"target/manifest.json", "target/run_results.json", "logs/dbt.log"} <= set(packed.getnames())
-    again = w.jobs.run_now_and_wait(
-        job.job_id, dbt_commands=["dbt run --vars '{last: c}'", "dbt run --select nothing.sql +"], timeout=LONG
-    )
+    commands = ["dbt run --vars '{last: c}'", "dbt run --no-such-option", "dbt parse"]
+    again = w.jobs.run_now_and_wait(job.job_id, dbt_commands=commands, timeout=LONG)
     assert again.state.result_state is RunResultState.FAILED
     told = w.jobs.get_run_output(again.tasks[0].run_id)
-    assert told.error == "'dbt run --select nothing.sql +' ended with code 1; the log says why." or told.logs
+    assert told.error == "'dbt run --no-such-option' ended with code 2; the log says why.", told.logs
+    assert "No such option" in told.logs
+    assert "$ dbt parse" not in told.logs
     rows = w.statement_execution.execute_statement(
         f"SELECT name FROM main.{schema}.grown ORDER BY id", warehouse, wait_timeout="50s"
     )
@@ -190,3 +198,22 @@ def test_projects_that_cannot_run_are_refused_with_the_reason(server: Server) ->
         _, started = server.call("POST", "/api/2.2/jobs/runs/submit", {"tasks": [task]})
         run = ended(server, started["run_id"])
         assert why in run["state"]["state_message"]
+
+
+def test_other_commands_of_dbt_are_for_whoever_manages_the_job(server: Server) -> None:
+    """They may be any SQL, with the rights of whom the job runs as."""
+    w = client(server)
+    name = f"{uuid.uuid4().hex[:8]}@x.org"
+    reader = WorkspaceClient(host=server.url, token=server.new_user(name), auth_type="pat")
+    task = Task("a", dbt_task=DbtTask(["dbt build"], project_directory="/Users/nobody/x"))
+    run = JobAccessControlRequest(user_name=name, permission_level=JobPermissionLevel.CAN_MANAGE_RUN)
+    job_id = w.jobs.create(name="dbt", tasks=[task], access_control_list=[run]).job_id
+    commands = ["dbt show --inline 'select 1'"]
+    with pytest.raises(PermissionDenied):
+        reader.jobs.run_now(job_id, dbt_commands=commands)
+    started = reader.jobs.run_now(job_id).run_id
+    ended(server, started)
+    with pytest.raises(PermissionDenied):
+        reader.jobs.repair_run(started, rerun_all_failed_tasks=True, dbt_commands=commands)
+    w.jobs.repair_run(started, rerun_all_failed_tasks=True, dbt_commands=commands)
+    ended(server, started)

@@ -241,6 +241,7 @@ class JobService:
         listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
         with self._database.write() as connection:
             job = _checked(principal, Act.USE, job_id, store.find_job(connection, job_id, lock=True))
+            _check_commands(principal, job.run_as, job.securable, dbt_commands)
             if queue is not None:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
@@ -349,9 +350,11 @@ class JobService:
 
     def artifacts(self, principal: Principal, task_run_id: int) -> bytes:
         """What dbt left in a task, as a tar with gzip. Raises NotFound."""
-        found = self._launcher.artifacts(self.output(principal, task_run_id).task.id)
+        task = self.output(principal, task_run_id).task
+        found = self._launcher.artifacts(task.id)
         if found is None:
-            raise NotFound(f"Task run {task_run_id} has no artifacts of dbt, or it has not ended.")
+            why = ", or has not ended" if task.server in ("", self._launcher.server) else f" here; {task.server} ran it"
+            raise NotFound(f"Task run {task_run_id} has no artifacts of dbt{why}.")
         return found
 
     def cancel(self, principal: Principal, run_id: int) -> None:
@@ -414,6 +417,7 @@ class JobService:
         listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
         with self._database.write() as connection:
             run = self._run(connection, principal, Act.USE, run_id, lock=True)
+            _check_commands(principal, run.run_as, run.securable(_owner(connection, run)), dbt_commands)
             if run.state is not State.ENDED or run.result is Result.TOO_MANY:
                 raise FailedPrecondition(f"Run {run_id} cannot be repaired: it goes on, or was never begun.")
             if run.repairs and latest_repair_id != run.repairs[-1]["id"]:
@@ -462,6 +466,11 @@ def _checked(principal: Principal, act: Act, job_id: int, job: Job | None) -> Jo
         raise NotFound(f"Job '{job_id}' does not exist.")
     require(principal, act, job.securable)
     return job
+
+
+def _check_commands(principal: Principal, run_as: str, securable: Securable, commands: Sequence[str] | None) -> None:
+    """Other commands of dbt are other code, with the rights of whom the job runs as. Raises PermissionDenied."""
+    require(principal, Act.MANAGE if commands and principal.name != run_as else Act.USE, securable)
 
 
 def _levels(access: Sequence[grants.Change], job: Job) -> list[grants.Change]:
