@@ -275,6 +275,7 @@ class Launcher:
                 "HOME": home,
                 "TMPDIR": home,
                 "MPLCONFIGDIR": home,
+                "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for each other by turning take the cores from all
                 "PYTHONUNBUFFERED": "1",
                 "MILLPOND_CAPTURE": "off",
             },
