@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.bundles.deploying import Deployment, Storage
+from millpond.kernel.errors import Unavailable
 
 _JOBS = "/api/2.2/jobs"
 _LOOK_S = 1.0
+_PATIENCE_S = 120.0
+"""For a server that does not answer, as while it restarts: its run goes on."""
 _ENDED = ("TERMINATED", "SKIPPED")
 
 
@@ -24,7 +27,7 @@ class StartedRun:
         """Tell how each task stands whenever that changes; the run's result."""
         known: dict[int, str] = {}
         while True:
-            run = self.server.call("GET", f"{_JOBS}/runs/get?run_id={self.id}")
+            run = self._look()
             for task in run.get("tasks", ()):
                 state = task["state"].get("result_state") or task["state"]["life_cycle_state"]
                 if known.get(task["run_id"]) != state:
@@ -33,6 +36,16 @@ class StartedRun:
                     tell(f"  {task['task_key']}: {state}{': ' + message if message else ''}")
             if run["state"]["life_cycle_state"] in _ENDED:
                 return str(run["state"].get("result_state") or run["state"]["life_cycle_state"])
+            time.sleep(_LOOK_S)
+
+    def _look(self) -> dict[str, Any]:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self.server.call("GET", f"{_JOBS}/runs/get?run_id={self.id}")
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
             time.sleep(_LOOK_S)
 
 

@@ -33,6 +33,7 @@ from millpond.kernel.errors import (
 DEFAULT_PROFILE = "millpond"
 _TIMEOUT_S = 60
 _BYTES = "application/octet-stream"
+_AWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,9 @@ def _said(error: urllib.error.HTTPError, url: str) -> MillpondError:
         told = json.load(error)
         message, code = str(told["message"]), str(told.get("error_code", ""))
     except (ValueError, KeyError, TypeError):
-        return MillpondError(f"{url} answered {error.code}.")
+        message, code = f"{url} answered {error.code}.", ""
+    if error.code in _AWAY:
+        return Unavailable(message)
     if code.endswith("ALREADY_EXISTS"):
         return AlreadyExists(message)
     return NotFound(message) if error.code == HTTPStatus.NOT_FOUND else MillpondError(message)
