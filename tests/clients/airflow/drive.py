@@ -35,6 +35,12 @@ def told(run: int) -> None:
 
 
 @task
+def connected() -> None:
+    """The connection is tested, as by the button of Airflow's page."""
+    assert DatabricksHook().test_connection() == (True, "Connection successfully tested")
+
+
+@task
 def cancelled() -> None:
     """A run is cancelled by the hook."""
     hook = DatabricksHook()
@@ -66,6 +72,7 @@ def ended(hook: DatabricksHook, run_id: int) -> str:
 
 
 with DAG("drive", start_date=pendulum.datetime(2026, 1, 1), schedule=None) as dag:
+    connected()
     cancelled()
     script = {"python_file": SCRIPT, "parameters": ["{{ dag.dag_id }}"]}
     DatabricksSubmitRunOperator(
