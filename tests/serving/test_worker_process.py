@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 from millpond.kernel.process import Child, ChildSpec
+from millpond.serving.flow import Flow
 from millpond.serving.frames import ARROW, Frame, Kind, encode
-from millpond.serving.worker_process import Question, WorkerLost, WorkerProcess, WorkerSpec, _Flow
+from millpond.serving.worker_process import Question, WorkerLost, WorkerProcess, WorkerSpec
 
 
 async def worker(
     spec: WorkerSpec, executor: ThreadPoolExecutor, ours: socket.socket, at_once: int = 0
 ) -> WorkerProcess:
     """A worker process of which the test is the other end of the socket."""
-    _, flow = await asyncio.get_running_loop().create_unix_connection(_Flow, sock=ours)
+    _, flow = await asyncio.get_running_loop().create_unix_connection(Flow, sock=ours)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     child = Child(ChildSpec(module="none"), process, os.open(os.devnull, os.O_RDONLY))
     return WorkerProcess(spec, child, flow, executor, Frame(kind=Kind.READY, header={"at_once": at_once}))

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from millpond.kernel.environments import BuiltEnvironment
 from millpond.kernel.metrics import SERVING_WORKERS
@@ -22,19 +22,18 @@ from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.zygote import Zygote, available
 from millpond.serving.chunks import Chunks
 from millpond.serving.domain import storable
+from millpond.serving.flow import MAX_ANSWER_BYTES, Flow
 from millpond.serving.frames import (
     ARROW,
     SMALL_BYTES,
     BrokenFrame,
     Frame,
-    FrameBuffer,
     Kind,
     encode,
 )
 
 T = TypeVar("T")
 
-MAX_ANSWER_BYTES = 64 << 20
 _MAX_MESSAGE = 8000
 _MOST_AT_ONCE = 64
 _MODULE = "millpond.serving.worker"
@@ -133,53 +132,6 @@ class WorkerSpec:
     """Whether it may reach others."""
 
 
-class _Flow(asyncio.Protocol):
-    """Our end of the socket."""
-
-    transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self.first: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        """What it says when it has loaded; an EOFError or a BrokenFrame."""
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Why it does not keep to the protocol, once nothing more comes; empty where it does."""
-        self.deliver: Callable[[Frame], None] = self._load
-        self._received = FrameBuffer(max_body_bytes=MAX_ANSWER_BYTES)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
-
-    def data_received(self, data: bytes) -> None:
-        """Hand out what is complete; the first that is not understood ends it."""
-        try:
-            for frame in self._received.take(data):
-                self.deliver(frame)
-        except (BrokenFrame, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            self._end(error if isinstance(error, BrokenFrame) else BrokenFrame(str(error)))
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._end(EOFError())
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more comes."""
-        return self.lost.done()
-
-    def _load(self, frame: Frame) -> None:
-        if self.first.done():
-            raise BrokenFrame(f"unexpected {frame.kind.name}")
-        self.first.set_result(frame)
-
-    def _end(self, error: EOFError | BrokenFrame) -> None:
-        if not self.first.done():
-            self.first.set_exception(error)
-            self.first.exception()  # whoever waits for it may have left
-        if not self.lost.done():
-            broken = isinstance(error, BrokenFrame)
-            self.lost.set_result(f"it did not keep to the protocol ({error})" if broken else "")
-        self.transport.close()
-
-
 @dataclass(slots=True)
 class _Sent:
     """A request that the worker has."""
@@ -195,7 +147,7 @@ class _Sent:
 class WorkerProcess:
     """One child process with a loaded model. Made by `start_worker`."""
 
-    def __init__(self, spec: WorkerSpec, child: Child, flow: _Flow, executor: Executor, loaded: Frame) -> None:
+    def __init__(self, spec: WorkerSpec, child: Child, flow: Flow, executor: Executor, loaded: Frame) -> None:
         self._spec = spec
         self._child = child
         self._flow = flow
@@ -365,7 +317,7 @@ async def start_worker(spec: WorkerSpec, executor: Executor, zygote: Zygote | No
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     with theirs:
-        transport, flow = await _uncut(loop.create_unix_connection(_Flow, sock=ours), _close)
+        transport, flow = await _uncut(loop.create_unix_connection(Flow, sock=ours), _close)
         imports_anew = any(name.endswith(_READ_AT_IMPORT) for name in spec.environment)
         starting = spawn if zygote is None or imports_anew or spec.own is not None else zygote.spawn
         spawning = loop.run_in_executor(executor, _spawn, spec, theirs, starting)
@@ -383,7 +335,7 @@ async def start_worker(spec: WorkerSpec, executor: Executor, zygote: Zygote | No
     return WorkerProcess(spec, child, flow, executor, loaded)
 
 
-async def _close(opened: tuple[asyncio.Transport, _Flow]) -> None:
+async def _close(opened: tuple[asyncio.Transport, Flow]) -> None:
     opened[0].close()
 
 
@@ -397,7 +349,7 @@ async def _uncut(work: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> 
         raise
 
 
-async def _load(spec: WorkerSpec, flow: _Flow, child: Child, executor: Executor) -> Frame:
+async def _load(spec: WorkerSpec, flow: Flow, child: Child, executor: Executor) -> Frame:
     order = {
         "model_dir": None if spec.model_dir is None else str(spec.model_dir),
         "environment": dict(spec.environment),
