@@ -1,5 +1,6 @@
 """Carrying a replay out."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from millpond.catalog.domain import Table
@@ -13,6 +14,8 @@ from millpond.serving.worker_process import Answer
 
 _CHUNK = 20
 """So many requests are asked before it is told how far it is."""
+LONGEST_S = 3600.0
+"""A replay takes no longer: others wait for it."""
 
 GoesOn = Callable[[int, int], bool]
 """Takes how many requests are done, and of how many; whether to go on."""
@@ -28,19 +31,26 @@ class Runner:
     def run(
         self, who: Principal, candidate: Candidate, table: Table, asked: Asked, before_ms: int, goes_on: GoesOn
     ) -> Comparison | None:
-        """What was found; None when it was not to go on. Raises FailedPrecondition without requests."""
+        """What was found; None when it was not to go on.
+
+        Raises FailedPrecondition without requests, and for what takes longer than an hour.
+        """
         places = self._recorded.places(who, table, asked, before_ms)
         if not places:
             raise FailedPrecondition(f"'{table.name}' has no such requests; the newest come into it within 10 s.")
         found = Comparison(tolerance=asked.tolerance)
         if not goes_on(0, len(places)):
             return None
+        ends_at = time.monotonic() + LONGEST_S
         with self._rehearsals.opened(candidate, who) as rehearsal:
             for page in pages(places):
                 for chunk in _chunks(self._recorded.read(who, table, page)):
                     ask_chunk(found, rehearsal, chunk)
                     if not goes_on(found.requests, len(places)):
                         return None
+                    if time.monotonic() > ends_at and found.requests < len(places):
+                        done = f"{found.requests} of {len(places)} requests"
+                        raise FailedPrecondition(f"{done} took an hour, which is the longest; ask for fewer.")
         return found
 
 
