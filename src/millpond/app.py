@@ -285,13 +285,9 @@ def build_app(settings: Settings) -> Application:
         scratch=home.run / "parity",
     )
     replay = open_replay(
-        database,
-        catalog,
-        serving=serving,
-        predictions=inference_tables.service,
-        sql=statements,
+        database, catalog, serving=serving, predictions=inference_tables.service, sql=statements,
         principal_named=identity.active_principal,
-    )
+    )  # fmt: skip
     tables = TableReader(catalog, gateway, settings.s3.variables)
     feature_tables = open_feature_tables(catalog, lineage, mlflow.lineage, online.service, tables, statements)
 

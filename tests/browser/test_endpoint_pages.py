@@ -16,6 +16,9 @@ API, OURS = "/api/2.0/serving-endpoints", f"/api/millpond/serving-endpoints/{NAM
 REQUEST = {"dataframe_records": [{"tenure": 1, "charges": 70.5}]}
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def divided(stocked: Server) -> Iterator[Server]:
     """An endpoint with two versions and an inference table, which has been asked."""

@@ -125,6 +125,7 @@ def test_the_first_key_leads_past_the_frame_and_focus_is_visible(tab: Tab) -> No
         assert style == "solid", where
 
 
+@pytest.mark.long
 def test_each_control_has_a_name(tab: Tab) -> None:
     nameless = """[...document.querySelectorAll('a, button, input, select, textarea')]
         .filter(e => e.type !== 'hidden' && e.checkVisibility() && !e.closest('.ag-root-wrapper'))

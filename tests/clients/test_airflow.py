@@ -138,3 +138,4 @@ def test_calls_of_the_provider_that_no_other_client_makes(any_server: Server) ->
     status, told = any_server.call("POST", "/api/2.2/jobs/create", {**bad, "name": "never made"})
     assert (status, "nobody knows" in told["message"]) == (400, True)
     assert not list(w.jobs.list(name="never made"))
+    w.jobs.delete(job_id)  # else everybody sees it, in other tests, too

@@ -85,6 +85,7 @@ def test_what_users_wrote_never_runs_as_a_page(client: MlflowClient, run: mlflow
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_gigabyte_goes_up_and_down_without_living_in_memory(
     client: MlflowClient, run: mlflow.entities.Run, server: Server, tmp_path: Path

@@ -75,6 +75,7 @@ def _values(run: dict[str, Any], kind: str) -> dict[str, Any]:
     return {each["key"]: each["value"] for each in run["data"].get(kind, ())}
 
 
+@pytest.mark.long
 def test_a_directory(server: Server, project: Path, tmp_path: Path) -> None:
     run = _mlflow_run(
         server, str(project), "/Shared/project-directory", "-P", "slope=3.5", "-P", "name=one", "--env-manager",

@@ -278,6 +278,7 @@ def test_a_run_without_a_capture_says_why(server: Server) -> None:
     assert "names no capture" in done.stderr
 
 
+@pytest.mark.long
 def test_capturing_can_be_turned_off(server: Server, tmp_path: Path) -> None:
     client = Client(server=server, python=sys.executable)
     (tmp_path / "off.py").write_text("import os\nos.environ['MILLPOND_CAPTURE'] = 'off'\n" + _CLOCK)

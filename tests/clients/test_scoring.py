@@ -179,6 +179,7 @@ def test_what_cannot_be_scored_is_refused_with_a_reason(scored: Scored) -> None:
         score(scored, f"{scored.schema}.other", "x")
 
 
+@pytest.mark.long
 def test_a_job_scores_with_the_rights_of_whom_it_runs_as(scored: Scored) -> None:
     source = make_source(scored, "jobs")
     sdk = sdk_of(scored.server, scored.server.token)
@@ -203,6 +204,7 @@ def test_a_job_scores_with_the_rights_of_whom_it_runs_as(scored: Scored) -> None
     assert "does not exist, or you may not see it" in other.jobs.get_run_output(run.tasks[0].run_id).error
 
 
+@pytest.mark.long
 def test_features_are_looked_up_for_a_model_that_was_logged_with_them(scored: Scored) -> None:
     source = make_source(scored, "keyed")
     scored.sql("CREATE TABLE {s}.facts (id BIGINT NOT NULL, c DOUBLE, PRIMARY KEY (id))")
@@ -224,6 +226,7 @@ def test_features_are_looked_up_for_a_model_that_was_logged_with_them(scored: Sc
     assert found == {number: (pytest.approx(22.0 * number, abs=1e-4), "1") for number in range(10)}
 
 
+@pytest.mark.long
 def test_a_stream_asks_a_model_for_what_was_added(scored: Scored) -> None:
     make_source(scored, "streamed")
     sdk = sdk_of(scored.server, scored.server.token)
@@ -260,6 +263,7 @@ def test_killed_at_any_time_each_row_is_scored_once(scored: Scored) -> None:
     assert scored.sql("SELECT id, round(prediction, 6) FROM {s}.killed_scored ORDER BY id") == wanted
 
 
+@pytest.mark.long
 def test_an_endpoint_scores_a_table_too(scored: Scored) -> None:
     source, sdk = make_source(scored, "asked"), sdk_of(scored.server, scored.server.token)
     endpoint = f"line-{scored.schema[-8:]}"

@@ -126,6 +126,7 @@ def test_a_cluster_is_processes_with_cores_and_memory_and_says_what_happened(sho
     assert told.data == "1 2048 blue False"
 
 
+@pytest.mark.long
 def test_commands_share_names_in_a_context_and_give_texts_tables_images_and_errors(shop: Shop) -> None:
     cluster = shop.cluster.cluster_id
     mine = shop.ann.command_execution.create(cluster_id=cluster, language=Language.PYTHON).result(SOON)
@@ -174,6 +175,7 @@ def test_commands_run_as_who_sends_them_so_that_grants_hold(shop: Shop) -> None:
     assert run(shop.ann, cluster, anns.id, who).data == f"'{shop.name}'"
 
 
+@pytest.mark.long
 def test_a_command_is_interrupted_and_its_context_goes_on(shop: Shop) -> None:
     cluster = shop.cluster.cluster_id
     context = shop.w.command_execution.create(cluster_id=cluster, language=Language.PYTHON).result(SOON)
@@ -471,6 +473,7 @@ def test_policies_and_rights_hold_for_clusters_of_jobs(shop: Shop) -> None:
         shop.w.jobs.create(name="no", tasks=[Task("a", job_cluster_key="b", spark_python_task=script)])
 
 
+@pytest.mark.long
 def test_spark_runs_on_a_cluster_that_its_client_names(shop: Shop) -> None:
     cluster = shop.new(spark_conf={"spark.sql.session.timeZone": "Asia/Tokyo"})
     remote = f"{shop.server.spark_remote};x-databricks-cluster-id={cluster.cluster_id}"
@@ -490,6 +493,9 @@ def test_spark_runs_on_a_cluster_that_its_client_names(shop: Shop) -> None:
     bobs = shop.server.new_user(f"bob{uuid.uuid4().hex[:8]}@clusters.org")
     bob = SparkSession.builder.remote(
         f"{shop.server.spark_remote.replace(shop.server.token, bobs)};x-databricks-cluster-id={shop.cluster.cluster_id}"
-    )
-    with pytest.raises(PySparkException, match="does not exist"):
-        bob.create().range(1).count()
+    ).create()
+    try:
+        with pytest.raises(PySparkException, match="does not exist"):
+            bob.range(1).count()
+    finally:
+        bob.stop()  # else it is the session of who asks for any

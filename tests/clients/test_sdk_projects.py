@@ -122,6 +122,7 @@ def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(
     assert rows.result.data_array == [["a"], ["c"]]
 
 
+@pytest.mark.long
 def test_a_project_of_mlflow_runs_from_a_volume_and_a_repository(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

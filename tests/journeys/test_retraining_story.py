@@ -45,6 +45,7 @@ def made(server: Server, tmp_path: Path) -> tuple[Path, WorkspaceClient]:
     return project, WorkspaceClient(host=server.url, token=server.token, auth_type="pat")
 
 
+@pytest.mark.long
 def test_a_new_project_is_planned_deployed_and_run(alone: Server, tmp_path: Path) -> None:
     project, w = made(alone, tmp_path)
     with pytest.raises(AssertionError, match="is not empty"):

@@ -28,6 +28,7 @@ def kill(server: Server, name: str) -> None:
     wait_until(lambda: _ready(server), timeout_s=60, what="readiness")
 
 
+@pytest.mark.long
 def test_killed_processes_leave_no_statement_without_an_end(tmp_path: Path) -> None:
     """First the server, then the gateway, under running statements, with a session open."""
     with running_server(tmp_path / "data") as server:

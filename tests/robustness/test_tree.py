@@ -83,6 +83,7 @@ def test_kill_of_the_server_under_load_loses_no_acknowledged_act_from_the_audit(
     assert run_cli("audit", "verify", "--data-dir", str(data_dir), env=env).stdout.startswith("ok: ")
 
 
+@pytest.mark.long
 def test_kill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
     """Server, gateway and what they started end with it, and the directory can be served again."""
     data_dir = tmp_path / "data"
@@ -103,6 +104,7 @@ def test_a_killed_process_comes_back(tmp_path: Path, name: str) -> None:
         wait_until(lambda: _ready(server), timeout_s=60, what="readiness")
 
 
+@pytest.mark.long
 def test_a_request_in_flight_is_answered_when_the_server_is_told_to_stop(tmp_path: Path) -> None:
     """SIGTERM drains: an upload that was being sent completes."""
     with running_server(tmp_path / "data") as server:

@@ -102,6 +102,7 @@ def test_a_good_version_takes_over_and_a_bad_one_is_taken_back(serving: ServingS
     ]
 
 
+@pytest.mark.long
 def test_whoever_may_manage_pauses_promotes_and_aborts(serving: ServingServer) -> None:
     serving.create("hands", "churn", "churn_swapped")
     long = GOOD | {"step_minutes": 60}
@@ -143,6 +144,7 @@ def test_whoever_may_manage_pauses_promotes_and_aborts(serving: ServingServer) -
         assert said in refused.json["message"]
 
 
+@pytest.mark.long
 def test_a_version_that_ends_and_does_not_come_back_loses_its_traffic(serving: ServingServer) -> None:
     serving.secrets.create_scope(serving.admin, "canaries")
     serving.secrets.put_secret(serving.admin, "canaries", "token", b"needed to start")

@@ -62,6 +62,7 @@ def test_without_patience_set_all_wait() -> None:
     assert overload.refuses(200, overloaded(overload, waiting=200, for_s=3)) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("serving", ["sqlite"], indirect=True)
 def test_more_than_can_be_answered_are_told_to_come_back(serving: ServingServer) -> None:
     serving.create("busy", "obedient")
