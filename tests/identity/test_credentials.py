@@ -21,6 +21,7 @@ from millpond.identity.credentials import (
     new_secret,
     password_matches,
 )
+from millpond.identity.domain import OPAQUE_PREFIX
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import InvalidArgument, Unauthenticated
 
@@ -65,7 +66,15 @@ def test_a_secret_has_256_random_bits() -> None:
 
 def test_a_signed_token_says_what_was_signed() -> None:
     signer = Signer(KEY)
-    assert signer.read(signer.sign(claims(), now=utc_now())) == claims()
+    token = signer.sign(claims(), now=utc_now())
+    assert signer.read(token) == signer.read(OPAQUE_PREFIX + token) == claims()
+
+
+def test_an_opaque_token_is_no_jwt_to_clients() -> None:
+    """The SQL connector exchanges each JWT that it can read and whose issuer is not its host."""
+    token = OPAQUE_PREFIX + Signer(KEY).sign(claims(), now=utc_now())
+    with pytest.raises(jwt.DecodeError):
+        jwt.decode(token, options={"verify_signature": False})
 
 
 def test_a_token_that_is_not_ours_is_refused() -> None:

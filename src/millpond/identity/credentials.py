@@ -17,6 +17,7 @@ from pathlib import Path
 import jwt
 
 from millpond.home import write_private_once
+from millpond.identity.domain import OPAQUE_PREFIX
 from millpond.kernel.errors import InvalidArgument, Unauthenticated
 
 TOKEN_PREFIX = "dapi"  # noqa: S105 - a prefix, not a secret; clients and secret scanners know it
@@ -103,13 +104,13 @@ class Signer:
         return jwt.encode(body, self._key, algorithm=_ALGORITHM)
 
     def read(self, token: str) -> Claims:
-        """What a valid token says.
+        """What a valid token says, with `OPAQUE_PREFIX` or without.
 
         Raises Unauthenticated when it is expired, altered or not ours.
         """
         try:
             body = jwt.decode(
-                token,
+                token.removeprefix(OPAQUE_PREFIX),
                 self._key,
                 algorithms=[_ALGORITHM],
                 issuer=_ISSUER,

@@ -15,6 +15,9 @@ USERS = "users"
 """The built-in group of everybody; nobody can be added or removed."""
 BUILT_IN_GROUPS = frozenset({ADMINS, USERS})
 
+OPAQUE_PREFIX = "millpond-"
+"""May stand before a short-lived token, which is then no JWT to clients that would exchange one of another issuer."""
+
 _RESERVED_NAMES = frozenset({"system", "system user", ".", ".."})
 """`System user` owns what exists from the start: whoever had the name would own it too."""
 _MAX_NAME = 255

@@ -29,10 +29,10 @@ Told = dict[str, Any]
 def run_dbt(directory: Path, root: Path, body: Mapping[str, Any], api: Api) -> Told:
     """Run the commands up to the first that fails; how that ended. What dbt leaves is kept."""
     os.environ |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1"}
-    if warehouse_id := body.get("warehouse_id"):
+    if body.get("warehouse_id"):
         catalog, schema = body.get("catalog") or "main", body.get("schema") or "default"
         _ensure_schema(api, catalog, schema)
-        os.environ["DBT_PROFILES_DIR"] = _write_profile(directory, root, warehouse_id, catalog, schema)
+        os.environ["DBT_PROFILES_DIR"] = _write_profile(directory, root, body, catalog, schema)
     else:
         os.environ["DBT_PROFILES_DIR"] = str(root / (body.get("profiles_directory") or "."))
     try:
@@ -50,7 +50,7 @@ def _run_all(commands: Sequence[str], root: Path) -> Told:
     return {"ok": True}
 
 
-def _write_profile(directory: Path, root: Path, warehouse_id: str, catalog: str, schema: str) -> str:
+def _write_profile(directory: Path, root: Path, body: Mapping[str, Any], catalog: str, schema: str) -> str:
     """The profile that the project names, on the warehouse; the token stays in the environment."""
     import yaml  # type: ignore[import-untyped]  # dbt's own
 
@@ -59,8 +59,8 @@ def _write_profile(directory: Path, root: Path, warehouse_id: str, catalog: str,
         "type": "databricks", "catalog": catalog, "schema": schema, "threads": _THREADS,
         # the connector puts a port behind the host, which already has one: then that belongs to a path, and is not read
         "host": os.environ["DATABRICKS_HOST"] + "/-",
-        "http_path": f"/sql/1.0/warehouses/{warehouse_id}",
-        "token": "{{ env_var('DATABRICKS_TOKEN') }}",
+        "http_path": f"/sql/1.0/warehouses/{body['warehouse_id']}",
+        "token": body["token_prefix"] + "{{ env_var('DATABRICKS_TOKEN') }}",
         "connection_parameters": {"use_sea": True, "enable_telemetry": False},
     }  # fmt: skip
     place = directory / "profiles"

@@ -14,7 +14,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from millpond.catalog.files import Files
-from millpond.identity.domain import Principal
+from millpond.identity.domain import OPAQUE_PREFIX, Principal
 from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.fetching import VOLUMES
 from millpond.jobs.git_sources import GitSources
@@ -59,7 +59,7 @@ class Projects:
             self._copy(principal, "/" + path.removeprefix("dbfs:").strip("/"), root)
         if spec.kind is Kind.DBT:
             _require(root / "dbt_project.yml", path)
-            return {"project": str(root), "dbt": dict(body)}, DBT
+            return {"project": str(root), "dbt": {**body, "token_prefix": OPAQUE_PREFIX}}, DBT
         _require(root / "MLproject", path)
         return {"project": str(root), "mlflow_project": dict(body)}, _packages_of_mlflow(root)
 
