@@ -21,7 +21,7 @@ from millpond.identity.access import Act, Securable, allows, require, require_ad
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
+from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound
 
 ALIVE = timedelta(seconds=30)
 """So long a server is thought to live after it has said so."""
@@ -82,14 +82,23 @@ class ClusterService:
             creator=principal.name, spec=spec, state=State.PENDING, message="Starting.", server=self._server,
             run_id=run_id, created_at=now, used_at=now, workers=_fewest(spec), alive_until=now + ALIVE,
         )  # fmt: skip
-        with self._database.write() as connection:
-            if source is not Source.JOB:
-                self._policies.check_count(connection, principal.name, spec.get("policy_id"))
-            rows.add(connection, cluster, token)
-            rows.note(connection, cluster.id, "CREATING", user=principal.name, attributes=spec)
-            acts.changed(connection, principal.name, "create", "cluster", cluster.name, object_id=cluster.id)
+        try:
+            self._add(principal, cluster, token)
+        except Conflict:  # somebody else was sooner with the same token
+            known = self._made_with(token) if token else None
+            if known is None:
+                raise
+            return known
         self._wake()
         return cluster
+
+    def _add(self, principal: Principal, cluster: Cluster, token: str | None) -> None:
+        with self._database.write() as connection:
+            if cluster.source is not Source.JOB:
+                self._policies.check_count(connection, principal.name, cluster.spec.get("policy_id"))
+            rows.add(connection, cluster, token)
+            rows.note(connection, cluster.id, "CREATING", user=principal.name, attributes=dict(cluster.spec))
+            acts.changed(connection, principal.name, "create", "cluster", cluster.name, object_id=cluster.id)
 
     def checked(self, principal: Principal, asked: Mapping[str, Any], *, cluster_type: str) -> dict[str, Any]:
         """The attributes that a cluster would have. Raises what `create` does."""
