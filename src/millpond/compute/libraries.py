@@ -110,10 +110,10 @@ def checked(library: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if kind == "pypi" and isinstance(value, Mapping):
         if value.get("repo"):
             raise NotImplementedHere("Libraries come from the server's own package index; leave repo out.")
-        [name] = clean_requirements([str(value.get("package", ""))]) or [""]
-        if not name:
-            raise InvalidArgument("A pypi library has a package, such as numpy==2.1.")
-        return _key("pypi", name), {"pypi": {"package": str(value["package"])}}
+        names = clean_requirements([str(value.get("package", ""))])
+        if len(names) != 1:
+            raise InvalidArgument("A pypi library has one package, such as numpy==2.1.")
+        return _key("pypi", names[0]), {"pypi": {"package": str(value["package"])}}
     if kind in ("whl", "requirements") and isinstance(value, str):
         path = "/" + value.removeprefix("dbfs:").lstrip("/")
         if kind == "whl" and not path.endswith(".whl"):
