@@ -89,8 +89,11 @@ def test_each_relation_tells_what_there_is(shop: Shop) -> None:
     keys = """SELECT u.table_name, u.column_name, c.constraint_type FROM information_schema.table_constraints c
         JOIN information_schema.key_column_usage u USING (constraint_name) ORDER BY 1"""
     assert shop.rows(keys) == [["customers", "id", "PRIMARY KEY"], ["orders", "customer", "FOREIGN KEY"]]
-    parents = "SELECT constraint_name, unique_constraint_table FROM information_schema.referential_constraints"
-    assert shop.rows(parents) == [["orders_fk", "customers"]]
+    parents = """SELECT r.constraint_name, u.table_name, u.constraint_name
+        FROM information_schema.referential_constraints r
+        JOIN information_schema.key_column_usage u ON r.unique_constraint_schema = u.constraint_schema
+        AND r.unique_constraint_name = u.constraint_name WHERE r.unique_constraint_table = u.table_name"""
+    assert shop.rows(parents) == [["orders_fk", "customers", "customers_pk"]]
     tags = """SELECT table_name, column_name, tag_value FROM information_schema.column_tags UNION ALL
         SELECT table_name, schema_name, tag_value FROM information_schema.table_tags ORDER BY 1"""
     assert shop.rows(tags) == [["customers", "born", "yes"], ["orders", "default", "no"]]

@@ -103,6 +103,7 @@ def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(
     assert run.state.result_state is RunResultState.SUCCESS, output.logs
     assert "PASS=5" in output.logs
     assert server.token not in output.logs
+    assert "signature=" not in output.logs
     named = w.tables.list("main", schema)
     assert {each.name: each.table_type.value for each in named} == {"one": "MANAGED", "two": "VIEW", "grown": "MANAGED"}
     request = urllib.request.Request(output.dbt_output.artifacts_link)

@@ -65,7 +65,7 @@ RELATIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "referential_constraints": (
         "constraint_catalog", "constraint_schema", "constraint_name", "unique_constraint_catalog",
-        "unique_constraint_schema", "unique_constraint_table",
+        "unique_constraint_schema", "unique_constraint_table", "unique_constraint_name",
     ),
     "catalog_tags": ("catalog_name", *_TAG),
     "schema_tags": ("catalog_name", "schema_name", *_TAG),
@@ -285,9 +285,11 @@ def _key_column_usage(seen: _Seen) -> Iterator[Row]:
 
 
 def _referential_constraints(seen: _Seen) -> Iterator[Row]:
-    for name, _, key in _keys(seen):
+    keys = list(_keys(seen))
+    primary = {str(table.name): key.name for _, table, key in keys if not key.parent_table}
+    for name, _, key in keys:
         if key.parent_table:
-            yield *name, *_padded(key.parent_table.split("."))
+            yield *name, *_padded(key.parent_table.split(".")), primary.get(key.parent_table.lower())
 
 
 def _catalog_tags(seen: _Seen) -> Iterator[Row]:

@@ -28,7 +28,10 @@ Told = dict[str, Any]
 
 def run_dbt(directory: Path, root: Path, body: Mapping[str, Any], api: Api) -> Told:
     """Run the commands up to the first that fails; how that ended. What dbt leaves is kept."""
-    os.environ |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1"}
+    os.environ |= {
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1",
+        "DBT_DATABRICKS_CONNECTOR_LOG_LEVEL": "ERROR",  # its warnings have the signed links of results
+    }  # fmt: skip
     if body.get("warehouse_id"):
         catalog, schema = body.get("catalog") or "main", body.get("schema") or "default"
         _ensure_schema(api, catalog, schema)
