@@ -165,7 +165,11 @@ class Installer:
             return None
         names, wheels = [], []
         for library in (each for each in found if each.status == "INSTALLED"):
-            more, wheel = self._found(cluster, library)
+            try:
+                more, wheel = self._found(cluster, library)
+            except (MillpondError, OSError) as error:  # it is gone, or whoever added it is
+                self._set(library, "FAILED", getattr(error, "message", str(error))[:4000])
+                continue
             names += more
             wheels += wheel
         for library in waiting:
