@@ -1,8 +1,9 @@
 """Commands through unmodified PySpark: what a Spark user types in SQL, and the exceptions that it raises."""
 
-from collections.abc import Iterator
+from collections.abc import json
 from typing import Any
 
+import Iterator
 import pytest
 from pyspark.errors import AnalysisException, ParseException, SparkRuntimeException
 from pyspark.sql import SparkSession
@@ -141,6 +142,8 @@ def test_temporary_views_are_described_like_tables(spark: Any) -> None:
     assert rows(spark, "SHOW COLUMNS IN tmp") == [("a",), ("b",)]
     assert rows(spark, "DESCRIBE tmp B") == [("col_name", "b"), ("data_type", "string"), ("comment", "NULL")]
     refused(spark, "DESCRIBE tmp c", AnalysisException, "UNRESOLVED_COLUMN.WITH_SUGGESTION")
+    told = json.loads(spark.sql("DESCRIBE TABLE EXTENDED tmp AS JSON").first()["json_metadata"])
+    assert [(each["name"], each["type"]["name"]) for each in told["columns"]] == [("a", "int"), ("b", "string")]
     assert ("", "tmp", True) in rows(spark, "SHOW TABLES")
     spark.sql("DROP VIEW tmp")
     refused(spark, "DESCRIBE tmp", AnalysisException, "TABLE_OR_VIEW_NOT_FOUND")

@@ -107,12 +107,14 @@ class Commands:
         text = proto.base.AnalyzePlanResponse.FromString(data).explain.explain_string
         return wire.string_table(["plan"], [(without_paths(text, needs),)])
 
-    async def describe_query(self, session: Session, relation: Any, needs: Needs) -> Any:
-        """Names and types of a query's columns."""
-        schema = await self._upstream.schema(session, relation, needs)
-        rows = [
-            (f["name"], shaping.sql_type(f["type"]).replace("`", ""), None) for f in shaping.fields_of_schema(schema)
-        ]
+    async def describe_query(self, session: Session, relation: Any, needs: Needs, *, as_json: bool = False) -> Any:
+        """Names and types of a query's columns, one in a row or all as JSON."""
+        found = shaping.fields_of_schema(await self._upstream.schema(session, relation, needs))
+        if as_json:
+            from millpond.engine.commands.describe import described_as_json
+
+            return wire.string_table(["json_metadata"], [(described_as_json(found),)])
+        rows = [(f["name"], shaping.sql_type(f["type"]).replace("`", ""), None) for f in found]
         return wire.string_table(["col_name", "data_type", "comment"], rows)
 
 

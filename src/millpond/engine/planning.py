@@ -350,7 +350,8 @@ class Planner:
         bound = self._bound(call, relation)
 
         async def describe() -> Any:
-            found = await self._commands.describe_query(call.session, bound, call.needs)
+            as_json = isinstance(command, DescribeTable) and command.as_json
+            found = await self._commands.describe_query(call.session, bound, call.needs, as_json=as_json)
             if isinstance(command, ShowColumns):
                 return found.select(["col_name"])
             if command.column is None:

@@ -236,6 +236,11 @@ def _describe_column(command: DescribeTable, columns: Sequence[Field]) -> pa.Tab
     return texts(["info_name", "info_value"], [(name, "NULL" if value is None else value) for name, value in rows])
 
 
+def described_as_json(columns: Sequence[Field]) -> str:
+    """What `DESCRIBE TABLE ... AS JSON` tells of what is no table of the catalog."""
+    return json.dumps(_as_json(columns, (), None), ensure_ascii=False)
+
+
 def _as_json(columns: Sequence[Field], partitions: Sequence[str], found: Table | None) -> dict[str, Any]:
     """Source: Spark SQL reference, "DESCRIBE TABLE ... AS JSON"."""
     made: dict[str, Any] = {}
