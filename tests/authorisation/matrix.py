@@ -5,7 +5,7 @@ An outcome is one letter for each role of `world.ROLES`, in their order:
 
 `y` done · `x` who is it? (401) · `f` refused (403) · `h` there is no such thing for you (404) ·
 `b` allowed, then something else was wrong (400, 409, 422) · `n` allowed, and said not to be implemented (501) ·
-`r` sent to the sign-in page
+`r` sent to the sign-in page · `[by]` either, as it depends on how far the work of the call before is
 """
 
 from collections.abc import Mapping, Sequence
@@ -277,7 +277,7 @@ SERVING: Sequence[Case] = (
     _case(f"POST {_SE}/", "xhyyyy", body="endpoint"),
     _case(f"GET {_SE}/", "xyyyyy"),
     _case(f"GET {_ONE}", "xhyyyy", name="$endpoint"),
-    _case(f"PUT {_ONE}/config", "xhffyb", name="$endpoint", body="entities"),
+    _case(f"PUT {_ONE}/config", "xhffy[by]", name="$endpoint", body="entities"),
     _case(f"PATCH {_ONE}/tags", "xhffyy", name="$endpoint", body={"add_tags": [{"key": "k", "value": "v"}]}),
     _case(f"DELETE {_ONE}", "xhhhyy", name="$own", own="endpoint"),
     _case(f"PATCH {_ONE}/telemetry-config", "xhnnnn", name="$endpoint", body={}),

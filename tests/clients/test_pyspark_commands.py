@@ -1,9 +1,9 @@
 """Commands through unmodified PySpark: what a Spark user types in SQL, and the exceptions that it raises."""
 
-from collections.abc import json
+import json
+from collections.abc import Iterator
 from typing import Any
 
-import Iterator
 import pytest
 from pyspark.errors import AnalysisException, ParseException, SparkRuntimeException
 from pyspark.sql import SparkSession
