@@ -78,6 +78,8 @@ class Monitor:
 
     def end_engines(self, cluster_id: str) -> None:
         """End the engines of a cluster, which the gateway has started."""
+        if not any((self._root / cluster_id / ENGINES).glob("[0-9]*")):
+            return
         for pid in self.engines(cluster_id, processes.seen()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

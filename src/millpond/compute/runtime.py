@@ -85,6 +85,8 @@ class Runtime:
         self._places: dict[str, Placement] = {}
         self._used: dict[str, int] = {}
         self._sizes: dict[str, Size] = {}
+        self._waiting: set[str] = set()
+        """Clusters without room, of which nothing runs any more."""
         self._lock = threading.RLock()
         self._busy: set[str] = set()
         self._work = threading.Condition()
@@ -242,12 +244,15 @@ class Runtime:
                     forget(connection, cluster)
 
     def _start(self, cluster: Cluster) -> None:
-        self._stop_processes(cluster, "The cluster was started anew.")
+        if cluster.state is State.RESTARTING or cluster.id not in self._waiting:
+            self._stop_processes(cluster, "The cluster was started anew.")
+        self._waiting.discard(cluster.id)
         try:
             shape = shape_of(cluster.spec, self._machine)
             size = shape.size(cluster.workers)
             self._machine.check_ever(size)
             if lacking := self._take_room(cluster, size):
+                self._waiting.add(cluster.id)
                 self._wait(cluster, f"Waits for room: it {lacking}.")
                 return
             driver, placement = self._started(cluster, size)
@@ -266,7 +271,9 @@ class Runtime:
             if not lacking:
                 with self._database.read() as connection:
                     lacking = pool_lacks(connection, cluster, cluster.workers)
-            if not lacking:
+            if lacking:
+                self._sizes.pop(cluster.id, None)
+            else:
                 self._sizes[cluster.id] = size
         return lacking
 
@@ -361,6 +368,7 @@ class Runtime:
                 rows.note(connection, cluster.id, "UPSIZE_COMPLETED", **told)
 
     def _end(self, cluster: Cluster) -> None:
+        self._waiting.discard(cluster.id)
         self._stop_processes(cluster, why_words(Why(cluster.termination["code"]), cluster.termination["parameters"]))
         with self._lock:
             self._sizes.pop(cluster.id, None)
