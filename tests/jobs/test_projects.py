@@ -74,11 +74,8 @@ def test_modules_are_found_beside_a_script_among_many_names_and_not_among_too_ma
             entries = [SimpleNamespace(name=name, is_directory=False, size_bytes=1) for name in names]
             return SimpleNamespace(entries=entries, next_token=str(page + 1) if page < self.pages else None)
 
-        def status(self, principal: object, path: str) -> Any:
-            return SimpleNamespace(size_bytes=1)
-
-        def read(self, principal: object, path: str, *, start: int, length: int) -> list[bytes]:
-            return [b"1"]
+        def read_whole(self, principal: object, path: str, *, most_bytes: int) -> bytes:
+            return b"1"
 
     def order(pages: int, place: Path) -> Any:
         place.mkdir()

@@ -58,6 +58,13 @@ class Files:
         place = self._resolve(principal, path, write=False)
         return place.tree.read(place.parts, start=start, length=length)
 
+    def read_whole(self, principal: Principal, path: str, *, most_bytes: int) -> bytes:
+        """A file that fits into memory. Raises as `read`, and InvalidArgument for a larger one."""
+        size = self.status(principal, path).size_bytes or 0
+        if size > most_bytes:
+            raise InvalidArgument(f"{path} has more than {most_bytes >> 20} MiB.")
+        return b"".join(self.read(principal, path, start=0, length=size))
+
     def writer(self, principal: Principal, path: str, *, overwrite: bool) -> Writer:
         """A new file on its way. Raises AlreadyExists at once where that is already known."""
         place = self._writable(principal, path, overwrite=overwrite)

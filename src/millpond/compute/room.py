@@ -27,7 +27,7 @@ from millpond.journal import calls
 from millpond.journal.calls import Call
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
-from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.kernel.errors import MillpondError
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.kernel.settings import ComputeSettings
 from millpond.secrets.references import References, has_references
@@ -100,9 +100,7 @@ def _reading(files: Files, workspace: WorkspaceService) -> Read:
     def read(principal: Principal, path: str) -> bytes:
         if not path.startswith(_VOLUMES):
             return workspace.script(principal, path)
-        if (files.status(principal, path).size_bytes or 0) > _LARGEST_LIBRARY:
-            raise InvalidArgument(f"{path} has more than {_LARGEST_LIBRARY >> 20} MiB, which is the most of a library.")
-        return b"".join(files.read(principal, path, start=0, length=_LARGEST_LIBRARY))
+        return files.read_whole(principal, path, most_bytes=_LARGEST_LIBRARY)
 
     return read
 

@@ -99,7 +99,7 @@ class Code:
     def _read_notebook(self, principal: Principal, path: str) -> Notebook:
         if not path.startswith(VOLUMES):
             return self._workspace.notebook(principal, path)
-        return read_notebook(path, self._read(principal, path))
+        return read_notebook(path, self._files.read_whole(principal, path, most_bytes=_LARGEST))
 
     def _script(self, principal: Principal, path: str, directory: Path) -> Path:
         path = _plain(path)
@@ -128,7 +128,7 @@ class Code:
         sizes.pop(own, None)
         if sum(sizes.values()) > MOST_BYTES:
             raise InvalidArgument(f"The Python files in {place} have more than {MOST_BYTES >> 20} MiB.")
-        return {name: self._read(principal, f"{place}/{name}") for name in sizes}
+        return {name: self._files.read_whole(principal, f"{place}/{name}", most_bytes=_LARGEST) for name in sizes}
 
     def _modules_of(self, principal: Principal, place: str) -> dict[str, int]:
         """The Python files of a volume's directory, with their bytes."""
@@ -174,14 +174,8 @@ class Code:
         """A file of a volume, or of the workspace, which has none that are large."""
         path = _plain(path)
         if path.startswith(VOLUMES):
-            return self._read(principal, path, most_bytes)
+            return self._files.read_whole(principal, path, most_bytes=most_bytes)
         return self._workspace.script(principal, path)
-
-    def _read(self, principal: Principal, path: str, most_bytes: int = _LARGEST) -> bytes:
-        size = self._files.status(principal, path).size_bytes or 0
-        if size > most_bytes:
-            raise InvalidArgument(f"{path} has more than {most_bytes >> 20} MiB.")
-        return b"".join(self._files.read(principal, path, start=0, length=size))
 
 
 def _scoring_order(body: Mapping[str, Any]) -> dict[str, Any]:
