@@ -129,6 +129,10 @@ def test_an_endpoint_is_asked_as_whoever_queries_and_keeps_what_it_answered(scor
     )
     assert (total, set(who)) == (ROWS + 1, {user, scored.server.user})
     graph = f"/api/millpond/lineage/graph?table_name={scored.schema}.predicted"
-    nodes = [(node["kind"], node["name"]) for node in scored.server.call("GET", graph)[1]["nodes"]]
-    assert {("endpoint", endpoint), ("table", f"{scored.schema}.rows")} <= set(nodes)
+    sources = {("endpoint", endpoint), ("table", f"{scored.schema}.rows")}
+
+    def known() -> set[tuple[str, str]]:
+        return {(node["kind"], node["name"]) for node in scored.server.call("GET", graph)[1]["nodes"]}
+
+    wait_until(lambda: sources <= known(), what="lineage, which is told beside the statement")
     sdk.serving_endpoints.delete(endpoint)

@@ -155,7 +155,7 @@ def test_processes_come_with_the_load_and_go_with_it(serving: ServingServer) -> 
     def ask() -> list[int]:
         statuses = []
         while not stop.is_set():
-            statuses.append(serving.ask("elastic", "hang:0.5").status)
+            statuses.append(serving.ask("elastic", "hang:1.5").status)
         return statuses
 
     with ThreadPoolExecutor(16) as pool, stopping(stop):
@@ -163,9 +163,10 @@ def test_processes_come_with_the_load_and_go_with_it(serving: ServingServer) -> 
         wait_until(lambda: replicas(serving, "elastic") == 4, timeout_s=60, what="four replicas")
         entity = {"entity_name": "obedient", "entity_version": "1", "name": "obedient", "workload_size": "Medium"}
         changed = {"served_entities": [entity | {"environment_vars": {"STAGE": "two"}}]}
+        started = happened(serving, "elastic").count("started")
         assert serving.call("PUT", f"{API}/elastic/config", changed).status == 200
         serving.settled("elastic")
-        assert replicas(serving, "elastic") >= 3, "what takes over a load begins with as many"
+        assert happened(serving, "elastic").count("started") >= started + 3, "it begins with as many as a load needs"
         grown = pids(serving, "elastic")
         stop.set()
         assert {status for each in asking for status in each.result()} == {200}
