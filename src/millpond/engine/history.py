@@ -164,7 +164,7 @@ def _field(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int] | Non
         elif kind == _LENGTH:
             size, at = _varint(data, at)
             if number == wanted:
-                return at, at + size
+                return at, min(at + size, end)
             at += size
         else:
             return None
