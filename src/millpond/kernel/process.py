@@ -19,8 +19,10 @@ from typing import IO, Any, Protocol
 
 from millpond.kernel.errors import Unavailable
 
+_KERNELS = ("OPENBLAS_CORETYPE", "MKL_CBWR", "ATEN_CPU_CAPABILITY")
+"""Which instructions the numeric libraries use: with others, sums are rounded in another way."""
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
-              "REQUESTS_CA_BUNDLE", "MILLPOND_TREE")  # fmt: skip
+              "REQUESTS_CA_BUNDLE", "MILLPOND_TREE", *_KERNELS)  # fmt: skip
 _LOG_TAIL_BYTES = 2000
 
 # The kernel kills a child when the *thread* that started it ends (PR_SET_PDEATHSIG), so one thread that lives as long
