@@ -48,7 +48,7 @@ from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
 from millpond.inference_tables.room import open_inference_tables
-from millpond.jobs.launching import CODE_PATHS, PRELOADED, server_name
+from millpond.jobs.launching import CODE_PATHS, PRELOADED
 from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
 from millpond.kernel.database import Database
@@ -239,7 +239,7 @@ def build_app(settings: Settings) -> Application:
         database,
         settings.compute,
         home,
-        server=server_name(settings.data_dir),
+        server=home.server_name(),
         runner=Runner(
             module="millpond.jobs.repl_process",
             preload=PRELOADED,

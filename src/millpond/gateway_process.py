@@ -100,7 +100,9 @@ async def _serve(settings: Settings) -> None:
             authenticate=partial(identity.authenticate, path=f"/{proto.SERVICE}"),
             find_owner=identity.find_owner,
             system_tables=system_tables,
-            clusters=ClusterSlices(database, machine_of(settings.compute), home.run / "compute"),
+            clusters=ClusterSlices(
+                database, machine_of(settings.compute), home.run / "compute", server=home.server_name()
+            ),
         )
         report_ready({"port": gateway.port})
         await stop.wait()

@@ -9,6 +9,7 @@ import os
 import secrets
 import stat
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +65,21 @@ class Home:
     def spark_socket(self) -> Path:
         """Unix socket on which the gateway answers the server."""
         return self.run / "spark.sock"
+
+    def server_name(self) -> str:
+        """What tells this directory from those of other servers on the same database; made once."""
+        path = self.root / "jobs" / "server-name"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            made = path.with_name(f"server-name.{os.getpid()}")
+            with made.open("w") as stream:
+                stream.write(str(uuid.uuid4()))
+                stream.flush()
+                os.fsync(stream.fileno())
+            with contextlib.suppress(FileExistsError):  # another process was sooner
+                os.link(made, path)
+            made.unlink()
+        return path.read_text()
 
     @property
     def credentials_file(self) -> Path:

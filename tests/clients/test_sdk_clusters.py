@@ -291,6 +291,21 @@ def test_a_driver_that_is_killed_ends_its_cluster_and_who_runs_on_it(shop: Shop)
 
 
 @pytest.mark.long
+def test_a_cluster_does_not_shrink_below_what_it_uses(shop: Shop) -> None:
+    cluster = shop.new(num_workers=1)
+    context = shop.w.command_execution.create(cluster_id=cluster.cluster_id, language=Language.PYTHON).result(SOON)
+    assert run(shop.w, cluster.cluster_id, context.id, "kept = b'x' * (2200 << 20); len(kept) >> 20").data == "2200"
+    kept = shop.w.clusters.resize(cluster.cluster_id, num_workers=0).result(SOON)
+    assert (kept.cluster_memory_mb, "of memory, more than the 2048 MiB" in kept.state_message) == (4096, True)
+    assert run(shop.w, cluster.cluster_id, context.id, "size = len(kept); del kept; size >> 20").data == "2200"
+    wait_until(
+        lambda: shop.w.clusters.resize(cluster.cluster_id, num_workers=0).result(SOON).cluster_memory_mb == 2048,
+        what="a look that finds less used",
+    )
+    shop.w.clusters.permanent_delete(cluster.cluster_id)
+
+
+@pytest.mark.long
 def test_more_than_the_machine_has_waits_for_room(shop: Shop) -> None:
     cores = os.cpu_count() or 1
     taken = [shop.new() for _ in range(2 * cores - 1)]

@@ -1,15 +1,22 @@
 """Clusters as rows, without a server that carries them out."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from millpond.compute.clusters import ClusterService
-from millpond.compute.domain import Source
+import pytest
+
+from millpond.compute.clusters import ClusterService, order_end
+from millpond.compute.domain import Source, State, Why
 from millpond.compute.machine import Machine
-from millpond.compute.policies import PolicyService
+from millpond.compute.policies import PolicyDraft, PolicyService
 from millpond.compute.pools import PoolService
+from millpond.compute.slices import ClusterSlices
+from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.database import Database
+from millpond.kernel.errors import FailedPrecondition
 
 MACHINE = Machine(cores=4, memory_mb=16 << 10)
 ANN = Principal(id="1", name="ann", kind=PrincipalKind.USER, is_admin=True)
@@ -18,15 +25,66 @@ SPEC = {
 }  # fmt: skip
 
 
-def test_two_at_once_with_one_token_get_one_cluster(database: Database) -> None:
-    both = threading.Barrier(2)
-    clusters = ClusterService(
+def service(database: Database, meanwhile: Callable[[], object] = lambda: None) -> ClusterService:
+    """`meanwhile` is called while a request is judged, before its transaction."""
+    return ClusterService(
         database, server="s", machine=MACHINE, policies=PolicyService(database, lambda *_: True),
         pools=PoolService(database, MACHINE, lambda _: True, lambda _: (0, 0), lambda: None),
-        check_secrets=lambda *_: both.wait(30) and None, kind_of=lambda _: None, wake=lambda: None,
+        check_secrets=lambda *_: meanwhile() and None, kind_of=lambda _: None, wake=lambda: None,
     )  # fmt: skip
+
+
+def test_two_at_once_with_one_token_get_one_cluster(database: Database) -> None:
+    both = threading.Barrier(2)
+    clusters = service(database, lambda: both.wait(30))
     with ThreadPoolExecutor(2) as pool:
         made = [pool.submit(clusters.create, ANN, SPEC, source=Source.JOB, run_id=1, token="run:1:k") for _ in "ab"]
     first, second = (each.result() for each in made)
     assert first.id == second.id
     assert [each.id for each in clusters.list_all(ANN)] == [first.id]
+
+
+def test_two_at_once_do_not_pass_the_limit_of_a_policy(database: Database) -> None:
+    both = threading.Barrier(2)
+    policy = PolicyService(database, lambda *_: True).create(ANN, PolicyDraft(name="one each", max_clusters=1))
+    clusters = service(database, lambda: both.wait(30))
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(clusters.create, ANN, SPEC | {"policy_id": policy.id}) for _ in "ab"]
+    assert sorted(type(each.exception()).__name__ for each in made) == ["LimitExceeded", "NoneType"]
+    assert len(clusters.list_all(ANN)) == 1
+
+
+def test_who_edits_what_another_edited_meanwhile_is_told(database: Database) -> None:
+    clusters = service(database)
+    made = clusters.create(ANN, SPEC)
+    clusters.terminate(ANN, made.id)
+    with database.write() as connection:
+        rows.change(connection, made.id, state=State.TERMINATED)
+    slower = service(database, lambda: clusters.edit(ANN, made.id, {"cluster_name": "b"}, fields=["cluster_name"]))
+    with pytest.raises(FailedPrecondition, match="at the same time"):
+        slower.edit(ANN, made.id, {"custom_tags": {"a": "b"}}, fields=["custom_tags"])
+    assert clusters.get(ANN, made.id).name == "b"
+
+
+def test_what_a_look_found_idle_is_not_ended_when_somebody_starts_it_anew(database: Database) -> None:
+    clusters = service(database)
+    made = clusters.create(ANN, SPEC)
+    with database.write() as connection:
+        rows.move(connection, made, State.RUNNING)
+    seen = clusters.get(ANN, made.id)
+    clusters.restart(ANN, made.id)
+    with database.write() as connection:
+        assert not order_end(connection, seen, Why.INACTIVITY, inactivity_duration_min="10")
+    assert clusters.get(ANN, made.id).state is State.RESTARTING
+    clusters.terminate(ANN, made.id)
+    assert clusters.get(ANN, made.id).state is State.TERMINATING
+
+
+def test_a_session_finds_only_clusters_of_its_own_server(database: Database, tmp_path: Path) -> None:
+    clusters = service(database)
+    made = clusters.create(ANN, SPEC)
+    with database.write() as connection:
+        rows.move(connection, made, State.RUNNING)
+    assert ClusterSlices(database, MACHINE, tmp_path, server="s").attach(ANN, made.id).memory_bytes > 0
+    with pytest.raises(FailedPrecondition, match="another server"):
+        ClusterSlices(database, MACHINE, tmp_path, server="t").attach(ANN, made.id)

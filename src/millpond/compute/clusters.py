@@ -75,7 +75,7 @@ class ClusterService:
         token = token or (f"{principal.id}:{given}" if given else None)
         if token and (known := self._made_with(token)):
             return known
-        spec = self.checked(principal, asked, cluster_type="job" if source is Source.JOB else "all-purpose")
+        spec = self.checked(principal, asked, cluster_type=source.cluster_type)
         now = utc_now()
         cluster = Cluster(
             id=f"{now:%m%d-%H%M%S}-{secrets.token_hex(4)}", name=spec.get("cluster_name") or "", source=source,
@@ -123,7 +123,7 @@ class ClusterService:
         cluster = self.require(principal, cluster_id, Act.MANAGE)
         cluster.require("edit")
         wanted = dict(asked) if fields is None else _updated(cluster.spec, asked, fields)
-        spec = self.checked(principal, wanted, cluster_type="all-purpose")
+        spec = self.checked(principal, wanted, cluster_type=cluster.source.cluster_type)
         changed = replace(cluster, spec=spec, name=spec.get("cluster_name") or "")
         with self._database.write() as connection:
             if spec.get("policy_id") != cluster.spec.get("policy_id"):
@@ -156,19 +156,16 @@ class ClusterService:
     def terminate(self, principal: Principal, cluster_id: str) -> None:
         """End a cluster; harmless when it has ended. Its row stays. Raises NotFound."""
         cluster = self.require(principal, cluster_id, Act.RESTART)
-        if not cluster.state.ended and cluster.state is not State.TERMINATING:
-            self._end(principal.name, cluster, Why.USER_REQUEST, username=principal.name)
+        self._end(principal.name, cluster, Why.USER_REQUEST, username=principal.name)
 
     def finish(self, cluster: Cluster) -> None:
         """End a cluster that was made for a run, which is over."""
-        if not cluster.state.ended and cluster.state is not State.TERMINATING:
-            self._end("system", cluster, Why.JOB_FINISHED)
+        self._end("system", cluster, Why.JOB_FINISHED)
 
     def remove(self, principal: Principal, cluster_id: str) -> None:
         """End a cluster, and remove it. Raises NotFound."""
         cluster = self.require(principal, cluster_id, Act.MANAGE)
-        if not cluster.state.ended and cluster.state is not State.TERMINATING:
-            self._end(principal.name, cluster, Why.USER_REQUEST, username=principal.name)
+        self._end(principal.name, cluster, Why.USER_REQUEST, username=principal.name)
         with self._database.write() as connection:
             rows.change(connection, cluster_id, removed=True, pinned=False)
             grants.forget(connection, cluster.securable.ids)
@@ -181,7 +178,7 @@ class ClusterService:
         cluster.require("resize")
         kept = {name: each for name, each in cluster.spec.items() if name not in ("num_workers", "autoscale")}
         given = {name: asked[name] for name in ("num_workers", "autoscale") if asked.get(name) is not None}
-        spec = self.checked(principal, kept | given, cluster_type="all-purpose")
+        spec = self.checked(principal, kept | given, cluster_type=cluster.source.cluster_type)
         changed = replace(cluster, spec=spec)
         least, most = changed.bounds
         target = min(max(cluster.workers, least), most)
@@ -255,7 +252,7 @@ class ClusterService:
         policy_id = cluster.spec.get("policy_id")
         if not policy_id:
             raise FailedPrecondition(f"Cluster '{cluster_id}' has no policy.")
-        verdict = self._policies.judge(policy_id, cluster.spec, cluster_type="all-purpose")
+        verdict = self._policies.judge(policy_id, cluster.spec, cluster_type=cluster.source.cluster_type)
         changed = {path: f"{path} is fixed to {value}" for path, value in verdict.applied.items()}
         return changed | {each.path: each.message for each in verdict.violations}
 
@@ -283,21 +280,38 @@ class ClusterService:
         self._wake()
 
     def _end(self, actor: str, cluster: Cluster, why: Why, **parameters: str) -> None:
+        """End a cluster, in whatever state it is by now."""
         with self._database.write() as connection:
-            order_end(connection, cluster, why, **parameters)
+            now = rows.find(connection, cluster.id, lock=True)
+            if now is None or not order_end(connection, now, why, **parameters):
+                return
             acts.changed(connection, actor, "terminate", "cluster", cluster.name, object_id=cluster.id)
         self._wake()
 
     def _move(self, connection: Connection, cluster: Cluster, to: State, **values: Any) -> None:
-        if not rows.move(connection, cluster, to, **values):
+        now = rows.find(connection, cluster.id, lock=True)
+        if now is None or now.spec != cluster.spec or not rows.move(connection, cluster, to, **values):
             raise FailedPrecondition(f"Cluster '{cluster.id}' was changed at the same time; look at it and try again.")
 
 
-def order_end(connection: Connection, cluster: Cluster, why: Why, **parameters: str) -> None:
-    """A cluster is to end."""
+def order_end(connection: Connection, cluster: Cluster, why: Why, **parameters: str) -> bool:
+    """A cluster is to end; False where it has, is to already, or is not as it was seen any more."""
+    if cluster.state.ended or cluster.state is State.TERMINATING:
+        return False
     reason = {"code": why.value, "type": why.type, "parameters": parameters}
-    rows.change(connection, cluster.id, state=State.TERMINATING, message=why_words(why, parameters), termination=reason)
+    told = {"message": why_words(why, parameters), "termination": reason}
+    if not rows.move(connection, cluster, State.TERMINATING, **told):
+        return False
     rows.note(connection, cluster.id, "TERMINATING", reason=reason)
+    return True
+
+
+def has_ended(connection: Connection, cluster: Cluster, why: Why, message: str, *, event: str = "TERMINATING") -> None:
+    """A cluster has ended by itself."""
+    reason = {"code": why.value, "type": why.type, "parameters": {"error_message": message}}
+    ended = {"terminated_at": utc_now(), "termination": reason, "message": message}
+    if rows.move(connection, cluster, State.TERMINATED, **ended):
+        rows.note(connection, cluster.id, event, reason=reason)
 
 
 def why_words(why: Why, parameters: Mapping[str, str]) -> str:

@@ -39,6 +39,11 @@ class Source(StrEnum):
     UI = "UI"
     JOB = "JOB"
 
+    @property
+    def cluster_type(self) -> str:
+        """As policies have it."""
+        return "job" if self is Source.JOB else "all-purpose"
+
 
 class Why(StrEnum):
     """Why a cluster ended: codes of the Clusters API."""

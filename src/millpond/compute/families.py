@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _RUNTIME: dict[str, Any] = {"spark_version": {"type": "unlimited", "defaultValue": "auto:latest-lts-ml"}}
-_ENDS: dict[str, Any] = {"autotermination_minutes": {"type": "range", "maxValue": 4320, "defaultValue": 60}}
+_ENDS: dict[str, Any] = {
+    "autotermination_minutes": {"type": "range", "minValue": 10, "maxValue": 4320, "defaultValue": 60}
+}
 _NODE: dict[str, Any] = {"node_type_id": {"type": "unlimited", "isOptional": True}}
 
 

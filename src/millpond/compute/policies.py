@@ -129,7 +129,7 @@ class PolicyService:
 
     def check_count(self, connection: Connection, creator: str, policy_id: str | None) -> None:
         """Raises LimitExceeded where somebody has as many clusters under a policy as it allows."""
-        policy = rows.find_policy(connection, policy_id) if policy_id else None
+        policy = rows.find_policy(connection, policy_id, lock=True) if policy_id else None
         if policy is None or policy.max_clusters is None:
             return
         if clusters.count_of(connection, creator, policy.id) >= policy.max_clusters:

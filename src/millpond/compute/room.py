@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import APIRouter
 
@@ -64,15 +65,18 @@ def open_compute(
     """Clusters on a database and this machine."""
     machine, place, logs = machine_of(settings), home.run / "compute", home.logs / "compute"
 
+    def log_of(name: str) -> Path:
+        return logs / f"{name}.log"
+
     def make_driver(name: str) -> Driver:
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Driver(runner.preload, logs / f"{name}.log")
+        return Driver(runner.preload, log_of(name))
 
     interpreters = Interpreters(database, runner, directory=place, logs=logs, principal_named=principal_named)
     installer = Installer(database, environments, _reading(files, workspace), principal_named, place)
     given = Given(
-        make_driver=make_driver, resolve=_resolving(references, principal_named), environments=environments,
-        directory=place, run_is_over=run_is_over,
+        make_driver=make_driver, log_of=log_of, resolve=_resolving(references, principal_named),
+        environments=environments, directory=place, run_is_over=run_is_over,
     )  # fmt: skip
     runtime = Runtime(
         database, server=server, machine=machine, given=given, interpreters=interpreters, installer=installer

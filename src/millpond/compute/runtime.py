@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from millpond.compute.clusters import ALIVE, forget, order_end, pool_lacks, why_words
+from millpond.compute.clusters import ALIVE, forget, has_ended, order_end, pool_lacks, why_words
 from millpond.compute.domain import Cluster, State, Why
 from millpond.compute.drivers import Driver, Placement
 from millpond.compute.interpreters import Interpreters
@@ -47,6 +47,7 @@ _KEPT = timedelta(days=30)
 _OF_JOBS_KEPT = timedelta(days=2)
 _CONTEXTS_KEPT = timedelta(days=1)
 _AT_ONCE = 8
+_STARTING = (State.PENDING, State.RESTARTING)
 
 log = get_logger(__name__)
 
@@ -57,6 +58,8 @@ class Given:
 
     make_driver: Callable[[str], Driver]
     """A driver, by the name of its log."""
+    log_of: Callable[[str], Path]
+    """Where a driver writes, by the same name."""
     resolve: Callable[[str, Mapping[str, str]], tuple[dict[str, str], tuple[str, ...]]]
     """Texts with their secrets put in, with somebody's rights, and the secrets. Raises MillpondError."""
     environments: Environments
@@ -133,8 +136,9 @@ class Runtime:
             self.monitor.end_engines(left.name)
             shutil.rmtree(left, ignore_errors=True)
         self._settle_what_was()
-        pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="cluster")
-        thread = threading.Thread(target=self._run, args=(pool,), name="clusters", daemon=True)
+        starts = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="cluster-start")
+        others = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="cluster")
+        thread = threading.Thread(target=self._run, args=(starts, others), name="clusters", daemon=True)
         thread.start()
         try:
             yield
@@ -142,7 +146,8 @@ class Runtime:
             self._stopped.set()
             self.wake()
             thread.join(10)
-            pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (starts, others):
+                pool.shutdown(wait=False, cancel_futures=True)
             self.warm.close()
             for driver in list(self._drivers.values()):
                 driver.close()
@@ -156,10 +161,10 @@ class Runtime:
                     why = Why.CONTROL_PLANE_CONNECTION_FAILURE
                     order_end(connection, cluster, why, error_message="The server was started anew; start it again.")
 
-    def _run(self, pool: ThreadPoolExecutor) -> None:
+    def _run(self, starts: ThreadPoolExecutor, others: ThreadPoolExecutor) -> None:
         while not self._stopped.is_set():
             try:
-                self._round(pool)
+                self._round(starts, others)
             except Exception as error:  # the boundary of a work item
                 log.error("clusters were not carried on", exc_info=error)
             with self._work:
@@ -167,7 +172,8 @@ class Runtime:
                     self._work.wait(self._round_s)
                 self._woken = False
 
-    def _round(self, pool: ThreadPoolExecutor) -> None:
+    def _round(self, starts: ThreadPoolExecutor, others: ThreadPoolExecutor) -> None:
+        """`starts` are threads for what may take minutes; nothing else waits behind it."""
         now_s = time.monotonic()
         if now_s - self._alive_s > _ALIVE_EVERY_S:
             self._alive_s = now_s
@@ -176,15 +182,17 @@ class Runtime:
             mine = rows.at_work(connection, self._server)
             pools = pool_rows.all_pools(connection)
         for cluster in mine:
-            self._beside(pool, cluster.id, self._carry, cluster)
+            self._beside(starts if cluster.state in _STARTING else others, cluster.id, self._carry, cluster)
             if cluster.id in self._places:
-                self._beside(pool, f"libraries of {cluster.id}", self._install, cluster)
+                self._beside(starts, f"libraries of {cluster.id}", self._install, cluster)
+        for cluster_id in set(self._drivers) - {each.id for each in mine}:  # another server has taken us for gone
+            self._beside(others, cluster_id, self._let_go, cluster_id)
         self._interpreters.round(
             {each.id: self._places[each.id] for each in mine if each.id in self._places},
-            lambda key, act, *given: self._beside(pool, key, act, *given),
+            lambda key, act, *given: self._beside(others, key, act, *given),
         )
         if pools or self.warm.any():
-            self._beside(pool, "pools", self.warm.tend, pools, lambda each: self._used_of(each.id))
+            self._beside(starts, "pools", self.warm.tend, pools, lambda each: self._used_of(each.id))
         self._round_s = _ROUND_S if mine or pools else _QUIET_ROUND_S
         if now_s - self._looked_s >= _LOOK_S:
             self._look(now_s, {each.id: each for each in mine})
@@ -218,14 +226,8 @@ class Runtime:
             rows.still_alive(connection, self._server, now + ALIVE)
             for cluster in rows.lapsed(connection, now - _GRACE):
                 context_rows.end_all_of(connection, cluster.id, "The server of the cluster is gone.")
-                why, told = (
-                    Why.CONTROL_PLANE_CONNECTION_FAILURE,
-                    {"error_message": "The server of the cluster is gone."},
-                )
-                reason = {"code": why.value, "type": why.type, "parameters": told}
-                ended = {"terminated_at": now, "termination": reason, "message": told["error_message"]}
-                if rows.move(connection, cluster, State.TERMINATED, **ended):
-                    rows.note(connection, cluster.id, "DRIVER_UNAVAILABLE", reason=reason)
+                why, told = Why.CONTROL_PLANE_CONNECTION_FAILURE, "The server of the cluster is gone."
+                has_ended(connection, cluster, why, told, event="DRIVER_UNAVAILABLE")
 
     # -- one cluster ----------------------------------------------------------------------------------------------
 
@@ -240,8 +242,7 @@ class Runtime:
             case State.RUNNING:
                 self._tend(cluster)
             case _:
-                with self._database.write() as connection:
-                    forget(connection, cluster)
+                self._forget(cluster)
 
     def _start(self, cluster: Cluster) -> None:
         if cluster.state is State.RESTARTING or cluster.id not in self._waiting:
@@ -260,6 +261,12 @@ class Runtime:
             self._sizes.pop(cluster.id, None)
             why = Why.INSTANCE_POOL_NOT_FOUND if isinstance(error, NotFound) else Why.INTERNAL_ERROR
             self._failed(cluster, why, error.message)
+            return
+        except Exception as error:  # the boundary of a work item: what went wrong becomes the state
+            log.error("a cluster could not be started", cluster=cluster.id, exc_info=error)
+            self._sizes.pop(cluster.id, None)
+            told = f"The server could not start it ({type(error).__name__}); its log says more."
+            self._failed(cluster, Why.INTERNAL_ERROR, told)
             return
         self._running(cluster, driver, placement)
 
@@ -304,7 +311,7 @@ class Runtime:
         try:
             with placement.packages():
                 pass
-        except MillpondError:
+        except BaseException:
             driver.close()
             raise
         return driver, placement
@@ -352,6 +359,8 @@ class Runtime:
         if not lacking and workers > cluster.workers:
             with self._database.read() as connection:
                 lacking = pool_lacks(connection, cluster, workers)
+        if not lacking and (used_mb := self.monitor.memory_mb(cluster.id, driver)) > size.memory_mb:
+            lacking = f"uses {used_mb} MiB of memory, more than the {size.memory_mb} MiB of {workers} workers"
         if lacking:
             with self._database.write() as connection:
                 moved = rows.move(connection, cluster, State.RUNNING, message=f"Was not resized: it {lacking}.")
@@ -373,29 +382,39 @@ class Runtime:
         with self._lock:
             self._sizes.pop(cluster.id, None)
         with self._database.write() as connection:
-            if cluster.removed:
-                forget(connection, cluster)
-            else:
-                rows.move(connection, cluster, State.TERMINATED, terminated_at=utc_now())
+            rows.move(connection, cluster, State.TERMINATED, terminated_at=utc_now())
 
     def _failed(self, cluster: Cluster, why: Why, message: str) -> None:
-        reason = {"code": why.value, "type": why.type, "parameters": {"error_message": message[:2000]}}
-        values = {"terminated_at": utc_now(), "termination": reason, "message": message[:2000]}
         with self._database.write() as connection:
-            if rows.move(connection, cluster, State.TERMINATED, **values):
-                rows.note(connection, cluster.id, "TERMINATING", reason=reason)
+            has_ended(connection, cluster, why, message[:2000])
 
     def _stop_processes(self, cluster: Cluster, message: str) -> None:
         with self._lock:
-            driver = self._drivers.pop(cluster.id, None)
             self._places.pop(cluster.id, None)
         with self._database.write() as connection:
             context_rows.end_all_of(connection, cluster.id, message)
-        self._interpreters.end_all_of(cluster.id)
+        self._end_processes(cluster.id)
+
+    def _forget(self, cluster: Cluster) -> None:
+        with self._database.write() as connection:
+            forget(connection, cluster)
+        self._given.log_of(cluster.id).unlink(missing_ok=True)
+
+    def _end_processes(self, cluster_id: str) -> None:
+        with self._lock:
+            driver = self._drivers.pop(cluster_id, None)
+            self._places.pop(cluster_id, None)
+        self._interpreters.end_all_of(cluster_id)
         if driver is not None:
             driver.close()
-        self.monitor.end_engines(cluster.id)
-        shutil.rmtree(self._given.directory / cluster.id, ignore_errors=True)
+        self.monitor.end_engines(cluster_id)
+        shutil.rmtree(self._given.directory / cluster_id, ignore_errors=True)
+
+    def _let_go(self, cluster_id: str) -> None:
+        """Nothing goes on of a cluster that another server has ended."""
+        self._end_processes(cluster_id)
+        with self._lock:
+            self._sizes.pop(cluster_id, None)
 
     def _tend(self, cluster: Cluster) -> None:
         """A cluster that runs: is it alive, is it used, has it what was installed?"""
@@ -472,7 +491,8 @@ class Runtime:
         """Clusters and contexts of long ago go."""
         now: datetime = utc_now()
         with self._database.write() as connection:
-            for cluster in rows.old(connection, now - _KEPT, now - _OF_JOBS_KEPT):
-                forget(connection, cluster)
+            old = rows.old(connection, now - _KEPT, now - _OF_JOBS_KEPT)
             context_rows.remove_old(connection, now - _CONTEXTS_KEPT)
+        for cluster in old:
+            self._forget(cluster)
         self._interpreters.end_old(time.monotonic())

@@ -22,8 +22,9 @@ _NOTED_EVERY = timedelta(seconds=20)
 class ClusterSlices:
     """Slices of clusters that run on this machine."""
 
-    def __init__(self, database: Database, machine: Machine, directory: Path) -> None:
+    def __init__(self, database: Database, machine: Machine, directory: Path, *, server: str) -> None:
         self._database = database
+        self._server = server
         self._machine = machine
         self._directory = directory
 
@@ -38,6 +39,8 @@ class ClusterSlices:
         check_single_user(cluster.spec, cluster.id, principal.name)
         if cluster.state not in (State.RUNNING, State.RESIZING):
             raise FailedPrecondition(f"Cluster '{cluster_id}' is {cluster.state}, not RUNNING; start it first.")
+        if cluster.server != self._server:
+            raise FailedPrecondition(f"Cluster '{cluster_id}' runs on another server; connect to that one.")
         self._note_use(cluster)
         size = shape_of(cluster.spec, self._machine).size(cluster.workers)
         return Slice(

@@ -13,6 +13,7 @@ from typing import Any
 
 from millpond.compute.drivers import Placement
 from millpond.compute.job_clusters import JobClusters
+from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code, Fetched
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Result, Run, TaskRun, TaskSpec
@@ -21,7 +22,6 @@ from millpond.jobs.sql_tasks import SqlTasks
 from millpond.jobs.written import read_bounded, write_at_once
 from millpond.kernel.clock import from_epoch_ms, utc_now
 from millpond.kernel.environments import Environments
-from millpond.kernel.ids import new_id
 from millpond.kernel.packages import Packages, held
 from millpond.kernel.process import Child, ChildSpec, end_of, spawn
 from millpond.kernel.process_tree import kill_below
@@ -107,7 +107,7 @@ class Launcher:
         principal_named: Callable[[str], Principal],
     ) -> None:
         self._root = data_dir / "jobs"
-        self.server = server_name(data_dir)
+        self.server = Home(data_dir).server_name()
         self._logs = data_dir / "logs" / "jobs"
         self._settings = settings
         self._code = code
@@ -314,15 +314,6 @@ class Launcher:
 
     def _directory(self, task: TaskRun) -> Path:
         return self._root / str(task.id)
-
-
-def server_name(data_dir: Path) -> str:
-    """What tells this data directory from those of other servers on the same database; made once."""
-    path = data_dir / "jobs" / "server-name"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_at_once(path, new_id())
-    return path.read_text()
 
 
 def kill_tree(child: Child) -> None:

@@ -41,9 +41,9 @@ pools = Table(
 )
 
 
-def find_policy(connection: Connection, policy_id: str) -> Policy | None:
-    """The policy with an id."""
-    row = _row(connection, policies, policy_id)
+def find_policy(connection: Connection, policy_id: str, *, lock: bool = False) -> Policy | None:
+    """The policy with an id; with `lock`, nobody else gets it so until the transaction ends."""
+    row = _row(connection, policies, policy_id, lock=lock)
     return _policy(row) if row else None
 
 
@@ -85,8 +85,9 @@ def remove_pool(connection: Connection, pool_id: str) -> None:
     connection.execute(delete(pools).where(pools.c.id == pool_id))
 
 
-def _row(connection: Connection, table: Table, key: str) -> Any:
-    return None if "\0" in key else connection.execute(select(table).where(table.c.id == key)).first()
+def _row(connection: Connection, table: Table, key: str, *, lock: bool = False) -> Any:
+    query = select(table).where(table.c.id == key)
+    return None if "\0" in key else connection.execute(query.with_for_update() if lock else query).first()
 
 
 def _put(connection: Connection, table: Table, values: dict[str, Any], *, new: bool, what: str) -> None:
