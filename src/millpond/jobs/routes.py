@@ -9,7 +9,8 @@ from millpond.identity.domain import Principal
 from millpond.identity.grants import Change
 from millpond.identity.middleware import current_principal
 from millpond.identity.wire.permissions import PermissionsInput
-from millpond.jobs.service import JobService, Shown
+from millpond.jobs.outputs import Shown
+from millpond.jobs.service import JobService
 from millpond.jobs.wire import (
     CancelAllInput,
     JobInput,

@@ -1,7 +1,7 @@
 """What one can do with jobs and their runs: each method one unit of work, with its check of rights and its record."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from millpond.identity.privileges import Privilege, levels
 from millpond.jobs import notices, store, watch_store
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
+from millpond.jobs.outputs import Output, Shown, output_of
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, clusters_of, specs_of
@@ -30,26 +31,6 @@ from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument
 from millpond.kernel.paging import Page
 from millpond.notifications.domain import Delivery, Target
 from millpond.notifications.outbox import told_about
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A run and its tasks' runs."""
-
-    run: Run
-    tasks: tuple[TaskRun, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """What a task run printed, and left."""
-
-    shown: Shown
-    task: TaskRun
-    log: str
-    truncated: bool
-    left: Mapping[str, Any] | None = None
-    """What it ended with, if it did so with something."""
 
 
 class JobService:
@@ -329,11 +310,7 @@ class JobService:
             task = latest[0]
         else:
             task = shown.tasks[0]
-        log, truncated = self._launcher.log(task.id)
-        if not log and task.server not in ("", self._launcher.server):
-            log = f"What it printed is kept by the server that ran it, {task.server}.\n"
-        left = self._launcher.kept(task.id, "output.json")
-        return Output(shown=shown, task=task, log=log, truncated=truncated, left=left)
+        return output_of(self._launcher, shown, task)
 
     def notebook(self, principal: Principal, task_run_id: int) -> dict[str, Any]:
         """The notebook that a task ran, with the outputs that it has by now, as nbformat has it.

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.inputs import Text
+from millpond.jobs.outputs import Output, Shown
 from millpond.jobs.planning import current
-from millpond.jobs.service import Output, Shown
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import NotImplementedHere
 from millpond.workspace.notebooks import from_jupyter

@@ -1,0 +1,94 @@
+"""What tasks left, asked on the server that ran them and on another with the same database."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond.jobs import store
+from millpond.jobs.advancing import Advancer
+from millpond.jobs.launching import Launcher
+from millpond.jobs.project_run import ARTIFACTS
+from millpond.jobs.runtime import Runtime
+from millpond.jobs.service import JobService
+from millpond.jobs.settings import checked
+from millpond.jobs.starting import submit
+from millpond.jobs.wire import output_json
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.errors import NotFound
+from millpond.kernel.settings import JobsSettings
+from tests.jobs.test_viewing import ANN, BEN
+
+NOTHING: Any = None
+TASKS = [
+    {"task_key": "dbt", "dbt_task": {"commands": ["dbt build"], "project_directory": "/Users/a", "warehouse_id": "w"}},
+    {"task_key": "line", "mlflow_project_task": {"uri": "/Users/a"}},
+    {"task_key": "script", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}},
+]
+LEFT = {
+    "dbt": ({}, {"artifacts": True}), "line": ({"mlflow_run_id": "r1"}, {"mlflow_run_id": "r1"}),
+    "script": ({"mlflow_run_id": "a value of its own"}, None),
+}  # fmt: skip
+
+
+def launcher_in(data_dir: Path) -> Launcher:
+    return Launcher(
+        data_dir=data_dir, settings=JobsSettings(), code=NOTHING, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
+        doors=NOTHING, mint=NOTHING, principal_named=NOTHING,
+    )  # fmt: skip
+
+
+def service_with(database: Database, launcher: Launcher) -> JobService:
+    return JobService(
+        database, launcher, watcher=NOTHING, check_target=NOTHING, check_cluster=NOTHING, moved=lambda *_: None,
+        principal_named=NOTHING,
+    )  # fmt: skip
+
+
+def test_another_server_tells_what_projects_left(database: Database, tmp_path: Path) -> None:
+    """With the same words, but for dbt's files, of which it says who has them."""
+    here, elsewhere = launcher_in(tmp_path / "here"), launcher_in(tmp_path / "elsewhere")
+    runtime = Runtime(
+        database, Advancer(database, NOTHING), here, at_once=1, server=here.server, kept=timedelta(days=60)
+    )
+    now = utc_now()
+    with database.write() as connection:
+        run_id = submit(
+            connection, checked({"tasks": TASKS}), creator=ANN.name, run_as=ANN.name, now=now, token=None
+        )  # fmt: skip
+    runtime.moved(run_id)
+    for _ in TASKS:
+        with database.write() as connection:
+            task = store.claim(connection, now, "held", now - timedelta(seconds=1), here.server)
+        assert task is not None
+        values, output = LEFT[task.key]
+        place = tmp_path / "here" / "jobs" / str(task.id)
+        place.mkdir()
+        (place / "began").touch()
+        (place / "result.json").write_text(json.dumps({"ok": True, "values": values}))
+        if output is not None:
+            (place / "output.json").write_text(json.dumps(output))
+        if task.key == "dbt":
+            (place / ARTIFACTS).write_bytes(b"packed")
+    runtime.round()  # finds them done, though their leases are over
+
+    ran, other = service_with(database, here), service_with(database, elsewhere)
+    ids = {task.key: task.id for task in ran.get_run(ANN, run_id).tasks}
+    told = {
+        key: [output_json(each.output(ANN, task_id), "http://here") for each in (ran, other)]
+        for key, task_id in ids.items()
+    }
+    for name in ("dbt_output", "mlflow_project_output"):
+        assert [one.get(name) for one, _ in told.values()] == [two.get(name) for _, two in told.values()]
+    assert told["dbt"][1]["dbt_output"]["artifacts_link"].startswith("http://here/")
+    assert told["line"][1]["mlflow_project_output"] == {"run_id": "r1"}
+    assert "mlflow_project_output" not in told["script"][1]
+    assert here.server in told["script"][1]["logs"]
+    assert ran.artifacts(ANN, ids["dbt"]) == b"packed"
+    with pytest.raises(NotFound, match=here.server):
+        other.artifacts(ANN, ids["dbt"])
+    with pytest.raises(NotFound):
+        other.output(BEN, ids["line"])
