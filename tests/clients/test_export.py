@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from millpond.sdk.exported.to_onnx import _apart
-from millpond.sdk.exporting import Parity, _first_difference, dockerfile
+from millpond.sdk.exporting import ExportError, Parity, _first_difference, dockerfile, export_model
 from tests.clients.scored import Scored, open_scored
 from tests.servers import MILLPOND, Server
 
@@ -73,6 +73,7 @@ def test_a_pipeline_runs_alone_and_as_onnx(scored: Scored, tmp_path: Path) -> No
     refused = export(scored, uri, tmp_path / "none", token=stranger)
     assert refused.returncode != 0
     assert "cannot be downloaded" in refused.stderr
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.long
@@ -99,6 +100,20 @@ def test_boosted_trees_become_onnx_and_python_of_ones_own_is_refused(scored: Sco
     own = export(scored, f"models:/{scored.schema}.own/1", tmp_path / "own", "--onnx", "--no-check")
     assert own.returncode == 1
     assert "no ONNX: its flavors are" in own.stdout
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """Neither the directory, where it was not there, nor anything in it."""
+    model = tmp_path / "model"
+    mlflow.sklearn.save_model(LogisticRegression().fit([[0.0], [1.0]], [0, 1]), model)
+    (model / "requirements.txt").write_text("mlflow\nscikit-learn==0.0.0.1\n")
+    there = tmp_path / "there"
+    there.mkdir()
+    for target in (there, tmp_path / "made" / "for-it"):
+        with pytest.raises(ExportError, match="packages cannot be had"):
+            export_model(str(model), target, lambda body: (200, body), say=lambda _: None)
+    assert [*there.iterdir()] == []
+    assert not (tmp_path / "made" / "for-it").exists()
 
 
 def test_what_differs_is_named() -> None:

@@ -29,6 +29,8 @@ _SERVER = ("mlflow", "fastapi", "uvicorn", "pandas")
 """What the entry point imports."""
 _FOR_ONNX = ("onnx", "onnxruntime", "skl2onnx", "onnxmltools")
 _NEEDS_OPENMP = ("lightgbm", "xgboost", "scikit-learn")
+_UNFINISHED = ".unfinished-"
+"""Begins the name of what a process that was killed leaves in the directory."""
 _GENERATED = 3
 _ROWS = 20
 _RELATIVE = 1e-9
@@ -78,22 +80,44 @@ def export_model(
     """
     if directory.exists() and any(directory.iterdir()):
         raise ExportError(f"{directory} is not empty; give a new directory.")
+    with _whole(directory) as place:
+        return _exported(uri, directory, place, ask, check=check, onnx=onnx, say=say)
+
+
+@contextmanager
+def _whole(directory: Path) -> Iterator[Path]:
+    """A place for what the directory has once the block has ended well; else nothing of it stays."""
+    is_new = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
-    _download(uri, directory / "model")
+    place = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=directory))
+    try:
+        yield place
+        for found in place.iterdir():
+            found.rename(directory / found.name)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if is_new and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _exported(
+    uri: str, directory: Path, place: Path, ask: Ask, *, check: bool, onnx: bool, say: Callable[[str], None]
+) -> Export:
+    _download(uri, place / "model")
     say(f"{uri} downloaded")
-    described = _described(directory / "model")
-    python = _python_version(directory / "model")
-    _write_context(directory, python, uri)
-    _lock(directory, python)
-    say(f"packages locked: {_count(directory / 'requirements.lock')} for Python {python}")
-    requests = _requests(directory / "model", described)
+    described = _described(place / "model")
+    python = _python_version(place / "model")
+    _write_context(place, python, uri)
+    _lock(place, python)
+    say(f"packages locked: {_count(place / 'requirements.lock')} for Python {python}")
     if not (check or onnx):
         return Export(directory=directory, parity=None)
-    with _environment(directory, python, _FOR_ONNX if onnx else ()) as interpreter:
+    requests = _requests(place / "model", described)
+    with _environment(place, python, _FOR_ONNX if onnx else ()) as interpreter:
         say("packages installed in an environment of their own")
-        parity = _checked(directory, interpreter, requests, ask) if check else None
-        converted = _to_onnx(directory, interpreter, requests) if onnx else {}
-    _write_report(directory, uri, parity, converted)
+        parity = _checked(place, interpreter, requests, ask) if check else None
+        converted = _to_onnx(place, interpreter, requests) if onnx else {}
+    _write_report(place, uri, parity, converted)
     return Export(directory=directory, parity=parity, onnx=converted)
 
 
