@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from millpond.jobs.code import Code, installs
-from millpond.jobs.domain import Kind, Result, TaskSpec
+from millpond.jobs.domain import Kind, Result, TaskRun, TaskSpec
 from millpond.jobs.git_fetch import check_size
 from millpond.jobs.git_sources import GitSources, checked_source, inside
 from millpond.jobs.notebook_run import NotebookRun
@@ -83,6 +84,22 @@ def test_a_large_text_is_refused_by_its_size(tmp_path: Path) -> None:
     spec = TaskSpec(key="a", kind=Kind.SQL, from_git=True)
     with pytest.raises(InvalidArgument, match=r"a\.sql has 1,099,511,627,776 bytes"):
         code.sql(nothing, nothing, spec, "a.sql", tmp_path)
+
+
+def test_what_scores_a_table_hides_no_module_of_pythons_own(tmp_path: Path) -> None:
+    """As the SDK's `code`, beside the script, would."""
+    nothing: Any = None
+    body = {"source_table": "a.b.c", "target_table": "a.b.d", "model": "models:/a.b.m/1"}
+    spec, task = TaskSpec(key="a", kind=Kind.SCORING), TaskRun(id=1, run_id=1, key="a", order=body)
+    found = Code(nothing, nothing, nothing).get(nothing, nothing, spec, task, tmp_path)
+    script = Path(found.order["script"])
+    done = subprocess.run(
+        [sys.executable, "-c", "import code, millpond.sdk.scoring; print(code.__file__)"], cwd=script.parent,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(done.stdout.strip()).parent == Path(os.__file__).parent
+    failed = subprocess.run([sys.executable, str(script), '{"source": "x"}'], capture_output=True, text=True)
+    assert "score_table() missing 2 required positional arguments" in failed.stderr
 
 
 def test_what_statements_did_is_written_at_their_end_and_not_after_each() -> None:

@@ -19,7 +19,6 @@ from millpond.jobs.projects import Projects
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
 from millpond.kernel.packages import needs_of_wheel, without
-from millpond.sdk import scoring
 from millpond.workspace.domain import MOST_BYTES
 from millpond.workspace.notebooks import Language, Notebook
 from millpond.workspace.service import WorkspaceService
@@ -33,6 +32,7 @@ _MOST_BESIDE = 20_000
 _PIP = re.compile(r"^\s*%pip[ \t]+(install[ \t]+(.+))$", re.MULTILINE)
 _QUIET = frozenset({"-U", "--upgrade", "-q", "--quiet", "--no-cache-dir"})
 _RUNNABLE = (Language.PYTHON, Language.SQL)
+_SCORE = "from millpond.sdk.scoring import main\n\nmain()\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Code:
             argv = [*(task.order.get("parameters") or ()), *named]
             return {"package": task.order["package_name"], "entry_point": task.order["entry_point"], "argv": argv}, ()
         if spec.kind is Kind.SCORING:
-            return _scoring_order(task.order), ()
+            return _scoring_order(task.order, directory), ()
         script = self._script(principal, task.order["python_file"], directory)
         return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}, ()
 
@@ -178,14 +178,17 @@ class Code:
         return self._workspace.script(principal, path)
 
 
-def _scoring_order(body: Mapping[str, Any]) -> dict[str, Any]:
+def _scoring_order(body: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """What runs is ours, in the task's process and with its rights."""
+    script = directory / "script" / "score.py"  # alone, as modules beside a script hide those of Python's own
+    script.parent.mkdir()
+    script.write_text(_SCORE)
     asked = {
         "source": body["source_table"], "target": body["target_table"], "model": body["model"],
         "keys": body.get("keys"), "columns": body.get("columns") or (), "returns": body.get("return_type"),
         "on_new_version": body.get("on_new_version") or "continue",
     }  # fmt: skip
-    return {"script": scoring.__file__, "argv": [json.dumps(asked)]}
+    return {"script": str(script), "argv": [json.dumps(asked)]}
 
 
 def _from_repository(

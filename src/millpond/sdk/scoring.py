@@ -6,7 +6,6 @@ that is killed at any line is simply run again.
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -329,8 +328,3 @@ def main() -> None:
     if dbutils is not None:
         for name, value in asdict(found).items():
             dbutils.jobs.taskValues.set(name, value)
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("MILLPOND_CAPTURE", "off")
-    main()
