@@ -7,14 +7,15 @@ import pytest
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import NotFound
+from millpond.kernel.errors import FailedPrecondition, NotFound
 from millpond.notifications.outbox import told_about
 from millpond.serving import store as endpoints
 from millpond.serving.canary import moves, store
 from millpond.serving.canary.counting import CanaryCounts
 from millpond.serving.canary.domain import Asked, Canary, Guardrails, State, begun
 from millpond.serving.canary.rounds import CanaryRounds
-from millpond.serving.domain import Endpoint, Notifications, Route, Shadow, Update
+from millpond.serving.canary.service import CanaryService
+from millpond.serving.domain import Deployment, Endpoint, EntityState, Notifications, Route, Shadow, Update
 from millpond.serving.shadowing import ShadowReports
 from tests.serving.test_domain import READY, A, config, endpoint, entity
 
@@ -167,6 +168,27 @@ def test_whoever_changes_the_configuration_keeps_it(database: Database, begin: C
     assert (canary.state, found.upcoming) == (State.SUPERSEDED, None)
     assert found.active is not None
     assert found.active.routes == theirs.routes
+
+
+def test_what_does_not_answer_is_not_promoted_by_hand(database: Database, begin: Canary) -> None:
+    """Its configuration would fail, and the canary be complete all the same."""
+    service = CanaryService(database, lambda _: None)
+    active = state(database)[1].active
+    assert active is not None
+    for deployment in (Deployment.FAILED, Deployment.RECOVERING):
+        with database.write() as connection:
+            endpoints.write_states(connection, "1", {(active.version, "b"): EntityState(deployment=deployment)})
+        with pytest.raises(FailedPrecondition, match=f"'b' is {deployment.value}"):
+            service.promote(ME, "e")
+        canary, found = state(database)
+        assert (canary.state, found.upcoming) == (State.RUNNING, None)
+    with database.write() as connection:
+        endpoints.write_states(connection, "1", {(active.version, "b"): READY})
+    assert service.promote(ME, "e").canary.state is State.COMPLETED
+    up(database)
+    after = state(database)[1].active
+    assert after is not None
+    assert after.routes == (Route(entity="a", percent=0), Route(entity="b", percent=100))
 
 
 def test_an_endpoint_takes_its_canary_along(database: Database, begin: Canary) -> None:

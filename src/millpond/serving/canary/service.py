@@ -15,7 +15,7 @@ from millpond.kernel.errors import Conflict, FailedPrecondition, NotFound
 from millpond.serving import store as endpoints
 from millpond.serving.canary import moves, store
 from millpond.serving.canary.domain import UNDER_WAY, Asked, Canary, State, begun, decide, is_of
-from millpond.serving.domain import Endpoint, Update
+from millpond.serving.domain import Deployment, Endpoint, Update
 from millpond.serving.events import event
 from millpond.serving.reach import get_endpoint, lock_endpoint
 
@@ -95,7 +95,7 @@ class CanaryService:
         return self._change(principal, name, resumed)
 
     def promote(self, principal: Principal, name: str) -> Report:
-        """Give it all the traffic now. Raises as `abort`."""
+        """Give it all the traffic now. Raises as `abort`, also FailedPrecondition for one that does not answer."""
         return self._end(principal, name, State.COMPLETED, "promoted")
 
     def abort(self, principal: Principal, name: str) -> Report:
@@ -107,6 +107,8 @@ class CanaryService:
             config = endpoint.upcoming or endpoint.active
             if config is None or not is_of(canary, config):
                 raise Conflict(f"The configuration of endpoint '{name}' is being changed, which ends its canary.")
+            if state is State.COMPLETED:
+                _require_ready(endpoint, canary)
             reason = f"{principal.name} {word} it at {canary.percent} %."
             moves.end(connection, endpoint, canary, state, reason, actor=principal.name, now=now)
 
@@ -126,6 +128,17 @@ class CanaryService:
     def _changed(self, principal: Principal, endpoint: Endpoint) -> Report:
         self._notify(endpoint.id)
         return self.get(principal, endpoint.name)
+
+
+def _require_ready(endpoint: Endpoint, canary: Canary) -> None:
+    """The traffic moves to what answers only. Raises FailedPrecondition."""
+    served = endpoint.active.entity(canary.entity) if endpoint.active else None
+    if served is None or served.state.deployment is not Deployment.READY:
+        state = served.state.deployment.value if served else "not served"
+        raise FailedPrecondition(
+            f"'{canary.entity}' is {state}, so it cannot have all the traffic. Promote it when it is "
+            f"{Deployment.READY.value}, or abort it."
+        )
 
 
 def _write(connection: Connection, endpoint: Endpoint, canary: Canary, principal: Principal, act: str) -> None:
