@@ -313,6 +313,30 @@ def test_links_are_not_followed(local: LocalTree, tmp_path: Path) -> None:
     assert (tmp_path / "secret" / "key").read_text() == "secret"
 
 
+def test_a_root_that_became_a_link_is_not_followed(local: LocalTree, tmp_path: Path) -> None:
+    """Neither to read nor to write, though it was a directory when the tree was made."""
+    put(local, "f", b"mine")
+    token = local.begin_upload(("g",))
+    (tmp_path / "root").rename(tmp_path / "secret")
+    (tmp_path / "root").symlink_to(tmp_path / "secret")
+    acts = [
+        lambda: list(local.read(("f",), start=0, length=9)),
+        lambda: local.status(("f",)),
+        lambda: local.list_directory((), token=None, limit=9),
+        lambda: put(local, "new", b"x"),
+        lambda: local.make_directory(("new",)),
+        lambda: local.remove_file(("f",)),
+        lambda: local.begin_upload(("g",)),
+        lambda: local.part_writer(("g",), token, 1),
+    ]
+    for act in acts:
+        with pytest.raises((NotFound, InvalidArgument)):
+            act()
+    assert local.status(()) is None
+    assert local.sweep(utc_now() + timedelta(days=1)) == 0
+    assert {each.name for each in (tmp_path / "secret").rglob("*")} == {".millpond", token, "f"}
+
+
 def test_what_is_no_file_is_not_opened(local: LocalTree, tmp_path: Path) -> None:
     """A FIFO would hang the server."""
     local.make_directory(())

@@ -247,5 +247,8 @@ def test_external_places_are_outside_the_servers(catalog: CatalogService, people
             catalog.stage_table(people.admin, T, str(place))
     with pytest.raises(PermissionDenied):
         catalog.stage_table(people.alice, T, str(data_dir.parent / "mine"))
+    (data_dir.parent / "elsewhere").symlink_to(data_dir.parent / "mine")
+    with pytest.raises(InvalidArgument, match="symbolic link"):
+        catalog.stage_table(people.admin, T, str(data_dir.parent / "elsewhere"))
     with pytest.raises(InvalidArgument, match="pattern"):
         catalog.stage_table(people.admin, T, str(data_dir.parent / "*"))

@@ -55,6 +55,16 @@ def test_an_error_without_a_commit_is_an_error(make: Make) -> None:
         commit(table, ANN, fails)
 
 
+def test_a_table_whose_directory_became_a_link_is_not_opened(make: Make) -> None:
+    storage = make(field("id", "bigint"))
+    place = path_of(storage)
+    place.rename(place.with_name("elsewhere"))
+    place.symlink_to(place.with_name("elsewhere"))
+    for opens in (open_table, open_for_write):
+        with pytest.raises(ExecutionError, match="is a symbolic link"):
+            opens(storage)
+
+
 def test_a_missing_table_and_an_unknown_feature_are_errors_that_say_so(make: Make, tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="DELTA_TABLE_NOT_FOUND"):
         open_table(Storage(url=(tmp_path / "none").as_uri()))

@@ -59,6 +59,11 @@ def is_local(location: str) -> bool:
     return location.startswith("file:")
 
 
+def is_link(location: str) -> bool:
+    """Whether a place on this machine's disk is itself a symbolic link, so that it may lead elsewhere at any time."""
+    return is_local(location) and local_path(location).is_symlink()
+
+
 def join(location: str, *parts: str) -> str:
     """The location below another, each part one plain name."""
     if is_local(location):

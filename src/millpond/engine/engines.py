@@ -435,7 +435,10 @@ def _covered(place: str, granted: frozenset[str]) -> bool:
 
 
 def _local_paths(places: frozenset[str]) -> tuple[Path, ...]:
-    return tuple(locations.local_path(place) for place in places if locations.is_local(place))
+    """Of what leads elsewhere, none: the engine would be let into there."""
+    return tuple(
+        locations.local_path(place) for place in places if locations.is_local(place) and not locations.is_link(place)
+    )
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,8 @@ class Paths(Containers):
             raise InvalidArgument(f"The location '{location[:200]}' holds a pattern character; name one directory.")
         if not principal.is_admin or self._leads_to_private(place):
             raise _out_of_reach(principal, location)
+        if locations.is_link(place):
+            raise InvalidArgument(f"'{location[:200]}' is a symbolic link; name the directory that it leads to.")
         return place
 
     def _leads_to_private(self, location: str) -> bool:
@@ -187,9 +189,11 @@ def _own_places(connection: Connection, principal: Principal, home: str) -> Sequ
 
 
 def _refuse_links(location: str, *, below: str) -> None:
-    """Refuse a local path that a symbolic link below the container leads elsewhere."""
+    """Refuse a local path that a symbolic link leads elsewhere: the container itself, or one below it."""
     if not locations.is_local(location):
         return
+    if locations.is_link(below):
+        raise PermissionDenied("The directory of the table or volume is a symbolic link, which is not followed.")
     path, root = locations.local_path(location), locations.local_path(below)
     expected = os.path.join(os.path.realpath(root), path.relative_to(root))
     if os.path.realpath(path) != os.path.normpath(expected):

@@ -1,7 +1,7 @@
 """Files on the local disk.
 
 Every path is walked from the root by descriptor without following symbolic links, so that no link, however it came
-into the tree and whenever it is swapped in, leads out of it.
+into the tree or in its place, and whenever it is swapped in, leads out of it.
 """
 
 import errno
@@ -36,7 +36,7 @@ class LocalTree:
     def status(self, parts: Parts) -> FileStatus | None:
         """See `FileTree`."""
         if not parts:
-            return _status(self._root.stat()) if self._root.is_dir() else None
+            return _status(self._root.lstat()) if self._is_there() else None
         try:
             with self._directory(parts[:-1]) as parent:
                 found = os.stat(parts[-1], dir_fd=parent, follow_symlinks=False)
@@ -66,7 +66,7 @@ class LocalTree:
 
     def list_directory(self, parts: Parts, *, token: str | None, limit: int) -> Listing:
         """See `FileTree`."""
-        if not parts and not self._root.exists():
+        if not parts and not os.path.lexists(self._root):
             return Listing(entries=(), next_token=None)  # a volume to which nobody has written
         with self._directory(parts) as directory, os.scandir(directory) as found:
             names = (e.name for e in found if (token is None or e.name > token) and not _hidden(parts, e.name))
@@ -132,6 +132,8 @@ class LocalTree:
     def sweep(self, before: datetime) -> int:
         """See `FileTree`."""
         swept = 0
+        if not self._is_there():
+            return swept
         with suppress(FileNotFoundError, NotADirectoryError):
             for item in (self._root / HOUSEKEEPING).iterdir():
                 if item.lstat().st_mtime < before.timestamp():
@@ -187,10 +189,10 @@ class LocalTree:
 
     @contextmanager
     def _directory(self, parts: Parts, *, create: bool = False) -> Iterator[int]:
-        if create:
-            self._root.mkdir(parents=True, exist_ok=True)
         with self._explained(()):
-            current = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if create:
+                self._root.mkdir(parents=True, exist_ok=True)
+            current = os.open(self._root, _DIRECTORY)
         try:
             for depth, part in enumerate(parts, start=1):
                 with self._explained(parts[:depth]):
@@ -212,9 +214,13 @@ class LocalTree:
             raise InvalidArgument(f"'{self.show(parts)}' is not a file.")
         return os.fdopen(descriptor, "rb", buffering=0)
 
+    def _is_there(self) -> bool:
+        """Whether the root is a directory itself, and no link to one."""
+        return self._root.is_dir() and not self._root.is_symlink()
+
     def _housekeeping(self) -> Path:
         path = self._root / HOUSEKEEPING
-        with self._explained(()):
+        with self._directory((), create=True), self._explained(()):
             path.mkdir(parents=True, exist_ok=True)
             if path.is_symlink():
                 raise NotADirectoryError(errno.ENOTDIR, "is a link")
@@ -222,7 +228,7 @@ class LocalTree:
 
     def _upload(self, parts: Parts, token: str) -> Path:
         path = self._root / HOUSEKEEPING / _plain(token)
-        if path.is_symlink() or not path.is_dir():
+        if not self._is_there() or path.is_symlink() or not path.is_dir():
             raise NotFound(f"The upload of '{self.show(parts)}' has ended or expired; start it again.")
         return path
 

@@ -16,6 +16,7 @@ from deltalake.exceptions import (
     TableNotFoundError,
 )
 
+from millpond.catalog import locations
 from millpond.engine.authorship import MARK, Author
 from millpond.engine.errors import AnalysisError, ExecutionError, SparkError, UnsupportedError
 from millpond.engine.types import Field
@@ -86,6 +87,9 @@ class CommitConflict(ExecutionError):
 
 def open_table(storage: Storage, *, version: int | None = None) -> DeltaTable:
     """The table at its newest (or the given) version; reads the log only."""
+    if locations.is_link(storage.url):
+        told = f"Table {storage.url}: its directory is a symbolic link, which is not followed."
+        raise ExecutionError("DELTA_IO_ERROR", told, sql_state="58030")
     with delta_errors(storage.url):
         return DeltaTable(storage.url, version=version, storage_options=dict(storage.options))
 
