@@ -63,6 +63,35 @@ def test_catalogs_and_schemas_come_and_go(sql: Sql) -> None:
     sql.refuses("DESCRIBE CATALOG shop", "CATALOG_NOT_FOUND")
 
 
+def test_show_table_extended_tells_of_tables_as_spark_does(sql: Sql) -> None:
+    sql(
+        """CREATE TABLE t (id BIGINT NOT NULL, day DATE, s STRUCT<x: INT, m: MAP<STRING, ARRAY<DECIMAL(5,1)>>>)
+        PARTITIONED BY (day) COMMENT 'all: of it' TBLPROPERTIES ('k' = 'v')"""
+    )
+    sql("CREATE TABLE other (a INT)")
+    rows = sql("SHOW TABLE EXTENDED IN shop.sales LIKE 'T|tmp'").to_pylist()
+    assert [[row[name] for name in ("database", "tableName", "isTemporary")] for row in rows] == [["sales", "t", False]]
+    of_table = rows[0]["information"]
+    for line in ("Catalog: shop", "Database: sales", "Table: t", "Type: MANAGED", "Provider: delta", "Owner: ",
+                 "Table Properties: [k=v]", "Partition Columns: [`day`]"):  # fmt: skip
+        assert line in of_table
+    assert of_table.endswith("""
+Comment: all: of it
+Schema: root
+ |-- id: long (nullable = false)
+ |-- day: date (nullable = true)
+ |-- s: struct (nullable = true)
+ |    |-- x: integer (nullable = true)
+ |    |-- m: map (nullable = true)
+ |    |    |-- key: string
+ |    |    |-- value: array (valueContainsNull = true)
+ |    |    |    |-- element: decimal(5,1) (containsNull = true)
+
+""")
+    sql.refuses("SHOW TABLE EXTENDED IN nowhere LIKE '*'", "SCHEMA_NOT_FOUND")
+    sql.refuses("SHOW TABLE EXTENDED IN sales", "PARSE_SYNTAX_ERROR")
+
+
 def test_volumes_come_and_go(sql: Sql) -> None:
     sql("CREATE VOLUME raw COMMENT 'files'")
     sql.refuses("CREATE VOLUME raw", "VOLUME_ALREADY_EXISTS")
@@ -341,6 +370,7 @@ def test_views_are_described_and_dropped_as_views(sql: Sql) -> None:
     assert sql.rows("DESCRIBE v") == [("a", "int", None)]
     assert ("View Text", "SELECT a FROM t", "") in sql.rows("DESCRIBE EXTENDED v")
     assert sql.rows("SHOW CREATE TABLE v")[0][0].endswith("AS SELECT a FROM t\n")
+    assert "\nType: VIEW\n" in sql.rows("SHOW TABLE EXTENDED LIKE 'v'")[0][3]
     sql("ALTER VIEW v SET TBLPROPERTIES (k = 'v')")
     assert sql.rows("SHOW TBLPROPERTIES v") == [("k", "v")]
     for statement in ("DROP TABLE v", "OPTIMIZE v", "DESCRIBE HISTORY v", "TRUNCATE TABLE v"):

@@ -143,7 +143,7 @@ def describe_table(command: DescribeTable, context: CommandContext) -> pa.Table:
         rows += [("# Partition Information", "", ""), ("# col_name", "data_type", "comment")]
         rows += [row for name in partitions for row in rows[: len(columns)] if row[0] == name]
     if command.extended and found is not None:
-        rows += [("", "", ""), ("# Detailed Table Information", "", ""), *_details(found)]
+        rows += [("", "", ""), ("# Detailed Table Information", "", ""), *details(found)]
         rows += described_guards(context.catalog.guards_of(found))
     return texts(_COLUMNS, rows)
 
@@ -167,7 +167,8 @@ def columns_now(context: CommandContext, ref: TableRef) -> tuple[list[Field], li
     return fields(opened), partition_columns(opened), found
 
 
-def _details(found: Table) -> list[_Row]:
+def details(found: Table) -> list[_Row]:
+    """What the catalog knows of a table besides its columns, by Spark's names."""
     rows: list[tuple[str, str | None]] = [
         ("Catalog", found.name.catalog),
         ("Database", found.name.schema),

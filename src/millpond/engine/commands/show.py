@@ -18,6 +18,7 @@ from millpond.engine.commands.context import (
     shown_properties,
 )
 from millpond.engine.commands.describe import columns_now, visible_properties
+from millpond.engine.commands.extended import information
 from millpond.engine.delta.alter import CLUSTERING
 from millpond.engine.delta.schema import CONSTRAINT_PREFIX, find
 from millpond.engine.delta.table import fields, open_table, partition_columns
@@ -112,6 +113,17 @@ def _tables(command: Show, context: CommandContext) -> pa.Table:
     return table([("database", TEXT), ("tableName", TEXT), ("isTemporary", _FLAG)], rows)
 
 
+def _extended(command: Show, context: CommandContext) -> pa.Table:
+    found: list[Table] = _in_schema(command, context, context.catalog.list_tables)
+    rows: list[tuple[Any, ...]] = [
+        (one.name.schema, one.name.name, False, information(one))
+        for one in found
+        if like(command.pattern, one.name.name)
+    ]
+    rows += [("", name, True, f"Table: {name}\nType: VIEW\n") for name in _temp_views(context, command)]
+    return table([("database", TEXT), ("tableName", TEXT), ("isTemporary", _FLAG), ("information", TEXT)], rows)
+
+
 def _views(command: Show, context: CommandContext) -> pa.Table:
     found: list[Table] = _in_schema(command, context, context.catalog.list_tables)
     rows: list[tuple[Any, ...]] = [
@@ -139,6 +151,7 @@ _LISTINGS: dict[str, Callable[[Show, CommandContext], pa.Table]] = {
     "CATALOGS": _catalogs,
     "SCHEMAS": _schemas,
     "TABLES": _tables,
+    "TABLE EXTENDED": _extended,
     "VIEWS": _views,
     "VOLUMES": _volumes,
     "FUNCTIONS": _functions,

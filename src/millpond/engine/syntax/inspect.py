@@ -91,6 +91,8 @@ def show(cursor: Cursor) -> Command | None:
     for word, what in _LISTS.items():
         if cursor.accept(word):
             return _listing(cursor, what)
+    if cursor.accept("TABLE", "EXTENDED"):
+        return _extended(cursor)
     if cursor.sees("ALL", "FUNCTIONS") or cursor.sees("USER", "FUNCTIONS"):
         cursor.take()
         cursor.take()
@@ -128,6 +130,13 @@ def _listing(cursor: Cursor, what: str) -> Command:
     if what == "FUNCTIONS" and pattern is None and not cursor.at_end():
         pattern = cursor.name()[-1]
     return Show(what=what, scope=scope, pattern=pattern)
+
+
+def _extended(cursor: Cursor) -> Command:
+    """The rest of `SHOW TABLE EXTENDED [IN schema] LIKE pattern`."""
+    scope = cursor.name(at_most=2) if cursor.accept_any("FROM", "IN") else ()
+    cursor.expect("LIKE")
+    return Show(what="TABLE EXTENDED", scope=scope, pattern=cursor.string())
 
 
 def _dropped(cursor: Cursor) -> Command:

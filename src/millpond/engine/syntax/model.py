@@ -441,7 +441,7 @@ class DescribeObject(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Show(Command):
-    """A listing that a LIKE pattern narrows: CATALOGS, SCHEMAS, TABLES, VIEWS, VOLUMES, FUNCTIONS.
+    """A listing that a LIKE pattern narrows: CATALOGS, SCHEMAS, TABLES, TABLE EXTENDED, VIEWS, VOLUMES, FUNCTIONS.
 
     `scope` is the catalog or schema that the statement names; empty means the session's current one.
     """
