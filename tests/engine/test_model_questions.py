@@ -11,6 +11,9 @@ import pytest
 
 from millpond.engine.model_questions import ModelQuestion
 
+HANGS = 13.0
+"""A row to which nothing is answered in time."""
+
 
 class Api(ThreadingHTTPServer):
     """Answers 200 with the rows doubled, after `first`; remembers what it was asked."""
@@ -31,6 +34,8 @@ class _Handler(BaseHTTPRequestHandler):
         status = api.first.pop(0) if api.first else api.always
         if status == 200 and any(value < 0 for (value,) in rows):
             status = 400
+        if status == 200 and [HANGS] in rows:
+            status = 504
         if status == 0:
             self.close_connection = True
             return
@@ -94,3 +99,20 @@ def test_a_model_without_a_place_is_one_error_for_all_rows(api: Api, monkeypatch
     found = question()(pa.array([1.0, 2.0, 3.0])).to_pylist()
     assert {each["errorMessage"] for each in found} == {"no: 429"}
     assert len(api.ids) <= 2
+
+
+def test_a_row_that_hangs_is_found_in_a_few_requests(api: Api) -> None:
+    rows = [HANGS, *(float(n) for n in range(20, 4000)), HANGS, 1.0]
+    found = question()(pa.array(rows)).to_pylist()
+    assert [each["result"] for each in found] == [None if row == HANGS else 2 * row for row in rows]
+    assert {each["errorMessage"] for each in found} == {None, "no: 504"}
+    assert len(api.ids) < 80
+
+
+@pytest.mark.parametrize(("fails", "requests", "message"), [(True, 5, "answered 504"), (False, 8, "none of 8")])
+def test_a_model_that_hangs_ends_the_statement(api: Api, fails: bool, requests: int, message: str) -> None:
+    """Also where errors of rows would not."""
+    api.always = 504
+    with pytest.raises(RuntimeError, match=message):
+        question(fails=fails)(pa.array([float(n) for n in range(9000)]))
+    assert len(api.ids) == requests

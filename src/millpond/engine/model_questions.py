@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 _MOST_ROWS = 4096
@@ -19,7 +20,11 @@ _PATIENCE_S = 180.0
 """So long a model may have no place, or no process."""
 _TIMEOUT_S = 600.0
 _LATER = (429, 503)
-_TOO_MUCH = (413, 504)
+_TOO_LARGE, _LATE = 413, 504
+_PARTS = 8
+"""Of a request that took too long: its single rows are reached in a few steps."""
+_MOST_UNANSWERED = 8
+"""So many requests in a row without an answer end the statement, though errors of rows would not."""
 _OF_ROWS = (400, 422)
 """What a model says of rows that it cannot take; other errors are of the whole request."""
 _NOBODYS = (401, 403, 404)
@@ -33,6 +38,14 @@ class Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass
+class _Going:
+    """How one call goes."""
+
+    unanswered: int = 0
+    """Requests since the last one that the model said something to."""
 
 
 class ModelQuestion:
@@ -68,7 +81,8 @@ class ModelQuestion:
         kind = _arrow_type(self._returns)
         if not self._fails:
             kind = pa.struct([("result", kind), ("errorMessage", pa.string())])
-        parts = [part for rows in _portions(table) for part in self._answers(rows)]
+        going = _Going()
+        parts = [part for rows in _portions(table) for part in self._answers(rows, going)]
         return pa.concat_arrays(parts) if parts else pa.array([], kind)
 
     def _table(self, request: Any) -> Any:
@@ -88,20 +102,34 @@ class ModelQuestion:
             )
         return pa.table([_without_zone(column) for column in columns], names=names)
 
-    def _answers(self, rows: Any) -> Iterator[Any]:
-        """Arrays for the rows. A request that is too large or has a bad row is divided."""
+    def _answers(self, rows: Any, going: _Going) -> Iterator[Any]:
+        """Arrays for the rows. A request that is too large, takes too long or has a bad row is divided."""
         try:
-            yield self._told(self._ask(rows), None)
+            found = self._ask(rows)
         except Refused as error:
-            of_some = error.status in _TOO_MUCH or (not self._fails and error.status in _OF_ROWS)
-            if rows.num_rows > 1 and of_some:
-                middle = rows.num_rows // 2
-                yield from self._answers(rows.slice(0, middle))
-                yield from self._answers(rows.slice(middle))
+            going.unanswered = going.unanswered + 1 if error.status in (_LATE, *_LATER) else 0
+            if going.unanswered == _MOST_UNANSWERED:
+                raise RuntimeError(
+                    f"ai_query: {self._name} answered none of {_MOST_UNANSWERED} requests in a row: {error}"
+                ) from error
+            parts = self._parts(error.status)
+            if rows.num_rows > 1 and parts:
+                size = -(-rows.num_rows // parts)
+                for start in range(0, rows.num_rows, size):
+                    yield from self._answers(rows.slice(start, size), going)
             elif self._fails or error.status in _NOBODYS:
                 raise RuntimeError(f"ai_query: {self._name} answered {error.status}: {error}") from error
             else:
                 yield self._told(None, str(error), rows.num_rows)
+        else:
+            going.unanswered = 0
+            yield self._told(found, None)
+
+    def _parts(self, status: int) -> int:
+        """Into how many a request is divided after an answer; 0 where that would not help."""
+        if status == _LATE:
+            return _PARTS
+        return 2 if status == _TOO_LARGE or (not self._fails and status in _OF_ROWS) else 0
 
     def _told(self, predictions: Any, error: str | None, count: int = 0) -> Any:
         if self._fails:
