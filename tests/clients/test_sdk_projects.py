@@ -1,6 +1,7 @@
 """The unmodified Databricks SDK on tasks that are projects: of dbt, and of MLflow."""
 
 import io
+import json
 import subprocess
 import tarfile
 import urllib.request
@@ -95,7 +96,11 @@ def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(
     schema = f"dbt_{uuid.uuid4().hex[:8]}"
     warehouse = next(iter(w.warehouses.list())).id
     task = DbtTask(
-        ["dbt build"], project_directory=in_workspace(w, DBT), warehouse_id=warehouse, catalog="main", schema=schema
+        ["dbt build", "dbt docs generate"],
+        project_directory=in_workspace(w, DBT),
+        warehouse_id=warehouse,
+        catalog="main",
+        schema=schema,
     )
     job = w.jobs.create(name="dbt", tasks=[Task("build", dbt_task=task)])
     run = w.jobs.run_now_and_wait(job.job_id, timeout=LONG)
@@ -110,6 +115,12 @@ def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(
     request.add_header("Authorization", f"Bearer {server.token}")
     with urllib.request.urlopen(request) as answer, tarfile.open(fileobj=io.BytesIO(answer.read())) as packed:
         assert {"target/manifest.json", "target/run_results.json", "logs/dbt.log"} <= set(packed.getnames())
+        catalog = json.load(packed.extractfile("target/catalog.json"))  # what `dbt docs generate` found
+    assert {name: [*node["columns"]] for name, node in catalog["nodes"].items()} == {
+        f"model.shop.{name}": ["id", "name"] for name in ("one", "two", "grown")
+    }
+    assert {node["metadata"]["type"] for node in catalog["nodes"].values()} == {"table", "view"}
+    assert catalog["errors"] is None
     commands = ["dbt run --vars '{last: c}'", "dbt run --no-such-option", "dbt parse"]
     again = w.jobs.run_now_and_wait(job.job_id, dbt_commands=commands, timeout=LONG)
     assert again.state.result_state is RunResultState.FAILED
