@@ -104,14 +104,13 @@ def test_boosted_trees_become_onnx_and_python_of_ones_own_is_refused(scored: Sco
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     """Neither the directory, where it was not there, nor anything in it."""
-    model = tmp_path / "model"
-    mlflow.sklearn.save_model(LogisticRegression().fit([[0.0], [1.0]], [0, 1]), model)
-    (model / "requirements.txt").write_text("mlflow\nscikit-learn==0.0.0.1\n")
-    there = tmp_path / "there"
-    there.mkdir()
+    source, there = tmp_path / "source", tmp_path / "there"
+    for each in (source, there):
+        each.mkdir()
+    (source / "weights").write_text("of no model of MLflow's")
     for target in (there, tmp_path / "made" / "for-it"):
-        with pytest.raises(ExportError, match="packages cannot be had"):
-            export_model(str(model), target, lambda body: (200, body), say=lambda _: None)
+        with pytest.raises(ExportError, match="has no MLmodel file"):
+            export_model(str(source), target, lambda body: (200, body), say=lambda _: None)
     assert [*there.iterdir()] == []
     assert not (tmp_path / "made" / "for-it").exists()
 
