@@ -90,9 +90,9 @@ def ended(server: Server, run_id: int) -> Any:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(server: Server) -> None:
+def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(any_server: Server) -> None:
     """dbt's own adapter for Databricks, in an environment that is made for it; a schema that is not there yet."""
-    w = client(server)
+    w = client(any_server)
     schema = f"dbt_{uuid.uuid4().hex[:8]}"
     warehouse = next(iter(w.warehouses.list())).id
     task = DbtTask(
@@ -107,12 +107,12 @@ def test_a_project_of_dbt_builds_tables_on_a_warehouse_and_leaves_its_artifacts(
     output = w.jobs.get_run_output(run.tasks[0].run_id)
     assert run.state.result_state is RunResultState.SUCCESS, output.logs
     assert "PASS=5" in output.logs
-    assert server.token not in output.logs
+    assert any_server.token not in output.logs
     assert "signature=" not in output.logs
     named = w.tables.list("main", schema)
     assert {each.name: each.table_type.value for each in named} == {"one": "MANAGED", "two": "VIEW", "grown": "MANAGED"}
     request = urllib.request.Request(output.dbt_output.artifacts_link)
-    request.add_header("Authorization", f"Bearer {server.token}")
+    request.add_header("Authorization", f"Bearer {any_server.token}")
     with urllib.request.urlopen(request) as answer, tarfile.open(fileobj=io.BytesIO(answer.read())) as packed:
         assert {"target/manifest.json", "target/run_results.json", "logs/dbt.log"} <= set(packed.getnames())
         catalog = json.load(packed.extractfile("target/catalog.json"))  # what `dbt docs generate` found

@@ -22,9 +22,9 @@ PATIENCE_S = 1500
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Server]:
-    """A fresh server, with nothing in it."""
-    with running_server(tmp_path / "data", env=FOR_TESTS) as server:
+def alone(tmp_path: Path, database_flags: list[str]) -> Iterator[Server]:
+    """A fresh server on each kind of database, with nothing in it."""
+    with running_server(tmp_path / "data", *database_flags, env=FOR_TESTS) as server:
         yield server
 
 

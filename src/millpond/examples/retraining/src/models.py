@@ -10,6 +10,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 
+PACKAGES = ("mlflow", "numpy", "pandas", "scikit-learn")
+"""What a model needs to run; MLflow would look for it by running it, which takes longer than the training."""
+
+
 class Churn(mlflow.pyfunc.PythonModel):
     """Answers with the probability of leaving."""
 

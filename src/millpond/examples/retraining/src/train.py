@@ -1,6 +1,7 @@
 """train.py SCHEMA MODEL: tries each candidate, and registers the best as a new version."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -37,8 +38,9 @@ with mlflow.start_run(run_name="retrain") as run:
         code_paths=[str(Path(models.__file__))],
         signature=infer_signature(known, pipeline.predict_proba(known)[:, 1]),
         input_example=known.head(5),
+        pip_requirements=[f"{name}=={version(name)}" for name in models.PACKAGES],
         registered_model_name=model_name,
     )
-version = logged.registered_model_version
-dbutils.jobs.taskValues.set("version", str(version))
-print(f"Version {version} of {model_name}: {parameters}, {auc:.4f} in cross-validation")
+made = str(logged.registered_model_version)
+dbutils.jobs.taskValues.set("version", made)
+print(f"Version {made} of {model_name}: {parameters}, {auc:.4f} in cross-validation")
