@@ -1,7 +1,7 @@
 """Finding runs and model versions among 100,000 runs and 10,000 versions, through us against `mlflow server`.
 
 Both databases are of the same kind, with the same rows, written beside the servers. `RUNS=... VERSIONS=...` makes it
-smaller.
+smaller; `DATABASES=SQLite` and `KINDS=alias,"of a run"` (parts of names) choose what is measured.
 """
 
 import os
@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import sqlalchemy
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, sync_playwright
-from requests.adapters import HTTPAdapter
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.postgres import fresh_database, postgres_server
 
 from bench.peers import Peer, millpond, mlflow_server
+from bench.replays import kept, replayed
 from bench.report import heading, median, row
 
 RUNS = int(os.environ.get("RUNS", 100_000))
 VERSIONS = int(os.environ.get("VERSIONS", 10_000))
+DATABASES = os.environ.get("DATABASES", "SQLite,PostgreSQL").split(",")
+KINDS = os.environ.get("KINDS", "").split(",")
 VERSIONS_OF_A_MODEL = 20
 EXPERIMENTS = 10
 CALLS = 15
@@ -43,9 +44,14 @@ STARTED_MS = 1_700_000_000_000
 
 def main() -> None:
     """Every measurement on both servers in turn, on SQLite and on PostgreSQL."""
-    with tempfile.TemporaryDirectory() as directory:
-        home = Path(directory)
-        _against("SQLite", home, None, None)
+    if "SQLite" in DATABASES:
+        with tempfile.TemporaryDirectory() as directory:
+            _against("SQLite", Path(directory), None, None)
+    if "PostgreSQL" in DATABASES:
+        _on_postgresql()
+
+
+def _on_postgresql() -> None:
     with (
         postgres_server() as server,
         fresh_database(server) as our_url,
@@ -69,10 +75,23 @@ def _against(kind: str, directory: Path, our_url: str | None, their_url: str | N
             f"{RUNS:,} runs, {VERSIONS:,} model versions on {kind} against `mlflow server` (medians of up to {CALLS})"
         )
         for name, act in CASES.items():
-            (ours_ms, peer_ms), own_ms = _in_turn(sides, act, CALLS), median(sides[0].own_ms)
-            row(name, ours_ms, peer_ms, "ms", goal="goal <= 1, search <= 0.2")
-            row("  with a server that took no time", own_ms, peer_ms, "ms", goal="the least a client can wait")
-        row("the run table's first paint (Chromium)", *_paints(sides), "ms", goal="goal <= 1")
+            if _is_chosen(name):
+                _compare(name, sides, act)
+        if _is_chosen(PAINT):
+            row(PAINT, *_paints(sides), "ms", goal="goal <= 1")
+
+
+def _is_chosen(name: str) -> bool:
+    return any(kind in name for kind in KINDS)
+
+
+def _compare(name: str, sides: "tuple[Side, Side]", act: Callable[["Side", int], Any]) -> None:
+    (ours_ms, peer_ms), own_ms = _in_turn(sides, act, CALLS), median(sides[0].own_ms)
+    row(name, ours_ms, peer_ms, "ms", goal="goal <= 1, search <= 0.2")
+    row("  with a server that took no time", own_ms, peer_ms, "ms", goal="the least a client can wait")
+    ours, peer = replayed([side.calls for side in sides], [side.pids for side in sides], ENOUGH_S)
+    row("  the server alone, the least", ours.least_ms, peer.least_ms, "ms", goal="goal <= 1, search <= 0.2")
+    row("  CPU of server and database", ours.cpu_ms, peer.cpu_ms, "ms")
 
 
 class Side:
@@ -84,7 +103,10 @@ class Side:
         self.client = MlflowClient(peer.url)
         self.own_ms: list[float] = []
         """What the last calls took of the client's own time: to make entities of an answer takes most of it."""
+        self.calls: list[list[Any]] = []
+        """The requests of the last calls."""
         self.database = sqlalchemy.create_engine(database_url)
+        self.pids = [peer.pid, *_postmaster(self.database)]
         self.experiments = [self.client.create_experiment(f"bench-{number}") for number in range(EXPERIMENTS)]
 
     def sign_in(self) -> None:
@@ -120,32 +142,21 @@ class Side:
     def timed(self, act: Callable[["Side", int], Any], number: int) -> float:
         """Milliseconds."""
         self.sign_in()
-        with _waits() as waits:
+        with kept() as sent:
             began = time.perf_counter()
             act(self, number)
             elapsed_ms = (time.perf_counter() - began) * 1000
-        self.own_ms.append(elapsed_ms - sum(waits))
+        self.own_ms.append(elapsed_ms - sum(sent.waits_ms))
+        self.calls.append(sent.requests)
         return elapsed_ms
 
 
-@contextmanager
-def _waits() -> Iterator[list[float]]:
-    """Milliseconds that MLflow's client waits for each answer of a server inside the block."""
-    waits: list[float] = []
-    send = HTTPAdapter.send
-
-    def timed(adapter: HTTPAdapter, request: Any, **options: Any) -> Any:
-        began = time.perf_counter()
-        answer = send(adapter, request, **options)
-        assert answer.content is not None  # all of it is here
-        waits.append((time.perf_counter() - began) * 1000)
-        return answer
-
-    HTTPAdapter.send = timed  # type: ignore[method-assign]
-    try:
-        yield waits
-    finally:
-        HTTPAdapter.send = send  # type: ignore[method-assign]
+def _postmaster(database: sqlalchemy.Engine) -> list[int]:
+    if database.dialect.name == "sqlite":
+        return []
+    with database.connect() as connection:
+        home = Path(connection.exec_driver_sql("SHOW data_directory").scalar_one())
+    return [int((home / "postmaster.pid").read_text().split()[0])]
 
 
 def _rows_of_runs(experiments: Sequence[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -263,6 +274,7 @@ def _alias(side: Side, number: int) -> None:
     assert side.client.get_model_version_by_alias(f"model-{number % 100:04}", "production")
 
 
+PAINT = "the run table's first paint (Chromium)"
 CASES = {
     "search_runs, newest 100 of an experiment": _newest_runs,
     "search_runs, by metric and param, best 100": _best_runs,
@@ -282,15 +294,16 @@ def _in_turn(sides: Sequence[Side], act: Callable[[Side, int], Any], calls: int)
     times: list[list[float]] = [[] for _ in sides]
     for side in sides:
         side.own_ms.clear()
+        side.calls.clear()
     began = time.perf_counter()
     for number in range(calls + 2):
-        for side, kept in zip(sides, times, strict=True):
+        for side, elapsed_ms in zip(sides, times, strict=True):
             elapsed = side.timed(act, number)
             if number >= 2:
-                kept.append(elapsed)
+                elapsed_ms.append(elapsed)
         if number >= 4 and time.perf_counter() - began > ENOUGH_S:
             break
-    return [median(kept) for kept in times]
+    return [median(elapsed_ms) for elapsed_ms in times]
 
 
 def _paints(sides: Sequence[Side]) -> list[float]:

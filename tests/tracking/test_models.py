@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.proto_json_utils import message_to_json
 
@@ -15,8 +13,8 @@ from millpond.kernel.database import Database
 from millpond.tracking.embed import mlflow_database
 from millpond.tracking.stores.model_records import model_json, version_json
 from millpond.tracking.stores.models import ModelReads
-from millpond.tracking.stores.session import SessionMaker
 from tests.databases import BACKENDS, Databases
+from tests.tracking.model_stores import fill, store_on
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -31,56 +29,28 @@ def own(request: Any, tracking_databases: Databases, tmp_path_factory: Any) -> I
 @pytest.fixture(scope="module")
 def theirs(own: Database) -> SqlAlchemyStore:
     """MLflow's store with models of all kinds."""
-    store = _on(SqlAlchemyStore, own)
-    _fill(store)
+    store = store_on(SqlAlchemyStore, own)
+    fill(store)
     return store
 
 
 @pytest.fixture(scope="module")
 def ours(own: Database, theirs: SqlAlchemyStore) -> ModelReads:
     """Our reads on the same database."""
-    return cast("ModelReads", _on(ModelReads, own))
-
-
-def _on(kind: type[SqlAlchemyStore], database: Database) -> SqlAlchemyStore:
-    """A store on a database that has its tables already."""
-    store = kind.__new__(kind)
-    AbstractStore.__init__(store)
-    store.db_type = "sqlite" if database.is_sqlite else "postgresql"
-    store.engine = database.engine
-    store.ManagedSessionMaker = SessionMaker(database, lambda _writes: ())
-    return store
-
-
-def _fill(store: SqlAlchemyStore) -> None:
-    for number in range(5):
-        name = f"model-{number}"
-        tags = [RegisteredModelTag("team", "ab"[number % 2]), RegisteredModelTag("empty", "")]
-        store.create_registered_model(name, tags, "described" if number % 2 else None)
-        for version in range(number):
-            store.create_model_version(
-                name, f"mlflow-artifacts:/m/{version}", f"run{version}",
-                [ModelVersionTag("q", str(version % 2)), ModelVersionTag("of", f"'{name}'")],
-                description="" if version else None,
-            )  # fmt: skip
-    store.transition_model_version_stage("model-4", 2, "Production", False)
-    store.transition_model_version_stage("model-4", 4, "Staging", False)
-    for alias, version in (("production", "2"), ("champion", "2"), ("candidate", "3")):
-        store.set_registered_model_alias("model-4", alias, version)
-    store.delete_model_version("model-4", 1)
-    prompt = "mlflow.prompt.is_prompt"
-    store.create_registered_model("a-prompt", [RegisteredModelTag(prompt, "true")])
-    for version in range(2):  # a prompt's name is one as soon as one of its versions says so
-        store.create_model_version("a-prompt", "prompt", None, [ModelVersionTag(prompt, "true")] * (1 - version))
-    store.create_registered_model("no-prompt", [RegisteredModelTag(prompt, "false"), RegisteredModelTag("team", "a")])
-    store.create_model_version("no-prompt", "m", None, [ModelVersionTag(prompt, "false"), ModelVersionTag("q", "1")])
+    return cast("ModelReads", store_on(ModelReads, own))
 
 
 VERSION_SEARCHES: dict[str, dict[str, Any]] = {
     "all": {},
     "first page": {"max_results": 2},
     "of a model": {"filter_string": "name = 'model-4'"},
+    "of another": {"filter_string": "name = 'model-3'"},
+    "of a name with quotes": {"filter_string": "tag.of = \"'model-4'\""},
+    "of a text in pieces": {"filter_string": "name IN ('model' '-4')"},
+    "of no name": {"filter_string": "name = ''"},
     "of a run": {"filter_string": "run_id = 'run1'"},
+    "of a number as a text": {"filter_string": "version_number = '2'"},
+    "of a number that is none": {"filter_string": "version_number = 'two'"},
     "of runs": {"filter_string": "run_id IN ('run1', 'run2')"},
     "by tag": {"filter_string": "tag.q = '1'"},
     "by two": {"filter_string": "tag.q = '1' and name LIKE 'model-%' and version_number > 1"},

@@ -225,6 +225,7 @@ def _build(
 
     from millpond.tracking.artifacts import ArtifactDoors
     from millpond.tracking.mlflow_routes import flask_app
+    from millpond.tracking.plain_reads import PlainReads
     from millpond.tracking.stores.registry import OwnedRegistryStore
     from millpond.tracking.stores.tracking import OwnedTrackingStore
     from millpond.tracking.version_uploads import VersionUploads
@@ -242,7 +243,7 @@ def _build(
     registry_utils.set_registry_uri(f"{_OWN_SCHEME}://server")
     doors = ArtifactDoors(files, stores.tracking, stores.registry)
     uploads = VersionUploads(catalog, stores)
-    app = flask_app(uploads)
+    app = PlainReads(flask_app(uploads), stores)
     return _Loaded(
         stores=stores,
         files=files,

@@ -20,8 +20,6 @@ from werkzeug.exceptions import HTTPException
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.logs import get_logger
 from millpond.tracking.databricks_routes import databricks_routes
-from millpond.tracking.model_routes import MODEL_HANDLERS
-from millpond.tracking.run_routes import RUN_HANDLERS
 from millpond.tracking.stores.session import to_mlflow_error
 from millpond.tracking.ui_routes import ui_routes
 from millpond.tracking.unity_registry_routes import unity_registry_routes
@@ -97,11 +95,10 @@ class _QueryAsBody:
 
 def served_routes() -> Iterator[tuple[str, Callable[..., Any], list[str]]]:
     """Path, handler and methods of each served route."""
-    own = {**RUN_HANDLERS, **MODEL_HANDLERS}
     for path, handler, methods in handlers.get_endpoints():
         if handler.__name__ in SERVED_HANDLERS:
             mended = re.sub(r"^/(ajax-)?api/2\.0mlflow", r"/\1api/2.0/mlflow", path)
-            yield mended, own.get(handler.__name__, handler), methods
+            yield mended, handler, methods
     yield from _MORE_ROUTES
 
 
@@ -119,18 +116,22 @@ def _refuse_malformed_json() -> Response | None:
 
 
 def _answer_error(error: Exception) -> Response:
-    if isinstance(error, MlflowException):
-        return error_answer(error)
-    if isinstance(error, MillpondError):
-        return error_answer(to_mlflow_error(error))
     if isinstance(error, HTTPException):
         return _http_error(error)
+    return error_answer(mlflow_error(error, request.path))
+
+
+def mlflow_error(error: Exception, path: str) -> MlflowException:
+    """What a request has failed with, as MLflow's client is told."""
+    if isinstance(error, MlflowException):
+        return error
+    if isinstance(error, MillpondError):
+        return to_mlflow_error(error)
     if isinstance(error, AssertionError | KeyError | TypeError | ValueError | AttributeError):
-        log.warning("MLflow refused a request", path=request.path, error=repr(error))
-        return error_answer(MlflowException(f"The request is not valid: {error}.", INVALID_PARAMETER_VALUE))
-    log.error("MLflow failed on a request", path=request.path, exc_info=error)
-    message = "The server failed on this request; its log has the details."
-    return error_answer(MlflowException(message, INTERNAL_ERROR))
+        log.warning("MLflow refused a request", path=path, error=repr(error))
+        return MlflowException(f"The request is not valid: {error}.", INVALID_PARAMETER_VALUE)
+    log.error("MLflow failed on a request", path=path, exc_info=error)
+    return MlflowException("The server failed on this request; its log has the details.", INTERNAL_ERROR)
 
 
 def _http_error(error: HTTPException) -> Response:

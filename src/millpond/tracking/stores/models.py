@@ -1,17 +1,12 @@
 """Models and versions read without ORM entities: the same answers as MLflow's store, for a fraction of its CPU."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 from mlflow.entities.model_registry.prompt_version import IS_PROMPT_TAG_KEY
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.store.model_registry import (
-    SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD,
-    SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD,
-)
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModel
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersionTag as _VersionTag
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias as _Alias
@@ -21,7 +16,6 @@ from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils,
 from mlflow.utils.validation import _validate_model_version
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 from sqlalchemy import (
-    ARRAY,
     BindParameter,
     ColumnElement,
     Integer,
@@ -30,17 +24,26 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    literal_column,
     select,
     tuple_,
 )
 from sqlalchemy.orm import Session
 
 from millpond.kernel.database import json_lists
+from millpond.tracking.stores.filters import template_of, with_parameters
 from millpond.tracking.stores.model_records import MODEL_COLUMNS, VERSION_COLUMNS, ModelRecord, VersionRecord
 
+
+def _constant(text: str) -> ColumnElement[str]:
+    """Written into statements: of a parameter, PostgreSQL's plans that serve any value expect the wrong."""
+    return literal_column(f"'{text}'", Text)
+
+
 _NEWEST = (SqlModelVersion.last_updated_time.desc(), SqlModelVersion.name, SqlModelVersion.version.desc())
-_ALIVE = SqlModelVersion.current_stage != STAGE_DELETED_INTERNAL
-_AT_ONCE = 5000  # SQLite takes 32,766 parameters in one statement
+_ALIVE = SqlModelVersion.current_stage != _constant(STAGE_DELETED_INTERNAL)
+_HERE, _PROMPT, _TRUE = map(_constant, (DEFAULT_WORKSPACE_NAME, IS_PROMPT_TAG_KEY, "true"))
+_KEPT = 100
 
 # Statements are built once: building one costs as much as running it.
 
@@ -50,27 +53,26 @@ _NAMES: BindParameter[list[str]] = bindparam("names", expanding=True)
 
 def _here(table: Any) -> ColumnElement[bool]:
     """In the one workspace that there is: MLflow's keys and indexes begin with it."""
-    return table.workspace == DEFAULT_WORKSPACE_NAME  # type: ignore[no-any-return]
+    return table.workspace == _HERE  # type: ignore[no-any-return]
 
 
-_MODEL = select(*MODEL_COLUMNS).where(_here(SqlRegisteredModel), SqlRegisteredModel.name == _NAME)
-_TAGS_OF_MODELS = select(_ModelTag.name, _ModelTag.key, _ModelTag.value).where(
-    _here(_ModelTag), _ModelTag.name.in_(_NAMES)
+def _of(owner: Any, keys: Sequence[str], table: Any, *columns: Any) -> Any:
+    """The rows that a model or version has in a table, as one value: one round trip for all of it."""
+    its = (getattr(table, key) == getattr(owner, key) for key in ("workspace", *keys))
+    return select(json_lists(*columns)).where(*its).correlate(owner).scalar_subquery()
+
+
+_TAGS_OF_VERSION = _of(SqlModelVersion, ("name", "version"), _VersionTag, _VersionTag.key, _VersionTag.value)
+_ALIASES_OF_VERSION = _of(SqlModelVersion, ("name", "version"), _Alias, _Alias.alias)
+_TAGS_OF_MODEL = _of(SqlRegisteredModel, ("name",), _ModelTag, _ModelTag.key, _ModelTag.value)
+_ALIASES_OF_MODEL = _of(SqlRegisteredModel, ("name",), _Alias, _Alias.alias, _Alias.version)
+_FOUND_VERSION = (*VERSION_COLUMNS, _TAGS_OF_VERSION.label("tags"))
+_FOUND_MODEL = (*MODEL_COLUMNS, _TAGS_OF_MODEL.label("tags"), _ALIASES_OF_MODEL.label("aliases"))
+
+_MODEL = select(*_FOUND_MODEL).where(_here(SqlRegisteredModel), SqlRegisteredModel.name == _NAME)
+_VERSION_OF_MODEL = select(*_FOUND_VERSION, _ALIASES_OF_VERSION.label("aliases")).where(
+    _here(SqlModelVersion), SqlModelVersion.name == _NAME, _ALIVE
 )
-_ALIASES_OF_MODELS = select(_Alias.name, _Alias.alias, _Alias.version).where(_here(_Alias), _Alias.name.in_(_NAMES))
-
-
-def _of_version(listed: Any, table: Any) -> Any:
-    """The rows that a version has in a table, as one value: one round trip for all of it."""
-    its = (getattr(table, name) == getattr(SqlModelVersion, name) for name in ("workspace", "name", "version"))
-    return select(listed).where(*its).correlate(SqlModelVersion).scalar_subquery()
-
-
-_VERSION_OF_MODEL = select(
-    *VERSION_COLUMNS,
-    _of_version(json_lists(_VersionTag.key, _VersionTag.value), _VersionTag).label("tags"),
-    _of_version(json_lists(_Alias.alias), _Alias).label("aliases"),
-).where(_here(SqlModelVersion), SqlModelVersion.name == _NAME, _ALIVE)
 _BY_NUMBER = _VERSION_OF_MODEL.where(SqlModelVersion.version == bindparam("version"))
 _BY_ALIAS = _VERSION_OF_MODEL.where(
     SqlModelVersion.version.in_(
@@ -84,26 +86,34 @@ def _latest() -> Select[Any]:
     name, version, stage = SqlModelVersion.name, SqlModelVersion.version, SqlModelVersion.current_stage
     of_models = (_here(SqlModelVersion), name.in_(_NAMES))
     newest = select(name, func.max(version)).where(*of_models, _ALIVE).group_by(name, stage)
-    latest = select(*VERSION_COLUMNS).where(*of_models, tuple_(name, version).in_(newest))
+    latest = select(*_FOUND_VERSION).where(*of_models, tuple_(name, version).in_(newest))
     return latest.order_by(name, version)
 
 
-def _tags_of_arrays() -> Select[Any]:
-    """One text for any number of versions, which PostgreSQL's driver parses once."""
-    arrays = (bindparam("names", type_=ARRAY(Text)), bindparam("versions", type_=ARRAY(Integer)))
-    wanted = func.unnest(*arrays).table_valued("name", "version").render_derived(name="wanted")
-    its = (_VersionTag.name == wanted.c.name, _VersionTag.version == wanted.c.version)
-    return select(*_TAG_COLUMNS).where(_here(_VersionTag), *its)
-
-
 _LATEST = _latest()
-_TAG_COLUMNS = tuple(getattr(_VersionTag, name) for name in ("name", "version", "key", "value"))
-_TAGS_OF_ARRAYS = _tags_of_arrays()
-_TAGS_OF_PAIRS = select(*_TAG_COLUMNS).where(
-    _here(_VersionTag),
-    _VersionTag.name.in_(_NAMES),
-    tuple_(_VersionTag.name, _VersionTag.version).in_(bindparam("versions", expanding=True)),
-)
+
+
+@lru_cache(maxsize=_KEPT)
+def _version_search(store: "ModelReads", template: str, names: Sequence[str], order_by: Sequence[str]) -> Select[Any]:
+    parsed = SearchModelVersionUtils.parse_search_filter(template)
+    parsed = with_parameters(parsed, names) if names else parsed
+    query = store._get_search_model_versions_filter_clauses(parsed, store.engine.dialect.name)
+    ordering = store._parse_search_model_versions_order_by(order_by) if order_by else _NEWEST
+    query = query.with_only_columns(*_FOUND_VERSION, maintain_column_froms=True).filter(_ALIVE)
+    return _paged(query.order_by(*ordering))
+
+
+@lru_cache(maxsize=_KEPT)
+def _model_search(store: "ModelReads", template: str, names: Sequence[str], order_by: Sequence[str]) -> Select[Any]:
+    parsed = SearchModelUtils.parse_search_filter(template)
+    parsed = with_parameters(parsed, names) if names else parsed
+    query = store._get_search_registered_model_filter_query(None, parsed, store.engine.dialect.name)
+    query = query.with_only_columns(*_FOUND_MODEL, maintain_column_froms=True)
+    return _paged(query.order_by(*store._parse_search_registered_models_order_by(order_by)))
+
+
+def _paged(query: Select[Any]) -> Select[Any]:
+    return query.limit(bindparam("count", type_=Integer)).offset(bindparam("start", type_=Integer))
 
 
 class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no types
@@ -113,27 +123,32 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
         self, filter_string: str, max_results: int, order_by: Sequence[str], page_token: str | None
     ) -> tuple[list[VersionRecord], str | None]:
         """A page of versions, found as MLflow finds them, and the next page's token."""
-        _check_count(max_results, SEARCH_MODEL_VERSION_MAX_RESULTS_THRESHOLD)
-        parsed = SearchModelVersionUtils.parse_search_filter(filter_string)
-        query = self._get_search_model_versions_filter_clauses(parsed, self.engine.dialect.name)
-        ordering = self._parse_search_model_versions_order_by(order_by) if order_by else _NEWEST
-        query = query.with_only_columns(*VERSION_COLUMNS, maintain_column_froms=True).filter(_ALIVE).order_by(*ordering)
+        statement, texts = self._statement(_version_search, filter_string, order_by)
         with self.ManagedSessionMaker() as session:
-            rows, token = _page(session, query, max_results, page_token)
-            return _version_records(session, rows), token
+            rows, token = _page(session, statement, texts, max_results, page_token)
+        return [VersionRecord(row=row, tags=row.tags or []) for row in rows], token
 
     def search_model_records(
         self, filter_string: str, max_results: int, order_by: Sequence[str], page_token: str | None
     ) -> tuple[list[ModelRecord], str | None]:
         """A page of models, found as MLflow finds them, and the next page's token."""
-        _check_count(max_results, SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD)
-        parsed = SearchModelUtils.parse_search_filter(filter_string)
-        ordering = self._parse_search_registered_models_order_by(order_by)
+        statement, texts = self._statement(_model_search, filter_string, order_by)
         with self.ManagedSessionMaker() as session:
-            query = self._get_search_registered_model_filter_query(session, parsed, self.engine.dialect.name)
-            query = query.with_only_columns(*MODEL_COLUMNS, maintain_column_froms=True).order_by(*ordering)
-            rows, token = _page(session, query, max_results, page_token)
+            rows, token = _page(session, statement, texts, max_results, page_token)
             return _model_records(session, rows), token
+
+    def _statement(
+        self, search: Any, filter_string: str, order_by: Sequence[str]
+    ) -> tuple[Select[Any], dict[str, str]]:
+        """The statement of a search, and the values of its parameters."""
+        template, texts = template_of(filter_string)
+        try:
+            return search(self, template, tuple(texts), tuple(order_by)), texts
+        except (MlflowException, ValueError):  # MLflow says what is wrong with the filter itself
+            return search.__wrapped__(self, filter_string, (), order_by), {}
+
+    def _get_workspace_clauses(self, model: Any) -> list[ColumnElement[bool]]:
+        return [_here(model)]
 
     def _update_query_to_exclude_prompts(
         self, query: Any, tag_filters: dict[str, list[Any]], dialect: str, main_db_model: Any, tag_db_model: Any
@@ -144,7 +159,7 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
         to an index.
         """
         of_model = (tag_db_model.workspace == main_db_model.workspace, tag_db_model.name == main_db_model.name)
-        is_prompt = (tag_db_model.key == IS_PROMPT_TAG_KEY, tag_db_model.value == "true")
+        is_prompt = (tag_db_model.key == _PROMPT, tag_db_model.value == _TRUE)
         query = query.where(~exists().where(*of_model, *is_prompt))
         tag_filters.pop(IS_PROMPT_TAG_KEY, None)
         of_item = (
@@ -173,18 +188,12 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
             return _version(session, _BY_ALIAS, {"name": name, "alias": alias})
 
 
-def _check_count(count: int, most: int) -> None:
-    if not 1 <= count <= most:
-        raise MlflowException(
-            f"Invalid value for request parameter max_results. It must be from 1 to {most}, but got value {count}",
-            INVALID_PARAMETER_VALUE,
-        )
-
-
-def _page(session: Session, query: Select[Any], count: int, token: str | None) -> tuple[Sequence[Any], str | None]:
+def _page(
+    session: Session, query: Select[Any], texts: dict[str, str], count: int, token: str | None
+) -> tuple[Sequence[Any], str | None]:
     """The rows of a page, and the next page's token if one more row is there."""
     offset = SearchUtils.parse_start_offset_from_page_token(token)
-    rows = session.execute(query.limit(count + 1).offset(offset)).all()
+    rows = session.execute(query, {**texts, "count": count + 1, "start": offset}).all()
     more = SearchUtils.create_page_token(offset + count).decode() if len(rows) > count else None
     return rows[:count], more
 
@@ -196,33 +205,8 @@ def _version(session: Session, which: Select[Any], values: dict[str, Any]) -> Ve
     return VersionRecord(row=row, tags=row.tags or [], aliases=[alias for (alias,) in row.aliases or ()])
 
 
-def _version_records(session: Session, rows: Sequence[Any]) -> list[VersionRecord]:
-    tags = defaultdict(list)
-    for some in _portions([(row.name, row.version) for row in rows]):
-        for name, version, key, value in _tags(session, some):
-            tags[name, version].append((key, value))
-    return [VersionRecord(row=row, tags=tags[row.name, row.version]) for row in rows]
-
-
-def _tags(session: Session, versions: Sequence[tuple[str, int]]) -> Iterable[Any]:
-    names, numbers = zip(*versions, strict=True)
-    if session.get_bind().dialect.name == "sqlite":
-        # SQLite looks into an index for names, not for pairs
-        return session.execute(_TAGS_OF_PAIRS, {"names": list(set(names)), "versions": list(versions)})
-    return session.execute(_TAGS_OF_ARRAYS, {"names": list(names), "versions": list(numbers)})
-
-
 def _model_records(session: Session, rows: Sequence[Any]) -> list[ModelRecord]:
-    records = {row.name: ModelRecord(row=row) for row in rows}
-    names = {"names": list(records)}
-    for name, key, value in session.execute(_TAGS_OF_MODELS, names):
-        records[name].tags.append((key, value))
-    for name, alias, version in session.execute(_ALIASES_OF_MODELS, names):
-        records[name].aliases.append((alias, version))
-    for version in _version_records(session, session.execute(_LATEST, names).all()):
-        records[version.row.name].latest.append(version)
+    records = {row.name: ModelRecord(row=row, tags=row.tags or [], aliases=row.aliases or []) for row in rows}
+    for version in session.execute(_LATEST, {"names": list(records)}):
+        records[version.name].latest.append(VersionRecord(row=version, tags=version.tags or []))
     return list(records.values())
-
-
-def _portions(pairs: Sequence[tuple[str, int]]) -> Iterator[Sequence[tuple[str, int]]]:
-    return (pairs[start : start + _AT_ONCE] for start in range(0, len(pairs), _AT_ONCE))
