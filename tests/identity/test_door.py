@@ -24,7 +24,7 @@ from millpond.identity.middleware import current_principal, guarded
 from millpond.identity.page_headers import _FILES
 from millpond.kernel.database import Database
 from tests.applications import served
-from tests.databases import Databases
+from tests.databases import BACKENDS, Databases
 from tests.identity.conftest import ADMIN, PASSWORD, Identity, Site, build_identity, build_site_app
 
 
@@ -67,10 +67,16 @@ def raw(site: Site, method: str, path: str, headers: dict[str, str] | None = Non
 # A token that was just good
 
 
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_a_token_is_looked_up_once_while_nothing_changes(
-    own_identity: Identity, monkeypatch: pytest.MonkeyPatch
+    kind: str, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And again after each change, by whatever process: who was put out is out with the next request."""
+    with databases.new(kind, tmp_path) as database:
+        _ask_again_and_again(build_identity(database), monkeypatch)
+
+
+def _ask_again_and_again(own_identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
     user = own_identity.user("ann@door.org")
     token, service = own_identity.token_of("ann@door.org"), own_identity.service
     looks: list[str] = []
@@ -79,15 +85,16 @@ def test_a_token_is_looked_up_once_while_nothing_changes(
     monkeypatch.setattr(middleware, "_GOOD_FOR_S", 600.0)
     other = Database(own_identity.database.url)
     with served(build_site_app(own_identity)) as url, Site(url=url, identity=own_identity).http(token) as http_client:
-        for _ in range(3):
+        for _ in range(20):
             assert http_client.get("/api/2.0/token/list").status_code == 200
-        assert len(looks) == 1
+        assert len(looks) == 1 if other.is_sqlite else len(looks) < 10, "PostgreSQL's own work changes its mark, too"
+        looks.clear()
         DirectoryService(other).delete(own_identity.admin, PrincipalKind.USER, user.id)
         assert http_client.get("/api/2.0/token/list").status_code == 401
         monkeypatch.setattr(middleware, "_GOOD_FOR_S", 0.0)
         with Site(url=url, identity=own_identity).http() as admin:
             assert [admin.get("/api/2.0/token/list").status_code for _ in range(2)] == [200, 200]
-    assert len(looks) == 4, "what may have expired is looked up again"
+    assert len(looks) == 3, "what may have expired is looked up again"
     other.dispose()
 
 

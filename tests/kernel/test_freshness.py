@@ -6,9 +6,17 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+from sqlalchemy import text
+
+from millpond.kernel.database import Database
+from millpond.kernel.freshness import Kept, snapshot_mark
+from tests.databases import BACKENDS, Databases
+
 _WATCHER = """
 import sys
 
+from millpond.kernel.database import Database
 from millpond.kernel.freshness import change_mark
 
 mark = change_mark(sys.argv[1])
@@ -48,3 +56,48 @@ def _mark(watcher: "subprocess.Popen[str]") -> str:
     watcher.stdin.write("\n")
     watcher.stdin.flush()
     return watcher.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_a_mark_is_another_after_a_commit_and_the_same_after_none(
+    kind: str, databases: Databases, tmp_path: Path
+) -> None:
+    with databases.new(kind, tmp_path) as database:
+        mark = snapshot_mark(database)
+        count = text("UPDATE identity_grants_epoch SET epoch = epoch + 1")
+        with database.write() as connection:
+            connection.execute(count)
+            during = mark()
+        after = mark()
+        assert after != during, "what was committed is seen from now on"
+        with database.read() as connection:
+            connection.execute(text("SELECT 1"))
+        if mark() != after:  # others share PostgreSQL's counter of transactions
+            assert kind == "postgresql"
+        with database.write() as connection:
+            connection.execute(count)
+        assert mark() != after
+
+
+def test_a_mark_is_unknown_where_the_database_cannot_say(databases: Databases, tmp_path: Path) -> None:
+    with databases.new("postgresql", tmp_path) as database:
+        mark, other = snapshot_mark(database), Database(database.url)
+        with database.read() as connection:
+            own = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        with other.write() as connection:
+            connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": own})
+        assert mark() is None
+        assert mark(), "by a new connection"
+        other.dispose()
+
+
+def test_values_are_kept_for_a_mark_and_forgotten_with_it() -> None:
+    marks = [b"1"]
+    kept: Kept[str, int] = Kept(lambda: marks[0])
+    assert [kept.get("a", lambda: 1), kept.get("a", lambda: 2)] == [1, 1]
+    older = kept.now()
+    marks[0] = b"2"
+    assert kept.get("a", lambda: 3) == 3
+    assert older is not None
+    older["b"] = 4  # whoever found it had read the mark before
+    assert kept.get("b", lambda: 5) == 5

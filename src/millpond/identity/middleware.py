@@ -8,7 +8,7 @@ Basic password or token, or the browser's session cookie, and puts the principal
 import base64
 import binascii
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -65,6 +65,7 @@ _THREADS = 16
 """The door's own, so that slow handlers, which share the other threads, keep nobody waiting outside. More than the
 passwords that may be checked at once, so that those keep no token waiting."""
 
+_Asked = tuple[str, str, str]
 _principal: ContextVar[Principal | None] = ContextVar("millpond_principal", default=None)
 
 
@@ -105,7 +106,8 @@ class AuthMiddleware:
         self._identity = identity
         self._public_url = public_url
         self._threads = anyio.CapacityLimiter(_THREADS)
-        self._known: Kept[tuple[str, str, str], tuple[Principal, float]] = Kept(identity.change_mark())
+        mark, self._knows_at_once = identity.change_mark()
+        self._known: Kept[_Asked, tuple[Principal, float]] = Kept(mark)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through with its principal, or answer 401, 403 or the way to the sign-in page."""
@@ -142,15 +144,19 @@ class AuthMiddleware:
 
     async def _authenticated(self, connection: HTTPConnection) -> Principal:
         """Whoever asks. A look at the database is a thread's; a token just seen needs none while nothing changes."""
-        header = first_headers(connection.scope).get("authorization", "")
-        known = self._known.now() if header[:7].casefold() == "bearer " else None
-        key = (header, connection.scope["path"], connection.scope.get("method", ""))
-        if known is not None and key in known and time.monotonic() < known[key][1]:
-            return known[key][0]
+        if self._knows_at_once and (found := _just_seen(self._known.now(), _asked(connection))):
+            return found
+        return await anyio.to_thread.run_sync(self._look, connection, limiter=self._threads)
+
+    def _look(self, connection: HTTPConnection) -> Principal:
+        asked = _asked(connection)
+        known = self._known.now() if asked else None
+        if found := _just_seen(known, asked):
+            return found
         good_until = time.monotonic() + _GOOD_FOR_S
-        found = await anyio.to_thread.run_sync(self._authenticate, connection, limiter=self._threads)
-        if known is not None:
-            known[key] = (found, good_until)
+        found = self._authenticate(connection)
+        if known is not None and asked is not None:
+            known[asked] = (found, good_until)
         return found
 
     def _authenticate(self, connection: HTTPConnection) -> Principal:
@@ -195,6 +201,19 @@ class AuthMiddleware:
             return message
 
         return receive_and_check
+
+
+def _asked(connection: HTTPConnection) -> _Asked | None:
+    """Token, path and method of a request; None where it shows another credential."""
+    header = first_headers(connection.scope).get("authorization", "")
+    if header[:7].casefold() != "bearer ":
+        return None
+    return header, connection.scope["path"], connection.scope.get("method", "")
+
+
+def _just_seen(known: Mapping[_Asked, tuple[Principal, float]] | None, asked: _Asked | None) -> Principal | None:
+    found = known.get(asked) if known and asked else None
+    return found[0] if found and time.monotonic() < found[1] else None
 
 
 def _decode_basic(value: str) -> tuple[str, str]:

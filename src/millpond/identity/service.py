@@ -44,7 +44,7 @@ from millpond.kernel.errors import (
     PermissionDenied,
     Unauthenticated,
 )
-from millpond.kernel.freshness import Mark, change_mark
+from millpond.kernel.freshness import Mark, snapshot_mark
 
 SESSION_PREFIX = "mps-"
 SESSION_TTL = timedelta(days=7)
@@ -67,9 +67,9 @@ class IdentityService:
         self._slots = CheckingSlots()
         self._snapshots = Snapshots()
 
-    def change_mark(self) -> Mark:
-        """What tells whether anything can have changed about whoever asks."""
-        return change_mark(self._database.url)
+    def change_mark(self) -> tuple[Mark, bool]:
+        """What tells whether anything can have changed about whoever asks, and whether it does so without a wait."""
+        return snapshot_mark(self._database), self._database.is_sqlite
 
     def authenticate(self, credential: str, *, path: str | None = None, method: str | None = None) -> Principal:
         """The active principal of a personal access token or a short-lived signed token.

@@ -1,6 +1,7 @@
-"""Answers of the database kept for as long as it has not changed, which SQLite can say in less than a microsecond.
+"""Answers of the database kept for as long as it has not changed.
 
-PostgreSQL has no such mark; there nothing is kept.
+SQLite can say so in less than a microsecond (`change_mark`). PostgreSQL has to be asked, which is a thread's work and
+takes a tenth of the time of a query that joins (`snapshot_mark`).
 """
 
 import mmap
@@ -10,10 +11,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Generic, TypeVar
 
+from sqlalchemy.exc import DBAPIError
+
+from millpond.kernel.database import Database
+
 K = TypeVar("K")
 V = TypeVar("V")
 
-Mark = Callable[[], bytes | None]
+Mark = Callable[[], bytes | str | None]
 """A value that changes with each commit of anybody; None when that is not known."""
 
 _KEPT = 10_000
@@ -45,13 +50,33 @@ def change_mark(database_url: str) -> Mark:
     return mark
 
 
+def snapshot_mark(database: Database) -> Mark:
+    """The mark of any database, for threads: on PostgreSQL its snapshot, which says what is committed and what is not.
+
+    Where two snapshots are the same, so is all that can be seen.
+    Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SNAPSHOT
+    """
+    if database.is_sqlite:
+        return change_mark(database.url)
+
+    def mark() -> str | None:
+        try:
+            with database.read() as connection:
+                cursor = connection.connection.cursor()  # the driver's own: SQLAlchemy's takes longer than the answer
+                cursor.execute("SELECT pg_current_snapshot()::text")
+                return str(cursor.fetchone()[0])
+        except (database.engine.dialect.loaded_dbapi.Error, DBAPIError):
+            return None  # whoever looks for the answer then finds out what is wrong
+
+    return mark
+
+
 class Kept(Generic[K, V]):
-    """Values by key, all forgotten when the mark changes."""
+    """Values by key, all forgotten when the mark changes. Threads may share it."""
 
     def __init__(self, mark: Mark) -> None:
         self._mark = mark
-        self._at: bytes | None = None
-        self._values: dict[K, V] = {}
+        self._kept: tuple[bytes | str | None, dict[K, V]] = (None, {})
 
     def get(self, key: K, find: Callable[[], V]) -> V:
         """The kept value, or what `find` gives now. The mark is read before, so that nothing newer is missed."""
@@ -67,6 +92,8 @@ class Kept(Generic[K, V]):
         mark = self._mark()
         if mark is None:
             return None
-        if mark != self._at or len(self._values) > _KEPT:
-            self._values, self._at = {}, mark
-        return self._values
+        at, values = self._kept
+        if mark != at or len(values) > _KEPT:
+            values = {}
+            self._kept = (mark, values)  # at once, as another thread may have read a newer mark meanwhile
+        return values
