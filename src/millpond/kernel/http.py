@@ -8,6 +8,7 @@ RFC 6749, section 5.2.
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -16,8 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.kernel.errors import InvalidArgument, MillpondError, StorageFull, Unauthenticated
 from millpond.kernel.logs import get_logger
@@ -181,6 +182,8 @@ _ANSWERS: Mapping[type[Exception], Callable[[Request, Any], Response]] = {
     Exception: _unexpected,
 }
 
+_NOTHING: Mapping[str, BaseRoute] = MappingProxyType({})
+
 
 class Straight:
     """Leads requests for a few routes to their handlers, past all layers of the application, and others to it.
@@ -188,23 +191,46 @@ class Straight:
     The layers and three hundred routes that would come before cost more than some handlers.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
-        """Routes of plain handlers, which take a Request and return the Response."""
+    def __init__(self, app: ASGIApp, routes: Sequence[Route], below: Mapping[str, BaseRoute] = _NOTHING) -> None:
+        """Routes of plain handlers, which take a Request and return the Response; and others, for all paths that begin
+        so."""
         self._app = app
         self._routes = routes
+        self._below = below
+        self._beginnings = tuple(below)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let the application."""
-        if scope["type"] != "http" or not (found := self._find(scope)):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        scope["route"], scope["path_params"] = found
-        request = Request(scope, receive)
+        elif scope["path"].startswith(self._beginnings):
+            await self._hand_over(scope, receive, send)
+        elif found := self._find(scope):
+            scope["route"], scope["path_params"] = found
+            request = Request(scope, receive)
+            try:
+                response: Response = await found[0].endpoint(request)
+            except Exception as error:
+                response = answer_to(request, error)
+            await response(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _hand_over(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = next(route for start, route in self._below.items() if scope["path"].startswith(start))
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            response: Response = await found[0].endpoint(request)
+            await scope["route"].handle(scope, receive, noted)
         except Exception as error:
-            response = answer_to(request, error)
-        await response(scope, receive, send)
+            if begun:
+                raise
+            await answer_to(Request(scope), error)(scope, receive, send)
 
     def _find(self, scope: Scope) -> tuple[Route, dict[str, str]] | None:
         for route in self._routes:
