@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from millpond.jobs.domain import Result
-from millpond.jobs.quartz import parsed
-from millpond.jobs.triggers import WATCHING, When, trigger_of, zone_of
+from millpond.jobs.triggers import WATCHING, When, trigger_of
+from millpond.kernel.quartz import parsed, zone_of
 
 _UNITS = {"MINUTES": timedelta(minutes=1), "HOURS": timedelta(hours=1), "DAYS": timedelta(days=1),
           "WEEKS": timedelta(weeks=1)}  # fmt: skip

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
 from millpond.jobs.inputs import Known, Text
-from millpond.jobs.quartz import parsed
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.quartz import first_after, zone_of
 
 MOST_TABLES = 10
 MOST_ALIASES = 10
@@ -151,19 +150,9 @@ def check_triggers(
 def _check_cron(schedule: CronInput) -> None:
     zone = zone_of(schedule.timezone_id)
     try:
-        following = parsed(schedule.quartz_cron_expression).next_after(utc_now(), zone)
+        first_after(schedule.quartz_cron_expression, utc_now(), zone)
     except InvalidArgument as error:
         raise InvalidArgument(f"schedule.quartz_cron_expression: {error.message}") from error
-    if following is None:
-        raise InvalidArgument("schedule.quartz_cron_expression: it names no moment that is yet to come.")
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """The time zone with a name. Raises InvalidArgument."""
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
-        raise InvalidArgument(f"schedule.timezone_id: '{name[:60]}' is no time zone such as Europe/Berlin.") from error
 
 
 def _check_continuous(continuous: ContinuousInput, most_runs: int | None) -> None:

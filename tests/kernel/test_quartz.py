@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from millpond.jobs.quartz import parsed
 from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.quartz import parsed
 
 BERLIN, NEW_YORK, UTC_ZONE = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("UTC")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")

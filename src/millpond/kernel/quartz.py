@@ -113,6 +113,22 @@ def parsed(expression: str) -> Quartz:
     )
 
 
+def first_after(expression: str, moment: datetime, zone: ZoneInfo) -> datetime:
+    """The first moment after one that an expression names. Raises InvalidArgument where there is none any more."""
+    following = parsed(expression).next_after(moment, zone)
+    if following is None:
+        raise InvalidArgument("it names no moment that is yet to come.")
+    return following
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone with a name. Raises InvalidArgument."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise InvalidArgument(f"schedule.timezone_id: '{name[:60]}' is no time zone such as Europe/Berlin.") from error
+
+
 # -- fields -----------------------------------------------------------------------------------------------------------
 
 
