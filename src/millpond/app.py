@@ -93,7 +93,7 @@ from millpond.serving.variables import Variables
 from millpond.sql import permissions as sql_permissions
 from millpond.sql import routes as sql_routes
 from millpond.sql.room import open_sql
-from millpond.sql.room import rename_owner as rename_owner_of_queries
+from millpond.sql.room import rename_owner as rename_owner_in_sql
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
@@ -140,7 +140,7 @@ def build_app(settings: Settings) -> Application:
     signer = Signer(signing_key)
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
-    directory = DirectoryService(database, group_renamed=[rename_owner_in_catalog, rename_owner_of_queries])
+    directory = DirectoryService(database, group_renamed=[rename_owner_in_catalog, rename_owner_in_sql])
     federation = open_federation(database, identity, directory, settings.oidc, key=signing_key)
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)
@@ -234,7 +234,10 @@ def build_app(settings: Settings) -> Application:
         mint=identity.mint,
         principal_named=identity.active_principal,
     )
-    sql = open_sql(database, gateway, settings.sql, settings.data_dir, directory.find_exact_name)
+    sql = open_sql(
+        database, gateway, settings, find_name=directory.find_exact_name, principal_named=identity.active_principal,
+        check_target=notifications.service.check_target,
+    )  # fmt: skip
     doors = Doors(
         api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
         spark_port=settings.spark_port,
@@ -278,16 +281,9 @@ def build_app(settings: Settings) -> Application:
     )
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     parity = open_parity(
-        database,
-        catalog,
-        features=features,
-        online=online,
-        sql=statements,
-        stores=lambda: mlflow.stores,
-        files=versions,
-        principal_named=identity.active_principal,
-        scratch=home.run / "parity",
-    )
+        database, catalog, features=features, online=online, sql=statements, stores=lambda: mlflow.stores,
+        files=versions, principal_named=identity.active_principal, scratch=home.run / "parity",
+    )  # fmt: skip
     replay = open_replay(
         database, catalog, serving=serving, predictions=inference_tables.service, sql=statements,
         principal_named=identity.active_principal,
@@ -405,6 +401,7 @@ def build_app(settings: Settings) -> Application:
         jobs=jobs,
         compute=compute,
         sql=sql,
+        destinations=notifications.service,
         lineage=lineage,
         model_lineage=mlflow.lineage,
         preferences=Preferences(database),

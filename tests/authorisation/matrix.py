@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.authorisation.world import CLUSTER
+from tests.authorisation.world import CLUSTER, OLD_ALERT, SAVED_ALERT, TEXT_ALERT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,6 +447,8 @@ SECRETS: Sequence[Case] = (
 _W = "/api/2.0/sql/warehouses"
 _S = "/api/2.0/sql/statements"
 _Q = "/api/2.0/sql/queries"
+_A, _A_OLD, _A_TEXT = "/api/2.0/sql/alerts", "/api/2.0/preview/sql/alerts", "/api/2.0/alerts"
+_A_OURS = "/api/millpond/alerts"
 
 SQL: Sequence[Case] = (
     _case(f"POST {_W}", "xyyyyy", body={"name": "$new", "cluster_size": "Small"}),
@@ -475,6 +477,23 @@ SQL: Sequence[Case] = (
         "query": {"description": "d"}, "update_mask": "description"}),
     _case(f"DELETE {_Q}/{{query_id}}", "xhhhyy", query_id="$own", own="query"),
     _case("GET /api/2.0/sql/history/queries", "xyyyyy"),
+    _case(f"POST {_A}", "xhyyyy", body={"alert": SAVED_ALERT}),
+    _case(f"GET {_A}", "xyyyyy"),
+    _case(f"GET {_A}/{{alert_id}}", "xhyyyy", alert_id="$alert"),
+    _case(f"PATCH {_A}/{{alert_id}}", "xhfyyy", alert_id="$alert", body={"alert": {"notify_on_ok": True}, "update_mask": "notify_on_ok"}),
+    _case(f"DELETE {_A}/{{alert_id}}", "xhhhyy", alert_id="$own", own="alert"),
+    _case(f"POST {_A_OLD}", "xhyyyy", body=OLD_ALERT),
+    _case(f"GET {_A_OLD}", "xyyyyy"),
+    _case(f"GET {_A_OLD}/{{alert_id}}", "xhyyyy", alert_id="$alert"),
+    _case(f"PUT {_A_OLD}/{{alert_id}}", "xhfyyy", alert_id="$alert", body=OLD_ALERT),
+    _case(f"DELETE {_A_OLD}/{{alert_id}}", "xhhhyy", alert_id="$own", own="alert"),
+    _case(f"POST {_A_TEXT}", "xyyyyy", body=TEXT_ALERT),
+    _case(f"GET {_A_TEXT}", "xyyyyy"),
+    _case(f"GET {_A_TEXT}/{{alert_id}}", "xhhhyy", alert_id="$own", own="text alert"),
+    _case(f"PATCH {_A_TEXT}/{{alert_id}}", "xhhhyy", alert_id="$own", own="text alert", q="update_mask=display_name", body={"display_name": "n"}),
+    _case(f"DELETE {_A_TEXT}/{{alert_id}}", "xhhhyy", alert_id="$own", own="text alert"),
+    _case(f"POST {_A_OURS}/{{alert_id}}/evaluate", "xhfyyy", alert_id="$alert"),
+    _case(f"GET {_A_OURS}/{{alert_id}}/evaluations", "xhyyyy", alert_id="$alert"),
 )  # fmt: skip
 
 _FS, _OT = "/api/2.0/feature-store", "/api/millpond/online-tables"

@@ -24,6 +24,17 @@ CLUSTER = {
 }  # fmt: skip
 """Of which its pool has not enough: it waits."""
 
+SAVED_ALERT = {
+    "display_name": "$new", "query_id": "$query", "condition": {
+        "op": "IS_NULL", "operand": {"column": {"name": "1"}}},
+}  # fmt: skip
+OLD_ALERT = {"name": "$new", "query_id": "$query", "options": {"column": "1", "op": ">", "value": 1}}
+TEXT_ALERT = {
+    "display_name": "$new", "query_text": "SELECT 1", "warehouse_id": "starter",
+    "evaluation": {"source": {"name": "1"}, "comparison_operator": "IS_NULL"},
+    "schedule": {"quartz_cron_schedule": "0 0 3 * * ?", "timezone_id": "UTC", "pause_status": "PAUSED"},
+}  # fmt: skip
+
 _READS = ["USE CATALOG", "USE SCHEMA", "SELECT", "READ VOLUME", "EXECUTE"]
 _WRITES = [*_READS, "MODIFY", "WRITE VOLUME", "CREATE SCHEMA", "CREATE TABLE", "CREATE VOLUME", "CREATE FUNCTION",
            "CREATE MODEL", "CREATE MODEL VERSION", "APPLY TAG"]  # fmt: skip
@@ -280,6 +291,8 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
         "id",
     ),
     "online store": (f"owner POST {_FEATURES}/online-stores", {"name": "$name", "capacity": "CU_1"}, "name"),
+    "alert": ("owner POST /api/2.0/sql/alerts", {"alert": SAVED_ALERT}, "id"),
+    "text alert": ("owner POST /api/2.0/alerts", TEXT_ALERT, "id"),
     "query": (
         "owner POST /api/2.0/sql/queries",
         {"query": {"display_name": "$name", "query_text": "SELECT 1", "warehouse_id": "starter"}},
@@ -373,6 +386,7 @@ def _workspace(world: World) -> None:
     world.names["warehouse"] = make(world, "warehouse", f"w-{tail}")
     world.names["statement"] = sql(world, "owner", f"SELECT * FROM {world.names['table']}")
     world.names["query"] = make(world, "query", f"q-{tail}")
+    world.names["alert"] = make(world, "alert", f"a-{tail}")
     world.names["job"] = make(world, "job", f"j-{tail}")
     run = world.done("owner", "POST", "/api/2.2/jobs/run-now", {"job_id": world.names["job"]})
     world.names["job_run"] = str(run["run_id"])
@@ -384,6 +398,7 @@ def _workspace(world: World) -> None:
     for kind, key, reads, writes, owns in (
         ("warehouses", "warehouse", "CAN_USE", "CAN_MONITOR", "CAN_MANAGE"),
         ("queries", "query", "CAN_VIEW", "CAN_EDIT", "CAN_MANAGE"),
+        ("alerts", "alert", "CAN_READ", "CAN_EDIT", "CAN_MANAGE"),
         ("jobs", "job", "CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE"),
         ("directories", "directory_id", "CAN_READ", "CAN_EDIT", "CAN_MANAGE"),
     ):

@@ -10,7 +10,7 @@ from databricks.sdk.service.jobs import (
     Run,
     RunLifeCycleState,
     SqlTask,
-    SqlTaskAlert,
+    SqlTaskDashboard,
     SqlTaskFile,
     SqlTaskQuery,
     SubmitTask,
@@ -76,9 +76,9 @@ def test_queries_and_files_run_on_a_warehouse_as_whoever_the_task_runs_as(any_se
 
 def test_what_a_sql_task_does_not_have_is_refused_by_name(any_server: Server) -> None:
     w = WorkspaceClient(host=any_server.url, token=any_server.token, auth_type="pat")
-    with pytest.raises(NotImplemented, match="alert"):
-        w.jobs.create(tasks=[Task("a", sql_task=SqlTask(warehouse_id="starter", alert=SqlTaskAlert("x")))])
-    with pytest.raises(InvalidParameterValue, match="one of query and file"):
+    with pytest.raises(NotImplemented, match="dashboard"):
+        w.jobs.create(tasks=[Task("a", sql_task=SqlTask(warehouse_id="starter", dashboard=SqlTaskDashboard("x")))])
+    with pytest.raises(InvalidParameterValue, match="one of query, file and alert"):
         w.jobs.create(tasks=[Task("a", sql_task=SqlTask(warehouse_id="starter"))])
 
 

@@ -12,7 +12,7 @@ from millpond.identity.domain import SYSTEM
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
-from millpond.kernel.settings import SqlSettings
+from millpond.kernel.settings import Settings
 from millpond.sql.domain import STARTER_ID, HistoryFilter, StatementState, WarehouseState
 from millpond.sql.results import Limits, ResultWriter
 from millpond.sql.room import SqlRoom, open_sql
@@ -23,8 +23,11 @@ from tests.sql.test_results import statement
 @pytest.fixture
 def room(database: Database, tmp_path: Path) -> SqlRoom:
     """SQL without a gateway behind it: nothing runs here."""
-    gateway = GatewayClient("127.0.0.1:1", lambda _principal, _ttl_s, paths: "")
-    return open_sql(database, gateway, SqlSettings(), tmp_path, lambda name: name)
+    gateway = GatewayClient(tmp_path / "gateway.sock", lambda _principal, _ttl_s, paths: "")
+    return open_sql(
+        database, gateway, Settings(data_dir=tmp_path), find_name=lambda name: name,
+        principal_named=lambda _name: SYSTEM, check_target=lambda _who, _target: None,
+    )  # fmt: skip
 
 
 def ended(room: SqlRoom, database: Database, number: int, *, ago: timedelta) -> str:

@@ -124,6 +124,7 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "endpoint": (P.CAN_VIEW, P.CAN_QUERY, P.CAN_MANAGE),
     "warehouse": (P.CAN_VIEW, P.CAN_USE, P.CAN_MONITOR, P.CAN_MANAGE),
     "query": (P.CAN_VIEW, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
+    "alert": (P.CAN_READ, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
     "job": (P.CAN_VIEW, P.CAN_MANAGE_RUN, P.CAN_MANAGE),
     "cluster": (P.CAN_ATTACH_TO, P.CAN_RESTART, P.CAN_MANAGE),
     "cluster policy": (P.CAN_USE,),
@@ -232,6 +233,7 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
     },
     **dict.fromkeys(("experiment", "run", "logged model", "trace"), _EXPERIMENT),
     **dict.fromkeys(_IN_WORKSPACE, _WORKSPACE),
+    "alert": {act: ways for act, ways in _WORKSPACE.items() if act is not Act.CREATE_IN},
     "registered model": {
         Act.SEE: (frozenset({P.CAN_READ}),),
         Act.READ: (frozenset({P.CAN_READ}),),

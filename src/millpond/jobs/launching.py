@@ -67,7 +67,9 @@ CODE_PATHS = (
     )),
     *(f"/api/2.0/secrets/{part}" for part in ("delete", "get", "list", "put", "scopes")),
     *(f"/api/{part}" for part in (
-        "2.0/mlflow-artifacts", "2.0/fs", "2.0/serving-endpoints", "2.0/sql", "2.0/feature-store",
+        "2.0/mlflow-artifacts", "2.0/fs", "2.0/serving-endpoints", "2.0/feature-store",
+        "2.0/sql/config", "2.0/sql/history", "2.0/sql/queries", "2.0/sql/sessions", "2.0/sql/statements",
+        "2.0/sql/warehouses",
         "2.0/preview/scim/v2/Me", "2.2/jobs/get", "2.2/jobs/list", "2.2/jobs/runs/get", "2.2/jobs/runs/get-output",
         "2.2/jobs/runs/list", "2.0/workspace/export", "2.0/workspace/get-status", "2.0/workspace/list",
     )),
@@ -76,8 +78,8 @@ CODE_PATHS = (
     "/version", "/spark.connect.SparkConnectService",
 )  # fmt: skip
 """What a task's token is good for: data (with the temporary credentials of its files), models and secrets, but no
-credentials of people, rights, webhooks or accounts; neither jobs nor changes of notebooks. What is not here would
-outlive the task; a new route is not here until somebody puts it here."""
+credentials of people, rights, webhooks or accounts; neither jobs, alerts nor changes of notebooks. What is not here
+would outlive the task; a new route is not here until somebody puts it here."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def open_jobs(
     code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
     launcher = Launcher(
         data_dir=settings.data_dir, settings=settings.jobs, code=code,
-        sql=SqlTasks(sql.statements, sql.queries, code),
+        sql=SqlTasks(sql, code),
         environments=environments, clusters=clusters, doors=doors, mint=mint, principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)

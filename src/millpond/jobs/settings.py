@@ -72,12 +72,28 @@ class SqlQueryInput(_Strict):
     query_id: str
 
 
+class SubscriptionInput(_Strict):
+    """Somebody who is told of an alert: a user, or a notification destination."""
+
+    user_name: _Text | None = None
+    destination_id: _Text | None = None
+
+
+class SqlAlertInput(_Strict):
+    """An alert."""
+
+    alert_id: str
+    subscriptions: list[SubscriptionInput] | None = Field(default=None, max_length=100)
+    pause_subscriptions: bool | None = None
+
+
 class SqlInput(_Known):
-    """A saved query, or a file, on a warehouse."""
+    """A saved query, a file, or an alert, on a warehouse."""
 
     warehouse_id: str
     query: SqlQueryInput | None = None
     file: SqlFileInput | None = None
+    alert: SqlAlertInput | None = None
     parameters: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)], _Text] | None = None
 
 
@@ -324,9 +340,7 @@ def _spec(
         task.notebook_task.refuse_unknown(f"The notebook of task '{task.task_key}'")
     body = getattr(task, kind.value).model_dump(exclude={"task"}, by_alias=True)
     if task.sql_task is not None:
-        task.sql_task.refuse_unknown(f"The SQL of task '{task.task_key}'")
-        if (task.sql_task.query is None) is (task.sql_task.file is None):
-            raise InvalidArgument(f"The SQL of task '{task.task_key}' is one of query and file.")
+        _check_sql(task.task_key, task.sql_task)
     if task.model_scoring_task is not None and (task.environment_key or task.libraries):
         raise NotImplementedHere(f"Task '{task.task_key}' has packages; a model that is scored has its own.")
     if task.for_each_task is not None:
@@ -377,6 +391,18 @@ def _cluster(task: TaskInput, kind: Kind, clusters: Mapping[str, Mapping[str, An
     if key not in clusters:
         raise InvalidArgument(f"Task '{task.task_key}' names job cluster '{key}', which the job has not.")
     return Wanted(spec=clusters[key], key=key)
+
+
+def _check_sql(key: str, sql: SqlInput) -> None:
+    """Raises InvalidArgument, NotImplementedHere."""
+    sql.refuse_unknown(f"The SQL of task '{key}'")
+    if sum(part is not None for part in (sql.query, sql.file, sql.alert)) != 1:
+        raise InvalidArgument(f"The SQL of task '{key}' is one of query, file and alert.")
+    if sql.alert is not None and sql.parameters:
+        raise InvalidArgument(f"Task '{key}' has parameters; an alert asks with its own.")
+    for each in (sql.alert and sql.alert.subscriptions) or ():
+        if bool(each.user_name) is bool(each.destination_id):
+            raise InvalidArgument(f"A subscription of task '{key}' is one of user_name and destination_id.")
 
 
 def _check_dbt(key: str, dbt: DbtInput) -> None:

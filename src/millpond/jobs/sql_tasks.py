@@ -20,12 +20,15 @@ from sqlglot.tokenizer_core import TokenType
 from millpond.identity.domain import Principal
 from millpond.jobs.code import LARGEST_TEXT, Code
 from millpond.jobs.domain import Result, Run, TaskSpec
+from millpond.jobs.notices import subscribers
 from millpond.jobs.written import write_at_once
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.kernel.storable import storable
+from millpond.sql.alerts.domain import AlertState
+from millpond.sql.alerts.service import Told
 from millpond.sql.domain import Parameter, Statement, StatementRequest, StatementState
 from millpond.sql.formats import text_rows
-from millpond.sql.queries import QueryService
+from millpond.sql.room import SqlRoom
 from millpond.sql.statements import StatementService
 
 _LOOK_S = 0.1
@@ -48,11 +51,12 @@ class SqlEnded:
 
 
 class SqlTasks:
-    """Runs queries and files of SQL."""
+    """Runs queries and files of SQL, and evaluates alerts."""
 
-    def __init__(self, statements: StatementService, queries: QueryService, code: Code) -> None:
-        self._statements = statements
-        self._queries = queries
+    def __init__(self, sql: SqlRoom, code: Code) -> None:
+        self._statements = sql.statements
+        self._queries = sql.queries
+        self._alerts = sql.alerts
         self._code = code
 
     def run(
@@ -67,6 +71,8 @@ class SqlTasks:
         stop: Stop,
     ) -> SqlEnded:
         """Run all statements to their end; the last one's rows are in `output.json`. Blocks. Raises MillpondError."""
+        if order.get("alert"):
+            return self._evaluate(principal, spec, order, directory, timeout_s=timeout_s, stop=stop)
         text, kind = self._text(principal, run, spec, order, directory)
         statements = statements_of(text)
         given = {**(order.get("parameters") or {}), **run.parameters}
@@ -85,8 +91,43 @@ class SqlTasks:
             self._statements.close_session(principal, session)
         if going.last.state is not StatementState.SUCCEEDED:
             return SqlEnded(result=going.why, message=_message(going.last))
-        write_at_once(directory / "result.json", json.dumps({"ok": True}))
-        return SqlEnded(result=Result.SUCCESS)
+        return _succeeded(directory)
+
+    def _evaluate(
+        self,
+        principal: Principal,
+        spec: TaskSpec,
+        order: Mapping[str, Any],
+        directory: Path,
+        *,
+        timeout_s: float,
+        stop: Stop,
+    ) -> SqlEnded:
+        """Evaluate an alert as whoever the task runs as. What was cut off says nothing of the alert.
+
+        Who is told stands in the settings, where it was checked: no parameter is put in there.
+        """
+        asked = spec.body["alert"]
+        alert, question = self._alerts.asked_by(principal, order["alert"]["alert_id"], order["warehouse_id"])
+        if (why := stop()) is not Result.NONE:
+            return SqlEnded(result=why)
+        write_at_once(directory / "began", "")
+        going = _Going(self._statements, principal, stop, time.monotonic() + timeout_s)
+
+        def keep(state: AlertState = AlertState.UNKNOWN) -> None:
+            told = _ran(going, question.request.warehouse_id, question.request.text)
+            output = {"sql_output": {"alert_output": {**told, "alert_state": state.value}}}
+            write_at_once(directory / "output.json", json.dumps(output))
+
+        going.run_all([question.request], keep)
+        if going.was_cut_off:
+            return SqlEnded(result=going.why, message=_message(going.last))
+        told = Told(also=tuple(subscribers(asked)), quiet=bool(asked.get("pause_subscriptions")))
+        verdict = self._alerts.concluded(principal, alert, question, going.last, told)
+        if verdict.state is AlertState.ERROR:
+            return SqlEnded(result=Result.FAILED, message=verdict.message)
+        keep(verdict.state)
+        return _succeeded(directory)
 
     def _text(
         self, principal: Principal, run: Run, spec: TaskSpec, order: Mapping[str, Any], directory: Path
@@ -102,10 +143,7 @@ class SqlTasks:
     def _output(
         self, principal: Principal, going: "_Going", order: Mapping[str, Any], text: str, kind: str
     ) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            "warehouse_id": order["warehouse_id"], "query_text": text,
-            "sql_statements": [{"lookup_key": each} for each in going.ids],
-        }  # fmt: skip
+        told = _ran(going, order["warehouse_id"], text)
         if kind == "file" and going.last.manifest is not None and going.last.manifest.chunks:
             table = self._statements.chunk(principal, going.last.id, 0)
             values = [[{"string_value": value} for value in row] for row in text_rows(table.slice(0, _MOST_ROWS))]
@@ -128,6 +166,13 @@ class _Going:
         self.ids: list[str] = []
         self.why: Result | None = Result.FAILED
         """As what the attempt ends, where its last statement did not succeed."""
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether the task or the server ended before its last statement did."""
+        failure = self.last.failure
+        aborted = failure is not None and failure.code == "ABORTED"
+        return aborted or self.last.state is StatementState.CANCELED or self.why is not Result.FAILED
 
     @property
     def last(self) -> Statement:
@@ -164,6 +209,17 @@ class _Going:
         if time.monotonic() > self._deadline:
             return Result.TIMED_OUT
         return self._stop() if looks % _STOP_EVERY == 0 else Result.NONE
+
+
+def _ran(going: _Going, warehouse_id: str, text: str) -> dict[str, Any]:
+    """What outputs of all kinds tell."""
+    statements = [{"lookup_key": each} for each in going.ids]
+    return {"warehouse_id": warehouse_id, "query_text": text, "sql_statements": statements}
+
+
+def _succeeded(directory: Path) -> SqlEnded:
+    write_at_once(directory / "result.json", json.dumps({"ok": True}))
+    return SqlEnded(result=Result.SUCCESS)
 
 
 def statements_of(text: str) -> list[str]:

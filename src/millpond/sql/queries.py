@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from millpond.identity import acts
-from millpond.identity.access import WORKSPACE, Act, require, require_admin
+from millpond.identity.access import WORKSPACE, Act, allows, require, require_admin
 from millpond.identity.domain import Principal
 from millpond.identity.privileges import levels
 from millpond.kernel.clock import utc_now
@@ -68,6 +68,12 @@ class QueryService:
         with self._database.read() as connection:
             query = rows.find(connection, query_id)
         return _required(principal, query, query_id, Act.READ)
+
+    def find_name_of(self, principal: Principal, query_id: str) -> str:
+        """A query's name; empty for one that is gone, or another's."""
+        with self._database.read() as connection:
+            query = rows.find(connection, query_id)
+        return query.draft.name if query and allows(principal, Act.READ, query.securable) else ""
 
     def list_page(
         self, principal: Principal, *, max_results: int | None = None, page_token: str | None = None

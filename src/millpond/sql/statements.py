@@ -98,6 +98,16 @@ class StatementService:
         done, _ = await asyncio.wait([ended], timeout=timeout_s)
         return ended.result() if done else execution.statement
 
+    def ended(self, statement: Statement, timeout_s: float) -> Statement:
+        """The same, for a thread that may block."""
+        execution = self._runtime.find(statement.id)
+        if execution is None:
+            return self._find(statement.id)
+        try:
+            return execution.ended.result(timeout_s)
+        except TimeoutError:
+            return execution.statement
+
     # Looking
 
     def get(self, principal: Principal, statement_id: str) -> Statement:

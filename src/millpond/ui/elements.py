@@ -383,10 +383,10 @@ class SelectField:
 class CheckField:
     """A native check box with its label; `checked` is as far as the server has heard."""
 
-    def __init__(self, label: str) -> None:
-        self.checked = False
+    def __init__(self, label: str, *, checked: bool = False) -> None:
+        self.checked = checked
         with el("label", cls="mp-check"):
-            self.element = el("input", type="checkbox")
+            self.element = el("input", type="checkbox", checked=True if checked else None)
             el("span", label)
         self.element.on("change", self._heard, js_handler="(event) => emit(event.target.checked)")
 

@@ -10,6 +10,8 @@ from millpond.kernel.errors import NotFound
 from millpond.kernel.http import join
 from millpond.ui import assets, preferences, sign_in, single_sign_on
 from millpond.ui.pages import (
+    alert_form,
+    alerts,
     audit,
     catalog,
     cluster,
@@ -40,8 +42,8 @@ from millpond.ui.theme import FAVICON, QUASAR_COLOURS
 from millpond.ui.visit import Page, add_page
 
 _MODULES = (
-    home, catalog, sql, warehouses, tables, volumes, features, experiments, runs, models, parity, serving, users, audit,
-    secrets, search, connect, jobs, job, job_runs, job_tasks, compute, cluster,
+    home, catalog, sql, warehouses, alert_form, alerts, tables, volumes, features, experiments, runs, models, parity,
+    serving, users, audit, secrets, search, connect, jobs, job, job_runs, job_tasks, compute, cluster,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from millpond.inference_tables.predictions import PredictionService
 from millpond.jobs.room import JobsRoom
 from millpond.kernel.settings import spark_host
 from millpond.lineage.room import LineageRoom
+from millpond.notifications.service import DestinationService
 from millpond.online.service import OnlineService
 from millpond.parity.service import ParityService
 from millpond.registry.room import RegistryRoom
@@ -93,6 +94,7 @@ class Services:
     jobs: JobsRoom
     compute: ComputeRoom
     sql: SqlRoom
+    destinations: DestinationService
     lineage: LineageRoom
     model_lineage: ModelLineage
     preferences: Preferences

@@ -15,6 +15,8 @@ JOBS = "/jobs"
 COMPUTE = "/compute"
 RUNS_OF_JOBS = "/jobs?tab=runs"
 WAREHOUSES = "/sql/warehouses"
+ALERTS = "/sql/alerts"
+NEW_ALERT = "/sql/alerts/new"
 USERS = "/users"
 AUDIT = "/audit"
 SECRETS = "/secrets"
@@ -115,6 +117,11 @@ def saved_query_url(query_id: str) -> str:
 def query_page_url(query_id: str) -> str:
     """A saved query's own page: its text and who may do what with it."""
     return f"{SQL}/queries/{_part(query_id)}"
+
+
+def alert_url(alert_id: str) -> str:
+    """An alert's page."""
+    return f"{ALERTS}/{_part(alert_id)}"
 
 
 def warehouse_url(warehouse_id: str) -> str:

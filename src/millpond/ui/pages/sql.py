@@ -118,6 +118,7 @@ def _draw(visit: Visit, data: _Data) -> None:
         Tab(key="editor", label="Editor", href=urls.SQL),
         Tab(key="queries", label="Saved queries", href=f"{urls.SQL}?tab=queries"),
         Tab(key="history", label="History", href=f"{urls.SQL}?tab=history"),
+        Tab(key="alerts", label="Alerts", href=urls.ALERTS),
         Tab(key="warehouses", label="Warehouses", href=urls.WAREHOUSES),
     ]
     tabs(items, active, label="SQL")

@@ -128,6 +128,7 @@ def _draw_query(visit: Visit, data: _Query) -> None:
     crumbs = [*_CRUMBS, Crumb(label="Saved queries", href=f"{urls.SQL}?tab=queries")]
     with page_header(query.draft.name, symbol="bookmark", crumbs=crumbs, subtitle=query.draft.description):
         button_link("Open in the editor", urls.saved_query_url(query.id), symbol="terminal")
+        button_link("Alert", f"{urls.NEW_ALERT}?query={query.id}", symbol="notification_add")
     text = Tab(key="text", label="Text", href=visit.link(tab=None))
     tabs([text, permissions_tab(visit)], visit.query.get("tab", "text"), label="Query")
     if data.permissions is None:
