@@ -89,7 +89,7 @@ _SERVICE_OF_KIND = {
     "experiment": "mlflowExperiment", "run": "mlflowExperiment",
     "online store": "featureStore", "online table": "featureStore",
     "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
-    "policy": "unityCatalog", "job": "jobs", "job run": "jobs", "task run": "jobs",
+    "policy": "unityCatalog", "alert": "databrickssql", "job": "jobs", "job run": "jobs", "task run": "jobs",
     "cluster": "clusters", "cluster policy": "clusterPolicies", "instance pool": "instancePools",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}

@@ -21,6 +21,7 @@ from millpond.ui.pages import (
     features,
     home,
     job,
+    job_edit,
     job_runs,
     job_tasks,
     jobs,
@@ -43,7 +44,7 @@ from millpond.ui.visit import Page, add_page
 
 _MODULES = (
     home, catalog, sql, warehouses, alert_form, alerts, tables, volumes, features, experiments, runs, models, parity,
-    serving, users, audit, secrets, search, connect, jobs, job, job_runs, job_tasks, compute, cluster,
+    serving, users, audit, secrets, search, connect, jobs, job_edit, job, job_runs, job_tasks, compute, cluster,
 )  # fmt: skip
 
 

@@ -79,9 +79,8 @@ class _Form:
         """Draw all, and the place where it is said what is wrong."""
         with el("div", cls="mp-stack"), form(self._save, label="Alert", cls="mp-stack"):
             self._draw_question(self._data.draft)
-            with el("div", cls="mp-grid-cards"):
-                self._draw_condition(self._data.draft.condition)
-                self._draw_schedule(self._data.draft.schedule)
+            self._draw_condition(self._data.draft.condition)
+            self._draw_schedule(self._data.draft.schedule)
             self._draw_messages(self._data.draft)
             self._mistake = el("div", role="alert")
             with el("div", cls="mp-actions"):
@@ -108,7 +107,8 @@ class _Form:
                         choices=[("", "the query's, or starter"), *known],
                         value=draft.warehouse_id or "",
                     )
-            self._text = ui.codemirror(draft.query_text, language="SQL", theme="vscodeLight").classes("mp-editor")
+            self._text = ui.codemirror(draft.query_text, language="SQL", theme="vscodeLight")
+            self._text.classes("mp-editor").style("margin-top: 12px")
             self._text.props["aria-label"] = "SQL of the alert"
             SqlCompletion(self._visit, self._text, [Home(catalog="main", schema="default")])
             self._text.set_visibility(not draft.query_id)
@@ -117,7 +117,7 @@ class _Form:
 
     def _draw_condition(self, condition: Condition) -> None:
         kind, text, aggregation = _threshold_of(condition)
-        with card("When it is triggered"), el("div", cls="mp-row mp-form"):
+        with card("When it is triggered"), el("div", cls="mp-row mp-form mp-filters"):
             with labelled("Column"):
                 self._column = TextField(label="Column", value=condition.source.column, maxlength="255")
             with labelled("Of it"):
@@ -130,8 +130,10 @@ class _Form:
             with labelled("The threshold is a"):
                 kinds = [(each, each) for each in (_NUMBER, _TEXT, _TRUTH, _COLUMN)]
                 self._kind = SelectField(label="The threshold is a", choices=kinds, value=kind)
-            with labelled("Of that column"):
+            with el("div", cls="mp-field") as other, labelled("Of that column"):
                 self._other = _aggregation("Of that column", aggregation)
+            other.set_visibility(kind == _COLUMN)
+            self._kind.element.on("change", lambda: other.set_visibility(self._kind.value == _COLUMN), args=[])
             with labelled("Without rows it is"):
                 states = [(each.value, each.value.lower()) for each in (*AlertState,)]
                 self._empty = SelectField(label="Without rows it is", choices=states, value=condition.empty_state.value)

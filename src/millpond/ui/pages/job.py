@@ -20,12 +20,12 @@ from millpond.ui.elements import (
     TextField,
     badge,
     button,
+    button_link,
     card,
     code_block,
     el,
     empty_state,
     facts,
-    notice,
     page_header,
     pager,
     tabs,
@@ -33,6 +33,7 @@ from millpond.ui.elements import (
 )
 from millpond.ui.formats import duration_text
 from millpond.ui.forms import ask_first, form, labelled, reloading, submit
+from millpond.ui.job_forms import as_yaml
 from millpond.ui.job_graph import JobGraph, Node, needs_of
 from millpond.ui.job_matrix import JobMatrix
 from millpond.ui.job_states import is_paused, kind_text, look_of, parameters_text, starts_itself, trigger_text
@@ -110,6 +111,7 @@ def _draw_actions(visit: Visit, view: JobView) -> None:
         act = reloading(visit, lambda who: service.pause(who, job.id, paused=not paused))
         button("Resume" if paused else "Pause", act, symbol="play_circle" if paused else "pause_circle")
     if view.may_manage:
+        button_link("Edit", f"{urls.job_url(job.id)}/edit", symbol="edit")
         act = reloading(visit, lambda who: service.delete(who, job.id), then=urls.JOBS)
         ask_first("Delete", "Delete the job? Its runs stay.", act)
 
@@ -179,7 +181,7 @@ def draw_tasks(visit: Visit, settings: Mapping[str, Any]) -> None:
     """What a job's tasks are, as a picture and as a list, and one of them as it was written."""
     tasks = _tasks(settings)
     if not tasks:
-        empty_state("No tasks", "A job without tasks ends at once; give it some with `w.jobs.update`.", symbol="rule")
+        empty_state("No tasks", "A job without tasks ends at once; edit it, and add some.", symbol="rule")
         return
     with el("div", cls="mp-stack"):
         hrefs = {task["task_key"]: visit.link(task=task["task_key"]) for task in tasks}
@@ -277,18 +279,9 @@ def _draw_settings(view: JobView) -> None:
             if settings.get("environments"):
                 with card("Environments"):
                     facts([(each["environment_key"], _packages(each)) for each in settings["environments"]])
-        if view.may_manage:
-            notice("To change it, give `w.jobs.reset` or `w.jobs.update` other settings.")
         told = {"name": job.name, **settings}
         code_block(as_yaml(told), title="YAML").classes("mp-trace")
         code_block(json.dumps(told, indent=2, ensure_ascii=False), title="JSON").classes("mp-trace")
-
-
-def as_yaml(told: Mapping[str, Any]) -> str:
-    """Settings as YAML."""
-    import yaml  # type: ignore[import-untyped]  # ships no types; here, because few pages need it
-
-    return str(yaml.safe_dump(dict(told), sort_keys=False, allow_unicode=True))
 
 
 def _packages(environment: Mapping[str, Any]) -> str:

@@ -36,10 +36,11 @@ from millpond.ui.elements import (
 )
 from millpond.ui.formats import duration_text
 from millpond.ui.forms import ask_first, form, labelled, reloading, submit
+from millpond.ui.job_forms import as_yaml
 from millpond.ui.job_graph import JobGraph, Node, needs_of
 from millpond.ui.job_states import look, started_text, took
 from millpond.ui.job_timeline import JobTimeline
-from millpond.ui.pages.job import as_yaml, number_in
+from millpond.ui.pages.job import number_in
 from millpond.ui.tracking import Run as MlflowRun
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
 

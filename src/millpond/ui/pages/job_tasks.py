@@ -27,9 +27,10 @@ from millpond.ui.elements import (
     page_header,
     pager,
 )
+from millpond.ui.job_forms import as_yaml
 from millpond.ui.job_states import kind_text, look, took
 from millpond.ui.live_log import LiveLog
-from millpond.ui.pages.job import as_yaml, number_in
+from millpond.ui.pages.job import number_in
 from millpond.ui.pages.job_runs import draw_mlflow_runs
 from millpond.ui.visit import Page, Visit
 

@@ -66,7 +66,10 @@ def _load(visit: Visit) -> _Data:
 
 
 def _draw(visit: Visit, data: _Data) -> None:
-    page_header("Jobs", symbol="schema", subtitle="Tasks that depend on each other, run by hand or by themselves.")
+    with page_header(
+        "Jobs", symbol="schema", subtitle="Tasks that depend on each other, run by hand or by themselves."
+    ):
+        button_link("New job", urls.NEW_JOB, symbol="add", kind="mp-primary")
     items = [
         Tab(key="", label="Jobs", href=urls.JOBS),
         Tab(key=_RUNS, label="Runs", href=urls.RUNS_OF_JOBS),
@@ -91,7 +94,7 @@ def _draw_jobs(visit: Visit, jobs: Listing[Listed]) -> None:
     elif asked:
         empty_state("No such job", "No job that you may see is like this; change a filter.", symbol="search_off")
     else:
-        empty_state("No jobs yet", "Make one from any notebook:", symbol="schema", code=_CREATE)
+        empty_state("No jobs yet", "Make one here, or from any notebook:", symbol="schema", code=_CREATE)
     _draw_pager(visit, jobs.next_page_token)
 
 
