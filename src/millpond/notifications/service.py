@@ -16,7 +16,7 @@ from millpond.kernel.ids import new_id
 from millpond.kernel.paging import Page, cut_page, decode_token, page_size
 from millpond.notifications import store
 from millpond.notifications.domain import Destination, Kind, Sealer, Target
-from millpond.notifications.mail import SCHEME, Mailer
+from millpond.notifications.mail import Mailer
 from millpond.notifications.posting import Network, Unreachable, check_url, reachable_address
 
 MOST_ADDRESSES = 20
@@ -93,7 +93,7 @@ class DestinationService:
         """Pass if the principal may let messages go there. Raises InvalidArgument, FailedPrecondition,
         PermissionDenied."""
         if target.address:
-            self.mailer.check(principal, f"{SCHEME}{target.address}")
+            self.mailer.check_address(principal, target.address)
             return
         try:
             self.get(principal, target.destination_id)
@@ -107,7 +107,7 @@ class DestinationService:
             if not 0 < len(addresses) <= MOST_ADDRESSES:
                 raise InvalidArgument(f"A destination of e-mail has 1 to {MOST_ADDRESSES} addresses.")
             for address in addresses:
-                self.mailer.check(principal, f"{SCHEME}{address}")
+                self.mailer.check_address(principal, address)
             return replace(before, addresses=addresses)
         sealed = self._kept(before, given)
         for what, text in (given.secrets or {}).items():

@@ -338,7 +338,7 @@ def filter_form(
     return form
 
 
-_KEEP = "(event) => { element.props.value = event.target.value; emit(event.target.value); }"
+_KEEP = "(event) => { element.props.value = event.target.value; }"
 """Vue sets `value` whenever it draws: so what somebody typed stays when something else on the page changes."""
 _LONGEST_TEXT = "500000"  # a message to the server may have a million bytes
 
@@ -361,7 +361,8 @@ class TextField:
         )  # fmt: skip
         # a long text travels once, when its field is left (a click on a button leaves it first), not with each key
         event = "change" if lines > 1 else "input"
-        self.element.on(event, self._heard, js_handler=_KEEP)
+        self.element.on("input", js_handler=_KEEP)
+        self.element.on(event, self._heard, js_handler="(event) => emit(event.target.value)")
 
     def _heard(self, event: Any) -> None:
         self.value = str(event.args)
