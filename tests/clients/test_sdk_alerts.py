@@ -269,7 +269,7 @@ def test_what_an_alert_cannot_be_is_said(w: WorkspaceClient) -> None:
 # -- as a task --------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_evaluates_an_alert_as_whoever_it_runs_as(
+def test_a_job_evaluates_an_alert_as_whoever_that_runs_as(
     any_server: Server, w: WorkspaceClient, receiver: Receiver
 ) -> None:
     name, theirs = somebody(any_server)
@@ -304,8 +304,16 @@ def test_a_job_evaluates_an_alert_as_whoever_it_runs_as(
     failed = run(theirs)
     assert "no column 'm'" in failed.state.state_message
     assert theirs.alerts.get(alert.id).state is sql.AlertState.UNKNOWN
-    _, others = somebody(any_server)
+    theirs.alerts.update(alert.id, "condition", alert=sql.UpdateAlertRequestAlert(condition=over("n", 6)))
+    other, others = somebody(any_server)
     assert "does not exist" in run(others).state.state_message
+    for level, word in ((PermissionLevel.CAN_READ, "may not use"), (PermissionLevel.CAN_RUN, "")):
+        entry = AccessControlRequest(user_name=other, permission_level=level)
+        theirs.permissions.set("alerts", alert.id, access_control_list=[entry])
+        done = run(others)
+        assert word in done.state.state_message
+    output = others.jobs.get_run_output(done.run_id).sql_output.alert_output
+    assert (output.alert_state, output.query_text) == (SqlAlertState.TRIGGERED, "")
     status, found = any_server.call("GET", f"/api/millpond/alerts/{alert.id}/evaluations")
     assert {(each["cause"], each["run_as"]) for each in found["evaluations"]} == {("job", name)}, status
 

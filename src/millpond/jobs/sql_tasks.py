@@ -103,27 +103,28 @@ class SqlTasks:
         timeout_s: float,
         stop: Stop,
     ) -> SqlEnded:
-        """Evaluate an alert as whoever the task runs as. What was cut off says nothing of the alert.
+        """Evaluate an alert, as whoever that runs as. What was cut off says nothing of the alert.
 
         Who is told stands in the settings, where it was checked: no parameter is put in there.
         """
-        asked = spec.body["alert"]
-        alert, question = self._alerts.asked_by(principal, order["alert"]["alert_id"], order["warehouse_id"])
+        asked = self._alerts.asked_by(principal, order["alert"]["alert_id"], order["warehouse_id"])
         if (why := stop()) is not Result.NONE:
             return SqlEnded(result=why)
         write_at_once(directory / "began", "")
-        going = _Going(self._statements, principal, stop, time.monotonic() + timeout_s)
+        going = _Going(self._statements, asked.who, stop, time.monotonic() + timeout_s)
+        request = asked.question.request
 
         def keep(state: AlertState = AlertState.UNKNOWN) -> None:
-            told = _ran(going, question.request.warehouse_id, question.request.text)
+            told = _ran(going, request.warehouse_id, request.text if asked.shows_text else "")
             output = {"sql_output": {"alert_output": {**told, "alert_state": state.value}}}
             write_at_once(directory / "output.json", json.dumps(output))
 
-        going.run_all([question.request], keep)
+        going.run_all([request], keep)
         if going.was_cut_off:
             return SqlEnded(result=going.why, message=_message(going.last))
-        told = Told(also=tuple(subscribers(asked)), quiet=bool(asked.get("pause_subscriptions")))
-        verdict = self._alerts.concluded(principal, alert, question, going.last, told)
+        alert = spec.body["alert"]
+        told = Told(also=tuple(subscribers(alert)), quiet=bool(alert.get("pause_subscriptions")))
+        verdict = self._alerts.concluded(asked, going.last, told)
         if verdict.state is AlertState.ERROR:
             return SqlEnded(result=Result.FAILED, message=verdict.message)
         keep(verdict.state)

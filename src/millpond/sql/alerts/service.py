@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from millpond.identity import acts, grants
-from millpond.identity.access import WORKSPACE, Act, require
+from millpond.identity.access import WORKSPACE, Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.privileges import levels
 from millpond.kernel.clock import utc_now
@@ -40,6 +40,18 @@ class Told:
 
     also: tuple[Target, ...] = ()
     quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """An alert that a job's task evaluates."""
+
+    alert: Alert
+    who: Principal
+    """As whom."""
+    question: Question
+    shows_text: bool
+    """Whether whoever the job runs as may see the text of the query."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,22 +182,30 @@ class AlertService:
 
     # -- as a job's task ------------------------------------------------------------------------------------------
 
-    def asked_by(self, principal: Principal, alert_id: str, warehouse_id: str) -> tuple[Alert, Question]:
-        """An alert that a principal may evaluate, and what it asks in their name. Raises NotFound and the like."""
+    def asked_by(self, principal: Principal, alert_id: str, warehouse_id: str) -> Asked:
+        """What an alert asks that a principal may evaluate, on a warehouse that both may use: as whoever the alert runs
+        as, for its makers choose what is asked, and are told. Raises NotFound and the like."""
         with self.database.read() as connection:
             alert = _standing(_required(principal, store.find(connection, alert_id), alert_id, Act.USE))
-        return alert, self.evaluator.question(principal, alert.draft, warehouse_id)
+        self.warehouses.require(principal, warehouse_id, Act.USE)
+        who = self.evaluator.principal_named(alert.run_as)
+        query = self.evaluator.query_of(who, alert.draft)
+        return Asked(
+            alert=alert,
+            who=who,
+            question=self.evaluator.question(who, alert.draft, warehouse_id),
+            shows_text=query is None or allows(principal, Act.USE, query.securable),
+        )
 
-    def concluded(
-        self, principal: Principal, alert: Alert, question: Question, ended: Statement, told: Told
-    ) -> Verdict:
+    def concluded(self, asked: Asked, ended: Statement, told: Told) -> Verdict:
         """What the statement of a job's task means for an alert; it is written, and who is to be told is."""
+        alert = asked.alert
         try:
-            verdict = self.evaluator.judge(principal, alert.draft, question, ended)
+            verdict = self.evaluator.judge(asked.who, alert.draft, asked.question, ended)
         except MillpondError as error:
             verdict = Verdict(state=AlertState.ERROR, message=error.message)
         evaluation = Evaluation(
-            id=new_id(), alert_id=alert.id, cause="job", run_as=principal.name, started_at=ended.submitted_at
+            id=new_id(), alert_id=alert.id, cause="job", run_as=alert.run_as, started_at=ended.submitted_at
         )
         self.evaluator.settle(evaluation, alert.draft, verdict, also=told.also, quiet=told.quiet)
         return verdict
