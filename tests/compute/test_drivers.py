@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from millpond.compute.drivers import Driver
-from millpond.compute.processes import seen
 from millpond.kernel.errors import Unavailable
 from millpond.kernel.process import ChildSpec
+from millpond.kernel.process_usage import seen
 from millpond.kernel.zygote import available
 from tests.servers import wait_until
 

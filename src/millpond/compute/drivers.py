@@ -6,12 +6,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from millpond.compute import processes
 from millpond.compute.domain import Cluster
+from millpond.compute.processes import keep_on
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import Unavailable
 from millpond.kernel.packages import Packages, held_on
 from millpond.kernel.process import Child, ChildSpec
+from millpond.kernel.process_usage import seen, with_all_below
 from millpond.kernel.zygote import Zygote, available
 
 _PING_S = 30.0
@@ -35,7 +36,7 @@ class Driver:
     def place(self, cores: Sequence[int], others: Sequence[int] = ()) -> None:
         """Have it, what it has forked and `others` run on some cores."""
         self.cores = tuple(cores)
-        processes.keep_on(processes.with_all_below(processes.seen(), [self.pid, *others]), cores)
+        keep_on(with_all_below(seen(), [self.pid, *others]), cores)
 
     def answers(self) -> bool:
         """Whether it lives and answers. Blocks."""

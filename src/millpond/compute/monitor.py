@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from millpond.compute import processes
 from millpond.compute.drivers import Driver
 from millpond.compute.machine import Load, over_memory
+from millpond.compute.processes import keep_on
 from millpond.kernel.clock import utc_now
+from millpond.kernel.process_usage import Seen, memory_mb, seen, with_all_below
 
 _KEPT = 300
 """Looks."""
@@ -48,11 +49,11 @@ class Monitor:
                 kept.pop(gone, None)
         if not drivers:
             return {}
-        tree, ended = processes.seen(), {}
+        tree, ended = seen(), {}
         for cluster_id, driver in drivers.items():
-            mine = processes.with_all_below(tree, [driver.pid, *self.engines(cluster_id, tree)])
-            processes.keep_on(mine, driver.cores)
-            used_mb = {pid: processes.memory_mb(pid) for pid in mine}
+            mine = with_all_below(tree, [driver.pid, *self.engines(cluster_id, tree)])
+            keep_on(mine, driver.cores)
+            used_mb = {pid: memory_mb(pid) for pid in mine}
             times = {pid: tree[pid].processor_s for pid in mine}
             before_s, before = self._before.get(cluster_id, (now_s, times))
             spent = sum(time_s - before.get(pid, 0.0) for pid, time_s in times.items())
@@ -86,11 +87,11 @@ class Monitor:
         """End the engines of a cluster, which the gateway has started."""
         if not any((self._root / cluster_id / ENGINES).glob("[0-9]*")):
             return
-        for pid in self.engines(cluster_id, processes.seen()):
+        for pid in self.engines(cluster_id, seen()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def engines(self, cluster_id: str, tree: Mapping[int, processes.Seen]) -> list[int]:
+    def engines(self, cluster_id: str, tree: Mapping[int, Seen]) -> list[int]:
         """The engines of a cluster that live."""
         found = []
         for place in (self._root / cluster_id / ENGINES).glob("[0-9]*"):

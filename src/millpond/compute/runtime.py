@@ -23,7 +23,7 @@ from millpond.compute.libraries import Installer
 from millpond.compute.machine import Load, Machine, Size, choose_cores, observed, scaled
 from millpond.compute.monitor import Monitor, Usage
 from millpond.compute.pools import used_by
-from millpond.compute.processes import cores_here, seen
+from millpond.compute.processes import cores_here
 from millpond.compute.specs import shape_of
 from millpond.compute.store import clusters as rows
 from millpond.compute.store import contexts as context_rows
@@ -35,6 +35,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import FailedPrecondition, MillpondError, NotFound
 from millpond.kernel.logs import get_logger
+from millpond.kernel.process_usage import seen
 
 _ROUND_S = 0.5
 _QUIET_ROUND_S = 2.0
