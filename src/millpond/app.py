@@ -1,11 +1,8 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from fastapi import APIRouter, FastAPI, Request
 from sqlalchemy import Connection
@@ -16,6 +13,7 @@ from millpond.audit import routes as audit_routes
 from millpond.audit.door import AuditDoor
 from millpond.audit.drain import Drain
 from millpond.audit.service import AuditService
+from millpond.billing.room import open_billing
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService, open_catalog
@@ -57,8 +55,8 @@ from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import Straight, install_error_handlers, join
 from millpond.kernel.logs import get_logger
 from millpond.kernel.migrations import ensure_schema
-from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import Settings
+from millpond.lifespan import lifespan_of
 from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import ColumnFlow, NodeKind
 from millpond.lineage.drain import Read
@@ -66,7 +64,6 @@ from millpond.lineage.room import open_lineage
 from millpond.notifications.domain import Sealer
 from millpond.notifications.mail import Mailer, known_user
 from millpond.notifications.room import open_notifications
-from millpond.online.reading import OnlineTables
 from millpond.online.room import open_online
 from millpond.parity.room import open_parity
 from millpond.registry.dropped import RecordedModels
@@ -87,7 +84,6 @@ from millpond.serving.metrics import render_pools
 from millpond.serving.ports import Deployed
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
-from millpond.serving.runtime import ServingRuntime
 from millpond.serving.scoring_routes import scoring_router
 from millpond.serving.variables import Variables
 from millpond.sql import permissions as sql_permissions
@@ -96,7 +92,7 @@ from millpond.sql.room import open_sql
 from millpond.sql.room import rename_owner as rename_owner_in_sql
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
-from millpond.tracking.embed import MlflowApp, MlflowRoute, open_mlflow
+from millpond.tracking.embed import MlflowRoute, open_mlflow
 from millpond.tracking.lineage import ModelLineage, run_seer
 from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.routes import model_router
@@ -105,6 +101,8 @@ from millpond.ui.install import install as install_pages
 from millpond.ui.preferences import Preferences
 from millpond.ui.services import Services
 from millpond.ui.tracking import Tracking
+from millpond.waste.routes import waste_router
+from millpond.waste.service import WasteService
 from millpond.workspace import permissions as workspace_permissions
 from millpond.workspace.routes import workspace_router
 from millpond.workspace.service import WorkspaceService
@@ -164,6 +162,14 @@ def build_app(settings: Settings) -> Application:
         base_url=settings.base_url,
         workspace_id=directory.workspace_id(),
     )
+    billing = open_billing(
+        database,
+        settings.billing,
+        catalog=catalog,
+        check_target=notifications.service.check_target,
+        members=directory.members_below,
+        workspace_id=directory.workspace_id(),
+    )
     registry = open_registry(
         database,
         settings.registry,
@@ -192,7 +198,7 @@ def build_app(settings: Settings) -> Application:
         identity.active_principal,
         managers_open_network=settings.serving.network != "administrators",
     )
-    online = open_online(database, catalog, settings)
+    online = open_online(database, catalog, settings, billing.meter)
     features = FeatureServing(catalog, online.tables)
     inference_tables = open_inference_tables(
         database,
@@ -210,6 +216,8 @@ def build_app(settings: Settings) -> Application:
         RegistryModels(versions, catalog, registry.holders),
         variables,
         identity.active_principal,
+        meter=billing.meter,
+        quotas=billing.quotas,
         features=ServedFeatures(features, identity.active_principal),
         deployed=_deployed(mlflow.lineage),
         served=registry.serving,
@@ -236,7 +244,7 @@ def build_app(settings: Settings) -> Application:
     )
     sql = open_sql(
         database, gateway, settings, find_name=directory.find_exact_name, principal_named=identity.active_principal,
-        check_target=notifications.service.check_target,
+        check_target=notifications.service.check_target, quotas=billing.quotas,
     )  # fmt: skip
     doors = Doors(
         api_socket=home.api_socket, api_port=settings.port, spark_socket=home.spark_socket,
@@ -263,6 +271,9 @@ def build_app(settings: Settings) -> Application:
         references=References(secrets),
         principal_named=identity.active_principal,
         run_is_over=lambda run_id: jobs.is_over(run_id),
+        job_of=lambda run_id: jobs.job_of(run_id),
+        meter=billing.meter,
+        quotas=billing.quotas,
     )
     jobs = open_jobs(
         database,
@@ -273,6 +284,7 @@ def build_app(settings: Settings) -> Application:
         sql=sql,
         environments=environments,
         clusters=compute.for_jobs,
+        billing=billing,
         doors=doors,
         destinations=notifications.service,
         mint=identity.mint,
@@ -291,18 +303,24 @@ def build_app(settings: Settings) -> Application:
     tables = TableReader(catalog, gateway, settings.s3.variables)
     feature_tables = open_feature_tables(catalog, lineage, mlflow.lineage, online.service, tables, statements)
 
+    waste = WasteService(
+        usage=billing.usage, clusters=compute.services.clusters, serving=serving.service, warehouses=sql.warehouses,
+        features=feature_tables.service, online=online.service,
+    )  # fmt: skip
+
     app = FastAPI(
         title="Millpond",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=_lifespan(
+        lifespan=lifespan_of(
             database,
             mlflow,
             serving.runtime,
             online.tables,
             (
                 drain,
+                billing,
                 lineage,
                 Janitor(catalog, database),
                 sql,
@@ -374,6 +392,8 @@ def build_app(settings: Settings) -> Application:
         notifications.router(),
         inference_tables.router(),
         replay.router(),
+        billing.router(),
+        waste_router(waste),
     )
     pages = Services(
         identity=identity,
@@ -397,6 +417,8 @@ def build_app(settings: Settings) -> Application:
         replays=replay.service,
         online=online.service,
         parity=parity.service,
+        billing=billing,
+        waste=waste,
         feature_tables=feature_tables,
         jobs=jobs,
         compute=compute,
@@ -460,34 +482,6 @@ def _sealer(signing_key: bytes) -> Sealer:
             raise FailedPrecondition("The webhook's secret was sealed under another key; set it again.") from error
 
     return Sealer(seal=lambda text, context: key.seal(text.encode(), context).hex(), open=opened)
-
-
-class _WorksBeside(Protocol):
-    """What does something beside the answers to requests."""
-
-    def at_work(self) -> AbstractContextManager[None]:
-        """Do it while the block runs."""
-
-
-def _lifespan(
-    database: Database,
-    mlflow: MlflowApp,
-    serving: ServingRuntime,
-    online: OnlineTables,
-    rooms: Sequence[_WorksBeside],
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def run(_app: FastAPI) -> AsyncIterator[None]:
-        mlflow.start()  # loads in the background; its requests wait for it
-        tended = rounds(database.tend, name="database", interval_s=60, log=log, failure="the database was not tended")
-        with tended, ExitStack() as stack:
-            for room in rooms:
-                stack.enter_context(room.at_work())
-            async with aclosing(online), serving:
-                yield
-            await asyncio.to_thread(stack.close)  # they wait for their threads, of which one may need this loop
-
-    return run
 
 
 def _unknown_api_router() -> APIRouter:

@@ -12,11 +12,17 @@ import uvloop
 
 from millpond.audit.drain import Drain
 from millpond.audit.table import AuditTable
+from millpond.billing.metering import Meter
+from millpond.billing.prices import PriceService
+from millpond.billing.quotas import FRESH_S, QuotaService, storage_check
+from millpond.billing.table import PRICES_NAME, USAGE_NAME, PricesTable, UsageTable
+from millpond.billing.usage import UsageService
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.service import CatalogService, open_catalog
 from millpond.compute.processes import machine_of
 from millpond.compute.slices import ClusterSlices
 from millpond.engine import proto
+from millpond.engine.costs import tracked
 from millpond.engine.engines import ApiDoor
 from millpond.engine.gateway import GatewayOptions, serve
 from millpond.engine.lean import keep_out
@@ -32,8 +38,9 @@ from millpond.journal.calls import open_spool
 from millpond.kernel.child import report_ready
 from millpond.kernel.database import Database, driver_url
 from millpond.kernel.freshness import change_mark
-from millpond.kernel.logs import configure_logs
+from millpond.kernel.logs import configure_logs, get_logger
 from millpond.kernel.migrations import ensure_schema
+from millpond.kernel.rounds import rounds
 from millpond.kernel.settings import Settings, load_settings
 from millpond.lineage.drain import LineageDrain
 from millpond.lineage.service import LineageService
@@ -43,6 +50,7 @@ from millpond.registry.table import HistoryTable as ModelHistoryTable
 from millpond.sql.history import TABLE_NAME, HistoryTable, SparkHistory
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 
+log = get_logger(__name__)
 _DRAIN_S = 20.0
 _RECURSION_LIMIT = 12_000
 """Python's frames, of which the walk over a plan takes two for each level of nesting."""
@@ -85,15 +93,21 @@ async def _serve(settings: Settings) -> None:
     audit = AuditTable(database, Drain(database, home.spools), workspace_id=directory.workspace_id())
     history = SparkHistory(database, home.history)
     catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))
+    usage, prices = UsageService(database), PriceService(database, settings.billing.currency)
+    quotas, meter = QuotaService(database, directory.members_below), Meter(database)
     open_lineage_spool(home.lineage)
     workspace_id = directory.workspace_id()
+    catalog.keep_computed(ObjectName(*USAGE_NAME), UsageTable(usage, workspace_id=workspace_id))
+    catalog.keep_computed(ObjectName(*PRICES_NAME), PricesTable(prices, workspace_id=workspace_id))
+    catalog.on_new_tables(storage_check(database, quotas))
     system_tables: list[SystemTable] = [
         audit,
         *_lineage_tables(database, home, catalog, workspace_id),
         ModelHistoryTable(database, workspace_id=workspace_id),
     ]
-    options = replace(gateway_options(settings, api), observe=history.note)
-    with history.at_work():
+    options = replace(gateway_options(settings, api), observe=history.note, admit=quotas.check_lately)
+    looked = rounds(quotas.look, name="quotas", interval_s=FRESH_S, log=log, failure="quotas were not looked at")
+    with history.at_work(), looked:
         gateway = await serve(
             options,
             catalog=catalog,
@@ -104,8 +118,10 @@ async def _serve(settings: Settings) -> None:
                 database, machine_of(settings.compute), home.run / "compute", server=home.server_name()
             ),
         )
-        report_ready({"port": gateway.port})
-        await stop.wait()
+        meter.watch(lambda: tracked(gateway.engines()))
+        with meter.at_work(settings.billing.interval_s):
+            report_ready({"port": gateway.port})
+            await stop.wait()
         await gateway.stop(_DRAIN_S)
     close_lineage_spool()
 

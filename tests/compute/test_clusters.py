@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from millpond.compute.clusters import ClusterService, order_end
+from millpond.compute.costs import ClusterQuotas
 from millpond.compute.domain import Source, State, Why
 from millpond.compute.machine import Machine
 from millpond.compute.policies import PolicyDraft, PolicyService
@@ -17,6 +18,7 @@ from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition
+from tests.billing.free import quotas_of
 
 MACHINE = Machine(cores=4, memory_mb=16 << 10)
 ANN = Principal(id="1", name="ann", kind=PrincipalKind.USER, is_admin=True)
@@ -30,7 +32,8 @@ def service(database: Database, meanwhile: Callable[[], object] = lambda: None) 
     return ClusterService(
         database, server="s", machine=MACHINE, policies=PolicyService(database, lambda *_: True),
         pools=PoolService(database, MACHINE, lambda _: True, lambda _: (0, 0), lambda: None),
-        check_secrets=lambda *_: meanwhile() and None, kind_of=lambda _: None, wake=lambda: None,
+        check_secrets=lambda *_: meanwhile() and None, kind_of=lambda _: None,
+        quotas=ClusterQuotas(database, quotas_of(database), MACHINE, lambda _: ANN), wake=lambda: None,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.settings import JobsSettings
+from tests.billing.free import task_costs
 from tests.servers import wait_until
 
 NOTHING: Any = None
@@ -28,15 +29,14 @@ SCRIPT = {"python_file": "/Volumes/a/b/c/s.py"}
 
 
 def server_on(database: Database, launcher: Launcher = NOTHING) -> Runtime:
-    advancer = Advancer(database, NOTHING)
-    return Runtime(database, advancer, launcher, at_once=1, server="here", kept=timedelta(days=60))
+    advancer, costs = Advancer(database, NOTHING), task_costs(database)
+    return Runtime(database, advancer, launcher, costs, at_once=1, server="here", kept=timedelta(days=60))
 
 
 def launcher_in(place: Path) -> Launcher:
     return Launcher(
         data_dir=place, settings=JobsSettings(), code=NOTHING, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
-        doors=NOTHING,
-        mint=NOTHING, principal_named=NOTHING,
+        doors=NOTHING, costs=NOTHING, mint=NOTHING, principal_named=NOTHING,
     )  # fmt: skip
 
 
@@ -163,8 +163,7 @@ def test_a_task_that_cannot_be_started_has_failed_whatever_the_reason(database: 
     broken: Any = Broken()
     launcher = Launcher(
         data_dir=tmp_path, settings=JobsSettings(), code=broken, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
-        doors=NOTHING,
-        mint=NOTHING, principal_named=lambda _name: NOTHING,
+        doors=NOTHING, costs=task_costs(database), mint=NOTHING, principal_named=lambda _name: NOTHING,
     )  # fmt: skip
     run_id = submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
     with server_on(database, launcher).at_work():

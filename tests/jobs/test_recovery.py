@@ -18,6 +18,7 @@ from millpond.jobs.starting import submit
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.settings import JobsSettings
+from tests.billing.free import task_costs
 
 DONE = json.dumps({"ok": True, "values": {"rows": 3}})
 
@@ -38,11 +39,16 @@ def test_a_lost_task_is_done_once(
     nothing: Any = None  # who starts no process needs none of it
     launcher = Launcher(
         data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, clusters=nothing,
-        doors=nothing,
-        mint=nothing, principal_named=nothing,
+        doors=nothing, costs=task_costs(database), mint=nothing, principal_named=nothing,
     )  # fmt: skip
     runtime = Runtime(
-        database, Advancer(database, nothing), launcher, at_once=1, server="here", kept=timedelta(days=60)
+        database,
+        Advancer(database, nothing),
+        launcher,
+        task_costs(database),
+        at_once=1,
+        server="here",
+        kept=timedelta(days=60),
     )
     tasks = [{"task_key": "a", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}}]
     now = utc_now()

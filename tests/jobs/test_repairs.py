@@ -14,6 +14,7 @@ from millpond.jobs.wire import RepairInput
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound
+from tests.billing.free import task_costs
 from tests.jobs.test_viewing import ANN, BEN, make
 
 OTHER_TASKS = [
@@ -31,6 +32,7 @@ def test_a_repair_takes_parameters_for_the_tasks_that_it_runs_and_refuses_those_
         database,
         nothing,
         watcher=nothing,
+        costs=task_costs(database),
         check_target=nothing,
         check_cluster=nothing,
         moved=lambda *_: None,

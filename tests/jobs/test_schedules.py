@@ -15,6 +15,7 @@ from millpond.jobs.starting import submit
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.settings import JobsSettings
+from tests.billing.free import task_costs
 from tests.servers import wait_until
 
 HOURLY = {
@@ -62,11 +63,16 @@ def test_runs_of_long_ago_are_removed_with_what_they_printed_and_others_stay(
     nothing: Any = None
     launcher = Launcher(
         data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, clusters=nothing,
-        doors=nothing,
-        mint=nothing, principal_named=nothing,
+        doors=nothing, costs=task_costs(database), mint=nothing, principal_named=nothing,
     )  # fmt: skip
     server = Runtime(
-        database, Advancer(database, nothing), launcher, at_once=1, server="here", kept=timedelta(seconds=0.5)
+        database,
+        Advancer(database, nothing),
+        launcher,
+        task_costs(database),
+        at_once=1,
+        server="here",
+        kept=timedelta(seconds=0.5),
     )
     with database.write() as connection:
         old = submit(connection, checked(HOURLY), creator="a", run_as="a", now=utc_now(), token=None)

@@ -16,6 +16,7 @@ from millpond.jobs.visible import visible
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
+from tests.billing.free import task_costs
 
 ANN, BEN = (
     Principal(id=name, name=name, kind=PrincipalKind.USER, is_admin=False) for name in ("ann@example.com", "ben")
@@ -45,6 +46,7 @@ def views(database: Database) -> JobViews:
         database,
         nothing,
         watcher=nothing,
+        costs=task_costs(database),
         check_target=nothing,
         check_cluster=nothing,
         moved=lambda *_: None,

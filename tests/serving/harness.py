@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from millpond.billing.metering import Meter
 from millpond.identity.access import Act, Securable, require
 from millpond.identity.credentials import Signer, new_secret
 from millpond.identity.directory import DirectoryService
@@ -37,6 +38,7 @@ from millpond.serving.runtime import ServingRuntime
 from millpond.serving.service import ServingService
 from millpond.serving.variables import Variables
 from tests.applications import address_of, listening, served
+from tests.billing.free import quotas_of
 from tests.servers import wait_until
 
 ADMIN = "admin@example.com"
@@ -220,6 +222,8 @@ def serving_server(
         source,
         Variables(References(secrets), find_principal),
         find_principal,
+        Meter(database),
+        quotas_of(database),
         captures=captures,
         environments=environments,
     )

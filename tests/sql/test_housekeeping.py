@@ -17,6 +17,7 @@ from millpond.sql.domain import STARTER_ID, HistoryFilter, StatementState, Wareh
 from millpond.sql.results import Limits, ResultWriter
 from millpond.sql.room import SqlRoom, open_sql
 from millpond.sql.store import statements as rows
+from tests.billing.free import quotas_of
 from tests.sql.test_results import statement
 
 
@@ -26,7 +27,7 @@ def room(database: Database, tmp_path: Path) -> SqlRoom:
     gateway = GatewayClient(tmp_path / "gateway.sock", lambda _principal, _ttl_s, paths: "")
     return open_sql(
         database, gateway, Settings(data_dir=tmp_path), find_name=lambda name: name,
-        principal_named=lambda _name: SYSTEM, check_target=lambda _who, _target: None,
+        principal_named=lambda _name: SYSTEM, check_target=lambda _who, _target: None, quotas=quotas_of(database),
     )  # fmt: skip
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from millpond.compute import pools as pool_rules
+from millpond.compute.costs import ClusterQuotas
 from millpond.compute.domain import Cluster, Event, Source, State, Why
 from millpond.compute.machine import Machine
 from millpond.compute.policies import PolicyService
 from millpond.compute.pools import PoolService
-from millpond.compute.specs import check_single_user, completed, read
+from millpond.compute.specs import check_single_user, completed, read, shape_of
 from millpond.compute.store import clusters as rows
 from millpond.compute.store import contexts
 from millpond.identity import acts, grants
@@ -49,7 +50,7 @@ class ClusterService:
     def __init__(
         self, database: Database, *, server: str, machine: Machine, policies: PolicyService, pools: PoolService,
         check_secrets: Callable[[Principal, str], None], kind_of: Callable[[str], PrincipalKind | None],
-        wake: Callable[[], None],
+        quotas: ClusterQuotas, wake: Callable[[], None],
     ) -> None:  # fmt: skip
         """`check_secrets` raises for a text with references that somebody may not use."""
         self._database = database
@@ -59,6 +60,7 @@ class ClusterService:
         self._pools = pools
         self._check_secrets = check_secrets
         self._kind_of = kind_of
+        self._quotas = quotas
         self._wake = wake
 
     # -- making and changing --------------------------------------------------------------------------------------
@@ -76,6 +78,7 @@ class ClusterService:
         if token and (known := self._made_with(token)):
             return known
         spec = self.checked(principal, asked, cluster_type=source.cluster_type)
+        self._quotas.check(principal.name, spec, _fewest(spec))
         now = utc_now()
         cluster = Cluster(
             id=f"{now:%m%d-%H%M%S}-{secrets.token_hex(4)}", name=spec.get("cluster_name") or "", source=source,
@@ -141,6 +144,7 @@ class ClusterService:
         """Start a cluster that has ended. Raises NotFound, FailedPrecondition."""
         cluster = self.require(principal, cluster_id, Act.RESTART)
         cluster.require("start")
+        self._quotas.check(cluster.creator, cluster.spec, _fewest(cluster.spec))
         now = utc_now()
         self._order(
             principal, cluster, State.PENDING, "STARTING", message="Starting.", server=self._server, termination={},
@@ -182,6 +186,9 @@ class ClusterService:
         changed = replace(cluster, spec=spec)
         least, most = changed.bounds
         target = min(max(cluster.workers, least), most)
+        if target > cluster.workers:
+            now = shape_of(cluster.spec, self.machine).size(cluster.workers).cores
+            self._quotas.check(cluster.creator, spec, target, has=now)
         details = {"current_num_workers": cluster.workers, "target_num_workers": target, "cause": "USER_REQUEST"}
         self._order(principal, cluster, State.RESIZING, "RESIZING", details, spec=spec, message="Resizing.")
 

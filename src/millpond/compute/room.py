@@ -7,10 +7,13 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
+from millpond.billing.metering import Meter
+from millpond.billing.quotas import QuotaService
 from millpond.catalog.files import Files
 from millpond.compute.clusters import ClusterService
 from millpond.compute.commands import CommandService
 from millpond.compute.contexts import Runner
+from millpond.compute.costs import ClusterQuotas, SliceMeter
 from millpond.compute.drivers import Driver
 from millpond.compute.interpreters import Interpreters
 from millpond.compute.job_clusters import JobClusters
@@ -61,6 +64,7 @@ def open_compute(
     database: Database, settings: ComputeSettings, home: Home, *, server: str, runner: Runner, files: Files,
     workspace: WorkspaceService, environments: Environments, directory: DirectoryService, references: References,
     principal_named: Callable[[str], Principal], run_is_over: Callable[[int], bool],
+    job_of: Callable[[int], int | None], meter: Meter, quotas: QuotaService,
 ) -> ComputeRoom:  # fmt: skip
     """Clusters on a database and this machine."""
     machine, place, logs = machine_of(settings), home.run / "compute", home.logs / "compute"
@@ -76,7 +80,7 @@ def open_compute(
     installer = Installer(database, environments, _reading(files, workspace), principal_named, place)
     given = Given(
         make_driver=make_driver, log_of=log_of, resolve=_resolving(references, principal_named),
-        environments=environments, directory=place, run_is_over=run_is_over,
+        environments=environments, directory=place, run_is_over=run_is_over, slices=SliceMeter(meter, job_of),
     )  # fmt: skip
     runtime = Runtime(
         database, server=server, machine=machine, given=given, interpreters=interpreters, installer=installer
@@ -89,7 +93,8 @@ def open_compute(
     )  # fmt: skip
     clusters = ClusterService(
         database, server=server, machine=machine, policies=policies, pools=pools, check_secrets=references.check,
-        kind_of=lambda name: found.kind if (found := directory.find_principal(name)) else None, wake=runtime.wake,
+        kind_of=lambda name: found.kind if (found := directory.find_principal(name)) else None,
+        quotas=ClusterQuotas(database, quotas, machine, principal_named), wake=runtime.wake,
     )  # fmt: skip
     services = ComputeServices(
         clusters=clusters, policies=policies, pools=pools,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.compute.clusters import ALIVE, forget, has_ended, order_end, pool_lacks, why_words
+from millpond.compute.costs import SliceMeter
 from millpond.compute.domain import Cluster, State, Why
 from millpond.compute.drivers import Driver, Placement
 from millpond.compute.interpreters import Interpreters
@@ -68,6 +69,7 @@ class Given:
     """Where files of clusters lie while they run."""
     run_is_over: Callable[[int], bool]
     """Whether a run of a job has ended."""
+    slices: SliceMeter
 
 
 class Runtime:
@@ -333,6 +335,7 @@ class Runtime:
                 rows.note(connection, cluster.id, "RUNNING", current_num_workers=cluster.workers)
                 rows.note(connection, cluster.id, "DRIVER_HEALTHY")
                 self._drivers[cluster.id], self._places[cluster.id] = driver, placement
+                self._given.slices.has(cluster, size)
         if not moved:  # it was to end meanwhile
             driver.close()
             self._sizes.pop(cluster.id, None)
@@ -369,6 +372,7 @@ class Runtime:
                     rows.note(connection, cluster.id, "ADD_NODES_FAILED", did_not_expand_reason=lacking)
             return
         self._sizes[cluster.id] = size
+        self._given.slices.has(cluster, size)
         self._place(cluster.id, driver, size)
         with self._lock:
             self._places[cluster.id] = replace(self._places[cluster.id], memory_bytes=size.memory_mb << 20)
@@ -392,6 +396,7 @@ class Runtime:
     def _stop_processes(self, cluster: Cluster, message: str) -> None:
         with self._lock:
             self._places.pop(cluster.id, None)
+        self._given.slices.ended(cluster.id)
         with self._database.write() as connection:
             context_rows.end_all_of(connection, cluster.id, message)
         self._end_processes(cluster.id)

@@ -76,6 +76,8 @@ class Engine:
     """Of which cluster it is."""
     principal: Principal | None = None
     """For whom, with which grants, its reach was last found right."""
+    user: str | None = None
+    """Whose it is; stays when their grants change."""
     running: int = 0
     last_used: float = field(default_factory=time.monotonic)
     cut_off: tuple[float, float] | None = None
@@ -239,6 +241,10 @@ class Engines:
                 return engine
             return await self._replace(principal, engine, needs, slice_)
 
+    def all_here(self) -> list[Engine]:
+        """Those that run on this machine, from any thread."""
+        return [*self._current.values(), *self._retired]
+
     def find(self, principal: Principal, engine_id: str | None, slice_: Slice | None = None) -> Engine | None:
         """The engine with an id, if it is still there."""
         if self._remote is not None:
@@ -252,7 +258,7 @@ class Engines:
         memory_bytes = slice_.memory_bytes if slice_ else self._options.memory_limit_bytes
         started = await asyncio.to_thread(self._start, principal, readable, writable, memory_bytes)
         fresh = _connected(started, readable, writable)
-        fresh.principal, fresh.slice = principal, slice_
+        fresh.principal, fresh.user, fresh.slice = principal, principal.name, slice_
         if slice_ is not None and fresh.child is not None:
             note_engine(slice_, fresh.child.pid)
         self._current[key] = fresh

@@ -20,7 +20,7 @@ from millpond.catalog.service import CatalogService
 from millpond.engine import proto, recording, slices, wire
 from millpond.engine.ai_query import model_finder
 from millpond.engine.commanding import Commands
-from millpond.engine.engines import ApiDoor, EngineOptions, Engines
+from millpond.engine.engines import ApiDoor, Engine, EngineOptions, Engines
 from millpond.engine.errors import AnalysisError, ExecutionError
 from millpond.engine.executing import Executions
 from millpond.engine.history import Observe
@@ -90,6 +90,8 @@ class GatewayOptions:
     """Unix socket on which it answers too, always without TLS; for the server beside it."""
     observe: Observe | None = None
     """Told of each execution that has ended, for the query history."""
+    admit: Callable[[Principal], None] = lambda _principal: None
+    """Raises for somebody who may not run anything now; does not block."""
 
 
 class Gateway:
@@ -138,6 +140,10 @@ class Gateway:
         self.port = 0
         self._housekeeping: asyncio.Task[None] | None = None
         self._stopping = False
+
+    def engines(self) -> list[Engine]:
+        """All that run on this machine, from any thread."""
+        return [each for engines in (self._engines, self._computing) if engines for each in engines.all_here()]
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
@@ -228,6 +234,8 @@ class Gateway:
             try:
                 with recording.recorded(name, context):
                     request, session = await self._open(kind, data, context)
+                    if name == "ExecutePlan":
+                        self._options.admit(session.principal)
                     await work(session, request, len(data), context.write)
             except BaseException as error:
                 await self._fail(name, error, context)

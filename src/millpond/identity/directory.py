@@ -68,6 +68,16 @@ class DirectoryService:
         with self._database.read() as connection:
             return accounts.find_by_name(connection, name)
 
+    def members_below(self, name: str) -> frozenset[str]:
+        """The names of all users and service principals in a group, directly or not; none where there is no such."""
+        with self._database.read() as connection:
+            found = accounts.find_by_name(connection, name)
+            if found is None or found.kind is not PrincipalKind.GROUP:
+                return frozenset()
+            if found.name == USERS:
+                return frozenset(each.name for each in groups.everybody(connection))
+            return groups.names_below(connection, found.id)
+
     def is_entitled(self, principal: Principal, entitlement: str) -> bool:
         """Whether somebody or one of their groups has an entitlement, as their directory says."""
         with self._database.read() as connection:

@@ -4,18 +4,20 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from millpond.billing.domain import Subject, Used
 from millpond.compute.drivers import Placement
 from millpond.compute.job_clusters import JobClusters
 from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.jobs.code import Code, Fetched
+from millpond.jobs.costs import TaskCosts, TaskMeter
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Result, Run, TaskRun, TaskSpec
 from millpond.jobs.project_run import ARTIFACTS
 from millpond.jobs.sql_tasks import SqlTasks
@@ -90,6 +92,8 @@ class Ended:
     message: str = ""
     error: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    used: Sequence[tuple[Subject, Used]] = ()
+    """What its processes used, that is not written yet."""
 
 
 class Launcher:
@@ -105,6 +109,7 @@ class Launcher:
         environments: Environments,
         clusters: JobClusters,
         doors: Doors,
+        costs: TaskCosts,
         mint: Callable[..., str],
         principal_named: Callable[[str], Principal],
     ) -> None:
@@ -117,6 +122,7 @@ class Launcher:
         self._environments = environments
         self._clusters = clusters
         self._doors = doors
+        self._costs = costs
         self._mint = mint
         self._principal_named = principal_named
         self._zygote = Zygote(PRELOADED, env={}, log_path=data_dir / "logs" / "jobs.log") if available() else None
@@ -242,10 +248,16 @@ class Launcher:
             if (why := stop()) is not Result.NONE:
                 return None if why is None else Ended(result=why)
             child = self._start(task, packages, place)
+            meter = self._costs.of_task(run, task, child, place.cluster if place else None)
             try:
-                return self._watch(task, child, time.monotonic() + timeout_s, stop)
+                ended = self._watch(task, child, time.monotonic() + timeout_s, stop, meter)
             finally:
                 kill_tree(child)
+                rest = meter.rest()
+            if ended is None:
+                self._costs.meter.note(*rest)
+                return None
+            return replace(ended, used=(rest,))
 
     def _place(
         self, stack: ExitStack, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun,
@@ -296,7 +308,9 @@ class Launcher:
             return place.spawn(spec)
         return self._zygote.spawn(spec) if self._zygote else spawn(spec)
 
-    def _watch(self, task: TaskRun, child: Child, deadline: float, stop: Callable[[], Result | None]) -> Ended | None:
+    def _watch(
+        self, task: TaskRun, child: Child, deadline: float, stop: Callable[[], Result | None], meter: TaskMeter
+    ) -> Ended | None:
         looked = time.monotonic()
         while child.running:
             with suppress(subprocess.TimeoutExpired):
@@ -304,6 +318,7 @@ class Launcher:
             now = time.monotonic()
             if now > deadline:
                 return Ended(result=Result.TIMED_OUT, message="The task took longer than it may.")
+            meter.look()
             if now - looked > _LOOK_S:
                 looked = now
                 if (why := stop()) is not Result.NONE:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from fastapi import APIRouter
 
+from millpond.billing.room import BillingRoom
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.compute.job_clusters import JobClusters
@@ -14,6 +15,7 @@ from millpond.identity.domain import Principal
 from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.code import Code
+from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import State
 from millpond.jobs.git_sources import GitSources
 from millpond.jobs.launching import Launcher
@@ -51,6 +53,11 @@ class JobsRoom:
             run = store.find_run(connection, run_id)
         return run is None or run.state is State.ENDED
 
+    def job_of(self, run_id: int) -> int | None:
+        """The job of a run, if it has one."""
+        with self.database.read() as connection:
+            return store.job_of(connection, run_id)
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Carry jobs on, and watch for what starts them, while the block runs."""
@@ -72,6 +79,7 @@ def open_jobs(
     sql: SqlRoom,
     environments: Environments,
     clusters: JobClusters,
+    billing: BillingRoom,
     doors: Doors,
     destinations: DestinationService,
     mint: Callable[..., str],
@@ -79,17 +87,20 @@ def open_jobs(
     principal_of: Callable[[str], Principal],
 ) -> JobsRoom:
     """The room."""
+    costs = TaskCosts(database, billing.meter, billing.quotas, principal_named)
     code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
     launcher = Launcher(
         data_dir=settings.data_dir, settings=settings.jobs, code=code,
         sql=SqlTasks(sql, code),
-        environments=environments, clusters=clusters, doors=doors, mint=mint, principal_named=principal_named,
+        environments=environments, clusters=clusters, doors=doors, costs=costs, mint=mint,
+        principal_named=principal_named,
     )  # fmt: skip
     advancer = Advancer(database, principal_named)
     runtime = Runtime(
         database,
         advancer,
         launcher,
+        costs,
         at_once=settings.jobs.tasks_at_once,
         server=launcher.server,
         kept=timedelta(days=settings.jobs.keep_runs_days),
@@ -102,6 +113,7 @@ def open_jobs(
         database,
         launcher,
         watcher=watcher,
+        costs=costs,
         check_target=destinations.check_target,
         check_cluster=clusters.check,
         moved=runtime.moved,

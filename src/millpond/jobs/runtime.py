@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from millpond.billing.metering import record
 from millpond.jobs import notices, store
 from millpond.jobs.advancing import Advancer
+from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import Job, Result, Run, State, TaskRun
 from millpond.jobs.launching import Ended, Launcher
 from millpond.jobs.planning import current, spec_of
@@ -44,11 +46,13 @@ class Runtime:
     """Carries jobs on. Several servers on one PostgreSQL may do so at once."""
 
     def __init__(
-        self, database: Database, advancer: Advancer, launcher: Launcher, *, at_once: int, server: str, kept: timedelta
-    ) -> None:
+        self, database: Database, advancer: Advancer, launcher: Launcher, costs: TaskCosts, *, at_once: int,
+        server: str, kept: timedelta,
+    ) -> None:  # fmt: skip
         self._database = database
         self._advancer = advancer
         self._launcher = launcher
+        self._costs = costs
         self._at_once = at_once
         self._server = server
         self._kept = kept
@@ -213,6 +217,7 @@ class Runtime:
         renewing = rounds(renew, name="task-lease", interval_s=_RENEW_S, log=log, failure="a lease was not renewed")
         with renewing:
             try:
+                self._costs.check(run.run_as, run.settings, more=0)
                 spec = spec_of(task, specs_of(run.settings), others)
                 ended = self._launcher.run(run, spec, task, values, stop=stop, placed=placed)
             except MillpondError as error:
@@ -239,6 +244,7 @@ class Runtime:
             )  # fmt: skip
             run = store.find_run(connection, task.run_id) if held else None
             if run is not None:
+                record(connection, utc_now(), ended.used)
                 attempt_ended(connection, run, task, ended.result, ended.message)
         self._launcher.forget(task.id)
         self._advance(task.run_id)

@@ -14,6 +14,7 @@ from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
 from millpond.identity.privileges import Privilege, levels
 from millpond.jobs import notices, store, watch_store
+from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.outputs import Output, Shown, output_of
@@ -37,19 +38,14 @@ class JobService:
     """Jobs for whoever may."""
 
     def __init__(
-        self,
-        database: Database,
-        launcher: Launcher,
-        *,
-        watcher: Watcher,
-        check_target: Callable[[Principal, Target], None],
-        check_cluster: Callable[[Principal, Wanted], None],
-        moved: Callable[..., None],
-        principal_named: Callable[[str], Principal],
-    ) -> None:
+        self, database: Database, launcher: Launcher, *, watcher: Watcher, costs: TaskCosts,
+        check_target: Callable[[Principal, Target], None], check_cluster: Callable[[Principal, Wanted], None],
+        moved: Callable[..., None], principal_named: Callable[[str], Principal],
+    ) -> None:  # fmt: skip
         self._database = database
         self._launcher = launcher
         self._watcher = watcher
+        self._costs = costs
         self._check_target = check_target
         self._check_cluster = check_cluster
         self._moved = moved
@@ -223,6 +219,7 @@ class JobService:
         with self._database.write() as connection:
             job = _checked(principal, Act.USE, job_id, store.find_job(connection, job_id, lock=True))
             _check_commands(principal, job.run_as, job.securable, dbt_commands)
+            self._costs.check(job.run_as, job.settings, more=1)
             if queue is not None:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
@@ -239,6 +236,7 @@ class JobService:
         kept = checked(as_tasks({**settings, "name": settings.get("name", settings.get("run_name")), "run_name": None}))
         run_as = self._run_as(principal, kept, principal.name)
         self._check_named(principal, run_as, kept, {})
+        self._costs.check(run_as, kept, more=1)
         with self._database.write() as connection:
             run_id = submit(
                 connection, kept, creator=principal.name, run_as=run_as, now=utc_now(),

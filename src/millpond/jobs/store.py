@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -411,6 +411,19 @@ def claim(connection: Connection, now: datetime, lease: str, until: datetime, se
               "started_at": row.started_at or now}  # fmt: skip
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
     return _task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
+
+
+def count_running_tasks(connection: Connection, run_as: Collection[str]) -> int:
+    """The tasks that run as any of some users."""
+    query = select(func.count()).select_from(tasks.join(runs, runs.c.id == tasks.c.run_id))
+    running = (tasks.c.state == State.RUNNING.value, runs.c.run_as.in_(run_as))
+    return int(connection.execute(query.where(*running)).scalar_one())
+
+
+def job_of(connection: Connection, run_id: int) -> int | None:
+    """The job of a run."""
+    found: int | None = connection.execute(select(runs.c.job_id).where(runs.c.id == run_id)).scalar()
+    return found
 
 
 def any_queued(connection: Connection) -> bool:

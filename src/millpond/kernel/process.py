@@ -104,6 +104,11 @@ class Child:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def spent_s(self) -> float:
+        """The same of it and those below it that it waited for, once it has ended; 0 where nobody knows."""
+        return getattr(self.process, "processor_s", 0.0)
+
     def wait_ready(self, timeout_s: float) -> dict[str, Any]:
         """The message of the child's `report_ready`. Blocks.
 

@@ -294,6 +294,18 @@ class ComputeSettings(BaseModel):
     )
 
 
+class BillingSettings(BaseModel):
+    """How usage is metered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    currency: str = Field(default="USD", pattern="^[A-Z]{3}$", description="In which prices and budgets are.")
+    interval_s: float = Field(
+        default=15, gt=0, le=600, description="Processes are looked at this often; what a kill loses is no more."
+    )
+    keep_days: int = Field(default=730, ge=32, description="Usage records older than this go.")
+
+
 class InferenceTableSettings(BaseModel):
     """How requests to endpoints get into their inference tables."""
 
@@ -375,6 +387,7 @@ class Settings(BaseSettings):
     online: OnlineSettings = OnlineSettings()
     jobs: JobsSettings = JobsSettings()
     compute: ComputeSettings = ComputeSettings()
+    billing: BillingSettings = BillingSettings()
     inference_tables: InferenceTableSettings = InferenceTableSettings()
 
     @classmethod

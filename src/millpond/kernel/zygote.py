@@ -108,10 +108,13 @@ class ForkedProcess:
         self.stdin: IO[bytes] | None = stdin
         self.stdout: IO[bytes] | None = None
         self.returncode: int | None = None
+        self.processor_s = 0.0
+        """What it and those below it that it waited for have used, once it has ended."""
         self._ended = threading.Event()
 
-    def end(self, code: int) -> None:
+    def end(self, code: int, processor_s: float = 0.0) -> None:
         """Its end was told."""
+        self.processor_s = processor_s
         self.returncode = code
         self._ended.set()
 
@@ -215,7 +218,7 @@ class _Line:
                 elif "ended" not in told:
                     self._pinged.pop(0).set()
                 else:
-                    self._running.pop(told["ended"]).end(told["code"])
+                    self._running.pop(told["ended"]).end(told["code"], told["processor_s"])
         self._child.kill()
         self._connection.close()
         with self._lock:

@@ -67,8 +67,9 @@ def _serve(line: socket.socket, poll: select.epoll, children: dict[int, int]) ->
 def _tell_end(line: socket.socket, poll: select.epoll, pid: int, watch: int) -> None:
     poll.unregister(watch)
     os.close(watch)
-    _, status = os.waitpid(pid, 0)
-    line.send(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+    _, status, used = os.wait4(pid, 0)
+    code, processor_s = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+    line.send(json.dumps({"ended": pid, "code": code, "processor_s": processor_s}).encode())
 
 
 def _take_on(order: dict[str, Any], descriptors: list[int], parent: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from millpond.billing.metering import Counts
 from millpond.catalog.domain import ObjectName, Table
 from millpond.catalog.service import CatalogService
 from millpond.identity.access import Act, admits, allows, require
@@ -89,6 +90,8 @@ class OnlineTables:
         self._known: dict[str, _Standing] = {}
         self._copies: dict[str, _Standing] = {}
         """By a source's name the one of its online tables in which it is read."""
+        self.reads = Counts[tuple[str, str, str]]()
+        """By an online table's id and name, and who made it."""
         self._shown: dict[str, Published] = {}
         """By an online table's id what its last read found; for as long as its standing is taken for true."""
 
@@ -208,6 +211,7 @@ class OnlineTables:
         found: Sequence[bytes | None],
         columns: Sequence[str] | None,
     ) -> Rows:
+        self.reads.add((standing.table.id, standing.table.name, standing.table.creator))
         now, shape = self._clock(), published.shape
         rows = [None if row is None else shape.values(row, now) for row in found]
         if columns is not None:

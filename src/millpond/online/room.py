@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 
+from millpond.billing.metering import Meter
 from millpond.catalog.service import CatalogService
 from millpond.home import Home
 from millpond.identity.domain import Principal
@@ -13,6 +14,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.process import Child, ChildSpec, spawn
 from millpond.kernel.settings import Settings
 from millpond.lineage.domain import SeenNode
+from millpond.online.costs import reads_of
 from millpond.online.keeper import Keeper
 from millpond.online.lineage import online_seer
 from millpond.online.reading import OnlineTables
@@ -44,11 +46,12 @@ class OnlineRoom:
         return router(self.service, self.tables)
 
 
-def open_online(database: Database, catalog: CatalogService, settings: Settings) -> OnlineRoom:
+def open_online(database: Database, catalog: CatalogService, settings: Settings, meter: Meter) -> OnlineRoom:
     """The room on a database."""
     backends = Backends(Home(settings.data_dir).online, settings.online.stores)
     keeper = Keeper(database, lambda owner: _publisher(settings, owner))
     tables = OnlineTables(database, catalog, backends)
+    meter.count(lambda: reads_of(tables))
 
     def tell() -> None:
         tables.forget()

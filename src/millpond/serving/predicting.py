@@ -16,6 +16,7 @@ from millpond.kernel.http import STATUS_OF_CODE
 from millpond.serving import metrics
 from millpond.serving.capture import Captures
 from millpond.serving.controller import LiveEndpoint
+from millpond.serving.costs import EndpointCosts
 from millpond.serving.domain import ServedEntity, Update, endpoint_securable
 from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
@@ -55,6 +56,7 @@ class Predictions:
         specs: Specs,
         features: ServedFeatures | None,
         captures: Captures,
+        costs: EndpointCosts,
         request_timeout_s: float,
         stream_timeout_s: float,
         tracing: Tracing | None,
@@ -65,6 +67,7 @@ class Predictions:
         self._specs = specs
         self._features = features
         self._captures = captures
+        self._costs = costs
         self._request_timeout_s = request_timeout_s
         self._stream_timeout_s = stream_timeout_s
         self._limiter = RateLimiter()
@@ -178,14 +181,15 @@ class Predictions:
             return await self._answer(query, entity, pool)
 
     def _admit(self, live: LiveEndpoint, principal: Principal) -> None:
-        """Count a request. Raises ResourceExhausted when a rate limit is reached."""
-        if not live.rate_limits:
-            return
-        try:
-            self._limiter.admit(live.id, live.rate_limits, principal, time.monotonic())
-        except ResourceExhausted:
-            metrics.LIMITED.labels(live.name).inc()
-            raise
+        """Count a request. Raises LimitExceeded for a quota, ResourceExhausted when a rate limit is reached."""
+        self._costs.admit(principal)
+        if live.rate_limits:
+            try:
+                self._limiter.admit(live.id, live.rate_limits, principal, time.monotonic())
+            except ResourceExhausted:
+                metrics.LIMITED.labels(live.name).inc()
+                raise
+        self._costs.count(live, principal)
 
     def _copy(self, live: LiveEndpoint, entity: ServedEntity, query: "_Query", answer: Answer) -> None:
         """Let shadows answer too, in their own time."""

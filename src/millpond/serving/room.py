@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from millpond.billing.metering import Meter
+from millpond.billing.quotas import QuotaService
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
@@ -11,6 +13,7 @@ from millpond.notifications.mail import Mailer
 from millpond.serving.by_uri import FindNode, ModelsByUri, version_node
 from millpond.serving.canary.service import CanaryService
 from millpond.serving.capture import Captures, NoCaptures
+from millpond.serving.costs import EndpointCosts
 from millpond.serving.features import ServedFeatures
 from millpond.serving.following import Follower
 from millpond.serving.models import ModelCache
@@ -44,6 +47,8 @@ def open_serving(
     source: ModelSource,
     variables: Variables,
     find_principal: Callable[[str], Principal],
+    meter: Meter,
+    quotas: QuotaService,
     features: ServedFeatures | None = None,
     deployed: Deployed = lambda *_told: None,
     served: Served = nobody_listens,
@@ -78,12 +83,14 @@ def open_serving(
         tracing=tracing,
     )
     options = EndpointOptions(database, runtime, mail)
+    costs = EndpointCosts(database, runtime, meter, quotas)
     predictions = Predictions(
         database=database,
         runtime=runtime,
         specs=specs,
         features=features,
         captures=captures or NoCaptures(),
+        costs=costs,
         request_timeout_s=settings.serving.request_timeout_s,
         stream_timeout_s=settings.serving.stream_timeout_s,
         tracing=tracing,
@@ -98,6 +105,7 @@ def open_serving(
         features=features,
         options=options,
         predictions=predictions,
+        costs=costs,
         deployed=deployed,
         served=served,
         captures=captures,

@@ -151,6 +151,10 @@ class ServingRuntime:
                 entity = live.config.entity(name)
                 yield (live.name, name, entity.model.version if entity else ""), pool
 
+    def live(self) -> list[LiveEndpoint]:
+        """All that answer."""
+        return list(self._live.values())
+
     def find(self, name: str) -> LiveEndpoint | None:
         """What answers under a name; None before the first configuration is up."""
         return self._live.get(name)

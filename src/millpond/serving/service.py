@@ -23,6 +23,7 @@ from millpond.kernel.process import end_of
 from millpond.lineage.domain import SeenNode
 from millpond.serving import metrics, store
 from millpond.serving.capture import AutoCapture, CaptureRequest, Captures, CaptureState, NoCaptures, attach, prepared
+from millpond.serving.costs import EndpointCosts
 from millpond.serving.domain import (
     CREATING,
     Concurrency,
@@ -82,6 +83,7 @@ class ServingService:
         features: ServedFeatures | None,
         options: EndpointOptions,
         predictions: Predictions,
+        costs: EndpointCosts,
         deployed: Deployed,
         served: Served = nobody_listens,
         captures: Captures | None = None,
@@ -95,6 +97,7 @@ class ServingService:
         self._specs = specs
         self._features = features
         self._options = options
+        self._costs = costs
         self._deployed = deployed
         self._served = served
         self._captures = captures or NoCaptures()
@@ -178,9 +181,10 @@ class ServingService:
         """Make an endpoint and begin to bring it up.
 
         Raises InvalidArgument, AlreadyExists, NotFound (a model version or a secret that is not there or not the
-        principal's to read).
+        principal's to read), LimitExceeded (a quota).
         """
         require(principal, Act.CREATE_IN, WORKSPACE)
+        self._costs.check(principal, tags)
         check_endpoint_name(name)
         limits = check_limits(rate_limits)
         listening = notifications or Notifications()

@@ -13,17 +13,19 @@ from typing import Any
 
 import orjson
 
+from millpond.billing.metering import record
 from millpond.catalog.domain import Column
 from millpond.engine.history import Executed
 from millpond.identity.domain import Principal
 from millpond.journal.spool import Spool
 from millpond.journal.spools import SpoolReader
-from millpond.kernel.clock import from_epoch_us
+from millpond.kernel.clock import from_epoch_us, utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import StorageFull
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger, mask_secrets
 from millpond.kernel.rounds import rounds
+from millpond.sql.costs import request_of
 from millpond.sql.domain import (
     Chunk,
     Disposition,
@@ -73,7 +75,8 @@ class SparkHistory:
             for piece in self._reader.pieces(_PIECE_BYTES):
                 found = [statement for line in piece.lines for statement in _read(line)]
                 with self._database.write() as connection:
-                    rows.add_ended(connection, found)
+                    added = rows.add_ended(connection, found)
+                    record(connection, utc_now(), [request_of(statement) for statement in added])
                 self._reader.done(piece)
 
     def at_work(self) -> AbstractContextManager[None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from millpond.billing.quotas import QuotaService
 from millpond.engine.client import GatewayClient
 from millpond.engine.sql_client import SqlClient
 from millpond.identity.domain import Principal
@@ -49,6 +50,7 @@ def open_sql(
     find_name: Callable[[str], str | None],
     principal_named: Callable[[str], Principal],
     check_target: Callable[[Principal, Target], None],
+    quotas: QuotaService,
 ) -> SqlRoom:
     """SQL on a database and a data directory, run by the gateway."""
     sql = SqlClient(gateway)
@@ -62,6 +64,7 @@ def open_sql(
         sessions=sessions,
         results=results,
         warehouses=warehouses,
+        quotas=quotas,
         result_ttl_s=settings.sql.result_ttl_s,
     )
     queries = QueryService(database, find_name, runtime.find_statement)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from millpond.billing.metering import record
 from millpond.engine.sql_client import Cancelled, Sql, SqlCall, SqlClient, SqlError, Value
 from millpond.identity import grants
 from millpond.identity.domain import Principal
@@ -20,6 +21,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError, ResourceExhausted
 from millpond.kernel.logs import get_logger, mask_secrets
 from millpond.kernel.settings import SqlSettings
+from millpond.sql.costs import request_of
 from millpond.sql.domain import (
     MAX_QUEUED,
     Failure,
@@ -52,6 +54,8 @@ class Execution:
         self.principal = principal
         self.request = request
         self.timeout_s = timeout_s
+        self.warehouse = ""
+        """Its name."""
         self.ended: Future[Statement] = Future()
         """Done when the statement's end is in the database."""
         self.ended.set_running_or_notify_cancel()  # who waits for it can give up, and not cancel it
@@ -130,6 +134,7 @@ class Runtime:
                     f"{MAX_QUEUED} statements wait in the warehouse '{warehouse.spec.name}' already; try again later, "
                     "or use a larger one."
                 )
+            execution.warehouse = warehouse.spec.name
             self._executions[execution.statement.id] = execution
             pool.waiting.append(execution)
             self._start_waiting(pool)
@@ -247,7 +252,8 @@ class Runtime:
         execution.statement = ended
         try:
             with self._database.write() as connection:
-                rows.end(connection, ended)
+                if rows.end(connection, ended):
+                    record(connection, utc_now(), [request_of(ended, execution.warehouse)])
             del self._executions[ended.id]
         except Exception as error:  # the boundary of a work item; `keep_house` tries again
             log.error("the end of a statement cannot be written yet", statement=ended.id, exc_info=error)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from millpond.billing.quotas import QuotaService
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
@@ -40,6 +41,7 @@ class StatementService:
         sessions: Sessions,
         results: ResultStore,
         warehouses: WarehouseService,
+        quotas: QuotaService,
         result_ttl_s: float,
     ) -> None:
         self._database = database
@@ -47,6 +49,7 @@ class StatementService:
         self._sessions = sessions
         self._results = results
         self._warehouses = warehouses
+        self._quotas = quotas
         self._result_ttl_s = result_ttl_s
 
     # Sending
@@ -54,10 +57,11 @@ class StatementService:
     def submit(self, principal: Principal, request: StatementRequest) -> Statement:
         """Send a statement; it runs when its warehouse has room.
 
-        Raises InvalidArgument, NotFound (the warehouse, the session), ResourceExhausted.
+        Raises InvalidArgument, NotFound (the warehouse, the session), ResourceExhausted, LimitExceeded (a quota).
         """
         checked_request(request)
         warehouse = self._warehouses.require(principal, request.warehouse_id, Act.USE)
+        self._quotas.check(principal, tags=request.tags)
         timeout_s = float(warehouse.spec.statement_timeout_s)
         if request.session_id is not None:
             session = self._sessions.get(principal, request.session_id)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from millpond.audit.service import AuditService
+from millpond.billing.room import BillingRoom
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.compute.room import ComputeRoom
@@ -37,6 +38,7 @@ from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.service import ModelService
 from millpond.ui.preferences import Preferences
 from millpond.ui.tracking import Tracking
+from millpond.waste.service import WasteService
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ class Services:
     replays: ReplayService
     online: OnlineService
     parity: ParityService
+    billing: BillingRoom
+    waste: WasteService
     feature_tables: FeatureTableRoom
     jobs: JobsRoom
     compute: ComputeRoom

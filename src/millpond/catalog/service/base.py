@@ -83,6 +83,7 @@ class Base:
         self._find_owner = find_owner
         self._purge_after = purge_after
         self._model_hooks: ModelHooks | None = None
+        self._check_new_table: Callable[[Principal], None] = lambda _principal: None
 
     @cached_property
     def metastore_id(self) -> str:
@@ -93,6 +94,10 @@ class Base:
     def on_models(self, hooks: ModelHooks) -> None:
         """Let the tracking room follow models that are dropped or renamed with their containers."""
         self._model_hooks = hooks
+
+    def on_new_tables(self, check: Callable[[Principal], None]) -> None:
+        """Ask this before somebody makes a managed table; it raises where they may not have more."""
+        self._check_new_table = check
 
     def _catalog(self, connection: Connection, name: str, *, lock: bool = False) -> Catalog:
         catalog = containers.find_catalog(connection, name, lock=lock)

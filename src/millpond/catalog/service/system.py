@@ -84,6 +84,12 @@ class SystemTables(Guarding):
         self._computed[name] = computed
         return self.get_table(SYSTEM, name)
 
+    def managed_tables(self) -> list[Table]:
+        """All managed tables, whosever they are, for who looks how large they are."""
+        with self.database.read() as connection:
+            found = [table_of(row) for row in objects.all_rows(connection, tables)]
+        return [each for each in found if each.table_type is TableType.MANAGED and each.storage_location]
+
     def is_computed(self, name: ObjectName) -> bool:
         """Whether the rows of a relation are found when it is read."""
         return name.schema == INFORMATION_SCHEMA or name in self._computed

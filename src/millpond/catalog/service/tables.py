@@ -108,8 +108,11 @@ class Tables(Paths):
     def stage_table(self, principal: Principal, name: ObjectName, location: str | None = None) -> StagedTable:
         """A place for a new table: of our choice (managed), or `location` (external). Nothing is visible yet.
 
-        Raises NotFound for the schema, AlreadyExists, PermissionDenied, InvalidArgument for the location.
+        Raises NotFound for the schema, AlreadyExists, PermissionDenied, InvalidArgument for the location, and what
+        `on_new_tables` says.
         """
+        if location is None:
+            self._check_new_table(principal)
         staged_id = new_id()
         place = self._external_place(principal, location) if location is not None else None
         with self.database.write() as connection:

@@ -67,6 +67,14 @@ def contains(connection: Connection, outer_id: str, inner_id: str) -> bool:
     return connection.execute(select(below.c.id).where(below.c.id == int(inner_id))).first() is not None
 
 
+def names_below(connection: Connection, group_id: str) -> frozenset[str]:
+    """The names of all users and service principals in a group, directly or through another."""
+    below = select(memberships.c.member_id).where(memberships.c.group_id == int(group_id)).cte(recursive=True)
+    below = below.union(select(memberships.c.member_id).join(below, memberships.c.group_id == below.c.member_id))
+    query = select(principals.c.name).join(below, principals.c.id == below.c.member_id)
+    return frozenset(connection.execute(query.where(principals.c.kind != PrincipalKind.GROUP.value)).scalars())
+
+
 def has_administrator(connection: Connection) -> bool:
     """Whether some active user is an administrator."""
     below = select(principals.c.id).where(principals.c.name_key == ADMINS).cte(recursive=True)

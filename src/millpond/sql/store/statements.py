@@ -107,12 +107,15 @@ def _ended(statement: Statement) -> dict[str, Any]:
     }
 
 
-def add_ended(connection: Connection, found: Sequence[Statement]) -> None:
-    """Add statements that ran elsewhere and have ended; those that are there stay as they are."""
+def add_ended(connection: Connection, found: Sequence[Statement]) -> list[Statement]:
+    """Add statements that ran elsewhere and have ended; those that were not there yet."""
     insert_ = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    if found:
-        values = [_sent(statement) | _ended(statement) for statement in found]
-        connection.execute(insert_(statements).on_conflict_do_nothing(), values)
+    if not found:
+        return []
+    values = [_sent(statement) | _ended(statement) for statement in found]
+    added = connection.execute(insert_(statements).on_conflict_do_nothing().returning(statements.c.id), values)
+    ids = set(added.scalars())
+    return [statement for statement in found if statement.id in ids]
 
 
 def remove(connection: Connection, statement_id: str) -> None:
@@ -120,13 +123,10 @@ def remove(connection: Connection, statement_id: str) -> None:
     connection.execute(delete(statements).where(statements.c.id == statement_id))
 
 
-def end(connection: Connection, statement: Statement) -> None:
-    """Write how a statement ended; nothing changes for one that has ended."""
-    connection.execute(
-        update(statements)
-        .where(statements.c.id == statement.id, statements.c.state.in_(_UNENDED))
-        .values(**_ended(statement))
-    )
+def end(connection: Connection, statement: Statement) -> bool:
+    """Write how a statement ended; nothing changes for one that has ended: then False."""
+    held = (statements.c.id == statement.id, statements.c.state.in_(_UNENDED))
+    return bool(connection.execute(update(statements).where(*held).values(**_ended(statement))).rowcount)
 
 
 def fail_unended(connection: Connection, failure: Failure, now: datetime) -> int:
