@@ -572,6 +572,7 @@ JOBS: Sequence[Case] = (
     _case(f"POST {_J}/runs/repair", "xhhhyy", own="job run", body={"run_id": "$own", "rerun_tasks": ["a"]}),
     _case("GET /api/millpond/jobs/runs/artifacts", "xhhhhh", q="run_id=$job_run"),
     _case("GET /api/millpond/jobs/runs/{run_id}/notifications", "xhyyyy", run_id="$job_run"),
+    _case("GET /api/millpond/jobs/runs/{run_id}/usage", "xhyyyy", run_id="$job_run"),
     _case(f"POST {_ND}", "xffffy", body={"display_name": "$new", "config": {"slack": {"url": "http://127.0.0.1:9/"}}}),
     _case(f"GET {_ND}", "xyyyyy"),
     _case(f"GET {_ND}/{{destination_id}}", "xyyyyy", own="destination", destination_id="$own"),
@@ -651,6 +652,28 @@ COMPUTE: Sequence[Case] = (
 )  # fmt: skip
 
 
+_BU = "/api/2.1/accounts/{account_id}/budgets"
+_BUDGET = {"budget": {"display_name": "$new", "alert_configurations": [{"quantity_threshold": "1000000"}]}}
+_QUOTA = {"holder": "user", "name": "$new", "measure": "cost", "limit": 1000, "period": "DAY"}
+
+BILLING: Sequence[Case] = (
+    _case(f"GET {_BU}", "xffffy", account_id="$account"),
+    _case(f"POST {_BU}", "xffffy", account_id="$account", body=_BUDGET),
+    _case(f"GET {_BU}/{{budget_id}}", "xffffh", account_id="$account", budget_id="none"),
+    _case(f"PUT {_BU}/{{budget_id}}", "xffffh", account_id="$account", budget_id="none", body=_BUDGET),
+    _case(f"DELETE {_BU}/{{budget_id}}", "xffffh", account_id="$account", budget_id="none"),
+    _case("GET /api/millpond/budgets", "xffffy"),
+    _case("GET /api/millpond/usage", "xbbbby", q="user=$admin"),
+    _case("GET /api/millpond/waste", "xyyyyy"),
+    _case("GET /api/millpond/prices", "xyyyyy"),
+    _case("POST /api/millpond/prices", "xffffy", body={"sku_name": "JOBS_GPU", "price": 0}),
+    _case("GET /api/millpond/quotas", "xyyyyy"),
+    _case("POST /api/millpond/quotas", "xffffy", body=_QUOTA),
+    _case("PATCH /api/millpond/quotas/{quota_id}", "xffffy", own="quota", quota_id="$own", body={"limit": 2000}),
+    _case("DELETE /api/millpond/quotas/{quota_id}", "xffffy", own="quota", quota_id="$own"),
+)
+
+
 ALIASES = {
     "/api/2.0/clusters": _CL,
     "/api/2.1/jobs": _J,
@@ -666,7 +689,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS, *WORKSPACE, *COMPUTE,
+    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS, *WORKSPACE, *COMPUTE, *BILLING,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

@@ -81,6 +81,7 @@ def build(server: Server, client: httpx.Client) -> World:
         world.names[role] = f"{role}-{tail}@matrix.org"
         world.tokens[role] = server.new_user(world.names[role])
     world.names |= {"admin": server.user, "cat": f"mx_{tail}", "tail": tail}
+    world.names["account"] = world.done("admin", "GET", "/.well-known/databricks-config")["account_id"]
     _catalog(world)
     _workspace(world)
     _people(world)
@@ -257,6 +258,11 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
         "admin POST /api/2.0/instance-pools/create",
         {"instance_pool_name": "$name", "node_type_id": "$node", "max_capacity": 1},
         "instance_pool_id",
+    ),
+    "quota": (
+        "admin POST /api/millpond/quotas",
+        {"holder": "user", "name": "$name", "measure": "cost", "limit": 1000, "period": "DAY"},
+        "id",
     ),
     "cluster": ("owner POST /api/2.1/clusters/create", CLUSTER, "cluster_id"),
     "tag policy id": ("admin POST /api/2.1/tag-policies", {"tag_key": "$name", "values": [{"name": "a"}]}, "id"),

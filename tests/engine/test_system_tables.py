@@ -117,7 +117,8 @@ def test_only_administrators_find_it(spark: SparkSession, gateway: RunningGatewa
         other.sql("DESCRIBE HISTORY system.access.audit").collect()
     with pytest.raises(AnalysisException, match="INSUFFICIENT_PERMISSIONS"):
         other.read.format("delta").load(place).collect()
-    assert [row[0] for row in other.sql("SHOW SCHEMAS IN system").collect()] == ["information_schema", "query"]
+    schemas = [row[0] for row in other.sql("SHOW SCHEMAS IN system").collect()]
+    assert schemas == ["billing", "information_schema", "query"]
     other.stop()
 
 

@@ -32,7 +32,9 @@ def test_two_servers_fire_a_missed_time_once_and_go_on_from_now(database: Databa
         store.add_job(connection, job)
     nothing: Any = None  # what runs no script needs neither a launcher nor principals
     servers = [
-        Runtime(database, Advancer(database, nothing), nothing, at_once=1, server="here", kept=timedelta(days=60))
+        Runtime(
+            database, Advancer(database, nothing), nothing, nothing, at_once=1, server="here", kept=timedelta(days=60)
+        )
         for _ in range(2)
     ]
     for server in servers:
@@ -102,7 +104,9 @@ def test_a_continuous_job_that_fails_waits_longer_each_time() -> None:
 
 def test_many_open_runs_that_wait_are_not_looked_at(database: Database) -> None:
     nothing: Any = None
-    server = Runtime(database, Advancer(database, nothing), nothing, at_once=1, server="here", kept=timedelta(days=60))
+    server = Runtime(
+        database, Advancer(database, nothing), nothing, nothing, at_once=1, server="here", kept=timedelta(days=60)
+    )
     fails = {"op": "LESS_THAN", "left": "a", "right": "1"}
     waits = {
         "tasks": [{"task_key": "a", "condition_task": fails, "max_retries": -1, "min_retry_interval_millis": 10**6}]
@@ -120,7 +124,9 @@ def test_many_open_runs_that_wait_are_not_looked_at(database: Database) -> None:
 
 def test_a_run_that_has_ended_is_looked_at_no_more_whoever_asks_for_it(database: Database) -> None:
     nothing: Any = None
-    server = Runtime(database, Advancer(database, nothing), nothing, at_once=1, server="here", kept=timedelta(days=60))
+    server = Runtime(
+        database, Advancer(database, nothing), nothing, nothing, at_once=1, server="here", kept=timedelta(days=60)
+    )
     with database.write() as connection:
         run_id = submit(connection, checked(HOURLY), creator="a", run_as="a", now=utc_now(), token=None)
     server.round()

@@ -13,6 +13,8 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument
 
+__all__ = ["Asked", "Sum", "UsageService"]
+
 MOST_ROWS = 10_000
 LONGEST = timedelta(days=800)
 GROUPS = ("sku", "product", "user", "object", "tag")

@@ -32,6 +32,8 @@ _COMMANDS = {
     "endpoint": "endpoint",
     "score": "score",
     "export": "export",
+    "usage": "usage",
+    "waste": "usage",
 }
 
 

@@ -74,9 +74,9 @@ class Monitor:
 
     def memory_mb(self, cluster_id: str, driver: Driver) -> int:
         """What a cluster's processes have now."""
-        tree = processes.seen()
-        mine = processes.with_all_below(tree, [driver.pid, *self.engines(cluster_id, tree)])
-        return sum(map(processes.memory_mb, mine))
+        tree = seen()
+        mine = with_all_below(tree, [driver.pid, *self.engines(cluster_id, tree)])
+        return sum(map(memory_mb, mine))
 
     def computes(self, cluster_id: str) -> bool:
         """Whether it does more than to wait, as when a query runs that no command sent."""

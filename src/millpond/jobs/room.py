@@ -1,13 +1,16 @@
 """The room as `app.py` opens it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from fastapi import APIRouter
 
 from millpond.billing.room import BillingRoom
+from millpond.billing.usage import Sum, UsageService
+from millpond.billing.wire import sums_json
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.compute.job_clusters import JobClusters
@@ -46,6 +49,11 @@ class JobsRoom:
     starts: WebhookStarts
     base_url: str
     database: Database
+    usage: UsageService
+
+    def usage_of(self, principal: Principal, run_id: int) -> Sequence[Sum]:
+        """What a run that one may see has used so far, by SKU. Raises NotFound."""
+        return self.usage.of_run(self.service.get_run(principal, run_id).run.id)
 
     def is_over(self, run_id: int) -> bool:
         """Whether a run has ended, or is gone."""
@@ -64,9 +72,12 @@ class JobsRoom:
         with self.runtime.at_work(), self.watcher.at_work():
             yield
 
+    def _usage_json(self, principal: Principal, run_id: int) -> list[dict[str, Any]]:
+        return sums_json(self.usage_of(principal, run_id), "sku")
+
     def router(self) -> APIRouter:
         """All routes."""
-        return jobs_router(self.service, base_url=self.base_url)
+        return jobs_router(self.service, self._usage_json, base_url=self.base_url)
 
 
 def open_jobs(
@@ -129,6 +140,7 @@ def open_jobs(
         starts=starts,
         base_url=settings.base_url,
         database=database,
+        usage=billing.usage,
     )
 
 

@@ -1,5 +1,6 @@
 """The Jobs API, as `databricks-sdk` calls it: 2.2, and 2.1 as older clients do."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Response
@@ -36,8 +37,10 @@ _Any = Annotated[dict[str, Any], Body()]
 _Named = Annotated[RunInput | None, Body()]
 
 
-def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
-    """All of it."""
+def jobs_router(
+    service: JobService, usage_of: Callable[[Principal, int], list[dict[str, Any]]], *, base_url: str
+) -> APIRouter:
+    """All of it; `usage_of` says what a run has used."""
     router = APIRouter()
     for version in _VERSIONS:
         _add_jobs(router, service, f"/api/{version}/jobs")
@@ -55,6 +58,10 @@ def jobs_router(service: JobService, *, base_url: str) -> APIRouter:
     @router.get("/api/millpond/jobs/runs/{run_id}/notifications")
     def notifications(me: _Me, run_id: int) -> dict[str, Any]:
         return {"notifications": [delivery_json(each) for each in service.told_about(me, run_id)]}
+
+    @router.get("/api/millpond/jobs/runs/{run_id}/usage")
+    def usage(me: _Me, run_id: int) -> dict[str, Any]:
+        return {"usage": usage_of(me, run_id)}
 
     return router
 

@@ -17,6 +17,7 @@ from millpond.ui.pages import (
     cluster,
     compute,
     connect,
+    cost,
     experiments,
     features,
     home,
@@ -44,7 +45,7 @@ from millpond.ui.visit import Page, add_page
 
 _MODULES = (
     home, catalog, sql, warehouses, alert_form, alerts, tables, volumes, features, experiments, runs, models, parity,
-    serving, users, audit, secrets, search, connect, jobs, job_edit, job, job_runs, job_tasks, compute, cluster,
+    serving, users, audit, secrets, search, connect, jobs, job_edit, job, job_runs, job_tasks, compute, cluster, cost,
 )  # fmt: skip
 
 
@@ -104,6 +105,7 @@ _PAGE_ROOTS = frozenset(
         "sql",
         "jobs",
         "compute",
+        "cost",
         "users",
         "audit",
         "secrets",

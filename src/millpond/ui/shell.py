@@ -63,6 +63,7 @@ SIDEBAR: tuple[tuple[str, tuple[Entry, ...]], ...] = (
                 shown=lambda principal: allows(principal, Act.READ, AUDIT),
             ),
             Entry(section="secrets", label="Secrets", href=urls.SECRETS, symbol="key"),
+            Entry(section="cost", label="Cost", href=urls.COST, symbol="payments"),
         ),
     ),
 )

@@ -21,6 +21,7 @@ NEW_ALERT = "/sql/alerts/new"
 USERS = "/users"
 AUDIT = "/audit"
 SECRETS = "/secrets"
+COST = "/cost"
 
 
 def catalog_url(catalog: str) -> str:

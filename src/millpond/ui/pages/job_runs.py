@@ -41,6 +41,7 @@ from millpond.ui.job_graph import JobGraph, Node, needs_of
 from millpond.ui.job_states import look, started_text, took
 from millpond.ui.job_timeline import JobTimeline
 from millpond.ui.pages.job import number_in
+from millpond.ui.run_cost import draw_run_cost
 from millpond.ui.tracking import Run as MlflowRun
 from millpond.ui.visit import Outcome, Page, Visit, filling, later
 
@@ -82,6 +83,7 @@ def _draw(visit: Visit, view: RunView) -> None:
         _TABS.get(visit.query.get("tab", ""), _draw_tasks)(visit, view)
     if run.state is not State.ENDED:
         _follow(visit, view, [redraw] + ([_redrawing(visit, place)] if visit.query.get("tab", "") in _FOLLOWED else []))
+    draw_run_cost(visit, run.id, going_on=run.state is not State.ENDED)
     draw_mlflow_runs(visit, JOB_RUN_TAG, str(run.id), going_on=run.state is not State.ENDED)
 
 
