@@ -72,13 +72,21 @@ def test_a_process_and_what_it_waited_for_count_once_however_often_they_are_look
     assert quantities(database) == again
 
 
-def test_what_a_task_used_after_its_last_look_is_what_is_left_of_all(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_task_that_ends_tells_all_that_is_not_written_yet(
+    database: Database, tmp_path: Path, is_written: bool
+) -> None:
     meter = Meter(database)
     with burning(tmp_path) as pid:
         meter.look(Tracked(key=1, subject=ANN, pids=(pid,)))
-    seen = 0.6
-    left = meter.finish(1, 5.0)
-    assert left[Resource.CPU] == pytest.approx(5.0 - seen, abs=0.5)
+        meter.look(Tracked(key=1, subject=ANN, pids=(pid,)))
+    if is_written:
+        meter.round()
+    written = quantities(database).get("JOBS_CPU", 0.0)
+    assert (written > 0.55) is is_written
+    assert meter.finish(1, 5.0)[Resource.CPU] == pytest.approx(5.0 - written, abs=0.01)
+    meter.round()
+    assert quantities(database).get("JOBS_CPU", 0.0) == written
     assert meter.finish(2, 0.25) == {Resource.CPU: 0.25}  # was never looked at
 
 

@@ -48,7 +48,7 @@ def _look_at_usage(tab: Tab, run_id: int) -> None:
     page = tab.page
     tab.open("/cost?days=1")
     expect(page.get_by_role("img", name=re.compile(r"CPU, core-seconds: .*JOBS [\d.]+"))).to_be_visible()
-    table = page.get_by_role("table", name="Usage")
+    table = page.get_by_role("region", name="Usage")
     expect(table.get_by_text("JOBS_CPU", exact=True)).to_be_visible()
     page.get_by_role("navigation", name="Group").get_by_role("link", name="Object").click()
     expect(page.get_by_role("img", name=re.compile("job burner"))).to_be_visible()
@@ -87,7 +87,7 @@ def _make_rules(page: Page, tab: Tab, server: Server, name: str) -> None:
     form.get_by_label("SKU").select_option("JOBS_GPU")
     form.get_by_label("for one unit").fill("0.25")
     form.get_by_role("button", name="Set from this hour on").click()
-    expect(page.get_by_role("table", name="Prices").get_by_text("0.25", exact=True)).to_be_visible()
+    expect(page.get_by_role("region", name="Prices").get_by_text("0.25", exact=True)).to_be_visible()
     server.call("POST", "/api/millpond/prices", {"sku_name": "JOBS_GPU", "price": 0})
     tab.open("/cost?tab=waste")
     expect(page.get_by_role("heading", name="Cost")).to_be_visible()

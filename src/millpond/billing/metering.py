@@ -83,6 +83,8 @@ class Meter:
         """Of what rounds look at."""
         self._alone: dict[Hashable, _Tree] = {}
         """Of what is looked at by itself, until its end."""
+        self._of_alone: dict[Hashable, tuple[Subject, Used]] = {}
+        """What that used, and is not written yet."""
         self._waiting: list[tuple[Subject, Used]] = []
         self._sources: list[Trees] = []
         self._counters: list[Counted] = []
@@ -108,8 +110,8 @@ class Meter:
         with self._lock:
             looked_at = {each.key for each in tracked}
             self._trees = {key: tree for key, tree in self._trees.items() if key in looked_at}
-            told = [*self._waiting, *counted, *found]
-            self._waiting = []
+            told = [*self._waiting, *self._of_alone.values(), *counted, *found]
+            self._waiting, self._of_alone = [], {}
         if not told:
             return
         try:
@@ -128,16 +130,20 @@ class Meter:
     def look(self, tracked: Tracked) -> None:
         """Look at some processes now; `finish` tells their end."""
         for subject, used in self._looked([tracked], self._alone):
-            self.note(subject, used)
+            with self._lock:
+                before = self._of_alone.get(tracked.key, (subject, {}))[1]
+                self._of_alone[tracked.key] = (subject, _added(before, used))
 
     def finish(self, key: Hashable, processor_s: float) -> Used:
-        """What processes have used since the last look, that have ended after so much processor time of all."""
+        """What processes have used that is not written yet, and have ended after so much processor time of all."""
         with self._lock:
             tree = self._alone.pop(key, None)
+            waiting = self._of_alone.pop(key, (None, {}))[1]
         if tree is None:
             return {Resource.CPU: processor_s}
         gib_s = tree.memory_mb / 1024 * (time.monotonic() - tree.at_s)
-        return {Resource.CPU: max(0.0, processor_s - tree.processor_s), Resource.MEMORY: gib_s}
+        rest = {Resource.CPU: max(0.0, processor_s - tree.processor_s), Resource.MEMORY: gib_s}
+        return _added(waiting, rest)
 
     def _looked(self, tracked: Sequence[Tracked], known: dict[Hashable, _Tree]) -> list[tuple[Subject, Used]]:
         if not tracked:
@@ -165,3 +171,7 @@ class Meter:
             }
             found.append((each.subject, used))
         return found
+
+
+def _added(one: Used, other: Used) -> Used:
+    return {resource: one.get(resource, 0.0) + other.get(resource, 0.0) for resource in {*one, *other}}
