@@ -81,7 +81,7 @@ def build(server: Server, client: httpx.Client) -> World:
         world.names[role] = f"{role}-{tail}@matrix.org"
         world.tokens[role] = server.new_user(world.names[role])
     world.names |= {"admin": server.user, "cat": f"mx_{tail}", "tail": tail}
-    world.names["account"] = world.done("admin", "GET", "/.well-known/databricks-config")["account_id"]
+    world.names["account"] = world.done("admin", "GET", "/.well-known/databricks-config")["workspace_id"]
     _catalog(world)
     _workspace(world)
     _people(world)

@@ -9,7 +9,7 @@ from millpond.ui.visit import Outcome, Visit, filling, later
 
 def draw_run_cost(visit: Visit, run_id: int, *, going_on: bool) -> None:
     """The run's usage, looked up once the page is shown."""
-    place = el("div", cls="mp-stack")
+    place = el("div", cls="mp-stack").style("margin-top: 20px")
     jobs = visit.services.jobs
     later(visit, lambda who: jobs.usage_of(who, run_id), filling(place, lambda found: _draw(visit, found, going_on)))
 
@@ -23,7 +23,7 @@ def _draw(visit: Visit, outcome: Outcome[Sequence[Sum]], going_on: bool) -> None
     currency = visit.services.billing.prices.currency
     cost = sum(each.cost for each in outcome.value)
     shown: Facts = [
-        ("Cost", f"{cost:,.4f} {currency}"),
+        ("Cost", f"{cost:,.6g} {currency}"),
         *((each.sku, f"{each.quantity:,.2f} {each.resource.unit}") for each in outcome.value),
     ]
     with card("Cost"):

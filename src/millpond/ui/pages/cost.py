@@ -162,7 +162,7 @@ def _draw_sums(visit: Visit, view: _View, found: Sequence[Sum]) -> None:
             Cell(text=each.sku, code=True),
             f"{each.quantity:,.2f}",
             each.resource.unit,
-            f"{each.cost:,.2f}",
+            f"{each.cost:,.4f}",
         ]
         for each in ranked[:_MOST_ROWS]
     ]
@@ -282,9 +282,8 @@ def _quota_row(standing: Standing, *, removable: bool) -> list[Cell | str]:
     quota = standing.quota
     used = quota.period is not None and quota.holder is not Holder.MEMBER
     full = used and standing.used >= quota.limit
-    words = f"{quota.words[0].upper()}{quota.words[1:]}".replace("_", " ")
     return [
-        words,
+        quota.words.replace("_", " "),
         f"{standing.used:,.1f}" if used else "",
         f"{quota.limit:,.1f}",
         Cell(badges=(("used up", "bad"),)) if full else "",
