@@ -197,6 +197,14 @@ def test_statements_spark_and_tables_are_metered_and_read_back_as_system_tables(
     assert {row.run_as for row in mine} == {shop.name}
     assert {row.warehouse_id for row in mine} == {None, shop.warehouse}
     assert sum(row.usage_quantity for row in mine) >= 2
+    heavy = "SELECT sum(sin(id)) AS {} FROM range(20000000)"
+    spark.sql(heavy.format("spark_spent")).collect()
+    shop.sql(shop.ann, heavy.format("http_spent"))
+    for alias in ("spark_spent", "http_spent"):
+        history = (
+            f"SELECT max(total_task_duration_ms) FROM system.query.history WHERE statement_text LIKE '%AS {alias}%'"
+        )
+        assert spark.sql(history).collect()[0][0] > 50, alias
     spark.stop()
     of_all = shop.sql(shop.w, "SELECT DISTINCT identity_metadata.run_as FROM system.billing.usage ORDER BY 1")
     assert [shop.server.user] in of_all

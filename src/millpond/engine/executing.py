@@ -16,6 +16,7 @@ from millpond.engine.errors import ExecutionError, SparkError
 from millpond.engine.history import Observe, Watched, text_of, watching
 from millpond.engine.lineage import capture
 from millpond.engine.operations import Operation
+from millpond.engine.own_client import OWN_CLIENT
 from millpond.engine.planning import Forward, Local, Planner, planned
 from millpond.engine.sessions import Session
 from millpond.engine.upstream import Upstream
@@ -41,8 +42,8 @@ class Executions:
         self._threads = threads
         self._observe = observe
 
-    async def execute(self, session: Session, request: Any, size: int, write: Write) -> None:
-        """Run a plan and stream its answer."""
+    async def execute(self, session: Session, request: Any, size: int, write: Write) -> int | None:
+        """Run a plan and stream its answer; to our own client, what processor time it took, where that is known."""
         request.operation_id = request.operation_id or str(uuid4())
         recording.note(request)
         capture.asked(request)
@@ -66,6 +67,7 @@ class Executions:
         )
         operation.task = asyncio.get_running_loop().create_task(work)
         await self._hand_over(session, operation, 0, write)
+        return operation.spent_ms if request.client_type == OWN_CLIENT else None
 
     async def _forward(
         self, session: Session, operation: Operation, request: Any, decided: Forward, watching: Watching
@@ -86,7 +88,8 @@ class Executions:
             schema = b""
 
         with operation.finishing(), recording.operating(), watching as watched:
-            await self._upstream.stream(session, "ExecutePlan", request, decided.needs, keep)
+            spent_ms = await self._upstream.stream(session, "ExecutePlan", request, decided.needs, keep)
+            operation.spent_ms = watched.spent_ms = spent_ms
             if schema:
                 await operation.add(schema, _KEPT_BYTES)
             if operation.reattachable:  # engines say so only to whom they let reattach

@@ -24,7 +24,7 @@ from millpond.engine.engines import ApiDoor, Engine, EngineOptions, Engines
 from millpond.engine.errors import AnalysisError, ExecutionError
 from millpond.engine.executing import Executions
 from millpond.engine.history import Observe
-from millpond.engine.own_client import OWN_CLIENT
+from millpond.engine.own_client import OWN_CLIENT, SPENT_MS
 from millpond.engine.planning import Planner
 from millpond.engine.session_calls import SessionCalls
 from millpond.engine.sessions import Session, Sessions
@@ -229,14 +229,16 @@ class Gateway:
 
         return handle
 
-    def _stream(self, name: str, kind: Any, work: Callable[..., Awaitable[None]]) -> Any:
+    def _stream(self, name: str, kind: Any, work: Callable[..., Awaitable[int | None]]) -> Any:
         async def handle(data: bytes, context: Any) -> None:
             try:
                 with recording.recorded(name, context):
                     request, session = await self._open(kind, data, context)
                     if name == "ExecutePlan":
                         self._options.admit(session.principal)
-                    await work(session, request, len(data), context.write)
+                    spent_ms = await work(session, request, len(data), context.write)
+                if spent_ms is not None:
+                    context.set_trailing_metadata(((SPENT_MS, str(spent_ms)),))
             except BaseException as error:
                 await self._fail(name, error, context)
                 raise

@@ -41,6 +41,8 @@ class Executed:
     error: str = ""
     sql_state: str = ""
     cancelled: bool = False
+    spent_ms: int | None = None
+    """Processor time, where it was alone on its engine."""
 
 
 Observe = Callable[[Executed], None]
@@ -52,6 +54,7 @@ class Watched:
 
     rows: int = 0
     size_bytes: int = 0
+    spent_ms: int | None = None
 
     def passed(self, message: bytes) -> None:
         """One serialised response."""
@@ -127,6 +130,7 @@ def _executed(
         error=(spark.message if spark else unknown)[:_MAX_ERROR],
         sql_state=spark.sql_state if spark else "",
         cancelled=cancelled,
+        spent_ms=watched.spent_ms,
     )
 
 

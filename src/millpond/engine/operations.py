@@ -21,6 +21,8 @@ class Operation:
     reattachable: bool = True
     is_query: bool = False
     """Whether it changes nothing, so that it may be stopped when nobody waits for it."""
+    spent_ms: int | None = None
+    """Processor time of the engine, once it has ended and that is known."""
     abandoned: bool = False
     """Whether the client has said that it wants no more: nothing is kept."""
     task: asyncio.Task[None] | None = None

@@ -13,7 +13,7 @@ import pyarrow as pa
 from millpond.catalog.names import quote
 from millpond.engine import proto
 from millpond.engine.client import GatewayClient, error_of, spark_failure
-from millpond.engine.own_client import OWN_CLIENT, STATEMENT_TAG
+from millpond.engine.own_client import OWN_CLIENT, SPENT_MS, STATEMENT_TAG
 from millpond.identity.domain import Principal
 from millpond.kernel.errors import DeadlineExceeded, MillpondError
 
@@ -206,6 +206,8 @@ class SqlCall:
         self._lock = threading.Lock()
         self._cancelled = False
         self._running: tuple[str, Any] | None = None
+        self.spent_ms: int | None = None
+        """What processor time its plans took, as far as that is known."""
         self.schema: pa.Schema | None = None
         """Known when the first batch has come, or all have."""
 
@@ -281,6 +283,9 @@ class SqlCall:
             self._running = (request.operation_id, call)
         try:
             yield from call
+            for key, value in call.trailing_metadata() or ():
+                if key == SPENT_MS:
+                    self.spent_ms = (self.spent_ms or 0) + int(value)
         finally:
             call.cancel()
 

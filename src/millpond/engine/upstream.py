@@ -11,6 +11,7 @@ import grpc
 from grpc import aio
 
 from millpond.engine import proto
+from millpond.engine.costs import spent_alone
 from millpond.engine.engine_errors import translated
 from millpond.engine.engines import Engine, Engines
 from millpond.engine.errors import ExecutionError, SparkError, unsupported
@@ -102,10 +103,11 @@ class Upstream:
 
     async def stream(
         self, session: Session, method: str, request: Any, needs: Needs, write: Callable[[bytes], Any]
-    ) -> None:
-        """One call with a stream of answers, each handed on as raw bytes."""
+    ) -> int | None:
+        """One call with a stream of answers, each handed on as raw bytes; what it took, as `spent_alone` knows it."""
         _own(request, session)
         async with self.engine(session, needs) as engine:
+            spent_ms = spent_alone(engine)
             call = engine.calls[method](request.SerializeToString())
             try:
                 while (message := await call.read()) is not aio.EOF:
@@ -118,6 +120,7 @@ class Upstream:
                         await call.trailing_metadata(),
                         await call.details(),
                     )
+                return spent_ms()
             finally:
                 call.cancel()
 

@@ -241,6 +241,8 @@ class Statement:
     ended_at: datetime | None = None
     failure: Failure | None = None
     manifest: Manifest | None = None
+    spent_ms: int | None = None
+    """Processor time of its engine, where it was alone on that."""
 
     @property
     def status(self) -> str:

@@ -115,6 +115,7 @@ def _statement(told: dict[str, Any]) -> Statement:
         ended_at=from_epoch_us(told["ended_us"]),
         failure=_failure(told["error"], told["sql_state"]) if failed else None,
         manifest=Manifest(chunks=(Chunk(rows=told["rows"], size_bytes=told["size_bytes"]),)),
+        spent_ms=told.get("spent_ms"),
     )
 
 
@@ -143,6 +144,7 @@ _COLUMNS = (
     ("total_duration_ms", _LONG, "from its arrival to its end"),
     ("waiting_at_capacity_duration_ms", _LONG, "until its warehouse had room"),
     ("execution_duration_ms", _LONG, ""),
+    ("total_task_duration_ms", _LONG, "processor time of its engine, where it was alone on that"),
     ("start_time", _TIME, "when it arrived"),
     ("end_time", _TIME, ""),
     ("produced_rows", _LONG, ""),
@@ -189,6 +191,7 @@ def _row(one: Statement) -> tuple[Any, ...]:
         _ms(began, ended),
         _ms(began, started),
         _ms(started, ended),
+        one.spent_ms,
         began,
         ended,
         manifest.rows if manifest else None,

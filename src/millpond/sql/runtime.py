@@ -89,6 +89,11 @@ class Execution:
         if call is not None:
             call.cancel()
 
+    @property
+    def spent_ms(self) -> int | None:
+        """What processor time it took, as far as that is known."""
+        return self._call.spent_ms if self._call is not None else None
+
     def cancelled_end(self) -> Statement:
         """How a cancelled statement ends."""
         state = StatementState.FAILED if self._reason else StatementState.CANCELED
@@ -193,7 +198,8 @@ class Runtime:
         try:
             execution.begin()
             manifest = self._execute(execution)
-            return replace(execution.statement, state=StatementState.SUCCEEDED, manifest=manifest)
+            spent_ms = execution.spent_ms
+            return replace(execution.statement, state=StatementState.SUCCEEDED, manifest=manifest, spent_ms=spent_ms)
         except Cancelled:
             return execution.cancelled_end()
         except MillpondError as error:

@@ -415,6 +415,7 @@ def history_json(statement: Statement, *, metrics: bool) -> dict[str, Any]:
             "total_time_ms": ended - began,
             "execution_time_ms": ended - started,
             "rows_produced_count": manifest.rows,
+            **({} if statement.spent_ms is None else {"task_total_time_ms": statement.spent_ms}),
             "network_sent_bytes": manifest.size_bytes,
         }
     return found

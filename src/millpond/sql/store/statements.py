@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -58,6 +59,7 @@ statements = Table(
     Column("error_message", Text),
     Column("sql_state", String(10)),
     Column("manifest", Json),
+    Column("spent_ms", BigInteger),
     Index("ix_sql_statements_principal_id_id", "principal_id", "id"),
     Index("ix_sql_statements_state_ended_at", "state", "ended_at"),
 )
@@ -104,6 +106,7 @@ def _ended(statement: Statement) -> dict[str, Any]:
         "error_message": failure.message if failure else None,
         "sql_state": failure.sql_state if failure else None,
         "manifest": asdict(statement.manifest) if statement.manifest else None,
+        "spent_ms": statement.spent_ms,
     }
 
 
@@ -211,6 +214,7 @@ def _statement(row: Any) -> Statement:
         ended_at=row.ended_at,
         failure=failure,
         manifest=_manifest(row.manifest) if row.manifest else None,
+        spent_ms=row.spent_ms,
     )
 
 

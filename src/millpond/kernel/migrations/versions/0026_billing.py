@@ -1,4 +1,4 @@
-"""Usage records, prices, budgets with what they told, and quotas."""
+"""Usage records, prices, budgets with what they told, and quotas; the processor time of statements."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -32,6 +32,7 @@ def upgrade() -> None:
     op.create_index("ix_billing_usage_hour", "billing_usage", ["hour"])
     op.create_index("ix_billing_usage_run_as_hour", "billing_usage", ["run_as", "hour"])
     op.create_index("ix_billing_usage_run_id", "billing_usage", ["run_id"])
+    op.add_column("sql_statements", sa.Column("spent_ms", sa.BigInteger()))
     op.create_table(
         "billing_prices",
         sa.Column("sku", sa.String(60), nullable=False),
