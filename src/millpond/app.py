@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request
 from sqlalchemy import Connection
@@ -138,6 +139,7 @@ def build_app(settings: Settings) -> Application:
     signer = Signer(signing_key)
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
+    identity.end_lent(home.server_name())
     directory = DirectoryService(database, group_renamed=[rename_owner_in_catalog, rename_owner_in_sql])
     federation = open_federation(database, identity, directory, settings.oidc, key=signing_key)
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
@@ -262,7 +264,7 @@ def build_app(settings: Settings) -> Application:
             file_bytes=settings.jobs.file_limit_bytes,
             ways_out=doors.ways_out,
             variables=doors.variables,
-            mint=identity.mint,
+            lend=partial(identity.lent, by=home.server_name()),
         ),
         files=files,
         workspace=workspace,

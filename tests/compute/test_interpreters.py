@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ CONTEXT = Context(
 )
 RUNNER = Runner(
     module="tests.compute.context_process", preload=(), paths=(), file_bytes=0, ways_out=(),
-    variables=lambda _token: {"SPARK_REMOTE": "sc://localhost"}, mint=lambda *_, **__: "",
+    variables=lambda _token: {"SPARK_REMOTE": "sc://localhost"}, lend=lambda *_, **__: nullcontext(""),
 )  # fmt: skip
 ANSWER = '{"id": "%s", "state": "Finished", "results": {"data": "a\\u0000b"}}\n'
 

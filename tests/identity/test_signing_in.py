@@ -123,6 +123,26 @@ def test_tokens_of_one_user_are_bounded(identity: Identity, bob: Principal, monk
         identity.service.create_token(bob)
 
 
+def test_a_lent_token_ends_with_what_it_is_for_or_at_the_servers_next_start(identity: Identity, bob: Principal) -> None:
+    service = identity.service
+    shown = service.list_tokens(bob)
+    with service.lent(bob, 60, paths=["/api"], by="here") as token:
+        assert service.authenticate(token, path="/api/2.0/mlflow").name == bob.name
+        assert service.list_tokens(bob) == shown
+        with pytest.raises(PermissionDenied):
+            service.authenticate(token, path="/other")
+    assert refused(service, token)
+    with service.lent(bob, -1, paths=["/api"], by="here") as token:
+        assert refused(service, token)
+    with (
+        service.lent(bob, 60, paths=["/api"], by="here") as mine,
+        service.lent(bob, 60, paths=["/api"], by="b") as not_mine,
+    ):
+        service.end_lent("here")
+        assert refused(service, mine)
+        assert service.authenticate(not_mine, path="/api") is not None
+
+
 def test_a_minted_token_is_its_principal_for_a_while(identity: Identity, bob: Principal) -> None:
     assert identity.service.authenticate(identity.service.mint(bob, 60)) == bob
     assert refused(identity.service, identity.service.mint(bob, -1))

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ class Runner:
     ways_out: Sequence[str]
     variables: Callable[[str], Mapping[str, str]]
     """What tells clients where to go, with a token."""
-    mint: Callable[..., str]
+    lend: Callable[..., AbstractContextManager[str]]
+    """A token of somebody, for so many seconds and `paths`, that ends with the block."""
 
 
 class ContextProcess:
@@ -147,7 +148,8 @@ def begin(
     ours, theirs = socket.socketpair()
     try:
         packages = stack.enter_context(placement.packages())
-        _write_order(runner, placement, owner, directory, packages.paths)
+        token = stack.enter_context(runner.lend(owner, TOKEN_S, paths=runner.paths))
+        _write_order(runner, placement, token, directory, packages.paths)
         with theirs:
             child = placement.spawn(
                 ChildSpec(
@@ -171,8 +173,7 @@ def begin(
     return ContextProcess(context, child, ours, stack, directory, told, ended)
 
 
-def _write_order(runner: Runner, placement: Placement, owner: Principal, directory: Path, paths: Sequence[str]) -> None:
-    token = runner.mint(owner, TOKEN_S, paths=runner.paths)
+def _write_order(runner: Runner, placement: Placement, token: str, directory: Path, paths: Sequence[str]) -> None:
     variables = dict(runner.variables(token))
     variables["SPARK_REMOTE"] = placement.remote(variables["SPARK_REMOTE"])
     order = {

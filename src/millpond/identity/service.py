@@ -1,11 +1,12 @@
 """Signing in: from a credential to a principal, and the credentials that one makes and revokes for oneself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from millpond.identity import acts
 from millpond.identity.attempts import AttemptLimiter, CheckingSlots, RememberedPasswords
@@ -45,6 +46,9 @@ from millpond.kernel.errors import (
     Unauthenticated,
 )
 from millpond.kernel.freshness import Mark, snapshot_mark
+from millpond.kernel.logs import get_logger
+
+log = get_logger(__name__)
 
 SESSION_PREFIX = "mps-"
 SESSION_TTL = timedelta(days=7)
@@ -141,7 +145,7 @@ class IdentityService:
         """A signed token with which a part of this server acts as the principal for a time.
 
         Where it gets into users' code, give the `paths` that the code needs: then it is good for them and what is
-        below them only, and cannot make a credential that outlives it.
+        below them only, and cannot make a credential that outlives it. Code that runs for long gets one that is `lent`.
         """
         now = utc_now()
         claims = Claims(
@@ -150,6 +154,33 @@ class IdentityService:
             paths=None if paths is None else tuple(paths),
         )
         return self._signer.sign(claims, now=now)
+
+    @contextmanager
+    def lent(self, principal: Principal, ttl_s: float, *, paths: Sequence[str], by: str) -> Iterator[str]:
+        """As `mint`, for code that runs while the block does: then the token ends, at the latest after `ttl_s`.
+
+        `by` names the server, which at its next start ends what it had lent when it was killed.
+        """
+        now = utc_now()
+        ends = now + timedelta(seconds=ttl_s)
+        with self._database.write() as connection:
+            lent = add_credential(
+                connection, principal.id, new_secret(), CredentialKind.LENT, now, comment=by, expires_at=ends
+            )
+        claims = Claims(principal_id=principal.id, expires_at=ends, credential_id=lent.id, paths=tuple(paths))
+        try:
+            yield self._signer.sign(claims, now=now)
+        finally:
+            try:
+                with self._database.write() as connection:
+                    tokens.remove(connection, lent.id, CredentialKind.LENT)
+            except SQLAlchemyError as error:  # what it was for has ended all the same
+                log.warning("a lent token could not be ended", expires_at=ends.isoformat(), exc_info=error)
+
+    def end_lent(self, by: str) -> None:
+        """End the tokens that a server had lent before it was started."""
+        with self._database.write() as connection:
+            tokens.remove_lent(connection, by)
 
     def sign_in(
         self, *, user_name: str | None = None, password: str | None = None, token: str | None = None, address: str = ""

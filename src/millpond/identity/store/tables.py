@@ -38,7 +38,7 @@ tokens = Table(
     Column("parent_id", String(36), ForeignKey("identity_tokens.id", ondelete="CASCADE"), index=True),
     Column("created_by", String(255), nullable=False),
     Column("secret_hash", LargeBinary(32), nullable=False, unique=True),
-    Column("kind", String(20), nullable=False),  # personal | session | client_secret
+    Column("kind", String(20), nullable=False),  # personal | session | client_secret | lent
     Column("comment", String(1000), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),

@@ -38,6 +38,8 @@ class CredentialKind(Enum):
     PERSONAL = "personal"
     SESSION = "session"
     CLIENT_SECRET = "client_secret"  # noqa: S105 - a kind, not a secret
+    LENT = "lent"
+    """What a signed token of users' code hangs on, so that it ends with the code. Nobody has its secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +179,11 @@ def remove_sessions(connection: Connection, principal_id: str) -> None:
     connection.execute(
         delete(tokens).where(tokens.c.principal_id == int(principal_id), tokens.c.kind == CredentialKind.SESSION.value)
     )
+
+
+def remove_lent(connection: Connection, by: str) -> None:
+    """End what a server has lent."""
+    connection.execute(delete(tokens).where(tokens.c.kind == CredentialKind.LENT.value, tokens.c.comment == by))
 
 
 def remove_expired(connection: Connection, before: datetime) -> int:
