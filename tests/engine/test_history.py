@@ -21,6 +21,11 @@ def test_any_bytes_are_read_without_failing(data: bytes) -> None:
     assert rows_in(data) >= 0
 
 
+def test_a_length_beyond_the_bytes_ends_with_them() -> None:
+    number = proto.base.ExecutePlanResponse.DESCRIPTOR.fields_by_name["arrow_batch"].number
+    assert rows_in(bytes([number << 3 | 2, 100])) == 0
+
+
 def test_an_answer_without_rows_has_none() -> None:
     response = proto.base.ExecutePlanResponse(session_id="s")
     response.result_complete.SetInParent()

@@ -158,7 +158,7 @@ _VARINT, _LENGTH = 0, 2
 
 def _field(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int] | None:
     """Where a field of a message begins and ends; a number's value twice. None when it is not there."""
-    while at < end:
+    while at < min(end, len(data)):  # a length may lie
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
