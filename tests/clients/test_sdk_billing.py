@@ -1,6 +1,7 @@
 """Cost and quota through the official clients: what a user's work used, what it costs, who is told, what is refused."""
 
 import io
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
@@ -135,7 +136,9 @@ def _task(script: SparkPythonTask) -> SubmitTask:
     return SubmitTask("t", spark_python_task=script)
 
 
-def test_an_endpoint_counts_requests_for_who_asks_and_its_processes_for_its_owner(shop: Shop) -> None:
+@pytest.fixture(scope="module")
+def endpoint(shop: Shop) -> str:
+    """An endpoint whose processes are kept up."""
     with signed_in(shop.server) as client, mlflow.start_run(experiment_id=client.create_experiment("cost")):
         mlflow.pyfunc.log_model(
             name="model", python_model=str(SCALE), pip_requirements=["mlflow"],
@@ -146,6 +149,10 @@ def test_an_endpoint_counts_requests_for_who_asks_and_its_processes_for_its_owne
         "scaled", config=EndpointCoreConfigInput("scaled", served_entities=[entity]), tags=[EndpointTag("team", "red")],
         timeout=PATIENCE,
     )  # fmt: skip
+    return "scaled"
+
+
+def test_an_endpoint_counts_requests_for_who_asks_and_its_processes_for_its_owner(shop: Shop, endpoint: str) -> None:
     rows = [{"x": 1.0}]
     for _ in range(3):
         shop.w.serving_endpoints.query("scaled", dataframe_records=rows)
@@ -173,9 +180,40 @@ def test_an_endpoint_counts_requests_for_who_asks_and_its_processes_for_its_owne
     assert time.monotonic() - time_s < 20
     shop.without_quota(quota)
     wait_until(lambda: not refused(), what="the quota to be gone")
-    [waste] = [each for each in shop.get("waste?days=1")["waste"] if each["kind"] == "endpoint"] or [None]
-    assert waste is None  # made today, so nobody knows yet
-    shop.w.serving_endpoints.delete("scaled")
+
+
+def test_what_runs_idle_or_is_used_by_nobody_is_reported_to_who_may_see_it(shop: Shop, endpoint: str) -> None:
+    def found(token: str | None = None) -> dict[str, str]:
+        return {f"{each['kind']} {each['name']}": each["why"] for each in shop.get("waste?days=2", token)["waste"]}
+
+    cluster = shop.w.clusters.create(
+        "1.0.x-scala2.12", cluster_name="idle", node_type_id="local.1c2g", num_workers=0
+    ).result(PATIENCE)  # fmt: skip
+    warehouse = shop.w.warehouses.create(name="quiet", cluster_size="Small").result(PATIENCE)
+    shop.sql(shop.w, "CREATE TABLE main.cost.features (id BIGINT NOT NULL, x DOUBLE, CONSTRAINT pk PRIMARY KEY (id))")
+    assert found() == {}  # all of it was made just now
+    _age(shop, "compute_clusters", "used_at", "id", cluster.cluster_id)
+    _age(shop, "sql_warehouses", "created_at", "id", warehouse.id)
+    _age(shop, "serving_endpoints", "created_at", "name", endpoint)
+    _age(shop, "catalog_tables", "created_at", "name", "features")
+    told = found()
+    assert "was last used at" in told["cluster idle"]
+    assert told["warehouse quiet"] == "It runs, and had no statement in the last 2 days."
+    assert "processes are kept up" in told["endpoint scaled"] or "Nobody asked it" in told["endpoint scaled"]
+    assert "No model, endpoint, function or online table uses it." in told["feature table main.cost.features"]
+    assert found(shop.token) == {}
+    assert "cluster idle (admin@millpond.local): It runs" in run_cli(
+        "waste", "--data-dir", str(shop.server.data_dir), "--days", "2"
+    ).stdout  # fmt: skip
+    assert shop.server.call("GET", "/api/millpond/waste?days=0")[0] == 400
+    shop.w.clusters.permanent_delete(cluster.cluster_id)
+
+
+def _age(shop: Shop, table: str, column: str, key: str, value: str | None) -> None:
+    """Let a time of a row be three days ago."""
+    with sqlite3.connect(shop.server.data_dir / "millpond.db", timeout=30) as connection:
+        three_days_us = 3 * 24 * 3600 * 10**6
+        connection.execute(f"UPDATE {table} SET {column} = {column} - ? WHERE {key} = ?", (three_days_us, value))
 
 
 def test_statements_spark_and_tables_are_metered_and_read_back_as_system_tables(shop: Shop) -> None:
@@ -414,4 +452,4 @@ def test_the_command_line_tells_of_usage_and_waste(shop: Shop) -> None:
     assert shop.name in told
     assert "CPU_SECOND" in told
     assert "waste" in run_cli("--help").stdout
-    assert "nothing" in run_cli("waste", "--data-dir", place).stdout.lower()
+    assert "idle or unused" in run_cli("waste", "--data-dir", place).stdout

@@ -139,7 +139,7 @@ class BudgetService:
         }  # fmt: skip
         return Notice(
             event=EVENT, subject=f"[Millpond] Budget '{budget.name}' has reached {alert.threshold:.2f}", text=text,
-            body=body, path="/cost",
+            body=body, path="/cost?tab=budgets",
         )  # fmt: skip
 
     def _check(self, principal: Principal, budget: Budget) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from millpond.billing.domain import Resource
-from millpond.billing.store.usage import Sum
+from millpond.billing.usage import Sum
 from millpond.ui.theme import CHART_COLOURS, SERIES_COLOURS, Theme
 
 MEASURES: Mapping[str, tuple[str, Resource | None]] = {

@@ -10,8 +10,7 @@ from nicegui import ui
 from millpond.billing.budgets import Standing as BudgetStanding
 from millpond.billing.domain import PRICED, Alert, Holder, Measure, Period, Price, Resource, Scope
 from millpond.billing.quotas import Standing
-from millpond.billing.store.usage import Sum
-from millpond.billing.usage import Asked
+from millpond.billing.usage import Asked, Sum
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.errors import InvalidArgument
@@ -280,10 +279,11 @@ def _draw_quotas(visit: Visit, data: _Data) -> None:
 
 def _quota_row(standing: Standing, *, removable: bool) -> list[Cell | str]:
     quota = standing.quota
-    used = quota.period is not None and quota.holder is not Holder.MEMBER
+    used = quota.period is not None
+    mine = used and quota.holder is Holder.MEMBER
     full = used and standing.used >= quota.limit
     return [
-        quota.words.replace("_", " "),
+        Cell(text=quota.words.replace("_", " "), note="Used is what you used." if mine else None),
         f"{standing.used:,.1f}" if used else "",
         f"{quota.limit:,.1f}",
         Cell(badges=(("used up", "bad"),)) if full else "",
