@@ -251,7 +251,7 @@ def test_statements_spark_and_tables_are_metered_and_read_back_as_system_tables(
     assert only_mine == [[shop.name]]
     prices = shop.sql(
         shop.ann,
-        "SELECT sku_name, CAST(pricing.default AS DOUBLE), currency_code, price_end_time IS NULL "
+        "SELECT sku_name, CAST(pricing.effective_list.default AS DOUBLE), currency_code, price_end_time IS NULL "
         "FROM system.billing.list_prices WHERE sku_name = 'STORAGE'",
     )
     assert prices == [["STORAGE", "0.0", "USD", "true"]]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from millpond.billing.domain import HOUR, PRICED, Record
+from millpond.billing.domain import HOUR, PRICED, Price, Record
 from millpond.billing.prices import PriceService
 from millpond.billing.store.usage import Wanted
 from millpond.billing.usage import UsageService
@@ -31,9 +31,11 @@ _TAGS = (
 )
 
 
-def _struct(fields: Sequence[str], kind: tuple[str, str] = _STRING) -> tuple[str, str]:
-    told = [{"name": name, "type": json.loads(kind[1]), "nullable": True, "metadata": {}} for name in fields]
-    text = ",".join(f"{name}:{kind[0]}" for name in fields)
+def _struct(**fields: tuple[str, str]) -> tuple[str, str]:
+    told = [
+        {"name": name, "type": json.loads(kind), "nullable": True, "metadata": {}} for name, (_, kind) in fields.items()
+    ]
+    text = ",".join(f"{name}:{kind}" for name, (kind, _) in fields.items())
     return f"struct<{text}>", json.dumps({"type": "struct", "fields": told}, separators=(",", ":"))
 
 
@@ -60,8 +62,8 @@ class UsageTable:
         ("custom_tags", _TAGS, "Of the job, cluster, endpoint or statement."),
         ("usage_unit", _STRING, "CPU_SECOND, GIB_SECOND, GPU_SECOND, GIB_HOUR or REQUEST."),
         ("usage_quantity", _DECIMAL, ""),
-        ("usage_metadata", _struct(_METADATA), "For what it was used."),
-        ("identity_metadata", _struct(("run_as",)), "Who used it, or owns what did."),
+        ("usage_metadata", _struct(**dict.fromkeys(_METADATA, _STRING)), "For what it was used."),
+        ("identity_metadata", _struct(run_as=_STRING), "Who used it, or owns what did."),
         ("record_type", _STRING, "ORIGINAL: nothing is corrected later."),
         ("ingestion_date", _DATE, "The same as usage_date."),
         ("billing_origin_product", _STRING, "JOBS, ALL_PURPOSE, MODEL_SERVING, SQL or DEFAULT_STORAGE."),
@@ -108,7 +110,7 @@ class PricesTable:
         ("cloud", _STRING, "LOCAL"),
         ("currency_code", _STRING, ""),
         ("usage_unit", _STRING, ""),
-        ("pricing", _struct(("default",), _DECIMAL), ""),
+        ("pricing", _struct(default=_DECIMAL, effective_list=_struct(default=_DECIMAL)), "Both are the same."),
     ))  # fmt: skip
 
     def __init__(self, prices: PriceService, *, workspace_id: int) -> None:
@@ -117,10 +119,11 @@ class PricesTable:
 
     def rows(self, _principal: Principal) -> list[tuple[Any, ...]]:
         """All prices that ever were."""
-        return [
-            (
-                each.start, each.end, self._workspace_id, each.sku, "LOCAL", self._prices.currency,
-                PRICED[each.sku].unit, {"default": Decimal(f"{each.amount:.12f}")},
-            )
-            for each in self._prices.list_all()
-        ]  # fmt: skip
+        return [self._row(each) for each in self._prices.list_all()]
+
+    def _row(self, price: Price) -> tuple[Any, ...]:
+        amount = Decimal(f"{price.amount:.12f}")
+        return (
+            price.start, price.end, self._workspace_id, price.sku, "LOCAL", self._prices.currency,
+            PRICED[price.sku].unit, {"default": amount, "effective_list": {"default": amount}},
+        )  # fmt: skip
