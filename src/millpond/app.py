@@ -373,7 +373,7 @@ def build_app(settings: Settings) -> Application:
     )
     audit = AuditService(database)
     tracking = Tracking(lambda: mlflow.stores)
-    discovery = DiscoveryService(catalog, sources(tracking, serving.service, sql.queries, jobs.views))
+    discovery = DiscoveryService(catalog, sources(tracking, serving.service, sql, jobs.views))
     finders = catalog.finders() | {each.path: each.finding for each in leveled}
     join(
         app,

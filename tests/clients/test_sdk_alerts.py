@@ -11,6 +11,9 @@ from databricks.sdk.errors import InvalidParameterValue, NotFound, PermissionDen
 from databricks.sdk.service import sql
 from databricks.sdk.service.iam import AccessControlRequest, PermissionLevel
 from databricks.sdk.service.jobs import (
+    AlertEvaluationState,
+    AlertTask,
+    AlertTaskSubscriber,
     RunLifeCycleState,
     SqlAlertState,
     SqlTask,
@@ -316,6 +319,28 @@ def test_a_job_evaluates_an_alert_as_whoever_that_runs_as(
     assert (output.alert_state, output.query_text) == (SqlAlertState.TRIGGERED, "")
     status, found = any_server.call("GET", f"/api/millpond/alerts/{alert.id}/evaluations")
     assert {(each["cause"], each["run_as"]) for each in found["evaluations"]} == {("job", name)}, status
+
+
+def test_a_task_gives_an_alert_on_a_text_other_parameters(
+    any_server: Server, w: WorkspaceClient, receiver: Receiver
+) -> None:
+    least = sql.AlertStatementParameter(name="least", value="99", type="INT")
+    made = w.alerts_v2.create_alert(text_alert("SELECT 20 AS n WHERE 20 > :least", parameters=[least]))
+    assert evaluated(any_server, made.id)["state"] == "OK"
+    told = [AlertTaskSubscriber(destination_id=hook(w, receiver))]
+
+    def run(**parameters: str) -> Any:
+        task = SubmitTask("a", alert_task=AlertTask(alert_id=made.id, parameters=parameters, subscribers=told))
+        return w.jobs.submit_and_wait(tasks=[task]).tasks[0]
+
+    done = run(least="3")
+    assert w.jobs.get_run_output(done.run_id).alert_output.alert_state is AlertEvaluationState.TRIGGERED
+    wait_until(lambda: receiver.got, what="the message")
+    assert w.alerts_v2.get_alert(made.id).parameters == [least]
+    assert "no parameter 'most'" in run(most="3").state.state_message
+    with pytest.raises(InvalidParameterValue, match="does not exist"):
+        w.jobs.submit(tasks=[SubmitTask("a", alert_task=AlertTask(
+            alert_id=made.id, subscribers=[AlertTaskSubscriber(destination_id="none")]))])  # fmt: skip
 
 
 def test_what_a_task_cannot_do_with_an_alert_is_refused(any_server: Server) -> None:

@@ -15,6 +15,7 @@ SHOWN: list[tuple[str, dict[str, Any]]] = [
     ("query", {"sql_task": {"query": {"query_id": "q"}, "warehouse_id": "starter", "parameters": {"day": "x"}}}),
     ("file", {"sql_task": {"file": {"path": "/Users/a/f.sql"}, "warehouse_id": "starter"}}),
     ("alert", {"sql_task": {"alert": {"alert_id": "a"}, "warehouse_id": "starter"}}),
+    ("alert_task", {"alert_task": {"alert_id": "a", "parameters": {"day": "x"}}}),
     ("dbt", {"dbt_task": {"project_directory": "/Volumes/a/b/c/p", "commands": ["dbt deps", "dbt run"]}}),
     ("job", {"run_job_task": {"job_id": 17, "job_parameters": {"a": "1"}}}),
     ("condition", {"condition_task": {"left": "1", "op": "EQUAL_TO", "right": "{{job.parameters.a}}"}}),

@@ -10,7 +10,9 @@ from millpond.jobs.viewing import JobViews
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import InvalidArgument, Unavailable
 from millpond.serving.service import ServingService
+from millpond.sql.alerts.service import AlertService
 from millpond.sql.queries import QueryService
+from millpond.sql.room import SqlRoom
 
 _MODELS = 100
 """The registry holds those of the catalog too, which must not use up the limit."""
@@ -26,13 +28,14 @@ class Tracking(Protocol):
         """A page of registered models whose names hold the text."""
 
 
-def sources(tracking: Tracking, serving: ServingService, queries: QueryService, jobs: JobViews) -> dict[str, Source]:
+def sources(tracking: Tracking, serving: ServingService, sql: SqlRoom, jobs: JobViews) -> dict[str, Source]:
     """All of them, by the kind of what they find."""
     return {
         "registered model": lambda principal, wanted, limit: _models(tracking, principal, wanted, limit),
         "experiment": lambda principal, wanted, limit: _experiments(tracking, principal, wanted),
         "endpoint": lambda principal, wanted, limit: _endpoints(serving, principal, wanted),
-        "query": lambda principal, wanted, limit: _queries(queries, principal, wanted, limit),
+        "query": lambda principal, wanted, limit: _queries(sql.queries, principal, wanted, limit),
+        "alert": lambda principal, wanted, limit: _alerts(sql.alerts, principal, wanted, limit),
         "job": lambda principal, wanted, limit: _jobs(jobs, principal, wanted, limit),
     }
 
@@ -78,6 +81,16 @@ def _queries(queries: QueryService, principal: Principal, wanted: Wanted, limit:
         yield from _fitting(
             wanted, "query", query.draft.name, id=query.id, owner=query.owner, updated_at=query.updated_at,
             comment=f"{query.draft.description}\n{query.draft.text}".strip(), tags=dict.fromkeys(query.draft.tags, ""),
+        )  # fmt: skip
+
+
+def _alerts(alerts: AlertService, principal: Principal, wanted: Wanted, limit: int) -> Iterator[Found]:
+    """Alerts whose names hold the longest word."""
+    text = max(wanted.words, key=len, default="")
+    for alert in alerts.list_page(principal, text=text, max_results=limit).items:
+        yield from _fitting(
+            wanted, "alert", alert.draft.name, id=alert.id, owner=alert.owner, comment=str(alert.draft.condition),
+            updated_at=alert.updated_at,
         )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ class Kind(StrEnum):
     NOTEBOOK = "notebook_task"
     WHEEL = "python_wheel_task"
     SQL = "sql_task"
+    ALERT = "alert_task"
     SCORING = "model_scoring_task"
     """Ours: the official API has no such task."""
     DBT = "dbt_task"

@@ -224,7 +224,7 @@ class Launcher:
         directory.mkdir(parents=True, mode=0o700)
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         timeout_s = min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
-        if spec.kind is Kind.SQL:
+        if spec.kind in (Kind.SQL, Kind.ALERT):
             done = self._sql.run(principal, run, spec, task.order, directory, timeout_s=timeout_s, stop=stop)
             return None if done.result is None else Ended(result=done.result, message=done.message)
         code = self._code.get(principal, run, spec, task, directory)

@@ -109,14 +109,14 @@ def all_targets(settings: Mapping[str, Any]) -> Iterator[Target]:
         for event in _EVENTS:
             yield from targets(part, event)
         inner = (part.get("for_each_task") or {}).get("task") or part
-        yield from subscribers((inner.get("sql_task") or {}).get("alert") or {})
+        yield from subscribers((inner.get("sql_task") or {}).get("alert") or inner.get("alert_task") or {})
 
 
 def subscribers(alert: Mapping[str, Any]) -> list[Target]:
     """Who is told of an alert by the task that evaluates it."""
     return [
         Target(address=each.get("user_name") or "", destination_id=each.get("destination_id") or "")
-        for each in alert.get("subscriptions") or ()
+        for each in alert.get("subscriptions") or alert.get("subscribers") or ()
     ]
 
 

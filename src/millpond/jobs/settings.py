@@ -87,6 +87,15 @@ class SqlAlertInput(_Strict):
     pause_subscriptions: bool | None = None
 
 
+class AlertInput(_Known):
+    """An alert, perhaps with other parameters and on another warehouse than its own."""
+
+    alert_id: str
+    warehouse_id: _Text | None = None
+    subscribers: list[SubscriptionInput] | None = Field(default=None, max_length=100)
+    parameters: dict[Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")], _Text] | None = None
+
+
 class SqlInput(_Known):
     """A saved query, a file, or an alert, on a warehouse."""
 
@@ -198,6 +207,7 @@ class TaskInput(Noticed):
     notebook_task: NotebookInput | None = None
     python_wheel_task: WheelInput | None = None
     sql_task: SqlInput | None = None
+    alert_task: AlertInput | None = None
     model_scoring_task: ScoringInput | None = None
     dbt_task: DbtInput | None = None
     mlflow_project_task: MlflowProjectInput | None = None
@@ -341,6 +351,9 @@ def _spec(
     body = getattr(task, kind.value).model_dump(exclude={"task"}, by_alias=True)
     if task.sql_task is not None:
         _check_sql(task.task_key, task.sql_task)
+    if task.alert_task is not None:
+        task.alert_task.refuse_unknown(f"The alert of task '{task.task_key}'")
+        _check_subscriptions(task.task_key, task.alert_task.subscribers)
     if task.model_scoring_task is not None and (task.environment_key or task.libraries):
         raise NotImplementedHere(f"Task '{task.task_key}' has packages; a model that is scored has its own.")
     if task.for_each_task is not None:
@@ -400,7 +413,11 @@ def _check_sql(key: str, sql: SqlInput) -> None:
         raise InvalidArgument(f"The SQL of task '{key}' is one of query, file and alert.")
     if sql.alert is not None and sql.parameters:
         raise InvalidArgument(f"Task '{key}' has parameters; an alert asks with its own.")
-    for each in (sql.alert and sql.alert.subscriptions) or ():
+    _check_subscriptions(key, sql.alert.subscriptions if sql.alert else None)
+
+
+def _check_subscriptions(key: str, subscriptions: list[SubscriptionInput] | None) -> None:
+    for each in subscriptions or ():
         if bool(each.user_name) is bool(each.destination_id):
             raise InvalidArgument(f"A subscription of task '{key}' is one of user_name and destination_id.")
 

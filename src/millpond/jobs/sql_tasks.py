@@ -19,7 +19,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from millpond.identity.domain import Principal
 from millpond.jobs.code import LARGEST_TEXT, Code
-from millpond.jobs.domain import Result, Run, TaskSpec
+from millpond.jobs.domain import Kind, Result, Run, TaskSpec
 from millpond.jobs.notices import subscribers
 from millpond.jobs.written import write_at_once
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
@@ -71,7 +71,7 @@ class SqlTasks:
         stop: Stop,
     ) -> SqlEnded:
         """Run all statements to their end; the last one's rows are in `output.json`. Blocks. Raises MillpondError."""
-        if order.get("alert"):
+        if spec.kind is Kind.ALERT or order.get("alert"):
             return self._evaluate(principal, spec, order, directory, timeout_s=timeout_s, stop=stop)
         text, kind = self._text(principal, run, spec, order, directory)
         statements = statements_of(text)
@@ -107,7 +107,11 @@ class SqlTasks:
 
         Who is told stands in the settings, where it was checked: no parameter is put in there.
         """
-        asked = self._alerts.asked_by(principal, order["alert"]["alert_id"], order["warehouse_id"])
+        is_sql = spec.kind is Kind.SQL
+        named = order["alert"] if is_sql else order
+        asked = self._alerts.asked_by(
+            principal, named["alert_id"], order.get("warehouse_id"), named.get("parameters") or {}
+        )
         if (why := stop()) is not Result.NONE:
             return SqlEnded(result=why)
         write_at_once(directory / "began", "")
@@ -116,13 +120,14 @@ class SqlTasks:
 
         def keep(state: AlertState = AlertState.UNKNOWN) -> None:
             told = _ran(going, request.warehouse_id, request.text if asked.shows_text else "")
-            output = {"sql_output": {"alert_output": {**told, "alert_state": state.value}}}
+            ended = {"alert_state": state.value}
+            output = {"sql_output": {"alert_output": {**told, **ended}}} if is_sql else {"alert_output": ended}
             write_at_once(directory / "output.json", json.dumps(output))
 
         going.run_all([request], keep)
         if going.was_cut_off:
             return SqlEnded(result=going.why, message=_message(going.last))
-        alert = spec.body["alert"]
+        alert = spec.body["alert"] if is_sql else spec.body
         told = Told(also=tuple(subscribers(alert)), quiet=bool(alert.get("pause_subscriptions")))
         verdict = self._alerts.concluded(asked, going.last, told)
         if verdict.state is AlertState.ERROR:

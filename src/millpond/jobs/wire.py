@@ -217,8 +217,9 @@ def _left(left: Mapping[str, Any], artifacts_link: str) -> dict[str, Any]:
         return {"dbt_output": {"artifacts_link": artifacts_link, "artifacts_headers": {}}}
     if "mlflow_run_id" in left:
         return {"mlflow_project_output": {"run_id": str(left["mlflow_run_id"])}}
-    if "sql_output" in left:
-        return {"sql_output": left["sql_output"]}
+    for name in ("sql_output", "alert_output"):
+        if name in left:
+            return {name: left[name]}
     if "result" in left:
         return {"notebook_output": {"result": str(left["result"]), "truncated": bool(left.get("truncated"))}}
     return {}

@@ -53,8 +53,13 @@ DOES: tuple[Does, ...] = (
     Does(key="file", label="SQL file", kind="sql_task", fields=(
         Field(path="file.path", label="File", hint="/Users/ann@example.com/load.sql"), _WAREHOUSE, _SQL_PARAMETERS,
     )),
-    Does(key="alert", label="SQL alert", kind="sql_task", fields=(
+    Does(key="alert", label="SQL alert (older form)", kind="sql_task", fields=(
         Field(path="alert.alert_id", label="Alert", look="alert"), _WAREHOUSE,
+    )),
+    Does(key="alert_task", label="Alert", kind="alert_task", fields=(
+        Field(path="alert_id", label="Alert", look="alert"),
+        Field(path="warehouse_id", label="Warehouse", look="warehouse", optional=True),
+        Field(path="parameters", label="Parameters, name = value", look="pairs"),
     )),
     Does(key="dbt", label="dbt", kind="dbt_task", fields=(
         Field(path="project_directory", label="Project", hint="/Volumes/main/ml/project"),

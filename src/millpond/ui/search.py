@@ -20,6 +20,7 @@ _SYMBOLS = {
     "registered model": "deployed_code",
     "endpoint": "cloud_queue",
     "query": "terminal",
+    "alert": "notifications",
     "job": "schema",
 }
 
@@ -64,6 +65,8 @@ def _href(found: Found) -> str:
             return urls.endpoint_url(found.full_name)
         case "query":
             return urls.saved_query_url(found.id)
+        case "alert":
+            return urls.alert_url(found.id)
         case "job":
             return urls.job_url(int(found.id))
         case "registered model":

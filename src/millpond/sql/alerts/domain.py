@@ -264,6 +264,16 @@ def next_due(draft: AlertDraft, moment: datetime) -> datetime | None:
     return draft.schedule.next_after(moment) if draft.schedule else None
 
 
+def with_values(draft: AlertDraft, values: Mapping[str, str]) -> AlertDraft:
+    """The draft with other values of its parameters. Raises InvalidArgument for one that it has not."""
+    known = [each.name for each in draft.parameters]
+    if unknown := sorted(set(values) - set(known)):
+        told = ", ".join(map(str, known)) or "none"
+        raise InvalidArgument(f"The alert has no parameter '{unknown[0][:60]}'; it has {told}.")
+    given = tuple(replace(each, value=values.get(each.name or "", each.value)) for each in draft.parameters)
+    return replace(draft, parameters=given)
+
+
 # -- checks -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """What one can do with alerts: each method one unit of work, with its check of rights and its record."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from millpond.identity import acts, grants
@@ -25,6 +25,7 @@ from millpond.sql.alerts.domain import (
     changed,
     checked_alert,
     next_due,
+    with_values,
 )
 from millpond.sql.alerts.evaluating import Evaluator, Question
 from millpond.sql.alerts.messages import about
@@ -182,18 +183,22 @@ class AlertService:
 
     # -- as a job's task ------------------------------------------------------------------------------------------
 
-    def asked_by(self, principal: Principal, alert_id: str, warehouse_id: str) -> Asked:
-        """What an alert asks that a principal may evaluate, on a warehouse that both may use: as whoever the alert runs
-        as, for its makers choose what is asked, and are told. Raises NotFound and the like."""
+    def asked_by(
+        self, principal: Principal, alert_id: str, warehouse_id: str | None, parameters: Mapping[str, str]
+    ) -> Asked:
+        """What an alert asks that a principal may evaluate, with other values of its parameters, and on its own
+        warehouse or one that both may use: as whoever the alert runs as, for its makers choose what is asked, and are
+        told. Raises NotFound and the like, InvalidArgument for a parameter that it has not."""
         with self.database.read() as connection:
             alert = _standing(_required(principal, store.find(connection, alert_id), alert_id, Act.USE))
-        self.warehouses.require(principal, warehouse_id, Act.USE)
+        if warehouse_id is not None:
+            self.warehouses.require(principal, warehouse_id, Act.USE)
         who = self.evaluator.principal_named(alert.run_as)
         query = self.evaluator.query_of(who, alert.draft)
         return Asked(
             alert=alert,
             who=who,
-            question=self.evaluator.question(who, alert.draft, warehouse_id),
+            question=self.evaluator.question(who, with_values(alert.draft, parameters), warehouse_id),
             shows_text=query is None or allows(principal, Act.USE, query.securable),
         )
 
