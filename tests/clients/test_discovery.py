@@ -49,7 +49,7 @@ def world(any_server: Server) -> Iterator[World]:
     w.model_registry.create_model(f"{word}-model", description="guesses")
     asked = w.queries.create(query=CreateQueryRequestQuery(display_name="daily", query_text=f"SELECT '{word}'"))
     operand = {"column": {"name": "n"}}
-    alert = {"display_name": f"{word} late", "query_id": asked.id, "condition": {"op": "IS_NULL", "operand": operand}}
+    alert = {"display_name": f"late {word}", "query_id": asked.id, "condition": {"op": "IS_NULL", "operand": operand}}
     w.api_client.do("POST", "/api/2.0/sql/alerts", body={"alert": alert})
     job = w.jobs.create(name=f"{word} weekly", tags={"cost": "low"}).job_id
     yield made
@@ -65,7 +65,8 @@ def test_every_room_is_searched(world: World) -> None:
     assert set(found) == {
         ("catalog", f"{word}_lake"), ("schema", f"{word}_lake.default"), ("experiment", f"/{word}/trial"),
         ("registered model", f"{word}-model"), ("query", "daily"),
-        ("alert", f"{word} late"), ("job", f"{word} weekly"), *(("volume", f"{word}_lake.default.files{number}") for number in range(3)),
+        ("alert", f"late {word}"), ("job", f"{word} weekly"),
+        *(("volume", f"{word}_lake.default.files{number}") for number in range(3)),
     }  # fmt: skip
     assert world.found(q=f"{word} guesses") == [("registered model", f"{word}-model")]
     assert world.found(tag=f"team={word}") == [("volume", f"{word}_lake.default.files1")]
