@@ -99,13 +99,21 @@ def _options(names: Iterable[str], kind: str, detail: str) -> list[dict[str, str
     ]
 
 
-class SqlCompletion(Element, component="components/sql_editor.js"):
-    """Completes in an editor, and gives it the page's theme; draws nothing."""
+class EditorTheme(Element, component="components/sql_editor.js"):
+    """Gives an editor the page's theme; draws nothing."""
+
+    def __init__(self, editor: ui.codemirror) -> None:
+        super().__init__()
+        self.props["editor"] = editor.id
+
+
+class SqlCompletion(EditorTheme):
+    """Completes in an editor, too."""
 
     def __init__(self, visit: Visit, editor: ui.codemirror, home: Sequence[Home]) -> None:
         """`home` holds one, which may be replaced."""
-        super().__init__()
-        self.props["editor"] = editor.id
+        super().__init__(editor)
+        self.props["completes"] = True
         self._visit = visit
         self._home = home
         self.on("ask", self._answer)

@@ -1,15 +1,18 @@
-// Gives a CodeMirror editor the catalog's names, which it asks the server for while somebody types, and the page's theme.
+// Gives a CodeMirror editor the page's theme and, of SQL, the catalog's names, which it asks the server for while
+// somebody types.
 export default {
-  props: { editor: Number },
+  props: { editor: Number, completes: Boolean },
   data() {
     return { waiting: null, themed: null };
   },
   async mounted() {
     const CM = await import("nicegui-codemirror");
     const view = await this.view();
-    const source = (context) => this.complete(context);
-    const data = CM.EditorState.languageData.of(() => [{ autocomplete: source }]);
-    view.dispatch({ effects: CM.StateEffect.appendConfig.of(data) });
+    if (this.completes) {
+      const source = (context) => this.complete(context);
+      const data = CM.EditorState.languageData.of(() => [{ autocomplete: source }]);
+      view.dispatch({ effects: CM.StateEffect.appendConfig.of(data) });
+    }
     this.themed = new MutationObserver(() => setTimeout(this.setTheme));
     this.themed.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     this.setTheme();

@@ -1,6 +1,6 @@
 """A job made or changed in the browser: a form of what is mostly wanted, or all of its settings as YAML."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,9 +31,12 @@ from millpond.ui.elements import (
 from millpond.ui.forms import form, labelled, submit
 from millpond.ui.job_states import is_paused
 from millpond.ui.pages.job import number_in
+from millpond.ui.sql_completion import EditorTheme
 from millpond.ui.visit import Page, Visit
 
 _MOST = 200
+_MOST_TASKS = 50
+"""That the form shows: each is some twenty elements of the page."""
 _YAML = "yaml"
 _NEW: Mapping[str, Any] = {"name": "New job", "tasks": [{"task_key": "main"}]}
 _STARTS = {forms.BY_HAND: "by hand", forms.CRON: "at times (cron)", forms.EVERY: "every so often",
@@ -135,6 +138,7 @@ def _draw_yaml(saving: _Saving, data: _Data) -> None:
             editor = ui.codemirror(forms.as_yaml(data.settings), language="YAML", theme="vscodeLight")
             editor.classes("mp-editor").style("height: 60vh")
             editor.props["aria-label"] = "Settings as YAML"
+            EditorTheme(editor)
         saving.draw()
 
 
@@ -154,10 +158,7 @@ class _Form:
             with card("The job"):
                 self._draw_about(settings)
             with card("Tasks"):
-                self._place = el("div", cls="mp-stack")
-                for task in settings.get("tasks") or ():
-                    self._add(task)
-                button("Add a task", self._add_new, symbol="add").style("margin-top: 12px")
+                self._draw_tasks(settings.get("tasks") or ())
             with card("What starts it"):
                 self._draw_start(settings)
             with card("Who is told"):
@@ -186,6 +187,16 @@ class _Form:
             self._text("tags", "Tags, name = value", forms.pairs_text((settings.get("tags") or {}).items()), lines=3)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def _draw_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        self._has_all = len(tasks) <= _MOST_TASKS
+        if not self._has_all:
+            el("p", f"There are {len(tasks)}, too many for a form; they stay as they are. Change them as YAML.")
+            return
+        self._place = el("div", cls="mp-stack")
+        for task in tasks:
+            self._add(task)
+        button("Add a task", self._add_new, symbol="add").style("margin-top: 12px")
 
     def _add(self, task: Mapping[str, Any]) -> None:
         with self._place:
@@ -272,7 +283,8 @@ class _Form:
         parameters = forms.pairs(texts["parameters"], "Parameters")
         forms.put(found, "parameters", [{"name": name, "default": value} for name, value in parameters])
         forms.put(found, "tags", dict(forms.pairs(texts["tags"], "Tags")))
-        forms.put(found, "tasks", [each.task() for each in self._tasks])
+        if self._has_all:
+            forms.put(found, "tasks", [each.task() for each in self._tasks])
         forms.with_start(found, self._start.value, texts, paused=self._paused.checked)
         for event in forms.EVENTS:
             hooks = [key for key, each in self._hooks.get(event, {}).items() if each.checked]
