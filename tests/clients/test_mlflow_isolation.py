@@ -240,3 +240,27 @@ def _empty(answer: Any) -> bool:
     if isinstance(answer, dict):
         return all(_empty(item) for key, item in answer.items() if key not in {"errors", "apiError"})
     return not answer
+
+
+def test_what_is_granted_is_read_at_once_and_no_longer_when_it_is_revoked(bob: MlflowClient, world: World) -> None:
+    """By the reads that are answered before MLflow's handlers, whose statements are kept."""
+    name, permissions = world.registered, f"/api/2.0/permissions/registered-models/{world.registered}"
+    point = {"name": name, "alias": "champion", "version": "1"}
+    assert world.server.call("POST", "/api/2.0/mlflow/registered-models/alias", point, token=world.alice)[0] == 200
+
+    def found() -> list[int]:
+        versions = bob.search_model_versions(f"name = '{name}'"), bob.search_registered_models(f"name = '{name}'")
+        singles = (
+            f"registered-models/get?name={name}", f"model-versions/get?name={name}&version=1",
+            f"registered-models/alias?name={name}&alias=champion",
+        )  # fmt: skip
+        paths = [f"/api/2.0/mlflow/{path}" for path in singles]
+        return [*map(len, versions), *(world.server.call("GET", path, token=world.bob)[0] for path in paths)]
+
+    nothing, everything = [0, 0, 404, 404, 404], [1, 1, 200, 200, 200]
+    assert found() == nothing
+    for level, expected in (("CAN_READ", everything), (None, nothing), ("CAN_READ", everything), (None, nothing)):
+        granted = [{"user_name": world.bob_name, "permission_level": level}] if level else []
+        status, said = world.server.call("PUT", permissions, {"access_control_list": granted}, token=world.alice)
+        assert status == 200, said
+        assert found() == expected

@@ -18,7 +18,7 @@ from millpond.kernel.database import Database
 K = TypeVar("K")
 V = TypeVar("V")
 
-Mark = Callable[[], bytes | str | None]
+Mark = Callable[[], bytes | None]
 """A value that changes with each commit of anybody; None when that is not known."""
 
 _KEPT = 10_000
@@ -59,12 +59,12 @@ def snapshot_mark(database: Database) -> Mark:
     if database.is_sqlite:
         return change_mark(database.url)
 
-    def mark() -> str | None:
+    def mark() -> bytes | None:
         try:
             with database.read() as connection:
                 cursor = connection.connection.cursor()  # the driver's own: SQLAlchemy's takes longer than the answer
                 cursor.execute("SELECT pg_current_snapshot()::text")
-                return str(cursor.fetchone()[0])
+                return str(cursor.fetchall()[0][0]).encode()
         except (database.engine.dialect.loaded_dbapi.Error, DBAPIError):
             return None  # whoever looks for the answer then finds out what is wrong
 
@@ -76,7 +76,7 @@ class Kept(Generic[K, V]):
 
     def __init__(self, mark: Mark) -> None:
         self._mark = mark
-        self._kept: tuple[bytes | str | None, dict[K, V]] = (None, {})
+        self._kept: tuple[bytes | None, dict[K, V]] = (None, {})
 
     def get(self, key: K, find: Callable[[], V]) -> V:
         """The kept value, or what `find` gives now. The mark is read before, so that nothing newer is missed."""

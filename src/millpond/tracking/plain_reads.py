@@ -134,15 +134,15 @@ def _reads(stores: "Stores") -> dict[tuple[str, str], _Read]:
 
     def model(asked: ModelAsked) -> dict[str, Any] | None:
         record = registry.model_record(asked.name)
-        return record and {"registered_model": model_json(record)}
+        return {"registered_model": model_json(record)} if record else None
 
     def version(asked: VersionAsked) -> dict[str, Any] | None:
         record = registry.version_record(asked.name, asked.version)
-        return record and {"model_version": version_json(record)}
+        return {"model_version": version_json(record)} if record else None
 
     def aliased(asked: AliasAsked) -> dict[str, Any] | None:
         record = registry.alias_record(asked.name, asked.alias)
-        return record and {"model_version": version_json(record)}
+        return {"model_version": version_json(record)} if record else None
 
     def versions(asked: VersionsAsked) -> dict[str, Any]:
         found, token = registry.search_version_records(

@@ -28,11 +28,11 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.orm import Session
 
 from millpond.kernel.database import json_lists
 from millpond.tracking.stores.filters import template_of, with_parameters
 from millpond.tracking.stores.model_records import MODEL_COLUMNS, VERSION_COLUMNS, ModelRecord, VersionRecord
+from millpond.tracking.stores.session import Execute
 
 
 def _constant(text: str) -> ColumnElement[str]:
@@ -124,8 +124,8 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
     ) -> tuple[list[VersionRecord], str | None]:
         """A page of versions, found as MLflow finds them, and the next page's token."""
         statement, texts = self._statement(_version_search, filter_string, order_by)
-        with self.ManagedSessionMaker() as session:
-            rows, token = _page(session, statement, texts, max_results, page_token)
+        with self.ManagedSessionMaker.columns() as execute:
+            rows, token = _page(execute, statement, texts, max_results, page_token)
         return [VersionRecord(row=row, tags=row.tags or []) for row in rows], token
 
     def search_model_records(
@@ -133,9 +133,9 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
     ) -> tuple[list[ModelRecord], str | None]:
         """A page of models, found as MLflow finds them, and the next page's token."""
         statement, texts = self._statement(_model_search, filter_string, order_by)
-        with self.ManagedSessionMaker() as session:
-            rows, token = _page(session, statement, texts, max_results, page_token)
-            return _model_records(session, rows), token
+        with self.ManagedSessionMaker.columns() as execute:
+            rows, token = _page(execute, statement, texts, max_results, page_token)
+            return _model_records(execute, rows), token
 
     def _statement(
         self, search: Any, filter_string: str, order_by: Sequence[str]
@@ -172,41 +172,41 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
 
     def model_record(self, name: str) -> ModelRecord | None:
         """One model; None when it is not there."""
-        with self.ManagedSessionMaker() as session:
-            rows = session.execute(_MODEL, {"name": name}).all()
-            return _model_records(session, rows)[0] if rows else None
+        with self.ManagedSessionMaker.columns() as execute:
+            rows = execute(_MODEL, {"name": name}).all()
+            return _model_records(execute, rows)[0] if rows else None
 
     def version_record(self, name: str, version: str) -> VersionRecord | None:
         """One version with its aliases; None when it is not there."""
         number = _validate_model_version(version)
-        with self.ManagedSessionMaker() as session:
-            return _version(session, _BY_NUMBER, {"name": name, "version": number})
+        with self.ManagedSessionMaker.columns() as execute:
+            return _version(execute, _BY_NUMBER, {"name": name, "version": number})
 
     def alias_record(self, name: str, alias: str) -> VersionRecord | None:
         """The version that has an alias; None when there is no such alias."""
-        with self.ManagedSessionMaker() as session:
-            return _version(session, _BY_ALIAS, {"name": name, "alias": alias})
+        with self.ManagedSessionMaker.columns() as execute:
+            return _version(execute, _BY_ALIAS, {"name": name, "alias": alias})
 
 
 def _page(
-    session: Session, query: Select[Any], texts: dict[str, str], count: int, token: str | None
+    execute: Execute, query: Select[Any], texts: dict[str, str], count: int, token: str | None
 ) -> tuple[Sequence[Any], str | None]:
     """The rows of a page, and the next page's token if one more row is there."""
     offset = SearchUtils.parse_start_offset_from_page_token(token)
-    rows = session.execute(query, {**texts, "count": count + 1, "start": offset}).all()
+    rows = execute(query, {**texts, "count": count + 1, "start": offset}).all()
     more = SearchUtils.create_page_token(offset + count).decode() if len(rows) > count else None
     return rows[:count], more
 
 
-def _version(session: Session, which: Select[Any], values: dict[str, Any]) -> VersionRecord | None:
-    row = session.execute(which, values).first()
+def _version(execute: Execute, which: Select[Any], values: dict[str, Any]) -> VersionRecord | None:
+    row = execute(which, values).first()
     if row is None:
         return None
     return VersionRecord(row=row, tags=row.tags or [], aliases=[alias for (alias,) in row.aliases or ()])
 
 
-def _model_records(session: Session, rows: Sequence[Any]) -> list[ModelRecord]:
+def _model_records(execute: Execute, rows: Sequence[Any]) -> list[ModelRecord]:
     records = {row.name: ModelRecord(row=row, tags=row.tags or [], aliases=row.aliases or []) for row in rows}
-    for version in session.execute(_LATEST, {"names": list(records)}):
+    for version in execute(_LATEST, {"names": list(records)}):
         records[version.name].latest.append(VersionRecord(row=version, tags=version.tags or []))
     return list(records.values())

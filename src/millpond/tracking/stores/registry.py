@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL, get_canonical_stage
@@ -48,7 +49,7 @@ from millpond.tracking.domain import (
     run_of_source,
 )
 from millpond.tracking.stores.models import ModelReads
-from millpond.tracking.stores.session import SessionMaker, mlflow_errors
+from millpond.tracking.stores.session import KEPT_LIMITS, SessionMaker, mlflow_errors
 from millpond.tracking.stores.tracking import OwnedTrackingStore
 from millpond.tracking.stores.watching import listen
 from millpond.tracking.watch import RegistryWatch, Target, TargetKind, Unwatched, because, moving
@@ -102,13 +103,15 @@ class OwnedRegistryStore(ModelReads):
         self._catalog = catalog
         self._tracking = tracking
         self._watch = watch or Unwatched()
+        self._limits = lru_cache(maxsize=KEPT_LIMITS)(self._limits_of)
         self.ManagedSessionMaker = SessionMaker(database, self._criteria)
         self._listen()
 
     def _criteria(self, writes: bool) -> Sequence[Any]:
         principal = self._principal()
-        if principal.is_admin:
-            return ()
+        return () if principal.is_admin else self._limits(principal, writes)
+
+    def _limits_of(self, principal: Principal, writes: bool) -> Sequence[Any]:
         # what may be changed is asked for each method, so that a reader is denied and does not find nothing
         owned = store.owned_ids(Owned.MODEL, principal)
         granted = granted_models(principal, Privilege.CAN_READ)

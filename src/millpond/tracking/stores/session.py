@@ -6,13 +6,14 @@ statement of a session carries the criteria that limit it to what the principal 
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
-from sqlalchemy import event, exc
+from sqlalchemy import CursorResult, Select, event, exc
 from sqlalchemy.orm import ORMExecuteState, Session, sessionmaker
 
 from millpond.kernel.database import Database
@@ -23,6 +24,11 @@ log = get_logger(__name__)
 
 Criteria = Callable[[bool], Sequence[Any]]
 """The loader criteria of the current principal; the argument says whether the session writes."""
+Execute = Callable[[Select[Any], Mapping[str, Any]], CursorResult[Any]]
+KEPT_LIMITS = 100
+"""Criteria of so many principals are kept: to make them takes longer than a short read. They follow from what a
+principal is, with its grants, alone; rights that were changed make another principal of it."""
+_KEPT = 300
 
 
 def to_mlflow_error(error: MillpondError) -> MlflowException:
@@ -53,6 +59,7 @@ class SessionMaker:
     """What MLflow calls `ManagedSessionMaker`: `with maker(read_only=False) as session`."""
 
     def __init__(self, database: Database, criteria: Criteria) -> None:
+        self._database = database
         self._criteria = criteria
         self._reading = sessionmaker(database.reading)
         self._writing = sessionmaker(database.engine.execution_options(millpond_begin="BEGIN IMMEDIATE"))
@@ -75,6 +82,13 @@ class SessionMaker:
         if self.is_writing:
             raise AssertionError("a writing session is open in this thread")
         yield
+
+    @contextmanager
+    def columns(self) -> Iterator[Execute]:
+        """For statements that select columns only, which need no session: it takes half the time of a short read."""
+        criteria = tuple(self._criteria(False))
+        with translated_errors(), self._database.read() as connection:
+            yield lambda statement, values: connection.execute(limited(statement, criteria), values)
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
@@ -102,6 +116,12 @@ class SessionMaker:
             if criteria:
                 _limit(session, criteria)
             yield session
+
+
+@lru_cache(maxsize=_KEPT)
+def limited(statement: Select[Any], criteria: tuple[Any, ...]) -> Select[Any]:
+    """A statement on MLflow's classes that finds what the criteria let it; kept, as both are."""
+    return statement.options(*criteria) if criteria else statement
 
 
 def _limit(session: Session, criteria: Sequence[Any]) -> None:

@@ -1,6 +1,7 @@
 """MLflow's tracking store with owners: what one may see and change, and whose name stands on it."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from mlflow.entities import ExperimentTag, ViewType
@@ -35,7 +36,7 @@ from millpond.tracking.domain import (
 )
 from millpond.tracking.lineage import ModelLineage
 from millpond.tracking.stores.runs import RunStore
-from millpond.tracking.stores.session import SessionMaker, mlflow_errors
+from millpond.tracking.stores.session import KEPT_LIMITS, SessionMaker, mlflow_errors
 
 OWNER_TAG = "mlflow.ownerEmail"  # as Databricks names it
 _STAMPED_TAGS = {MLFLOW_USER, OWNER_TAG}
@@ -62,6 +63,7 @@ class OwnedTrackingStore(RunStore):
         self._principal = principal
         self._database = database
         self._lineage = lineage
+        self._limits = lru_cache(maxsize=KEPT_LIMITS)(self._limits_of)
         self.ManagedSessionMaker = SessionMaker(database, self._criteria)
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
@@ -74,8 +76,9 @@ class OwnedTrackingStore(RunStore):
 
     def _criteria(self, writes: bool) -> Sequence[Any]:
         principal = self._principal()
-        if principal.is_admin:
-            return ()
+        return () if principal.is_admin else self._limits(principal, writes)
+
+    def _limits_of(self, principal: Principal, writes: bool) -> Sequence[Any]:
         owned = store.owned_ids(Owned.EXPERIMENT, principal)
         mine = owned.with_only_columns(cast(store.owners.c.object_id, Integer))
         shared = int(DEFAULT_EXPERIMENT_ID)
