@@ -158,7 +158,7 @@ _VARINT, _LENGTH = 0, 2
 
 def _field(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int] | None:
     """Where a field of a message begins and ends; a number's value twice. None when it is not there."""
-    while at < min(end, len(data)):  # a length may lie
+    while at < end:
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
@@ -168,7 +168,7 @@ def _field(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int] | Non
         elif kind == _LENGTH:
             size, at = _varint(data, at)
             if number == wanted:
-                return at, min(at + size, end)
+                return at, min(at + size, end)  # a length may lie
             at += size
         else:
             return None
