@@ -68,11 +68,14 @@ def test_our_environment_does_not_reach_a_child(tmp_path: Path, monkeypatch: pyt
 
 
 @confined
-def test_a_sandboxed_child_reads_and_writes_only_what_it_was_given(tmp_path: Path) -> None:
-    """Files beside its own are denied, as is writing to what it may read."""
+def test_a_sandboxed_child_reads_and_writes_only_what_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files beside its own are denied, also where the server was started, as is writing to what it may read."""
     for name in ("secret", "input", "work"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
+    monkeypatch.chdir(tmp_path)
     code = f"""
 def attempt(act):
     try:

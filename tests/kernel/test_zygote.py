@@ -45,6 +45,8 @@ def zygote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zygote]:
     (modules / "child_code.py").write_text(CODE)
     (modules / "preloaded.py").write_text("import os, tempfile\nPID = os.getpid()\ntempfile.gettempdir()\n")
     monkeypatch.setenv("SECRET_OF_THE_SERVER", "hunter2")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     made = Zygote(["preloaded"], env={"PYTHONPATH": str(modules)}, log_path=tmp_path / "zygote.log")
     yield made
     made.close()

@@ -34,7 +34,7 @@ def demo(data_dir: Path, port: int | None, spark_port: int | None, open_page: bo
         _start(home, port, spark_port)
     state, credentials = connection_of(home.root)
     env = _without_other_platforms(os.environ) | client_variables(state, credentials.token)
-    story = subprocess.run([sys.executable, "-m", "millpond.examples.churn.run"], env=env, check=False)
+    story = subprocess.run([sys.executable, "-P", "-m", "millpond.examples.churn.run"], env=env, check=False)
     if story.returncode:
         raise FailedPrecondition(
             f"The story stopped with code {story.returncode}; its output is above. "
@@ -63,7 +63,7 @@ def _without_other_platforms(environment: Mapping[str, str]) -> dict[str, str]:
 def _start(home: Home, port: int | None, spark_port: int | None) -> None:
     flags = [f"--port={port}"] if port is not None else []
     flags += [f"--spark-port={spark_port}"] if spark_port is not None else []
-    command = [sys.executable, "-m", "millpond.cli.main", "up", "--detach", "--data-dir", str(home.root), *flags]
+    command = [sys.executable, "-P", "-m", "millpond.cli.main", "up", "--detach", "--data-dir", str(home.root), *flags]
     if subprocess.run(command, check=False).returncode:
         raise FailedPrecondition("The demo's server did not start; the reason is above.")
 

@@ -47,7 +47,7 @@ def up(detach: bool, **flags: Any) -> None:
     home = Home(settings.data_dir)
     home.prepare()
     env = os.environ | _variables(settings, flags)
-    argv = [sys.executable, "-m", "millpond.supervisor"]
+    argv = [sys.executable, "-P", "-m", "millpond.supervisor"]
     if detach:
         _start_detached(home, argv, env)
     else:

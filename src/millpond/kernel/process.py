@@ -182,7 +182,7 @@ def _spawn(spec: ChildSpec) -> Child:
     output = spec.log_path.open("ab") if spec.log_path else None
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "millpond.kernel.child"],
+            [sys.executable, "-P", "-m", "millpond.kernel.child"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
