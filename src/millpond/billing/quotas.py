@@ -18,7 +18,7 @@ from millpond.billing.store import rules
 from millpond.billing.store import usage as rows
 from millpond.identity import acts
 from millpond.identity.access import require_admin
-from millpond.identity.domain import USERS, Principal
+from millpond.identity.domain import SYSTEM, USERS, Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, LimitExceeded, NotFound
@@ -220,6 +220,8 @@ def _used(look: _Look, quota: Quota, principal: Principal) -> float:
 
 
 def _binds(quota: Quota, principal: Principal, tags: Mapping[str, str | None]) -> bool:
+    if principal.id == SYSTEM.id:
+        return False
     match quota.holder:
         case Holder.USER:
             return principal.name == quota.name

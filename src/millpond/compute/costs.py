@@ -16,7 +16,7 @@ from millpond.compute.specs import shape_of
 from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.errors import InvalidArgument, NotFound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,8 @@ class ClusterQuotas:
         """Pass where the owner of a cluster, that `has` some cores already, may have it run. Raises LimitExceeded."""
         more = shape_of(spec, self._machine).size(workers).cores - has
         now = {Measure.CORES: (self._cores, float(more))}
-        self._quotas.check(self._principal_named(owner), tags=spec.get("custom_tags"), now=now)
+        with suppress(NotFound):  # who is gone has no quota
+            self._quotas.check(self._principal_named(owner), tags=spec.get("custom_tags"), now=now)
 
     def _cores(self, names: Collection[str]) -> float:
         with self._database.read() as connection:
