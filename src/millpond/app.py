@@ -170,6 +170,7 @@ def build_app(settings: Settings) -> Application:
         catalog=catalog,
         check_target=notifications.service.check_target,
         members=directory.members_below,
+        find_name=directory.find_exact_name,
         workspace_id=directory.workspace_id(),
     )
     registry = open_registry(

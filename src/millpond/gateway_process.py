@@ -94,7 +94,7 @@ async def _serve(settings: Settings) -> None:
     history = SparkHistory(database, home.history)
     catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))
     usage, prices = UsageService(database), PriceService(database, settings.billing.currency)
-    quotas, meter = QuotaService(database, directory.members_below), Meter(database)
+    quotas, meter = QuotaService(database, directory.members_below, directory.find_exact_name), Meter(database)
     open_lineage_spool(home.lineage)
     workspace_id = directory.workspace_id()
     catalog.keep_computed(ObjectName(*USAGE_NAME), UsageTable(usage, workspace_id=workspace_id))

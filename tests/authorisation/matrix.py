@@ -654,7 +654,7 @@ COMPUTE: Sequence[Case] = (
 
 _BU = "/api/2.1/accounts/{account_id}/budgets"
 _BUDGET = {"budget": {"display_name": "$new", "alert_configurations": [{"quantity_threshold": "1000000"}]}}
-_QUOTA = {"holder": "user", "name": "$new", "measure": "cost", "limit": 1000, "period": "DAY"}
+_QUOTA = {"holder": "user", "name": "$reader", "measure": "cost", "limit": 1000, "period": "DAY"}
 
 BILLING: Sequence[Case] = (
     _case(f"GET {_BU}", "xffffy", account_id="$account"),

@@ -261,7 +261,7 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     ),
     "quota": (
         "admin POST /api/millpond/quotas",
-        {"holder": "user", "name": "$name", "measure": "cost", "limit": 1000, "period": "DAY"},
+        {"holder": "user", "name": "$reader", "measure": "cost", "limit": 1000, "period": "DAY"},
         "id",
     ),
     "cluster": ("owner POST /api/2.1/clusters/create", CLUSTER, "cluster_id"),

@@ -10,7 +10,7 @@ from millpond.kernel.database import Database
 
 def quotas_of(database: Database) -> QuotaService:
     """The quotas of a database, with groups that have no members."""
-    return QuotaService(database, lambda _group: ())
+    return QuotaService(database, lambda _group: (), lambda name: name)
 
 
 def task_costs(database: Database) -> TaskCosts:

@@ -19,9 +19,11 @@ ADMIN = Principal(id="1", name="root", kind=PrincipalKind.USER, is_admin=True)
 ANN = Principal(id="2", name="ann", kind=PrincipalKind.USER, is_admin=False, groups=frozenset({"red"}))
 BEN = Principal(id="3", name="ben", kind=PrincipalKind.USER, is_admin=False)
 
+NAMES = {name: name for name in ("ann", "ben", "red", "users", "")}
+
 
 def quotas_of(database: Database) -> QuotaService:
-    return QuotaService(database, lambda group: {"red": ("ann", "cid")}.get(group, ()))
+    return QuotaService(database, lambda group: {"red": ("ann", "cid")}.get(group, ()), NAMES.get)
 
 
 def used(database: Database, who: str, seconds: float, *, included: bool = False, **tags: str) -> None:
@@ -158,6 +160,7 @@ def test_administrators_alone_set_quotas_and_each_sees_those_that_bind_them(data
         ({"measure": Measure.TASKS}, "has no period"),
         ({"holder": Holder.TAG}, "key=value"),
         ({"name": ""}, "whose quota"),
+        ({"name": "nobody"}, "no user or group 'nobody'"),
     ],
 )
 def test_a_quota_that_makes_no_sense_is_refused(database: Database, asked: dict[str, Any], said: str) -> None:

@@ -61,6 +61,7 @@ def _look_at_usage(tab: Tab, run_id: int) -> None:
 def _make_rules(page: Page, tab: Tab, server: Server, name: str) -> None:
     tab.open("/cost?tab=quotas")
     form = page.get_by_role("form", name="New quota")
+    server.new_user(f"{name}@nobody.org")
     form.get_by_label("Name").fill(f"{name}@nobody.org")
     form.get_by_label("Limit").fill("many")
     form.get_by_role("button", name="Create").click()

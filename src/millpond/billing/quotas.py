@@ -57,8 +57,10 @@ class _Look:
 class QuotaService:
     """Quotas, for administrators, and the gate for all. Its methods block, but `check_lately`."""
 
-    def __init__(self, database: Database, members: Members) -> None:
+    def __init__(self, database: Database, members: Members, find_name: Callable[[str], str | None]) -> None:
+        """`find_name` gives the name of a user or group as they spell it; None when nobody has it."""
         self._database = database
+        self._find_name = find_name
         self._members = members
         self._lock = threading.Lock()
         self._looked = _Look(-math.inf)
@@ -71,8 +73,11 @@ class QuotaService:
         """One more. Raises PermissionDenied, InvalidArgument."""
         require_admin(principal, "set quotas")
         now = utc_now()
+        exact = name if holder is Holder.TAG else self._find_name(name[:_LONGEST_NAME])
+        if exact is None:
+            raise InvalidArgument(f"There is no user or group '{name[:80]}'.")
         quota = Quota(
-            id=new_id(), holder=holder, name=name, measure=measure, limit=limit, period=period,
+            id=new_id(), holder=holder, name=exact, measure=measure, limit=limit, period=period,
             created_by=principal.name, created_at=now,
         )  # fmt: skip
         _check(quota)

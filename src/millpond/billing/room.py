@@ -79,10 +79,11 @@ def open_billing(
     catalog: CatalogService,
     check_target: Callable[[Principal, Target], None],
     members: Members,
+    find_name: Callable[[str], str | None],
     workspace_id: int,
 ) -> BillingRoom:
     """The room."""
-    quotas = QuotaService(database, members)
+    quotas = QuotaService(database, members, find_name)
     catalog.on_new_tables(storage_check(database, quotas))
     return BillingRoom(
         usage=UsageService(database),
