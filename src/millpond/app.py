@@ -15,6 +15,7 @@ from millpond.audit.door import AuditDoor
 from millpond.audit.drain import Drain
 from millpond.audit.service import AuditService
 from millpond.billing.room import open_billing
+from millpond.billing.store.rules import rename_holder
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService, open_catalog
@@ -140,7 +141,7 @@ def build_app(settings: Settings) -> Application:
     identity = IdentityService(database, signer)
     bootstrap(home, identity)
     identity.end_lent(home.server_name())
-    directory = DirectoryService(database, group_renamed=[rename_owner_in_catalog, rename_owner_in_sql])
+    directory = DirectoryService(database, group_renamed=[rename_owner_in_catalog, rename_owner_in_sql, rename_holder])
     federation = open_federation(database, identity, directory, settings.oidc, key=signing_key)
     secrets = SecretsService(database, Keyring(home.keys, settings.secrets))
     catalog = open_catalog(database, settings, directory.find_exact_name)
@@ -170,7 +171,7 @@ def build_app(settings: Settings) -> Application:
         catalog=catalog,
         check_target=notifications.service.check_target,
         members=directory.members_below,
-        find_name=directory.find_exact_name,
+        find=directory.find_principal,
         workspace_id=directory.workspace_id(),
     )
     registry = open_registry(

@@ -15,6 +15,7 @@ from millpond.audit.table import AuditTable
 from millpond.billing.metering import Meter
 from millpond.billing.prices import PriceService
 from millpond.billing.quotas import FRESH_S, QuotaService, storage_check
+from millpond.billing.spending import Spending
 from millpond.billing.table import PRICES_NAME, USAGE_NAME, PricesTable, UsageTable
 from millpond.billing.usage import UsageService
 from millpond.catalog.domain import ObjectName
@@ -94,7 +95,7 @@ async def _serve(settings: Settings) -> None:
     history = SparkHistory(database, home.history)
     catalog.keep_computed(ObjectName(*TABLE_NAME), HistoryTable(database, history))
     usage, prices = UsageService(database), PriceService(database, settings.billing.currency)
-    quotas, meter = QuotaService(database, directory.members_below, directory.find_exact_name), Meter(database)
+    quotas, meter = QuotaService(database, directory.members_below, Spending()), Meter(database)
     open_lineage_spool(home.lineage)
     workspace_id = directory.workspace_id()
     catalog.keep_computed(ObjectName(*USAGE_NAME), UsageTable(usage, workspace_id=workspace_id))

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from millpond.billing.budgets import BudgetService
 from millpond.billing.domain import Alert, Period, Product, Resource, Scope, Subject
 from millpond.billing.metering import record
+from millpond.billing.spending import Spending
 from millpond.billing.store import rules
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.clock import utc_now
@@ -24,7 +25,7 @@ ENDPOINT = Subject(product=Product.SERVING, run_as="ben", kind="endpoint", objec
 
 
 def budgets_on(database: Database) -> BudgetService:
-    return BudgetService(database, check_target=lambda *_: None, currency="EUR")
+    return BudgetService(database, Spending(), check_target=lambda *_: None, currency="EUR")
 
 
 def alert(threshold: float, period: Period = Period.MONTH, **more: Any) -> Alert:
@@ -106,7 +107,7 @@ def test_messages_go_only_where_who_makes_the_budget_may_send_some(database: Dat
     def check(_who: Principal, target: Target) -> None:
         raise InvalidArgument(f"not to {target}")
 
-    budgets = BudgetService(database, check_target=check, currency="USD")
+    budgets = BudgetService(database, Spending(), check_target=check, currency="USD")
     with pytest.raises(InvalidArgument, match="not to d1"):
         budgets.create(ADMIN, "x", Scope(), [alert(1, emails=(), destinations=("d1",))])
 

@@ -4,19 +4,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from millpond.billing import gpus
+from millpond.billing import gpus, usage
 from millpond.billing.domain import Product, Resource, Subject, hour_of
 from millpond.billing.metering import Meter, Tracked, record
 from millpond.billing.store import usage as rows
 from millpond.billing.store.rules import set_price
 from millpond.billing.store.usage import Wanted
+from millpond.billing.usage import Asked, UsageService
+from millpond.identity.domain import SYSTEM
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
+from millpond.kernel.errors import InvalidArgument
 from tests.servers import wait_until
 
 ANN = Subject(product=Product.JOBS, run_as="ann", kind="job", object_id="7", run_id=70, tags=(("team", "red"),))
@@ -94,12 +98,17 @@ def test_what_cannot_be_written_waits_for_the_next_round(database: Database, mon
     meter = Meter(database)
     meter.note(ANN, {Resource.CPU: 2.0})
     with monkeypatch.context() as broken:
-        broken.setattr(rows, "add", lambda *_: (_ for _ in ()).throw(OSError("away")))
+
+        def fails(*_: object) -> None:
+            meter.note(ANN, {Resource.CPU: 1.0})  # meanwhile
+            raise OSError("away")
+
+        broken.setattr(rows, "add", fails)
         with pytest.raises(OSError, match="away"):
             meter.round()
     meter.round()
     meter.round()
-    assert quantities(database) == {"JOBS_CPU": 2.0}
+    assert quantities(database) == {"JOBS_CPU": 3.0}
 
 
 def test_records_of_an_hour_grow_and_are_priced_by_their_hour(database: Database) -> None:
@@ -148,3 +157,19 @@ def test_rounds_go_on_while_the_block_does_and_once_after_it(database: Database)
     with meter.at_work(60):
         pass
     assert quantities(database) == {"JOBS_CPU": 2.0}
+
+
+def test_a_report_is_whole_or_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, admin = UsageService(database), replace(SYSTEM, is_admin=True)
+    with database.write() as connection:
+        for number in range(6):
+            subject = replace(ANN, object_id=str(number), tags=(("team", "red" if number % 2 else "blue"),))
+            record(connection, utc_now(), [(subject, {Resource.CPU: 1.0})])
+    asked = Asked(since=utc_now() - timedelta(days=1), by="object")
+    monkeypatch.setattr(usage, "MOST_ROWS", 4)
+    with pytest.raises(InvalidArgument, match="more than 4 rows"):
+        service.report(admin, asked)
+    by_team = service.report(admin, replace(asked, by="tag", tag="team"))
+    assert {each.key: each.quantity for each in by_team} == {("red",): 3.0, ("blue",): 3.0}
+    with pytest.raises(InvalidArgument, match="quotation"):
+        service.report(admin, replace(asked, by="tag", tag='a"b'))

@@ -1,6 +1,6 @@
 """Quotas: whom they bind, when they refuse, and in which words."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,9 +8,11 @@ import pytest
 from millpond.billing.domain import Holder, Measure, Period, Product, Resource, Subject
 from millpond.billing.metering import record
 from millpond.billing.quotas import QuotaService, storage_check
+from millpond.billing.spending import Spending
 from millpond.billing.store import rules
 from millpond.billing.store import usage as rows
-from millpond.identity.domain import Principal, PrincipalKind
+from millpond.billing.store.rules import rename_holder
+from millpond.identity.domain import Account, Principal, PrincipalKind
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, LimitExceeded, NotFound, PermissionDenied
@@ -19,11 +21,9 @@ ADMIN = Principal(id="1", name="root", kind=PrincipalKind.USER, is_admin=True)
 ANN = Principal(id="2", name="ann", kind=PrincipalKind.USER, is_admin=False, groups=frozenset({"red"}))
 BEN = Principal(id="3", name="ben", kind=PrincipalKind.USER, is_admin=False)
 
-NAMES = {name: name for name in ("ann", "ben", "red", "users", "")}
-
 
 def quotas_of(database: Database) -> QuotaService:
-    return QuotaService(database, lambda group: {"red": ("ann", "cid")}.get(group, ()), NAMES.get)
+    return QuotaService(database, lambda group: {"red": ("ann", "cid")}.get(group, ()), Spending())
 
 
 def used(database: Database, who: str, seconds: float, *, included: bool = False, **tags: str) -> None:
@@ -104,7 +104,7 @@ def test_what_is_of_now_is_asked_for_when_it_is_needed(database: Database) -> No
     assert refusal(quotas, ANN, now={Measure.CORES: (cores, 1.0)}) == ""
     assert "3 of 4 are used, and 2 more are asked for" in refusal(quotas, ANN, now={Measure.CORES: (cores, 2.0)})
     assert refusal(quotas, BEN, now={Measure.CORES: (cores, 2.0)}) == ""
-    assert asked == [["ann", "cid"], ["ann", "cid"]]
+    assert asked == [["ann", "cid", "red"], ["ann", "cid", "red"]]
 
 
 def test_a_cost_counts_by_the_price_list_and_yesterday_counts_no_more(database: Database) -> None:
@@ -118,6 +118,56 @@ def test_a_cost_counts_by_the_price_list_and_yesterday_counts_no_more(database: 
     assert refusal(quotas, ANN) == ""
     used(database, "ann", 4)
     assert "cost per day of user ann: 6 of 5" in refusal(quotas, ANN)
+
+
+def test_what_was_used_in_hours_that_are_over_counts_once_at_the_price_that_is_set(database: Database) -> None:
+    spending, now = Spending(), datetime(2026, 11, 5, 12, 30, tzinfo=UTC)
+    ann = Subject(product=Product.JOBS, run_as="ann")
+
+    def at(moment: datetime) -> tuple[float, float]:
+        with database.read() as connection:
+            return spending.of(connection, Period.MONTH, moment).get((ann, Resource.CPU), (0.0, 0.0))
+
+    with database.write() as connection:
+        for days in (0, 1, 6):
+            record(connection, now - timedelta(days=days), [(ann, {Resource.CPU: 100.0})])
+        record(connection, now - timedelta(hours=1), [(ann, {Resource.CPU: 10.0})])
+    assert at(now) == (210.0, 0.0), "of the month before none"
+    with database.write() as connection:
+        rules.set_price(connection, "JOBS_CPU", now - timedelta(days=20), 0.5)
+        record(connection, now, [(ann, {Resource.CPU: 1.0})])
+    assert at(now) == (211.0, 105.5)
+    with database.write() as connection:
+        record(connection, now + timedelta(hours=5), [(ann, {Resource.CPU: 2.0})])
+    assert at(now + timedelta(hours=5)) == at(now + timedelta(hours=9)) == (213.0, 106.5)
+    assert at(now + timedelta(days=30)) == (0.0, 0.0)
+
+
+def test_a_holder_is_somebody_and_a_group_keeps_its_quota_under_another_name(database: Database) -> None:
+    known = {
+        name: Account(
+            id=name,
+            name=name,
+            kind=kind,
+            display_name="",
+            active=True,
+            external_id=None,
+            profile={},
+            created_at=utc_now(),
+        )
+        for name, kind in (("Ann", PrincipalKind.USER), ("red", PrincipalKind.GROUP))
+    }
+    quotas = QuotaService(
+        database, lambda _group: (), Spending(), lambda name: known.get(name) or known.get(name.capitalize())
+    )
+    assert made(quotas, Holder.USER, "ann").name == "Ann"
+    for holder, name in ((Holder.USER, "nobody"), (Holder.GROUP, "Ann"), (Holder.USER, "red")):
+        with pytest.raises(InvalidArgument, match="is no "):
+            made(quotas, holder, name)
+    made(quotas, Holder.MEMBER, "red")
+    with database.write() as connection:
+        rename_holder(connection, "red", "crimson")
+    assert {each.quota.name for each in quotas.list_all(ADMIN)} == {"Ann", "crimson"}
 
 
 def test_tables_that_are_too_large_keep_their_owner_from_making_more(database: Database) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from millpond.billing.domain import Holder, Measure
+from millpond.billing.quotas import QuotaService
 from millpond.compute.clusters import ClusterService, order_end
 from millpond.compute.costs import ClusterQuotas
 from millpond.compute.domain import Source, State, Why
@@ -17,7 +19,7 @@ from millpond.compute.slices import ClusterSlices
 from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition
+from millpond.kernel.errors import FailedPrecondition, LimitExceeded
 from tests.billing.free import quotas_of
 
 MACHINE = Machine(cores=4, memory_mb=16 << 10)
@@ -27,13 +29,15 @@ SPEC = {
 }  # fmt: skip
 
 
-def service(database: Database, meanwhile: Callable[[], object] = lambda: None) -> ClusterService:
+def service(
+    database: Database, meanwhile: Callable[[], object] = lambda: None, quotas: QuotaService | None = None
+) -> ClusterService:
     """`meanwhile` is called while a request is judged, before its transaction."""
     return ClusterService(
         database, server="s", machine=MACHINE, policies=PolicyService(database, lambda *_: True),
         pools=PoolService(database, MACHINE, lambda _: True, lambda _: (0, 0), lambda: None),
         check_secrets=lambda *_: meanwhile() and None, kind_of=lambda _: None,
-        quotas=ClusterQuotas(database, quotas_of(database), MACHINE, lambda _: ANN), wake=lambda: None,
+        quotas=ClusterQuotas(database, quotas or quotas_of(database), MACHINE, lambda _: ANN), wake=lambda: None,
     )  # fmt: skip
 
 
@@ -91,3 +95,24 @@ def test_a_session_finds_only_clusters_of_its_own_server(database: Database, tmp
     assert ClusterSlices(database, MACHINE, tmp_path, server="s").attach(ANN, made.id).memory_bytes > 0
     with pytest.raises(FailedPrecondition, match="another server"):
         ClusterSlices(database, MACHINE, tmp_path, server="t").attach(ANN, made.id)
+
+
+def test_no_way_to_more_workers_passes_a_quota_of_cores(database: Database) -> None:
+    quotas = quotas_of(database)
+    quotas.create(ANN, holder=Holder.USER, name="ann", measure=Measure.CORES, limit=2, period=None)
+    clusters = service(database, quotas=quotas)
+    wide = {"autoscale": {"min_workers": 0, "max_workers": 3}}
+    with pytest.raises(LimitExceeded, match="cluster_cores"):
+        clusters.create(ANN, SPEC | {"num_workers": None} | wide)
+    made = clusters.create(ANN, SPEC | {"num_workers": 1})
+    with pytest.raises(LimitExceeded, match="2 of 2 are used"):
+        clusters.create(ANN, SPEC)
+    with database.write() as connection:
+        rows.change(connection, made.id, state=State.RUNNING)
+    for asked in ({"num_workers": 2}, {"autoscale": {"min_workers": 1, "max_workers": 2}}):
+        with pytest.raises(LimitExceeded, match="1 more"):
+            clusters.edit(ANN, made.id, asked, fields=list(asked))
+        with pytest.raises(LimitExceeded, match="1 more"):
+            clusters.resize(ANN, made.id, asked)
+    clusters.edit(ANN, made.id, {"num_workers": 0}, fields=["num_workers"])
+    assert clusters.create(ANN, SPEC).state is State.PENDING

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
 from millpond.billing.domain import Alert, Budget, Period, Scope, Subject
+from millpond.billing.spending import Spending
 from millpond.billing.store import rules
-from millpond.billing.store import usage as rows
 from millpond.identity import acts
 from millpond.identity.access import require_admin
 from millpond.identity.domain import Principal
@@ -37,9 +38,13 @@ class Standing:
 class BudgetService:
     """Budgets, for administrators."""
 
-    def __init__(self, database: Database, *, check_target: Callable[[Principal, Target], None], currency: str) -> None:
+    def __init__(
+        self, database: Database, spending: Spending, *, check_target: Callable[[Principal, Target], None],
+        currency: str,
+    ) -> None:  # fmt: skip
         """`check_target` raises where somebody may let no message go."""
         self._database = database
+        self._spending = spending
         self._check_target = check_target
         self._currency = currency
 
@@ -98,7 +103,7 @@ class BudgetService:
         """All with what was spent. Raises PermissionDenied."""
         found = self.list_all(principal)
         with self._database.read() as connection:
-            costs = _Costs(connection, utc_now())
+            costs = _Costs(self._spending, connection, utc_now())
             return [Standing(budget=each, spent={p: costs.of(each.scope, p) for p in Period}) for each in found]
 
     def tell(self) -> None:
@@ -108,7 +113,7 @@ class BudgetService:
             budgets = rules.list_budgets(connection)
             if not budgets:
                 return
-            told, costs = rules.told_since(connection, Period.MONTH.start(now)), _Costs(connection, now)
+            told, costs = rules.told_since(connection, Period.MONTH.start(now)), _Costs(self._spending, connection, now)
             due = [
                 (budget, alert, spent)
                 for budget in budgets
@@ -161,16 +166,15 @@ class BudgetService:
 class _Costs:
     """What was spent in the periods that run, each read once."""
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
-        self._connection = connection
-        self._now = now
+    def __init__(self, spending: Spending, connection: Connection, now: datetime) -> None:
+        self._read = partial(spending.of, connection, now=now)
         self._known: dict[Period, list[tuple[Subject, float]]] = {}
 
     def of(self, scope: Scope, period: Period) -> float:
         """What all that a scope covers has cost in the period."""
         if period not in self._known:
-            found = rows.spent(self._connection, period.start(self._now))
-            self._known[period] = [(subject, cost) for subject, _, _, cost in found if cost]
+            found = self._read(period=period)
+            self._known[period] = [(subject, cost) for (subject, _), (_, cost) in found.items() if cost]
         return math.fsum(cost for subject, cost in self._known[period] if scope.covers(subject))
 
 

@@ -119,7 +119,7 @@ class Meter:
                 rows.add(connection, utc_now(), told)
         except Exception:
             with self._lock:
-                self._waiting = told
+                self._waiting = [*told, *self._waiting]
             raise
 
     def note(self, subject: Subject, used: Used) -> None:

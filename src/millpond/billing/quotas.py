@@ -1,35 +1,40 @@
 """Quotas: administrators set them; rooms above ask before they do something, and are refused with the reason.
 
-What adds up over a day or month is looked up again after a few seconds, in a thread of its own or by whoever may wait;
-between looks a question costs no query. So a quota may be passed by what is used in these seconds.
+What adds up over a day or month is looked up again after a few seconds, in a thread of its own; between looks a
+question costs no query. So a quota may be passed by what is used in these seconds.
 """
 
 import math
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from millpond.billing.domain import MEASURED, Holder, Measure, Period, Quota, Resource, Subject
+from millpond.billing.domain import MEASURED, Holder, Measure, Period, Quota
+from millpond.billing.spending import Amounts, Spending
 from millpond.billing.store import rules
 from millpond.billing.store import usage as rows
 from millpond.identity import acts
 from millpond.identity.access import require_admin
-from millpond.identity.domain import SYSTEM, USERS, Principal
+from millpond.identity.domain import SYSTEM, USERS, Account, Principal, PrincipalKind
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, LimitExceeded, NotFound
 from millpond.kernel.ids import new_id
 
 FRESH_S = 5.0
+_LATE_S = 30.0
+"""A look so old is one that its thread has missed: then whoever asks looks."""
 _MOST = 1000
 _LONGEST_NAME = 520
 
 Members = Callable[[str], Collection[str]]
 """The names of all users in a group, directly or not. Blocks."""
+Find = Callable[[str], Account | None]
 UsedNow = Callable[[Collection[str]], float]
 """How much of something that is of now some users have together."""
 
@@ -57,11 +62,12 @@ class _Look:
 class QuotaService:
     """Quotas, for administrators, and the gate for all. Its methods block, but `check_lately`."""
 
-    def __init__(self, database: Database, members: Members, find_name: Callable[[str], str | None]) -> None:
-        """`find_name` gives the name of a user or group as they spell it; None when nobody has it."""
+    def __init__(self, database: Database, members: Members, spending: Spending, find: Find | None = None) -> None:
+        """`find` finds a user, service principal or group by name in any case; None where nobody makes quotas."""
+        self._find = find
         self._database = database
-        self._find_name = find_name
         self._members = members
+        self._spending = spending
         self._lock = threading.Lock()
         self._looked = _Look(-math.inf)
 
@@ -73,12 +79,9 @@ class QuotaService:
         """One more. Raises PermissionDenied, InvalidArgument."""
         require_admin(principal, "set quotas")
         now = utc_now()
-        exact = name if holder is Holder.TAG else self._find_name(name[:_LONGEST_NAME])
-        if exact is None:
-            raise InvalidArgument(f"There is no user or group '{name[:80]}'.")
         quota = Quota(
-            id=new_id(), holder=holder, name=exact, measure=measure, limit=limit, period=period,
-            created_by=principal.name, created_at=now,
+            id=new_id(), holder=holder, name=self._holder_named(holder, name), measure=measure, limit=limit,
+            period=period, created_by=principal.name, created_at=now,
         )  # fmt: skip
         _check(quota)
         with self._database.write() as connection:
@@ -119,6 +122,15 @@ class QuotaService:
         seen = [each for each in look.quotas if principal.is_admin or _binds(each, principal, {})]
         return [Standing(quota=each, used=_used(look, each, principal)) for each in seen]
 
+    def _holder_named(self, holder: Holder, name: str) -> str:
+        """The name as its owner spells it. Raises InvalidArgument."""
+        if holder is Holder.TAG or self._find is None:
+            return name
+        account, is_group = self._find(name), holder is not Holder.USER
+        if account is None or (account.kind is PrincipalKind.GROUP) is not is_group:
+            raise InvalidArgument(f"'{name[:80]}' is no {'group' if is_group else 'user or service principal'}.")
+        return account.name
+
     # -- the gate -------------------------------------------------------------------------------------------------
 
     def check(
@@ -129,7 +141,7 @@ class QuotaService:
 
         `now` tells, of what is of now, how much there is and how much more is asked for.
         """
-        look = self._fresh_look(at_most_s=0.5)
+        look = self._fresh_look(at_most_s=_LATE_S)
         self._refuse_used_up(look, principal, tags or {})
         for quota in look.quotas:
             asked = (now or {}).get(quota.measure)
@@ -166,7 +178,7 @@ class QuotaService:
 
     def _of(self, quota: Quota, principal: Principal) -> Collection[str]:
         """Whose usage counts together, when the principal asks."""
-        return self._members(quota.name) if quota.holder is Holder.GROUP else (principal.name,)
+        return {*self._members(quota.name), quota.name} if quota.holder is Holder.GROUP else {principal.name}
 
     def _fresh_look(self, *, at_most_s: float) -> _Look:
         looked = self._looked
@@ -185,38 +197,53 @@ class QuotaService:
         with self._database.read() as connection:
             quotas = tuple(rules.list_quotas(connection))
             periods = {each.period for each in quotas if each.period is not None}
-            spent = {period: rows.spent(connection, period.start(now)) for period in periods}
+            spent = {period: self._spending.of(connection, period, now) for period in periods}
         groups = {each.name for each in quotas if each.holder is Holder.GROUP and each.period}
         members = {name: frozenset(self._members(name)) for name in groups}
-        used: dict[str, float | Mapping[str, float]] = {}
-        for quota in quotas:
-            if quota.period is not None:
-                used[quota.id] = _added_up(quota, spent[quota.period], members.get(quota.name, frozenset()))
+        tags = {each.tag for each in quotas if each.holder is Holder.TAG}
+        added = {period: _Added.of(amounts, tags) for period, amounts in spent.items()}
+        used = {
+            each.id: added[each.period].used(each, members.get(each.name, frozenset()))
+            for each in quotas
+            if each.period is not None
+        }
         return _Look(at_s, quotas, used, members)
 
 
-def _added_up(
-    quota: Quota, spent: Collection[tuple[Subject, Resource, float, float]], members: Collection[str]
-) -> float | Mapping[str, float]:
-    by_user: dict[str, float] = {}
-    for subject, resource, quantity, cost in spent:
-        if quota.measure is Measure.COST:
-            amount = cost
-        elif MEASURED.get(resource) is quota.measure and not subject.included:
-            amount = quantity
-        else:
-            continue
-        if quota.holder is not Holder.TAG or quota.tag in subject.tags:
-            by_user[subject.run_as] = by_user.get(subject.run_as, 0.0) + amount
-    match quota.holder:
-        case Holder.USER:
-            return by_user.get(quota.name, 0.0)
-        case Holder.GROUP:
-            return sum(amount for name, amount in by_user.items() if name in members)
-        case Holder.TAG:
-            return sum(by_user.values())
-        case Holder.MEMBER:
-            return by_user
+@dataclass(frozen=True)
+class _Added:
+    """What was used of each measure, by the names of users, and by tags."""
+
+    by_user: Mapping[Measure, Mapping[str, float]]
+    by_tag: Mapping[tuple[Measure, tuple[str, str]], float]
+
+    @staticmethod
+    def of(amounts: Amounts, tags: Collection[tuple[str, str]]) -> "_Added":
+        by_user: defaultdict[Measure, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        by_tag: defaultdict[tuple[Measure, tuple[str, str]], float] = defaultdict(float)
+        for (subject, resource), (quantity, cost) in amounts.items():
+            counted = {Measure.COST: cost}
+            if resource in MEASURED and not subject.included:
+                counted[MEASURED[resource]] = quantity
+            for measure, amount in counted.items():
+                by_user[measure][subject.run_as] += amount
+                for tag in subject.tags:
+                    if tag in tags:
+                        by_tag[measure, tag] += amount
+        return _Added(by_user, by_tag)
+
+    def used(self, quota: Quota, members: Collection[str]) -> float | Mapping[str, float]:
+        """What a quota counts; of one of each member by the names of users."""
+        by_user = self.by_user.get(quota.measure, {})
+        match quota.holder:
+            case Holder.USER:
+                return by_user.get(quota.name, 0.0)
+            case Holder.GROUP:
+                return sum(amount for name, amount in by_user.items() if name in members)
+            case Holder.TAG:
+                return self.by_tag.get((quota.measure, quota.tag), 0.0)
+            case Holder.MEMBER:
+                return by_user
 
 
 def _used(look: _Look, quota: Quota, principal: Principal) -> float:

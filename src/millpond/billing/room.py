@@ -12,11 +12,12 @@ from millpond.billing.metering import Meter
 from millpond.billing.prices import PriceService
 from millpond.billing.quotas import FRESH_S, Members, QuotaService, storage_check
 from millpond.billing.routes import billing_router
+from millpond.billing.spending import Spending
 from millpond.billing.storage import StorageMeter
 from millpond.billing.store import usage as rows
 from millpond.billing.usage import UsageService
 from millpond.catalog.service import CatalogService
-from millpond.identity.domain import Principal
+from millpond.identity.domain import Account, Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
@@ -79,16 +80,17 @@ def open_billing(
     catalog: CatalogService,
     check_target: Callable[[Principal, Target], None],
     members: Members,
-    find_name: Callable[[str], str | None],
+    find: Callable[[str], Account | None],
     workspace_id: int,
 ) -> BillingRoom:
     """The room."""
-    quotas = QuotaService(database, members, find_name)
+    spending = Spending()
+    quotas = QuotaService(database, members, spending, find)
     catalog.on_new_tables(storage_check(database, quotas))
     return BillingRoom(
         usage=UsageService(database),
         prices=PriceService(database, settings.currency),
-        budgets=BudgetService(database, check_target=check_target, currency=settings.currency),
+        budgets=BudgetService(database, spending, check_target=check_target, currency=settings.currency),
         quotas=quotas,
         meter=Meter(database),
         storage=StorageMeter(database, catalog),

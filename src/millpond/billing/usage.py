@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from millpond.billing.domain import HOUR, Record, Resource
 from millpond.billing.store import usage as rows
@@ -50,16 +49,23 @@ class UsageService:
             raise InvalidArgument(f"group_by is one of {', '.join(GROUPS)}; bucket is hour, day or left out.")
         if (asked.by == "tag") is not bool(asked.tag):
             raise InvalidArgument("group_by=tag needs tag, the key by whose values usage is added up.")
+        if '"' in asked.tag or "\0" in asked.tag:
+            raise InvalidArgument("tag is a key without quotation marks.")
         until = asked.until or utc_now() + HOUR
         if not timedelta() < until - asked.since <= LONGEST:
             raise InvalidArgument(
                 f"The time from since to until is more than nothing, and {LONGEST.days} days at most."
             )
         wanted = _seen_by(principal, asked, until)
-        by = "tags" if asked.by == "tag" else asked.by
         with self._database.read() as connection:
-            found = rows.sums(connection, wanted, by=by, bucket=BUCKETS[asked.bucket], limit=MOST_ROWS)
-        return _by_value(found, asked.tag) if asked.tag else found
+            found = rows.sums(
+                connection, wanted, by=asked.by, tag=asked.tag, bucket=BUCKETS[asked.bucket], limit=MOST_ROWS + 1
+            )
+        if len(found) > MOST_ROWS:
+            raise InvalidArgument(
+                f"These are more than {MOST_ROWS:,} rows: narrow the time, or choose a larger bucket, or another group."
+            )
+        return found
 
     def records(self, principal: Principal, wanted: Wanted, limit: int) -> list[Record]:
         """The newest records that the principal may see."""
@@ -86,17 +92,3 @@ def _seen_by(principal: Principal, asked: Asked, until: datetime) -> Wanted:
         since=asked.since, until=until, run_as=mine, product=asked.product, run_id=asked.run_id, kind=asked.kind,
         object_id=asked.object_id,
     )  # fmt: skip
-
-
-def _by_value(found: Sequence[Sum], tag: str) -> Sequence[Sum]:
-    """Usage by the values of one tag; empty for what has it not."""
-    added: dict[tuple[Any, ...], Sum] = {}
-    for each in found:
-        value = str((each.key[0] or {}).get(tag, ""))
-        key = (each.start, value, each.sku)
-        before = added.get(key)
-        added[key] = replace(
-            each, key=(value,), quantity=each.quantity + (before.quantity if before else 0.0),
-            cost=each.cost + (before.cost if before else 0.0),
-        )  # fmt: skip
-    return sorted(added.values(), key=lambda each: (each.start is not None and each.start, -each.cost, -each.quantity))

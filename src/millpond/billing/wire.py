@@ -177,7 +177,7 @@ def _alert_json(alert: Alert) -> dict[str, Any]:
         "time_period": alert.period.value,
         "trigger_type": "CUMULATIVE_SPENDING_EXCEEDED",
         "quantity_type": "LIST_PRICE_DOLLARS_USD",
-        "quantity_threshold": f"{alert.threshold:g}",
+        "quantity_threshold": repr(alert.threshold).removesuffix(".0"),
         "action_configurations": [
             {"action_configuration_id": f"{alert.id}-{number}", "action_type": kind, "target": target}
             for number, (kind, target) in enumerate(actions)

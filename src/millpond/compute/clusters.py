@@ -14,7 +14,7 @@ from millpond.compute.domain import Cluster, Event, Source, State, Why
 from millpond.compute.machine import Machine
 from millpond.compute.policies import PolicyService
 from millpond.compute.pools import PoolService
-from millpond.compute.specs import check_single_user, completed, read, shape_of
+from millpond.compute.specs import check_single_user, completed, read
 from millpond.compute.store import clusters as rows
 from millpond.compute.store import contexts
 from millpond.identity import acts, grants
@@ -78,13 +78,13 @@ class ClusterService:
         if token and (known := self._made_with(token)):
             return known
         spec = self.checked(principal, asked, cluster_type=source.cluster_type)
-        self._quotas.check(principal.name, spec, _fewest(spec))
         now = utc_now()
         cluster = Cluster(
             id=f"{now:%m%d-%H%M%S}-{secrets.token_hex(4)}", name=spec.get("cluster_name") or "", source=source,
             creator=principal.name, spec=spec, state=State.PENDING, message="Starting.", server=self._server,
             run_id=run_id, created_at=now, used_at=now, workers=_fewest(spec), alive_until=now + ALIVE,
         )  # fmt: skip
+        self._quotas.check(cluster)
         try:
             self._add(principal, cluster, token)
         except Conflict:  # somebody else was sooner with the same token
@@ -128,6 +128,8 @@ class ClusterService:
         wanted = dict(asked) if fields is None else _updated(cluster.spec, asked, fields)
         spec = self.checked(principal, wanted, cluster_type=cluster.source.cluster_type)
         changed = replace(cluster, spec=spec, name=spec.get("cluster_name") or "")
+        if not cluster.state.ended:
+            self._quotas.check(changed, instead_of=cluster)
         with self._database.write() as connection:
             if spec.get("policy_id") != cluster.spec.get("policy_id"):
                 self._policies.check_count(connection, cluster.creator, spec.get("policy_id"))
@@ -144,7 +146,7 @@ class ClusterService:
         """Start a cluster that has ended. Raises NotFound, FailedPrecondition."""
         cluster = self.require(principal, cluster_id, Act.RESTART)
         cluster.require("start")
-        self._quotas.check(cluster.creator, cluster.spec, _fewest(cluster.spec))
+        self._quotas.check(cluster)
         now = utc_now()
         self._order(
             principal, cluster, State.PENDING, "STARTING", message="Starting.", server=self._server, termination={},
@@ -186,9 +188,7 @@ class ClusterService:
         changed = replace(cluster, spec=spec)
         least, most = changed.bounds
         target = min(max(cluster.workers, least), most)
-        if target > cluster.workers:
-            now = shape_of(cluster.spec, self.machine).size(cluster.workers).cores
-            self._quotas.check(cluster.creator, spec, target, has=now)
+        self._quotas.check(changed, instead_of=cluster)
         details = {"current_num_workers": cluster.workers, "target_num_workers": target, "cause": "USER_REQUEST"}
         self._order(principal, cluster, State.RESIZING, "RESIZING", details, spec=spec, message="Resizing.")
 

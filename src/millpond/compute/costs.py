@@ -2,10 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from millpond.billing.domain import Measure, Product, Resource, Subject, Used
 from millpond.billing.metering import Meter
@@ -88,18 +87,25 @@ class ClusterQuotas:
         self._machine = machine
         self._principal_named = principal_named
 
-    def check(self, owner: str, spec: Mapping[str, Any], workers: int, *, has: int = 0) -> None:
-        """Pass where the owner of a cluster, that `has` some cores already, may have it run. Raises LimitExceeded."""
-        more = shape_of(spec, self._machine).size(workers).cores - has
-        now = {Measure.CORES: (self._cores, float(more))}
-        with suppress(NotFound):  # who is gone has no quota
-            self._quotas.check(self._principal_named(owner), tags=spec.get("custom_tags"), now=now)
+    def check(self, cluster: Cluster, *, instead_of: Cluster | None = None) -> None:
+        """Pass where the owner of a cluster may have it run with as many workers as it may get. Raises LimitExceeded.
+
+        `instead_of` is what it is now, and counts already: what makes it no larger passes.
+        """
+        more = self._most_cores(cluster) - (self._most_cores(instead_of) if instead_of else 0)
+        if instead_of is None or more > 0:
+            now = {Measure.CORES: (self._cores, float(more))}
+            with suppress(NotFound):  # who is gone has no quota
+                owner = self._principal_named(cluster.creator)
+                self._quotas.check(owner, tags=cluster.spec.get("custom_tags"), now=now)
 
     def _cores(self, names: Collection[str]) -> float:
         with self._database.read() as connection:
             found = [each for each in rows.every(connection) if not each.state.ended and each.creator in names]
-        total = 0
-        for each in found:
-            with suppress(InvalidArgument):  # of a node type that is gone
-                total += shape_of(each.spec, self._machine).size(each.workers).cores
-        return float(total)
+        return float(sum(map(self._most_cores, found)))
+
+    def _most_cores(self, cluster: Cluster) -> int:
+        try:
+            return shape_of(cluster.spec, self._machine).size(cluster.bounds[1]).cores
+        except InvalidArgument:  # of a node type that is gone
+            return 0

@@ -160,6 +160,12 @@ def list_quotas(connection: Connection) -> Sequence[Quota]:
     return [_quota(row) for row in connection.execute(select(quotas).order_by(quotas.c.id))]
 
 
+def rename_holder(connection: Connection, old: str, new: str) -> None:
+    """Let the quotas of a group be those of its new name."""
+    of_group = quotas.c.holder.in_([Holder.GROUP.value, Holder.MEMBER.value])
+    connection.execute(update(quotas).where(quotas.c.name == old, of_group).values(name=new))
+
+
 def remove_quota(connection: Connection, quota_id: str) -> None:
     """Remove a quota."""
     connection.execute(delete(quotas).where(quotas.c.id == quota_id))

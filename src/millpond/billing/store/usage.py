@@ -53,14 +53,12 @@ usage = Table(
     Index("ix_billing_usage_run_id", "run_id"),
 )
 _OBJECT = (usage.c.kind, usage.c.object_id, usage.c.object_name)
-GROUPS: Mapping[str, tuple[Column[Any], ...]] = {
+_GROUPS: Mapping[str, tuple[Column[Any], ...]] = {
     "product": (usage.c.product,),
     "user": (usage.c.run_as,),
     "object": _OBJECT,
-    "tags": (usage.c.tags,),
     "sku": (),
 }
-"""By what usage can be added up, besides its SKU."""
 
 
 def add(connection: Connection, at: datetime, used: Iterable[tuple[Subject, Used]]) -> None:
@@ -147,10 +145,12 @@ class Sum:
 
 
 def sums(
-    connection: Connection, wanted: Wanted, *, by: str, bucket: timedelta | None, limit: int | None = None
-) -> Sequence[Sum]:
-    """Usage added up by one of `GROUPS`, in buckets of time or not, the dearest first."""
-    columns = GROUPS[by]
+    connection: Connection, wanted: Wanted, *, by: str, tag: str = "", bucket: timedelta | None,
+    limit: int | None = None,
+) -> Sequence[Sum]:  # fmt: skip
+    """Usage added up by SKU and product, user, object or the values of a `tag`, in buckets of time or not, the dearest
+    first."""
+    columns = (func.coalesce(usage.c.tags[tag].as_string(), "").label("value"),) if by == "tag" else _GROUPS[by]
     start = _bucket(bucket)
     cost = func.sum(usage.c.quantity * func.coalesce(prices.c.amount, 0.0)).label("cost")
     total = func.sum(usage.c.quantity).label("total")
@@ -178,13 +178,18 @@ def _bucket(bucket: timedelta | None) -> ColumnElement[Any] | None:
     return (micros - micros % step).label("bucket")
 
 
-def spent(connection: Connection, since: datetime) -> list[tuple[Subject, Resource, float, float]]:
-    """What each subject has used since a time, and what that costs; without single runs."""
+def spent(
+    connection: Connection, since: datetime, until: datetime | None = None
+) -> dict[tuple[Subject, Resource], tuple[float, float]]:
+    """What each subject has used in some hours, and what that costs; without single runs."""
     columns = (usage.c.product, usage.c.run_as, *_OBJECT, usage.c.tags, usage.c.included, usage.c.resource)
     cost = func.sum(usage.c.quantity * func.coalesce(prices.c.amount, 0.0))
     query = _with_price(select(*columns, func.sum(usage.c.quantity).label("total"), cost.label("cost")))
-    found = connection.execute(query.where(usage.c.hour >= since).group_by(*columns))
-    return [(_subject(row), Resource(row.resource), float(row.total), float(row.cost)) for row in found]
+    hours = _conditions(Wanted(since=since, until=until))
+    return {
+        (_subject(row), Resource(row.resource)): (float(row.total), float(row.cost))
+        for row in connection.execute(query.where(*hours).group_by(*columns))
+    }
 
 
 def by_object(connection: Connection, kind: str, since: datetime) -> dict[str, dict[Resource, float]]:

@@ -95,7 +95,11 @@ def _load(visit: Visit) -> _Data:
     since = utc_now() - timedelta(days=view.days)
     asked = Asked(since=since, by=view.by, tag=view.tag)
     buckets = Asked(since=since, by=view.by, tag=view.tag, bucket="hour" if view.by_hour else "day")
-    return _Data(over_time=billing.usage.report(who, buckets), together=billing.usage.report(who, asked))
+    together = billing.usage.report(who, asked)
+    try:
+        return _Data(over_time=billing.usage.report(who, buckets), together=together)
+    except InvalidArgument:  # too many to be drawn over so long a time
+        return _Data(together=together)
 
 
 def _draw(visit: Visit, data: _Data) -> None:
