@@ -48,10 +48,12 @@ from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.service import IdentityService
 from millpond.inference_tables.room import open_inference_tables
-from millpond.jobs.launching import CODE_PATHS, PRELOADED
+from millpond.jobs.carrying import PRELOADED
+from millpond.jobs.launching import CODE_PATHS
 from millpond.jobs.room import open_jobs
 from millpond.journal.calls import open_spool
 from millpond.kernel.database import Database
+from millpond.kernel.doors import Doors
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import FailedPrecondition, NotImplementedHere
 from millpond.kernel.http import Straight, install_error_handlers, join
@@ -72,7 +74,6 @@ from millpond.registry.dropped import RecordedModels
 from millpond.registry.room import open_registry
 from millpond.replay.room import open_replay
 from millpond.reproduction.room import open_reproduction
-from millpond.reproduction.service import Doors
 from millpond.secrets import routes as secrets_routes
 from millpond.secrets.envelope import Key, Unreadable
 from millpond.secrets.keyring import Keyring

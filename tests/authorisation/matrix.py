@@ -549,6 +549,9 @@ FEATURES: Sequence[Case] = (
 
 
 _J = "/api/2.2/jobs"
+_W, _NO_ID = "/api/millpond/worker", "0" * 32
+_WORKER = {"worker_id": _NO_ID}
+_LEASE = {**_WORKER, "lease": _NO_ID}
 _ND = "/api/2.0/notification-destinations"
 _TASKS = [{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}]
 
@@ -573,6 +576,19 @@ JOBS: Sequence[Case] = (
     _case("GET /api/millpond/jobs/runs/artifacts", "xhhhhh", q="run_id=$job_run"),
     _case("GET /api/millpond/jobs/runs/{run_id}/notifications", "xhyyyy", run_id="$job_run"),
     _case("GET /api/millpond/jobs/runs/{run_id}/usage", "xhyyyy", run_id="$job_run"),
+    # no role is a worker, whose account is good for these alone: robustness/test_workers.py
+    _case(f"POST {_W}/register", "xfffff", body={**_WORKER, "name": "$new", "slots": 1, "version": "1", "python": "3"}),
+    _case(f"POST {_W}/claim", "xfffff", body=_LEASE),
+    _case(f"POST {_W}/beat", "xfffff", body={**_WORKER, "leases": []}),
+    _case(f"POST {_W}/leave", "xfffff", body=_WORKER),
+    _case(f"POST {_W}/code", "xfffff", body=_LEASE),
+    _case(f"POST {_W}/begin", "xfffff", body=_LEASE),
+    _case(f"PUT {_W}/output", "xfffff", q=f"worker_id={_NO_ID}&lease={_NO_ID}&name=log&start=0", body=b"x"),
+    _case(f"POST {_W}/end", "xfffff", body={**_LEASE, "result": "SUCCESS"}),
+    _case(f"POST {_W}/give-back", "xfffff", body=_LEASE),
+    _case("GET /api/millpond/workers", "xffffy"),
+    _case("POST /api/millpond/workers/{worker_id}/drain", "xffffh", worker_id=_NO_ID),
+    _case("DELETE /api/millpond/workers/{worker_id}", "xffffh", worker_id=_NO_ID),
     _case(f"POST {_ND}", "xffffy", body={"display_name": "$new", "config": {"slack": {"url": "http://127.0.0.1:9/"}}}),
     _case(f"GET {_ND}", "xyyyyy"),
     _case(f"GET {_ND}/{{destination_id}}", "xyyyyy", own="destination", destination_id="$own"),

@@ -36,6 +36,7 @@ from databricks.sdk.service.compute import (
     State,
 )
 from databricks.sdk.service.jobs import JobCluster, RunResultState, SparkPythonTask, Task, TaskDependency
+from databricks.sdk.service.workspace import ImportFormat
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -320,6 +321,30 @@ def test_more_than_the_machine_has_waits_for_room(shop: Shop) -> None:
     assert shop.w.clusters.wait_get_cluster_running(waits.cluster_id, SOON)
     for each in (*taken, waits):
         shop.w.clusters.permanent_delete(each.cluster_id)
+
+
+def test_tasks_whose_clusters_wait_for_room_keep_no_other_task_waiting(shop: Shop) -> None:
+    """More of them than a server does at once; and when their run ends, nobody waits for room any more."""
+    pool = shop.w.instance_pools.create(f"p-{uuid.uuid4().hex[:8]}", NODE, max_capacity=1, min_idle_instances=0)
+    wanted = {"spark_version": VERSION, "instance_pool_id": pool.instance_pool_id, "num_workers": 1}
+    path = f"/Users/{shop.w.current_user.me().user_name}/room-{uuid.uuid4().hex[:8]}.py"
+    shop.w.workspace.mkdirs(path.rpartition("/")[0])
+    shop.w.workspace.upload(path, b"print('done')", format=ImportFormat.AUTO)
+    script = {"spark_python_task": {"python_file": path}}
+    waiting = [{"task_key": f"w{number}", "new_cluster": wanted, **script} for number in range(9)]
+    runs = "/api/2.2/jobs/runs"
+    waits = shop.server.call("POST", f"{runs}/submit", {"tasks": waiting})[1]["run_id"]
+
+    def messages() -> list[str]:
+        found = [each for each in shop.w.clusters.list() if (each.cluster_name or "").startswith(f"job-run-{waits}-")]
+        return [each.state_message or "" for each in found if each.state is State.PENDING]
+
+    wait_until(lambda: sum("Waits for room" in each for each in messages()) == 9, what="all of them to wait")
+    other = shop.server.call("POST", f"{runs}/submit", {"tasks": [{"task_key": "a", **script}]})[1]["run_id"]
+    assert shop.w.jobs.wait_get_run_job_terminated_or_skipped(other, SOON).state.result_state.value == "SUCCESS"
+    shop.w.jobs.cancel_run(waits).result(SOON)
+    wait_until(lambda: not messages(), what="their clusters to end")
+    shop.w.instance_pools.delete(pool.instance_pool_id)
 
 
 def test_a_policy_limits_what_its_users_make(shop: Shop) -> None:

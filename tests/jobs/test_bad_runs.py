@@ -9,35 +9,20 @@ from typing import Any
 
 import pytest
 
-from millpond.jobs import store
-from millpond.jobs.advancing import Advancer
-from millpond.jobs.domain import Job, Result, Run, TaskRun
-from millpond.jobs.launching import Launcher
-from millpond.jobs.runtime import Runtime
+from millpond.jobs import leases, store
+from millpond.jobs.domain import Job, Place, Result, Run
 from millpond.jobs.settings import checked
 from millpond.jobs.starting import submit
+from millpond.jobs.task_files import TaskFiles
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument
-from millpond.kernel.settings import JobsSettings
-from tests.billing.free import task_costs
+from tests.jobs.servers_of import launcher_in, runtime_of
 from tests.servers import wait_until
 
 NOTHING: Any = None
 GOOD = {"tasks": [{"task_key": "a", "condition_task": {"op": "EQUAL_TO", "left": "1", "right": "1"}}]}
 SCRIPT = {"python_file": "/Volumes/a/b/c/s.py"}
-
-
-def server_on(database: Database, launcher: Launcher = NOTHING) -> Runtime:
-    advancer, costs = Advancer(database, NOTHING), task_costs(database)
-    return Runtime(database, advancer, launcher, costs, at_once=1, server="here", kept=timedelta(days=60))
-
-
-def launcher_in(place: Path) -> Launcher:
-    return Launcher(
-        data_dir=place, settings=JobsSettings(), code=NOTHING, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
-        doors=NOTHING, costs=NOTHING, mint=NOTHING, principal_named=NOTHING,
-    )  # fmt: skip
 
 
 def submitted(database: Database, settings: Any) -> int:
@@ -53,7 +38,7 @@ def found(database: Database, run_id: int) -> Run:
 
 
 def test_a_run_that_cannot_be_moved_on_is_left_alone_for_a_while_and_others_end(database: Database) -> None:
-    server = server_on(database)
+    server = runtime_of(database)
     bad = submitted(database, {**checked(GOOD), "timeout_seconds": 10**15})
     good = submitted(database, checked(GOOD))
     server.round()
@@ -71,7 +56,7 @@ def test_a_job_that_cannot_be_started_keeps_no_other_from_its_time(database: Dat
             job = Job(id=job_id, name="", creator="a", run_as="a", settings=settings, created_at=due,
                       trigger_kind="periodic", next_fire_at=due)  # fmt: skip
             store.add_job(connection, job)
-    server_on(database).round()
+    runtime_of(database).round()
     with database.read() as connection:
         jobs = [store.last_runs(connection, job_id, 5) for job_id in (1, 2)]
     assert [len(runs) for runs in jobs] == [0, 1]
@@ -79,13 +64,15 @@ def test_a_job_that_cannot_be_started_keeps_no_other_from_its_time(database: Dat
 
 def test_a_lost_task_that_cannot_be_settled_keeps_no_other_waiting(database: Database, tmp_path: Path) -> None:
     launcher = launcher_in(tmp_path)
-    server = server_on(database, launcher)
+    server = runtime_of(database, launcher)
     runs, now = [submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
                  for _ in range(2)], utc_now()  # fmt: skip
     server.moved(*runs)
     for _ in runs:
         with database.write() as connection:
-            lost = store.claim(connection, now, "held", now - timedelta(seconds=1), "here")
+            lost = leases.claim(
+                connection, now, "held", now - timedelta(seconds=1), places=[Place.ANYWHERE], server="here"
+            )
         assert lost is not None
         place = tmp_path / "jobs" / str(lost.id)
         place.mkdir(parents=True)
@@ -96,7 +83,7 @@ def test_a_lost_task_that_cannot_be_settled_keeps_no_other_waiting(database: Dat
     server.round()
     assert [found(database, run_id).result for run_id in runs] == [Result.NONE, Result.FAILED]
     with database.read() as connection:
-        assert store.lost(connection, utc_now(), "here", now) == []
+        assert leases.lost(connection, utc_now(), "here", now) == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +105,7 @@ def test_times_and_ids_beyond_all_bounds_are_refused(field: dict[str, Any]) -> N
 def test_inputs_that_no_database_takes(database: Database, inputs: str, result: Result) -> None:
     loop = {"inputs": inputs, "task": {"task_key": "one", "spark_python_task": SCRIPT}}
     run_id = submitted(database, checked({"tasks": [{"task_key": "a", "for_each_task": loop}]}))
-    server_on(database).round()
+    runtime_of(database).round()
     assert found(database, run_id).result is result
     with database.read() as connection:
         kept = [task.input for task in store.tasks_of(connection, run_id) if task.iteration is not None]
@@ -126,28 +113,27 @@ def test_inputs_that_no_database_takes(database: Database, inputs: str, result: 
 
 
 def test_what_a_task_left_is_told_whatever_it_is(tmp_path: Path) -> None:
-    launcher = launcher_in(tmp_path)
-    task = TaskRun(id=1, run_id=1, key="a", started_at=utc_now())
+    files = TaskFiles(tmp_path)
     place = tmp_path / "jobs" / "1"
     place.mkdir(parents=True)
     (place / "began").symlink_to(place / "began")
-    assert launcher.began_at(task) is None
+    assert files.began_at(1, utc_now()) is None
     (place / "began").unlink()
     (place / "began").touch()
     for moment in (-(2**40), 2**40):
         os.utime(place / "began", (moment, moment))
-        told = launcher.began_at(task)
+        told = files.began_at(1, utc_now())
         assert told is not None
         assert abs(utc_now() - told) < timedelta(minutes=1)
     deep: Any = 1
     for _ in range(600):
         deep = [deep]
     (place / "result.json").write_text(json.dumps({"ok": True, "values": deep}))
-    assert launcher.told(task) is None
+    assert files.told(1) is None
     (place / "began").unlink()
     place.chmod(0)
     try:
-        assert launcher.began(task) is (os.getuid() != 0)
+        assert files.began(1) is (os.getuid() != 0)
     finally:
         place.chmod(0o700)
 
@@ -161,12 +147,9 @@ class Broken:
 
 def test_a_task_that_cannot_be_started_has_failed_whatever_the_reason(database: Database, tmp_path: Path) -> None:
     broken: Any = Broken()
-    launcher = Launcher(
-        data_dir=tmp_path, settings=JobsSettings(), code=broken, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
-        doors=NOTHING, costs=task_costs(database), mint=NOTHING, principal_named=lambda _name: NOTHING,
-    )  # fmt: skip
+    launcher = launcher_in(tmp_path, code=broken, principal_named=lambda _name: NOTHING)
     run_id = submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
-    with server_on(database, launcher).at_work():
+    with runtime_of(database, launcher).at_work():
         run = wait_until(lambda: run if (run := found(database, run_id)).result else None, what="the run's end")
     with database.read() as connection:
         [task] = store.tasks_of(connection, run_id)
@@ -176,7 +159,7 @@ def test_a_task_that_cannot_be_started_has_failed_whatever_the_reason(database: 
 
 def test_files_of_tasks_that_ended_are_removed_when_their_server_was_killed(database: Database, tmp_path: Path) -> None:
     launcher = launcher_in(tmp_path)
-    server = server_on(database, launcher)
+    server = runtime_of(database, launcher)
     going_on = submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
     ended = submitted(database, checked(GOOD))
     server.moved(going_on, ended)
@@ -186,7 +169,7 @@ def test_files_of_tasks_that_ended_are_removed_when_their_server_was_killed(data
         (tmp_path / "jobs" / str(task_id)).mkdir(parents=True)
     server.tidy()
     [running] = [task_id for task_id in ids if (tmp_path / "jobs" / str(task_id)).exists()]
-    assert launcher.directories() == [running]
+    assert launcher.files.directories() == [running]
     with database.read() as connection:
         assert {task.id for task in store.tasks_of(connection, going_on)} == {running}
     assert (tmp_path / "jobs" / "server-name").is_file()

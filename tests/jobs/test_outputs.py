@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from millpond.jobs import store
-from millpond.jobs.advancing import Advancer
+from millpond.jobs import leases
+from millpond.jobs.domain import Place
 from millpond.jobs.launching import Launcher
+from millpond.jobs.outputs import Outputs
 from millpond.jobs.project_run import ARTIFACTS
-from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
 from millpond.jobs.settings import checked
 from millpond.jobs.starting import submit
@@ -19,7 +19,8 @@ from millpond.jobs.wire import output_json
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
-from millpond.kernel.settings import JobsSettings
+from tests.billing.free import task_costs
+from tests.jobs.servers_of import launcher_in, runtime_of
 from tests.jobs.test_viewing import ANN, BEN
 
 NOTHING: Any = None
@@ -34,26 +35,18 @@ LEFT = {
 }  # fmt: skip
 
 
-def launcher_in(data_dir: Path) -> Launcher:
-    return Launcher(
-        data_dir=data_dir, settings=JobsSettings(), code=NOTHING, sql=NOTHING, environments=NOTHING, clusters=NOTHING,
-        doors=NOTHING, mint=NOTHING, principal_named=NOTHING,
-    )  # fmt: skip
-
-
 def service_with(database: Database, launcher: Launcher) -> JobService:
+    outputs = Outputs(database, launcher.files, launcher.server)
     return JobService(
-        database, launcher, watcher=NOTHING, check_target=NOTHING, check_cluster=NOTHING, moved=lambda *_: None,
-        principal_named=NOTHING,
+        database, outputs, watcher=NOTHING, costs=task_costs(database), check_target=NOTHING, check_cluster=NOTHING,
+        moved=lambda *_: None, principal_named=NOTHING,
     )  # fmt: skip
 
 
 def test_another_server_tells_what_projects_left(database: Database, tmp_path: Path) -> None:
     """With the same words, but for dbt's files, of which it says who has them."""
-    here, elsewhere = launcher_in(tmp_path / "here"), launcher_in(tmp_path / "elsewhere")
-    runtime = Runtime(
-        database, Advancer(database, NOTHING), here, at_once=1, server=here.server, kept=timedelta(days=60)
-    )
+    here, elsewhere = (launcher_in(tmp_path / name, server=name) for name in ("here", "elsewhere"))
+    runtime = runtime_of(database, here)
     now = utc_now()
     with database.write() as connection:
         run_id = submit(
@@ -62,7 +55,9 @@ def test_another_server_tells_what_projects_left(database: Database, tmp_path: P
     runtime.moved(run_id)
     for _ in TASKS:
         with database.write() as connection:
-            task = store.claim(connection, now, "held", now - timedelta(seconds=1), here.server)
+            task = leases.claim(
+                connection, now, "held", now - timedelta(seconds=1), places=list(Place), server=here.server
+            )
         assert task is not None
         values, output = LEFT[task.key]
         place = tmp_path / "here" / "jobs" / str(task.id)

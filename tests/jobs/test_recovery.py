@@ -8,17 +8,13 @@ from typing import Any
 
 import pytest
 
-from millpond.jobs import store
-from millpond.jobs.advancing import Advancer
-from millpond.jobs.domain import Result, State
-from millpond.jobs.launching import Launcher
-from millpond.jobs.runtime import Runtime
+from millpond.jobs import leases, store
+from millpond.jobs.domain import Place, Result, State
 from millpond.jobs.settings import checked
 from millpond.jobs.starting import submit
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.settings import JobsSettings
-from tests.billing.free import task_costs
+from tests.jobs.servers_of import launcher_in, runtime_of
 
 DONE = json.dumps({"ok": True, "values": {"rows": 3}})
 
@@ -36,27 +32,15 @@ DONE = json.dumps({"ok": True, "values": {"rows": 3}})
 def test_a_lost_task_is_done_once(
     database: Database, tmp_path: Path, files: Mapping[str, str], state: State, result: Result, values: dict[str, Any]
 ) -> None:
-    nothing: Any = None  # who starts no process needs none of it
-    launcher = Launcher(
-        data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, clusters=nothing,
-        doors=nothing, costs=task_costs(database), mint=nothing, principal_named=nothing,
-    )  # fmt: skip
-    runtime = Runtime(
-        database,
-        Advancer(database, nothing),
-        launcher,
-        task_costs(database),
-        at_once=1,
-        server="here",
-        kept=timedelta(days=60),
-    )
+    launcher = launcher_in(tmp_path)
+    runtime = runtime_of(database, launcher)
     tasks = [{"task_key": "a", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}}]
     now = utc_now()
     with database.write() as connection:
         run_id = submit(connection, checked({"tasks": tasks}), creator="a", run_as="a", now=now, token=None)
     runtime.moved(run_id)
     with database.write() as connection:
-        lost = store.claim(connection, now, "held", now - timedelta(seconds=1), "here")
+        lost = leases.claim(connection, now, "held", now - timedelta(seconds=1), places=[Place.ANYWHERE], server="here")
     assert lost is not None
     for name, text in files.items():
         place = tmp_path / "jobs" / str(lost.id) / name
@@ -66,7 +50,7 @@ def test_a_lost_task_is_done_once(
     with database.write() as connection:
         [task] = store.tasks_of(connection, run_id)
         assert (task.state, task.result, task.task_values) == (state, result, values)
-        assert not store.write_held(connection, lost.id, "held", state=State.ENDED, result=Result.FAILED)
-    assert launcher.kept(lost.id, "notebook.ipynb") == ({} if "notebook.ipynb" in files else None)
-    launcher.forget_log(lost.id)
-    assert launcher.kept(lost.id, "notebook.ipynb") is None
+        assert not leases.write_held(connection, lost.id, "held", state=State.ENDED, result=Result.FAILED)
+    assert launcher.files.kept(lost.id, "notebook.ipynb") == (b"{}" if "notebook.ipynb" in files else None)
+    launcher.files.forget_log(lost.id)
+    assert launcher.files.kept(lost.id, "notebook.ipynb") is None

@@ -2,20 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from millpond.jobs import store
-from millpond.jobs.advancing import Advancer
 from millpond.jobs.domain import Job, Result
-from millpond.jobs.launching import Launcher
-from millpond.jobs.runtime import Runtime
 from millpond.jobs.schedule import next_fire, pause_after
 from millpond.jobs.settings import checked
 from millpond.jobs.starting import submit
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.settings import JobsSettings
-from tests.billing.free import task_costs
+from tests.jobs.servers_of import launcher_in, runtime_of
 from tests.servers import wait_until
 
 HOURLY = {
@@ -30,13 +25,7 @@ def test_two_servers_fire_a_missed_time_once_and_go_on_from_now(database: Databa
               trigger_kind="periodic", next_fire_at=missed)  # fmt: skip
     with database.write() as connection:
         store.add_job(connection, job)
-    nothing: Any = None  # what runs no script needs neither a launcher nor principals
-    servers = [
-        Runtime(
-            database, Advancer(database, nothing), nothing, nothing, at_once=1, server="here", kept=timedelta(days=60)
-        )
-        for _ in range(2)
-    ]
+    servers = [runtime_of(database) for _ in range(2)]
     for server in servers:
         server.round()
     with database.write() as connection:  # as if the first had been killed before it wrote that it fired
@@ -62,27 +51,15 @@ def test_a_paused_trigger_fires_never() -> None:
 def test_runs_of_long_ago_are_removed_with_what_they_printed_and_others_stay(
     database: Database, tmp_path: Path
 ) -> None:
-    nothing: Any = None
-    launcher = Launcher(
-        data_dir=tmp_path, settings=JobsSettings(), code=nothing, sql=nothing, environments=nothing, clusters=nothing,
-        doors=nothing, costs=task_costs(database), mint=nothing, principal_named=nothing,
-    )  # fmt: skip
-    server = Runtime(
-        database,
-        Advancer(database, nothing),
-        launcher,
-        task_costs(database),
-        at_once=1,
-        server="here",
-        kept=timedelta(seconds=0.5),
-    )
+    launcher = launcher_in(tmp_path)
+    server = runtime_of(database, launcher, kept=timedelta(seconds=0.5))
     with database.write() as connection:
         old = submit(connection, checked(HOURLY), creator="a", run_as="a", now=utc_now(), token=None)
     server.moved(old)
     with database.read() as connection:
         [task] = store.tasks_of(connection, old)
-    launcher.log_path(task.id).parent.mkdir(parents=True)
-    launcher.log_path(task.id).write_text("hello")
+    launcher.files.log_path(task.id).parent.mkdir(parents=True)
+    launcher.files.log_path(task.id).write_text("hello")
     waits = {"tasks": [{"task_key": "a", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}}]}
     with database.write() as connection:
         going_on = submit(connection, checked(waits), creator="a", run_as="a", now=utc_now(), token=None)
@@ -92,7 +69,7 @@ def test_runs_of_long_ago_are_removed_with_what_they_printed_and_others_stay(
     with database.read() as connection:
         found = [store.find_run(connection, run_id) is not None for run_id in (old, going_on)]
         left = store.tasks_of(connection, old)
-    assert (found, left, launcher.log_path(task.id).exists()) == ([False, True], [], False)
+    assert (found, left, launcher.files.log_path(task.id).exists()) == ([False, True], [], False)
 
 
 def test_a_continuous_job_that_fails_waits_longer_each_time() -> None:
@@ -103,10 +80,7 @@ def test_a_continuous_job_that_fails_waits_longer_each_time() -> None:
 
 
 def test_many_open_runs_that_wait_are_not_looked_at(database: Database) -> None:
-    nothing: Any = None
-    server = Runtime(
-        database, Advancer(database, nothing), nothing, nothing, at_once=1, server="here", kept=timedelta(days=60)
-    )
+    server = runtime_of(database)
     fails = {"op": "LESS_THAN", "left": "a", "right": "1"}
     waits = {
         "tasks": [{"task_key": "a", "condition_task": fails, "max_retries": -1, "min_retry_interval_millis": 10**6}]
@@ -123,10 +97,7 @@ def test_many_open_runs_that_wait_are_not_looked_at(database: Database) -> None:
 
 
 def test_a_run_that_has_ended_is_looked_at_no_more_whoever_asks_for_it(database: Database) -> None:
-    nothing: Any = None
-    server = Runtime(
-        database, Advancer(database, nothing), nothing, nothing, at_once=1, server="here", kept=timedelta(days=60)
-    )
+    server = runtime_of(database)
     with database.write() as connection:
         run_id = submit(connection, checked(HOURLY), creator="a", run_as="a", now=utc_now(), token=None)
     server.round()

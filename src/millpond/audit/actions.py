@@ -90,6 +90,7 @@ _SERVICE_OF_KIND = {
     "online store": "featureStore", "online table": "featureStore",
     "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
     "policy": "unityCatalog", "alert": "databrickssql", "job": "jobs", "job run": "jobs", "task run": "jobs",
+    "worker": "jobs",
     "cluster": "clusters", "cluster policy": "clusterPolicies", "instance pool": "instancePools",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}
@@ -134,6 +135,7 @@ _KNOWN = {
     ("task run", "start"): "runStart",
     ("task run", "succeed"): "runSucceeded",
     ("task run", "fail"): "runFailed",
+    ("task run", "claim"): "runClaimed",
 }
 
 

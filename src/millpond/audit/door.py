@@ -23,6 +23,8 @@ _NOISE = re.compile(
     r"|(?:/oidc)?/\.well-known/[^/]*",
     re.DOTALL,
 )
+_QUIET = re.compile(r"/api/millpond/worker/(?:claim|beat|output)")
+"""Asked again and again by workers; what becomes of it is written where it is done, and refusals here."""
 _NAMING = frozenset({
     "catalog_name", "schema_name", "full_name", "name", "version", "alias", "experiment_id", "experiment_name",
     "run_id", "run_uuid", "model_id", "request_id", "path", "artifact_path", "key", "metric_key",
@@ -104,6 +106,9 @@ class _Answer:
 
     def _end(self, status: int, error: str) -> None:
         self._told = True
+        if status < FIRST_FAILURE and _QUIET.fullmatch(self._scope["path"]):
+            self._call.ends = False
+            return
         try:
             self._call.end(status, error, _named_in(self._scope["query_string"]))
         except StorageFull as unwritten:  # then it is not answered either, whatever the application makes of this

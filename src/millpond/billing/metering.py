@@ -73,18 +73,69 @@ Trees = Callable[[], Iterable[Tracked]]
 Counted = Callable[[], Iterable[tuple[Subject, Used]]]
 
 
-class Meter:
-    """Adds up what is used. Thread-safe."""
+class Looks:
+    """What processes use that are looked at by themselves, until their end. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._alone: dict[Hashable, _Tree] = {}
+        self._of_alone: dict[Hashable, tuple[Subject, Used]] = {}
+        """What they used, and is not told yet."""
+
+    def look(self, tracked: Tracked) -> None:
+        """Look at some processes now; `finish` tells their end."""
+        for subject, used in self._looked([tracked], self._alone):
+            with self._lock:
+                before = self._of_alone.get(tracked.key, (subject, {}))[1]
+                self._of_alone[tracked.key] = (subject, _added(before, used))
+
+    def finish(self, key: Hashable, processor_s: float) -> Used:
+        """What processes have used that is not told yet, and have ended after so much processor time of all."""
+        with self._lock:
+            tree = self._alone.pop(key, None)
+            waiting = self._of_alone.pop(key, (None, {}))[1]
+        if tree is None:
+            return {Resource.CPU: processor_s}
+        gib_s = tree.memory_mb / 1024 * (time.monotonic() - tree.at_s)
+        rest = {Resource.CPU: max(0.0, processor_s - tree.processor_s), Resource.MEMORY: gib_s}
+        return _added(waiting, rest)
+
+    def _looked(self, tracked: Sequence[Tracked], known: dict[Hashable, _Tree]) -> list[tuple[Subject, Used]]:
+        if not tracked:
+            return []
+        tree, gpus, now_s = seen(), gpus_in_use(), time.monotonic()
+        found: list[tuple[Subject, Used]] = []
+        for each in tracked:
+            roots = [pid for pid in each.pids if pid in tree]
+            if not roots:
+                continue
+            mine = with_all_below(tree, roots)
+            now = _Tree(
+                processor_s=sum(tree[pid].processor_s + tree[pid].reaped_s for pid in mine),
+                memory_mb=sum(memory_mb(pid) for pid in mine),
+                at_s=now_s,
+            )
+            with self._lock:
+                before, known[each.key] = known.get(each.key), now
+            elapsed_s = now_s - before.at_s if before else max(age_s(tree[pid]) for pid in roots)
+            computing = frozenset[str]().union(*(gpus.get(pid, frozenset()) for pid in mine))
+            used = {
+                Resource.CPU: max(0.0, now.processor_s - (before.processor_s if before else 0.0)),
+                Resource.MEMORY: now.memory_mb / 1024 * elapsed_s,
+                Resource.GPU: len(computing) * elapsed_s,
+            }
+            found.append((each.subject, used))
+        return found
+
+
+class Meter(Looks):
+    """Adds up what is used, and writes it. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__()
         self._database = database
-        self._lock = threading.Lock()
         self._trees: dict[Hashable, _Tree] = {}
         """Of what rounds look at."""
-        self._alone: dict[Hashable, _Tree] = {}
-        """Of what is looked at by itself, until its end."""
-        self._of_alone: dict[Hashable, tuple[Subject, Used]] = {}
-        """What that used, and is not written yet."""
         self._waiting: list[tuple[Subject, Used]] = []
         self._sources: list[Trees] = []
         self._counters: list[Counted] = []
@@ -126,51 +177,6 @@ class Meter:
         """Something was used, that is written in the next round."""
         with self._lock:
             self._waiting.append((subject, used))
-
-    def look(self, tracked: Tracked) -> None:
-        """Look at some processes now; `finish` tells their end."""
-        for subject, used in self._looked([tracked], self._alone):
-            with self._lock:
-                before = self._of_alone.get(tracked.key, (subject, {}))[1]
-                self._of_alone[tracked.key] = (subject, _added(before, used))
-
-    def finish(self, key: Hashable, processor_s: float) -> Used:
-        """What processes have used that is not written yet, and have ended after so much processor time of all."""
-        with self._lock:
-            tree = self._alone.pop(key, None)
-            waiting = self._of_alone.pop(key, (None, {}))[1]
-        if tree is None:
-            return {Resource.CPU: processor_s}
-        gib_s = tree.memory_mb / 1024 * (time.monotonic() - tree.at_s)
-        rest = {Resource.CPU: max(0.0, processor_s - tree.processor_s), Resource.MEMORY: gib_s}
-        return _added(waiting, rest)
-
-    def _looked(self, tracked: Sequence[Tracked], known: dict[Hashable, _Tree]) -> list[tuple[Subject, Used]]:
-        if not tracked:
-            return []
-        tree, gpus, now_s = seen(), gpus_in_use(), time.monotonic()
-        found: list[tuple[Subject, Used]] = []
-        for each in tracked:
-            roots = [pid for pid in each.pids if pid in tree]
-            if not roots:
-                continue
-            mine = with_all_below(tree, roots)
-            now = _Tree(
-                processor_s=sum(tree[pid].processor_s + tree[pid].reaped_s for pid in mine),
-                memory_mb=sum(memory_mb(pid) for pid in mine),
-                at_s=now_s,
-            )
-            with self._lock:
-                before, known[each.key] = known.get(each.key), now
-            elapsed_s = now_s - before.at_s if before else max(age_s(tree[pid]) for pid in roots)
-            computing = frozenset[str]().union(*(gpus.get(pid, frozenset()) for pid in mine))
-            used = {
-                Resource.CPU: max(0.0, now.processor_s - (before.processor_s if before else 0.0)),
-                Resource.MEMORY: now.memory_mb / 1024 * elapsed_s,
-                Resource.GPU: len(computing) * elapsed_s,
-            }
-            found.append((each.subject, used))
-        return found
 
 
 def _added(one: Used, other: Used) -> Used:

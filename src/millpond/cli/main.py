@@ -34,6 +34,8 @@ _COMMANDS = {
     "export": "export",
     "usage": "usage",
     "waste": "usage",
+    "worker": "worker",
+    "workers": "workers",
 }
 
 

@@ -1,7 +1,6 @@
 """Clusters for tasks of jobs: made for a run or a task, or there already; where a task's process begins."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 from millpond.compute.clusters import ClusterService
@@ -13,20 +12,19 @@ from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, NotFound
 
-_LOOK_S = 0.2
-
 
 class JobClusters:
     """What jobs ask of clusters."""
 
     def __init__(
         self, database: Database, clusters: ClusterService, libraries: LibraryService,
-        place: Callable[[str], AbstractContextManager[Placement]],
+        place: Callable[[str], AbstractContextManager[Placement]], server: str,
     ) -> None:  # fmt: skip
         self._database = database
         self._clusters = clusters
         self._libraries = libraries
         self._place = place
+        self._server = server
 
     def check(self, principal: Principal, wanted: Wanted) -> None:
         """Pass where somebody may have such a cluster. Raises MillpondError."""
@@ -35,27 +33,45 @@ class JobClusters:
         else:
             self._clusters.require_use(principal, wanted.existing_id)
 
-    @contextmanager
-    def place(
-        self, principal: Principal, wanted: Wanted, *, run_id: int, task_id: int, told: Callable[[str], None],
-        goes_on: Callable[[], bool],
-    ) -> Iterator[Placement | None]:  # fmt: skip
-        """A place on a cluster that runs, while the block does; None where nobody wants it any more. Blocks.
-
-        `told` hears which cluster it is. Raises MillpondError.
-        """
+    def assign(self, principal: Principal, wanted: Wanted, *, run_id: int, task_id: int) -> str:
+        """The cluster for a task; one that has ended is started. Waits for nothing. Raises MillpondError."""
         cluster = self._cluster(principal, wanted, run_id, task_id)
-        told(cluster.id)
+        if cluster.state.ended:
+            with suppress(FailedPrecondition):  # somebody else has started it
+                self._clusters.start(principal, cluster.id)
+        return cluster.id
+
+    def settled(self, cluster_ids: Iterable[str]) -> set[str]:
+        """Those of some clusters for which nobody need wait: they run on this server with their libraries, or have
+        ended, or are gone."""
+        with self._database.read() as connection:
+            found = {each: rows.find(connection, each) for each in set(cluster_ids)}
+            return {
+                key
+                for key, cluster in found.items()
+                if cluster is None
+                or cluster.removed
+                or cluster.state.ended
+                or (
+                    cluster.state is State.RUNNING
+                    and cluster.server == self._server
+                    and not any(each.status in WAITING for each in rows.libraries_of(connection, key))
+                )
+            }
+
+    @contextmanager
+    def place(self, principal: Principal, wanted: Wanted, cluster_id: str) -> Iterator[Placement]:
+        """A place on the cluster that was assigned, while the block runs. Raises MillpondError where it has ended."""
         try:
-            if not self._wait(principal, cluster.id, goes_on):
-                yield None
-                return
-            with self._place(cluster.id) as place:
+            cluster = self._clusters.require_use(principal, cluster_id)
+            if cluster.state.ended:
+                raise FailedPrecondition(f"Cluster '{cluster_id}' did not start: {cluster.message}")
+            with self._place(cluster_id) as place:
                 yield place
         finally:
             if wanted.spec is not None and not wanted.key:
                 with suppress(NotFound):  # somebody has deleted it
-                    self._clusters.finish(self._clusters.get(principal, cluster.id))
+                    self._clusters.finish(self._clusters.get(principal, cluster_id))
 
     def _cluster(self, principal: Principal, wanted: Wanted, run_id: int, task_id: int) -> Cluster:
         if wanted.spec is None:
@@ -67,26 +83,3 @@ class JobClusters:
         )
         self._libraries.install_of_policy(cluster)
         return cluster
-
-    def _wait(self, principal: Principal, cluster_id: str, goes_on: Callable[[], bool]) -> bool:
-        """Until it runs with its libraries; False where nobody wants it any more. One that has ended is started once.
-
-        Raises FailedPrecondition where it ends.
-        """
-        started = False
-        while goes_on():
-            cluster = self._clusters.require_use(principal, cluster_id)
-            if cluster.state.ended and not started:
-                self._clusters.start(principal, cluster_id)
-                started = True
-            elif cluster.state.ended:
-                raise FailedPrecondition(f"Cluster '{cluster_id}' did not start: {cluster.message}")
-            elif cluster.state is State.RUNNING and self._has_libraries(cluster_id):
-                return True
-            started = started or cluster.state is State.PENDING
-            time.sleep(_LOOK_S)
-        return False
-
-    def _has_libraries(self, cluster_id: str) -> bool:
-        with self._database.read() as connection:
-            return not any(each.status in WAITING for each in rows.libraries_of(connection, cluster_id))

@@ -101,7 +101,7 @@ def open_compute(
         commands=CommandService(database, clusters, runtime.wake),
         libraries=LibraryService(database, clusters, policies, runtime.wake),
     )  # fmt: skip
-    for_jobs = JobClusters(database, clusters, services.libraries, runtime.place)
+    for_jobs = JobClusters(database, clusters, services.libraries, runtime.place, server)
     return ComputeRoom(services=services, runtime=runtime, for_jobs=for_jobs)
 
 

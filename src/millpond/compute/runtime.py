@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
+from millpond.compute.beside import Beside
 from millpond.compute.clusters import ALIVE, forget, has_ended, order_end, pool_lacks, why_words
 from millpond.compute.costs import SliceMeter
 from millpond.compute.domain import Cluster, State, Why
@@ -94,10 +94,10 @@ class Runtime:
         self._waiting: set[str] = set()
         """Clusters without room, of which nothing runs any more."""
         self._lock = threading.RLock()
-        self._busy: set[str] = set()
         self._work = threading.Condition()
         self._woken = False
         self._stopped = threading.Event()
+        self._beside = Beside(self._stopped)
         self._looked_s = self._alive_s = self._tidied_s = 0.0
         self._round_s = _ROUND_S
 
@@ -185,17 +185,17 @@ class Runtime:
             mine = rows.at_work(connection, self._server)
             pools = pool_rows.all_pools(connection)
         for cluster in mine:
-            self._beside(starts if cluster.state in _STARTING else others, cluster.id, self._carry, cluster)
+            self._beside.do(starts if cluster.state in _STARTING else others, cluster.id, self._carry, cluster)
             if cluster.id in self._places:
-                self._beside(starts, f"libraries of {cluster.id}", self._install, cluster)
+                self._beside.do(starts, f"libraries of {cluster.id}", self._install, cluster)
         for cluster_id in set(self._drivers) - {each.id for each in mine}:  # another server has taken us for gone
-            self._beside(others, cluster_id, self._let_go, cluster_id)
+            self._beside.do(others, cluster_id, self._let_go, cluster_id)
         self._interpreters.round(
             {each.id: self._places[each.id] for each in mine if each.id in self._places},
-            lambda key, act, *given: self._beside(others, key, act, *given),
+            lambda key, act, *given: self._beside.do(others, key, act, *given),
         )
         if pools or self.warm.any():
-            self._beside(starts, "pools", self.warm.tend, pools, lambda each: self._used_of(each.id))
+            self._beside.do(starts, "pools", self.warm.tend, pools, lambda each: self._used_of(each.id))
         self._round_s = _ROUND_S if mine or pools else _QUIET_ROUND_S
         if now_s - self._looked_s >= _LOOK_S:
             self._look(now_s, {each.id: each for each in mine})
@@ -203,24 +203,6 @@ class Runtime:
         if now_s - self._tidied_s > _TIDY_S:
             self._tidied_s = now_s
             self._tidy()
-
-    def _beside(self, pool: ThreadPoolExecutor, key: str, act: Callable[..., object], *given: Any) -> None:
-        """Do something for a thing beside the round, unless something is done for it already."""
-        with self._lock:
-            if key in self._busy or self._stopped.is_set():
-                return
-            self._busy.add(key)
-
-        def done() -> None:
-            try:
-                act(*given)
-            except Exception as error:  # the boundary of a work item
-                log.error("a cluster was not carried on", cluster=key, exc_info=error)
-            finally:
-                with self._lock:
-                    self._busy.discard(key)
-
-        pool.submit(done)
 
     def _say_alive(self) -> None:
         """That we live; and what ran on servers that have not said so for long has ended."""
@@ -248,6 +230,9 @@ class Runtime:
                 self._forget(cluster)
 
     def _start(self, cluster: Cluster) -> None:
+        if cluster.state is State.PENDING and self._is_over(cluster):  # nobody waits for it any more
+            self._order_end(cluster, Why.JOB_FINISHED)
+            return
         if cluster.state is State.RESTARTING or cluster.id not in self._waiting:
             self._stop_processes(cluster, "The cluster was started anew.")
         self._waiting.discard(cluster.id)
@@ -439,14 +424,20 @@ class Runtime:
                     rows.use(connection, cluster.id, now)
         elif cluster.is_idle(now):
             minutes = str(cluster.spec["autotermination_minutes"])
-            with self._database.write() as connection:
-                order_end(connection, cluster, Why.INACTIVITY, inactivity_duration_min=minutes)
+            self._order_end(cluster, Why.INACTIVITY, inactivity_duration_min=minutes)
             return
-        if cluster.run_id is not None and self._given.run_is_over(cluster.run_id):
-            with self._database.write() as connection:
-                order_end(connection, cluster, Why.JOB_FINISHED)
+        if self._is_over(cluster):
+            self._order_end(cluster, Why.JOB_FINISHED)
             return
         self._scale(cluster)
+
+    def _order_end(self, cluster: Cluster, why: Why, **parameters: str) -> None:
+        with self._database.write() as connection:
+            order_end(connection, cluster, why, **parameters)
+
+    def _is_over(self, cluster: Cluster) -> bool:
+        """Whether it was made for a run that has ended."""
+        return cluster.run_id is not None and self._given.run_is_over(cluster.run_id)
 
     def _install(self, cluster: Cluster) -> None:
         """What is to be installed on it is there for what begins then."""

@@ -18,6 +18,11 @@ BUILT_IN_GROUPS = frozenset({ADMINS, USERS})
 OPAQUE_PREFIX = "millpond-"
 """May stand before a short-lived token, which is then no JWT to clients that would exchange one of another issuer."""
 
+WORKER = "millpond-worker"
+"""Entitlement of accounts of workers, which run tasks of jobs on other machines."""
+WORKER_PATHS = ("/api/millpond/worker",)
+"""All that credentials of such an account are good for."""
+
 _RESERVED_NAMES = frozenset({"system", "system user", ".", ".."})
 """`System user` owns what exists from the start: whoever had the name would own it too."""
 _MAX_NAME = 255
@@ -85,6 +90,11 @@ class Principal:
     """Of all rights, when it was authenticated; another one after each change of rights, owners and guards."""
     paths: tuple[str, ...] | None = None
     """The URL paths that its credential is good for, with all below them; None is good for every path."""
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it may take tasks, and do nothing else."""
+        return self.paths == WORKER_PATHS
 
     def may_call(self, path: str) -> bool:
         """Whether its credential is good for a URL path."""

@@ -83,7 +83,8 @@ class IdentityService:
         """
         if not credential.startswith(TOKEN_PREFIX):
             return self._by_signature(self._signer.read(credential), path, method)
-        return self._by_secret(credential, CredentialKind.PERSONAL, "The access token is wrong, expired or revoked.")
+        found = self._by_secret(credential, CredentialKind.PERSONAL, "The access token is wrong, expired or revoked.")
+        return _within(found, path)
 
     def authenticate_link(self, signature: str, *, path: str) -> Principal:
         """The active principal in whose name a link to `path` was signed.
@@ -101,7 +102,7 @@ class IdentityService:
 
         Raises Unauthenticated.
         """
-        return self._by_secret(secret, CredentialKind.SESSION, "The session has ended; sign in again.")
+        return _within(self._by_secret(secret, CredentialKind.SESSION, "The session has ended; sign in again."), None)
 
     def authenticate_password(self, name: str, password: str, *, address: str = "") -> Principal:
         """The active user with this name and password; `address` is where the attempt comes from.
@@ -117,7 +118,7 @@ class IdentityService:
             self._check_password(name, password, stored, address)
         if principal is None:
             raise Unauthenticated("User name or password is wrong.")
-        return principal
+        return _within(principal, None)
 
     def active_principal(self, name: str) -> Principal:
         """Somebody for whom the server acts without their credential, as for what they have set up to run.
@@ -194,7 +195,7 @@ class IdentityService:
                 held = tokens.find_held(connection, hash_secret(token.strip()), CredentialKind.PERSONAL, utc_now())
                 if held is None:
                     raise Unauthenticated("The access token is wrong, expired or revoked.")
-                principal = self._principal(connection, held.standing)
+                principal = _within(self._principal(connection, held.standing), None)
             return principal, self.open_session(principal, held.token)
         principal = self.authenticate_password(user_name or "", password or "", address=address)
         return principal, self.open_session(principal)
@@ -299,7 +300,7 @@ class IdentityService:
             return self._principal(connection, held.standing)
 
     def _by_signature(self, claims: Claims, path: str | None, method: str | None) -> Principal:
-        principal = self._named_by(claims)
+        principal = _within(self._named_by(claims), path)
         if claims.methods is not None and method not in claims.methods:
             raise PermissionDenied(f"This access token is good for {', '.join(claims.methods)} only.")
         if claims.paths is None:
@@ -349,6 +350,14 @@ class IdentityService:
             )
             acts.changed(connection, principal.name, "sign in", principal.kind.words, principal.name)
         return secret
+
+
+def _within(principal: Principal, path: str | None) -> Principal:
+    """The principal, if the account is good for a path; all but those of workers are. Raises PermissionDenied."""
+    if principal.paths is not None and (path is None or not principal.may_call(path)):
+        acts.denied(principal, "open", "path", path or "sign in")
+        raise PermissionDenied(f"{principal.name} is a worker; its credentials are good for {principal.paths[0]} only.")
+    return principal
 
 
 def issue_personal(

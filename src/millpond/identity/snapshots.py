@@ -9,7 +9,7 @@ from threading import Lock
 
 from sqlalchemy import Connection
 
-from millpond.identity.domain import ADMINS, NO_GRANTS, USERS, Grants, Principal
+from millpond.identity.domain import ADMINS, NO_GRANTS, USERS, WORKER, WORKER_PATHS, Grants, Principal
 from millpond.identity.store import grants
 from millpond.identity.store.groups import Standing
 
@@ -37,6 +37,7 @@ class Snapshots:
             groups=names,
             grants=found,
             epoch=standing.epoch,
+            paths=WORKER_PATHS if WORKER in account.profile.entitlements else None,
         )
 
     def _grants(self, connection: Connection, standing: Standing) -> Grants:

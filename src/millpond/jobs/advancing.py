@@ -188,7 +188,7 @@ class _Going:
             order = resolved(spec.body, self._look(task))
             match spec.kind:
                 case kind if kind.has_process:
-                    self._put(task, state=State.QUEUED, order=order)
+                    self._put(task, state=State.QUEUED, order=order, place=spec.place)
                 case Kind.CONDITION:
                     met = holds(order["op"], order["left"], order["right"])
                     self._end(task, Result.SUCCESS, order=order, outcome="true" if met else "false")

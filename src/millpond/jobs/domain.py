@@ -45,6 +45,18 @@ class Kind(StrEnum):
         return self not in (Kind.CONDITION, Kind.FOR_EACH, Kind.RUN_JOB)
 
 
+class Place(StrEnum):
+    """Who may run a task's code."""
+
+    ANYWHERE = ""
+    """A server, or a worker."""
+    SERVER = "server"
+    CLUSTER = "cluster"
+    """A server, once the task has a cluster."""
+    ASSIGNED = "assigned"
+    """The server of its cluster, once that runs."""
+
+
 class State(StrEnum):
     """Where a run or a task run stands."""
 
@@ -120,6 +132,13 @@ class TaskSpec:
     """Whether its code is in the repository of its job."""
     nested: "TaskSpec | None" = None
     """What `for_each_task` does for each input."""
+
+    @property
+    def place(self) -> Place:
+        """Who may run it; what waits for SQL runs no process."""
+        if self.cluster is not None:
+            return Place.CLUSTER
+        return Place.SERVER if self.kind in (Kind.SQL, Kind.ALERT) else Place.ANYWHERE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,11 +282,14 @@ class TaskRun:
     due_at: datetime | None = None
     started_at: datetime | None = None
     began_at: datetime | None = None
-    """When its code began, after its process was set up; known once it has ended."""
+    """When its code began, after its process was set up; of a server's own task known once it has ended."""
     ended_at: datetime | None = None
     slow_told: bool = False
     server: str = ""
     """Which server runs it, and has its files."""
+    worker: str = ""
+    """Which worker runs it; none for a server's own tasks."""
+    place: Place = Place.ANYWHERE
     cluster_id: str = ""
     """On which cluster it runs."""
     lease: str = ""

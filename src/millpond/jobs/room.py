@@ -14,26 +14,33 @@ from millpond.billing.wire import sums_json
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService
 from millpond.compute.job_clusters import JobClusters
+from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
+from millpond.jobs.carrying import Carrier
 from millpond.jobs.code import Code
 from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import State
 from millpond.jobs.git_sources import GitSources
 from millpond.jobs.launching import Launcher
+from millpond.jobs.outputs import Outputs
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
 from millpond.jobs.sql_tasks import SqlTasks
+from millpond.jobs.task_files import TaskFiles
 from millpond.jobs.viewing import JobViews
 from millpond.jobs.watcher import Watcher
 from millpond.jobs.webhook_starts import WebhookStarts
+from millpond.jobs.workers.routes import workers_router
+from millpond.jobs.workers.service import SparkDoor, WorkerService
 from millpond.kernel.database import Database
+from millpond.kernel.doors import Doors
 from millpond.kernel.environments import Environments
+from millpond.kernel.http import join
 from millpond.kernel.settings import Settings
 from millpond.notifications.service import DestinationService
-from millpond.reproduction.service import Doors
 from millpond.sql.room import SqlRoom
 from millpond.workspace.service import WorkspaceService
 
@@ -43,6 +50,7 @@ class JobsRoom:
     """The service for routes and pages, and the work to keep going."""
 
     service: JobService
+    workers: WorkerService
     views: JobViews
     runtime: Runtime
     watcher: Watcher
@@ -77,7 +85,9 @@ class JobsRoom:
 
     def router(self) -> APIRouter:
         """All routes."""
-        return jobs_router(self.service, self._usage_json, base_url=self.base_url)
+        router = jobs_router(self.service, self._usage_json, base_url=self.base_url)
+        join(router, workers_router(self.workers))
+        return router
 
 
 def open_jobs(
@@ -100,29 +110,25 @@ def open_jobs(
     """The room."""
     costs = TaskCosts(database, billing.meter, billing.quotas, principal_named)
     code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
+    task_files, server = TaskFiles(settings.data_dir), Home(settings.data_dir).server_name()
     launcher = Launcher(
-        data_dir=settings.data_dir, settings=settings.jobs, code=code,
-        sql=SqlTasks(sql, code),
-        environments=environments, clusters=clusters, doors=doors, costs=costs, mint=mint,
-        principal_named=principal_named,
+        files=task_files,
+        carrier=Carrier(task_files, environments, doors, settings.data_dir / "logs" / "jobs.log"),
+        server=server, settings=settings.jobs, code=code, sql=SqlTasks(sql, code),
+        clusters=clusters, costs=costs, mint=mint, principal_named=principal_named,
     )  # fmt: skip
-    advancer = Advancer(database, principal_named)
+    outputs = Outputs(database, task_files, server)
     runtime = Runtime(
-        database,
-        advancer,
-        launcher,
-        costs,
-        at_once=settings.jobs.tasks_at_once,
-        server=launcher.server,
+        database, Advancer(database, principal_named), launcher, outputs, costs, at_once=settings.jobs.tasks_at_once,
         kept=timedelta(days=settings.jobs.keep_runs_days),
-    )
+    )  # fmt: skip
     watcher = Watcher(
         database=database, files=files, catalog=catalog, s3=settings.s3, principal_named=principal_named,
         moved=runtime.moved, poll=timedelta(seconds=settings.jobs.trigger_poll_s),
     )  # fmt: skip
     service = JobService(
         database,
-        launcher,
+        outputs,
         watcher=watcher,
         costs=costs,
         check_target=destinations.check_target,
@@ -130,10 +136,15 @@ def open_jobs(
         moved=runtime.moved,
         principal_named=principal_named,
     )
-    views = JobViews(database, service, launcher)
+    views = JobViews(database, service, outputs)
     starts = WebhookStarts(service=service, principal_of=principal_of)
+    workers = WorkerService(
+        database, launcher, runtime, lease=timedelta(seconds=settings.jobs.worker_lease_s),
+        spark=SparkDoor(port=settings.spark_port, tls=settings.certificate is not None),
+    )  # fmt: skip
     return JobsRoom(
         service=service,
+        workers=workers,
         views=views,
         runtime=runtime,
         watcher=watcher,

@@ -1,26 +1,31 @@
 """What goes on while a server runs: tasks get processes, runs move on, schedules fire, and what was lost is found."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from millpond.billing.metering import record
-from millpond.jobs import notices, store
+from millpond.jobs import leases, notices, store
 from millpond.jobs.advancing import Advancer
-from millpond.jobs.costs import TaskCosts
-from millpond.jobs.domain import Job, Result, Run, State, TaskRun
-from millpond.jobs.launching import Ended, Launcher
+from millpond.jobs.carrying import Stop
+from millpond.jobs.costs import TaskCosts, subject_of
+from millpond.jobs.domain import Job, Place, Result, Run, State, TaskRun, TaskSpec
+from millpond.jobs.launching import Launcher
+from millpond.jobs.outputs import Outputs
 from millpond.jobs.planning import current, spec_of
 from millpond.jobs.record import attempt_ended, fire
 from millpond.jobs.schedule import MOST_FAILURES, next_fire, pause_after
 from millpond.jobs.settings import specs_of
+from millpond.jobs.task_files import Ended
 from millpond.jobs.triggers import RUN_TRIGGERS, When
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import MillpondError, NotFound
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 from millpond.kernel.rounds import rounds
@@ -36,8 +41,13 @@ _MOST_DUE = 500
 _MOST_OLD = 100
 _MOST_LEFT = 1000
 _TIDY_S = 600.0
+_OWN = (Place.SERVER, Place.CLUSTER)
+_LEAST_AT_ONCE = 4
+"""So many tasks that only a server can do are done at once where it does no others."""
 _PAUSE = timedelta(minutes=1)
 """So long what went wrong is left alone, and all else goes on."""
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -46,16 +56,23 @@ class Runtime:
     """Carries jobs on. Several servers on one PostgreSQL may do so at once."""
 
     def __init__(
-        self, database: Database, advancer: Advancer, launcher: Launcher, costs: TaskCosts, *, at_once: int,
-        server: str, kept: timedelta,
+        self, database: Database, advancer: Advancer, launcher: Launcher, outputs: Outputs, costs: TaskCosts, *,
+        at_once: int, kept: timedelta,
     ) -> None:  # fmt: skip
+        """Of what workers can do as well, it does nothing itself where `at_once` is 0."""
         self._database = database
         self._advancer = advancer
         self._launcher = launcher
+        self._outputs = outputs
         self._costs = costs
-        self._at_once = at_once
-        self._server = server
+        self._at_once = at_once or _LEAST_AT_ONCE
+        self._places = (Place.ANYWHERE, *_OWN) if at_once else _OWN
+        self._ready: list[int] = []
+        """Tasks that wait for nothing any more but for us, as their clusters run here."""
+        self._server = launcher.server
         self._kept = kept
+        self.changes = 0
+        """Grows when there may be something to do."""
         self._stopped = threading.Event()
         self._work = threading.Condition()
 
@@ -64,7 +81,7 @@ class Runtime:
         """Carry jobs on while the block runs."""
         self._stopped.clear()
         with self._database.write() as connection:
-            store.release_all(connection, utc_now(), self._server)  # of this directory there is one server
+            leases.release_all(connection, utc_now(), self._server)  # of this directory there is one server
             store.all_due(connection, utc_now())
         threads = [
             threading.Thread(target=self._take_tasks, name=f"task-{number}", daemon=True)
@@ -81,26 +98,30 @@ class Runtime:
                 self._wake()
                 for thread in threads:
                     thread.join(_END_S)
-                self._launcher.close()
+                self._launcher.carrier.close()
 
     def round(self) -> None:
         """Fire what is due, find what was lost, and move all runs on."""
         now = utc_now()
         self._fire(now)
         with self._database.read() as connection:
-            lost = store.lost(connection, now, self._server, now - _OTHERS_GRACE)
+            lost = leases.lost(connection, now, self._server, now - _OTHERS_GRACE)
         for task in lost:
             try:
                 self._recover(task)
             except Exception as error:  # the boundary of a work item
                 log.error("a lost task was not settled", run=task.run_id, task=task.key, exc_info=error)
                 with self._database.write() as connection:
-                    store.write_held(connection, task.id, task.lease, leased_until=now + _PAUSE)
+                    leases.write_held(connection, task.id, task.lease, leased_until=now + _PAUSE)
         with self._database.read() as connection:
             due = store.due_runs(connection, now, _MOST_DUE)
-            waiting = store.any_queued(connection)
+            assigned = leases.assigned(connection, _MOST_DUE)
         for run_id in due:
             self._advance(run_id)
+        settled = self._launcher.clusters.settled(assigned.values()) if assigned else ()
+        self._ready = [task_id for task_id, cluster_id in assigned.items() if cluster_id in settled]
+        with self._database.read() as connection:
+            waiting = leases.any_waits(connection, (Place.ANYWHERE, *_OWN), self._ready)
         if waiting:  # perhaps for a process, since another server died
             self._wake()
 
@@ -127,17 +148,16 @@ class Runtime:
                 gone = [task.id for task in store.tasks_of(connection, *found)]
                 for run_id in found:
                     store.delete_run(connection, run_id)
-            for task_id in gone:
-                self._launcher.forget_log(task_id)
+            self._outputs.forget(gone)
         self._sweep()
 
     def _sweep(self) -> None:
         """Remove files of tasks that have ended, where a server was killed before it did so."""
-        left = self._launcher.directories()[:_MOST_LEFT]
+        left = self._launcher.files.directories()[:_MOST_LEFT]
         with self._database.read() as connection:
             still = store.not_ended(connection, left)
         for task_id in set(left) - still:
-            self._launcher.forget(task_id)
+            self._launcher.files.forget(task_id)
 
     def moved(self, *run_ids: int) -> None:
         """Move runs on, now that something became of them, and others with them."""
@@ -162,6 +182,7 @@ class Runtime:
 
     def _wake(self) -> None:
         with self._work:
+            self.changes += 1
             self._work.notify_all()
 
     # -- tasks --------------------------------------------------------------------------------------------------------
@@ -179,93 +200,142 @@ class Runtime:
 
     def _take_one(self) -> bool:
         """Carry out the task that has waited longest; whether there was one."""
+        ready = self._ready
         with self._database.read() as connection:
-            if not store.any_queued(connection):
+            if not leases.any_waits(connection, self._places, ready):
                 return False
         now = utc_now()
         with self._database.write() as connection:
-            task = store.claim(connection, now, new_id(), now + _LEASE, self._server)
+            task = leases.claim(
+                connection, now, new_id(), now + _LEASE, places=self._places, ready=ready, server=self._server
+            )
         if task is None:
             return False
-        with self._database.read() as connection:
-            run = store.find_run(connection, task.run_id)
-            others = store.tasks_of(connection, task.run_id)
-        if run is not None:
-            if (slow_at := notices.task_slow_at(run, task)) is not None:
-                with self._database.write() as connection:
-                    store.look_by(connection, run.id, slow_at)
-            self._carry_out(run, task, others)
+        self._carry_out(task)
         return True
 
-    def _carry_out(self, run: Run, task: TaskRun, others: list[TaskRun]) -> None:
+    def _carry_out(self, task: TaskRun) -> None:
         def renew() -> None:
             with self._database.write() as connection:
-                store.write_held(connection, task.id, task.lease, leased_until=utc_now() + _LEASE)
+                leases.write_held(connection, task.id, task.lease, leased_until=utc_now() + _LEASE)
 
         def stop() -> Result | None:
             with self._database.read() as connection:
                 held = store.find_task(connection, task.id)
-                why = store.wants_end(connection, run.id, utc_now())
+                why = store.wants_end(connection, task.run_id, utc_now())
             ours = held is not None and held.lease == task.lease and held.state is State.RUNNING
             return why if ours and not self._stopped.is_set() else None
 
-        def placed(cluster_id: str) -> None:
-            with self._database.write() as connection:
-                store.write_held(connection, task.id, task.lease, cluster_id=cluster_id)
-
-        values = {key: dict(each.task_values) for key, each in current(others).items() if each.task_values}
         renewing = rounds(renew, name="task-lease", interval_s=_RENEW_S, log=log, failure="a lease was not renewed")
         with renewing:
-            try:
-                self._costs.check(run.run_as, run.settings, more=0)
-                spec = spec_of(task, specs_of(run.settings), others)
-                ended = self._launcher.run(run, spec, task, values, stop=stop, placed=placed)
-            except MillpondError as error:
-                ended = Ended(result=Result.FAILED, message=error.message)
-            except OSError as error:
-                ended = Ended(result=Result.FAILED, message=f"The task could not be started: {error.strerror}.")
-            except Exception as error:  # the boundary of a work item
-                log.error("a task could not be started", run=run.id, task=task.key, exc_info=error)
-                ended = Ended(result=Result.FAILED, message="The task could not be started; the server's log says why.")
+            ended = self.outcome(task, lambda given: self._run(given, stop))
         if ended is not None:
-            self._settle(task, ended)
+            self.settle(task, ended)
 
-    def _settle(self, task: TaskRun, ended: Ended) -> None:
-        """Write how a task ended, unless somebody else has it by now."""
-        self._launcher.keep(task)
+    def _run(self, given: "Given", stop: Stop) -> Ended | None:
+        task, spec = given.task, given.spec
+        if spec.cluster is None:
+            return self._launcher.run(given.run, spec, task, given.values, stop=stop)
+        if task.place is not Place.ASSIGNED:
+            self._put_off(task, self._launcher.assign(given.run, spec, task))
+            return None
+        if task.cluster_id not in self._launcher.clusters.settled([task.cluster_id]):
+            self._put_off(task, task.cluster_id)
+            return None
+        return self._launcher.run(given.run, spec, task, given.values, stop=stop)
+
+    def _put_off(self, task: TaskRun, cluster_id: str) -> None:
+        """Keep nobody busy with a task whose cluster does not run yet."""
+        with self._database.write() as connection:
+            leases.give_back(connection, task, place=Place.ASSIGNED, cluster_id=cluster_id)
+
+    def outcome(self, task: TaskRun, act: Callable[["Given"], T]) -> T | Ended:
+        """What comes of an act for a task that one holds; how the task has ended, where it cannot be done."""
+        try:
+            given = self._given(task)
+            self._costs.check(given.run.run_as, given.run.settings, more=0)
+            return act(given)
+        except MillpondError as error:
+            return Ended(result=Result.FAILED, message=error.message)
+        except OSError as error:
+            return Ended(result=Result.FAILED, message=f"The task could not be started: {error.strerror}.")
+        except Exception as error:  # the boundary of a work item
+            log.error("a task could not be started", run=task.run_id, task=task.key, exc_info=error)
+            return Ended(result=Result.FAILED, message="The task could not be started; the server's log says why.")
+
+    def _given(self, task: TaskRun) -> "Given":
+        with self._database.read() as connection:
+            run = store.find_run(connection, task.run_id)
+            others = store.tasks_of(connection, task.run_id)
+        if run is None:
+            raise NotFound(f"Run {task.run_id} is gone.")
+        if (slow_at := notices.task_slow_at(run, task)) is not None:
+            with self._database.write() as connection:
+                store.look_by(connection, run.id, slow_at)
+        values = {key: dict(each.task_values) for key, each in current(others).items() if each.task_values}
+        return Given(run=run, task=task, spec=spec_of(task, specs_of(run.settings), others), values=values)
+
+    def settle(self, task: TaskRun, ended: Ended) -> bool:
+        """Write how a task ended; False where somebody else has it by now, and nothing is written."""
+        files = self._launcher.files
+        if not task.worker:
+            files.keep(task.id)
+        began_at = task.began_at if task.worker else files.began_at(task.id, task.started_at)
         with self._database.write() as connection:
             store.change_run(
                 connection, task.run_id, due_at=utc_now()
             )  # before the task, as its run's lock comes first
-            held = store.write_held(
+            held = leases.write_held(
                 connection, task.id, task.lease, state=State.ENDED, result=ended.result, message=ended.message,
-                error=ended.error, task_values=dict(ended.values), began_at=self._launcher.began_at(task),
+                error=ended.error, task_values=dict(ended.values), began_at=began_at,
                 ended_at=utc_now(), leased_until=None,
             )  # fmt: skip
             run = store.find_run(connection, task.run_id) if held else None
             if run is not None:
-                record(connection, utc_now(), ended.used)
+                record(connection, utc_now(), [(subject_of(run, task), ended.used)])
                 attempt_ended(connection, run, task, ended.result, ended.message)
-        self._launcher.forget(task.id)
+        files.forget(task.id)
         self._advance(task.run_id)
+        return held
+
+    def give_back(self, task: TaskRun) -> bool:
+        """Let others do a task whose code has not begun; False where somebody else has it by now."""
+        with self._database.write() as connection:
+            anew = {"place": Place.CLUSTER} if task.place is Place.ASSIGNED else {}
+            held = leases.give_back(connection, task, **anew)
+        self._wake()
+        return held
 
     def _recover(self, task: TaskRun) -> None:
-        """A task whose server was killed: its process is dead too. What never began is done by somebody else.
+        """A task whose server or worker was killed: its process is dead too. What never began is done by somebody else.
 
-        Whether it began is written in that server's directory, so of another server's task nobody can know."""
+        Whether it began a worker has said before; a server has written it in its directory, so of another server's task
+        nobody can know."""
+        if task.worker:
+            gone = Ended(result=Result.FAILED, message="The worker that ran the task is gone.")
+            self.give_back(task) if task.began_at is None else self.settle(task, gone)
+            return
         if task.server not in ("", self._server):
             gone = Ended(result=Result.FAILED, message="The server that ran the task is gone.")
-            self._settle(task, gone)
+            self.settle(task, gone)
             return
-        told = self._launcher.told(task)
-        if told is None and not self._launcher.began(task):
-            with self._database.write() as connection:
-                again = {"state": State.QUEUED, "lease": "", "leased_until": None, "started_at": None}
-                store.write_held(connection, task.id, task.lease, **again)
-            self._wake()
+        told = self._launcher.files.told(task.id)
+        if told is None and not self._launcher.files.began(task.id):
+            self.give_back(task)
             return
         lost = Ended(result=Result.FAILED, message="The server ended while the task ran.")
-        self._settle(task, told or lost)
+        self.settle(task, told or lost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A task that somebody holds, and what it is part of."""
+
+    run: Run
+    task: TaskRun
+    spec: TaskSpec
+    values: Mapping[str, Mapping[str, Any]]
+    """Of tasks before it."""
 
 
 def _fire_once(connection: Connection, job: Job, now: datetime) -> None:

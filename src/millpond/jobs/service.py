@@ -16,8 +16,7 @@ from millpond.identity.privileges import Privilege, levels
 from millpond.jobs import notices, store, watch_store
 from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
-from millpond.jobs.launching import Launcher
-from millpond.jobs.outputs import Output, Shown, output_of
+from millpond.jobs.outputs import Output, Outputs, Shown
 from millpond.jobs.planning import current, repaired
 from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, clusters_of, specs_of
@@ -38,12 +37,12 @@ class JobService:
     """Jobs for whoever may."""
 
     def __init__(
-        self, database: Database, launcher: Launcher, *, watcher: Watcher, costs: TaskCosts,
+        self, database: Database, outputs: Outputs, *, watcher: Watcher, costs: TaskCosts,
         check_target: Callable[[Principal, Target], None], check_cluster: Callable[[Principal, Wanted], None],
         moved: Callable[..., None], principal_named: Callable[[str], Principal],
     ) -> None:  # fmt: skip
         self._database = database
-        self._launcher = launcher
+        self._outputs = outputs
         self._watcher = watcher
         self._costs = costs
         self._check_target = check_target
@@ -308,7 +307,7 @@ class JobService:
             task = latest[0]
         else:
             task = shown.tasks[0]
-        return output_of(self._launcher, shown, task)
+        return self._outputs.of(shown, task)
 
     def notebook(self, principal: Principal, task_run_id: int) -> dict[str, Any]:
         """The notebook that a task ran, with the outputs that it has by now, as nbformat has it.
@@ -316,7 +315,7 @@ class JobService:
         Raises NotFound, InvalidArgument for a task that is none.
         """
         output = self.output(principal, task_run_id)
-        found = self._launcher.kept(output.task.id, "notebook.ipynb")
+        found = self._outputs.kept(output.task, "notebook.ipynb")
         if found is None:
             raise InvalidArgument(
                 f"Task run {task_run_id} has no notebook, or it has not begun; it is exported as one."
@@ -326,9 +325,9 @@ class JobService:
     def artifacts(self, principal: Principal, task_run_id: int) -> bytes:
         """What dbt left in a task, as a tar with gzip. Raises NotFound."""
         task = self.output(principal, task_run_id).task
-        found = self._launcher.artifacts(task.id)
+        found = self._outputs.artifacts(task)
         if found is None:
-            why = ", or has not ended" if task.server in ("", self._launcher.server) else f" here; {task.server} ran it"
+            why = ", or has not ended" if self._outputs.is_here(task) else f" here; {task.server} ran it"
             raise NotFound(f"Task run {task_run_id} has no artifacts of dbt{why}.")
         return found
 
@@ -364,8 +363,7 @@ class JobService:
             tasks = store.tasks_of(connection, run.id)
             store.delete_run(connection, run.id)
             acts.changed(connection, principal.name, "delete", "job run", str(run.id), object_id=str(run.id))
-        for task in tasks:
-            self._launcher.forget_log(task.id)
+        self._outputs.forget([task.id for task in tasks])
 
     def repair(
         self,

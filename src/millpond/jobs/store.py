@@ -11,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -30,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from millpond.jobs.domain import Glance, Job, Result, Run, State, TaskRun
+from millpond.jobs.domain import Glance, Job, Place, Result, Run, State, TaskRun
 from millpond.jobs.triggers import WATCHING, When
 from millpond.kernel.clock import epoch_us
 from millpond.kernel.database import Json, UtcDateTime, metadata
@@ -107,6 +106,8 @@ tasks = Table(
     Column("ended_at", UtcDateTime),
     Column("slow_told", Boolean, nullable=False),
     Column("server", String(36), nullable=False),
+    Column("worker", String(36), nullable=False),
+    Column("place", String(10), nullable=False),
     Column("cluster_id", String(40), nullable=False),
     Column("lease", String(36), nullable=False),
     Column("leased_until", UtcDateTime),
@@ -356,26 +357,26 @@ def add_tasks(connection: Connection, made: Sequence[TaskRun]) -> None:
 def find_task(connection: Connection, task_id: int) -> TaskRun | None:
     """The task run with an id."""
     row = connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
-    return _task(row) if row else None
+    return as_task(row) if row else None
 
 
 def tasks_of(connection: Connection, *run_ids: int, lock: bool = False) -> list[TaskRun]:
     """All attempts of runs, the oldest first; `lock` keeps them from being claimed and ended meanwhile."""
     query = select(tasks).where(tasks.c.run_id.in_(run_ids)).order_by(tasks.c.id)
-    return [_task(row) for row in connection.execute(query.with_for_update() if lock else query)]
+    return [as_task(row) for row in connection.execute(query.with_for_update() if lock else query)]
 
 
 def top_tasks_of(connection: Connection, run_id: int) -> list[TaskRun]:
     """All attempts of a run without iterations, the oldest first."""
     query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.parent_id.is_(None)).order_by(tasks.c.id)
-    return [_task(row) for row in connection.execute(query)]
+    return [as_task(row) for row in connection.execute(query)]
 
 
 def iterations_of(connection: Connection, task_id: int) -> list[TaskRun]:
     """All attempts at the iterations of a task run, the oldest first."""
     run_id = select(tasks.c.run_id).where(tasks.c.id == task_id).scalar_subquery()  # which has an index
     query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.parent_id == task_id).order_by(tasks.c.id)
-    return [_task(row) for row in connection.execute(query)]
+    return [as_task(row) for row in connection.execute(query)]
 
 
 def states_of(connection: Connection, run_ids: Sequence[int]) -> list[tuple[int, str, State, Result]]:
@@ -401,18 +402,6 @@ def told_slow(connection: Connection, task_id: int) -> None:
     connection.execute(update(tasks).where(tasks.c.id == task_id).values(slow_told=True))
 
 
-def claim(connection: Connection, now: datetime, lease: str, until: datetime, server: str) -> TaskRun | None:
-    """The task that has waited longest for a process, leased."""
-    query = select(tasks).where(tasks.c.state == State.QUEUED.value).order_by(tasks.c.id).limit(1)
-    row = connection.execute(query.with_for_update(skip_locked=True)).first()
-    if row is None:
-        return None
-    values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "server": server,
-              "started_at": row.started_at or now}  # fmt: skip
-    connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
-    return _task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
-
-
 def count_running_tasks(connection: Connection, run_as: Collection[str]) -> int:
     """The tasks that run as any of some users."""
     query = select(func.count()).select_from(tasks.join(runs, runs.c.id == tasks.c.run_id))
@@ -424,37 +413,6 @@ def job_of(connection: Connection, run_id: int) -> int | None:
     """The job of a run."""
     found: int | None = connection.execute(select(runs.c.job_id).where(runs.c.id == run_id)).scalar()
     return found
-
-
-def any_queued(connection: Connection) -> bool:
-    """Whether a task waits for a process; takes no lock."""
-    return (
-        connection.execute(select(tasks.c.id).where(tasks.c.state == State.QUEUED.value).limit(1)).first() is not None
-    )
-
-
-def write_held(connection: Connection, task_id: int, holder: str, **values: Any) -> bool:
-    """Set columns of a running task whose lease one has; False where one has it no more."""
-    held = (tasks.c.id == task_id, tasks.c.lease == holder, tasks.c.state == State.RUNNING.value)
-    return bool(connection.execute(update(tasks).where(*held).values(**values)).rowcount)
-
-
-def lost(connection: Connection, now: datetime, server: str, others: datetime) -> list[TaskRun]:
-    """Tasks whose holder has not renewed its lease; those of other servers, where that ended before `others`."""
-    ours = and_(_of(server), tasks.c.leased_until < now)
-    query = select(tasks).where(tasks.c.state == State.RUNNING.value, or_(ours, tasks.c.leased_until < others))
-    return [_task(row) for row in connection.execute(query.limit(_MOST_ACTIVE))]
-
-
-def release_all(connection: Connection, now: datetime, server: str) -> None:
-    """Say that what held leases in a server's name is dead."""
-    held = (tasks.c.state == State.RUNNING.value, tasks.c.leased_until.is_not(None), _of(server))
-    connection.execute(update(tasks).where(*held).values(leased_until=now))
-
-
-def _of(server: str) -> ColumnElement[bool]:
-    """Tasks of a server; those of before servers had names are everybody's."""
-    return tasks.c.server.in_(["", server])
 
 
 def wants_end(connection: Connection, run_id: int, now: datetime) -> Result:
@@ -477,5 +435,7 @@ def _glance(row: Any) -> Glance:
     return Glance(**{**row._mapping, "state": State(row.state), "result": Result(row.result)})
 
 
-def _task(row: Any) -> TaskRun:
-    return TaskRun(**{**row._mapping, "state": State(row.state), "result": Result(row.result)})
+def as_task(row: Any) -> TaskRun:
+    """A row of the table."""
+    known = {"state": State(row.state), "result": Result(row.result), "place": Place(row.place)}
+    return TaskRun(**{**row._mapping, **known})

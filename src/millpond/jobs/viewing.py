@@ -7,8 +7,8 @@ from millpond.identity.access import Act, admits, allows
 from millpond.identity.domain import Principal
 from millpond.jobs import store
 from millpond.jobs.domain import Glance, Job, Result, Run, State, TaskRun
-from millpond.jobs.launching import Launcher
 from millpond.jobs.logs import Line, Part, lines_with, part
+from millpond.jobs.outputs import Outputs
 from millpond.jobs.planning import current
 from millpond.jobs.service import JobService
 from millpond.jobs.visible import visible
@@ -106,10 +106,10 @@ class Found:
 class JobViews:
     """The read side of the room."""
 
-    def __init__(self, database: Database, service: JobService, launcher: Launcher) -> None:
+    def __init__(self, database: Database, service: JobService, outputs: Outputs) -> None:
         self._database = database
         self._service = service
-        self._launcher = launcher
+        self._outputs = outputs
 
     def jobs(
         self,
@@ -213,7 +213,7 @@ class JobViews:
             task = store.find_task(connection, task_id)
         if task is None or task.run_id != view.run.id:
             raise NotFound(f"Run {run_id} has no task run {task_id}.")
-        return part(self._launcher.log_path(task_id), start, _PART_BYTES, whole=task.ended), task
+        return part(self._outputs.log(task), start, _PART_BYTES, whole=task.ended), task
 
     def search_logs(self, principal: Principal, run_id: int, text: str) -> Found:
         """At most 200 lines that a run's tasks printed and that hold a text, in at most 64 MiB. Raises NotFound."""
@@ -224,12 +224,12 @@ class JobViews:
         hits: list[Hit] = []
         left = _SEARCHED_BYTES
         for task in tasks:
-            path = self._launcher.log_path(task.id)
-            for line in lines_with(path, text, left):
+            log = self._outputs.log(task)
+            for line in lines_with(log, text, left):
                 if len(hits) == MOST_HITS:
                     return Found(hits=tuple(hits), is_cut=True)
                 hits.append(Hit(key=keys[task.parent_id or task.id], task=task, line=line))
-            left -= path.stat().st_size if path.is_file() else 0
+            left -= log.size()
             if left <= 0:
                 return Found(hits=tuple(hits), is_cut=True)
         return Found(hits=tuple(hits), is_cut=False)

@@ -265,7 +265,15 @@ class JobsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tasks_at_once: int = Field(default=8, ge=1, le=1000, description="Tasks that have a process at the same time.")
+    tasks_at_once: int = Field(
+        default=8,
+        ge=0,
+        le=1000,
+        description="Tasks that have a process on this server at the same time; with 0 only workers run what they can.",
+    )
+    worker_lease_s: float = Field(
+        default=30, ge=3, description="A worker that is not heard of for so long has lost its tasks."
+    )
     memory_limit_bytes: int = Field(default=8 << 30, gt=0, description="Data segment of one task's process.")
     file_limit_bytes: int = Field(default=10 << 30, gt=0, description="Largest file that a task may write.")
     timeout_s: float = Field(default=172800, gt=0, description="No task takes longer than this.")
@@ -469,8 +477,8 @@ def _reject_unknown_variables() -> None:
 RESERVED_VARIABLES = frozenset(
     {
         "MILLPOND_TREE", "MILLPOND_TEST_DATABASE_URL", "MILLPOND_SECRET_KEY", "MILLPOND_CAPTURE",
-        "MILLPOND_REPRODUCES", "MILLPOND_RANDOM",
+        "MILLPOND_REPRODUCES", "MILLPOND_RANDOM", "MILLPOND_TOKEN",
     }
 )  # fmt: skip
-"""Variables that are ours but no settings: the mark of a process tree, the tests' database, the signing key, and what
-the plugin of MLflow's client reads."""
+"""Variables that are ours but no settings: the mark of a process tree, the tests' database, the signing key, what the
+plugin of MLflow's client reads, and a worker's token."""

@@ -11,6 +11,7 @@ from millpond.catalog.service import CatalogService
 from millpond.home import Home
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
+from millpond.kernel.doors import Doors
 from millpond.kernel.environments import Environments
 from millpond.kernel.settings import Settings
 from millpond.kernel.work import Handler, Worker
@@ -18,7 +19,7 @@ from millpond.reproduction.captures import Captures
 from millpond.reproduction.keeping import LogKeeper
 from millpond.reproduction.pins import PinService
 from millpond.reproduction.routes import reproduction_router
-from millpond.reproduction.service import ATTEMPTS, WORK, Doors, Limits, ReproductionService
+from millpond.reproduction.service import ATTEMPTS, WORK, Limits, ReproductionService
 from millpond.tracking.artifact_files import ArtifactFiles
 from millpond.tracking.lineage import ModelLineage
 

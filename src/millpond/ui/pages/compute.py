@@ -9,6 +9,7 @@ from millpond.compute.families import FAMILIES
 from millpond.compute.policies import PolicyDraft
 from millpond.compute.pools import PoolStats
 from millpond.compute.versions import VERSIONS
+from millpond.jobs.workers.domain import Worker
 from millpond.kernel.clock import epoch_ms
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -30,7 +31,7 @@ from millpond.ui.formats import size_text
 from millpond.ui.forms import form, labelled, reloading, submit
 from millpond.ui.visit import Page, Visit
 
-_POLICIES, _POOLS = "policies", "pools"
+_POLICIES, _POOLS, _WORKERS = "policies", "pools", "workers"
 _TONES: Mapping[State, Tone] = {State.RUNNING: "good", State.ERROR: "bad", State.TERMINATED: "plain"}
 _CREATE = """from databricks.sdk import WorkspaceClient
 
@@ -43,12 +44,17 @@ cluster = w.clusters.create_and_wait(
     autotermination_minutes=60,
 )"""
 
+_ADD_WORKER = """export MILLPOND_TOKEN=$(millpond workers add gpu-machines)
+millpond worker --url http://SERVER:8484"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Data:
     clusters: Sequence[Cluster] = ()
     policies: Sequence[Policy] = ()
     pools: Sequence[tuple[Pool, PoolStats]] = ()
+    workers: Sequence[tuple[Worker, int]] = ()
+    """With how many tasks each has."""
     freely: bool = False
     """Whether one may make clusters without a policy."""
 
@@ -77,6 +83,8 @@ def _load(visit: Visit) -> _Data:
         return _Data(policies=policies)
     if tab == _POOLS:
         return _Data(pools=[(pool, services.pools.stats(pool)) for pool in services.pools.list_all(who)])
+    if tab == _WORKERS:
+        return _Data(workers=visit.services.jobs.workers.list_all(who))
     clusters = [
         each for each in services.clusters.list_all(who) if each.source is not Source.JOB or not each.state.ended
     ]
@@ -91,10 +99,13 @@ def _draw(visit: Visit, data: _Data) -> None:
         Tab(key=_POLICIES, label="Policies", href=f"{urls.COMPUTE}?tab={_POLICIES}"),
         Tab(key=_POOLS, label="Pools", href=f"{urls.COMPUTE}?tab={_POOLS}"),
     ]
+    if visit.principal.is_admin:
+        items.append(Tab(key=_WORKERS, label="Workers of jobs", href=f"{urls.COMPUTE}?tab={_WORKERS}"))
     tab = visit.query.get("tab", "")
     tabs(items, tab, label="Compute")
     with el("div", cls="mp-stack"):
-        {_POLICIES: _draw_policies, _POOLS: _draw_pools}.get(tab, _draw_clusters)(visit, data)
+        parts = {_POLICIES: _draw_policies, _POOLS: _draw_pools, _WORKERS: _draw_workers}
+        parts.get(tab, _draw_clusters)(visit, data)
 
 
 # Clusters
@@ -218,6 +229,36 @@ def _draw_pools(_visit: Visit, data: _Data) -> None:
         TableColumn(label="Owner", short=True),
     )  # fmt: skip
     DataTable(label="Instance pools", columns=columns, rows=rows)
+
+
+def _draw_workers(visit: Visit, data: _Data) -> None:
+    if not data.workers:
+        empty_state(
+            "No workers", "Other machines run tasks of jobs once a worker is started there:", symbol="dns",
+            code=_ADD_WORKER, code_title="Shell",
+        )  # fmt: skip
+        return
+    rows: Rows = [
+        [
+            Cell(text=each.name, note=each.id),
+            Cell(badges=(_worker_badge(visit, each),)),
+            f"{running} of {each.slots}",
+            Cell(time_ms=epoch_ms(each.seen_at)),
+            each.address,
+        ]
+        for each, running in data.workers
+    ]
+    columns = (
+        TableColumn(label="Worker", grow=True), TableColumn(label="State"), TableColumn(label="Tasks"),
+        TableColumn(label="Last seen"), TableColumn(label="Address", optional=True),
+    )  # fmt: skip
+    DataTable(label="Workers of jobs", columns=columns, rows=rows)
+
+
+def _worker_badge(visit: Visit, worker: Worker) -> tuple[str, Tone]:
+    if not visit.services.jobs.workers.is_heard_of(worker):
+        return "not heard of", "bad"
+    return ("draining", "warn") if worker.draining else ("ready", "good")
 
 
 PAGES = (Page(path="/compute", section="compute", load=_load, draw=_draw, title=lambda _visit, _data: "Compute"),)

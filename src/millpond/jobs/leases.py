@@ -1,0 +1,87 @@
+"""Who holds a task run: only they write how it ended, and for no longer than they say that they live."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+
+from millpond.jobs.domain import Place, State, TaskRun
+from millpond.jobs.store import as_task, tasks
+
+_MOST_LOST = 1000
+
+
+def claim(
+    connection: Connection, now: datetime, lease: str, until: datetime, *, places: Sequence[Place],
+    ready: Sequence[int] = (), server: str = "", worker: str = "",
+) -> TaskRun | None:  # fmt: skip
+    """The task that has waited longest for a process in one of some places, or is `ready`, leased."""
+    query = select(tasks).where(_waits(places, ready)).order_by(tasks.c.id).limit(1)
+    row = connection.execute(query.with_for_update(skip_locked=True)).first()
+    if row is None:
+        return None
+    values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "server": server, "worker": worker,
+              "started_at": row.started_at or now}  # fmt: skip
+    connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
+    return as_task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
+
+
+def any_waits(connection: Connection, places: Sequence[Place], ready: Sequence[int] = ()) -> bool:
+    """Whether there is something to claim; takes no lock."""
+    return connection.execute(select(tasks.c.id).where(_waits(places, ready)).limit(1)).first() is not None
+
+
+def _waits(places: Sequence[Place], ready: Sequence[int]) -> ColumnElement[bool]:
+    return and_(tasks.c.state == State.QUEUED.value, or_(tasks.c.place.in_(places), tasks.c.id.in_(ready)))
+
+
+def assigned(connection: Connection, limit: int) -> dict[int, str]:
+    """Tasks that wait for their clusters, with these; those that have waited longest."""
+    waiting = (tasks.c.state == State.QUEUED.value, tasks.c.place == Place.ASSIGNED.value)
+    rows = connection.execute(select(tasks.c.id, tasks.c.cluster_id).where(*waiting).order_by(tasks.c.id).limit(limit))
+    return {row.id: row.cluster_id for row in rows}
+
+
+def give_back(connection: Connection, task: TaskRun, **values: Any) -> bool:
+    """Let others take a task whose lease one has, and whose code has not begun."""
+    again = {"state": State.QUEUED, "lease": "", "leased_until": None, "started_at": None, "worker": ""}
+    return write_held(connection, task.id, task.lease, **again, **values)
+
+
+def of_lease(connection: Connection, lease: str) -> TaskRun | None:
+    """The task that is held by a lease."""
+    held = (tasks.c.state == State.RUNNING.value, tasks.c.lease == lease)
+    row = connection.execute(select(tasks).where(*held)).first() if lease else None
+    return as_task(row) if row else None
+
+
+def of_worker(connection: Connection, worker: str) -> list[TaskRun]:
+    """The tasks that a worker holds."""
+    held = (tasks.c.state == State.RUNNING.value, tasks.c.worker == worker)
+    return [as_task(row) for row in connection.execute(select(tasks).where(*held))]
+
+
+def write_held(connection: Connection, task_id: int, holder: str, **values: Any) -> bool:
+    """Set columns of a running task whose lease one has; False where one has it no more."""
+    held = (tasks.c.id == task_id, tasks.c.lease == holder, tasks.c.state == State.RUNNING.value)
+    return bool(connection.execute(update(tasks).where(*held).values(**values)).rowcount)
+
+
+def lost(connection: Connection, now: datetime, server: str, others: datetime) -> list[TaskRun]:
+    """Tasks whose holder has not renewed its lease, of this server and of workers; those of other servers, where that
+    ended before `others`."""
+    ours = and_(or_(_of(server), tasks.c.worker != ""), tasks.c.leased_until < now)
+    query = select(tasks).where(tasks.c.state == State.RUNNING.value, or_(ours, tasks.c.leased_until < others))
+    return [as_task(row) for row in connection.execute(query.limit(_MOST_LOST))]
+
+
+def release_all(connection: Connection, now: datetime, server: str) -> None:
+    """Say that what held leases in a server's name is dead."""
+    held = (tasks.c.state == State.RUNNING.value, tasks.c.leased_until.is_not(None), _of(server))
+    connection.execute(update(tasks).where(*held).values(leased_until=now))
+
+
+def _of(server: str) -> ColumnElement[bool]:
+    """Tasks of a server itself; those of before servers had names are everybody's."""
+    return and_(tasks.c.server.in_(["", server]), tasks.c.worker == "")
