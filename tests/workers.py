@@ -42,14 +42,12 @@ def new_worker_token(server: Server, name: str = "workers") -> str:
 
 
 @contextmanager
-def running_worker(
-    server: Server, data_dir: Path, *, token: str, slots: int = 1, wait: bool = True
-) -> Iterator[RunningWorker]:
-    """`millpond worker`, killed afterwards where it still runs."""
+def running_worker(server: Server, data_dir: Path, *, token: str, slots: int = 1) -> Iterator[RunningWorker]:
+    """`millpond worker` that is ready, killed afterwards where it still runs."""
+    data_dir.with_suffix(".out").unlink(missing_ok=True)
     worker = start_worker(server, data_dir, token=token, slots=slots)
     try:
-        if wait:
-            wait_until(lambda: READY in worker.output, timeout_s=60, what="the worker to be ready")
+        wait_until(lambda: READY in worker.output, timeout_s=60, what="the worker to be ready")
         yield worker
     finally:
         worker.kill()

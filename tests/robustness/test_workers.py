@@ -129,7 +129,7 @@ def test_a_notebook_on_a_worker_reads_with_spark_and_is_kept(shop: Shop, tmp_pat
     assert "sum 42" in output["logs"]
     number = shop.attempts(run_id)[0]["run_id"]
     kept = shop.server.call("GET", f"/api/millpond/jobs/runs/notebook?run_id={number}")[1]
-    assert "sum 42" in str(kept["cells"][0]["outputs"])
+    assert "".join(kept["cells"][0]["outputs"][0]["text"]) == "sum 42\n"
 
 
 def test_what_a_worker_says_counts_while_it_holds_the_task(shop: Shop) -> None:
@@ -174,7 +174,6 @@ def test_a_worker_may_nothing_else_and_nobody_else_is_one(shop: Shop) -> None:
         status, told = server.call("GET", path, token=shop.token)
         assert status == 403, (path, told)
     assert server.call("POST", "/api/2.0/token/create", {}, token=shop.token)[0] == 403
-    assert events(server, action_name="createToken") is not None
     for stranger in (server.new_user(f"{uuid.uuid4().hex}@x.org"), server.token, "dapi" + "0" * 64):
         status = StandIn(server=server, token=stranger, id=worker.id).ask("claim", lease=str(uuid.uuid4()))[0]
         assert status in (401, 403)
@@ -190,8 +189,7 @@ def test_a_worker_may_nothing_else_and_nobody_else_is_one(shop: Shop) -> None:
     body = f'{{"worker_id": "{worker.id}", "lease": "{lease}"}}'.encode()
     with urllib.request.urlopen(request, body, timeout=60) as answer:
         assert b"travel.json" in answer.read()[:512]
-    [claimed] = [each for each in events(server, action_name="runClaimed", service_name="jobs")
-                 if each["request_params"].get("run_id") == str(run_id)]  # fmt: skip
+    [claimed] = wait_until(lambda: claims(server, run_id), what="the claim in the audit")
     assert claimed["request_params"]["worker"] == "stand-in"
     assert server.call("DELETE", f"/api/millpond/workers/{worker.id}")[0] == 200
     assert worker.ask("begin", lease=lease)[0] == 404
@@ -208,7 +206,8 @@ def test_a_worker_that_is_told_to_end_finishes_what_has_begun(shop: Shop, tmp_pa
     with running_worker(shop.server, tmp_path / "one", token=shop.token) as worker:
         shop.printed(run_id, "begun")
         began = time.monotonic()
-        [about] = shop.server.call("GET", "/api/millpond/workers")[1]["workers"]
+        every = shop.server.call("GET", "/api/millpond/workers")[1]["workers"]
+        [about] = [each for each in every if each["running"]]
         assert (about["name"], about["running"], about["slots"]) == ("one", 1, 1)
         assert shop.server.call("POST", f"/api/millpond/workers/{about['id']}/drain")[0] == 200
         assert worker.process.wait(30) == 0
@@ -226,6 +225,12 @@ def tell(worker: StandIn, lease: str, name: str, start: int, data: bytes) -> tup
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+def claims(server: Server, run_id: int) -> list[dict[str, Any]]:
+    """What the audit has of claims of a run's tasks."""
+    found = events(server, action_name="runClaimed", service_name="jobs")
+    return [each for each in found if each["request_params"].get("run_id") == str(run_id)]
 
 
 def workers(server: Server) -> dict[str, int]:

@@ -63,6 +63,7 @@ class _Held:
     """When the server was last asked, that said we hold it."""
     why: Result | None = Result.NONE
     """As what it is to end; None where it is lost."""
+    has_begun: bool = False
     told: int = 0
     """Bytes of its log that the server has."""
     told_s: float = 0.0
@@ -80,6 +81,7 @@ class Worker:
         self._files = TaskFiles(options.data_dir)
         self._looks = Looks()
         self._held: dict[str, _Held] = {}
+        self._next_lease = new_id()
         self._lock = threading.Lock()
         self._room = threading.Semaphore(options.slots)
         self._draining = threading.Event()
@@ -168,7 +170,7 @@ class Worker:
 
     def _take(self) -> None:
         """Claim a task, and begin with it; the room that was taken for it is free again once it has ended."""
-        held = _Held(lease=new_id(), renewed_s=time.monotonic())
+        held = _Held(lease=self._next_lease, renewed_s=time.monotonic())
         task = self._claimed(held)
         if task is None:
             self._room.release()
@@ -180,9 +182,11 @@ class Worker:
     def _claimed(self, held: _Held) -> int | None:
         try:
             told = self._client.ask("claim", worker_id=self._id, lease=held.lease, wait_s=_WAIT_S)
-        except MillpondError as error:
+        except MillpondError as error:  # then it is asked for with the same lease again, as it may be ours
             self._failed(error)
             return None
+        held.renewed_s += told["waited_s"]
+        self._next_lease = new_id()
         if told["draining"]:
             self._draining.set()
         return None if told["task"] is None else int(told["task"]["task_run_id"])
@@ -241,9 +245,10 @@ class Worker:
 
         def begins() -> bool:
             if self._draining.is_set():
-                ask("give-back")
                 return False
+            asked_s = time.monotonic()
             self._surely(held, lambda: ask("begin"))
+            held.renewed_s, held.has_begun = max(asked_s, held.renewed_s), True
             return True
 
         meter = TaskMeter(looks=self._looks, subject=_SUBJECT, task_id=task_id)
@@ -259,6 +264,8 @@ class Worker:
             ended = Ended(result=Result.FAILED, message=f"The task could not be started: {error.strerror}.")
         if ended is not None:
             self._report(task_id, held, ended)
+        elif not held.has_begun:
+            ask("give-back")
 
     def _stop(self, task_id: int, held: _Held) -> Result | None:
         """Why a task is to end; what it has printed meanwhile is told on the way."""

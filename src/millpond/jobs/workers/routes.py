@@ -101,17 +101,18 @@ def _add_lives(router: APIRouter, service: WorkerService) -> None:
 
     @router.post(f"{_WORKER}/claim")
     async def claim(me: _Me, body: ClaimInput, request: Request) -> dict[str, Any]:
-        until = time.monotonic() + min(body.wait_s, MOST_WAIT_S)
+        came = time.monotonic()
+        until = came + min(body.wait_s, MOST_WAIT_S)
         while True:
-            before = service.changes
+            before, waited_s = service.changes, time.monotonic() - came
             task, worker = await run_in_threadpool(service.claim, me, body.worker_id, body.lease)
             if task is not None or worker.draining or time.monotonic() >= until:
                 told = None if task is None else {"task_run_id": task.id, "run_id": task.run_id, "task_key": task.key}
-                return {"task": told, "draining": worker.draining}
+                return {"task": told, "waited_s": waited_s, "draining": worker.draining}
             while service.changes == before and time.monotonic() < until:
                 await asyncio.sleep(_LOOK_S)
-            if await request.is_disconnected():
-                return {"task": None, "draining": False}
+            if await request.is_disconnected():  # what is claimed now would be lost for as long as a lease
+                return {"task": None, "waited_s": 0, "draining": False}
 
     @router.post(f"{_WORKER}/beat")
     def beat(me: _Me, body: BeatInput) -> dict[str, Any]:
