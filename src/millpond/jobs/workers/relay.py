@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,26 +30,30 @@ class Target:
 @contextmanager
 def open_doors(directory: Path, *, api: Target, spark: Target) -> Iterator[Doors]:
     """Doors while the block runs; on this machine's loopback too, where a task cannot have a network of its own."""
-    loop = asyncio.new_event_loop()
     sockets = [directory / "api.sock", directory / "spark.sock"]
-    listeners = [_unix(path) for path in sockets]
     ports = [socket.create_server(("127.0.0.1", 0)) for _ in sockets]
-    for target, *pair in zip((api, spark), listeners, ports, strict=True):
-        for listener in pair:
-            loop.run_until_complete(asyncio.start_server(partial(_carry, target), sock=listener))
-    thread = threading.Thread(target=loop.run_forever, name="doors", daemon=True)
+    doors = [(target, _unix(path), port) for target, path, port in zip((api, spark), sockets, ports, strict=True)]
+    loop, stopped = asyncio.new_event_loop(), asyncio.Event()
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(_serve(doors, stopped))
+
+    thread = threading.Thread(target=serve, name="doors", daemon=True)
     thread.start()
     api_port, spark_port = (int(each.getsockname()[1]) for each in ports)
     try:
         yield Doors(api_socket=sockets[0], api_port=api_port, spark_socket=sockets[1], spark_port=spark_port)
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stopped.set)
         thread.join()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.close()
+
+
+async def _serve(doors: Sequence[tuple[Target, socket.socket, socket.socket]], stopped: asyncio.Event) -> None:
+    for target, *listeners in doors:
+        for listener in listeners:
+            await asyncio.start_server(partial(_carry, target), sock=listener)
+    await stopped.wait()
 
 
 def _unix(path: Path) -> socket.socket:
