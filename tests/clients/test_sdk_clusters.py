@@ -335,15 +335,15 @@ def test_tasks_whose_clusters_wait_for_room_keep_no_other_task_waiting(shop: Sho
     runs = "/api/2.2/jobs/runs"
     waits = shop.server.call("POST", f"{runs}/submit", {"tasks": waiting})[1]["run_id"]
 
-    def messages() -> list[str]:
+    def going() -> list[str]:
         found = [each for each in shop.w.clusters.list() if (each.cluster_name or "").startswith(f"job-run-{waits}-")]
-        return [each.state_message or "" for each in found if each.state is State.PENDING]
+        return [each.state_message or "" for each in found if each.state is not State.TERMINATED]
 
-    wait_until(lambda: sum("Waits for room" in each for each in messages()) == 9, what="all of them to wait")
+    wait_until(lambda: sum("Waits for room" in each for each in going()) == 9, what="all of them to wait")
     other = shop.server.call("POST", f"{runs}/submit", {"tasks": [{"task_key": "a", **script}]})[1]["run_id"]
     assert shop.w.jobs.wait_get_run_job_terminated_or_skipped(other, SOON).state.result_state.value == "SUCCESS"
     shop.w.jobs.cancel_run(waits).result(SOON)
-    wait_until(lambda: not messages(), what="their clusters to end")
+    wait_until(lambda: not going(), what="their clusters to end")
     shop.w.instance_pools.delete(pool.instance_pool_id)
 
 
