@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Tab, opened
 from tests.servers import Server
+from tests.workers import StandIn, new_worker_token
 
 pytestmark = pytest.mark.browser
 
@@ -54,3 +55,11 @@ def _drive(server: Server, w: WorkspaceClient, tab: Tab) -> None:
     expect(field).to_have_value(re.compile('"maxValue": 3'))
     assert '"maxValue": 3' in (w.cluster_policies.get(policy.policy_id).definition or "")
     w.cluster_policies.delete(policy.policy_id)
+
+    worker = StandIn(server=server, token=new_worker_token(server, name))
+    assert worker.register(name=name, slots=3)[0] == 200
+    tab.open("/compute?tab=workers")
+    row = page.get_by_role("row", name=name)
+    expect(row.get_by_text("ready")).to_be_visible()
+    expect(row.get_by_text("0 of 3")).to_be_visible()
+    worker.ask("leave")

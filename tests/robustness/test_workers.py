@@ -23,7 +23,7 @@ from tests.workers import WORKER, StandIn, new_worker_token, running_worker
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="reads processes from /proc")
 VOLUME = "/Volumes/main/default/v"
-LEASE_S = 4
+LEASE_S = 6
 SCRIPT = """
 import beside, os, subprocess, sys, time
 print("attempt", sys.argv[1], beside.WORD, os.getcwd(), flush=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from millpond.compute.drivers import Placement
@@ -94,7 +95,7 @@ class Launcher:
             return None if done.result is None else Ended(result=done.result, message=done.message)
         meter = self._costs.of_task(run, task)
         with self._place(principal, spec, task) as place:
-            order = self.prepare(run, spec, task, values)
+            order = self.prepare(run, spec, task, values, self.files.fresh(task.id))
             ended = self.carrier.run(task.id, order, stop=stop, meter=meter, place=place)
         if ended is None:
             self._costs.note(meter)
@@ -106,13 +107,15 @@ class Launcher:
             return nullcontext()
         return self.clusters.place(principal, spec.cluster, task.cluster_id)
 
-    def prepare(self, run: Run, spec: TaskSpec, task: TaskRun, values: Mapping[str, Mapping[str, Any]]) -> Order:
-        """Get a task's code into its directory, with the rights of whom it runs as, and say how it is run. Blocks.
+    def prepare(
+        self, run: Run, spec: TaskSpec, task: TaskRun, values: Mapping[str, Mapping[str, Any]], directory: Path
+    ) -> Order:
+        """Get a task's code into a directory, with the rights of whom it runs as, and say how it is run. Blocks.
 
         Raises MillpondError for code that cannot be had.
         """
         principal = self._principal_named(run.run_as)
-        code = self._code.get(principal, run, spec, task, self.files.fresh(task.id))
+        code = self._code.get(principal, run, spec, task, directory)
         timeout_s = self._timeout_s(spec)
         return Order(
             code={**code.order, "values": values},

@@ -80,6 +80,7 @@ class Runtime:
     def at_work(self) -> Iterator[None]:
         """Carry jobs on while the block runs."""
         self._stopped.clear()
+        self._launcher.files.clear_asides()
         with self._database.write() as connection:
             leases.release_all(connection, utc_now(), self._server)  # of this directory there is one server
             store.all_due(connection, utc_now())

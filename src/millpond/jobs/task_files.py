@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from millpond.kernel.storable import storable
 KEPT = ("notebook.ipynb", "output.json", ARTIFACTS)
 """What a task's process leaves for whoever asks later."""
 LARGEST_KEPT = 32 << 20
+_ASIDE = ".aside-"
 _LARGEST_RESULT = 8 << 20
 _LONGEST_MESSAGE, _LONGEST_ERROR = 2000, 20_000
 
@@ -52,6 +55,17 @@ class TaskFiles:
         directory.mkdir(parents=True, mode=0o700)
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         return directory
+
+    @contextmanager
+    def aside(self, task_id: int) -> Iterator[Path]:
+        """An empty directory while the block runs, for files of a task that runs elsewhere."""
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=f"{task_id}{_ASIDE}") as place:
+            yield Path(place)
+
+    def clear_asides(self) -> None:
+        """Remove those that were left by a server that was killed."""
+        for place in self.root.glob(f"*{_ASIDE}*"):
+            shutil.rmtree(place, ignore_errors=True)
 
     def began(self, task_id: int) -> bool:
         """Whether the code's first line may have run."""

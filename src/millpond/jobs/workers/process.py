@@ -266,6 +266,8 @@ class Worker:
             self._report(task_id, held, ended)
         elif not held.has_begun:
             ask("give-back")
+        else:
+            log.warning("a task was ended, as the server does not say any more that it is ours", task=task_id)
 
     def _stop(self, task_id: int, held: _Held) -> Result | None:
         """Why a task is to end; what it has printed meanwhile is told on the way."""

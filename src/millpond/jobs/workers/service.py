@@ -17,7 +17,7 @@ from millpond.jobs import leases
 from millpond.jobs import store as job_store
 from millpond.jobs.domain import Place, Result, TaskRun
 from millpond.jobs.launching import Launcher
-from millpond.jobs.runtime import Runtime
+from millpond.jobs.runtime import Given, Runtime
 from millpond.jobs.task_files import KEPT, LARGEST_KEPT, Ended
 from millpond.jobs.workers import store, travel
 from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES, Worker
@@ -157,17 +157,16 @@ class WorkerService:
         """
         with self._database.read() as connection:
             task = _held(connection, principal, worker_id, lease)
-        made = self._runtime.outcome(
-            task,
-            lambda given: travel.packed(
-                self._launcher.files.directory(task.id),
-                self._launcher.prepare(given.run, given.spec, task, given.values),
-            ),
-        )
+        made = self._runtime.outcome(task, self._packed)
         if isinstance(made, Ended):
             self._runtime.settle(task, made)
             raise Conflict(f"Task run {task.id} cannot be run: {made.message}")
         return made
+
+    def _packed(self, given: Given) -> IO[bytes]:
+        with self._launcher.files.aside(given.task.id) as directory:
+            order = self._launcher.prepare(given.run, given.spec, given.task, given.values, directory)
+            return travel.packed(directory, order)
 
     def begin(self, principal: Principal, worker_id: str, lease: str) -> None:
         """The code of a task is about to begin, after this. Raises Conflict."""

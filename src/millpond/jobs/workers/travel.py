@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import tarfile
 import tempfile
 from dataclasses import asdict
@@ -16,7 +15,7 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 def packed(directory: Path, order: Order) -> IO[bytes]:
-    """The archive of a task's directory, which is empty then; a file without a name, gone when it is closed."""
+    """The archive of a task's directory; a file without a name, gone when it is closed."""
     archive = tempfile.TemporaryFile(dir=directory.parent)  # noqa: SIM115 - whoever sends it closes it
     told = {"order": asdict(order), "directory": str(directory), "package": str(_PACKAGE)}
     data = json.dumps(told).encode()
@@ -25,7 +24,6 @@ def packed(directory: Path, order: Order) -> IO[bytes]:
         about.size = len(data)
         tar.addfile(about, io.BytesIO(data))
         tar.add(directory, arcname=".", filter=_plain)
-    shutil.rmtree(directory, ignore_errors=True)
     archive.seek(0)
     return archive
 

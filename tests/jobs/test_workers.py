@@ -1,0 +1,133 @@
+"""What is kept of tasks on workers, what becomes of them, and how their files travel."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from millpond import __version__
+from millpond.identity.domain import WORKER_PATHS, Principal, PrincipalKind
+from millpond.jobs import leases, store
+from millpond.jobs.carrying import Order
+from millpond.jobs.domain import Place, Result, State, TaskRun
+from millpond.jobs.logs import lines_with, part
+from millpond.jobs.outputs import Outputs
+from millpond.jobs.settings import checked
+from millpond.jobs.starting import submit
+from millpond.jobs.task_files import TaskFiles
+from millpond.jobs.workers import store as worker_store
+from millpond.jobs.workers import travel
+from millpond.jobs.workers.service import PYTHON, Arrival, SparkDoor, WorkerService
+from millpond.kernel.clock import utc_now
+from millpond.kernel.database import Database
+from millpond.kernel.errors import Conflict
+from tests.jobs.servers_of import launcher_in, runtime_of
+
+ME = Principal(id="1", name="workers", kind=PrincipalKind.SERVICE_PRINCIPAL, is_admin=False, paths=WORKER_PATHS)
+LEASE = timedelta(seconds=10)
+
+
+def waiting(database: Database) -> int:
+    """The run of a task that waits for a process."""
+    tasks = [{"task_key": "a", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}}]
+    with database.write() as connection:
+        return submit(connection, checked({"tasks": tasks}), creator="a", run_as="a", now=utc_now(), token=None)
+
+
+def task_of(database: Database, run_id: int) -> TaskRun:
+    with database.read() as connection:
+        return store.tasks_of(connection, run_id)[-1]
+
+
+@pytest.mark.parametrize(
+    ("begins", "state", "result"), [(False, State.QUEUED, Result.NONE), (True, State.ENDED, Result.FAILED)]
+)
+def test_a_worker_that_comes_back_has_lost_what_it_held(
+    database: Database, tmp_path: Path, begins: bool, state: State, result: Result
+) -> None:
+    launcher = launcher_in(tmp_path)
+    runtime = runtime_of(database, launcher)
+    workers = WorkerService(database, launcher, runtime, lease=LEASE, spark=SparkDoor(port=1, tls=False))
+    arrival = Arrival(id="w", name="w", slots=1, version=__version__, python=PYTHON, address="")
+    workers.register(ME, arrival)
+    run_id = waiting(database)
+    runtime.moved(run_id)
+    task, _ = workers.claim(ME, "w", "lease")
+    assert task is not None
+    assert workers.claim(ME, "w", "other")[0] is None
+    assert [running for _, running in _all(database)] == [1]
+    if begins:
+        workers.begin(ME, "w", "lease")
+    workers.register(ME, arrival)
+    found = task_of(database, run_id)
+    assert (found.state, found.result) == (state, result)
+    with pytest.raises(Conflict):
+        workers.begin(ME, "w", "lease")
+    with pytest.raises(Conflict):
+        workers.tell(ME, "w", "lease", "log", 0, b"x")
+
+
+def _all(database: Database) -> list[tuple[object, int]]:
+    with database.read() as connection:
+        return [*worker_store.every(connection)]
+
+
+def test_a_worker_takes_what_it_can_run_and_a_server_what_is_ready(database: Database) -> None:
+    """SQL, and what runs on a cluster, is not for workers; what waits for its cluster is for nobody."""
+    now = utc_now()
+    places = dict(enumerate(Place, 1))
+    with database.write() as connection:
+        made = [
+            TaskRun(id=number, run_id=1, key="a", state=State.QUEUED, place=place) for number, place in places.items()
+        ]
+        store.add_tasks(connection, made)
+        taken = [
+            leases.claim(connection, now, f"w{n}", now + LEASE, places=[Place.ANYWHERE], worker="w") for n in (1, 2)
+        ]
+        assert [each and each.place for each in taken] == [Place.ANYWHERE, None]
+        own = (Place.ANYWHERE, Place.SERVER, Place.CLUSTER)
+        rest = [leases.claim(connection, now, f"s{n}", now + LEASE, places=own, server="s") for n in range(3)]
+        assert [each and each.place for each in rest] == [Place.SERVER, Place.CLUSTER, None]
+        [ready] = leases.assigned(connection, 10)
+        last = leases.claim(connection, now, "s9", now + LEASE, places=(), ready=[ready], server="s")
+        assert last is not None
+        assert last.place is Place.ASSIGNED
+
+
+def test_a_log_in_parts_is_read_as_one_in_a_file(database: Database, tmp_path: Path) -> None:
+    text = "".join(f"line {number} ü\n" for number in range(1000)).encode()
+    with database.write() as connection:
+        for start in range(0, len(text), 700):
+            worker_store.add_part(connection, 7, "log", start, text[start : start + 700])
+    outputs = Outputs(database, TaskFiles(tmp_path), "here")
+    task = TaskRun(id=7, run_id=1, key="a", worker="w", state=State.ENDED)
+    log = outputs.log(task)
+    assert log.size() == len(text)
+    assert outputs.end_of_log(task) == (text.decode(), False)
+    assert part(log, 0, 100, whole=True).text == text[-100:].decode(errors="replace")
+    assert [line.number for line in lines_with(log, "LINE 77", 1 << 20)] == [78, *range(771, 781)]
+    outputs.forget([7])
+    assert outputs.log(task).size() == 0
+
+
+def test_a_task_travels_with_its_files_and_finds_them_where_it_comes(tmp_path: Path) -> None:
+    before, after = tmp_path / "before" / "7.aside-x", tmp_path / "after" / "7"
+    (before / "script").mkdir(parents=True)
+    after.mkdir(parents=True)
+    (before / "script" / "s.py").write_text("print(1)")
+    (before / "link").symlink_to("/etc/passwd")
+    argv = [str(before / "stays"), "file:///x"]
+    code = {"script": str(before / "script" / "s.py"), "argv": argv, "wheels": [str(before / "wheel-0" / "a.whl")],
+            "beside": [str(before)], "path": f"file:{before}/repository/n.ipynb", "parameters": {}}  # fmt: skip
+    order = Order(
+        code=code, own=[], more=["x"], notebook=False, token="t", context={}, memory_bytes=1, file_bytes=1,
+        timeout_s=1.0,
+    )  # fmt: skip
+    with travel.packed(before, order) as archive:
+        moved = travel.unpacked(archive, after)
+    assert moved.code == {
+        "script": str(after / "script" / "s.py"), "argv": argv, "wheels": [str(after / "wheel-0" / "a.whl")],
+        "beside": [str(after)], "path": f"file:{after}/repository/n.ipynb", "parameters": {},
+    }  # fmt: skip
+    assert (after / "script" / "s.py").read_text() == "print(1)"
+    assert sorted(each.name for each in after.iterdir()) == ["script"]
