@@ -109,6 +109,7 @@ def _add_lives(router: APIRouter, service: WorkerService) -> None:
             if task is not None or worker.draining or time.monotonic() >= until:
                 told = None if task is None else {"task_run_id": task.id, "run_id": task.run_id, "task_key": task.key}
                 return {"task": told, "waited_s": waited_s, "draining": worker.draining}
+            await asyncio.sleep(_LOOK_S)  # in any case, however much goes on
             while service.changes == before and time.monotonic() < until:
                 await asyncio.sleep(_LOOK_S)
             if await request.is_disconnected():  # what is claimed now would be lost for as long as a lease
