@@ -29,8 +29,8 @@ def runtime_of(database: Database, launcher: Launcher | None = None, **given: An
     """What carries jobs on, as the server `here`."""
     launcher = launcher or _launcher(Path("/nowhere"))
     outputs = Outputs(database, launcher.files, launcher.server)
-    options = {"at_once": 1, "kept": timedelta(days=60)} | given
-    return Runtime(database, Advancer(database, NOTHING), launcher, outputs, task_costs(database), **options)
+    options = {"costs": task_costs(database), "at_once": 1, "kept": timedelta(days=60)} | given
+    return Runtime(database, Advancer(database, NOTHING), launcher, outputs, **options)
 
 
 def _launcher(place: Path, *, server: str = "here", **given: Any) -> Launcher:

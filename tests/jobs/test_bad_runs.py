@@ -17,6 +17,7 @@ from millpond.jobs.task_files import TaskFiles
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument
+from tests.billing.free import task_costs
 from tests.jobs.servers_of import launcher_in, runtime_of
 from tests.servers import wait_until
 
@@ -147,7 +148,7 @@ class Broken:
 
 def test_a_task_that_cannot_be_started_has_failed_whatever_the_reason(database: Database, tmp_path: Path) -> None:
     broken: Any = Broken()
-    launcher = launcher_in(tmp_path, code=broken, principal_named=lambda _name: NOTHING)
+    launcher = launcher_in(tmp_path, code=broken, costs=task_costs(database), principal_named=lambda _name: NOTHING)
     run_id = submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
     with runtime_of(database, launcher).at_work():
         run = wait_until(lambda: run if (run := found(database, run_id)).result else None, what="the run's end")

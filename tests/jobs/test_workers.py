@@ -1,29 +1,37 @@
 """What is kept of tasks on workers, what becomes of them, and how their files travel."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from millpond import __version__
+from millpond.billing.domain import Holder, Measure, Period, Resource
+from millpond.billing.metering import Meter
+from millpond.billing.store.usage import usage
 from millpond.identity.domain import WORKER_PATHS, Principal, PrincipalKind
 from millpond.jobs import leases, store
 from millpond.jobs.carrying import Order
+from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import Place, Result, State, TaskRun
 from millpond.jobs.logs import lines_with, part
 from millpond.jobs.outputs import Outputs
 from millpond.jobs.settings import checked
 from millpond.jobs.starting import submit
-from millpond.jobs.task_files import TaskFiles
+from millpond.jobs.task_files import Ended, TaskFiles
 from millpond.jobs.workers import store as worker_store
 from millpond.jobs.workers import travel
 from millpond.jobs.workers.service import PYTHON, Arrival, SparkDoor, WorkerService
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict
+from tests.billing.free import quotas_of
 from tests.jobs.servers_of import launcher_in, runtime_of
 
 ME = Principal(id="1", name="workers", kind=PrincipalKind.SERVICE_PRINCIPAL, is_admin=False, paths=WORKER_PATHS)
+ROOT = Principal(id="2", name="root", kind=PrincipalKind.USER, is_admin=True)
 LEASE = timedelta(seconds=10)
 
 
@@ -65,6 +73,46 @@ def test_a_worker_that_comes_back_has_lost_what_it_held(
         workers.begin(ME, "w", "lease")
     with pytest.raises(Conflict):
         workers.tell(ME, "w", "lease", "log", 0, b"x")
+
+
+def test_what_a_worker_says_that_a_task_used_counts_once_and_within_reason(database: Database, tmp_path: Path) -> None:
+    launcher = launcher_in(tmp_path)
+    runtime = runtime_of(database, launcher)
+    workers = WorkerService(database, launcher, runtime, lease=LEASE, spark=SparkDoor(port=1, tls=False))
+    workers.register(ME, Arrival(id="w", name="w", slots=1, version=__version__, python=PYTHON, address=""))
+    told = Ended(result=Result.FAILED, used={Resource.CPU: 0.25, Resource.MEMORY: 1e30, Resource.GPU: 0})
+    for begins in (True, False):
+        runtime.moved(waiting(database))
+        workers.claim(ME, "w", "lease")
+        if begins:
+            workers.begin(ME, "w", "lease")
+        workers.end(ME, "w", "lease", told)
+        with pytest.raises(Conflict):
+            workers.end(ME, "w", "lease", told)
+    with database.read() as connection:
+        found = {row.resource: row for row in connection.execute(select(usage))}
+    assert set(found) == {"CPU", "MEMORY"}
+    assert found["CPU"].quantity == 0.25
+    assert (found["CPU"].sku, found["CPU"].run_as) == ("JOBS_CPU", "a")
+    assert 0 < found["MEMORY"].quantity < 16384 * 600
+
+
+def test_a_quota_refuses_a_task_that_a_worker_asks_for(database: Database, tmp_path: Path) -> None:
+    quotas = quotas_of(database)
+    quotas.create(ROOT, holder=Holder.USER, name="a", measure=Measure.CPU, limit=0, period=Period.DAY)
+    costs = TaskCosts(database, Meter(database), quotas, lambda name: replace(ROOT, name=name))
+    launcher = launcher_in(tmp_path)
+    runtime = runtime_of(database, launcher, costs=costs)
+    workers = WorkerService(database, launcher, runtime, lease=LEASE, spark=SparkDoor(port=1, tls=False))
+    workers.register(ME, Arrival(id="w", name="w", slots=1, version=__version__, python=PYTHON, address=""))
+    run_id = waiting(database)
+    runtime.moved(run_id)
+    workers.claim(ME, "w", "lease")
+    with pytest.raises(Conflict, match="cpu_seconds per day of user a"):
+        workers.code(ME, "w", "lease")
+    found = task_of(database, run_id)
+    assert (found.state, found.result) == (State.ENDED, Result.FAILED)
+    assert "Quota exceeded" in found.message
 
 
 def _all(database: Database) -> list[tuple[object, int]]:

@@ -100,6 +100,10 @@ def test_tasks_run_on_workers_and_go_on_elsewhere_when_one_is_killed(shop: Shop,
         assert not exists(pids[0])
         assert "worker that ran the task is gone" in shop.attempts(hangs)[0]["state"]["state_message"]
         assert "attempt 2 found" in shop.output(hangs, 1)["logs"]
+        used = {
+            each["sku_name"]: each for each in server.call("GET", f"/api/millpond/jobs/runs/{hangs}/usage")[1]["usage"]
+        }
+        assert 0 < used["JOBS_CPU"]["usage_quantity"] < 60  # of the attempt that ended
         first = stack.enter_context(running_worker(server, first.data_dir, token=shop.token))
         assert not exists(pids[1])  # it had a session of its own, so that its worker ended it only now
         stopped = shop.submit(1)
