@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond import __version__
-from millpond.jobs.workers.service import PYTHON
+from millpond.jobs.workers.domain import PYTHON
 from tests.servers import MILLPOND, Server, _clean_environment, run_cli, wait_until
 
 WORKER = "/api/millpond/worker"

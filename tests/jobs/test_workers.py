@@ -23,7 +23,8 @@ from millpond.jobs.starting import submit
 from millpond.jobs.task_files import Ended, TaskFiles
 from millpond.jobs.workers import store as worker_store
 from millpond.jobs.workers import travel
-from millpond.jobs.workers.service import PYTHON, Arrival, SparkDoor, WorkerService
+from millpond.jobs.workers.domain import PYTHON
+from millpond.jobs.workers.service import Arrival, SparkDoor, WorkerService
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict

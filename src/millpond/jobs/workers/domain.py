@@ -1,8 +1,11 @@
 """What a worker is."""
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 
+PYTHON = "{}.{}".format(*sys.version_info)
+"""Of servers and workers, which are alike."""
 LONGEST_PART = 1 << 20
 """Bytes of an output that are told at once."""
 LOG = "log"

@@ -21,9 +21,8 @@ from millpond.jobs.domain import Result
 from millpond.jobs.task_files import Ended, TaskFiles
 from millpond.jobs.workers import travel
 from millpond.jobs.workers.client import ServerClient
-from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES
+from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES, PYTHON
 from millpond.jobs.workers.relay import Target, open_doors
-from millpond.jobs.workers.service import PYTHON
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import Conflict, FailedPrecondition, MillpondError, NotFound, PermissionDenied, Unavailable
 from millpond.kernel.ids import new_id

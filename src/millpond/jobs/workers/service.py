@@ -1,6 +1,5 @@
 """What workers may do with tasks, and administrators with workers."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,12 +19,11 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.runtime import Given, Runtime
 from millpond.jobs.task_files import KEPT, LARGEST_KEPT, Ended
 from millpond.jobs.workers import store, travel
-from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES, Worker
+from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES, PYTHON, Worker
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
-PYTHON = "{}.{}".format(*sys.version_info)
 LOST = "LOST"
 _SEEN_EVERY = timedelta(seconds=2)
 _MOST_IN_USE = {Resource.CPU: 1024.0, Resource.MEMORY: 16384.0, Resource.GPU: 64.0}
