@@ -33,6 +33,19 @@ if sys.argv[1] in sys.argv[2:]:
     print("pids", os.getpid(), child.pid, flush=True)
     time.sleep(600)
 """
+SLOW = """
+import glob, time
+print("begun", flush=True)
+time.sleep(3)
+
+def read(path):
+    try:
+        return open(path, "rb").read()
+    except OSError:
+        return b""
+
+print("stolen", [path for path in glob.glob("/proc/[0-9]*/environ") if b"MILLPOND_TOKEN" in read(path)])
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +216,7 @@ def test_a_worker_may_nothing_else_and_nobody_else_is_one(shop: Shop) -> None:
 
 
 def test_a_worker_that_is_told_to_end_finishes_what_has_begun(shop: Shop, tmp_path: Path) -> None:
-    put(shop.server, f"{VOLUME}/slow.py", "import time\nprint('begun', flush=True)\ntime.sleep(3)\nprint('done')")
+    put(shop.server, f"{VOLUME}/slow.py", SLOW)
     script = {"python_file": f"{VOLUME}/slow.py"}
     body = {"tasks": [{"task_key": "a", "spark_python_task": script}]}
     run_id = shop.server.call("POST", f"{JOBS}/runs/submit", body)[1]["run_id"]
@@ -217,7 +230,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_has_begun(shop: Shop, tmp_pa
         assert worker.process.wait(30) == 0
         assert time.monotonic() - began > 1
     assert shop.result(run_id) == "SUCCESS"
-    assert shop.output(run_id)["logs"] == "begun\ndone\n"
+    assert shop.output(run_id)["logs"] == "begun\nstolen []\n"
 
 
 def tell(worker: StandIn, lease: str, name: str, start: int, data: bytes) -> tuple[int, Any]:
