@@ -15,7 +15,7 @@ from millpond.identity.domain import WORKER_PATHS, Principal, PrincipalKind
 from millpond.jobs import leases, store
 from millpond.jobs.carrying import Order
 from millpond.jobs.costs import TaskCosts
-from millpond.jobs.domain import Place, Result, State, TaskRun
+from millpond.jobs.domain import Kind, Place, Result, State, TaskRun, TaskSpec
 from millpond.jobs.logs import lines_with, part
 from millpond.jobs.outputs import Outputs
 from millpond.jobs.settings import checked
@@ -141,6 +141,13 @@ def test_a_worker_takes_what_it_can_run_and_a_server_what_is_ready(database: Dat
         last = leases.claim(connection, now, "s9", now + LEASE, places=(), ready=[ready], server="s")
         assert last is not None
         assert last.place is Place.ASSIGNED
+
+
+def test_who_may_run_a_task_is_said_of_each_kind() -> None:
+    """A worker has no engine of SQL, and evaluates no alert."""
+    places = {kind: TaskSpec(key="a", kind=kind).place for kind in Kind if kind.has_process}
+    assert {kind for kind, place in places.items() if place is Place.SERVER} == {Kind.SQL, Kind.ALERT}
+    assert set(places.values()) == {Place.SERVER, Place.ANYWHERE}
 
 
 def test_a_log_in_parts_is_read_as_one_in_a_file(database: Database, tmp_path: Path) -> None:
