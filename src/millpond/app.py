@@ -112,10 +112,6 @@ from millpond.workspace.service import WorkspaceService
 
 _ASKED_MOST = frozenset({"/serving-endpoints/{name}/invocations", "/api/millpond/online-tables/{name}/read"})
 """Answered past the application's layers: they cost more than the answer."""
-MLFLOW_ALONE = tuple(
-    f"/api/2.0/mlflow/{name}/" for name in ("experiments", "runs", "metrics", "registered-models", "model-versions")
-)
-"""What paths begin with that are MLflow's, whatever other route there is."""
 FIRST_ADMINISTRATOR = "admin@millpond.local"
 
 log = get_logger(__name__)
@@ -439,11 +435,10 @@ def build_app(settings: Settings) -> Application:
     )
     install_pages(app, pages)
     # before the Files API, of which MLflow serves the artifacts' part; before MLflow, what it lacks of its own API
-    mlflow_route = MlflowRoute(mlflow)
-    app.router.routes[:0] = [*registry.router().routes, mlflow_route]
+    app.router.routes[:0] = [*registry.router().routes, mlflow_route := MlflowRoute(mlflow)]
     join(app, _unknown_api_router())
     asked_most = [route for route in app.router.routes if isinstance(route, Route) and route.path in _ASKED_MOST]
-    straight = Straight(app, asked_most, dict.fromkeys(MLFLOW_ALONE, mlflow_route))
+    straight = Straight(app, asked_most, mlflow_route.alone)
     door = guarded(straight, identity=identity, public_url=settings.public_url)
     return Application(asgi=Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 

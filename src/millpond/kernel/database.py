@@ -6,14 +6,28 @@ one `UPDATE ... RETURNING`. No network, file or engine I/O belongs inside a writ
 reads: one snapshot on SQLite, on PostgreSQL what is committed when each statement begins.
 """
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, MetaData, create_engine, event, exc, types
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    Text,
+    bindparam,
+    create_engine,
+    event,
+    exc,
+    types,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.ext.compiler import compiles
@@ -173,6 +187,30 @@ def _json_lists_on_sqlite(element: json_lists, compiler: Any, **options: Any) ->
 @compiles(json_lists, "postgresql")
 def _json_lists_on_postgresql(element: json_lists, compiler: Any, **options: Any) -> str:
     return f"json_agg(json_build_array({compiler.process(element.clauses, **options)}))"
+
+
+class _Among(FunctionElement[bool]):
+    """Whether a column is one of the texts of a JSON array: one parameter for any number of ids."""
+
+    inherit_cache = True
+    type = Boolean()
+
+
+@compiles(_Among, "sqlite")
+def _among_on_sqlite(element: _Among, compiler: Any, **options: Any) -> str:
+    column, ids = (compiler.process(each, **options) for each in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - both are SQLAlchemy's
+
+
+@compiles(_Among, "postgresql")
+def _among_on_postgresql(element: _Among, compiler: Any, **options: Any) -> str:
+    column, ids = (compiler.process(each, **options) for each in element.clauses)
+    return f"{column} IN (SELECT jsonb_array_elements_text(CAST({ids} AS JSONB)))"
+
+
+def among(column: ColumnElement[Any], ids: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a column is one of many ids."""
+    return _Among(column, bindparam(None, json.dumps(ids), type_=Text))
 
 
 def _fold(text: str | None) -> str | None:

@@ -42,6 +42,9 @@ log = get_logger(__name__)
 
 _SERVED_PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/", f"{UI_PREFIX}/", *ADDRESSES)
 _SERVED_PATHS = frozenset({UI_PREFIX, "/graphql", "/get-artifact", "/model-versions/get-artifact", "/v1/traces"})
+_ALONE = tuple(
+    f"/api/2.0/mlflow/{name}/" for name in ("experiments", "runs", "metrics", "registered-models", "model-versions")
+)
 _OWN_SCHEME = "millpond"
 
 
@@ -72,6 +75,8 @@ class MlflowRoute(BaseRoute):
 
     def __init__(self, app: "MlflowApp") -> None:
         self._app = app
+        self.alone: Mapping[str, BaseRoute] = dict.fromkeys(_ALONE, self)
+        """By what paths begin with that are MLflow's, whatever other route there is."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Full for MLflow's paths, with this route for the metrics."""

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from millpond.catalog.domain import ObjectName
 from millpond.catalog.policies import MatchColumn, Policy, PolicyArgument, PolicyType, Terms
 from millpond.catalog.store import objects
-from millpond.catalog.store.reach import among
 from millpond.catalog.store.rows import function_of
 from millpond.catalog.store.schema import catalogs, functions, policies, schemas, tables
 from millpond.identity.access import Securable
+from millpond.kernel.database import among
 
 _GONE = ObjectName("system", "dropped", "function")
 """Where the function of a policy is gone, which nothing here lets happen."""

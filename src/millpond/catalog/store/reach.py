@@ -1,17 +1,15 @@
 """Somebody's reach as SQL: the same rule as `identity.access.allows`, for lists that must not read all to show some."""
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Boolean, ColumnElement, FromClause, Select, Text, and_, bindparam, false, or_, true
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy import ColumnElement, FromClause, Select, and_, false, or_, true
 
 from millpond.identity.access import Act
 from millpond.identity.domain import NO_GRANTS, Principal
 from millpond.identity.privileges import CONTAINERS, Privilege, ways
+from millpond.kernel.database import among
 
 Q = TypeVar("Q", bound=Select[Any])
 
@@ -53,27 +51,3 @@ class Reach:
 
 
 EVERYTHING = Reach(principal=None)
-
-
-class _Among(FunctionElement[bool]):
-    """Whether a column is one of the texts of a JSON array: one parameter for any number of ids."""
-
-    inherit_cache = True
-    type = Boolean()
-
-
-@compiles(_Among, "sqlite")
-def _on_sqlite(element: _Among, compiler: Any, **options: Any) -> str:
-    column, ids = (compiler.process(each, **options) for each in element.clauses)
-    return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - both are SQLAlchemy's
-
-
-@compiles(_Among, "postgresql")
-def _on_postgresql(element: _Among, compiler: Any, **options: Any) -> str:
-    column, ids = (compiler.process(each, **options) for each in element.clauses)
-    return f"{column} IN (SELECT jsonb_array_elements_text(CAST({ids} AS JSONB)))"
-
-
-def among(column: ColumnElement[Any], ids: Sequence[str]) -> ColumnElement[bool]:
-    """Whether a column is one of many ids."""
-    return _Among(column, bindparam(None, json.dumps(ids), type_=Text))

@@ -10,9 +10,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from millpond.catalog.domain import Table as CatalogTable
 from millpond.catalog.store.containers import select_schemas
 from millpond.catalog.store.objects import select_objects
-from millpond.catalog.store.reach import Reach, among
+from millpond.catalog.store.reach import Reach
 from millpond.catalog.store.schema import catalogs, schemas, tag_policies, tags
 from millpond.catalog.tags import TableTags, Tag, TagPolicy
+from millpond.kernel.database import among
 
 _AT_ONCE = 5000
 

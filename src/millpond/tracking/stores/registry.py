@@ -29,7 +29,7 @@ from millpond.identity import grants
 from millpond.identity.access import WORKSPACE, Act, Securable, allows, require
 from millpond.identity.domain import Principal
 from millpond.identity.privileges import Privilege
-from millpond.kernel.database import Database
+from millpond.kernel.database import Database, among
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.ids import new_id
 from millpond.lineage import pins
@@ -120,7 +120,7 @@ class OwnedRegistryStore(ModelReads):
         for model in _NAMED:
             # a writer who may not read versions must still count them, to give the next one its number
             in_catalog = readable if model in {SqlModelVersion, SqlModelVersionTag} and not writes else visible
-            reach = or_(model.name.in_(owned), model.name.in_(granted), model.name.in_(in_catalog))
+            reach = or_(model.name.in_(owned), among(model.name, granted), model.name.in_(in_catalog))
             if model is SqlModelVersion:  # whoever may make versions sees their own
                 reach = or_(reach, and_(model.user_id == principal.name, model.name.in_(visible)))
             criteria.append(with_loader_criteria(model, reach, include_aliases=True))
