@@ -14,8 +14,7 @@ from millpond.audit import routes as audit_routes
 from millpond.audit.door import AuditDoor
 from millpond.audit.drain import Drain
 from millpond.audit.service import AuditService
-from millpond.billing.room import open_billing
-from millpond.billing.store.rules import rename_holder
+from millpond.billing.room import open_billing, rename_holder
 from millpond.catalog import routes as catalog_routes
 from millpond.catalog.files import Files
 from millpond.catalog.service import CatalogService, open_catalog

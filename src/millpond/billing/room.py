@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi import APIRouter
+from sqlalchemy import Connection
 
 from millpond.billing.budgets import BudgetService
 from millpond.billing.metering import Meter
@@ -14,6 +15,7 @@ from millpond.billing.quotas import FRESH_S, Members, QuotaService, storage_chec
 from millpond.billing.routes import billing_router
 from millpond.billing.spending import Spending
 from millpond.billing.storage import StorageMeter
+from millpond.billing.store import rules
 from millpond.billing.store import usage as rows
 from millpond.billing.usage import UsageService
 from millpond.catalog.service import CatalogService
@@ -98,3 +100,8 @@ def open_billing(
         database=database,
         workspace_id=workspace_id,
     )
+
+
+def rename_holder(connection: Connection, old: str, new: str) -> None:
+    """Let the quotas of one group be of another name, as when it is renamed."""
+    rules.rename_holder(connection, old, new)

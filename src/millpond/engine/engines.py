@@ -442,9 +442,8 @@ def _covered(place: str, granted: frozenset[str]) -> bool:
 
 def _local_paths(places: frozenset[str]) -> tuple[Path, ...]:
     """Of what leads elsewhere, none: the engine would be let into there."""
-    return tuple(
-        locations.local_path(place) for place in places if locations.is_local(place) and not locations.is_link(place)
-    )
+    here = [place for place in places if locations.is_local(place) and not locations.is_link(place)]
+    return tuple(map(locations.local_path, here))
 
 
 @dataclass(frozen=True)
