@@ -437,8 +437,7 @@ def build_app(settings: Settings) -> Application:
     app.router.routes[:0] = [*registry.router().routes, mlflow_route := MlflowRoute(mlflow)]
     join(app, _unknown_api_router())
     asked_most = [route for route in app.router.routes if isinstance(route, Route) and route.path in _ASKED_MOST]
-    straight = Straight(app, asked_most, mlflow_route.alone)
-    door = guarded(straight, identity=identity, public_url=settings.public_url)
+    door = guarded(Straight(app, asked_most, mlflow_route.alone), identity=identity, public_url=settings.public_url)
     return Application(asgi=Measured(AuditDoor(door)), wait_ready=mlflow.ready)
 
 

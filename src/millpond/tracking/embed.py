@@ -42,9 +42,10 @@ log = get_logger(__name__)
 
 _SERVED_PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/", f"{UI_PREFIX}/", *ADDRESSES)
 _SERVED_PATHS = frozenset({UI_PREFIX, "/graphql", "/get-artifact", "/model-versions/get-artifact", "/v1/traces"})
-_ALONE = tuple(
+ALONE = tuple(
     f"/api/2.0/mlflow/{name}/" for name in ("experiments", "runs", "metrics", "registered-models", "model-versions")
 )
+"""What paths begin with that are MLflow's and no other route's."""
 _OWN_SCHEME = "millpond"
 
 
@@ -75,8 +76,7 @@ class MlflowRoute(BaseRoute):
 
     def __init__(self, app: "MlflowApp") -> None:
         self._app = app
-        self.alone: Mapping[str, BaseRoute] = dict.fromkeys(_ALONE, self)
-        """By what paths begin with that are MLflow's, whatever other route there is."""
+        self.alone: Mapping[str, BaseRoute] = dict.fromkeys(ALONE, self)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Full for MLflow's paths, with this route for the metrics."""
