@@ -442,8 +442,7 @@ def _covered(place: str, granted: frozenset[str]) -> bool:
 
 def _local_paths(places: frozenset[str]) -> tuple[Path, ...]:
     """Of what leads elsewhere, none: the engine would be let into there."""
-    here = [place for place in places if locations.is_local(place) and not locations.is_link(place)]
-    return tuple(map(locations.local_path, here))
+    return tuple(locations.local_path(at) for at in places if locations.is_local(at) and not locations.is_link(at))
 
 
 @dataclass(frozen=True)
