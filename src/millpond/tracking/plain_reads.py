@@ -4,6 +4,7 @@ A request is plain when a strict reader takes it, which leaves it one meaning, a
 are MLflow's to answer, and to refuse. Import only after `loading.load_mlflow`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import parse_qs
@@ -124,7 +125,8 @@ def _asked(kind: type[msgspec.Struct], environ: Mapping[str, Any]) -> msgspec.St
             return None  # MLflow looks for parameters in the body then
         query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True, errors="strict")
         values = {name: given if name == "order_by" else given[0] for name, given in query.items()}
-        return msgspec.convert(values, kind, strict=False)
+        is_plain = re.fullmatch(r"[0-9]+", str(values.get("max_results", "1")))  # not 1e2, which msgspec takes
+        return msgspec.convert(values, kind, strict=False) if is_plain else None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
         return None
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlflow.entities.model_registry.prompt_version import IS_PROMPT_TAG_KEY
 from sqlalchemy import bindparam
 
 _TEXT = re.compile(r"'([^'\"`\\]*)'")
@@ -29,16 +30,20 @@ def template_of(filter_string: str) -> tuple[str, dict[str, str]]:
 def with_parameters(parsed: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
     """A template's comparisons, as MLflow has read them, with parameters of these names in the places of the texts.
 
-    Raises ValueError where a name is only a part of what is compared with.
+    Raises ValueError where a name is not, just once, all that something is compared with, and where MLflow looks at the
+    text itself.
     """
-    return [{**each, "value": _parameter(each["value"], names)} for each in parsed]
+    used: list[str] = []
+    made = [{**each, "value": _parameter(each["value"], used)} for each in parsed]
+    if sorted(used) != sorted(names) or any(each["key"] == IS_PROMPT_TAG_KEY for each in parsed):
+        raise ValueError(names)
+    return made
 
 
-def _parameter(value: Any, names: Sequence[str]) -> Any:
+def _parameter(value: Any, used: list[str]) -> Any:
     if isinstance(value, tuple):
-        return [_parameter(each, names) for each in value]
+        return [_parameter(each, used) for each in value]
     if not isinstance(value, str):
         return value
-    if value not in names:
-        raise ValueError(value)
+    used.append(value)
     return bindparam(value)

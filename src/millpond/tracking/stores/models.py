@@ -6,7 +6,6 @@ from typing import Any
 
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
 from mlflow.entities.model_registry.prompt_version import IS_PROMPT_TAG_KEY
-from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModel
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersionTag as _VersionTag
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias as _Alias
@@ -144,7 +143,7 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
         template, texts = template_of(filter_string)
         try:
             return search(self, template, tuple(texts), tuple(order_by)), texts
-        except (MlflowException, ValueError):  # MLflow says what is wrong with the filter itself
+        except Exception:  # what is wrong with the filter itself, MLflow says
             return search.__wrapped__(self, filter_string, (), order_by), {}
 
     def _get_workspace_clauses(self, model: Any) -> list[ColumnElement[bool]]:
