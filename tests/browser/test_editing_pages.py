@@ -145,6 +145,19 @@ def test_a_job_is_made_and_changed_in_the_form_and_as_yaml(tab: Tab, w: Workspac
     assert not tab.is_hurt()
 
 
+def test_the_form_of_a_job_of_many_tasks_leaves_them_alone(tab: Tab, w: WorkspaceClient) -> None:
+    equal = jobs.ConditionTask(op=jobs.ConditionTaskOp.EQUAL_TO, left="1", right="1")
+    tasks = [jobs.Task(f"t{number}", condition_task=equal) for number in range(51)]
+    job_id = w.jobs.create(name="many", tasks=tasks).job_id
+    tab.open(f"/jobs/{job_id}/edit")
+    expect(tab.page.get_by_text("There are 51, too many for a form")).to_be_visible()
+    field(tab.page, "Tags, name = value").fill("team = ml")
+    tab.page.get_by_role("button", name="Save").click()
+    tab.page.wait_for_url(re.compile(rf"/jobs/{job_id}$"))
+    settings = w.jobs.get(job_id).settings
+    assert (settings.tags, len(settings.tasks)) == ({"team": "ml"}, 51)
+
+
 def test_nobody_else_sees_or_changes_them(bobs_tab: Tab, w: WorkspaceClient) -> None:
     job = w.jobs.create(name="not bob's").job_id
     alert = w.alerts_v2.create_alert(sql.AlertV2.from_dict({

@@ -1,5 +1,6 @@
 """The unmodified Databricks SDK on alerts: on saved queries, on texts, in the older form, and as tasks of jobs."""
 
+import io
 import json
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from databricks.sdk.service.jobs import (
     AlertTask,
     AlertTaskSubscriber,
     RunLifeCycleState,
+    SparkPythonTask,
     SqlAlertState,
     SqlTask,
     SqlTaskAlert,
@@ -23,6 +25,7 @@ from databricks.sdk.service.jobs import (
     Task,
 )
 from databricks.sdk.service.settings import Config, GenericWebhookConfig
+from databricks.sdk.service.workspace import ImportFormat
 
 from tests.receivers import Receiver, receiving
 from tests.servers import Server, wait_until
@@ -341,6 +344,27 @@ def test_a_task_gives_an_alert_on_a_text_other_parameters(
     with pytest.raises(InvalidParameterValue, match="does not exist"):
         w.jobs.submit(tasks=[SubmitTask("a", alert_task=AlertTask(
             alert_id=made.id, subscribers=[AlertTaskSubscriber(destination_id="none")]))])  # fmt: skip
+
+
+def test_the_code_of_a_task_makes_no_alert_that_would_outlive_it(any_server: Server) -> None:
+    name, theirs = somebody(any_server)
+    path = f"/Users/{name}/try.py"
+    script = """
+from databricks.sdk import WorkspaceClient
+w = WorkspaceClient()
+print(len(list(w.queries.list())), "queries")
+for path in ("2.0/sql/alerts", "2.0/preview/sql/alerts", "2.0/alerts", "millpond/alerts/x/evaluate"):
+    try:
+        w.api_client.do("POST", "/api/" + path, body={})
+    except Exception as error:
+        print(path, type(error).__name__)
+"""
+    theirs.workspace.upload(path, io.BytesIO(script.encode()), format=ImportFormat.AUTO)
+    task = SubmitTask("a", spark_python_task=SparkPythonTask(python_file=path))
+    done = theirs.jobs.submit_and_wait(tasks=[task]).tasks[0]
+    told = theirs.jobs.get_run_output(done.run_id).logs
+    assert "0 queries" in told
+    assert told.count("PermissionDenied") == 4, told
 
 
 def test_what_a_task_cannot_do_with_an_alert_is_refused(any_server: Server) -> None:
