@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Tab
 from tests.browser.markup import MARKUP
-from tests.servers import Server, wait_until
+from tests.servers import Server
 
 pytestmark = pytest.mark.browser
 
@@ -141,7 +141,8 @@ def test_a_job_is_made_and_changed_in_the_form_and_as_yaml(tab: Tab, w: Workspac
     expect(page.locator(".cm-content")).to_contain_text("by somebody else")
     write(page, '{"name": "mended", "tasks": []}')
     page.get_by_role("button", name="Save").click()
-    wait_until(lambda: w.jobs.get(job_id).settings.name == "mended", what="the change")
+    expect(page.get_by_role("heading", name="mended")).to_be_visible()
+    assert w.jobs.get(job_id).settings.name == "mended"
     assert not tab.is_hurt()
 
 
