@@ -1,7 +1,8 @@
 """Finding runs and model versions among 100,000 runs and 10,000 versions, through us against `mlflow server`.
 
 Both databases are of the same kind, with the same rows, written beside the servers. `RUNS=... VERSIONS=...` makes it
-smaller (2,000 versions at least); `DATABASES=SQLite` and `KINDS=alias,"of a run"` (parts of names) choose what is measured.
+smaller (2,000 versions at least); `DATABASES=SQLite` and `KINDS=alias,"of a run"` (parts of names) choose what is
+measured.
 """
 
 import os
