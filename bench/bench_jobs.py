@@ -52,6 +52,7 @@ def main(wide: int, chain: int, starts: int) -> None:
         line("scheduler, for each task of the wide run", 1000 * ours["wide_s"] / wide, "ms")
         line("scheduler, for each task of the chain", 1000 * ours["chain_s"] / chain, "ms")
         for peer in PEERS:
+            line(f"load before {peer}", os.getloadavg()[0], "")
             told = _peer(peer, Path(directory), wide, chain, starts)
             row(f"{wide} tasks wide, {peer}", ours["wide_s"], told["wide_s"], "s")
             row(f"{chain} tasks in a chain, {peer}", ours["chain_s"], told["chain_s"], "s")
