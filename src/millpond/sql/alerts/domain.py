@@ -197,8 +197,6 @@ class Evaluation:
     cause: str
     """`schedule`, `run now`, or `job`."""
     run_as: str
-    warehouse_id: str | None = None
-    """Another one than the alert's own."""
     state: AlertState | None = None
     """None while it is under way."""
     value: str = ""

@@ -66,7 +66,6 @@ evaluations = Table(
     Column("alert_id", String(36), nullable=False),
     Column("cause", String(20), nullable=False),
     Column("run_as", String(255), nullable=False),
-    Column("warehouse_id", String(36)),
     Column("state", String(20)),
     Column("value", Text, nullable=False),
     Column("message", Text, nullable=False),

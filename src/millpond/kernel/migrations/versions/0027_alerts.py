@@ -39,7 +39,6 @@ def upgrade() -> None:
         sa.Column("alert_id", sa.String(36), nullable=False),
         sa.Column("cause", sa.String(20), nullable=False),
         sa.Column("run_as", sa.String(255), nullable=False),
-        sa.Column("warehouse_id", sa.String(36)),
         sa.Column("state", sa.String(20)),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
