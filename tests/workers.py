@@ -42,10 +42,10 @@ def new_worker_token(server: Server, name: str = "workers") -> str:
 
 
 @contextmanager
-def running_worker(server: Server, data_dir: Path, *, token: str, slots: int = 1) -> Iterator[RunningWorker]:
+def running_worker(server: Server, data_dir: Path, *flags: str, token: str, slots: int = 1) -> Iterator[RunningWorker]:
     """`millpond worker` that is ready, killed afterwards where it still runs."""
     data_dir.with_suffix(".out").unlink(missing_ok=True)
-    worker = start_worker(server, data_dir, token=token, slots=slots)
+    worker = start_worker(server, data_dir, *flags, token=token, slots=slots)
     try:
         wait_until(lambda: READY in worker.output, timeout_s=60, what="the worker to be ready")
         yield worker
@@ -53,13 +53,13 @@ def running_worker(server: Server, data_dir: Path, *, token: str, slots: int = 1
         worker.kill()
 
 
-def start_worker(server: Server, data_dir: Path, *, token: str, slots: int = 1) -> RunningWorker:
+def start_worker(server: Server, data_dir: Path, *flags: str, token: str, slots: int = 1) -> RunningWorker:
     """The same, to be killed by the caller; it need not be ready yet."""
     arguments = ["--url", server.url, "--name", data_dir.name, "--slots", str(slots), "--data-dir", str(data_dir)]
     with data_dir.with_suffix(".out").open("ab") as output:
         process = subprocess.Popen(
-            [MILLPOND, "worker", *arguments], env=_clean_environment() | {"MILLPOND_TOKEN": token}, stdout=output,
-            stderr=output, cwd=os.path.dirname(data_dir),
+            [MILLPOND, "worker", *arguments, *flags], env=_clean_environment() | {"MILLPOND_TOKEN": token},
+            stdout=output, stderr=output, cwd=os.path.dirname(data_dir),
         )  # fmt: skip
     return RunningWorker(process, data_dir)
 

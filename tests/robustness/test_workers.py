@@ -17,6 +17,7 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.workspace import ImportFormat, Language
 
 from tests.audit.test_server import events
+from tests.browser.test_single_sign_on import make_certificate
 from tests.robustness.test_jobs_recovery import JOBS, put, run_of
 from tests.servers import Server, running_server, wait_until
 from tests.workers import WORKER, StandIn, new_worker_token, running_worker
@@ -131,13 +132,29 @@ def test_tasks_run_on_workers_and_go_on_elsewhere_when_one_is_killed(shop: Shop,
 
 
 def test_a_notebook_on_a_worker_reads_with_spark_and_is_kept(shop: Shop, tmp_path: Path) -> None:
+    run_notebook(shop, tmp_path / "one")
+
+
+@pytest.mark.long
+def test_a_worker_speaks_tls_with_a_server_that_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = make_certificate(tmp_path)
+    flags = ("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, str(certificate))
+    with running_server(tmp_path / "data", *flags, env={"MILLPOND_JOBS__TASKS_AT_ONCE": "0"}) as server:
+        shop = Shop(server=server, token=new_worker_token(server))
+        run_notebook(shop, tmp_path / "one", "--ca-file", str(certificate))
+
+
+def run_notebook(shop: Shop, place: Path, *flags: str) -> None:
+    """Run one on a worker, with Spark, and look at what is kept of it."""
     w = WorkspaceClient(host=shop.server.url, token=shop.server.token, auth_type="pat")
     path = f"/Users/{shop.server.user}/on-a-worker"
     source = "x = spark.sql('SELECT 20 + 22 AS a').collect()[0].a\nprint('sum', x)\n"
     text = f"# Databricks notebook source\n{source}\n# COMMAND ----------\ndbutils.notebook.exit(str(x))"
     w.workspace.mkdirs(f"/Users/{shop.server.user}")
     w.workspace.upload(path, text.encode(), format=ImportFormat.SOURCE, language=Language.PYTHON, overwrite=True)
-    with running_worker(shop.server, tmp_path / "one", token=shop.token):
+    with running_worker(shop.server, place, *flags, token=shop.token):
         task = {"task_key": "a", "notebook_task": {"notebook_path": path}}
         run_id = shop.server.call("POST", f"{JOBS}/runs/submit", {"tasks": [task]})[1]["run_id"]
         assert shop.result(run_id) == "SUCCESS", shop.output(run_id)

@@ -34,9 +34,17 @@ class ServerClient:
         self.port = parts.port or (443 if self.is_tls else 80)
         self._url = f"{parts.scheme}://{parts.netloc}"
         self._token = token
-        self.trust = ssl.create_default_context()
-        if certificate is not None:
-            self.trust.load_verify_locations(certificate)
+        self._certificate = certificate
+        self._trust = self.trust()
+
+    def trust(self, *protocols: str) -> ssl.SSLContext:
+        """What is trusted over TLS, with the protocols that are spoken then."""
+        context = ssl.create_default_context()
+        if self._certificate is not None:
+            context.load_verify_locations(self._certificate)
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        return context
 
     def ask(self, act: str, **body: Any) -> dict[str, Any]:
         """JSON for JSON."""
@@ -62,7 +70,7 @@ class ServerClient:
         request.add_header("Authorization", f"Bearer {self._token}")
         request.add_header("Content-Type", "application/json" if method == "POST" else "application/octet-stream")
         try:
-            answer: IO[bytes] = urllib.request.urlopen(request, timeout=timeout_s, context=self.trust)  # noqa: S310
+            answer: IO[bytes] = urllib.request.urlopen(request, timeout=timeout_s, context=self._trust)  # noqa: S310
         except urllib.error.HTTPError as error:
             raise _said(error) from None
         except OSError as error:

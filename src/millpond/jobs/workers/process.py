@@ -119,8 +119,8 @@ class Worker:
             if told is None:
                 return
             self._lease_s = float(told["lease_s"])
-            with open_doors(self._home.run, api=self._target(self._client.port, self._client.is_tls),
-                            spark=self._target(told["spark_port"], told["spark_tls"])) as doors:  # fmt: skip
+            with open_doors(self._home.run, api=self._target(self._client.port, self._client.is_tls, "http/1.1"),
+                            spark=self._target(told["spark_port"], told["spark_tls"], "h2")) as doors:  # fmt: skip
                 environments = Environments(self._home.environments, self._options.environments)
                 self._carrier = Carrier(self._files, environments, doors, self._home.logs / "jobs.log")
                 ready()
@@ -131,8 +131,8 @@ class Worker:
         if self.failure is not None:
             raise self.failure
 
-    def _target(self, port: int, tls: bool) -> Target:
-        return Target(host=self._client.host, port=port, trust=self._client.trust if tls else None)
+    def _target(self, port: int, tls: bool, protocol: str) -> Target:
+        return Target(host=self._client.host, port=port, trust=self._client.trust(protocol) if tls else None)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
