@@ -482,7 +482,7 @@ def test_tasks_of_jobs_run_on_clusters_made_for_them_or_there_already(shop: Shop
     tasks = {task.task_key: task for task in done.tasks or ()}
     assert {key: task.state.result_state for key, task in tasks.items()} == dict.fromkeys(
         ("first", "second", "there"), RunResultState.SUCCESS
-    )
+    ), done.state
     logs = {key: shop.w.jobs.get_run_output(task.run_id).logs for key, task in tasks.items()}
     assert logs == {"first": RED, "second": RED, "there": "blue 1 None 2048\n"}
     made = tasks["first"].cluster_instance.cluster_id

@@ -1,5 +1,6 @@
 """Clusters for tasks of jobs: made for a run or a task, or there already; where a task's process begins."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
@@ -11,6 +12,8 @@ from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, NotFound
+
+_ENDS_WITHIN_S, _LOOK_S = 10.0, 0.2
 
 
 class JobClusters:
@@ -34,8 +37,8 @@ class JobClusters:
             self._clusters.require_use(principal, wanted.existing_id)
 
     def assign(self, principal: Principal, wanted: Wanted, *, run_id: int, task_id: int) -> str:
-        """The cluster for a task; one that has ended is started. Waits for nothing. Raises MillpondError."""
-        cluster = self._cluster(principal, wanted, run_id, task_id)
+        """The cluster for a task; one that has ended, or is about to, is started. Raises MillpondError."""
+        cluster = self._ended(self._cluster(principal, wanted, run_id, task_id), principal)
         if cluster.state.ended:
             with suppress(FailedPrecondition):  # somebody else has started it
                 self._clusters.start(principal, cluster.id)
@@ -72,6 +75,14 @@ class JobClusters:
             if wanted.spec is not None and not wanted.key:
                 with suppress(NotFound):  # somebody has deleted it
                     self._clusters.finish(self._clusters.get(principal, cluster_id))
+
+    def _ended(self, cluster: Cluster, principal: Principal) -> Cluster:
+        """A cluster as it is once it has ended, if it is about to; that takes a moment."""
+        until = time.monotonic() + _ENDS_WITHIN_S
+        while cluster.state is State.TERMINATING and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+            cluster = self._clusters.require_use(principal, cluster.id)
+        return cluster
 
     def _cluster(self, principal: Principal, wanted: Wanted, run_id: int, task_id: int) -> Cluster:
         if wanted.spec is None:
