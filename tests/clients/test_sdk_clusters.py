@@ -342,6 +342,8 @@ def test_tasks_whose_clusters_wait_for_room_keep_no_other_task_waiting(shop: Sho
     wait_until(lambda: sum("Waits for room" in each for each in going()) == 9, what="all of them to wait")
     other = shop.server.call("POST", f"{runs}/submit", {"tasks": [{"task_key": "a", **script}]})[1]["run_id"]
     assert shop.w.jobs.wait_get_run_job_terminated_or_skipped(other, SOON).state.result_state.value == "SUCCESS"
+    told = {task.state.state_message for task in shop.w.jobs.get_run(waits).tasks or ()}
+    assert all((message or "").startswith("Waits for cluster") for message in told)
     shop.w.jobs.cancel_run(waits).result(SOON)
     wait_until(lambda: not going(), what="their clusters to end")
     shop.w.instance_pools.delete(pool.instance_pool_id)

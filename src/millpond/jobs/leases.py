@@ -22,7 +22,7 @@ def claim(
     if row is None:
         return None
     values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "server": server, "worker": worker,
-              "started_at": row.started_at or now}  # fmt: skip
+              "message": "", "started_at": row.started_at or now}  # fmt: skip
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
     return as_task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
 

@@ -248,7 +248,8 @@ class Runtime:
     def _put_off(self, task: TaskRun, cluster_id: str) -> None:
         """Keep nobody busy with a task whose cluster does not run yet."""
         with self._database.write() as connection:
-            leases.give_back(connection, task, place=Place.ASSIGNED, cluster_id=cluster_id)
+            told = f"Waits for cluster {cluster_id}."
+            leases.give_back(connection, task, place=Place.ASSIGNED, cluster_id=cluster_id, message=told)
 
     def outcome(self, task: TaskRun, act: Callable[["Given"], T]) -> T | Ended:
         """What comes of an act for a task that one holds; how the task has ended, where it cannot be done."""
