@@ -38,11 +38,29 @@ def test_what_a_task_does_comes_back_from_the_form_as_it_was(key: str, body: dic
         {"notebook_task": {"notebook_path": "n", "source": "GIT"}},
         {"sql_task": {"alert": {"alert_id": "a", "pause_subscriptions": True}, "warehouse_id": "w"}},
         {"mlflow_project_task": {"uri": "/x"}},
+        {"spark_python_task": {"python_file": "s.py", "parameters": ["--name", ""]}},
+        {"spark_python_task": {"python_file": "s.py", "parameters": ["two\nlines"]}},
+        {"notebook_task": {"notebook_path": "n", "base_parameters": {"cfg": "a=1\nb=2"}}},
+        {"notebook_task": {"notebook_path": "n", "base_parameters": {"cfg": "a\nb"}}},
+        {"notebook_task": {"notebook_path": "n", "base_parameters": {"pad": "  x"}}},
     ],
 )
 def test_what_the_form_cannot_hold_is_written_as_yaml(body: dict[str, Any]) -> None:
     assert forms.does_of({"task_key": "t", **body}) is None
     assert forms.from_yaml(forms.as_yaml(body)) == body
+
+
+@pytest.mark.parametrize("pairs", [[("a", "x\ny=z")], [("a", " x")], [(" a", "x")], [("a=b", "x")], [("a", 1)]])
+def test_names_and_values_that_lines_cannot_hold_are_not_shown(pairs: list[tuple[str, Any]]) -> None:
+    assert forms.shown_pairs(pairs) is None
+    assert forms.shown_pairs([("a", "x = y"), ("b", "")]) == "a = x = y\nb = "
+
+
+def test_zero_is_a_value_and_nothing_is_none() -> None:
+    settings: dict[str, Any] = {"timeout_seconds": 5, "tags": {"a": "b"}, "queue": True}
+    for name, value in (("timeout_seconds", 0), ("tags", {}), ("queue", False)):
+        forms.put(settings, name, value)
+    assert settings == {"timeout_seconds": 0}
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,17 @@ def does_of(task: Mapping[str, Any]) -> Does | None:
         known = {field.path for field in each.fields}
         first = each.fields[0].path.split(".")[0]
         if each.kind == kind and set(body) <= known and (each.kind != "sql_task" or first in task[kind]):
-            return each
+            return each if _comes_back(each, task) else None
     return None
+
+
+def _comes_back(does: Does, task: Mapping[str, Any]) -> bool:
+    """Whether the form says what it was shown, as it does not of a parameter of two lines."""
+    texts = {field.path: text_of(field, task, does) for field in does.fields}
+    try:
+        return body_of(does, texts) == (task.get(does.kind) or {})
+    except InvalidArgument:
+        return False
 
 
 def kind_of(task: Mapping[str, Any]) -> str:
@@ -161,6 +170,15 @@ def pairs_text(items: Iterable[tuple[str, Any]]) -> str:
     return "\n".join(f"{name} = {value}" for name, value in items)
 
 
+def shown_pairs(items: Sequence[tuple[str, Any]]) -> str | None:
+    """The same, where it reads as the same pairs; else None, as for a value of two lines."""
+    text = pairs_text(items)
+    try:
+        return text if pairs(text, "") == [*items] else None
+    except InvalidArgument:
+        return None
+
+
 def names(text: str) -> list[str]:
     """Names with commas or blanks between them."""
     return text.replace(",", " ").replace(";", " ").split()
@@ -177,7 +195,7 @@ def whole(text: str, what: str) -> int:
 def put(settings: dict[str, Any], name: str, value: Any) -> None:
     """Set a field, or leave it out where the value is empty."""
     settings.pop(name, None)
-    if value not in ("", None, [], {}, False):
+    if value is not False and value not in ("", None, [], {}):
         settings[name] = value
 
 

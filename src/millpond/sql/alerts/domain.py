@@ -106,7 +106,9 @@ class Condition:
         """The threshold in words."""
         if isinstance(self.threshold, bool):
             return str(self.threshold).lower()
-        return f"{self.threshold:g}" if isinstance(self.threshold, float) else str(self.threshold or "")
+        if isinstance(self.threshold, float):
+            return repr(self.threshold).removesuffix(".0")  # which reads as the same number
+        return str(self.threshold or "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """The form of an alert: a new one, or one to be changed."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from nicegui import ui
 
@@ -18,9 +17,9 @@ from millpond.sql.alerts.domain import (
     Operand,
     Operator,
     Schedule,
-    Value,
 )
 from millpond.sql.domain import STARTER_ID, SavedQuery, Warehouse
+from millpond.ui import alert_forms as forms
 from millpond.ui import urls
 from millpond.ui.elements import CheckField, Crumb, SelectField, TextField, button_link, card, el, notice, page_header
 from millpond.ui.forms import form, labelled, submit
@@ -29,7 +28,6 @@ from millpond.ui.sql_completion import Home, SqlCompletion
 from millpond.ui.visit import Page, Visit
 
 _MOST = 200
-_NUMBER, _TEXT, _TRUTH, _COLUMN = "number", "text", "true or false", "column"
 _EMPTY = AlertDraft(
     name="",
     condition=Condition(source=Operand(column=""), operator=Operator.GREATER_THAN, threshold=0.0),
@@ -102,6 +100,8 @@ class _Form:
                     )
                 with labelled("Warehouse"):
                     known = [(each.id, each.spec.name) for each in self._data.warehouses]
+                    if draft.warehouse_id and draft.warehouse_id not in dict(known):
+                        known.append((draft.warehouse_id, "another's warehouse"))
                     self._warehouse = SelectField(
                         label="Warehouse",
                         choices=[("", "the query's, or starter"), *known],
@@ -116,7 +116,7 @@ class _Form:
             el("p", "A query that reads; names in full: catalog.schema.table.", cls="mp-note")
 
     def _draw_condition(self, condition: Condition) -> None:
-        kind, text, aggregation = _threshold_of(condition)
+        kind, text, aggregation = forms.threshold_of(condition)
         with card("When it is triggered"), el("div", cls="mp-row mp-form mp-filters"):
             with labelled("Column"):
                 self._column = TextField(label="Column", value=condition.source.column, maxlength="255")
@@ -128,12 +128,12 @@ class _Form:
             with labelled("Threshold"):
                 self._threshold = TextField(label="Threshold", value=text)
             with labelled("The threshold is a"):
-                kinds = [(each, each) for each in (_NUMBER, _TEXT, _TRUTH, _COLUMN)]
+                kinds = [(each, each) for each in forms.KINDS]
                 self._kind = SelectField(label="The threshold is a", choices=kinds, value=kind)
             with el("div", cls="mp-field") as other, labelled("Of that column"):
                 self._other = _aggregation("Of that column", aggregation)
-            other.set_visibility(kind == _COLUMN)
-            self._kind.element.on("change", lambda: other.set_visibility(self._kind.value == _COLUMN), args=[])
+            other.set_visibility(kind == forms.COLUMN)
+            self._kind.element.on("change", lambda: other.set_visibility(self._kind.value == forms.COLUMN), args=[])
             with labelled("Without rows it is"):
                 states = [(each.value, each.value.lower()) for each in (*AlertState,)]
                 self._empty = SelectField(label="Without rows it is", choices=states, value=condition.empty_state.value)
@@ -198,9 +198,9 @@ class _Form:
             query_id=self._query.value or None,
             query_text="" if self._query.value else self._text.value,
             warehouse_id=self._warehouse.value or None,
-            condition=self._condition(),
+            condition=self._condition(before.condition),
             schedule=Schedule(cron=cron, timezone=zone, paused=self._paused.checked) if cron else None,
-            subscriptions=tuple(dict.fromkeys([*told, *kept])),
+            subscriptions=forms.in_order(before.subscriptions, [*told, *kept]),
             notify_on_ok=self._on_ok.checked,
             muted=self._muted.checked,
             retrigger_s=_whole(self._again.value, "Again after seconds"),
@@ -208,30 +208,17 @@ class _Form:
             body=self._body.value,
         )
 
-    def _condition(self) -> Condition:
-        operator = Operator(self._operator.value)
-        return Condition(
-            source=_operand(self._column.value, self._aggregation.value),
-            operator=operator,
-            threshold=self._threshold_value() if operator.compares else None,
+    def _condition(self, before: Condition) -> Condition:
+        return forms.condition_of(
+            before,
+            column=self._column.value,
+            aggregation=self._aggregation.value,
+            operator=Operator(self._operator.value),
+            kind=self._kind.value,
+            threshold=self._threshold.value,
+            other=self._other.value,
             empty_state=AlertState(self._empty.value),
         )
-
-    def _threshold_value(self) -> Operand | Value:
-        text = self._threshold.value.strip()
-        match self._kind.value:
-            case "column":
-                return _operand(text, self._other.value)
-            case "text":
-                return self._threshold.value
-            case "true or false":
-                if text.lower() not in ("true", "false"):
-                    raise InvalidArgument(f"The threshold is true or false, not '{text[:40]}'.")
-                return text.lower() == "true"
-        try:
-            return float(text)
-        except ValueError as error:
-            raise InvalidArgument(f"The threshold '{text[:40]}' is no number; say what else it is.") from error
 
     async def _save(self) -> None:
         service, alert = self._visit.services.sql.alerts, self._data.alert
@@ -253,19 +240,6 @@ class _Form:
 def _aggregation(label: str, value: Aggregation | None) -> SelectField:
     choices = [("", "the first row"), *((each.value, each.value.lower().replace("_", " ")) for each in Aggregation)]
     return SelectField(label=label, choices=choices, value=value.value if value else "")
-
-
-def _operand(column: str, aggregation: str) -> Operand:
-    return Operand(column=column.strip(), aggregation=Aggregation(aggregation) if aggregation else None)
-
-
-def _threshold_of(condition: Condition) -> tuple[str, str, Aggregation | None]:
-    """What kind it is, its text, and of a column what counts."""
-    threshold: Any = condition.threshold
-    if isinstance(threshold, Operand):
-        return _COLUMN, threshold.column, threshold.aggregation
-    kind = _TRUTH if isinstance(threshold, bool) else _TEXT if isinstance(threshold, str) else _NUMBER
-    return kind, condition.threshold_text, None
 
 
 def _whole(text: str, what: str) -> int:

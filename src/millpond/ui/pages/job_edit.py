@@ -182,9 +182,16 @@ class _Form:
         )
         parameters = [(each["name"], each["default"]) for each in settings.get("parameters") or ()]
         with el("div", cls="mp-row mp-form mp-wide-fields"):
-            told = forms.pairs_text(parameters)
-            self._text("parameters", "Parameters, name = default", told, lines=3)
-            self._text("tags", "Tags, name = value", forms.pairs_text((settings.get("tags") or {}).items()), lines=3)
+            self._pairs("parameters", "Parameters, name = default", parameters)
+            self._pairs("tags", "Tags, name = value", [*(settings.get("tags") or {}).items()])
+
+    def _pairs(self, name: str, label: str, items: Sequence[tuple[str, Any]]) -> None:
+        """A field of names and values, where lines can hold them."""
+        text = forms.shown_pairs(items)
+        if text is None:
+            el("p", f"The {name} do not fit on lines; they stay as they are. Change them as YAML.")
+        else:
+            self._text(name, label, text, lines=3)
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -280,14 +287,19 @@ class _Form:
             forms.put(found, name, forms.whole(text, what) if text.strip() else None)
         if self._queue.checked is not bool((found.get("queue") or {}).get("enabled")):
             found["queue"] = {"enabled": self._queue.checked}
-        parameters = forms.pairs(texts["parameters"], "Parameters")
-        forms.put(found, "parameters", [{"name": name, "default": value} for name, value in parameters])
-        forms.put(found, "tags", dict(forms.pairs(texts["tags"], "Tags")))
+        if "parameters" in texts:
+            parameters = forms.pairs(texts["parameters"], "Parameters")
+            forms.put(found, "parameters", [{"name": name, "default": value} for name, value in parameters])
+        if "tags" in texts:
+            forms.put(found, "tags", dict(forms.pairs(texts["tags"], "Tags")))
         if self._has_all:
             forms.put(found, "tasks", [each.task() for each in self._tasks])
         forms.with_start(found, self._start.value, texts, paused=self._paused.checked)
         for event in forms.EVENTS:
-            hooks = [key for key, each in self._hooks.get(event, {}).items() if each.checked]
+            shown = self._hooks.get(event, {})
+            before = [each["id"] for each in (found.get("webhook_notifications") or {}).get(event) or ()]
+            hooks = [key for key in before if key not in shown]
+            hooks += [key for key, each in shown.items() if each.checked]
             forms.with_told(found, event, forms.names(texts[event]), hooks)
         return found
 
@@ -317,10 +329,10 @@ class _Task:
                     self._after = TextField(label="After", value=needs, placeholder="tasks before it")
                 with labelled("Retries"):
                     self._retries = TextField(
-                        label="Retries", value=str(task.get("max_retries") or ""), placeholder="none"
+                        label="Retries", value=_number(task.get("max_retries")), placeholder="none"
                     )
                 with labelled("Ended after seconds"):
-                    timeout = str(task.get("timeout_seconds") or "")
+                    timeout = _number(task.get("timeout_seconds"))
                     self._timeout = TextField(label="Ended after seconds", value=timeout, placeholder="never")
                 button("Remove", lambda: remove(self), symbol="close", aria_label=f"Remove task {key}")
             self._body = el("div")
@@ -384,6 +396,10 @@ class _Task:
         if len(body) != 1 or not next(iter(body)).endswith("_task"):
             raise InvalidArgument(f"{what} says one thing that it does, such as python_wheel_task and its fields.")
         return found | body
+
+
+def _number(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _does(key: str) -> forms.Does | None:
