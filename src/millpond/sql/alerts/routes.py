@@ -13,7 +13,7 @@ from millpond.sql.alerts.domain import Alert, AlertDraft
 from millpond.sql.alerts.masks import masked
 from millpond.sql.alerts.service import AlertService
 from millpond.sql.alerts.wire import AlertBody, AlertInput, LegacyInput, UpdateBody, alert_json, legacy_json
-from millpond.sql.alerts.wire_v2 import AlertV2Input, alert_v2_json, run_as_of
+from millpond.sql.alerts.wire_v2 import AlertV2Input, NewAlertV2Input, alert_v2_json, run_as_of
 
 _SAVED, _LEGACY, _TEXTS = "/api/2.0/sql/alerts", "/api/2.0/preview/sql/alerts", "/api/2.0/alerts"
 _OURS = "/api/millpond/alerts"
@@ -49,7 +49,7 @@ def _add_saved(routes: APIRouter, service: AlertService) -> None:
     def update(me: _Me, alert_id: str, body: UpdateBody) -> dict[str, Any]:
         def change(alert: Alert) -> AlertDraft:
             found = masked(alert_json(_of_kind(alert, saved=True)), body.alert, body.update_mask, wire.FIELDS)
-            return _read(AlertInput, found).draft(alert.draft)
+            return _read(AlertInput, found).draft(alert.draft, body.update_mask)
 
         owner = wire.update_of(body.alert, body.update_mask, "owner_user_name")
         return alert_json(service.update(me, alert_id, change, owner=owner))
@@ -88,7 +88,7 @@ def _add_legacy(routes: APIRouter, service: AlertService) -> None:
 def _add_texts(routes: APIRouter, service: AlertService) -> None:
     @routes.post(_TEXTS)
     def create(me: _Me, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
-        return alert_v2_json(service.create(me, _read(AlertV2Input, body).draft(), run_as=run_as_of(body)))
+        return alert_v2_json(service.create(me, _read(NewAlertV2Input, body).draft(), run_as=run_as_of(body)))
 
     @routes.get(_TEXTS)
     def list_page(me: _Me, page_size: _Size = None, page_token: str | None = None) -> dict[str, Any]:

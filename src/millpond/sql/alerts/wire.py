@@ -81,15 +81,40 @@ class AlertInput(BaseModel):
     parent_path: Text | None = None
     owner_user_name: Text | None = None
 
-    def draft(self, before: AlertDraft | None = None) -> AlertDraft:
-        """A new alert, or one changed to what is given here."""
+    def draft(self, before: AlertDraft | None = None, mask: str = "*") -> AlertDraft:
+        """A new alert, or one changed to what is given here; of its condition what the mask names."""
         condition = self.condition.condition()
+        if before is not None:
+            condition = _with_parts(before.condition, condition, _parts_named(mask))
         base = before or AlertDraft(name="", condition=condition, details=_details(self.parent_path))
         return replace(
             base, name=self.display_name, query_id=self.query_id, query_text="", condition=condition,
             subject=self.custom_subject or "", body=self.custom_body or "", notify_on_ok=bool(self.notify_on_ok),
             retrigger_s=self.seconds_to_retrigger or 0,
         )  # fmt: skip
+
+
+_PARTS = frozenset({"op", "operand", "threshold", "empty_result_state"})
+
+
+def _parts_named(mask: str) -> frozenset[str]:
+    """The parts of the condition that an update's mask names."""
+    paths = [name.strip().split(".") for name in mask.split(",")]
+    if ["*"] in paths or ["condition"] in paths:
+        return _PARTS
+    return frozenset(path[1] for path in paths if path[0] == "condition")
+
+
+def _with_parts(before: Condition, given: Condition, parts: frozenset[str]) -> Condition:
+    """The condition with some parts as given; the others may be what this API has no words for."""
+    operator = given.operator if "op" in parts else before.operator
+    threshold = given.threshold if "threshold" in parts else before.threshold
+    return Condition(
+        source=given.source if "operand" in parts else before.source,
+        operator=operator,
+        threshold=threshold if operator.compares else None,
+        empty_state=given.empty_state if "empty_result_state" in parts else before.empty_state,
+    )
 
 
 class AlertBody(BaseModel):
@@ -109,7 +134,7 @@ def alert_json(alert: Alert) -> dict[str, Any]:
     """Alert. What could not be evaluated is UNKNOWN here."""
     draft, condition = alert.draft, alert.draft.condition
     told: dict[str, Any] = {"op": condition.operator.value, "operand": {"column": {"name": condition.source.column}},
-                            "empty_result_state": condition.empty_state.value}  # fmt: skip
+                            "empty_result_state": without_error(condition.empty_state)}  # fmt: skip
     if condition.threshold is not None and not isinstance(condition.threshold, Operand):
         told["threshold"] = {"value": value_json(condition.threshold)}
     found = {
@@ -124,7 +149,7 @@ def alert_json(alert: Alert) -> dict[str, Any]:
         "owner_user_name": alert.owner,
         "parent_path": draft.details.get("parent_path"),
         "lifecycle_state": "TRASHED" if alert.trashed else "ACTIVE",
-        "state": settled_state(alert),
+        "state": without_error(alert.state),
         "trigger_time": rfc3339(alert.triggered_at) if alert.triggered_at else None,
         "create_time": rfc3339(alert.created_at),
         "update_time": rfc3339(alert.updated_at),
@@ -132,9 +157,9 @@ def alert_json(alert: Alert) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def settled_state(alert: Alert) -> str:
-    """The state in the words of APIs that know no ERROR."""
-    return (AlertState.UNKNOWN if alert.state is AlertState.ERROR else alert.state).value
+def without_error(state: AlertState) -> str:
+    """A state in the words of APIs that know no ERROR."""
+    return (AlertState.UNKNOWN if state is AlertState.ERROR else state).value
 
 
 def value_json(value: Value) -> dict[str, Any]:
@@ -203,12 +228,30 @@ class LegacyInput(BaseModel):
     def draft(self, before: AlertDraft | None = None) -> AlertDraft:
         """A new alert, or one changed to what is given here."""
         condition, options = self.options.condition(), self.options
+        if before is not None:
+            condition = _with_unsaid(condition, before.condition)
         base = before or AlertDraft(name="", condition=condition, details=_details(self.parent))
         return replace(
             base, name=self.name, query_id=self.query_id, query_text="", condition=condition,
             subject=options.custom_subject or "", body=options.custom_body or "", muted=bool(options.muted),
             retrigger_s=self.rearm or 0,
         )  # fmt: skip
+
+
+def _with_unsaid(given: Condition, before: Condition) -> Condition:
+    """A condition with what there was before and the older API has no words for, where it says the rest as it was."""
+    return replace(
+        given,
+        source=before.source if given.source.column == before.source.column else given.source,
+        threshold=(
+            before.threshold
+            if given.operator.compares and given.threshold is None and isinstance(before.threshold, Operand)
+            else given.threshold
+        ),
+        empty_state=(
+            before.empty_state if given.empty_state.value == without_error(before.empty_state) else given.empty_state
+        ),
+    )
 
 
 def legacy_json(alert: Alert) -> dict[str, Any]:
@@ -218,7 +261,7 @@ def legacy_json(alert: Alert) -> dict[str, Any]:
         "column": condition.source.column,
         "op": _SIGNS.get(condition.operator, condition.operator.value),
         "value": None if isinstance(condition.threshold, Operand) else condition.threshold,
-        "empty_result_state": condition.empty_state.value.lower(),
+        "empty_result_state": without_error(condition.empty_state).lower(),
         "muted": draft.muted,
         "custom_subject": draft.subject or None,
         "custom_body": draft.body or None,
@@ -226,7 +269,7 @@ def legacy_json(alert: Alert) -> dict[str, Any]:
     return {
         "id": alert.id, "name": draft.name, "options": options, "rearm": draft.retrigger_s or None,
         "query": {"id": draft.query_id}, "parent": draft.details.get("parent_path"),
-        "state": settled_state(alert).lower(), "user": {"email": alert.owner},
+        "state": without_error(alert.state).lower(), "user": {"email": alert.owner},
         "last_triggered_at": rfc3339(alert.triggered_at) if alert.triggered_at else None,
         "created_at": rfc3339(alert.created_at), "updated_at": rfc3339(alert.updated_at),
     }  # fmt: skip

@@ -126,13 +126,13 @@ class ParameterInput(BaseModel):
 
 
 class AlertV2Input(BaseModel):
-    """AlertV2."""
+    """AlertV2; one that was made on a page may have no schedule and no warehouse."""
 
     display_name: Text
     query_text: str
-    warehouse_id: Text
+    warehouse_id: Text | None = None
     evaluation: EvaluationInput
-    schedule: ScheduleInput
+    schedule: ScheduleInput | None = None
     parameters: list[ParameterInput] | None = Field(default=None, max_length=100)
     custom_summary: Text | None = None
     custom_description: Text | None = None
@@ -151,7 +151,7 @@ class AlertV2Input(BaseModel):
             query_text=self.query_text,
             warehouse_id=self.warehouse_id,
             condition=condition,
-            schedule=self.schedule.schedule(),
+            schedule=self.schedule.schedule() if self.schedule else None,
             parameters=tuple(
                 Parameter(name=each.name, value=each.value, type=each.type or "STRING")
                 for each in self.parameters or ()
@@ -163,6 +163,13 @@ class AlertV2Input(BaseModel):
             body=self.custom_description or "",
             template_format=self.custom_template_format or "",
         )
+
+
+class NewAlertV2Input(AlertV2Input):
+    """AlertV2 that is made."""
+
+    warehouse_id: Text
+    schedule: ScheduleInput
 
 
 def run_as_of(given: Mapping[str, Any]) -> str | None:
