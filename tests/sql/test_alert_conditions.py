@@ -26,6 +26,7 @@ from millpond.sql.alerts.domain import (
 )
 from millpond.sql.alerts.masks import masked
 from millpond.sql.alerts.messages import notice_of
+from millpond.sql.alerts.wire import OptionsInput
 
 OK, TRIGGERED, UNKNOWN, ERROR = AlertState.OK, AlertState.TRIGGERED, AlertState.UNKNOWN, AlertState.ERROR
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -51,6 +52,10 @@ def state(values: list[Any], *asked: Any, kind: pa.DataType | None = None, **mor
         (2**63 - 1, O.EQUAL, float(2**63), OK),
         (Decimal("0.1"), O.LESS_THAN, 0.2, TRIGGERED),
         (Decimal("0.3"), O.LESS_THAN_OR_EQUAL, 0.2, OK),
+        (Decimal("0.10"), O.EQUAL, 0.1, TRIGGERED),
+        (Decimal("0.10"), O.LESS_THAN, 0.1, OK),
+        (Decimal("12345678901234567890123456789"), O.GREATER_THAN, 12345678901234567890123456788.0, OK),
+        (Decimal("1"), O.LESS_THAN, NAN, TRIGGERED),
         (10, O.EQUAL, "10", TRIGGERED),
         ("12", O.GREATER_THAN, 9.0, TRIGGERED),
         ("12", O.GREATER_THAN, "9", OK),
@@ -124,6 +129,15 @@ def test_an_aggregate_of_a_part_of_the_rows_is_none() -> None:
     with pytest.raises(InvalidArgument, match="aggregate in the query"):
         judged(condition(O.EQUAL, 3.0, of=Aggregation.SUM), table, truncated=True)
     assert judged(condition(O.EQUAL, 1.0), table, truncated=True).state is TRIGGERED
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(0, 0.0), (1, 1.0), (1.5, 1.5), (True, True), (False, False), ("yes", "yes"), ("1", "1"), ("true", "true")],
+)
+def test_a_threshold_of_the_older_api_is_of_the_type_that_is_given(given: Any, expected: Any) -> None:
+    found = OptionsInput.model_validate({"column": "v", "op": "==", "value": given}).condition().threshold
+    assert (found, type(found)) == (expected, type(expected))
 
 
 # -- who is told, when ------------------------------------------------------------------------------------------------

@@ -120,13 +120,14 @@ def _comparable(value: Any, threshold: Any) -> tuple[Any, Any]:
         if isinstance(value, bool):
             return value, _truth(threshold)
         if isinstance(value, _NUMBERS):
-            return _exact(value), _exact(threshold)
+            return _alike(_exact(value), _exact(threshold))
         if isinstance(value, datetime):
             return _moment(value), _moment(threshold)
         if isinstance(value, date):
             return value, threshold if type(threshold) is date else date.fromisoformat(str(threshold)[:10])
         if isinstance(value, str):
-            return (_exact(value), _exact(threshold)) if isinstance(threshold, _NUMBERS) else (value, str(threshold))
+            numbers = isinstance(threshold, _NUMBERS)
+            return _alike(_exact(value), _exact(threshold)) if numbers else (value, str(threshold))
     except (ValueError, ArithmeticError) as error:
         raise InvalidArgument(f"{_text(value)[:200]} cannot be compared with {_text(threshold)[:200]}.") from error
     raise InvalidArgument(f"A value of type {type(value).__name__} cannot be compared; select one of its parts.")
@@ -139,6 +140,17 @@ def _exact(value: Any) -> Any:
     if isinstance(value, str):
         value = float(value)
     return math.inf if isinstance(value, float) and math.isnan(value) else value
+
+
+def _alike(value: Any, threshold: Any) -> tuple[Any, Any]:
+    """Both as decimals where one is: 0.1 is then 0.10, as whoever wrote it meant."""
+    if isinstance(value, Decimal) is isinstance(threshold, Decimal):
+        return value, threshold
+    return _decimal(value), _decimal(threshold)
+
+
+def _decimal(value: Any) -> Any:
+    return Decimal(repr(value)) if isinstance(value, float) else value
 
 
 def _truth(value: Any) -> bool:

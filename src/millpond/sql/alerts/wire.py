@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, StringConstraints
 
 from millpond.kernel.clock import rfc3339
 from millpond.kernel.errors import InvalidArgument
@@ -191,7 +191,7 @@ def _details(parent_path: str | None) -> dict[str, Any]:
 
 _LEGACY = {">": Operator.GREATER_THAN, ">=": Operator.GREATER_THAN_OR_EQUAL, "<": Operator.LESS_THAN,
            "<=": Operator.LESS_THAN_OR_EQUAL, "==": Operator.EQUAL, "!=": Operator.NOT_EQUAL,
-           "is null": Operator.IS_NULL}  # fmt: skip
+           "is null": Operator.IS_NULL, "is not null": Operator.IS_NOT_NULL}  # fmt: skip
 _SIGNS = {operator: sign for sign, operator in _LEGACY.items()}
 
 
@@ -200,7 +200,7 @@ class OptionsInput(BaseModel):
 
     column: Text
     op: Text
-    value: bool | float | Text | None = Field(default=None, union_mode="left_to_right")
+    value: StrictBool | StrictFloat | Text | None = Field(default=None, union_mode="left_to_right")
     custom_body: Text | None = None
     custom_subject: Text | None = None
     empty_result_state: Literal["ok", "triggered", "unknown"] | None = None
