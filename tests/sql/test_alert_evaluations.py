@@ -27,7 +27,9 @@ from millpond.sql.alerts.domain import (
     Operand,
     Operator,
     Schedule,
+    Told,
     Verdict,
+    changed,
 )
 from millpond.sql.alerts.evaluating import Evaluator
 
@@ -162,17 +164,47 @@ def test_what_was_found_for_another_question_counts_no_more(two: Evaluators) -> 
     assert "changed" in evaluation.message
 
 
-def test_a_muted_alert_and_a_job_that_says_so_tell_nobody(two: Evaluators) -> None:
-    for muted, quiet in ((True, False), (False, True)):
-        alert = two.alert(muted=muted)
-        asked = Evaluation(id=new_id(), alert_id=alert.id, cause="job", run_as="ann", started_at=utc_now())
-        two.both[0].settle(asked, alert.draft, MET, quiet=quiet)
-        assert two.known(alert)[0].state is MET.state
-    assert two.sent() == 0
-    alert = two.alert()
+def asked_by_task(two: Evaluators, alert: Alert, verdict: Verdict = MET, *, differs: bool = False, **told: Any) -> int:
+    """Settle what a job's task found; how many were told."""
     asked = Evaluation(id=new_id(), alert_id=alert.id, cause="job", run_as="ann", started_at=utc_now())
-    two.both[0].settle(asked, alert.draft, MET, also=[Target(address="a@b.c"), Target(address="d@b.c")])
-    assert two.sent() == 2
+    two.both[0].settle(asked, two.known(alert)[0].draft, verdict, Told(**told), differs=differs)
+    return two.known(alert)[1][0].told
+
+
+def test_who_was_not_told_of_a_muted_alert_or_by_a_quiet_job_is_the_next_time(two: Evaluators) -> None:
+    failed = Verdict(state=AlertState.ERROR, message="no")
+    for verdict in (MET, failed):
+        alert = two.alert()
+        assert asked_by_task(two, alert, verdict, quiet=True) == 0
+        assert two.known(alert)[0].state is verdict.state
+        assert [asked_by_task(two, alert, verdict) for _ in range(2)] == [1, 0]
+        muted = two.alert(muted=True)
+        assert asked_by_task(two, muted, verdict, also=(Target(address="d@b.c"),)) == 0
+        with two.database.write() as connection:
+            found = two.known(muted)[0]
+            store.write(connection, changed(found, replace(found.draft, muted=False)))
+        assert [asked_by_task(two, muted, verdict) for _ in range(2)] == [1, 0]
+    assert two.sent() == 4
+
+
+def test_whom_a_task_tells_is_told_by_each_run_that_finds_it(two: Evaluators) -> None:
+    also = (Target(address="a@b.c"), Target(address="d@b.c"))
+    alert = two.alert()
+    assert asked_by_task(two, alert) == 1
+    fine = Verdict(state=AlertState.OK, value="0")
+    assert [asked_by_task(two, alert, each, also=also) for each in (MET, MET, fine, MET)] == [2, 2, 0, 2]
+    assert two.sent() == 7
+
+
+def test_a_task_that_asks_with_other_parameters_leaves_the_alert_alone(two: Evaluators) -> None:
+    alert = two.alert()
+    assert asked_by_task(two, alert, Verdict(state=AlertState.OK)) == 0
+    before, _ = two.known(alert)
+    assert asked_by_task(two, alert, differs=True) == 0
+    assert asked_by_task(two, alert, differs=True, also=(Target(address="d@b.c"),)) == 1
+    after, evaluations = two.known(alert)
+    assert after == before
+    assert [each.state for each in evaluations[:2]] == [AlertState.TRIGGERED] * 2
 
 
 def test_old_evaluations_go_and_lost_ones_end(two: Evaluators) -> None:

@@ -24,8 +24,7 @@ from millpond.jobs.notices import subscribers
 from millpond.jobs.written import write_at_once
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.kernel.storable import storable
-from millpond.sql.alerts.domain import AlertState
-from millpond.sql.alerts.service import Told
+from millpond.sql.alerts.domain import AlertState, Told
 from millpond.sql.domain import Parameter, Statement, StatementRequest, StatementState
 from millpond.sql.formats import text_rows
 from millpond.sql.room import SqlRoom

@@ -173,7 +173,10 @@ class Alert:
     draft: AlertDraft
     state: AlertState = AlertState.UNKNOWN
     settled: AlertState = AlertState.UNKNOWN
-    """The last of OK and TRIGGERED: what could not be evaluated in between triggers nothing anew."""
+    """The last of OK and TRIGGERED that those who subscribed were told of, or need not be: what could not be evaluated
+    in between triggers nothing anew."""
+    error_told: bool = False
+    """Whether they were told that it cannot be evaluated, and it could not since."""
     evaluated_at: datetime | None = None
     triggered_at: datetime | None = None
     """When it last came to be triggered."""
@@ -223,37 +226,49 @@ class Verdict:
     query_name: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Whom a job's task lets be told."""
+
+    also: tuple[Target, ...] = ()
+    """Besides those who subscribed, by each run that finds the condition met, or cannot evaluate it."""
+    quiet: bool = False
+    """Whether nobody is."""
+
+
 def alert_grant_id(alert_id: str) -> str:
     """Under which an alert has grants."""
     return f"alert {alert_id}"
 
 
-def after(alert: Alert, state: AlertState, now: datetime) -> tuple[Alert, bool]:
-    """The alert once it was evaluated, and whether those who subscribed are told.
+def after(alert: Alert, state: AlertState, now: datetime, *, silent: bool = False) -> tuple[Alert, bool]:
+    """The alert once it was evaluated, and whether those who subscribed are to be told; `silent` where they are not.
 
     They are told when it comes to be triggered, and again after `retrigger_s` while it stays so; that it is OK again,
-    if it says so; and once when it cannot be evaluated any more.
+    if it says so; and once when it cannot be evaluated any more. What they were not told now, they are the next time.
     """
     draft, was = alert.draft, alert.settled
     known: dict[str, Any] = {"state": state, "evaluated_at": now}
+    heard: dict[str, Any] = {"error_told": state is AlertState.ERROR}
     if state is AlertState.TRIGGERED:
         waited = alert.told_at is None or now - alert.told_at >= timedelta(seconds=draft.retrigger_s)
         tells = was is not AlertState.TRIGGERED or bool(draft.retrigger_s and waited)
-        known |= {"settled": state, **({"told_at": now} if tells else {})}
-        known |= {"triggered_at": now} if was is not AlertState.TRIGGERED else {}
+        heard |= {"settled": state, **({"told_at": now} if tells else {})}
+        known |= {"triggered_at": now} if AlertState.TRIGGERED not in (was, alert.state) else {}
     elif state is AlertState.OK:
         tells = draft.notify_on_ok and was is AlertState.TRIGGERED
-        known |= {"settled": state}
+        heard |= {"settled": state}
     else:
-        tells = state is AlertState.ERROR and alert.state is not AlertState.ERROR
-    return replace(alert, **known), tells
+        tells = state is AlertState.ERROR and not alert.error_told
+    missed = tells and silent and draft.subscriptions
+    return replace(alert, **known, **({} if missed else heard)), tells
 
 
 def changed(alert: Alert, draft: AlertDraft, **more: Any) -> Alert:
     """The alert with another draft: begun anew where that asks something else, and due when its schedule says."""
     known: dict[str, Any] = {"draft": draft, "updated_at": utc_now(), **more}
     if draft.asked != alert.draft.asked:
-        known |= {"state": AlertState.UNKNOWN, "settled": AlertState.UNKNOWN, "told_at": None}
+        known |= {"state": AlertState.UNKNOWN, "settled": AlertState.UNKNOWN, "told_at": None, "error_told": False}
     if draft.schedule != alert.draft.schedule:
         known["due_at"] = next_due(draft, utc_now())
     return replace(alert, **known)

@@ -8,7 +8,7 @@ transaction, which finds the evaluation ended where somebody else was quicker, a
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +33,7 @@ from millpond.sql.alerts.domain import (
     AlertDraft,
     AlertState,
     Evaluation,
+    Told,
     Verdict,
     after,
     alert_grant_id,
@@ -64,6 +65,8 @@ _LONGEST_S = 600.0
 """Of a query; a warehouse may allow less."""
 _LOST = timedelta(days=1)
 _KEPT = timedelta(days=30)
+_TOLD_BY_TASKS = (AlertState.TRIGGERED, AlertState.ERROR)
+_NO_TASK = Told()
 _CLIENT = "Millpond alerts"
 _CHANGED = "The alert was changed while it was evaluated; what was found counts no more."
 _GIVEN_UP = "The evaluation was begun, and nobody ended it."
@@ -213,11 +216,12 @@ class Evaluator:
         evaluation: Evaluation,
         asked: AlertDraft,
         verdict: Verdict,
+        told: Told = _NO_TASK,
         *,
-        also: Sequence[Target] = (),
-        quiet: bool = False,
+        differs: bool = False,
     ) -> None:
-        """Write what was found and tell those who are to be told, `also` some more, or with `quiet` nobody."""
+        """Write what was found, and tell those who are to be told; `differs` where that was asked with other
+        parameters, so that it is not the alert's own state."""
         verdict = replace(verdict, message=str(storable(verdict.message))[:2000])
         with self.database.write() as connection:
             alert = store.find(connection, evaluation.alert_id, lock=True)
@@ -229,13 +233,25 @@ class Evaluator:
             if alert.draft.asked != asked.asked or alert.trashed:
                 ended = replace(ended, state=AlertState.UNKNOWN, message=_CHANGED)
             else:
-                following, tells = after(alert, verdict.state, now)
-                store.write(connection, following)
-                targets = [] if quiet or alert.draft.muted or not tells else [*alert.draft.subscriptions, *also]
-                targets = [*dict.fromkeys(targets)]
+                targets = self._settled(connection, alert, verdict, told, now, differs=differs)
                 ended = replace(ended, told=len(targets))
                 self._tell(connection, alert, evaluation, verdict, targets)
             (store.add_evaluation if known is None else store.write_evaluation)(connection, ended)
+
+    def _settled(
+        self, connection: Connection, alert: Alert, verdict: Verdict, told: Told, now: datetime, *, differs: bool
+    ) -> list[Target]:
+        """Write the alert's own state; who is to be told."""
+        silent = told.quiet or alert.draft.muted
+        following, tells = after(alert, verdict.state, now, silent=silent)
+        tells = tells and not differs
+        if not differs:
+            store.write(connection, following)
+        if silent:
+            return []
+        own = alert.draft.subscriptions if tells else ()
+        also = told.also if tells or verdict.state in _TOLD_BY_TASKS else ()
+        return [*dict.fromkeys([*own, *also])]
 
     def _tell(
         self,

@@ -20,6 +20,7 @@ from millpond.sql.alerts.domain import (
     AlertDraft,
     AlertState,
     Evaluation,
+    Told,
     Verdict,
     alert_grant_id,
     changed,
@@ -36,14 +37,6 @@ from millpond.sql.warehouses import WarehouseService
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """Whom a job lets be told besides those who subscribed, or nobody."""
-
-    also: tuple[Target, ...] = ()
-    quiet: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Asked:
     """An alert that a job's task evaluates."""
 
@@ -51,6 +44,8 @@ class Asked:
     who: Principal
     """As whom."""
     question: Question
+    differs: bool
+    """Whether it is asked with other parameters than its own."""
     shows_text: bool
     """Whether whoever the job runs as may see the text of the query."""
 
@@ -195,10 +190,12 @@ class AlertService:
             self.warehouses.require(principal, warehouse_id, Act.USE)
         who = self.evaluator.principal_named(alert.run_as)
         query = self.evaluator.query_of(who, alert.draft)
+        draft = with_values(alert.draft, parameters)
         return Asked(
             alert=alert,
             who=who,
-            question=self.evaluator.question(who, with_values(alert.draft, parameters), warehouse_id),
+            question=self.evaluator.question(who, draft, warehouse_id),
+            differs=draft != alert.draft,
             shows_text=query is None or allows(principal, Act.USE, query.securable),
         )
 
@@ -212,7 +209,7 @@ class AlertService:
         evaluation = Evaluation(
             id=new_id(), alert_id=alert.id, cause="job", run_as=alert.run_as, started_at=ended.submitted_at
         )
-        self.evaluator.settle(evaluation, alert.draft, verdict, also=told.also, quiet=told.quiet)
+        self.evaluator.settle(evaluation, alert.draft, verdict, told, differs=asked.differs)
         return verdict
 
     # -- parts ----------------------------------------------------------------------------------------------------

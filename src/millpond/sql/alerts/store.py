@@ -50,6 +50,7 @@ alerts = Table(
     Column("draft", Json, nullable=False),
     Column("state", String(20), nullable=False),
     Column("settled", String(20), nullable=False),
+    Column("error_told", Boolean, nullable=False),
     Column("evaluated_at", UtcDateTime),
     Column("triggered_at", UtcDateTime),
     Column("told_at", UtcDateTime),

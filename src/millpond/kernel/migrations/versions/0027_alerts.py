@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("draft", Json, nullable=False),
         sa.Column("state", sa.String(20), nullable=False),
         sa.Column("settled", sa.String(20), nullable=False),
+        sa.Column("error_told", sa.Boolean(), nullable=False),
         sa.Column("evaluated_at", UtcDateTime()),
         sa.Column("triggered_at", UtcDateTime()),
         sa.Column("told_at", UtcDateTime()),
