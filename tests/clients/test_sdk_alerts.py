@@ -341,7 +341,7 @@ def test_a_task_gives_an_alert_on_a_text_other_parameters(
     assert w.jobs.get_run_output(done.run_id).alert_output.alert_state is AlertEvaluationState.TRIGGERED
     wait_until(lambda: receiver.got, what="the message")
     found = w.alerts_v2.get_alert(made.id)
-    assert (found.parameters, found.evaluation.state) == ([least], AlertEvaluationState.OK)
+    assert (found.parameters, found.evaluation.state) == ([least], sql.AlertEvaluationState.OK)
     assert "no parameter 'most'" in run(most="3").state.state_message
     with pytest.raises(InvalidParameterValue, match="does not exist"):
         w.jobs.submit(tasks=[SubmitTask("a", alert_task=AlertTask(

@@ -15,9 +15,9 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import Unavailable
 from millpond.kernel.ids import new_id
 from millpond.kernel.work import Item, items
-from millpond.notifications.domain import Target
+from millpond.notifications.domain import Notice, Target
 from millpond.notifications.store import deliveries
-from millpond.sql.alerts import store
+from millpond.sql.alerts import evaluating, store
 from millpond.sql.alerts.domain import (
     Alert,
     AlertDraft,
@@ -32,6 +32,7 @@ from millpond.sql.alerts.domain import (
     changed,
 )
 from millpond.sql.alerts.evaluating import Evaluator
+from millpond.sql.alerts.messages import notice_of
 
 MET = Verdict(state=AlertState.TRIGGERED, value="2")
 OFTEN = Schedule(cron="* * * * * ?", timezone="UTC")
@@ -162,6 +163,37 @@ def test_what_was_found_for_another_question_counts_no_more(two: Evaluators) -> 
     found, [evaluation] = two.known(alert)
     assert (found.state, evaluation.state, two.sent()) == (AlertState.UNKNOWN, AlertState.UNKNOWN, 0)
     assert "changed" in evaluation.message
+
+
+def test_what_no_database_takes_of_a_result_is_replaced(two: Evaluators) -> None:
+    two.answer = lambda: replace(MET, value="a\0b", columns=("v\0",), rows=(("\0", "x" * 3000, None),))
+    alert = two.alert(schedule=OFTEN, body="{{QUERY_RESULT_ROWS}} {{QUERY_RESULT_COLS}}")
+    two.both[0].round()
+    [item] = two.queued()
+    two.both[0].run_item(item)
+    found, [evaluation] = two.known(alert)
+    assert (found.state, evaluation.value, two.sent()) == (AlertState.TRIGGERED, "a\ufffdb", 1)
+
+
+def test_an_evaluation_whose_end_cannot_be_written_is_an_error_at_last(
+    two: Evaluators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_alert: Alert, verdict: Verdict, **_more: Any) -> Notice:
+        if verdict.state is AlertState.TRIGGERED:
+            raise ValueError("no")
+        return notice_of(_alert, verdict, **_more)
+
+    monkeypatch.setattr(evaluating, "notice_of", away)
+    alert = two.alert(schedule=OFTEN)
+    two.both[0].round()
+    [item] = two.queued()
+    with pytest.raises(ValueError, match="no"):
+        two.both[0].run_item(item)
+    assert two.known(alert)[1][0].ended_at is None
+    two.both[0].run_item(replace(item, is_last=True))
+    found, [evaluation] = two.known(alert)
+    assert (found.state, evaluation.state, two.sent()) == (AlertState.ERROR, AlertState.ERROR, 1)
+    assert "cannot be written" in evaluation.message
 
 
 def asked_by_task(two: Evaluators, alert: Alert, verdict: Verdict = MET, *, differs: bool = False, **told: Any) -> int:

@@ -11,12 +11,15 @@ from millpond.identity.access import Securable
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.quartz import first_after, parsed, zone_of
+from millpond.kernel.storable import storable
 from millpond.notifications.domain import Target
 from millpond.sql.domain import MAX_TEXT, Parameter, check_parameters, statement_kind
 
 MOST_SUBSCRIPTIONS = 100
 MOST_NAME = 255
 _MOST_TEMPLATE = 10_000
+_LONGEST_TEXT = 2000
+"""Of a value, a message, a cell of a result."""
 _LONGEST_RETRIGGER_S = 10**9
 _READING = frozenset({"SELECT", "SHOW", "DESCRIBE"})
 
@@ -239,6 +242,21 @@ class Told:
 def alert_grant_id(alert_id: str) -> str:
     """Under which an alert has grants."""
     return f"alert {alert_id}"
+
+
+def fit(verdict: Verdict) -> Verdict:
+    """The verdict as it may be kept and told: texts without NUL, and each of a bounded length."""
+    return replace(
+        verdict,
+        value=_fit(verdict.value),
+        message=_fit(verdict.message),
+        columns=tuple(map(_fit, verdict.columns)),
+        rows=tuple(tuple(None if cell is None else _fit(cell) for cell in row) for row in verdict.rows),
+    )
+
+
+def _fit(text: str) -> str:
+    return str(storable(text[:_LONGEST_TEXT]))
 
 
 def after(alert: Alert, state: AlertState, now: datetime, *, silent: bool = False) -> tuple[Alert, bool]:

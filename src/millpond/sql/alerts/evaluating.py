@@ -22,7 +22,6 @@ from millpond.kernel.errors import FailedPrecondition, MillpondError, Unavailabl
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 from millpond.kernel.rounds import rounds
-from millpond.kernel.storable import storable
 from millpond.kernel.work import Handler, Item, Worker, enqueue
 from millpond.notifications.domain import Target
 from millpond.notifications.outbox import put
@@ -38,6 +37,7 @@ from millpond.sql.alerts.domain import (
     after,
     alert_grant_id,
     check_reads,
+    fit,
     next_due,
 )
 from millpond.sql.alerts.messages import about, notice_of
@@ -69,6 +69,8 @@ _TOLD_BY_TASKS = (AlertState.TRIGGERED, AlertState.ERROR)
 _NO_TASK = Told()
 _CLIENT = "Millpond alerts"
 _CHANGED = "The alert was changed while it was evaluated; what was found counts no more."
+_FAILED = "The server failed on this; its log says more."
+_NOT_WRITTEN = "What was found cannot be written; the server's log says more."
 _GIVEN_UP = "The evaluation was begun, and nobody ended it."
 
 log = get_logger(__name__)
@@ -153,8 +155,14 @@ class Evaluator:
             verdict = Verdict(state=AlertState.ERROR, message=error.message)
         except Exception as error:  # the boundary of a work item
             log.error("an alert could not be evaluated", alert=alert.id, exc_info=error)
-            verdict = Verdict(state=AlertState.ERROR, message="The server failed on this; its log says more.")
-        self.settle(evaluation, alert.draft, verdict)
+            verdict = Verdict(state=AlertState.ERROR, message=_FAILED)
+        try:
+            self.settle(evaluation, alert.draft, verdict)
+        except Exception as error:  # the same boundary: an evaluation ends, whatever it found
+            if not item.is_last:
+                raise
+            log.error("what an alert found cannot be written", alert=alert.id, exc_info=error)
+            self.settle(evaluation, alert.draft, Verdict(state=AlertState.ERROR, message=_NOT_WRITTEN))
 
     def _verdict(self, principal: Principal, draft: AlertDraft) -> Verdict:
         question = self.question(principal, draft)
@@ -222,7 +230,7 @@ class Evaluator:
     ) -> None:
         """Write what was found, and tell those who are to be told; `differs` where that was asked with other
         parameters, so that it is not the alert's own state."""
-        verdict = replace(verdict, message=str(storable(verdict.message))[:2000])
+        verdict = fit(verdict)
         with self.database.write() as connection:
             alert = store.find(connection, evaluation.alert_id, lock=True)
             known = store.find_evaluation(connection, evaluation.id)
