@@ -1,5 +1,6 @@
 """What results mean under conditions, who is told when, and in which words."""
 
+import tracemalloc
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,6 +24,7 @@ from millpond.sql.alerts.domain import (
     after,
     changed,
     checked_alert,
+    fit,
 )
 from millpond.sql.alerts.masks import masked
 from millpond.sql.alerts.messages import notice_of
@@ -129,6 +131,8 @@ def test_an_aggregate_of_a_part_of_the_rows_is_none() -> None:
     with pytest.raises(InvalidArgument, match="aggregate in the query"):
         judged(condition(O.EQUAL, 3.0, of=Aggregation.SUM), table, truncated=True)
     assert judged(condition(O.EQUAL, 1.0), table, truncated=True).state is TRIGGERED
+    with pytest.raises(InvalidArgument, match="first row"):
+        judged(condition(O.EQUAL, 1.0), table.slice(0, 0), truncated=True)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +233,18 @@ def test_a_message_says_what_was_found_in_its_own_words_or_the_alerts() -> None:
     assert told.body["alert"]["value"] == "12"
     down = alert(subject="@ALERT_NAME is @ALERT_STATUS, <b> a@b.c", template_format="MARKDOWN")
     assert notice_of(down, FOUND, base_url="").subject == "a is TRIGGERED, <b> a@b.c"
+
+
+def test_a_template_that_names_a_table_often_takes_little_memory() -> None:
+    large = fit(Verdict(state=TRIGGERED, columns=("a", "b"), rows=(("x" * 100_000, "y" * 100_000),) * 10))
+    own = alert(body="{{QUERY_RESULT_ROWS}}" * 476)
+    tracemalloc.start()
+    text = notice_of(own, large, base_url="").text
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert text.startswith("x" * 2000 + ", yyy")
+    assert len(text) == 20_000
+    assert most_bytes < 2**20
 
 
 def test_a_mask_replaces_what_it_names_and_nothing_else() -> None:

@@ -16,6 +16,8 @@ from millpond.sql.formats import text_rows
 
 MOST_ROWS = 10_000
 """Of a result that are looked at."""
+MOST_BYTES = 25 * 2**20
+"""The same; so much lies in memory for each evaluation."""
 MOST_SHOWN = 10
 """Rows of it that a message may hold."""
 _LONGEST_VALUE = 1000
@@ -28,6 +30,8 @@ _NUMBERS = (int, float, Decimal)
 
 def judged(condition: Condition, table: pa.Table, *, truncated: bool) -> Verdict:
     """What the rows mean; `truncated` where there are more. Raises InvalidArgument for what cannot be said."""
+    if truncated and not table.num_rows:
+        raise InvalidArgument(f"The first row of the result has more than {MOST_BYTES >> 20} MiB; select less of it.")
     value, threshold = None, condition.threshold
     if table.num_rows:
         value = _value(condition.source, table, truncated=truncated)
@@ -67,7 +71,8 @@ def _value(operand: Operand, table: pa.Table, *, truncated: bool) -> Any:
         return column[0].as_py()
     if truncated:
         raise InvalidArgument(
-            f"The result has more than {MOST_ROWS:,} rows, too many for {operand}; aggregate in the query itself."
+            f"The result has more than {MOST_ROWS:,} rows or {MOST_BYTES >> 20} MiB, too much for {operand}; "
+            "aggregate in the query itself."
         )
     try:
         return _AGGREGATE[operand.aggregation](column)

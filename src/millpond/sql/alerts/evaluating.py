@@ -26,7 +26,7 @@ from millpond.kernel.work import Handler, Item, Worker, enqueue
 from millpond.notifications.domain import Target
 from millpond.notifications.outbox import put
 from millpond.sql.alerts import store
-from millpond.sql.alerts.conditions import MOST_ROWS, judged
+from millpond.sql.alerts.conditions import MOST_BYTES, MOST_ROWS, judged
 from millpond.sql.alerts.domain import (
     Alert,
     AlertDraft,
@@ -190,6 +190,7 @@ class Evaluator:
             schema=query.draft.schema if query else None,
             parameters=draft.parameters or _defaults(query),
             row_limit=MOST_ROWS,
+            byte_limit=MOST_BYTES,
             disposition=Disposition.EXTERNAL_LINKS,
             format=Format.ARROW_STREAM,
             client=_CLIENT,

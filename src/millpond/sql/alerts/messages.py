@@ -71,11 +71,15 @@ def _filled(template: str, names: Mapping[str, Callable[[], str]], form: str) ->
     found = template if form == "MARKDOWN" else _plain(template)
     pattern = r"\{\{\s*(\w+)\s*\}\}" + (r"|@([A-Z_]+)\b" if form == "MARKDOWN" else "")
 
-    def put(match: re.Match[str]) -> str:
+    parts, length, at = [], 0, 0
+    for match in re.finditer(pattern, found):
         name = match[1] or (match[2] if form == "MARKDOWN" else "")
-        return names[name]() if name in names else match[0]
-
-    return re.sub(pattern, put, found).strip()[:_LONGEST_TEXT]
+        parts += [found[at : match.start()], names[name]() if name in names else match[0]]
+        length += len(parts[-2]) + len(parts[-1])
+        at = match.end()
+        if length > _LONGEST_TEXT:  # before it is put together, as a template may name a table 500 times
+            break
+    return "".join([*parts, found[at:]]).strip()[:_LONGEST_TEXT]
 
 
 def _plain(template: str) -> str:
