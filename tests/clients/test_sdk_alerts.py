@@ -4,6 +4,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from databricks.sdk.service.jobs import (
 from databricks.sdk.service.settings import Config, GenericWebhookConfig
 from databricks.sdk.service.workspace import ImportFormat
 
+from millpond.kernel.clock import utc_now
 from tests.receivers import Receiver, receiving
 from tests.servers import Server, wait_until
 
@@ -168,31 +170,36 @@ def test_an_alert_on_a_text_asks_by_its_schedule_and_tells_who_subscribed(
 
     run(f"CREATE TABLE {table} AS SELECT 4 AS n")
     text = f"SELECT n FROM {table} WHERE n > :least"
+    cron = f"{(utc_now() + timedelta(seconds=4)).second} * * * * ?"
     made = w.alerts_v2.create_alert(
         text_alert(
-            text, destination=hook(w, receiver), cron="* * * * * ?",
+            text, destination=hook(w, receiver), cron=cron,
             parameters=[sql.AlertStatementParameter(name="least", value="0", type="INT")],
             custom_summary="{{ALERT_STATUS}} {{QUERY_RESULT_VALUE}}",
         )
     )  # fmt: skip
     assert (made.effective_run_as.user_name, made.schedule.timezone_id) == (any_server.user, "Europe/Vienna")
-    wait_until(lambda: w.alerts_v2.get_alert(made.id).evaluation.state is sql.AlertEvaluationState.OK, what="OK")
-    assert not receiver.got
-    run(f"INSERT INTO {table} VALUES (8)")
-    wait_until(lambda: receiver.got, what="the message")
-    body = json.loads(receiver.got[0][1])
-    assert (body["event_type"], body["subject"]) == ("alert.triggered", "TRIGGERED 12")
-    assert body["url"].endswith(f"/sql/alerts/{made.id}")
-    run(f"DELETE FROM {table} WHERE n = 8")
-    wait_until(lambda: len(receiver.got) > 1, what="the message that it is OK")
-    assert json.loads(receiver.got[1][1])["event_type"] == "alert.ok"
+    wait_until(
+        lambda: w.alerts_v2.get_alert(made.id).evaluation.state is sql.AlertEvaluationState.OK, timeout_s=120, what="OK"
+    )
     paused = w.alerts_v2.update_alert(
         made.id,
         sql.AlertV2.from_dict({"schedule": {"pause_status": "PAUSED"}}),
         "schedule.pause_status",
     )
     assert paused.schedule.pause_status is sql.SchedulePauseStatus.PAUSED
-    assert paused.schedule.quartz_cron_schedule == "* * * * * ?"
+    assert paused.schedule.quartz_cron_schedule == cron
+    assert not receiver.got
+    run(f"INSERT INTO {table} VALUES (8)")
+    assert evaluated(any_server, made.id)["state"] == "TRIGGERED"
+    wait_until(lambda: receiver.got, what="the message")
+    body = json.loads(receiver.got[0][1])
+    assert (body["event_type"], body["subject"]) == ("alert.triggered", "TRIGGERED 12")
+    assert body["url"].endswith(f"/sql/alerts/{made.id}")
+    run(f"DELETE FROM {table} WHERE n = 8")
+    assert evaluated(any_server, made.id)["state"] == "OK"
+    wait_until(lambda: len(receiver.got) > 1, what="the message that it is OK")
+    assert json.loads(receiver.got[1][1])["event_type"] == "alert.ok"
     run(f"DROP TABLE {table}")
     assert evaluated(any_server, made.id)["state"] == "ERROR"
     wait_until(lambda: len(receiver.got) > 2, what="the message that it cannot be evaluated")

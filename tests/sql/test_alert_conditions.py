@@ -200,6 +200,7 @@ def test_another_question_begins_anew_and_another_name_does_not() -> None:
         ({"condition": condition(O.EQUAL, NAN)}, "finite"),
         ({"schedule": Schedule(cron="often", timezone="UTC")}, "no Quartz cron"),
         ({"schedule": Schedule(cron="0 0 * * * ?", timezone="Mars")}, "no time zone"),
+        ({"schedule": Schedule(cron="0/30 * * * * ?", timezone="UTC")}, "at most once a minute"),
         ({"retrigger_s": -1}, "retrigger"),
         ({"subscriptions": (Target(address="a@b.c"),) * 101}, "100 subscriptions"),
         ({"body": "x" * 10_001}, "body 10,000"),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select, text
 
 from millpond.identity.domain import SYSTEM
 from millpond.kernel.clock import utc_now
@@ -237,6 +237,26 @@ def test_a_task_that_asks_with_other_parameters_leaves_the_alert_alone(two: Eval
     after, evaluations = two.known(alert)
     assert after == before
     assert [each.state for each in evaluations[:2]] == [AlertState.TRIGGERED] * 2
+
+
+def test_what_is_under_way_is_found_without_looking_at_what_ended(two: Evaluators) -> None:
+    alert = two.alert(schedule=OFTEN)
+    two.both[0].round()
+    now = utc_now()
+    ended = Evaluation(
+        id="", alert_id=alert.id, cause="job", run_as="ann", state=MET.state, started_at=now, ended_at=now
+    )
+    rows = [{**vars(ended), "state": "OK", "id": new_id()} for _ in range(20_000)]
+    with two.database.write() as connection:
+        connection.execute(insert(store.evaluations), rows)
+    with two.database.read() as connection:
+        under_way = store.find_under_way(connection, alert.id)
+        assert under_way is not None
+        assert under_way.cause == "schedule"
+        query = "SELECT * FROM sql_alert_evaluations WHERE alert_id = :alert AND ended_at IS NULL LIMIT 1"
+        explain = "EXPLAIN QUERY PLAN " if two.database.is_sqlite else "EXPLAIN "
+        plan = str(connection.execute(text(explain + query), {"alert": alert.id}).all())
+    assert "ix_sql_alert_evaluations_under_way" in plan
 
 
 def test_old_evaluations_go_and_lost_ones_end(two: Evaluators) -> None:

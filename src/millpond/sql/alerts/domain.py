@@ -360,3 +360,8 @@ def _check_schedule(schedule: Schedule) -> None:
         first_after(schedule.cron, utc_now(), zone_of(schedule.timezone))
     except InvalidArgument as error:
         raise InvalidArgument(f"The schedule: {error.message}") from error
+    if len(parsed(schedule.cron).seconds) > 1:
+        raise InvalidArgument(
+            f"The schedule '{schedule.cron}' names several seconds of a minute; an alert asks at most once a minute, "
+            "so name one, as '0 * * * * ?' does."
+        )

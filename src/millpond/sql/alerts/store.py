@@ -76,6 +76,10 @@ evaluations = Table(
     Index("ix_sql_alert_evaluations_alert_id_id", "alert_id", "id"),
     Index("ix_sql_alert_evaluations_started_at", "started_at"),
 )
+_under_way = evaluations.c.ended_at.is_(None)
+Index(
+    "ix_sql_alert_evaluations_under_way", evaluations.c.alert_id, sqlite_where=_under_way, postgresql_where=_under_way
+)
 
 
 # -- alerts -----------------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ def find_evaluation(connection: Connection, evaluation_id: str) -> Evaluation | 
 
 def find_under_way(connection: Connection, alert_id: str) -> Evaluation | None:
     """The evaluation of an alert that has not ended."""
-    query = select(evaluations).where(evaluations.c.alert_id == alert_id, evaluations.c.ended_at.is_(None))
+    query = select(evaluations).where(evaluations.c.alert_id == alert_id, _under_way)
     row = connection.execute(query.limit(1)).first()
     return _evaluation(row) if row else None
 
@@ -181,7 +185,7 @@ def list_evaluations(connection: Connection, alert_id: str, *, before: str | Non
 
 def give_up(connection: Connection, before: datetime, now: datetime, message: str) -> None:
     """End evaluations that were begun before a time, as nobody does them any more."""
-    lost = (evaluations.c.ended_at.is_(None), evaluations.c.started_at < before)
+    lost = (_under_way, evaluations.c.started_at < before)
     ended = {"state": AlertState.ERROR.value, "message": message, "ended_at": now}
     connection.execute(update(evaluations).where(*lost).values(ended))
 

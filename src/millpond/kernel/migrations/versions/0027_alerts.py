@@ -50,3 +50,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_sql_alert_evaluations_alert_id_id", "sql_alert_evaluations", ["alert_id", "id"])
     op.create_index("ix_sql_alert_evaluations_started_at", "sql_alert_evaluations", ["started_at"])
+    op.create_index(
+        "ix_sql_alert_evaluations_under_way",
+        "sql_alert_evaluations",
+        ["alert_id"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
