@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 
+from millpond.kernel.database import Database
+from millpond.sql.alerts import store
 from tests.conftest import LOCAL_WEBHOOKS
 from tests.postgres import fresh_database
 from tests.receivers import Receiver, receiving
 from tests.robustness.test_tree import kill_tree
-from tests.servers import Server, running_server, server_of, up, wait_until
+from tests.servers import Server, run_cli, running_server, server_of, up, wait_until
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(not Path("/proc").exists(), reason="reads the process tree from /proc"),
 ]
 SLOW = "SELECT count(*) AS n FROM range(30000) a CROSS JOIN range(30000) b WHERE (a.id * b.id) % 7 = 3"
+
+VERY_SLOW = SLOW.replace("30000", "300000")
 
 
 def make(server: Server, receiver: Receiver, text: str, cron: str) -> str:
@@ -91,3 +95,26 @@ def test_an_evaluation_that_a_killed_server_was_at_is_done_by_the_next(tmp_path:
         assert [each["state"] for each in found] == ["TRIGGERED"], found
         wait_until(lambda: receiver.got, what="the message")
         assert len(receiver.got) == 1
+
+
+def test_a_server_stops_at_once_while_alerts_are_evaluated_and_leaves_them_to_the_next(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with receiving() as receiver, running_server(data, env=LOCAL_WEBHOOKS) as server:
+        slow = [make(server, receiver, VERY_SLOW, "0 0 0 1 1 ?") for _ in range(4)]
+        for each in slow:
+            server.call("POST", f"/api/millpond/alerts/{each}/evaluate")
+
+        def running() -> bool:
+            found = server.call("GET", "/api/2.0/sql/history/queries")[1]
+            return len([each for each in found.get("res", ()) if each["status"] == "RUNNING"]) == 4
+
+        wait_until(running, timeout_s=60, what="four running statements")
+        began = time.monotonic()
+        run_cli("down", "--data-dir", str(data))
+        assert time.monotonic() - began < 20
+    database = Database(f"sqlite:///{data / 'millpond.db'}")
+    with database.read() as connection:
+        found = [store.find_under_way(connection, each) for each in slow]
+    database.dispose()
+    assert None not in found
+    assert not receiver.got

@@ -39,7 +39,10 @@ class SqlRoom:
     def at_work(self) -> Iterator[None]:
         """Run statements and evaluate alerts while the block does."""
         with self.runtime.at_work(self.warehouses.stop_idle), self.alerts.evaluator.at_work():
-            yield
+            try:
+                yield
+            finally:
+                self.runtime.stop()  # what alerts wait for, before they are waited for
 
 
 def open_sql(

@@ -18,7 +18,7 @@ from millpond.identity import grants
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import MillpondError, ResourceExhausted
+from millpond.kernel.errors import MillpondError, ResourceExhausted, Unavailable
 from millpond.kernel.logs import get_logger, mask_secrets
 from millpond.kernel.settings import SqlSettings
 from millpond.sql.costs import request_of
@@ -39,6 +39,7 @@ from millpond.sql.store import statements as rows
 
 MAX_RUNNING = 128
 """Statements that run at the same time in all warehouses together: each has a thread."""
+_STOPPED = "The server stopped while the statement ran; run it again."
 _RESTARTED = Failure(code="ABORTED", message="The server was restarted while the statement ran; run it again.")
 _HOUSEKEEPING_EVERY_S = 20.0
 log = get_logger(__name__)
@@ -125,12 +126,16 @@ class Runtime:
         self._lock = threading.Lock()
         self._pools: dict[str, _Pool] = {}
         self._executions: dict[str, Execution] = {}
+        self._stopping = False
 
     # Statements
 
     def submit(self, execution: Execution, warehouse: Warehouse) -> None:
-        """Run a statement when its warehouse has room. Raises ResourceExhausted when too many wait."""
+        """Run a statement when its warehouse has room. Raises ResourceExhausted when too many wait,
+        Unavailable when the server stops."""
         with self._lock:
+            if self._stopping:
+                raise Unavailable(_STOPPED)
             pool = self._pools.setdefault(warehouse.id, _Pool(warehouse.spec.max_running))
             pool.max_running = warehouse.spec.max_running
             pool.last_used = time.monotonic()
@@ -296,10 +301,16 @@ class Runtime:
             yield
         finally:
             stopped.set()
-            for execution in list(self._executions.values()):
-                self.cancel(execution, Failure(code="ABORTED", message="The server stopped while the statement ran."))
+            self.stop()
             self._threads.shutdown(wait=True)
             thread.join(10)
+
+    def stop(self) -> None:
+        """End what waits and runs, and take no more: for who would wait for it while the server stops."""
+        with self._lock:
+            self._stopping = True
+        for execution in list(self._executions.values()):
+            self.cancel(execution, Failure(code="ABORTED", message=_STOPPED))
 
     def _house(self, stopped: threading.Event, also: Callable[[], None]) -> None:
         while not stopped.wait(_HOUSEKEEPING_EVERY_S):
