@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -18,6 +19,7 @@ from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import Kind, Place, Result, State, TaskRun, TaskSpec
 from millpond.jobs.logs import lines_with, part
 from millpond.jobs.outputs import Outputs
+from millpond.jobs.runtime import Runtime
 from millpond.jobs.settings import checked
 from millpond.jobs.starting import submit
 from millpond.jobs.task_files import Ended, TaskFiles
@@ -34,6 +36,7 @@ from tests.jobs.servers_of import launcher_in, runtime_of
 ME = Principal(id="1", name="workers", kind=PrincipalKind.SERVICE_PRINCIPAL, is_admin=False, paths=WORKER_PATHS)
 ROOT = Principal(id="2", name="root", kind=PrincipalKind.USER, is_admin=True)
 LEASE = timedelta(seconds=10)
+ARRIVAL = Arrival(id="w", name="w", slots=1, version=__version__, python=PYTHON, address="")
 
 
 def waiting(database: Database) -> int:
@@ -48,17 +51,25 @@ def task_of(database: Database, run_id: int) -> TaskRun:
         return store.tasks_of(connection, run_id)[-1]
 
 
+@pytest.fixture
+def runtime(database: Database, tmp_path: Path) -> Runtime:
+    return runtime_of(database, launcher_in(tmp_path))
+
+
+@pytest.fixture
+def workers(database: Database, tmp_path: Path, runtime: Runtime) -> WorkerService:
+    """With one worker, `w`."""
+    made = WorkerService(database, launcher_in(tmp_path), runtime, lease=LEASE, spark=SparkDoor(port=1, tls=False))
+    made.register(ME, ARRIVAL)
+    return made
+
+
 @pytest.mark.parametrize(
     ("begins", "state", "result"), [(False, State.QUEUED, Result.NONE), (True, State.ENDED, Result.FAILED)]
 )
 def test_a_worker_that_comes_back_has_lost_what_it_held(
-    database: Database, tmp_path: Path, begins: bool, state: State, result: Result
+    database: Database, runtime: Runtime, workers: WorkerService, begins: bool, state: State, result: Result
 ) -> None:
-    launcher = launcher_in(tmp_path)
-    runtime = runtime_of(database, launcher)
-    workers = WorkerService(database, launcher, runtime, lease=LEASE, spark=SparkDoor(port=1, tls=False))
-    arrival = Arrival(id="w", name="w", slots=1, version=__version__, python=PYTHON, address="")
-    workers.register(ME, arrival)
     run_id = waiting(database)
     runtime.moved(run_id)
     task, _ = workers.claim(ME, "w", "lease")
@@ -67,7 +78,7 @@ def test_a_worker_that_comes_back_has_lost_what_it_held(
     assert [running for _, running in _all(database)] == [1]
     if begins:
         workers.begin(ME, "w", "lease")
-    workers.register(ME, arrival)
+    workers.register(ME, ARRIVAL)
     found = task_of(database, run_id)
     assert (found.state, found.result) == (state, result)
     with pytest.raises(Conflict):
@@ -114,6 +125,54 @@ def test_a_quota_refuses_a_task_that_a_worker_asks_for(database: Database, tmp_p
     found = task_of(database, run_id)
     assert (found.state, found.result) == (State.ENDED, Result.FAILED)
     assert "Quota exceeded" in found.message
+
+
+def test_a_task_that_begins_while_it_is_taken_for_lost_goes_on(
+    database: Database, runtime: Runtime, workers: WorkerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = waiting(database)
+    runtime.moved(run_id)
+    workers.claim(ME, "w", "lease")
+    with database.write() as connection:
+        leases.write_held(
+            connection, task_of(database, run_id).id, "lease", leased_until=utc_now() - timedelta(seconds=1)
+        )
+    real = leases.lost
+
+    def late(*given: Any) -> list[TaskRun]:
+        found = real(*given)
+        workers.heard(ME, "w", ["lease"])  # it is back
+        workers.begin(ME, "w", "lease")
+        return found
+
+    monkeypatch.setattr(leases, "lost", late)
+    runtime.round()
+    found = task_of(database, run_id)
+    assert (found.state, found.lease, found.began_at is None) == (State.RUNNING, "lease", False)
+    with pytest.raises(Conflict):  # though whoever asks has read that it had not
+        workers.give_back(ME, "w", "lease")
+    assert not runtime.give_back(replace(found, began_at=None))
+    assert task_of(database, run_id).state is State.RUNNING
+
+
+def test_a_registration_that_comes_late_leaves_what_was_claimed_since(
+    database: Database, runtime: Runtime, workers: WorkerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker waited no longer, has registered again, and claims."""
+    run_id = waiting(database)
+    runtime.moved(run_id)
+    real = runtime.end_of_worker
+
+    def late(*given: Any) -> None:
+        monkeypatch.setattr(runtime, "end_of_worker", real)
+        workers.register(ME, ARRIVAL)
+        workers.claim(ME, "w", "lease")
+        workers.begin(ME, "w", "lease")
+        real(*given)
+
+    monkeypatch.setattr(runtime, "end_of_worker", late)
+    workers.register(ME, ARRIVAL)
+    assert (task_of(database, run_id).state, task_of(database, run_id).lease) == (State.RUNNING, "lease")
 
 
 def _all(database: Database) -> list[tuple[object, int]]:

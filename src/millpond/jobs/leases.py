@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from millpond.jobs.domain import Place, State, TaskRun
 from millpond.jobs.store import as_task, tasks
+from millpond.kernel.ids import new_id
 
 _MOST_LOST = 1000
 
@@ -44,9 +45,20 @@ def assigned(connection: Connection, limit: int) -> dict[int, str]:
 
 
 def give_back(connection: Connection, task: TaskRun, **values: Any) -> bool:
-    """Let others take a task whose lease one has, and whose code has not begun."""
+    """Let others take a task whose lease one has; False where one has it no more, or its code has begun."""
     again = {"state": State.QUEUED, "lease": "", "leased_until": None, "started_at": None, "worker": ""}
-    return write_held(connection, task.id, task.lease, **again, **values)
+    return write_held(connection, task.id, task.lease, tasks.c.began_at.is_(None), **again, **values)
+
+
+def take_over(
+    connection: Connection, task: TaskRun, until: datetime, *, lapsed: datetime | None = None
+) -> TaskRun | None:
+    """Hold a task in place of whoever holds it, who can do nothing with it from then on. None where somebody else has
+    it by now, or its lease has not ended before `lapsed`."""
+    also = () if lapsed is None else (tasks.c.leased_until < lapsed,)
+    lease = new_id()
+    taken = write_held(connection, task.id, task.lease, *also, lease=lease, leased_until=until)
+    return of_lease(connection, lease) if taken else None
 
 
 def of_lease(connection: Connection, lease: str) -> TaskRun | None:
@@ -62,9 +74,9 @@ def of_worker(connection: Connection, worker: str) -> list[TaskRun]:
     return [as_task(row) for row in connection.execute(select(tasks).where(*held))]
 
 
-def write_held(connection: Connection, task_id: int, holder: str, **values: Any) -> bool:
-    """Set columns of a running task whose lease one has; False where one has it no more."""
-    held = (tasks.c.id == task_id, tasks.c.lease == holder, tasks.c.state == State.RUNNING.value)
+def write_held(connection: Connection, task_id: int, holder: str, *also: ColumnElement[bool], **values: Any) -> bool:
+    """Set columns of a running task whose lease one has; False where one has it no more, or `also` is not so."""
+    held = (tasks.c.id == task_id, tasks.c.lease == holder, tasks.c.state == State.RUNNING.value, *also)
     return bool(connection.execute(update(tasks).where(*held).values(**values)).rowcount)
 
 

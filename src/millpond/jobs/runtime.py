@@ -1,7 +1,7 @@
 """What goes on while a server runs: tasks get processes, runs move on, schedules fire, and what was lost is found."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -109,11 +109,9 @@ class Runtime:
             lost = leases.lost(connection, now, self._server, now - _OTHERS_GRACE)
         for task in lost:
             try:
-                self._recover(task)
-            except Exception as error:  # the boundary of a work item
+                self._recover(task, now)
+            except Exception as error:  # the boundary of a work item, which is held so long that it is left alone
                 log.error("a lost task was not settled", run=task.run_id, task=task.key, exc_info=error)
-                with self._database.write() as connection:
-                    leases.write_held(connection, task.id, task.lease, leased_until=now + _PAUSE)
         with self._database.read() as connection:
             due = store.due_runs(connection, now, _MOST_DUE)
             assigned = leases.assigned(connection, _MOST_DUE)
@@ -308,14 +306,17 @@ class Runtime:
         self._wake()
         return held
 
-    def _recover(self, task: TaskRun) -> None:
+    def _recover(self, lost: TaskRun, now: datetime) -> None:
         """A task whose server or worker was killed: its process is dead too. What never began is done by somebody else.
 
         Whether it began a worker has said before; a server has written it in its directory, so of another server's task
         nobody can know."""
+        with self._database.write() as connection:
+            task = leases.take_over(connection, lost, now + _PAUSE, lapsed=now)
+        if task is None:
+            return
         if task.worker:
-            gone = Ended(result=Result.FAILED, message="The worker that ran the task is gone.")
-            self.give_back(task) if task.began_at is None else self.settle(task, gone)
+            self.end_of_worker([task], "The worker that ran the task is gone.")
             return
         if task.server not in ("", self._server):
             gone = Ended(result=Result.FAILED, message="The server that ran the task is gone.")
@@ -325,8 +326,15 @@ class Runtime:
         if told is None and not self._launcher.files.began(task.id):
             self.give_back(task)
             return
-        lost = Ended(result=Result.FAILED, message="The server ended while the task ran.")
-        self.settle(task, told or lost)
+        self.settle(task, told or Ended(result=Result.FAILED, message="The server ended while the task ran."))
+
+    def end_of_worker(self, taken: Iterable[TaskRun], message: str) -> None:
+        """Tasks that were taken over from a worker: one that has begun has failed, another is done by somebody else."""
+        for task in taken:
+            if task.began_at is None:
+                self.give_back(task)
+            else:
+                self.settle(task, Ended(result=Result.FAILED, message=message))
 
 
 @dataclass(frozen=True, kw_only=True)

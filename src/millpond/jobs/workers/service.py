@@ -94,10 +94,11 @@ class WorkerService:
                 raise PermissionDenied(f"Worker '{worker.id}' is of another account.")
             store.put(connection, worker)
             store.remove_unseen(connection, now - _KEPT)
+            held = self._taken_over(connection, worker.id)
             acts.changed(
                 connection, principal.name, "register", "worker", worker.name, object_id=worker.id, slots=worker.slots
             )
-        self._settle_all(worker)
+        self._runtime.end_of_worker(held, _ended(worker))
         return worker
 
     def claim(self, principal: Principal, worker_id: str, lease: str) -> tuple[TaskRun | None, Worker]:
@@ -208,7 +209,7 @@ class WorkerService:
         """Let others do a task. Raises Conflict, also where its code has begun."""
         with self._database.read() as connection:
             task = _held(connection, principal, worker_id, lease)
-        if task.began_at is not None or not self._runtime.give_back(task):
+        if not self._runtime.give_back(task):
             raise _lost(task.id)
 
     def leave(self, principal: Principal, worker_id: str) -> None:
@@ -216,19 +217,15 @@ class WorkerService:
         with self._database.write() as connection:
             worker = _known(principal, store.find(connection, worker_id), worker_id)
             store.remove(connection, worker_id)
+            held = self._taken_over(connection, worker_id)
             acts.changed(connection, principal.name, "leave", "worker", worker.name, object_id=worker.id)
-        self._settle_all(worker)
+        self._runtime.end_of_worker(held, _ended(worker))
 
-    def _settle_all(self, worker: Worker) -> None:
-        """What a worker held, and holds no more."""
-        with self._database.read() as connection:
-            held = leases.of_worker(connection, worker.id)
-        for task in held:
-            if task.began_at is None:
-                self._runtime.give_back(task)
-            else:
-                told = f"Worker {worker.name} ended while the task ran."
-                self._runtime.settle(task, Ended(result=Result.FAILED, message=told))
+    def _taken_over(self, connection: Connection, worker_id: str) -> list[TaskRun]:
+        """What a worker held, and holds no more; whatever it still says of it does not count."""
+        until = utc_now() + self.lease
+        held = [leases.take_over(connection, task, until) for task in leases.of_worker(connection, worker_id)]
+        return [task for task in held if task is not None]
 
     # -- for administrators ---------------------------------------------------------------------------------------
 
@@ -256,8 +253,9 @@ class WorkerService:
         with self._database.write() as connection:
             worker = _there(store.find(connection, worker_id, lock=True), worker_id)
             store.remove(connection, worker_id)
+            held = self._taken_over(connection, worker_id)
             acts.changed(connection, principal.name, "remove", "worker", worker.name, object_id=worker.id)
-        self._settle_all(worker)
+        self._runtime.end_of_worker(held, _ended(worker))
 
 
 def _require_worker(principal: Principal) -> None:
@@ -296,6 +294,10 @@ def _bounded(task: TaskRun, used: Used) -> Used:
         return {}
     elapsed_s = (utc_now() - task.began_at).total_seconds()
     return {resource: min(amount, _MOST_IN_USE[resource] * elapsed_s) for resource, amount in used.items()}
+
+
+def _ended(worker: Worker) -> str:
+    return f"Worker {worker.name} ended while the task ran."
 
 
 def _lost(task_id: int) -> Conflict:
