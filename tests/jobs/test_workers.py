@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from millpond import __version__
 from millpond.billing.domain import Holder, Measure, Period, Resource
@@ -153,6 +154,28 @@ def test_a_task_that_begins_while_it_is_taken_for_lost_goes_on(
         workers.give_back(ME, "w", "lease")
     assert not runtime.give_back(replace(found, began_at=None))
     assert task_of(database, run_id).state is State.RUNNING
+
+
+def test_a_lease_that_is_asked_for_twice_at_once_holds_one_task(
+    database: Database, runtime: Runtime, workers: WorkerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [waiting(database) for _ in range(2)]
+    runtime.moved(*runs)
+    real, first = leases.any_waits, []
+
+    def late(*given: Any) -> bool:
+        monkeypatch.setattr(leases, "any_waits", real)
+        first.append(workers.claim(ME, "w", "lease")[0])
+        return real(*given)
+
+    monkeypatch.setattr(leases, "any_waits", late)
+    second, _ = workers.claim(ME, "w", "lease")
+    assert second is not None
+    assert [second.id] == [task and task.id for task in first]
+    other = task_of(database, runs[1])
+    assert other.state is State.QUEUED
+    with pytest.raises(IntegrityError), database.write() as connection:
+        leases.claim(connection, utc_now(), "lease", utc_now() + LEASE, places=[Place.ANYWHERE], worker="v")
 
 
 def test_a_registration_that_comes_late_leaves_what_was_claimed_since(

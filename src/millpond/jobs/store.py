@@ -25,6 +25,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -35,6 +36,7 @@ from millpond.kernel.clock import epoch_us
 from millpond.kernel.database import Json, UtcDateTime, metadata
 
 _MOST_ACTIVE = 1000
+_HELD = f"state = '{State.RUNNING.value}' AND lease <> ''"
 
 jobs = Table(
     "job_definitions",
@@ -113,6 +115,7 @@ tasks = Table(
     Column("leased_until", UtcDateTime),
     Index("ix_job_task_runs_run_id_parent_id", "run_id", "parent_id"),
     Index("ix_job_task_runs_state", "state"),
+    Index("uq_job_task_runs_lease", "lease", unique=True, sqlite_where=text(_HELD), postgresql_where=text(_HELD)),
 )
 
 _OPEN = runs.c.state != State.ENDED.value

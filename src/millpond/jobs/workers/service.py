@@ -114,7 +114,9 @@ class WorkerService:
         now = utc_now()
         with self._database.write() as connection:
             worker = _known(principal, store.find(connection, worker_id, lock=True), worker_id)
-            task = None
+            task = leases.of_lease(connection, lease)
+            if task is not None:  # it was asked for twice at the same time
+                return (task if task.worker == worker_id else None), worker
             if not worker.draining:
                 task = leases.claim(
                     connection, now, lease, now + self.lease, places=(Place.ANYWHERE,), worker=worker_id

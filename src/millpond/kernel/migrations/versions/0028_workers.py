@@ -14,6 +14,10 @@ def upgrade() -> None:
     op.add_column("job_task_runs", sa.Column("worker", sa.String(36), nullable=False, server_default=""))
     op.add_column("job_task_runs", sa.Column("place", sa.String(10), nullable=False, server_default=""))
     op.execute("UPDATE job_task_runs SET place = 'server' WHERE state = 'QUEUED'")
+    held = sa.text("state = 'RUNNING' AND lease <> ''")
+    op.create_index(
+        "uq_job_task_runs_lease", "job_task_runs", ["lease"], unique=True, sqlite_where=held, postgresql_where=held
+    )
     op.create_table(
         "job_workers",
         sa.Column("id", sa.String(36), nullable=False),
