@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Annotated, Any, Literal
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -28,7 +29,17 @@ MOST_WAIT_S = 5.0
 _LOOK_S = 0.05
 _BLOCK_BYTES = 1 << 20
 _MOST_HELD = 1000
-_Me = Annotated[Principal, Depends(current_principal)]
+_CODE_AT_ONCE, _LIVES_AT_ONCE = 8, 16
+"""Threads for code, which may have to be fetched first, and for claims and beats: neither waits for the other, and what
+else the server does for none of them."""
+
+
+async def _me() -> Principal:
+    """Without a thread."""
+    return current_principal()
+
+
+_Me = Annotated[Principal, Depends(_me)]
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{32,36}$")]
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _IdInQuery = Annotated[str, Query(pattern=r"^[0-9a-f-]{32,36}$")]
@@ -82,13 +93,13 @@ class EndInput(LeaseInput):
 def workers_router(service: WorkerService) -> APIRouter:
     """All of it."""
     router = APIRouter()
-    _add_lives(router, service)
-    _add_tasks(router, service)
+    _add_lives(router, service, CapacityLimiter(_LIVES_AT_ONCE))
+    _add_tasks(router, service, CapacityLimiter(_CODE_AT_ONCE))
     _add_administration(router, service)
     return router
 
 
-def _add_lives(router: APIRouter, service: WorkerService) -> None:
+def _add_lives(router: APIRouter, service: WorkerService, threads: CapacityLimiter) -> None:
     @router.post(f"{_WORKER}/register")
     def register(me: _Me, body: RegisterInput, request: Request) -> dict[str, Any]:
         arrival = Arrival(
@@ -105,7 +116,7 @@ def _add_lives(router: APIRouter, service: WorkerService) -> None:
         until = came + min(body.wait_s, MOST_WAIT_S)
         while True:
             before, waited_s = service.changes, time.monotonic() - came
-            task, worker = await run_in_threadpool(service.claim, me, body.worker_id, body.lease)
+            task, worker = await to_thread.run_sync(service.claim, me, body.worker_id, body.lease, limiter=threads)
             if task is not None or worker.draining or time.monotonic() >= until:
                 told = None if task is None else {"task_run_id": task.id, "run_id": task.run_id, "task_key": task.key}
                 return {"task": told, "waited_s": waited_s, "draining": worker.draining}
@@ -116,8 +127,8 @@ def _add_lives(router: APIRouter, service: WorkerService) -> None:
                 return {"task": None, "waited_s": 0, "draining": False}
 
     @router.post(f"{_WORKER}/beat")
-    def beat(me: _Me, body: BeatInput) -> dict[str, Any]:
-        ends, worker = service.heard(me, body.worker_id, body.leases)
+    async def beat(me: _Me, body: BeatInput) -> dict[str, Any]:
+        ends, worker = await to_thread.run_sync(service.heard, me, body.worker_id, body.leases, limiter=threads)
         return {"ends": ends, "draining": worker.draining}
 
     @router.post(f"{_WORKER}/leave")
@@ -126,10 +137,10 @@ def _add_lives(router: APIRouter, service: WorkerService) -> None:
         return {}
 
 
-def _add_tasks(router: APIRouter, service: WorkerService) -> None:
+def _add_tasks(router: APIRouter, service: WorkerService, threads: CapacityLimiter) -> None:
     @router.post(f"{_WORKER}/code")
-    def code(me: _Me, body: LeaseInput) -> StreamingResponse:
-        archive = service.code(me, body.worker_id, body.lease)
+    async def code(me: _Me, body: LeaseInput) -> StreamingResponse:
+        archive = await to_thread.run_sync(service.code, me, body.worker_id, body.lease, limiter=threads)
         return StreamingResponse(_blocks(archive), media_type="application/x-tar")
 
     @router.post(f"{_WORKER}/begin")
