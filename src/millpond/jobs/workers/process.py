@@ -287,8 +287,11 @@ class Worker:
         """Tell what a task has printed since, and left if that is another size than before."""
         path = self._files.log_path(task_id)
         with suppress(FileNotFoundError), path.open("rb") as stream:
-            stream.seek(held.told)
-            while data := stream.read(min(LONGEST_PART, MOST_LOG_BYTES - held.told)):
+            while True:
+                stream.seek(held.told)  # the server may have more than we know, where an answer of it was lost
+                data = stream.read(min(LONGEST_PART, MOST_LOG_BYTES - held.told))
+                if not data:
+                    break
                 held.told = self._part(held, LOG, held.told, data)
         for name, data in self._files.left(task_id):
             if held.left.get(name) != hash(data):

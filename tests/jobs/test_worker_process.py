@@ -1,0 +1,50 @@
+"""What a worker does where its server, its machine or the way between them fails."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from millpond.jobs.workers.client import ServerClient
+from millpond.jobs.workers.process import Worker, WorkerOptions, _Held
+from millpond.kernel.errors import Unavailable
+from millpond.kernel.settings import EnvironmentSettings
+
+LEASE_S = 1.0
+
+
+def worker_of(place: Path, **calls: Any) -> Worker:
+    """One whose server does what a test says."""
+    options = WorkerOptions(data_dir=place, name="w", slots=1, environments=EnvironmentSettings())
+    worker = Worker(cast(ServerClient, SimpleNamespace(**calls)), options)
+    worker._id, worker._lease_s = "w", LEASE_S
+    return worker
+
+
+def test_a_log_is_told_whole_though_an_answer_is_lost(tmp_path: Path) -> None:
+    server = bytearray()
+
+    def printed(data: bytes) -> None:
+        with log.open("ab") as stream:
+            stream.write(data)
+
+    def tell(data: bytes, *, start: int, **_: Any) -> int:
+        if start < len(server):
+            printed(b"C" * 10)  # meanwhile
+            return len(server)
+        server.extend(data)
+        if len(server) == 100:
+            raise Unavailable("The answer is lost.")
+        return len(server)
+
+    worker = worker_of(tmp_path, tell=tell)
+    log = worker._files.log_path(1)
+    log.parent.mkdir(parents=True)
+    printed(b"A" * 100)
+    held = _Held(lease="l", renewed_s=0)
+    with pytest.raises(Unavailable):
+        worker._tell(1, held)
+    printed(b"B" * 50)
+    worker._tell(1, held)
+    assert bytes(server) == log.read_bytes()
