@@ -1,11 +1,14 @@
 """What a worker does where its server, its machine or the way between them fails."""
 
+import errno
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from millpond.jobs.workers import process
 from millpond.jobs.workers.client import ServerClient
 from millpond.jobs.workers.process import Worker, WorkerOptions, _Held
 from millpond.kernel.errors import Unavailable
@@ -48,3 +51,21 @@ def test_a_log_is_told_whole_though_an_answer_is_lost(tmp_path: Path) -> None:
     printed(b"B" * 50)
     worker._tell(1, held)
     assert bytes(server) == log.read_bytes()
+
+
+def test_a_worker_whose_disk_is_full_gives_tasks_back_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: Counter[str] = Counter()
+
+    def ask(act: str, **_: Any) -> dict[str, Any]:
+        asked[act] += 1
+        return {"task": {"task_run_id": 7}, "waited_s": 0, "draining": False, "ends": {}}
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(process, "_PAUSE_S", 0.01)
+    worker = worker_of(tmp_path, ask=ask)
+    monkeypatch.setattr(worker._files, "fresh", full)
+    worker._work()
+    assert (asked["claim"], asked["give-back"], asked["leave"]) == (5, 5, 1)
+    assert "No space left" in str(worker.failure)

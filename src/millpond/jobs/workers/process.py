@@ -37,6 +37,7 @@ _BEAT_S = 1.0
 _TELL_S = 1.0
 _MARGIN = 0.6
 """A task whose lease was not renewed for this share of it is ended, well before the server gives it up."""
+_MOST_FAILURES = 5
 _SUBJECT = Subject(product=Product.JOBS, run_as="")
 """For whom tasks run is the server's to know."""
 
@@ -86,6 +87,8 @@ class Worker:
         self._draining = threading.Event()
         self._ended = threading.Event()
         """Whatever runs is to end now."""
+        self._failures = 0
+        """Tasks in a row that this machine could not carry out."""
         self.failure: MillpondError | None = None
         """Why it cannot go on, if it cannot."""
 
@@ -160,7 +163,11 @@ class Worker:
         beats = rounds(self._beat, name="beat", interval_s=_BEAT_S, log=log, failure="the server was not told")
         with beats:
             while not self._draining.is_set():
-                if self._room.acquire(timeout=_PAUSE_S):
+                if not self._room.acquire(timeout=_PAUSE_S):
+                    continue
+                if self._draining.wait(_PAUSE_S * (2**self._failures - 1)):
+                    self._room.release()
+                else:
                     self._take()
             for _ in range(self._options.slots):  # all that run have ended then
                 self._room.acquire()
@@ -226,12 +233,25 @@ class Worker:
             log.error("a task was not carried out", task=task_id, exc_info=error)
             with suppress(MillpondError):  # if it has begun, its lease runs out
                 self._client.ask("give-back", worker_id=self._id, lease=held.lease)
+            if not isinstance(error, MillpondError):
+                self._is_broken(error)
         finally:
             with self._lock:
                 self._held.pop(held.lease, None)
             self._files.forget(task_id)
             self._files.forget_log(task_id)
             self._room.release()
+
+    def _is_broken(self, error: Exception) -> None:
+        """This machine did not do its part. It takes tasks less often, and after some in a row no more, as it would
+        take all and do none."""
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES:
+            self.failure = FailedPrecondition(
+                f"{self._failures} tasks in a row could not be carried out on this machine, the last for: {error}. "
+                "The log above says more; see to it, and start the worker again."
+            )
+            self.drain()
 
     def _do(self, task_id: int, held: _Held) -> None:
         ask = partial(self._client.ask, worker_id=self._id, lease=held.lease)
@@ -260,7 +280,12 @@ class Worker:
         except MillpondError as error:
             ended = Ended(result=Result.FAILED, message=error.message)
         except OSError as error:
+            if not held.has_begun:
+                raise
             ended = Ended(result=Result.FAILED, message=f"The task could not be started: {error.strerror}.")
+            self._is_broken(error)
+        else:
+            self._failures = 0
         if ended is not None:
             self._report(task_id, held, ended)
         elif not held.has_begun:
