@@ -1,13 +1,18 @@
 """What a worker does where its server, its machine or the way between them fails."""
 
 import errno
+import threading
+import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from millpond.jobs.carrying import Carrier
+from millpond.jobs.domain import Result
 from millpond.jobs.workers import process
 from millpond.jobs.workers.client import ServerClient
 from millpond.jobs.workers.process import Worker, WorkerOptions, _Held
@@ -69,3 +74,29 @@ def test_a_worker_whose_disk_is_full_gives_tasks_back_and_ends(tmp_path: Path, m
     worker._work()
     assert (asked["claim"], asked["give-back"], asked["leave"]) == (5, 5, 1)
     assert "No space left" in str(worker.failure)
+
+
+def test_a_task_ends_in_time_while_the_server_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over, ended_s = threading.Event(), []
+
+    def hangs(*_: Any, **__: Any) -> int:
+        over.wait(5)
+        raise Unavailable("No answer.")
+
+    def run(*_: Any, stop: Any, begins: Any, **__: Any) -> None:
+        assert begins()
+        while stop() is Result.NONE:
+            time.sleep(0.02)
+        ended_s.append(time.monotonic())
+        over.set()
+
+    monkeypatch.setattr(process, "_TELL_S", 0.05)
+    monkeypatch.setattr(process.travel, "unpacked", lambda *_: None)
+    worker = worker_of(tmp_path, ask=lambda *_, **__: {}, download=lambda *_, **__: nullcontext(), tell=hangs)
+    worker._carrier = cast(Carrier, SimpleNamespace(run=run))
+    log = worker._files.log_path(7)
+    log.parent.mkdir(parents=True)
+    log.write_text("printed")
+    began_s = time.monotonic()
+    worker._do(7, _Held(lease="l", renewed_s=began_s))
+    assert ended_s[0] - began_s < LEASE_S

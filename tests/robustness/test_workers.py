@@ -1,6 +1,7 @@
 """Workers: they run what a server would, lose nothing when they are killed, and may do nothing else."""
 
 import json
+import os
 import signal
 import time
 import urllib.error
@@ -19,12 +20,13 @@ from databricks.sdk.service.workspace import ImportFormat, Language
 from tests.audit.test_server import events
 from tests.browser.test_single_sign_on import make_certificate
 from tests.robustness.test_jobs_recovery import JOBS, put, run_of
+from tests.robustness.test_tree import _child
 from tests.servers import Server, running_server, wait_until
 from tests.workers import WORKER, StandIn, new_worker_token, running_worker
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="reads processes from /proc")
 VOLUME = "/Volumes/main/default/v"
-LEASE_S = 6
+LEASE_S = 10
 SCRIPT = """
 import beside, os, subprocess, sys, time
 print("attempt", sys.argv[1], beside.WORD, os.getcwd(), flush=True)
@@ -164,6 +166,21 @@ def run_notebook(shop: Shop, place: Path, *flags: str) -> None:
     number = shop.attempts(run_id)[0]["run_id"]
     kept = shop.server.call("GET", f"/api/millpond/jobs/runs/notebook?run_id={number}")[1]
     assert "".join(kept["cells"][0]["outputs"][0]["text"]) == "sum 42\n"
+
+
+def test_a_task_has_ended_when_the_server_gives_it_up(shop: Shop, tmp_path: Path) -> None:
+    """A server that stands still takes connections, and answers none."""
+    with running_worker(shop.server, tmp_path / "one", token=shop.token):
+        run_id = shop.submit(1, max_retries=0)
+        pids = [int(pid) for pid in shop.printed(run_id, "pids").split()[1:]]
+        server = _child(shop.server.state["pid"], "millpond.server_process")
+        assert server is not None
+        os.kill(server, signal.SIGSTOP)
+        try:
+            wait_until(lambda: not any(map(exists, pids)), timeout_s=LEASE_S, what="the task to end")
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert shop.result(run_id) == "FAILED"
 
 
 def test_what_a_worker_says_counts_while_it_holds_the_task(shop: Shop) -> None:

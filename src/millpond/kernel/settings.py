@@ -272,7 +272,7 @@ class JobsSettings(BaseModel):
         description="Tasks that have a process on this server at the same time; with 0 only workers run what they can.",
     )
     worker_lease_s: float = Field(
-        default=30, ge=3, description="A worker that is not heard of for so long has lost its tasks."
+        default=30, ge=10, description="A worker that is not heard of for so long has lost its tasks."
     )
     memory_limit_bytes: int = Field(default=8 << 30, gt=0, description="Data segment of one task's process.")
     file_limit_bytes: int = Field(default=10 << 30, gt=0, description="Largest file that a task may write.")

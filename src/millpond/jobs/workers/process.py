@@ -66,7 +66,6 @@ class _Held:
     has_begun: bool = False
     told: int = 0
     """Bytes of its log that the server has."""
-    told_s: float = 0.0
     left: dict[str, int] = field(default_factory=dict)
     """A hash of each of what it has left, that the server has."""
 
@@ -265,16 +264,23 @@ class Worker:
         def begins() -> bool:
             if self._draining.is_set():
                 return False
+            self._surely(held, begin)
+            held.has_begun = True
+            return not self._is_old(held)
+
+        def begin() -> None:
             asked_s = time.monotonic()
-            self._surely(held, lambda: ask("begin"))
-            held.renewed_s, held.has_begun = max(asked_s, held.renewed_s), True
-            return True
+            ask("begin")
+            held.renewed_s = max(asked_s, held.renewed_s)
 
         meter = TaskMeter(looks=self._looks, subject=_SUBJECT, task_id=task_id)
+        telling = rounds(
+            lambda: self._tell_on(task_id, held), name=f"tell-{task_id}", interval_s=_TELL_S, log=log,
+            failure="the server was not told what a task has printed",
+        )  # fmt: skip
         try:
-            ended = self._carrier.run(
-                task_id, order, stop=lambda: self._stop(task_id, held), meter=meter, begins=begins
-            )
+            with telling:
+                ended = self._carrier.run(task_id, order, stop=lambda: self._stop(held), meter=meter, begins=begins)
         except Conflict:
             raise
         except MillpondError as error:
@@ -293,20 +299,24 @@ class Worker:
         else:
             log.warning("a task was ended, as the server does not say any more that it is ours", task=task_id)
 
-    def _stop(self, task_id: int, held: _Held) -> Result | None:
-        """Why a task is to end; what it has printed meanwhile is told on the way."""
+    def _stop(self, held: _Held) -> Result | None:
+        """Why a task is to end. Waits for nothing, so that it ends in time where the server does not answer."""
         if held.why is not Result.NONE or self._is_old(held):
             return held.why or None
-        if self._ended.is_set():
-            return None
-        if time.monotonic() - held.told_s > _TELL_S:
-            held.told_s = time.monotonic()
-            with suppress(Unavailable):
-                self._tell(task_id, held)
-        return Result.NONE
+        return None if self._ended.is_set() else Result.NONE
 
     def _is_old(self, held: _Held) -> bool:
         return time.monotonic() - held.renewed_s > _MARGIN * self._lease_s
+
+    def _tell_on(self, task_id: int, held: _Held) -> None:
+        """Tell what a task has printed, while it runs."""
+        if held.has_begun:
+            try:
+                self._tell(task_id, held)
+            except Unavailable:
+                pass  # it is told later
+            except Conflict:
+                held.why = None
 
     def _tell(self, task_id: int, held: _Held) -> None:
         """Tell what a task has printed since, and left if that is another size than before."""

@@ -25,7 +25,8 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
 LOST = "LOST"
-_SEEN_EVERY = timedelta(seconds=2)
+_SEEN_EVERY = 0.1
+"""After this share of a lease it is written anew; a worker that relies on its beats ends its task well before."""
 _MOST_IN_USE = {Resource.CPU: 1024.0, Resource.MEMORY: 16384.0, Resource.GPU: 64.0}
 """Cores, GiB and GPUs."""
 _KEPT = timedelta(days=7)
@@ -130,7 +131,7 @@ class WorkerService:
 
     def heard(self, principal: Principal, worker_id: str, held: Sequence[str]) -> tuple[dict[str, str], Worker]:
         """A worker lives, and holds some leases: for each why its task is to end, if it is. Raises NotFound."""
-        now = utc_now()
+        now, seen_every = utc_now(), _SEEN_EVERY * self.lease
         with self._database.read() as connection:
             worker = _known(principal, store.find(connection, worker_id), worker_id)
             mine = {task.lease: task for task in leases.of_worker(connection, worker_id)}
@@ -141,9 +142,9 @@ class WorkerService:
         old = [
             task
             for lease in held
-            if (task := mine.get(lease)) and (task.leased_until or now) < now + self.lease - _SEEN_EVERY
+            if (task := mine.get(lease)) and (task.leased_until or now) < now + self.lease - seen_every
         ]
-        if old or now - worker.seen_at > _SEEN_EVERY:
+        if old or now - worker.seen_at > seen_every:
             with self._database.write() as connection:
                 store.change(connection, worker_id, seen_at=now)
                 for task in old:
