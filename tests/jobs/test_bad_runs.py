@@ -69,10 +69,10 @@ def test_a_lost_task_that_cannot_be_settled_keeps_no_other_waiting(database: Dat
     runs, now = [submitted(database, checked({"tasks": [{"task_key": "a", "spark_python_task": SCRIPT}]}))
                  for _ in range(2)], utc_now()  # fmt: skip
     server.moved(*runs)
-    for _ in runs:
+    for lease in ("a", "b"):
         with database.write() as connection:
             lost = leases.claim(
-                connection, now, "held", now - timedelta(seconds=1), places=[Place.ANYWHERE], server="here"
+                connection, now, lease, now - timedelta(seconds=1), places=[Place.ANYWHERE], server="here"
             )
         assert lost is not None
         place = tmp_path / "jobs" / str(lost.id)

@@ -53,10 +53,10 @@ def test_another_server_tells_what_projects_left(database: Database, tmp_path: P
             connection, checked({"tasks": TASKS}), creator=ANN.name, run_as=ANN.name, now=now, token=None
         )  # fmt: skip
     runtime.moved(run_id)
-    for _ in TASKS:
+    for lease in map(str, range(len(TASKS))):
         with database.write() as connection:
             task = leases.claim(
-                connection, now, "held", now - timedelta(seconds=1), places=list(Place), server=here.server
+                connection, now, lease, now - timedelta(seconds=1), places=list(Place), server=here.server
             )
         assert task is not None
         values, output = LEFT[task.key]
