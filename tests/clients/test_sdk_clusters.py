@@ -35,7 +35,7 @@ from databricks.sdk.service.compute import (
     ResultType,
     State,
 )
-from databricks.sdk.service.jobs import JobCluster, RunResultState, SparkPythonTask, Task, TaskDependency
+from databricks.sdk.service.jobs import JobCluster, RunResultState, SparkPythonTask, SubmitTask, Task, TaskDependency
 from databricks.sdk.service.workspace import ImportFormat
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -494,6 +494,13 @@ def test_tasks_of_jobs_run_on_clusters_made_for_them_or_there_already(shop: Shop
     ended = shop.w.clusters.wait_get_cluster_terminated(made, SOON)
     assert (ended.cluster_source.value, ended.termination_reason.code.value) == ("JOB", "JOB_FINISHED")
     assert shop.w.clusters.get(shop.cluster.cluster_id).state is State.RUNNING
+    ends = shop.new().cluster_id
+    shop.w.clusters.delete(ends)
+    task = SubmitTask("t", existing_cluster_id=ends, spark_python_task=SparkPythonTask(path))
+    again = shop.w.jobs.submit_and_wait(run_name="on one that ends", tasks=[task], timeout=SOON)
+    assert again.state.result_state is RunResultState.SUCCESS
+    assert shop.w.clusters.get(ends).state is State.RUNNING
+    shop.w.clusters.permanent_delete(ends)
 
 
 def test_policies_and_rights_hold_for_clusters_of_jobs(shop: Shop) -> None:

@@ -45,6 +45,10 @@ class Source(StrEnum):
         return "job" if self is Source.JOB else "all-purpose"
 
 
+SUCCESS = "SUCCESS"
+"""The type of an end that is no fault."""
+
+
 class Why(StrEnum):
     """Why a cluster ended: codes of the Clusters API."""
 
@@ -64,7 +68,7 @@ class Why(StrEnum):
     def type(self) -> str:
         """Whose doing it was."""
         if self in (Why.USER_REQUEST, Why.INACTIVITY, Why.JOB_FINISHED):
-            return "SUCCESS"
+            return SUCCESS
         return "CLIENT_ERROR" if self in _OF_CLIENTS else "SERVICE_FAULT"
 
 

@@ -1,19 +1,24 @@
 """Clusters for tasks of jobs: made for a run or a task, or there already; where a task's process begins."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 
 from millpond.compute.clusters import ClusterService
-from millpond.compute.domain import Cluster, Source, State, Wanted
+from millpond.compute.domain import SUCCESS, Cluster, Source, State, Wanted
 from millpond.compute.drivers import Placement
 from millpond.compute.libraries import WAITING, LibraryService
 from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal
+from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, NotFound
 
-_ENDS_WITHIN_S, _LOOK_S = 10.0, 0.2
+_USED_EVERY = timedelta(seconds=30)
+
+
+class WasEnded(FailedPrecondition):
+    """A cluster that is there already was ended by somebody, or as nobody used it; it can be started again."""
 
 
 class JobClusters:
@@ -36,13 +41,15 @@ class JobClusters:
         else:
             self._clusters.require_use(principal, wanted.existing_id)
 
-    def assign(self, principal: Principal, wanted: Wanted, *, run_id: int, task_id: int) -> str:
-        """The cluster for a task; one that has ended, or is about to, is started. Raises MillpondError."""
-        cluster = self._ended(self._cluster(principal, wanted, run_id, task_id), principal)
+    def assign(self, principal: Principal, wanted: Wanted, *, run_id: int, task_id: int) -> tuple[str, bool]:
+        """The cluster for a task, and whether it was started for it, as one is that has ended. Waits for nothing.
+        Raises MillpondError."""
+        cluster = self._cluster(principal, wanted, run_id, task_id)
         if cluster.state.ended:
             with suppress(FailedPrecondition):  # somebody else has started it
                 self._clusters.start(principal, cluster.id)
-        return cluster.id
+                return cluster.id, True
+        return cluster.id, False
 
     def settled(self, cluster_ids: Iterable[str]) -> set[str]:
         """Those of some clusters for which nobody need wait: they run on this server with their libraries, or have
@@ -62,11 +69,25 @@ class JobClusters:
                 )
             }
 
+    def keep(self, cluster_ids: Iterable[str]) -> None:
+        """Tasks wait for some clusters, which so are in use."""
+        now = utc_now()
+        with self._database.read() as connection:
+            found = [rows.find(connection, each) for each in set(cluster_ids)]
+        idle = [each for each in found if each and each.state is State.RUNNING and now - each.used_at > _USED_EVERY]
+        if idle:
+            with self._database.write() as connection:
+                for cluster in idle:
+                    rows.use(connection, cluster.id, now)
+
     @contextmanager
     def place(self, principal: Principal, wanted: Wanted, cluster_id: str) -> Iterator[Placement]:
         """A place on the cluster that was assigned, while the block runs. Raises MillpondError where it has ended."""
         try:
             cluster = self._clusters.require_use(principal, cluster_id)
+            ends = cluster.state.ended or cluster.state is State.TERMINATING
+            if ends and wanted.spec is None and cluster.termination.get("type") == SUCCESS:
+                raise WasEnded(f"Cluster '{cluster_id}' was ended before the task began: {cluster.message}")
             if cluster.state.ended:
                 raise FailedPrecondition(f"Cluster '{cluster_id}' did not start: {cluster.message}")
             with self._place(cluster_id) as place:
@@ -75,14 +96,6 @@ class JobClusters:
             if wanted.spec is not None and not wanted.key:
                 with suppress(NotFound):  # somebody has deleted it
                     self._clusters.finish(self._clusters.get(principal, cluster_id))
-
-    def _ended(self, cluster: Cluster, principal: Principal) -> Cluster:
-        """A cluster as it is once it has ended, if it is about to; that takes a moment."""
-        until = time.monotonic() + _ENDS_WITHIN_S
-        while cluster.state is State.TERMINATING and time.monotonic() < until:
-            time.sleep(_LOOK_S)
-            cluster = self._clusters.require_use(principal, cluster.id)
-        return cluster
 
     def _cluster(self, principal: Principal, wanted: Wanted, run_id: int, task_id: int) -> Cluster:
         if wanted.spec is None:

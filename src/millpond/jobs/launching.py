@@ -129,8 +129,9 @@ class Launcher:
             timeout_s=timeout_s,
         )
 
-    def assign(self, run: Run, spec: TaskSpec, task: TaskRun) -> str:
-        """The cluster of a task, which is made or started where it does not run. Raises MillpondError."""
+    def assign(self, run: Run, spec: TaskSpec, task: TaskRun) -> tuple[str, bool]:
+        """The cluster of a task, which is made, or started where it has ended, and whether it was. Raises
+        MillpondError."""
         assert spec.cluster is not None
         principal = self._principal_named(run.run_as)
         return self.clusters.assign(principal, spec.cluster, run_id=run.id, task_id=task.id)

@@ -1,7 +1,7 @@
 """What goes on while a server runs: tasks get processes, runs move on, schedules fire, and what was lost is found."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from millpond.billing.metering import record
+from millpond.compute.job_clusters import WasEnded
 from millpond.jobs import leases, notices, store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.carrying import Stop
@@ -44,6 +45,8 @@ _TIDY_S = 600.0
 _OWN = (Place.SERVER, Place.CLUSTER)
 _LEAST_AT_ONCE = 4
 """So many tasks that only a server can do are done at once where it does no others."""
+_STARTED = "The cluster was started for this task."
+"""What a task says that waits for it; it is not started again where it ends before the task begins."""
 _PAUSE = timedelta(minutes=1)
 """So long what went wrong is left alone, and all else goes on."""
 
@@ -117,7 +120,10 @@ class Runtime:
             assigned = leases.assigned(connection, _MOST_DUE)
         for run_id in due:
             self._advance(run_id)
-        settled = self._launcher.clusters.settled(assigned.values()) if assigned else ()
+        settled: Collection[str] = ()
+        if assigned:
+            self._launcher.clusters.keep(assigned.values())
+            settled = self._launcher.clusters.settled(assigned.values())
         self._ready = [task_id for task_id, cluster_id in assigned.items() if cluster_id in settled]
         with self._database.read() as connection:
             waiting = leases.any_waits(connection, (Place.ANYWHERE, *_OWN), self._ready)
@@ -236,18 +242,25 @@ class Runtime:
         if spec.cluster is None:
             return self._launcher.run(given.run, spec, task, given.values, stop=stop)
         if task.place is not Place.ASSIGNED:
-            self._put_off(task, self._launcher.assign(given.run, spec, task))
+            cluster_id, started = self._launcher.assign(given.run, spec, task)
+            told = _STARTED if started or task.message == _STARTED else f"Waits for cluster {cluster_id}."
+            self._put_off(task, cluster_id=cluster_id, message=told)
             return None
         if task.cluster_id not in self._launcher.clusters.settled([task.cluster_id]):
-            self._put_off(task, task.cluster_id)
+            self._put_off(task)
             return None
-        return self._launcher.run(given.run, spec, task, given.values, stop=stop)
+        try:
+            return self._launcher.run(given.run, spec, task, given.values, stop=stop)
+        except WasEnded:  # meanwhile, or was about to when it was assigned
+            if task.message == _STARTED:
+                raise
+            self._put_off(task, place=Place.CLUSTER)
+            return None
 
-    def _put_off(self, task: TaskRun, cluster_id: str) -> None:
+    def _put_off(self, task: TaskRun, *, place: Place = Place.ASSIGNED, **values: Any) -> None:
         """Keep nobody busy with a task whose cluster does not run yet."""
         with self._database.write() as connection:
-            told = f"Waits for cluster {cluster_id}."
-            leases.give_back(connection, task, place=Place.ASSIGNED, cluster_id=cluster_id, message=told)
+            leases.give_back(connection, task, place=place, **values)
 
     def outcome(self, task: TaskRun, act: Callable[["Given"], T]) -> T | Ended:
         """What comes of an act for a task that one holds; how the task has ended, where it cannot be done."""
