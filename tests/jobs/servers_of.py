@@ -7,6 +7,7 @@ from typing import Any
 from millpond.home import Home
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.carrying import Carrier
+from millpond.jobs.costs import TaskCosts
 from millpond.jobs.launching import Launcher
 from millpond.jobs.outputs import Outputs
 from millpond.jobs.runtime import Runtime
@@ -25,12 +26,15 @@ def launcher_in(place: Path, **given: Any) -> Launcher:
     return _launcher(place, **given)
 
 
-def runtime_of(database: Database, launcher: Launcher | None = None, **given: Any) -> Runtime:
+def runtime_of(
+    database: Database, launcher: Launcher | None = None, costs: TaskCosts | None = None, **given: Any
+) -> Runtime:
     """What carries jobs on, as the server `here`."""
     launcher = launcher or _launcher(Path("/nowhere"))
     outputs = Outputs(database, launcher.files, launcher.server)
-    options = {"costs": task_costs(database), "at_once": 1, "kept": timedelta(days=60)} | given
-    return Runtime(database, Advancer(database, NOTHING), launcher, outputs, **options)
+    costs = costs or task_costs(database)
+    options: dict[str, Any] = {"at_once": 1, "kept": timedelta(days=60)} | given
+    return Runtime(database, Advancer(database, NOTHING), launcher, outputs, costs, **options)
 
 
 def _launcher(place: Path, *, server: str = "here", **given: Any) -> Launcher:

@@ -143,17 +143,33 @@ class QuotaService:
         """
         look = self._fresh_look(at_most_s=_LATE_S)
         self._refuse_used_up(look, principal, tags or {})
-        for quota in look.quotas:
-            asked = (now or {}).get(quota.measure)
-            if asked is None or not _binds(quota, principal, {}):
-                continue
-            used, wanted = asked[0](self._of(quota, principal)), asked[1]
-            if used + wanted > quota.limit:
+        for measure, (used_now, wanted) in (now or {}).items():
+            if (passed := self._passed(look, principal, measure, used_now, wanted)) is not None:
+                quota, used = passed.quota, passed.used
                 more = f", and {_number(wanted)} more are asked for" if wanted else ""
                 raise LimitExceeded(
                     f"Quota exceeded: {quota.words}: {_number(used)} of {_number(quota.limit)} are used{more}. "
                     "End or remove something, or ask an administrator for more."
                 )
+
+    def bound(self, measure: Measure) -> bool:
+        """Whether anybody has a quota of something."""
+        return any(each.measure is measure for each in self._fresh_look(at_most_s=0.5).quotas)
+
+    def admits(self, principal: Principal, measure: Measure, used_now: UsedNow, wanted: float) -> bool:
+        """Whether the principal may have more of something that is of now."""
+        return self._passed(self._fresh_look(at_most_s=0.5), principal, measure, used_now, wanted) is None
+
+    def _passed(
+        self, look: _Look, principal: Principal, measure: Measure, used_now: UsedNow, wanted: float
+    ) -> Standing | None:
+        """The first quota that this would pass."""
+        for quota in look.quotas:
+            if quota.measure is measure and _binds(quota, principal, {}):
+                used = used_now(self._of(quota, principal))
+                if used + wanted > quota.limit:
+                    return Standing(quota=quota, used=used)
+        return None
 
     def check_lately(self, principal: Principal, tags: Mapping[str, str | None] | None = None) -> None:
         """The same of what adds up, by the last look of `look`, for those who cannot wait."""

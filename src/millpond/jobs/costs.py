@@ -1,7 +1,9 @@
 """What tasks use, and the quotas that bind whom they run as."""
 
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ from millpond.identity.domain import Principal
 from millpond.jobs import store
 from millpond.jobs.domain import Run, TaskRun
 from millpond.kernel.database import Database
+from millpond.kernel.errors import MillpondError
 from millpond.kernel.process import Child
 
 _FIRST_LOOK_S, _LOOKS_APART_S = 0.5, 15.0
@@ -52,11 +55,31 @@ class TaskCosts:
         self._database = database
         self._quotas = quotas
         self._principal_named = principal_named
+        self._turns = threading.Lock()
 
-    def check(self, run_as: str, settings: Mapping[str, Any], *, more: int) -> None:
+    def check(self, run_as: str, settings: Mapping[str, Any], *, more: int = 0) -> None:
         """Pass where whom tasks run as may use more, and have so many more tasks at once. Raises LimitExceeded."""
-        tasks = {Measure.TASKS: (self._running, float(more))}
+        tasks = {Measure.TASKS: (self._running, float(more))} if more else {}
         self._quotas.check(self._principal_named(run_as), tags=settings.get("tags"), now=tasks)
+
+    @contextmanager
+    def turn(self) -> Iterator[Collection[str]]:
+        """Whose tasks are to wait, as they have as many at once as they may. While the block runs no other task of a
+        quota is claimed on this server."""
+        if not self._quotas.bound(Measure.TASKS):
+            yield ()
+            return
+        with self._turns:
+            with self._database.read() as connection:
+                names = store.whose_tasks_wait(connection)
+            yield [name for name in names if self._has_all(name)]
+
+    def _has_all(self, name: str) -> bool:
+        try:
+            principal = self._principal_named(name)
+        except MillpondError:  # then its tasks fail, with the reason
+            return False
+        return not self._quotas.admits(principal, Measure.TASKS, self._running, 1.0)
 
     def of_task(self, run: Run, task: TaskRun) -> TaskMeter:
         """The meter of a task's process on this server."""

@@ -1,13 +1,13 @@
 """Who holds a task run: only they write how it ended, and for no longer than they say that they live."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from millpond.jobs.domain import Place, State, TaskRun
-from millpond.jobs.store import as_task, tasks
+from millpond.jobs.store import as_task, runs, tasks
 from millpond.kernel.ids import new_id
 
 _MOST_LOST = 1000
@@ -15,10 +15,13 @@ _MOST_LOST = 1000
 
 def claim(
     connection: Connection, now: datetime, lease: str, until: datetime, *, places: Sequence[Place],
-    ready: Sequence[int] = (), server: str = "", worker: str = "",
+    ready: Sequence[int] = (), server: str = "", worker: str = "", but: Collection[str] = (),
 ) -> TaskRun | None:  # fmt: skip
-    """The task that has waited longest for a process in one of some places, or is `ready`, leased."""
+    """The task that has waited longest for a process in one of some places, or is `ready`, leased; `but` those that run
+    as some users."""
     query = select(tasks).where(_waits(places, ready)).order_by(tasks.c.id).limit(1)
+    if but:
+        query = query.where(tasks.c.run_id.not_in(select(runs.c.id).where(runs.c.run_as.in_(but))))
     row = connection.execute(query.with_for_update(skip_locked=True)).first()
     if row is None:
         return None

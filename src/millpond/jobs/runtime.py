@@ -68,6 +68,7 @@ class Runtime:
         self._launcher = launcher
         self._outputs = outputs
         self._costs = costs
+        self.turn = costs.turn
         self._at_once = at_once or _LEAST_AT_ONCE
         self._places = (Place.ANYWHERE, *_OWN) if at_once else _OWN
         self._ready: list[int] = []
@@ -210,9 +211,9 @@ class Runtime:
             if not leases.any_waits(connection, self._places, ready):
                 return False
         now = utc_now()
-        with self._database.write() as connection:
+        with self.turn() as full, self._database.write() as connection:
             task = leases.claim(
-                connection, now, new_id(), now + _LEASE, places=self._places, ready=ready, server=self._server
+                connection, now, new_id(), now + _LEASE, places=self._places, ready=ready, server=self._server, but=full
             )
         if task is None:
             return False
@@ -266,7 +267,7 @@ class Runtime:
         """What comes of an act for a task that one holds; how the task has ended, where it cannot be done."""
         try:
             given = self._given(task)
-            self._costs.check(given.run.run_as, given.run.settings, more=0)
+            self._costs.check(given.run.run_as, given.run.settings)
             return act(given)
         except MillpondError as error:
             return Ended(result=Result.FAILED, message=error.message)

@@ -215,16 +215,18 @@ class JobService:
         """Start a run; returns its id, and that of the earlier one for a token that was used before."""
         given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params}
         listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
+        token = token and f"job:{job_id}:{token}"
+        job = self.check_runnable(principal, job_id)
+        self._check_quotas(job.run_as, job.settings, token)
         with self._database.write() as connection:
             job = _checked(principal, Act.USE, job_id, store.find_job(connection, job_id, lock=True))
             _check_commands(principal, job.run_as, job.securable, dbt_commands)
-            self._costs.check(job.run_as, job.settings, more=1)
             if queue is not None:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
                 connection, job, creator=principal.name, trigger="ONE_TIME", now=utc_now(),
                 settings=asked_settings(job.settings, listed, given, only),
-                parameters=parameters, token=token and f"job:{job.id}:{token}",
+                parameters=parameters, token=token,
             )  # fmt: skip
             acts.changed(connection, principal.name, "run", "job", str(job.id), object_id=str(job.id), run_id=run_id)
         self._moved(run_id)
@@ -235,15 +237,22 @@ class JobService:
         kept = checked(as_tasks({**settings, "name": settings.get("name", settings.get("run_name")), "run_name": None}))
         run_as = self._run_as(principal, kept, principal.name)
         self._check_named(principal, run_as, kept, {})
-        self._costs.check(run_as, kept, more=1)
+        token = token and f"user:{principal.id}:{token}"
+        self._check_quotas(run_as, kept, token)
         with self._database.write() as connection:
             run_id = submit(
-                connection, kept, creator=principal.name, run_as=run_as, now=utc_now(),
-                token=token and f"user:{principal.id}:{token}",
+                connection, kept, creator=principal.name, run_as=run_as, now=utc_now(), token=token,
             )  # fmt: skip
             acts.changed(connection, principal.name, "submit", "job run", str(run_id), object_id=str(run_id))
         self._moved(run_id)
         return run_id
+
+    def _check_quotas(self, run_as: str, settings: Mapping[str, Any], token: str | None) -> None:
+        """Pass where a run may begin, or has: that of its token is told to whoever asks again. Raises LimitExceeded."""
+        with self._database.read() as connection:
+            known = store.is_token_used(connection, token)
+        if not known:
+            self._costs.check(run_as, settings, more=1)
 
     def get_run(self, principal: Principal, run_id: int) -> Shown:
         """A run by its id, or the run of which a task run's id is given, with that task run alone. Raises NotFound."""

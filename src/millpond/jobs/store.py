@@ -206,6 +206,11 @@ def add_run(connection: Connection, run: Run, token: str | None) -> int:
     return int(connection.execute(select(runs.c.id).where(same)).scalar_one())
 
 
+def is_token_used(connection: Connection, token: str | None) -> bool:
+    """Whether there is a run with a token."""
+    return token is not None and connection.execute(select(runs.c.id).where(runs.c.token == token)).first() is not None
+
+
 def find_run(connection: Connection, run_id: int, *, lock: bool = False) -> Run | None:
     """The run with an id; `lock` makes this transaction the only one that moves it on."""
     query = select(runs).where(runs.c.id == run_id)
@@ -406,10 +411,16 @@ def told_slow(connection: Connection, task_id: int) -> None:
 
 
 def count_running_tasks(connection: Connection, run_as: Collection[str]) -> int:
-    """The tasks that run as any of some users."""
+    """The tasks that run as any of some users; what only waits for others, as `for_each_task`, is none."""
     query = select(func.count()).select_from(tasks.join(runs, runs.c.id == tasks.c.run_id))
-    running = (tasks.c.state == State.RUNNING.value, runs.c.run_as.in_(run_as))
+    running = (tasks.c.state == State.RUNNING.value, tasks.c.lease != "", runs.c.run_as.in_(run_as))
     return int(connection.execute(query.where(*running)).scalar_one())
+
+
+def whose_tasks_wait(connection: Connection) -> list[str]:
+    """Users as whom the tasks run that wait for a process."""
+    query = select(runs.c.run_as).join(tasks, runs.c.id == tasks.c.run_id).where(tasks.c.state == State.QUEUED.value)
+    return list(connection.execute(query.distinct()).scalars())
 
 
 def job_of(connection: Connection, run_id: int) -> int | None:

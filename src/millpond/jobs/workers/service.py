@@ -113,14 +113,14 @@ class WorkerService:
             if held is not None or worker.draining or not leases.any_waits(connection, (Place.ANYWHERE,)):
                 return None, worker
         now = utc_now()
-        with self._database.write() as connection:
+        with self._runtime.turn() as full, self._database.write() as connection:
             worker = _known(principal, store.find(connection, worker_id, lock=True), worker_id)
             task = leases.of_lease(connection, lease)
             if task is not None:  # it was asked for twice at the same time
                 return (task if task.worker == worker_id else None), worker
             if not worker.draining:
                 task = leases.claim(
-                    connection, now, lease, now + self.lease, places=(Place.ANYWHERE,), worker=worker_id
+                    connection, now, lease, now + self.lease, places=(Place.ANYWHERE,), worker=worker_id, but=full
                 )
             if task is not None:
                 acts.changed(
