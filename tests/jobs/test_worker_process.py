@@ -100,3 +100,24 @@ def test_a_task_ends_in_time_while_the_server_does_not_answer(tmp_path: Path, mo
     began_s = time.monotonic()
     worker._do(7, _Held(lease="l", renewed_s=began_s))
     assert ended_s[0] - began_s < LEASE_S
+
+
+def test_a_notebook_that_grows_is_told_at_the_end_and_seldom_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int, int]] = []
+    worker = worker_of(
+        tmp_path, tell=lambda data, *, start, more, **_: told.append((start, min(len(data), 1 << 20), more))
+    )
+    notebook = worker._files.fresh(7) / "notebook.ipynb"
+    held = _Held(lease="l", renewed_s=0)
+    for size in range(3):
+        notebook.write_bytes(b"x" * ((1 << 20) + size))
+        worker._tell(7, held)
+    assert told == []
+    worker._tell(7, held, last=True)
+    assert told == [(0, 1 << 20, 1), (1 << 20, 2, 0)]
+    notebook.write_bytes(b"y")
+    monkeypatch.setattr(process, "_LEFT_S", 0)
+    worker._tell(7, held)
+    assert told[2:] == [(0, 1, 0)]

@@ -248,6 +248,28 @@ def test_a_log_in_parts_is_read_as_one_in_a_file(database: Database, tmp_path: P
     assert outputs.log(task).size() == 0
 
 
+def test_what_a_task_leaves_is_seen_whole_or_as_it_was(
+    database: Database, tmp_path: Path, runtime: Runtime, workers: WorkerService
+) -> None:
+    run_id = waiting(database)
+    runtime.moved(run_id)
+    workers.claim(ME, "w", "lease")
+    outputs = Outputs(database, TaskFiles(tmp_path), "here")
+
+    def seen() -> Any:
+        return outputs.kept(task_of(database, run_id), "output.json")
+
+    def tell(start: int, data: bytes, *, more: bool = False) -> int:
+        return workers.tell(ME, "w", "lease", "output.json", start, data, more=more)
+
+    assert tell(0, b'{"a": 1}') == 8
+    assert seen() == {"a": 1}
+    assert [tell(0, b'{"a"', more=True), tell(0, b'{"b"', more=True)] == [4, 4]
+    assert seen() == {"a": 1}
+    assert tell(4, b": 2}") == 8
+    assert seen() == {"b": 2}
+
+
 def test_a_task_travels_with_its_files_and_finds_them_where_it_comes(tmp_path: Path) -> None:
     before, after = tmp_path / "before" / "7.aside-x", tmp_path / "after" / "7"
     (before / "script").mkdir(parents=True)

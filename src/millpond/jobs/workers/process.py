@@ -35,6 +35,8 @@ _WAIT_S = 5.0
 _PAUSE_S = 1.0
 _BEAT_S = 1.0
 _TELL_S = 1.0
+_LEFT_S = 30.0
+"""So long what grows, as a notebook does with its outputs, is not told again whole."""
 _MARGIN = 0.6
 """A task whose lease was not renewed for this share of it is ended, well before the server gives it up."""
 _MOST_FAILURES = 5
@@ -66,6 +68,8 @@ class _Held:
     has_begun: bool = False
     told: int = 0
     """Bytes of its log that the server has."""
+    left_s: float = field(default_factory=time.monotonic)
+    """When it was last looked what it has left."""
     left: dict[str, int] = field(default_factory=dict)
     """A hash of each of what it has left, that the server has."""
 
@@ -318,8 +322,9 @@ class Worker:
             except Conflict:
                 held.why = None
 
-    def _tell(self, task_id: int, held: _Held) -> None:
-        """Tell what a task has printed since, and left if that is another size than before."""
+    def _tell(self, task_id: int, held: _Held, *, last: bool = False) -> None:
+        """Tell what a task has printed since, and at the end or after a while what it has left, if that is other than
+        before."""
         path = self._files.log_path(task_id)
         with suppress(FileNotFoundError), path.open("rb") as stream:
             while True:
@@ -328,6 +333,9 @@ class Worker:
                 if not data:
                     break
                 held.told = self._part(held, LOG, held.told, data)
+        if not last and time.monotonic() - held.left_s < _LEFT_S:
+            return
+        held.left_s = time.monotonic()
         for name, data in self._files.left(task_id):
             if held.left.get(name) != hash(data):
                 for start in range(0, len(data), LONGEST_PART):
@@ -335,7 +343,8 @@ class Worker:
                 held.left[name] = hash(data)
 
     def _part(self, held: _Held, name: str, start: int, data: bytes) -> int:
-        return self._client.tell(data, worker_id=self._id, lease=held.lease, name=name, start=start)
+        more = int(name != LOG and len(data) > LONGEST_PART)
+        return self._client.tell(data, worker_id=self._id, lease=held.lease, name=name, start=start, more=more)
 
     def _report(self, task_id: int, held: _Held, ended: Ended) -> None:
         told = {
@@ -344,7 +353,7 @@ class Worker:
         }  # fmt: skip
 
         def report() -> None:
-            self._tell(task_id, held)
+            self._tell(task_id, held, last=True)
             self._client.ask("end", worker_id=self._id, lease=held.lease, **told)
 
         self._surely(held, report)

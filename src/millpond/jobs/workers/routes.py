@@ -150,10 +150,10 @@ def _add_tasks(router: APIRouter, service: WorkerService, threads: CapacityLimit
 
     @router.put(f"{_WORKER}/output")
     async def output(
-        me: _Me, request: Request, worker_id: _IdInQuery, lease: _IdInQuery, name: str, start: int
+        me: _Me, request: Request, worker_id: _IdInQuery, lease: _IdInQuery, name: str, start: int, more: bool = False
     ) -> dict[str, Any]:
         data = await request.body()
-        return {"next": await run_in_threadpool(service.tell, me, worker_id, lease, name, start, data)}
+        return {"next": await run_in_threadpool(service.tell, me, worker_id, lease, name, start, data, more=more)}
 
     @router.post(f"{_WORKER}/end")
     def end(me: _Me, body: EndInput) -> dict[str, Any]:

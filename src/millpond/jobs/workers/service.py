@@ -25,6 +25,8 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
 LOST = "LOST"
+_COMES = "~"
+"""Behind the name of what has not come whole."""
 _SEEN_EVERY = 0.1
 """After this share of a lease it is written anew; a worker that relies on its beats ends its task well before."""
 _MOST_IN_USE = {Resource.CPU: 1024.0, Resource.MEMORY: 16384.0, Resource.GPU: 64.0}
@@ -179,9 +181,13 @@ class WorkerService:
             if not leases.write_held(connection, task.id, lease, **began):
                 raise _lost(task.id)
 
-    def tell(self, principal: Principal, worker_id: str, lease: str, name: str, start: int, data: bytes) -> int:
+    def tell(
+        self, principal: Principal, worker_id: str, lease: str, name: str, start: int, data: bytes, *,
+        more: bool = False,
+    ) -> int:  # fmt: skip
         """Keep bytes of what a task has printed, or left under a name; where the next of them begin. Bytes that were
-        told before are passed over; what is no log begins anew at 0. Raises Conflict, InvalidArgument."""
+        told before are passed over; what is no log begins anew at 0, and is seen once no `more` of it are to come.
+        Raises Conflict, InvalidArgument."""
         if name != LOG and name not in KEPT:
             raise InvalidArgument(f"Tasks leave {', '.join((LOG, *KEPT))}, not '{name[:40]}'.")
         most = MOST_LOG_BYTES if name == LOG else LARGEST_KEPT
@@ -189,14 +195,17 @@ class WorkerService:
             raise InvalidArgument(f"1 to {LONGEST_PART:,} bytes are told at once, of {name} {most:,} in all.")
         with self._database.write() as connection:
             task = _held(connection, principal, worker_id, lease)
-            size = store.size_of(connection, task.id, name)
+            place = name if name == LOG else name + _COMES
+            size = store.size_of(connection, task.id, place)
             if start > size:
                 raise InvalidArgument(f"{name} of task run {task.id} has {size:,} bytes; what is next begins there.")
             if start < size and (start > 0 or name == LOG):
                 return size
             if not leases.write_held(connection, task.id, lease, lease=lease):  # which nobody takes meanwhile
                 raise _lost(task.id)
-            store.add_part(connection, task.id, name, start, data)
+            store.add_part(connection, task.id, place, start, data)
+            if place != name and not more:
+                store.rename(connection, task.id, place, name)
         return start + len(data)
 
     def end(self, principal: Principal, worker_id: str, lease: str, ended: Ended) -> None:

@@ -104,6 +104,12 @@ def add_part(connection: Connection, task_id: int, name: str, start: int, data: 
     connection.execute(insert(parts).values(task_id=task_id, name=name, start=start, data=data))
 
 
+def rename(connection: Connection, task_id: int, before: str, name: str) -> None:
+    """Let an output be that of a name, in place of what was."""
+    connection.execute(delete(parts).where(parts.c.task_id == task_id, parts.c.name == name))
+    connection.execute(update(parts).where(parts.c.task_id == task_id, parts.c.name == before).values(name=name))
+
+
 def read(connection: Connection, task_id: int, name: str, start: int, most_bytes: int) -> bytes:
     """Some bytes of an output."""
     near = (parts.c.start > start - LONGEST_PART, parts.c.start < start + most_bytes)
