@@ -91,7 +91,7 @@ def test_a_task_ends_in_time_while_the_server_does_not_answer(tmp_path: Path, mo
         over.set()
 
     monkeypatch.setattr(process, "_TELL_S", 0.05)
-    monkeypatch.setattr(process.travel, "unpacked", lambda *_: None)
+    monkeypatch.setattr("millpond.jobs.workers.travel.unpacked", lambda *_: None)
     worker = worker_of(tmp_path, ask=lambda *_, **__: {}, download=lambda *_, **__: nullcontext(), tell=hangs)
     worker._carrier = cast(Carrier, SimpleNamespace(run=run))
     log = worker._files.log_path(7)
