@@ -494,7 +494,7 @@ def test_tasks_of_jobs_run_on_clusters_made_for_them_or_there_already(shop: Shop
     ended = shop.w.clusters.wait_get_cluster_terminated(made, SOON)
     assert (ended.cluster_source.value, ended.termination_reason.code.value) == ("JOB", "JOB_FINISHED")
     assert shop.w.clusters.get(shop.cluster.cluster_id).state is State.RUNNING
-    ends = shop.new().cluster_id
+    ends = shop.new(spark_env_vars={"TEAM": "red"}).cluster_id
     shop.w.clusters.delete(ends)
     task = SubmitTask("t", existing_cluster_id=ends, spark_python_task=SparkPythonTask(path))
     again = shop.w.jobs.submit_and_wait(run_name="on one that ends", tasks=[task], timeout=SOON)
