@@ -146,6 +146,33 @@ def test_a_job_is_made_and_changed_in_the_form_and_as_yaml(tab: Tab, w: Workspac
     assert not tab.is_hurt()
 
 
+def test_what_is_saved_unchanged_stays_as_it_was(tab: Tab, w: WorkspaceClient) -> None:
+    script = jobs.SparkPythonTask(python_file="/Volumes/a/b/c/s.py", parameters=["--name", "", "two\nlines"])
+    job = w.jobs.create(
+        name="kept", parameters=[jobs.JobParameterDefinition("cfg", "a=1\nb=2")], tags={"team": "ml"},
+        tasks=[jobs.Task("t", spark_python_task=script, max_retries=0)],
+    ).job_id  # fmt: skip
+    before = w.jobs.get(job).settings
+    tab.open(f"/jobs/{job}/edit")
+    expect(tab.page.get_by_text("The parameters do not fit on lines")).to_be_visible()
+    tab.page.get_by_role("button", name="Save").click()
+    tab.page.wait_for_url(re.compile(rf"/jobs/{job}$"))
+    assert w.jobs.get(job).settings == before
+    alert = w.alerts_v2.create_alert(sql.AlertV2.from_dict({
+        "display_name": "kept", "query_text": "SELECT 1 AS n", "warehouse_id": "starter",
+        "evaluation": {
+            "source": {"name": "n", "display": "Rows"}, "comparison_operator": "LESS_THAN",
+            "threshold": {"value": {"double_value": 1234567}},
+        },
+        "schedule": {"quartz_cron_schedule": "0 0 3 * * ?", "timezone_id": "UTC"},
+    }))  # fmt: skip
+    tab.open(f"/sql/alerts/{alert.id}/edit")
+    tab.page.get_by_role("button", name="Save").click()
+    tab.page.wait_for_url(re.compile(rf"/sql/alerts/{alert.id}$"))
+    assert w.alerts_v2.get_alert(alert.id).evaluation == alert.evaluation
+    assert not tab.is_hurt()
+
+
 def test_the_form_of_a_job_of_many_tasks_leaves_them_alone(tab: Tab, w: WorkspaceClient) -> None:
     equal = jobs.ConditionTask(op=jobs.ConditionTaskOp.EQUAL_TO, left="1", right="1")
     tasks = [jobs.Task(f"t{number}", condition_task=equal) for number in range(51)]
