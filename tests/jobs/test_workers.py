@@ -219,7 +219,7 @@ def test_a_worker_takes_what_it_can_run_and_a_server_what_is_ready(database: Dat
         own = (Place.ANYWHERE, Place.SERVER, Place.CLUSTER)
         rest = [leases.claim(connection, now, f"s{n}", now + LEASE, places=own, server="s") for n in range(3)]
         assert [each and each.place for each in rest] == [Place.SERVER, Place.CLUSTER, None]
-        [ready] = leases.assigned(connection, 10)
+        ready, _ = leases.assigned(connection, 10)
         last = leases.claim(connection, now, "s9", now + LEASE, places=(), ready=[ready], server="s")
         assert last is not None
         assert last.place is Place.ASSIGNED

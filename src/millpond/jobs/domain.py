@@ -55,6 +55,13 @@ class Place(StrEnum):
     """A server, once the task has a cluster."""
     ASSIGNED = "assigned"
     """The server of its cluster, once that runs."""
+    STARTED = "started"
+    """The same, where that was started for the task; it is not started again where it ends before the task begins."""
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the task has a cluster."""
+        return self in (Place.ASSIGNED, Place.STARTED)
 
 
 class State(StrEnum):

@@ -42,7 +42,7 @@ def _waits(places: Sequence[Place], ready: Sequence[int]) -> ColumnElement[bool]
 
 def assigned(connection: Connection, limit: int) -> dict[int, str]:
     """Tasks that wait for their clusters, with these; those that have waited longest."""
-    waiting = (tasks.c.state == State.QUEUED.value, tasks.c.place == Place.ASSIGNED.value)
+    waiting = (tasks.c.state == State.QUEUED.value, tasks.c.place.in_((Place.ASSIGNED, Place.STARTED)))
     rows = connection.execute(select(tasks.c.id, tasks.c.cluster_id).where(*waiting).order_by(tasks.c.id).limit(limit))
     return {row.id: row.cluster_id for row in rows}
 

@@ -45,8 +45,6 @@ _TIDY_S = 600.0
 _OWN = (Place.SERVER, Place.CLUSTER)
 _LEAST_AT_ONCE = 4
 """So many tasks that only a server can do are done at once where it does no others."""
-_STARTED = "The cluster was started for this task."
-"""What a task says that waits for it; it is not started again where it ends before the task begins."""
 _PAUSE = timedelta(minutes=1)
 """So long what went wrong is left alone, and all else goes on."""
 
@@ -242,26 +240,26 @@ class Runtime:
         task, spec = given.task, given.spec
         if spec.cluster is None:
             return self._launcher.run(given.run, spec, task, given.values, stop=stop)
-        if task.place is not Place.ASSIGNED:
+        if not task.place.has_cluster:
             cluster_id, started = self._launcher.assign(given.run, spec, task)
-            told = _STARTED if started or task.message == _STARTED else f"Waits for cluster {cluster_id}."
-            self._put_off(task, cluster_id=cluster_id, message=told)
+            self._put_off(task, Place.STARTED if started else Place.ASSIGNED, cluster_id)
             return None
         if task.cluster_id not in self._launcher.clusters.settled([task.cluster_id]):
-            self._put_off(task)
+            self._put_off(task, task.place, task.cluster_id)
             return None
         try:
             return self._launcher.run(given.run, spec, task, given.values, stop=stop)
         except WasEnded:  # meanwhile, or was about to when it was assigned
-            if task.message == _STARTED:
+            if task.place is Place.STARTED:
                 raise
-            self._put_off(task, place=Place.CLUSTER)
+            self._put_off(task, Place.CLUSTER, task.cluster_id)
             return None
 
-    def _put_off(self, task: TaskRun, *, place: Place = Place.ASSIGNED, **values: Any) -> None:
+    def _put_off(self, task: TaskRun, place: Place, cluster_id: str) -> None:
         """Keep nobody busy with a task whose cluster does not run yet."""
+        told = f"Waits for cluster {cluster_id}."
         with self._database.write() as connection:
-            leases.give_back(connection, task, place=place, **values)
+            leases.give_back(connection, task, place=place, cluster_id=cluster_id, message=told)
 
     def outcome(self, task: TaskRun, act: Callable[["Given"], T]) -> T | Ended:
         """What comes of an act for a task that one holds; how the task has ended, where it cannot be done."""
@@ -315,7 +313,7 @@ class Runtime:
     def give_back(self, task: TaskRun) -> bool:
         """Let others do a task whose code has not begun; False where somebody else has it by now."""
         with self._database.write() as connection:
-            anew = {"place": Place.CLUSTER} if task.place is Place.ASSIGNED else {}
+            anew = {"place": Place.CLUSTER} if task.place.has_cluster else {}
             held = leases.give_back(connection, task, **anew)
         self._wake()
         return held
