@@ -1,9 +1,11 @@
 """Models that tests of scoring ask: registered by the official mlflow client, in a schema of their own."""
 
+import sys
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import mlflow
 import numpy as np
 import pandas as pd
@@ -60,6 +62,9 @@ def line(slope: float) -> tuple[LinearRegression, dict[str, Any]]:
     rows = pd.DataFrame({"a": [0.0, 1.0, 2.0, 5.0], "b": [1.0, 0.0, 4.0, 2.0]})
     labels = slope * (rows.a + rows.b)
     return LinearRegression().fit(rows, labels), {"signature": infer_signature(rows, np.array(labels))}
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the server has not this module
 
 
 class Told(mlflow.pyfunc.PythonModel):

@@ -1,12 +1,14 @@
 """Promotion is refused while serving gives a model other features than training did, and says which; then it is not."""
 
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import cloudpickle
 import mlflow
 import pandas as pd
 import pytest
@@ -34,6 +36,9 @@ TWICE = """CREATE FUNCTION $s.twice(x DOUBLE) RETURNS DOUBLE LANGUAGE PYTHON AS 
 import math
 return math.nan if x is None else 2 * x
 $$"""
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the server has not this module
 
 
 class Sum(mlflow.pyfunc.PythonModel):

@@ -15,6 +15,7 @@ from millpond.compute.contexts import ContextProcess
 from millpond.compute.domain import Command, CommandState, Context, ContextState
 from millpond.kernel.clock import utc_now
 from millpond.kernel.process import ChildSpec, spawn
+from tests.compute import FINDS_TESTS
 from tests.servers import wait_until
 
 _NOW = utc_now()
@@ -48,7 +49,11 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., Seen]]:
         ours, theirs = socket.socketpair()
         with theirs:
             args = ("", str(theirs.fileno()))
-            child = spawn(ChildSpec(module="tests.compute.context_process", args=args, pass_fds=(theirs.fileno(),)))
+            child = spawn(
+                ChildSpec(
+                    module="tests.compute.context_process", args=args, env=FINDS_TESTS, pass_fds=(theirs.fileno(),)
+                )
+            )
         child.wait_ready(30)
         heard: list[tuple[str, str, Any]] = []
         ended = threading.Event()

@@ -4,19 +4,24 @@ from pathlib import Path
 
 import pytest
 
+from millpond.compute import drivers
 from millpond.compute.drivers import Driver
 from millpond.kernel.errors import Unavailable
 from millpond.kernel.process import ChildSpec
 from millpond.kernel.process_usage import seen
-from millpond.kernel.zygote import available
+from millpond.kernel.zygote import Zygote, available
+from tests.compute import FINDS_TESTS
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.skipif(not available(), reason="clusters need Linux")
 
 
 def test_a_driver_that_ends_ends_all_below_it_and_starts_nothing_more(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        drivers, "Zygote", lambda preload, env, log_path: Zygote(preload, env={**env, **FINDS_TESTS}, log_path=log_path)
+    )
     driver = Driver((), tmp_path / "log")
     driver.start()
     told = tmp_path / "pid"

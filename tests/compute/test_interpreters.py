@@ -18,6 +18,7 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.environments import Environments
 from millpond.kernel.process import Child, ChildSpec, spawn
+from tests.compute import FINDS_TESTS
 from tests.servers import wait_until
 
 _NOW = utc_now()
@@ -52,7 +53,10 @@ class World:
 
     def _spawn(self, spec: ChildSpec) -> Child:
         self.before_spawn()
-        self.children.append(spawn(replace(spec, sandbox=False, own_network=False, memory_bytes=None, cwd=None)))
+        env = {**spec.env, **FINDS_TESTS}
+        self.children.append(
+            spawn(replace(spec, sandbox=False, own_network=False, memory_bytes=None, cwd=None, env=env))
+        )
         return self.children[-1]
 
     def round(self) -> None:
