@@ -52,8 +52,8 @@ def _look_at_usage(tab: Tab, run_id: int) -> None:
     expect(table.get_by_text("JOBS_CPU", exact=True)).to_be_visible()
     page.get_by_role("navigation", name="Group").get_by_role("link", name="Object").click()
     expect(page.get_by_role("img", name=re.compile("job burner"))).to_be_visible()
-    page.get_by_role("navigation", name="Measure").get_by_role("link", name="Memory").click()
-    expect(page.get_by_role("img", name=re.compile("Memory, GiB-seconds: .*job burner"))).to_be_visible()
+    page.get_by_role("navigation", name="Measure").get_by_role("link", name="Requests").click()
+    expect(page.get_by_role("img", name=re.compile("Requests: "))).to_be_visible()
     tab.open(f"/jobs/runs/{run_id}")
     expect(page.get_by_text("JOBS_CPU")).to_be_visible(timeout=SOON_MS)
 

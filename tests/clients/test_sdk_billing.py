@@ -128,7 +128,7 @@ def test_a_run_costs_what_its_processes_used_and_says_so(shop: Shop) -> None:
     assert run.state.result_state is RunResultState.SUCCESS
     used = shop.used("JOBS_CPU", run_id=str(run.run_id))
     assert 1.2 <= used < 8
-    assert shop.used("JOBS_MEMORY", run_id=str(run.run_id)) > 0.05
+    assert shop.used("JOBS_MEMORY", run_id=str(run.run_id)) > 0
     [told] = [each for each in shop.get(f"usage?run_id={run.run_id}")["usage"] if each["sku_name"] == "JOBS_CPU"]
     assert told["cost"] == pytest.approx(2 * used)
     assert shop.used("JOBS_CPU", run_id=str(run.run_id), group_by="user") == used

@@ -17,7 +17,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import MillpondError
 from millpond.kernel.process import Child
 
-_FIRST_LOOK_S, _LOOKS_APART_S = 0.5, 15.0
+_FIRST_LOOK_S, _LOOKS_APART_S = 0.2, 15.0
 
 
 @dataclass(kw_only=True)
