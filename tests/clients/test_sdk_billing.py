@@ -273,6 +273,7 @@ def test_statements_spark_and_tables_are_metered_and_read_back_as_system_tables(
     assert float(dict(map(tuple, priced))["JOBS_CPU"]) > 2.4
 
 
+@pytest.mark.long
 def test_storage_of_managed_tables_is_metered(shop: Shop) -> None:
     shop.sql(shop.w, "CREATE TABLE IF NOT EXISTS main.cost.stored AS SELECT id FROM range(10)")
     found = wait_until(lambda: shop.get("usage?group_by=object&product=DEFAULT_STORAGE")["usage"], timeout_s=90,
@@ -356,6 +357,7 @@ def account(shop: Shop, token: str) -> AccountClient:
     return AccountClient(host=shop.server.url, account_id=workspace, token=token, auth_type="pat")
 
 
+@pytest.mark.long
 def test_a_budget_of_the_account_client_tells_a_destination_once(shop: Shop) -> None:
     shop.set("prices", sku_name="JOBS_CPU", price=2.0)
     a = account(shop, shop.server.token)

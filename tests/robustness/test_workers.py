@@ -168,6 +168,7 @@ def run_notebook(shop: Shop, place: Path, *flags: str) -> None:
     assert "".join(kept["cells"][0]["outputs"][0]["text"]) == "sum 42\n"
 
 
+@pytest.mark.long
 def test_a_task_has_ended_when_the_server_gives_it_up(shop: Shop, tmp_path: Path) -> None:
     """A server that stands still takes connections, and answers none."""
     with running_worker(shop.server, tmp_path / "one", token=shop.token):
