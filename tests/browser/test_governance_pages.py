@@ -329,6 +329,7 @@ def test_policies_are_set_seen_below_and_dropped(boss: Tab, ann: Tab, governed: 
     expect(row.get_by_role("button", name="Drop policy hide_numbers")).to_have_count(0)
     row.get_by_role("link", name="catalog gov").click()
     boss.page.get_by_role("button", name="Drop policy hide_numbers").click()
+    expect(boss.page.get_by_role("button", name="Cancel")).to_be_focused()
     boss.page.get_by_role("button", name="Drop policy hide_numbers").click()
     expect(boss.page.get_by_text("No policy covers this")).to_be_visible()
 
