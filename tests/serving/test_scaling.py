@@ -181,9 +181,10 @@ def test_what_is_not_asked_has_no_process_until_it_is(serving: ServingServer) ->
     serving.create("sleepy", "churn", scale_to_zero_enabled=True)
     (pid,) = pids(serving, "sleepy")
     wait_until(lambda: not process_exists(pid), timeout_s=60, what="the worker being gone")
-    told = serving.get("sleepy")
-    assert told["state"]["ready"] == "READY"
-    assert "Scaled to zero" in state_of(serving, "sleepy")["deployment_state_message"]
+    wait_until(
+        lambda: "Scaled to zero" in state_of(serving, "sleepy")["deployment_state_message"], what="the state being told"
+    )
+    assert serving.get("sleepy")["state"]["ready"] == "READY"
     rows = {"dataframe_records": [{"tenure": 1, "monthly_charges": 90.0, "contract": "month"}]}
 
     def ask(_: int) -> Answer:

@@ -16,6 +16,9 @@ from contextlib import suppress
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 
+_OF_ITS_NETWORK = {"ip_unprivileged_port_start": "0", "ip_local_port_range": "61000 65535"}
+"""Ways to a server have its port here too: also 80, and none that a connection of the process has taken meanwhile."""
+
 _PR_SET_NO_NEW_PRIVS = 38
 _SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _IO_URING_SETUP = 425
@@ -44,8 +47,9 @@ def isolate() -> bool:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as stream:
             stream.write(text)
-    with suppress(OSError), open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w") as stream:
-        stream.write("0")  # of this network alone: the way to a server at port 80 has that port here too
+    for name, text in _OF_ITS_NETWORK.items():
+        with suppress(OSError), open(f"/proc/sys/net/ipv4/{name}", "w") as stream:
+            stream.write(text)
     with socket.socket() as control:
         request = struct.pack("16sh22x", b"lo", _IFF_UP | _IFF_RUNNING)
         fcntl.ioctl(control, _SIOCSIFFLAGS, request)
