@@ -75,6 +75,7 @@ def test_a_canary_is_begun_paused_and_aborted_from_its_page(divided: Server, tab
     tab.open(f"/serving/{NAME}")
     tab.page.get_by_role("link", name="Its canary").click()
     tab.page.get_by_role("button", name="Abort").click()
+    expect(tab.page.get_by_role("button", name="Cancel")).to_be_visible()
     tab.page.get_by_role("button", name="Abort").click()
     expect(tab.page.get_by_text("aborted it at 20 %")).to_be_visible()
     assert shares(divided) == {"v1": 100, "v2": 0}

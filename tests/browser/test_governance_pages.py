@@ -229,9 +229,11 @@ def test_a_secret_is_put_and_never_shown_and_an_acl_lets_another_see_its_key(
     assert base64.b64decode(got["value"]) == b"hush-hush"
 
     boss.page.get_by_role("button", name="Delete password").click()
+    expect(boss.page.get_by_role("button", name="Cancel")).to_be_visible()
     boss.page.get_by_role("button", name="Delete password").click()
     expect(boss.page.get_by_role("heading", name="No secrets in this scope yet")).to_be_visible()
     boss.page.get_by_role("button", name="Delete scope").click()
+    expect(boss.page.get_by_role("button", name="Cancel")).to_be_visible()
     boss.page.get_by_role("button", name="Delete scope").click()
     expect(boss.page).to_have_url(re.compile("/secrets$"))
     assert server.call("GET", "/api/2.0/secrets/list?scope=governed-scope")[0] == 404
