@@ -208,8 +208,8 @@ class Runtime:
         with self._database.read() as connection:
             if not leases.any_waits(connection, self._places, ready):
                 return False
-        now = utc_now()
         with self.turn() as full, self._database.write() as connection:
+            now = utc_now()  # after the others' turns
             task = leases.claim(
                 connection, now, new_id(), now + _LEASE, places=self._places, ready=ready, server=self._server, but=full
             )

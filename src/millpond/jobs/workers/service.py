@@ -114,8 +114,8 @@ class WorkerService:
                 return held, worker
             if held is not None or worker.draining or not leases.any_waits(connection, (Place.ANYWHERE,)):
                 return None, worker
-        now = utc_now()
         with self._runtime.turn() as full, self._database.write() as connection:
+            now = utc_now()  # after the others' turns
             worker = _known(principal, store.find(connection, worker_id, lock=True), worker_id)
             task = leases.of_lease(connection, lease)
             if task is not None:  # it was asked for twice at the same time
