@@ -9,7 +9,6 @@ import os
 import secrets
 import stat
 import sys
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,14 +70,7 @@ class Home:
         path = self.root / "jobs" / "server-name"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            made = path.with_name(f"server-name.{os.getpid()}")
-            with made.open("w") as stream:
-                stream.write(str(uuid.uuid4()))
-                stream.flush()
-                os.fsync(stream.fileno())
-            with contextlib.suppress(FileExistsError):  # another process was sooner
-                os.link(made, path)
-            made.unlink()
+            write_private_once(path, secrets.token_hex(16))
         return path.read_text()
 
     @property
