@@ -7,7 +7,6 @@ from typing import Protocol
 from millpond.identity import acts
 from millpond.identity.access import WORKSPACE, Act, allows, require, require_admin
 from millpond.identity.domain import Principal
-from millpond.identity.privileges import levels
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound
@@ -24,7 +23,7 @@ from millpond.sql.domain import (
 )
 from millpond.sql.store import queries as rows
 from millpond.sql.store import statements as statement_rows
-from millpond.sql.visibility import seen_by
+from millpond.sql.visibility import reach_of, seen_by
 
 
 class FindName(Protocol):
@@ -81,13 +80,15 @@ class QueryService:
         """Queries that the principal may see, in the order in which they were made."""
         size = page_size(max_results, default=20)
         with self._database.read() as connection:
-            found = rows.list_page(connection, _reach(principal), after=decode_token(page_token), limit=size + 1)
+            found = rows.list_page(
+                connection, reach_of(principal, "query", query_grant_id), after=decode_token(page_token), limit=size + 1
+            )
         return cut_page(found, size, lambda query: query.id)
 
     def search(self, principal: Principal, words: Sequence[str], *, limit: int) -> tuple[SavedQuery, ...]:
         """Queries that the principal may see and that hold all of the words, in lower case; last changed first."""
         with self._database.read() as connection:
-            return tuple(rows.holding(connection, words, _reach(principal), limit=limit))
+            return tuple(rows.holding(connection, words, reach_of(principal, "query", query_grant_id), limit=limit))
 
     def update(
         self,
@@ -149,15 +150,6 @@ class QueryService:
 
     def _current(self, statement: Statement) -> Statement:
         return statement if statement.state.is_final else self._find_running(statement.id) or statement
-
-
-def _reach(principal: Principal) -> rows.Reach | None:
-    """Which queries the principal may see; None for all."""
-    if principal.is_admin:
-        return None
-    granted = {each for level in levels("query") for each in principal.grants.ids("query", level)}
-    ids = frozenset(each.removeprefix(query_grant_id("")) for each in granted)
-    return rows.Reach(owners=frozenset({principal.name, *principal.groups}), ids=ids)
 
 
 def _with_unended(wanted: HistoryFilter) -> HistoryFilter:

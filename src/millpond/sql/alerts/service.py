@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from millpond.identity import acts, grants
 from millpond.identity.access import WORKSPACE, Act, allows, require
 from millpond.identity.domain import Principal
-from millpond.identity.privileges import levels
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, MillpondError, NotFound, PermissionDenied
@@ -32,7 +31,7 @@ from millpond.sql.alerts.evaluating import Evaluator, Question
 from millpond.sql.alerts.messages import about
 from millpond.sql.domain import Statement
 from millpond.sql.queries import FindName
-from millpond.sql.store.queries import Reach
+from millpond.sql.visibility import reach_of
 from millpond.sql.warehouses import WarehouseService
 
 
@@ -96,7 +95,12 @@ class AlertService:
         size = page_size(max_results, default=20)
         with self.database.read() as connection:
             found = store.list_page(
-                connection, _reach(principal), saved=saved, text=text, after=decode_token(page_token), limit=size + 1
+                connection,
+                reach_of(principal, "alert", alert_grant_id),
+                saved=saved,
+                text=text,
+                after=decode_token(page_token),
+                limit=size + 1,
             )
         return cut_page(found, size, lambda alert: alert.id)
 
@@ -232,15 +236,6 @@ class AlertService:
             acts.denied(principal, "run as", "user", asked[:255])
             raise PermissionDenied(f"Only an administrator may let an alert run as {asked[:80]}.")
         return self.evaluator.principal_named(asked).name
-
-
-def _reach(principal: Principal) -> Reach | None:
-    """Which alerts the principal may see; None for all."""
-    if principal.is_admin:
-        return None
-    granted = {each for level in levels("alert") for each in principal.grants.ids("alert", level)}
-    ids = frozenset(each.removeprefix(alert_grant_id("")) for each in granted)
-    return Reach(owners=frozenset({principal.name, *principal.groups}), ids=ids)
 
 
 def _required(principal: Principal, alert: Alert | None, alert_id: str, act: Act) -> Alert:

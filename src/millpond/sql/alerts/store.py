@@ -16,7 +16,6 @@ from sqlalchemy import (
     Text,
     delete,
     insert,
-    or_,
     select,
     update,
 )
@@ -101,7 +100,7 @@ def list_page(
     query or on a text (None for both), with a text in their names."""
     query = select(alerts).where(alerts.c.trashed.is_(False)).order_by(alerts.c.id).limit(limit)
     if reach is not None:
-        query = query.where(or_(alerts.c.owner.in_(sorted(reach.owners)), alerts.c.id.in_(sorted(reach.ids))))
+        query = query.where(reach.of(alerts))
     if saved is not None:
         query = query.where(alerts.c.query_id.is_not(None) if saved else alerts.c.query_id.is_(None))
     if text:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Select,
@@ -57,10 +58,14 @@ def find(connection: Connection, query_id: str, *, lock: bool = False) -> SavedQ
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Queries of these owners, and these."""
+    """What these own, and these."""
 
     owners: frozenset[str]
     ids: frozenset[str]
+
+    def of(self, table: Table) -> ColumnElement[bool]:
+        """Those rows of a table with owners and ids."""
+        return or_(table.c.owner.in_(sorted(self.owners)), table.c.id.in_(sorted(self.ids)))
 
 
 def list_page(connection: Connection, reach: Reach | None, *, after: str | None, limit: int) -> Sequence[SavedQuery]:
@@ -80,9 +85,7 @@ def holding(connection: Connection, words: Sequence[str], reach: Reach | None, *
 
 def _within(reach: Reach | None) -> Select[Any]:
     query = select(queries).where(queries.c.trashed.is_(False))
-    if reach is None:
-        return query
-    return query.where(or_(queries.c.owner.in_(sorted(reach.owners)), queries.c.id.in_(sorted(reach.ids))))
+    return query if reach is None else query.where(reach.of(queries))
 
 
 def add(connection: Connection, query: SavedQuery) -> None:
