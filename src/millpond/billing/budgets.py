@@ -124,9 +124,7 @@ class BudgetService:
         for budget, alert, spent in due:
             with self._database.write() as connection:
                 if rules.note_told(connection, alert, budget.id, alert.period.start(now), spent, now):
-                    targets = [*(Target(address=each) for each in alert.emails),
-                               *(Target(destination_id=each) for each in alert.destinations)]  # fmt: skip
-                    put(connection, targets, self._notice(budget, alert, spent, now), f"budget {budget.id}")
+                    put(connection, _targets(alert), self._notice(budget, alert, spent, now), f"budget {budget.id}")
                     acts.changed(connection, "system", "exceed", "budget", budget.name, object_id=budget.id,
                                  threshold=str(alert.threshold), spent=f"{spent:.4f}")  # fmt: skip
 
@@ -159,7 +157,7 @@ class BudgetService:
                 raise InvalidArgument(f"The threshold is {alert.threshold}; give a number above 0.")
             if len(alert.emails) + len(alert.destinations) > _MOST_TARGETS:
                 raise InvalidArgument(f"An alert tells at most {_MOST_TARGETS} addresses and destinations.")
-            for target in (*map(_to_address, alert.emails), *map(_to_destination, alert.destinations)):
+            for target in _targets(alert):
                 self._check_target(principal, target)
 
 
@@ -178,12 +176,9 @@ class _Costs:
         return math.fsum(cost for subject, cost in self._known[period] if scope.covers(subject))
 
 
-def _to_address(address: str) -> Target:
-    return Target(address=address)
-
-
-def _to_destination(destination_id: str) -> Target:
-    return Target(destination_id=destination_id)
+def _targets(alert: Alert) -> list[Target]:
+    addresses = [Target(address=each) for each in alert.emails]
+    return [*addresses, *(Target(destination_id=each) for each in alert.destinations)]
 
 
 def _found(connection: Connection, budget_id: str, *, lock: bool = False) -> Budget:
