@@ -55,8 +55,6 @@ class _Look:
     quotas: tuple[Quota, ...] = ()
     used: Mapping[str, float | Mapping[str, float]] | None = None
     """By quota; of one of each member by the names of users."""
-    members: Mapping[str, frozenset[str]] | None = None
-    """Of groups that hold one together."""
 
 
 class QuotaService:
@@ -223,7 +221,7 @@ class QuotaService:
             for each in quotas
             if each.period is not None
         }
-        return _Look(at_s, quotas, used, members)
+        return _Look(at_s, quotas, used)
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,6 @@ class ServerClient:
         with self._open("POST", act, json.dumps(body).encode()) as answer:
             return _json(answer)
 
-    def wait(self, act: str, **body: Any) -> dict[str, Any]:
-        """The same where the server may take its time."""
-        with self._open("POST", act, json.dumps(body).encode(), timeout_s=_PATIENT_S) as answer:
-            return _json(answer)
-
     def download(self, act: str, **body: Any) -> IO[bytes]:
         """A file, to be read and closed."""
         return self._open("POST", act, json.dumps(body).encode(), timeout_s=_PATIENT_S)
