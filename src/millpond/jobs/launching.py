@@ -87,25 +87,25 @@ class Launcher:
 
         Raises MillpondError for code that cannot be had.
         """
-        principal = self._principal_named(run.run_as)
         if spec.kind in (Kind.SQL, Kind.ALERT):
+            principal = self._principal_named(run.run_as)
             done = self._sql.run(
                 principal, run, spec, task.order, self.files.fresh(task.id), timeout_s=self._timeout_s(spec), stop=stop
             )
             return None if done.result is None else Ended(result=done.result, message=done.message)
         meter = self._costs.of_task(run, task)
-        with self._place(principal, spec, task) as place:
+        with self._place(run, spec, task) as place:
             order = self.prepare(run, spec, task, values, self.files.fresh(task.id))
             ended = self.carrier.run(task.id, order, stop=stop, meter=meter, place=place)
         if ended is None:
             self._costs.note(meter)
         return ended
 
-    def _place(self, principal: Principal, spec: TaskSpec, task: TaskRun) -> AbstractContextManager[Placement | None]:
+    def _place(self, run: Run, spec: TaskSpec, task: TaskRun) -> AbstractContextManager[Placement | None]:
         """Where a task runs: on the cluster that was assigned to it; None beside the server. Raises MillpondError."""
         if spec.cluster is None:
             return nullcontext()
-        return self.clusters.place(principal, spec.cluster, task.cluster_id)
+        return self.clusters.place(self._principal_named(run.run_as), spec.cluster, task.cluster_id)
 
     def prepare(
         self, run: Run, spec: TaskSpec, task: TaskRun, values: Mapping[str, Mapping[str, Any]], directory: Path
