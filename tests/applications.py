@@ -12,12 +12,16 @@ from tests.servers import wait_until
 
 
 @contextmanager
-def served(app: Any, listener: socket.socket | None = None, *, lifespan: str = "off") -> Iterator[str]:
+def served(app: Any, listener: socket.socket | None = None, *, lifespan: str = "off", **config: Any) -> Iterator[str]:
     """The address of an application that a thread serves, on a listener or on any free port."""
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan=lifespan, ws="websockets-sansio", timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
+    config = {
+        "log_config": None,
+        "access_log": False,
+        "lifespan": lifespan,
+        "ws": "websockets-sansio",
+        "timeout_graceful_shutdown": 5,
+    } | config
+    server = uvicorn.Server(uvicorn.Config(app, **config))
     with listener or listening() as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()

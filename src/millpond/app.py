@@ -7,7 +7,6 @@ from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request
 from sqlalchemy import Connection
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from millpond.audit import routes as audit_routes
@@ -29,6 +28,7 @@ from millpond.discovery.sources import sources
 from millpond.engine.client import GatewayClient
 from millpond.engine.reader import TableReader
 from millpond.engine.sql_client import SqlClient
+from millpond.express import Express
 from millpond.feature_serving.service import FeatureServing
 from millpond.feature_tables.room import open_feature_tables
 from millpond.feature_tables.routes import router as feature_tables_router
@@ -45,6 +45,7 @@ from millpond.identity.oauth import OAuthService
 from millpond.identity.permissions import PermissionService
 from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
+from millpond.identity.seen_tokens import SeenTokens
 from millpond.identity.service import IdentityService
 from millpond.inference_tables.room import open_inference_tables
 from millpond.jobs.carrying import PRELOADED
@@ -59,6 +60,7 @@ from millpond.kernel.http import Straight, install_error_handlers, join
 from millpond.kernel.logs import get_logger
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
+from millpond.kernel.whole import WholeRoute
 from millpond.lifespan import lifespan_of
 from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import ColumnFlow, NodeKind
@@ -109,8 +111,6 @@ from millpond.workspace import permissions as workspace_permissions
 from millpond.workspace.routes import workspace_router
 from millpond.workspace.service import WorkspaceService
 
-_ASKED_MOST = frozenset({"/serving-endpoints/{name}/invocations", "/api/millpond/online-tables/{name}/read"})
-"""Answered past the application's layers: they cost more than the answer."""
 FIRST_ADMINISTRATOR = "admin@millpond.local"
 
 log = get_logger(__name__)
@@ -121,6 +121,8 @@ class Application:
     """What a server serves, and when it is ready."""
 
     asgi: ASGIApp
+    express: Express
+    """What answers small requests of a few routes before `asgi` would."""
     wait_ready: Callable[[], Awaitable[object]]
     """Returns when every part answers. Raises Unavailable when one cannot."""
 
@@ -436,9 +438,14 @@ def build_app(settings: Settings) -> Application:
     # before the Files API, of which MLflow serves the artifacts' part; before MLflow, what it lacks of its own API
     app.router.routes[:0] = [*registry.router().routes, mlflow_route := MlflowRoute(mlflow)]
     join(app, _unknown_api_router())
-    asked_most = [route for route in app.router.routes if isinstance(route, Route) and route.path in _ASKED_MOST]
-    door = guarded(Straight(app, asked_most, mlflow_route.alone), identity=identity, public_url=settings.public_url)
-    return Application(asgi=Measured(AuditDoor(door)), wait_ready=mlflow.ready)
+    asked_most = [route for route in app.router.routes if isinstance(route, WholeRoute)]
+    seen, public_url = SeenTokens(identity), settings.public_url
+    door = guarded(Straight(app, asked_most, mlflow_route.alone), identity=identity, seen=seen, public_url=public_url)
+    return Application(
+        asgi=Measured(AuditDoor(door)),
+        express=Express(asked_most, identity=identity, seen=seen, public_url=public_url),
+        wait_ready=mlflow.ready,
+    )
 
 
 def _deployed(lineage: ModelLineage) -> Deployed:

@@ -9,6 +9,7 @@ import gc
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -68,13 +69,15 @@ def main() -> None:
     settings = load_settings()
     configure_logs(settings.log_level, process="server")
     with hidden("aiohttp", "redis", "requests"):  # for other servers and clients than ours
-        from millpond.app import build_app  # after the logs are set up, and with collection off
+        from millpond.app import build_app
+        from millpond.express import ExpressProtocol  # after the logs are set up, and with collection off
 
     application = build_app(settings)
     gc.enable()
     gc.freeze()
     config = uvicorn.Config(
         application.asgi,
+        http=partial(ExpressProtocol, express=application.express),  # type: ignore[arg-type]  # whatever makes one
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_S,

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from millpond.identity import middleware
+from millpond.identity import middleware, seen_tokens
 from millpond.identity.directory import DirectoryService
 from millpond.identity.domain import PrincipalKind
 from millpond.identity.limits import MAX_BODY_BYTES, MAX_PUBLIC_BODY_BYTES
@@ -82,7 +82,7 @@ def _ask_again_and_again(own_identity: Identity, monkeypatch: pytest.MonkeyPatch
     looks: list[str] = []
     by_secret = service.authenticate
     monkeypatch.setattr(service, "authenticate", lambda *asked, **more: looks.append("") or by_secret(*asked, **more))
-    monkeypatch.setattr(middleware, "_GOOD_FOR_S", 600.0)
+    monkeypatch.setattr(seen_tokens, "_GOOD_FOR_S", 600.0)
     other = Database(own_identity.database.url)
     with served(build_site_app(own_identity)) as url, Site(url=url, identity=own_identity).http(token) as http_client:
         for _ in range(20):
@@ -91,7 +91,7 @@ def _ask_again_and_again(own_identity: Identity, monkeypatch: pytest.MonkeyPatch
         looks.clear()
         DirectoryService(other).delete(own_identity.admin, PrincipalKind.USER, user.id)
         assert http_client.get("/api/2.0/token/list").status_code == 401
-        monkeypatch.setattr(middleware, "_GOOD_FOR_S", 0.0)
+        monkeypatch.setattr(seen_tokens, "_GOOD_FOR_S", 0.0)
         with Site(url=url, identity=own_identity).http() as admin:
             assert [admin.get("/api/2.0/token/list").status_code for _ in range(2)] == [200, 200]
     assert len(looks) == 3, "what may have expired is looked up again"

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.audit.domain import FIRST_FAILURE
@@ -79,8 +80,7 @@ class _Answer:
         finally:  # whoever asked went away
             self._end_without_answer(_CLIENT_CLOSED_REQUEST, "CANCELLED")
         if self._unwritten is not None and not self._started:
-            error, dialect = self._unwritten, dialect_of(self._scope["path"])
-            response = error_response(error.code, error.message, dialect, status=_INSUFFICIENT_STORAGE)
+            response = unwritten_response(self._unwritten, self._scope["path"])
             await response(self._scope, self._receive, self._send)
 
     async def _forward(self, message: Message) -> None:
@@ -92,7 +92,7 @@ class _Answer:
             return
         if self._start is not None:
             start, self._start = self._start, None
-            self._end(start["status"], _error_code(message))
+            self._end(start["status"], error_code(message.get("body", b"")))
             self._started = True
             await self._send(start)
         elif not self._told and message["type"] == "http.response.start":
@@ -114,6 +114,11 @@ class _Answer:
         except StorageFull as unwritten:  # then it is not answered either, whatever the application makes of this
             self._unwritten = unwritten
             raise
+
+
+def unwritten_response(error: StorageFull, path: str) -> Response:
+    """The answer instead of one that cannot be written down."""
+    return error_response(error.code, error.message, dialect_of(path), status=_INSUFFICIENT_STORAGE)
 
 
 def _call_of(scope: Scope) -> Call:
@@ -138,9 +143,8 @@ def _named_in(query: bytes) -> dict[str, str]:
     return {key: value for key, value in parse_qsl(query.decode("latin-1")) if key in _NAMING}
 
 
-def _error_code(message: Message) -> str:
+def error_code(body: bytes) -> str:
     """The code in an error's body, whichever dialect; empty when there is none."""
-    body = message.get("body", b"")
     if body[:1] != b"{" or len(body) > _MAX_ERROR_BYTES:
         return ""
     try:

@@ -8,14 +8,12 @@ Basic password or token, or the browser's session cookie, and puts the principal
 import base64
 import binascii
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from urllib.parse import quote
 
-import anyio
-import anyio.to_thread
 from sqlalchemy.exc import OperationalError
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
@@ -25,12 +23,12 @@ from millpond.identity import acts
 from millpond.identity.domain import Principal
 from millpond.identity.limits import BodyLimit
 from millpond.identity.origin import is_foreign
-from millpond.identity.page_headers import PageHeaders
+from millpond.identity.page_headers import PageHeaders, is_https
+from millpond.identity.seen_tokens import SeenTokens, Shown
 from millpond.identity.service import IdentityService
 from millpond.identity.sessions import SESSION_COOKIE, SIGN_IN_PATH, SIGN_OUT_PATH, SSO_CALLBACK_PATH, SSO_PATH
 from millpond.journal import calls
 from millpond.kernel.errors import MillpondError, PermissionDenied, Unauthenticated, Unavailable
-from millpond.kernel.freshness import Kept
 from millpond.kernel.http import STATUS_OF_CODE, dialect_of, error_response, first_headers
 from millpond.kernel.logs import get_logger
 
@@ -42,6 +40,7 @@ __all__ = [
     "SESSION_COOKIE",
     "SIGN_IN_PATH",
     "AuthMiddleware",
+    "act_as",
     "acting_as",
     "client_address",
     "current_principal",
@@ -58,14 +57,8 @@ PUBLIC_PATHS = frozenset({
 LINK_PARAMETER = "millpond-signature"
 """Query parameter of a link that is good by itself: a signed token that is good for the link's own path alone."""
 _RECHECK_S = 15
-_GOOD_FOR_S = 0.25
-"""How long a token is good without another look, where the database has not changed: it may expire by itself."""
 _POLICY_VIOLATION = 1008
-_THREADS = 16
-"""The door's own, so that slow handlers, which share the other threads, keep nobody waiting outside. More than the
-passwords that may be checked at once, so that those keep no token waiting."""
 
-_Asked = tuple[str, str, str]
 _principal: ContextVar[Principal | None] = ContextVar("millpond_principal", default=None)
 
 
@@ -87,27 +80,37 @@ def acting_as(principal: Principal) -> Iterator[None]:
         _principal.reset(reset)
 
 
+def act_as(principal: Principal) -> None:
+    """Make `current_principal` somebody for the rest of the task in which this runs."""
+    _principal.set(principal)
+
+
 def client_address(connection: HTTPConnection) -> str:
     """Where a request comes from; empty when the server cannot tell."""
     return connection.client.host if connection.client else ""
 
 
-def guarded(app: ASGIApp, *, identity: IdentityService, public_url: str | None = None) -> ASGIApp:
-    """The application behind the whole door: authentication, bounded bodies, and headers that protect its pages."""
-    bounded = BodyLimit(AuthMiddleware(app, identity=identity, public_url=public_url), PUBLIC_PATHS)
-    return PageHeaders(bounded, https_only=(public_url or "").startswith("https://"))
+def guarded(
+    app: ASGIApp, *, identity: IdentityService, seen: SeenTokens | None = None, public_url: str | None = None
+) -> ASGIApp:
+    """The application behind the whole door: authentication, bounded bodies, and headers that protect its pages.
+
+    `seen` may be shared with other doors.
+    """
+    door = AuthMiddleware(app, identity=identity, seen=seen or SeenTokens(identity), public_url=public_url)
+    return PageHeaders(BodyLimit(door, PUBLIC_PATHS), https_only=is_https(public_url))
 
 
 class AuthMiddleware:
     """Authenticates HTTP requests and websockets before anything else sees them."""
 
-    def __init__(self, app: ASGIApp, *, identity: IdentityService, public_url: str | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, identity: IdentityService, seen: SeenTokens, public_url: str | None = None
+    ) -> None:
         self._app = app
         self._identity = identity
+        self._seen = seen
         self._public_url = public_url
-        self._threads = anyio.CapacityLimiter(_THREADS)
-        mark, self._knows_at_once = identity.change_mark()
-        self._known: Kept[_Asked, tuple[Principal, float]] = Kept(mark)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through with its principal, or answer 401, 403 or the way to the sign-in page."""
@@ -143,21 +146,7 @@ class AuthMiddleware:
             _principal.reset(reset)
 
     async def _authenticated(self, connection: HTTPConnection) -> Principal:
-        """Whoever asks. A look at the database is a thread's; a token just seen needs none while nothing changes."""
-        if self._knows_at_once and (found := _just_seen(self._known.now(), _asked(connection))):
-            return found
-        return await anyio.to_thread.run_sync(self._look, connection, limiter=self._threads)
-
-    def _look(self, connection: HTTPConnection) -> Principal:
-        asked = _asked(connection)
-        known = self._known.now() if asked else None
-        if found := _just_seen(known, asked):
-            return found
-        good_until = time.monotonic() + _GOOD_FOR_S
-        found = self._authenticate(connection)
-        if known is not None and asked is not None:
-            known[asked] = (found, good_until)
-        return found
+        return await self._seen.principal(_shown(connection), partial(self._authenticate, connection))
 
     def _authenticate(self, connection: HTTPConnection) -> Principal:
         header = connection.headers.get("authorization")
@@ -203,17 +192,12 @@ class AuthMiddleware:
         return receive_and_check
 
 
-def _asked(connection: HTTPConnection) -> _Asked | None:
+def _shown(connection: HTTPConnection) -> Shown | None:
     """Token, path and method of a request; None where it shows another credential."""
     header = first_headers(connection.scope).get("authorization", "")
     if header[:7].casefold() != "bearer ":
         return None
     return header, connection.scope["path"], connection.scope.get("method", "")
-
-
-def _just_seen(known: Mapping[_Asked, tuple[Principal, float]] | None, asked: _Asked | None) -> Principal | None:
-    found = known.get(asked) if known and asked else None
-    return found[0] if found and time.monotonic() < found[1] else None
 
 
 def _decode_basic(value: str) -> tuple[str, str]:

@@ -43,15 +43,7 @@ class PageHeaders:
     def __init__(self, app: ASGIApp, *, https_only: bool = False) -> None:
         """`https_only` tells browsers to come by https from then on; for a host name that is ours alone."""
         self._app = app
-
-        always = {
-            "X-Content-Type-Options": "nosniff",
-            "X-Frame-Options": "SAMEORIGIN",
-            **({"Strict-Transport-Security": "max-age=31536000"} if https_only else {}),
-        }
-        self._always = {
-            policy: {**always, "Content-Security-Policy": policy} for policy in (_PAGE_POLICY, _FILE_POLICY)
-        }
+        self._always = {policy: _always(policy, https_only) for policy in (_PAGE_POLICY, _FILE_POLICY)}
         self._encoded = {policy: _encoded({**given, **_UNLESS_GIVEN}) for policy, given in self._always.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +51,7 @@ class PageHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = _FILE_POLICY if _FILES.match(scope["path"]) else _PAGE_POLICY
+        policy = _policy_of(scope["path"])
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -77,6 +69,29 @@ class PageHeaders:
         headers.update(self._always[policy])
         for name, value in _UNLESS_GIVEN.items():
             headers.setdefault(name, value)
+
+
+def page_headers(path: str, *, https_only: bool) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer that brings none of them itself."""
+    return list(_encoded({**_always(_policy_of(path), https_only), **_UNLESS_GIVEN}).items())
+
+
+def _always(policy: str, https_only: bool) -> dict[str, str]:
+    return {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "SAMEORIGIN",
+        **({"Strict-Transport-Security": "max-age=31536000"} if https_only else {}),
+        "Content-Security-Policy": policy,
+    }
+
+
+def _policy_of(path: str) -> str:
+    return _FILE_POLICY if _FILES.match(path) else _PAGE_POLICY
+
+
+def is_https(public_url: str | None) -> bool:
+    """Whether browsers reach the server by https."""
+    return (public_url or "").startswith("https://")
 
 
 def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:

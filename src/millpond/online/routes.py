@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from starlette.requests import Request
 from starlette.responses import Response
 
 from millpond.catalog.names import ObjectName
@@ -12,6 +11,7 @@ from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.whole import Whole, WholeRoute
 from millpond.online.reading import FEW_VALUES, OnlineTables
 from millpond.online.service import OnlineService
 from millpond.online.wire import PublishInput, StoreChange, StoreInput, read_input, rows_json, store_json, table_json
@@ -99,15 +99,15 @@ def _add_tables(routes: APIRouter, service: OnlineService, tables: OnlineTables)
         seen = service.get_table(me, ObjectName.of_full_name(name))
         return table_json(seen, service.news(seen))
 
-    async def read(request: Request) -> Response:
+    async def read(request: Whole) -> Response:
         me, name = current_principal(), str(ObjectName.of_full_name(request.path_params["name"]))
-        asked = read_input(await request.body())
+        asked = read_input(request.body)
         found = await tables.read(me, name, asked.keys, columns=asked.columns)
         body = await aside_unless(found.count <= FEW_VALUES, partial(rows_json, found))
         return Response(body, media_type="application/json")
 
-    # a plain route: FastAPI's dependencies and a thread would cost more than the read
-    routes.add_route(_TABLES + "/{name}/read", read, methods=["POST"])
+    # FastAPI's dependencies and a thread would cost more than the read
+    routes.routes.append(WholeRoute(_TABLES + "/{name}/read", read))
 
 
 def _masked(mask: str) -> frozenset[str]:

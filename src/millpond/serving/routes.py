@@ -12,7 +12,7 @@ from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
-from millpond.kernel.http import first_headers
+from millpond.kernel.whole import Whole, WholeRoute
 from millpond.serving.domain import Endpoint
 from millpond.serving.event_stream import OPENAI_PATHS, EventStream, endpoint_in, without_endpoint
 from millpond.serving.frames import ARROW
@@ -156,19 +156,19 @@ def _add_reports(routes: APIRouter, service: ServingService, base_url: str) -> N
 def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     tracing = service.predictions.tracing
 
-    async def invoke(request: Request) -> Response:
-        return await answer(request, request.path_params["name"], await body_of(request))
+    async def invoke(request: Whole) -> Response:
+        return await answer(request, request.path_params["name"], request.body)
 
-    async def invoke_named(request: Request) -> Response:
-        body = await body_of(request)
+    async def invoke_named(request: Whole) -> Response:
+        body = request.body
         name = await aside_unless(len(body) <= _FEW_BYTES, partial(endpoint_in, body))
         if not current_principal().may_call(f"/serving-endpoints/{name}/invocations"):
             raise PermissionDenied(f"This access token is not good for endpoint '{name[:80]}'.")
         await service.predictions.check(current_principal(), name)
         return await answer(request, name, await without_endpoint(body))
 
-    async def answer(request: Request, name: str, body: bytes) -> Response:
-        headers = first_headers(request.scope)
+    async def answer(request: Whole, name: str, body: bytes) -> Response:
+        headers = request.headers
         content_type = headers.get("content-type", "")
         asked: _Asked = {
             "body": body,
@@ -194,11 +194,14 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
         await service.predictions.check(current_principal(), name)  # before anybody's 16 MiB are looked through
         return await wants_stream(body)
 
-    # plain routes: FastAPI's dependencies would cost a third of the time of a small prediction
-    routes.add_route("/serving-endpoints/{name}/invocations", invoke, methods=["POST"])
-    routes.add_route("/serving-endpoints/{name}/served-models/{served_model}/invocations", invoke, methods=["POST"])
+    def is_plain(request: Whole) -> bool:
+        return not may_want_stream(request.headers.get("content-type", ""), request.body)
+
+    # FastAPI's dependencies would cost a third of the time of a small prediction
+    for path in ("/{name}/invocations", "/{name}/served-models/{served_model}/invocations"):
+        routes.routes.append(WholeRoute(f"/serving-endpoints{path}", invoke, read=body_of, is_plain=is_plain))
     for path in OPENAI_PATHS:
-        routes.add_route(f"/serving-endpoints{path}", invoke_named, methods=["POST"])
+        routes.routes.append(WholeRoute(f"/serving-endpoints{path}", invoke_named, read=body_of, is_plain=is_plain))
 
 
 class _Asked(TypedDict):

@@ -13,19 +13,17 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import redis
-import redis.asyncio
-import redis.asyncio.retry
 import redis.retry
 from redis.backoff import NoBackoff
 
 from millpond.kernel.errors import ResourceExhausted, Unavailable
 from millpond.online.backends.port import Change
+from millpond.online.backends.redis_lane import RedisLane
 from millpond.online.domain import Published, decoded
 
 _AT_ONCE = 5_000
 _TIMEOUT_S = 5.0
 _TIMEOUTS: Any = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
-_MOST_CONNECTIONS = 32
 _MARK_IF_SAME_PROCESS = """
 if not string.find(redis.call('INFO', 'server'), 'run_id:' .. ARGV[1], 1, true) then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
@@ -42,7 +40,7 @@ class RedisBackend:
             url, retry=redis.retry.Retry(NoBackoff(), 1, (redis.exceptions.ConnectionError,)), **_TIMEOUTS
         )  # a connection that Redis has closed meanwhile is opened again
         self._url = url
-        self._loop_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, RedisLane] = WeakKeyDictionary()
         self._generations: dict[str, int] = {}
         """Of each table the generation that was read last: a guess that the next answer confirms."""
         self._took_rows: dict[str, str] = {}
@@ -95,38 +93,31 @@ class RedisBackend:
                 return answer
 
     async def read_async(self, table: str, keys: Sequence[bytes]) -> tuple[Published | None, list[bytes | None]]:
-        """The same on connections of the event loop."""
-        client = self._loop_client()
+        """The same on a connection of the event loop."""
+        lane = self._lane()
         while True:
             guess = self._generations.get(table, 0)
             with _told():
-                found: list[Any] = await client.mget(self._asked(table, guess, keys))
+                found: list[Any] = await lane.mget(self._asked(table, guess, keys))
             if (answer := self._answer(table, guess, found)) is not None:
                 return answer
 
     async def aclose(self) -> None:
-        """Close the connections of the event loop."""
-        client = self._loop_clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        """Close the connection of the event loop."""
+        lane = self._lanes.pop(asyncio.get_running_loop(), None)
+        if lane is not None:
+            await lane.aclose()
 
     def close(self) -> None:
         """Close the other connections."""
         self._client.close()
 
-    def _loop_client(self) -> redis.asyncio.Redis:
+    def _lane(self) -> RedisLane:
         loop = asyncio.get_running_loop()
-        client = self._loop_clients.get(loop)
-        if client is None:
-            pool = redis.asyncio.BlockingConnectionPool.from_url(
-                self._url,
-                max_connections=_MOST_CONNECTIONS,
-                timeout=_TIMEOUT_S,
-                retry=redis.asyncio.retry.Retry(NoBackoff(), 1, (redis.exceptions.ConnectionError,)),
-                **_TIMEOUTS,
-            )
-            client = self._loop_clients[loop] = redis.asyncio.Redis.from_pool(pool)
-        return client
+        lane = self._lanes.get(loop)
+        if lane is None:
+            lane = self._lanes[loop] = RedisLane(self._url, timeout_s=_TIMEOUT_S)
+        return lane
 
     def _asked(self, table: str, generation: int, keys: Sequence[bytes]) -> list[bytes]:
         prefix = self._rows(table, generation)

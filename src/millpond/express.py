@@ -1,0 +1,250 @@
+"""Small requests for a few routes, answered before the web server's and the application's layers, which cost more.
+
+A request goes this way when it is beyond doubt: POST over HTTP/1.1 for a `WholeRoute`, with a bearer token, each header
+once, its length given, nothing that asks for more than an answer. All others, and those whose token is not good, are
+left to uvicorn's own parser as they came. What the layers do is done here too: the token is checked, the call is in the
+audit before its answer begins, it is counted and timed, and the answer has their headers.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+from starlette.requests import Request
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
+
+from millpond.audit.domain import FIRST_FAILURE
+from millpond.audit.door import error_code, unwritten_response
+from millpond.identity import acts
+from millpond.identity.middleware import act_as
+from millpond.identity.page_headers import is_https, page_headers
+from millpond.identity.seen_tokens import SeenTokens
+from millpond.identity.service import IdentityService
+from millpond.journal import calls
+from millpond.journal.calls import Call
+from millpond.kernel import metrics
+from millpond.kernel.errors import MillpondError, StorageFull
+from millpond.kernel.http import answer_to
+from millpond.kernel.logs import get_logger
+from millpond.kernel.whole import Whole, WholeRoute
+
+MOST_BYTES = 64 << 10
+"""Of a body; larger ones are not quick to answer anyway."""
+_MOST_HEAD_BYTES = 4 << 10
+_MOST_KEPT = 4096
+_HEAD = re.compile(rb"POST (/[!$&-<>@-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
+"""A path without a query and without what could be spelt in another way. Source: RFC 9112, sections 3 and 5."""
+_ASKS_FOR_MORE = frozenset({"transfer-encoding", "expect", "upgrade", "te", "trailer"})
+_PROXIES = frozenset({"x-forwarded-for", "x-forwarded-proto", "forwarded"})
+
+log = get_logger(__name__)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the head of a request says."""
+
+    route: WholeRoute
+    path: str
+    path_params: Mapping[str, str]
+    headers: Mapping[str, str]
+    length: int
+    """Bytes of the body that follows."""
+    always: Headers
+    """Headers of each answer."""
+
+
+class Express:
+    """Answers the requests of an application's whole routes."""
+
+    def __init__(
+        self, routes: Sequence[WholeRoute], *, identity: IdentityService, seen: SeenTokens, public_url: str | None
+    ) -> None:
+        self._routes = routes
+        self._identity = identity
+        self._seen = seen
+        self._public_url = public_url
+        self._read: dict[bytes, Asked] = {}
+        """By their heads; most clients send the same again and again."""
+
+    def read(self, head: bytes) -> Asked | None:
+        """What a request's head says, with the empty line; None where it is not answered here."""
+        if (known := self._read.get(head)) is not None:
+            return known
+        asked = self._parsed(head) if len(head) <= _MOST_HEAD_BYTES else None
+        if asked is not None:
+            if len(self._read) >= _MOST_KEPT:
+                self._read.clear()
+            self._read[head] = asked
+        return asked
+
+    async def answer(self, asked: Asked, body: bytes, address: str) -> tuple[Response, Headers] | None:
+        """The answer, and its headers beside its own, in a task of its own; None where it is not given here."""
+        began = time.perf_counter()
+        request = Whole(asked.path_params, asked.headers, body)
+        if not asked.route.is_plain(request):
+            return None
+        call = Call(
+            door="http", act="POST", kind=calls.PATH, name=asked.path, address=address,
+            agent=asked.headers.get("user-agent", ""),
+        )  # fmt: skip
+        calls.begin(call)
+        header = asked.headers["authorization"]
+        token = header.partition(" ")[2].strip()
+        authenticate = partial(self._identity.authenticate, token, path=asked.path, method="POST")
+        try:
+            principal = await self._seen.principal((header, asked.path, "POST"), authenticate)
+        except (MillpondError, OperationalError):
+            return None  # the door says what is wrong with it
+        acts.identified(principal)
+        act_as(principal)
+        try:
+            response = await asked.route.answer(request)
+        except Exception as error:
+            response = _failed(asked, error)
+        status = response.status_code
+        try:
+            call.end(status, error_code(bytes(response.body)) if status >= FIRST_FAILURE else "")
+        except StorageFull as error:
+            response = unwritten_response(error, asked.path)
+        metrics.counted("POST", asked.route.path, response.status_code, time.perf_counter() - began)
+        return response, (*asked.always, (b"x-request-id", call.request.encode()))
+
+    def _parsed(self, head: bytes) -> Asked | None:
+        found = _HEAD.fullmatch(head)
+        if found is None:
+            return None
+        path = found[1].decode("ascii")
+        route, path_params = self._find(path)
+        given = [line.partition(":") for line in found[2].decode("latin-1").split("\r\n")[:-1]]
+        headers = {name.lower(): value.strip(" \t") for name, _, value in given}
+        length = headers.get("content-length", "")
+        if (
+            route is None
+            or len(headers) < len(given)
+            or not _ASKS_FOR_MORE.isdisjoint(headers)
+            or (self._public_url is not None and not _PROXIES.isdisjoint(headers))
+            or headers.get("connection", "keep-alive").lower() != "keep-alive"
+            or headers.get("authorization", "")[:7].casefold() != "bearer "
+            or not length.isdecimal()
+            or len(length) > 6
+            or int(length) > MOST_BYTES
+        ):
+            return None
+        always = page_headers(path, https_only=is_https(self._public_url))
+        return Asked(
+            route=route, path=path, path_params=path_params, headers=headers, length=int(length), always=always
+        )
+
+    def _find(self, path: str) -> tuple[WholeRoute | None, Mapping[str, str]]:
+        for route in self._routes:
+            if found := route.path_regex.match(path):
+                return route, found.groupdict()
+        return None, {}
+
+
+class ExpressProtocol(HttpToolsProtocol):
+    """uvicorn's protocol for a connection, with the express way before its parser."""
+
+    def __init__(self, *, express: Express, **given: Any) -> None:
+        super().__init__(**given)
+        self._express = express
+        self._is_parsing = False
+        """Whether uvicorn's parser is in the midst of a request."""
+        self._begun = b""
+        """A request whose body is not all there."""
+        self._behind = b""
+        """What came behind the request that is being answered here."""
+        self._is_answering = False
+        self._is_closing = False
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client, as they come."""
+        if self._is_answering:
+            self._behind += data
+            self.flow.pause_reading()
+        elif self._is_parsing or not (self.cycle is None or self.cycle.response_complete):
+            super().data_received(data)
+        else:
+            self._begin(self._begun + data if self._begun else data)
+
+    def on_message_begin(self) -> None:
+        """uvicorn's parser has the first byte of a request."""
+        self._is_parsing = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """And the last."""
+        self._is_parsing = False
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """End the connection when what is being answered is answered."""
+        if self._is_answering:
+            self._is_closing = True
+        else:
+            super().shutdown()
+
+    def _begin(self, data: bytes) -> None:
+        """What begins with a request."""
+        self._begun = b""
+        end = data.find(b"\r\n\r\n") + 4
+        asked = self._express.read(data[:end]) if end > 3 else None
+        if asked is None:
+            super().data_received(data)
+            return
+        self._unset_keepalive_if_required()
+        length = end + asked.length
+        if len(data) < length:
+            self._begun = data
+            return
+        self._behind, self._is_answering = data[length:], True
+        task = self.loop.create_task(self._answer(asked, data[:length], end))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, asked: Asked, data: bytes, end: int) -> None:
+        try:
+            found = await self._express.answer(asked, data[end:], self.client[0] if self.client else "")
+            if found is not None and not self.transport.is_closing():
+                self.transport.write(self._encoded(*found))
+                await self.flow.drain()
+        except Exception as error:  # of ours: the client's is answered
+            log.error("a request could not be answered", path=asked.path, exc_info=error)
+            self.transport.close()
+        self._is_answering = False
+        if self.transport.is_closing():
+            return
+        if found is None:
+            super().data_received(data)
+        elif self._is_closing:
+            self.transport.close()
+            return
+        else:
+            self.on_response_complete()
+        behind, self._behind = self._behind, b""
+        if behind:
+            self.data_received(behind)
+
+    def _encoded(self, response: Response, more: Headers) -> bytes:
+        parts = [STATUS_LINE[response.status_code]]
+        for name, value in (*self.server_state.default_headers, *response.raw_headers, *more):
+            if HEADER_VALUE_RE.search(value):
+                raise ValueError(f"the value of header {name!r} cannot be sent")
+            parts += (name, b": ", value, b"\r\n")
+        if self._is_closing:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", bytes(response.body))
+        return b"".join(parts)
+
+
+def _failed(asked: Asked, error: Exception) -> Response:
+    scope = {"type": "http", "method": "POST", "path": asked.path, "query_string": b"", "headers": []}
+    return answer_to(Request(scope), error)
