@@ -21,11 +21,11 @@ from millpond.health import Measured
 from millpond.identity.domain import PrincipalKind
 from millpond.identity.middleware import current_principal, guarded
 from millpond.identity.seen_tokens import SeenTokens
+from millpond.identity.whole import Whole, WholeRoute
 from millpond.journal import calls
 from millpond.kernel.errors import NotFound, PermissionDenied, ResourceExhausted
 from millpond.kernel.http import Straight, install_error_handlers
 from millpond.kernel.metrics import REQUESTS
-from millpond.kernel.whole import Whole, WholeRoute
 from tests.applications import served
 from tests.databases import Databases
 from tests.identity.conftest import ADMIN, Identity, build_identity

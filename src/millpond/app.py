@@ -47,6 +47,7 @@ from millpond.identity.routes.access import access_router
 from millpond.identity.routes.permissions import permissions_router
 from millpond.identity.seen_tokens import SeenTokens
 from millpond.identity.service import IdentityService
+from millpond.identity.whole import WholeRoute
 from millpond.inference_tables.room import open_inference_tables
 from millpond.jobs.carrying import PRELOADED
 from millpond.jobs.launching import CODE_PATHS
@@ -60,7 +61,6 @@ from millpond.kernel.http import Straight, install_error_handlers, join
 from millpond.kernel.logs import get_logger
 from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
-from millpond.kernel.whole import WholeRoute
 from millpond.lifespan import lifespan_of
 from millpond.lineage import routes as lineage_routes
 from millpond.lineage.domain import ColumnFlow, NodeKind

@@ -6,9 +6,12 @@ left to uvicorn's own parser as they came. What the layers do is done here too: 
 audit before its answer begins, it is counted and timed, and the answer has their headers.
 """
 
+import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,13 +28,13 @@ from millpond.identity.middleware import act_as
 from millpond.identity.page_headers import is_https, page_headers
 from millpond.identity.seen_tokens import SeenTokens
 from millpond.identity.service import IdentityService
+from millpond.identity.whole import Whole, WholeRoute
 from millpond.journal import calls
 from millpond.journal.calls import Call
 from millpond.kernel import metrics
 from millpond.kernel.errors import MillpondError, StorageFull
 from millpond.kernel.http import answer_to
 from millpond.kernel.logs import get_logger
-from millpond.kernel.whole import Whole, WholeRoute
 
 MOST_BYTES = 64 << 10
 """Of a body; larger ones are not quick to answer anyway."""
@@ -40,11 +43,14 @@ _MOST_KEPT = 4096
 _HEAD = re.compile(rb"POST (/[!$&-<>@-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
 """A path without a query and without what could be spelt in another way. Source: RFC 9112, sections 3 and 5."""
 _ASKS_FOR_MORE = frozenset({"transfer-encoding", "expect", "upgrade", "te", "trailer"})
+_TELL_S = 1.0
 _PROXIES = frozenset({"x-forwarded-for", "x-forwarded-proto", "forwarded"})
 
 log = get_logger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
+_Refused = tuple[str, str, str, str, str, Response]
+"""Whom by id and name, the path, from where, with which client, and the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,7 @@ class Asked:
     path: str
     path_params: Mapping[str, str]
     headers: Mapping[str, str]
+    agent: str
     length: int
     """Bytes of the body that follows."""
     always: Headers
@@ -71,6 +78,8 @@ class Express:
         self._identity = identity
         self._seen = seen
         self._public_url = public_url
+        self._refused: Counter[_Refused] = Counter()
+        """What is not in the audit yet."""
         self._read: dict[bytes, Asked] = {}
         """By their heads; most clients send the same again and again."""
 
@@ -85,16 +94,24 @@ class Express:
             self._read[head] = asked
         return asked
 
+    def refusal(self, asked: Asked, address: str) -> Response | None:
+        """The answer where there is no time for another one. It is in the audit within a second, with how many were
+        refused alike."""
+        shown = (asked.headers["authorization"], asked.path, "POST")
+        principal = self._seen.lately(shown)
+        response = None if principal is None else asked.route.refuse(principal, asked.path_params)
+        if principal is not None and response is not None:
+            metrics.counted("POST", asked.route.path, response.status_code, 0.0)
+            self._note((principal.id, principal.name, asked.path, address, asked.agent, response))
+        return response
+
     async def answer(self, asked: Asked, body: bytes, address: str) -> tuple[Response, Headers] | None:
         """The answer, and its headers beside its own, in a task of its own; None where it is not given here."""
         began = time.perf_counter()
         request = Whole(asked.path_params, asked.headers, body)
         if not asked.route.is_plain(request):
             return None
-        call = Call(
-            door="http", act="POST", kind=calls.PATH, name=asked.path, address=address,
-            agent=asked.headers.get("user-agent", ""),
-        )  # fmt: skip
+        call = Call(door="http", act="POST", kind=calls.PATH, name=asked.path, address=address, agent=asked.agent)
         calls.begin(call)
         header = asked.headers["authorization"]
         token = header.partition(" ")[2].strip()
@@ -116,6 +133,21 @@ class Express:
             response = unwritten_response(error, asked.path)
         metrics.counted("POST", asked.route.path, response.status_code, time.perf_counter() - began)
         return response, (*asked.always, (b"x-request-id", call.request.encode()))
+
+    def _note(self, refused: _Refused) -> None:
+        if not self._refused:
+            asyncio.get_running_loop().call_later(_TELL_S, self._tell)
+        self._refused[refused] += 1
+
+    def _tell(self) -> None:
+        refused, self._refused = self._refused, Counter()
+        for (who_id, who, path, address, agent, response), times in refused.items():
+            call = Call(
+                door="http", act="POST", kind=calls.PATH, name=path, address=address, agent=agent,
+                actor_id=who_id, actor=who,
+            )  # fmt: skip
+            with suppress(StorageFull):  # nothing was done, and those who were answered cannot be told otherwise
+                call.end(response.status_code, error_code(bytes(response.body)), {"times": str(times)})
 
     def _parsed(self, head: bytes) -> Asked | None:
         found = _HEAD.fullmatch(head)
@@ -140,8 +172,9 @@ class Express:
             return None
         always = page_headers(path, https_only=is_https(self._public_url))
         return Asked(
-            route=route, path=path, path_params=path_params, headers=headers, length=int(length), always=always
-        )
+            route=route, path=path, path_params=path_params, headers=headers, agent=headers.get("user-agent", ""),
+            length=int(length), always=always,
+        )  # fmt: skip
 
     def _find(self, path: str) -> tuple[WholeRoute | None, Mapping[str, str]]:
         for route in self._routes:
@@ -205,14 +238,21 @@ class ExpressProtocol(HttpToolsProtocol):
         if len(data) < length:
             self._begun = data
             return
+        address = self.client[0] if self.client else ""
+        if (refusal := self._express.refusal(asked, address)) is not None:
+            self.transport.write(self._encoded(refusal, asked.always))
+            self.on_response_complete()
+            if len(data) > length:
+                self.data_received(data[length:])
+            return
         self._behind, self._is_answering = data[length:], True
-        task = self.loop.create_task(self._answer(asked, data[:length], end))
+        task = self.loop.create_task(self._answer(asked, data[:length], end, address))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _answer(self, asked: Asked, data: bytes, end: int) -> None:
+    async def _answer(self, asked: Asked, data: bytes, end: int, address: str) -> None:
         try:
-            found = await self._express.answer(asked, data[end:], self.client[0] if self.client else "")
+            found = await self._express.answer(asked, data[end:], address)
             if found is not None and not self.transport.is_closing():
                 self.transport.write(self._encoded(*found))
                 await self.flow.drain()

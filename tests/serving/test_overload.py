@@ -30,17 +30,30 @@ def test_a_burst_may_wait_and_a_queue_that_grows_is_kept_short() -> None:
     assert overload.refuses(100, now) is None
     now = overloaded(overload, waiting=100, from_s=now, for_s=0.3)
     assert overload.refuses(100, now) == pytest.approx(100 * GAP_S)
-    assert overload.refuses(6, now) is None, "no longer than 1.5 times what the model needs"
-    assert overload.refuses(7, now) is not None
+    assert overload.refuses(10, now) is None, "no longer than 1.5 times what the model needs, before it is its turn"
+    assert overload.refuses(11, now) is not None
 
 
-def test_it_stays_short_until_nobody_was_refused_for_a_while() -> None:
+def test_it_stays_short_until_few_are_refused_for_a_while() -> None:
     overload = Overload(1.5)
     now = overloaded(overload, waiting=100, for_s=1.2)
-    assert overload.refuses(100, now) is not None
+    for _ in range(60):  # as many are refused as are answered
+        assert overload.refuses(100, now) is not None
+        overload.answered(MODEL_S, now)
+        now += GAP_S
     overload.queued(0, now)
-    assert overload.refuses(7, now + 4.0) is not None, "empty for a moment, as a short queue is now and then"
-    assert overload.refuses(7, now + 10.0) is None
+    assert overload.refuses(11, now + 4.0) is not None, "empty for a moment, as a short queue is now and then"
+    assert overload.refuses(11, now + 10.0) is None
+
+
+def test_a_few_that_are_refused_do_not_keep_it_short() -> None:
+    overload = Overload(1.5)
+    now = overloaded(overload, waiting=100, for_s=1.2)
+    for number in range(600):
+        overload.refuses(100 if number < 60 or not number % 40 else 3, now)
+        overload.answered(MODEL_S, now)
+        now += GAP_S
+    assert overload.refuses(100, now) is None, "one in forty for six seconds"
 
 
 def test_clients_who_wait_for_their_answers_may_be_many() -> None:
@@ -53,8 +66,8 @@ def test_the_queue_of_a_quick_model_is_not_kept_shorter_than_can_be_told() -> No
     for number in range(4000):
         overload.queued(1 + number // 50, number * 0.0005)
         overload.answered(0.0005, number * 0.0005)
-    assert overload.refuses(90, 2.0) is None
-    assert overload.refuses(120, 2.0) is not None
+    assert overload.refuses(7, 2.0) is None
+    assert overload.refuses(8, 2.0) is not None
 
 
 def test_without_patience_set_all_wait() -> None:

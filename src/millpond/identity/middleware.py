@@ -93,11 +93,8 @@ def client_address(connection: HTTPConnection) -> str:
 def guarded(
     app: ASGIApp, *, identity: IdentityService, seen: SeenTokens | None = None, public_url: str | None = None
 ) -> ASGIApp:
-    """The application behind the whole door: authentication, bounded bodies, and headers that protect its pages.
-
-    `seen` may be shared with other doors.
-    """
-    door = AuthMiddleware(app, identity=identity, seen=seen or SeenTokens(identity), public_url=public_url)
+    """The application behind the whole door: authentication, bounded bodies, and headers that protect its pages."""
+    door = AuthMiddleware(app, identity=identity, seen=seen, public_url=public_url)
     return PageHeaders(BodyLimit(door, PUBLIC_PATHS), https_only=is_https(public_url))
 
 
@@ -105,11 +102,12 @@ class AuthMiddleware:
     """Authenticates HTTP requests and websockets before anything else sees them."""
 
     def __init__(
-        self, app: ASGIApp, *, identity: IdentityService, seen: SeenTokens, public_url: str | None = None
+        self, app: ASGIApp, *, identity: IdentityService, seen: SeenTokens | None = None, public_url: str | None = None
     ) -> None:
+        """`seen` may be shared with other doors."""
         self._app = app
         self._identity = identity
-        self._seen = seen
+        self._seen = seen or SeenTokens(identity)
         self._public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,6 +35,11 @@ class SeenTokens:
             return found
         return await anyio.to_thread.run_sync(partial(self._look, shown, authenticate), limiter=self._threads)
 
+    def lately(self, shown: Shown) -> Principal | None:
+        """Whose it was a moment ago, if that is known; who is refused for want of time need not be known better."""
+        found = self._known.last().get(shown)
+        return found[0] if found else None
+
     def _look(self, shown: Shown | None, authenticate: Callable[[], Principal]) -> Principal:
         if shown is None:
             return authenticate()

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from millpond.catalog.names import ObjectName
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
+from millpond.identity.whole import Whole, WholeRoute
 from millpond.kernel.asides import aside_unless
 from millpond.kernel.errors import InvalidArgument
-from millpond.kernel.whole import Whole, WholeRoute
 from millpond.online.reading import FEW_VALUES, OnlineTables
 from millpond.online.service import OnlineService
 from millpond.online.wire import PublishInput, StoreChange, StoreInput, read_input, rows_json, store_json, table_json

@@ -10,6 +10,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 _HEAD = struct.Struct("!BIIQ")
@@ -58,6 +59,10 @@ class Kind(IntEnum):
     """Header: status, content_type, and error_code where status is not 200. Body: the response's."""
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+_SHORT_BYTES = 256
+
+
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """The fixed part of a frame."""
@@ -84,20 +89,42 @@ class BrokenFrame(Exception):
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame up to its body, which is sent after them as it is."""
-    header = json.dumps(frame.header, separators=(",", ":")).encode()
+    try:
+        header = _header_bytes(*frame.header.items())
+    except TypeError:  # it has lists
+        header = _json(frame.header)
     return _HEAD.pack(frame.kind, frame.request_id, len(header), len(frame.body)) + header
+
+
+def _json(header: dict[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+@lru_cache(maxsize=256)
+def _header_bytes(*items: tuple[str, Any]) -> bytes:
+    return _json(dict(items))
 
 
 def decode_head(data: bytes | memoryview, *, max_body_bytes: int) -> Head:
     """The fixed part of a frame. Raises BrokenFrame for what is no frame or too large."""
     kind, request_id, header_bytes, body_bytes = _HEAD.unpack(data)
-    if kind not in Kind.__members__.values() or header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
+    if kind not in _KINDS or header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
         raise BrokenFrame(f"kind {kind}, header of {header_bytes} bytes, body of {body_bytes} bytes")
-    return Head(kind=Kind(kind), request_id=request_id, header_bytes=header_bytes, body_bytes=body_bytes)
+    return Head(kind=_KINDS[kind], request_id=request_id, header_bytes=header_bytes, body_bytes=body_bytes)
 
 
 def decode_header(data: bytes) -> dict[str, Any]:
-    """The JSON header of a frame. Raises BrokenFrame."""
+    """The JSON header of a frame, which others may have, too. Raises BrokenFrame."""
+    return _short_header(data) if len(data) <= _SHORT_BYTES else _header(data)
+
+
+@lru_cache(maxsize=256)
+def _short_header(data: bytes) -> dict[str, Any]:
+    """Almost all requests have the same few."""
+    return _header(data)
+
+
+def _header(data: bytes) -> dict[str, Any]:
     try:
         header = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -55,6 +55,11 @@ def counted(endpoint: str, served_model: str, version: str, status: str, seconds
     _seconds(endpoint, served_model, version).observe(seconds)
 
 
+def refused(endpoint: str, served_model: str, version: str) -> None:
+    """There was no time for a request."""
+    _requests(endpoint, served_model, version, "429").inc()
+
+
 class PoolView(Protocol):
     """A served entity's processes, as they are told of."""
 

@@ -36,6 +36,13 @@ class _Place:
     worker: "asyncio.Future[WorkerProcess]"
 
 
+def no_time(name: str, wait_s: float) -> ResourceExhausted:
+    """What is said to a request for which there is no time."""
+    return ResourceExhausted(
+        f"More requests come for '{name}' than it can answer; try again later.", retry_after_s=max(1, round(wait_s))
+    )
+
+
 class WorkerPool:
     """Answers for one served entity as long as it lives; `launch` starts a worker or raises LoadFailed."""
 
@@ -107,6 +114,15 @@ class WorkerPool:
         """The process of each replica, by its number; None of one that is being started."""
         return {each.number: each.worker.pid if each.worker else None for each in self.replicas}
 
+    def refuses(self, ahead: int | None = None) -> float | None:
+        """After how many seconds to come back, where more requests come than can be answered; None where one may.
+
+        `ahead` of it are so many, or all that there are."""
+        if not self.workers or len(self.replicas) < self._scale.maximum:
+            return None
+        ahead = self._meter.requests if ahead is None else ahead
+        return self._overload.refuses(ahead, asyncio.get_running_loop().time())
+
     def serve(self, scale: Scale) -> None:
         """Answer from now on, with between so many workers. Before, none goes because nothing is asked."""
         if not self._serving:
@@ -137,10 +153,12 @@ class WorkerPool:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             worker = await self._acquire(question, deadline, timeout_s)
+            is_alone = worker.has_free_thread
             try:
                 async with asyncio.timeout_at(deadline):
                     answer = await worker.ask(question)
-                self._overload.answered(answer.model_s, asyncio.get_running_loop().time())
+                own_s = answer.model_s if is_alone else None
+                self._overload.answered(own_s, asyncio.get_running_loop().time())
                 return answer
             except NotSent:
                 continue
@@ -207,6 +225,9 @@ class WorkerPool:
         """A worker with a thread reserved for this request."""
         if self._closed:
             raise Unavailable(f"Served model '{self.name}' has just been replaced; try again.")
+        wait_s = self.refuses(self._meter.requests - 1)
+        if wait_s is not None:
+            raise no_time(self.name, wait_s)
         worker = None if self._waiting else self._freest(question)
         if worker is not None:
             worker.take()
@@ -232,14 +253,6 @@ class WorkerPool:
             raise FailedPrecondition(f"Served model '{self.name}' cannot be loaded; its state says why.")
         if len(self._waiting) >= MAX_WAITING:
             raise ResourceExhausted(f"{MAX_WAITING} requests are waiting for '{self.name}'; try again later.")
-        if self.workers and len(self.replicas) >= self._scale.maximum:
-            wait_s = self._overload.refuses(len(self._waiting), asyncio.get_running_loop().time())
-            if wait_s is not None:
-                raise ResourceExhausted(
-                    f"More requests come for '{self.name}' than it can answer, and {len(self._waiting)} are waiting; "
-                    "try again later.",
-                    retry_after_s=max(1, round(wait_s)),
-                )
 
     def _patience(self, deadline: float) -> float:
         """Until when to wait: for a worker that ended, others are asked sooner than for one that is busy or starts."""

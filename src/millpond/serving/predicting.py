@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from millpond.identity.access import Act, require
+from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.asides import aside_unless
 from millpond.kernel.database import Database
@@ -22,7 +22,7 @@ from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
 from millpond.serving.keeping import keeping_of, refusal
 from millpond.serving.limits import RateLimiter
-from millpond.serving.pool import WorkerPool
+from millpond.serving.pool import WorkerPool, no_time
 from millpond.serving.reach import get_endpoint
 from millpond.serving.routing import entity_for
 from millpond.serving.runtime import ServingRuntime
@@ -170,6 +170,22 @@ class Predictions:
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
         return live
+
+    def refusal(self, principal: Principal, name: str, served_model: str | None) -> ResourceExhausted | None:
+        """What is to be said to who may ask an endpoint that is asked for more than it can answer; else None.
+
+        Of several served models, none of which is named, all have to be."""
+        live = self._runtime.find(name)
+        if live is None or not allows(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator)):
+            return None
+        asked = [served_model] if served_model else [each.entity for each in live.config.routes if each.percent]
+        waits_s = [pool.refuses() if (pool := live.pools.get(each)) else None for each in asked]
+        longest_s = max((wait_s for wait_s in waits_s if wait_s is not None), default=0.0)
+        entity = live.config.entity(asked[0]) if asked else None
+        if entity is None or None in waits_s:
+            return None
+        metrics.refused(live.name, entity.name, entity.model.version)
+        return no_time(name, longest_s)
 
     async def ask(
         self, principal: Principal, entity: ServedEntity, pool: WorkerPool, *, content_type: str, body: bytes

@@ -1,7 +1,8 @@
 """The serving-endpoints API and the invocations."""
 
 import math
-from functools import partial
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends, Query
@@ -10,9 +11,10 @@ from starlette.responses import PlainTextResponse, Response
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
+from millpond.identity.whole import Whole, WholeRoute
 from millpond.kernel.asides import aside_unless
-from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
-from millpond.kernel.whole import Whole, WholeRoute
+from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied, ResourceExhausted
+from millpond.kernel.http import Dialect, error_response
 from millpond.serving.domain import Endpoint
 from millpond.serving.event_stream import OPENAI_PATHS, EventStream, endpoint_in, without_endpoint
 from millpond.serving.frames import ARROW
@@ -197,9 +199,15 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     def is_plain(request: Whole) -> bool:
         return not may_want_stream(request.headers.get("content-type", ""), request.body)
 
+    def refuse(me: Principal, asked: Mapping[str, str]) -> Response | None:
+        error = service.predictions.refusal(me, asked["name"], asked.get("served_model"))
+        return None if error is None else refused(error)
+
     # FastAPI's dependencies would cost a third of the time of a small prediction
     for path in ("/{name}/invocations", "/{name}/served-models/{served_model}/invocations"):
-        routes.routes.append(WholeRoute(f"/serving-endpoints{path}", invoke, read=body_of, is_plain=is_plain))
+        routes.routes.append(
+            WholeRoute(f"/serving-endpoints{path}", invoke, read=body_of, is_plain=is_plain, refuse=refuse)
+        )
     for path in OPENAI_PATHS:
         routes.routes.append(WholeRoute(f"/serving-endpoints{path}", invoke_named, read=body_of, is_plain=is_plain))
 
@@ -226,6 +234,16 @@ def _timeout_s(text: str | None) -> float | None:
     if not 0 < seconds < math.inf:
         raise InvalidArgument(f"{TIMEOUT_HEADER} is a number of seconds above 0, not '{text[:40]}'.")
     return seconds
+
+
+def refused(error: ResourceExhausted) -> Response:
+    """The same again and again, where many are refused."""
+    return _refused(error.message, error.retry_after_s)
+
+
+@lru_cache(maxsize=256)
+def _refused(message: str, retry_after_s: int) -> Response:
+    return error_response(ResourceExhausted.code, message, Dialect.DATABRICKS, retry_after_s=retry_after_s)
 
 
 def answer_of(reply: Reply) -> Response:

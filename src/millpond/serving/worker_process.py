@@ -181,6 +181,11 @@ class WorkerProcess:
         return self.busy < limit and not self._flow.closed
 
     @property
+    def has_free_thread(self) -> bool:
+        """Whether a request with which it is `busy` need not wait for another one."""
+        return self.busy <= self._spec.threads
+
+    @property
     def awaited(self) -> int:
         """Requests that it has and somebody waits for."""
         return self.busy - sum(sent.answer.done() for sent in self._sent.values())

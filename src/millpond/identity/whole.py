@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from millpond.identity.domain import Principal
 from millpond.kernel.http import first_headers
 
 
@@ -33,8 +34,10 @@ class WholeRoute(Route):
         *,
         read: Callable[[Request], Awaitable[bytes]] = Request.body,
         is_plain: Callable[[Whole], bool] = lambda _asked: True,
+        refuse: Callable[[Principal, Mapping[str, str]], Response | None] = lambda _who, _path_params: None,
     ) -> None:
-        """`read` gives a request's body; `is_plain` tells whether the answer will be a plain Response with a body."""
+        """`read` gives a request's body; `is_plain` tells whether the answer will be a plain Response with a body.
+        `refuse` gives the answer to who asks for what there is no time now, before anything is done for it."""
 
         async def endpoint(request: Request) -> Response:
             return await answer(Whole(request.path_params, first_headers(request.scope), await read(request)))
@@ -42,3 +45,4 @@ class WholeRoute(Route):
         super().__init__(path, endpoint, methods=["POST"])
         self.answer = answer
         self.is_plain = is_plain
+        self.refuse = refuse
