@@ -72,6 +72,14 @@ def note(server: ServingServer) -> str:
     return str(text)
 
 
+def test_a_request_whose_text_is_broken_is_refused_again_and_again(teller: ServingServer) -> None:
+    """What looks at `stream` alone does not see it; none of the model's threads is lost to it."""
+    body = b'{"dataframe_records": [{"do": "\x8f"}], "stream": true}'
+    for _ in range(6):
+        answer = teller.call("POST", "/serving-endpoints/teller/invocations", body, content_type="application/json")
+        assert answer.status == 400, answer.body
+
+
 def test_parts_come_as_events_and_the_last_one_says_so(teller: ServingServer) -> None:
     answer = tell(teller, "count", count=40)
     assert events(answer) == [{"number": number, "text": "größe\n"} for number in range(40)]

@@ -1,6 +1,7 @@
 """What goes back to the server, and in which words. Without MLflow, which not every worker needs."""
 
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class Unsuited(Exception):
 
 
 def answered(work: Callable[[], bytes], redaction: Redaction, content_type: str = "application/json") -> Answer:
-    """The answer of some work, which may refuse; never raises those."""
+    """The answer of some work, which may refuse or fail; whoever asked is told in any case."""
     try:
         return Answer(header={"status": 200, "content_type": content_type}, body=work())
     except Refusal as refusal:
@@ -41,6 +42,10 @@ def answered(work: Callable[[], bytes], redaction: Redaction, content_type: str 
     except MemoryError:
         refused = _refused("The model ran out of memory.", "INTERNAL_ERROR", 500, redaction)
         return Answer(header=refused.header, body=b"", out_of_memory=True)
+    except Exception as error:
+        traceback.print_exc()
+        message = f"The model's process failed on the request with {type(error).__name__}; its log says more."
+        return _refused(message, "INTERNAL_ERROR", 500, redaction)
 
 
 def _refused(message: str, code: str, status: int, redaction: Redaction) -> Answer:

@@ -203,7 +203,10 @@ class Scorer:
 
     def _without_stream(self, body: bytes) -> bytes:
         """The request as if it had not asked for a stream, unless that is a column of the model's own."""
-        asked = json.loads(body)
+        try:
+            asked = json.loads(body)
+        except (ValueError, RecursionError):  # for MLflow to refuse
+            return body
         if self._schema is None or "stream" not in self._schema.input_names():
             del asked["stream"]
         return json.dumps(asked).encode()
