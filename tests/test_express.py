@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from millpond.audit.door import AuditDoor
 from millpond.express import MOST_BYTES, Express, ExpressProtocol
 from millpond.health import Measured
+from millpond.identity.access import Securable
 from millpond.identity.domain import PrincipalKind
 from millpond.identity.middleware import current_principal, guarded
 from millpond.identity.seen_tokens import SeenTokens
@@ -29,6 +30,7 @@ from millpond.kernel.metrics import REQUESTS
 from tests.applications import served
 from tests.databases import Databases
 from tests.identity.conftest import ADMIN, Identity, build_identity
+from tests.servers import wait_until
 
 PATH = "/things/{name}/ask"
 FAILURES = {
@@ -96,7 +98,7 @@ def running(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
     """A server behind all layers of the real one."""
     tmp_path = tmp_path_factory.mktemp("express")
     calls.open_spool(tmp_path / "spools")
-    route = WholeRoute(PATH, told, is_plain=lambda asked: asked.path_params["name"] != "parts")
+    route = WholeRoute(PATH, told, is_plain=lambda asked: asked.path_params["name"] != "parts", refuse=_refuse)
     app = FastAPI()
     install_error_handlers(app)
     app.router.routes.append(route)
@@ -117,6 +119,14 @@ def site(running: Site) -> Iterator[Site]:
     GATE.clear()
     yield replace(running, before=len(running.events()))
     GATE.set()
+
+
+NO_TIME = JSONResponse({"error_code": "RESOURCE_EXHAUSTED"}, 429)
+THINGS = Securable(kind="endpoint", name="a", owners=(ADMIN,))
+
+
+def _refuse(asked: Mapping[str, str]) -> tuple[Response, Securable] | None:
+    return (NO_TIME, THINGS) if asked["name"] == "busy" else None
 
 
 def _marked(app: ASGIApp) -> ASGIApp:
@@ -322,6 +332,30 @@ def test_a_token_counts_no_longer_than_it_is_good(site: Site) -> None:
         assert line.answer().status == 401
 
 
+def test_what_there_is_no_time_for_is_refused_at_once_and_told_in_sum(site: Site) -> None:
+    ask(site, site.head("a"))
+    busy = site.head("busy", length=1, more="\r\nUser-Agent: me") + b"x"
+    with Line(site) as line:
+        line.send(busy)
+        assert line.answer().status == 200, "who was not seen for this path yet is let through"
+        line.send(busy * 40 + site.head("q"))
+        assert {line.answer().status for _ in range(40)} == {429}
+        assert orjson.loads(line.answer().body)["name"] == "q"
+    wait_until(lambda: site.events()[-1]["status"] == 429, what="the refusals in the audit")
+    told = site.events()[-1]
+    assert (told["name"], told["actor"], told["agent"]) == ("/things/busy/ask", ADMIN, "me")
+    assert (told["error"], told["details"]) == ("RESOURCE_EXHAUSTED", {"times": "40"})
+
+
+def test_who_may_not_ask_is_not_told_that_there_is_no_time(site: Site) -> None:
+    site.identity.user("eve@example.com")
+    head = site.head("busy", token=site.identity.token_of("eve@example.com"))
+    with Line(site) as line:
+        for _ in range(3):
+            line.send(head)
+            assert line.answer().status == 200, "the route itself decides"
+
+
 def test_who_leaves_harms_nobody(site: Site) -> None:
     with Line(site) as line:
         line.send(site.head("slow"))
@@ -329,3 +363,18 @@ def test_who_leaves_harms_nobody(site: Site) -> None:
         line.send(site.head(length=9), b"half")
     GATE.set()
     assert ask(site, site.head()).is_express
+
+
+def test_an_idle_connection_is_closed_and_one_that_is_used_is_not(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExpressProtocol, "_look_later", _at_once)
+    with Line(site) as line:
+        for _ in range(3):
+            line.send(site.head())
+            assert line.answer().is_express
+        assert line.is_closed()
+
+
+def _at_once(protocol: ExpressProtocol, seconds: float) -> None:
+    """The same in a hundredth of the time."""
+    protocol.timeout_keep_alive = 0.5
+    protocol.timeout_keep_alive_task = protocol.loop.call_later(min(seconds, 0.5), protocol._close_if_idle)

@@ -7,6 +7,7 @@ audit before its answer begins, it is counted and timed, and the answer has thei
 """
 
 import asyncio
+import math
 import re
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, 
 from millpond.audit.domain import FIRST_FAILURE
 from millpond.audit.door import error_code, unwritten_response
 from millpond.identity import acts
+from millpond.identity.access import Act, allows
 from millpond.identity.middleware import act_as
 from millpond.identity.page_headers import is_https, page_headers
 from millpond.identity.seen_tokens import SeenTokens
@@ -97,12 +99,14 @@ class Express:
     def refusal(self, asked: Asked, address: str) -> Response | None:
         """The answer where there is no time for another one. It is in the audit within a second, with how many were
         refused alike."""
-        shown = (asked.headers["authorization"], asked.path, "POST")
-        principal = self._seen.lately(shown)
-        response = None if principal is None else asked.route.refuse(principal, asked.path_params)
-        if principal is not None and response is not None:
-            metrics.counted("POST", asked.route.path, response.status_code, 0.0)
-            self._note((principal.id, principal.name, asked.path, address, asked.agent, response))
+        if (found := asked.route.refuse(asked.path_params)) is None:
+            return None
+        response, securable = found
+        who = self._seen.lately((asked.headers["authorization"], asked.path, "POST"))
+        if who is None or not allows(who, Act.USE, securable):
+            return None
+        metrics.counted("POST", asked.route.path, response.status_code, 0.0)
+        self._note((who.id, who.name, asked.path, address, asked.agent, response))
         return response
 
     async def answer(self, asked: Asked, body: bytes, address: str) -> tuple[Response, Headers] | None:
@@ -197,6 +201,8 @@ class ExpressProtocol(HttpToolsProtocol):
         """What came behind the request that is being answered here."""
         self._is_answering = False
         self._is_closing = False
+        self._idle_from = math.inf
+        """Since when nothing is asked, in the loop's time."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, as they come."""
@@ -228,27 +234,47 @@ class ExpressProtocol(HttpToolsProtocol):
     def _begin(self, data: bytes) -> None:
         """What begins with a request."""
         self._begun = b""
-        end = data.find(b"\r\n\r\n") + 4
-        asked = self._express.read(data[:end]) if end > 3 else None
-        if asked is None:
-            super().data_received(data)
-            return
-        self._unset_keepalive_if_required()
-        length = end + asked.length
-        if len(data) < length:
-            self._begun = data
-            return
-        address = self.client[0] if self.client else ""
-        if (refusal := self._express.refusal(asked, address)) is not None:
+        while data:
+            end = data.find(b"\r\n\r\n") + 4
+            asked = self._express.read(data[:end]) if end > 3 else None
+            if asked is None:
+                super().data_received(data)
+                return
+            self._idle_from = math.inf
+            length = end + asked.length
+            if len(data) < length:
+                self._begun = data
+                return
+            address = self.client[0] if self.client else ""
+            refusal = None if self.flow.write_paused else self._express.refusal(asked, address)
+            if refusal is None:
+                self._behind, self._is_answering = data[length:], True
+                task = self.loop.create_task(self._answer(asked, data[:length], end, address))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+                return
             self.transport.write(self._encoded(refusal, asked.always))
-            self.on_response_complete()
-            if len(data) > length:
-                self.data_received(data[length:])
-            return
-        self._behind, self._is_answering = data[length:], True
-        task = self.loop.create_task(self._answer(asked, data[:length], end, address))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+            self._rest()
+            data = data[length:]
+
+    def _rest(self) -> None:
+        """A request is answered. One timer for all of them costs less than one for each."""
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_from = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_later(self.timeout_keep_alive)
+
+    def _look_later(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        left_s = self._idle_from + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            self.timeout_keep_alive_handler()
+        elif left_s < math.inf:
+            self._look_later(left_s)
 
     async def _answer(self, asked: Asked, data: bytes, end: int, address: str) -> None:
         try:
@@ -268,7 +294,7 @@ class ExpressProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         else:
-            self.on_response_complete()
+            self._rest()
         behind, self._behind = self._behind, b""
         if behind:
             self.data_received(behind)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import socket
 import subprocess
@@ -45,7 +46,7 @@ def test_an_answer_that_cannot_be_read_ends_the_worker_and_is_told(tmp_path: Pat
         with theirs, ThreadPoolExecutor(1) as executor:
             asked = await worker(spec_in(tmp_path), executor, ours)
             asked.take()
-            answer = asyncio.ensure_future(asked.ask(Question(kind=Kind.PREDICT, body=b"{}")))
+            answer = asyncio.ensure_future(asked.ask(Question(kind=Kind.PREDICT, body=b"{}"), math.inf))
             await asyncio.sleep(0)
             made = encode(Frame(kind=Kind.ANSWER, request_id=1, header={"x": "y" * (len(header) - 8)}))
             assert len(json.dumps({"x": "y" * (len(header) - 8)}, separators=(",", ":"))) == max(len(header), 8)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from millpond.identity.domain import Principal
+from millpond.identity.access import Securable
 from millpond.kernel.http import first_headers
 
 
@@ -34,10 +34,10 @@ class WholeRoute(Route):
         *,
         read: Callable[[Request], Awaitable[bytes]] = Request.body,
         is_plain: Callable[[Whole], bool] = lambda _asked: True,
-        refuse: Callable[[Principal, Mapping[str, str]], Response | None] = lambda _who, _path_params: None,
+        refuse: Callable[[Mapping[str, str]], tuple[Response, Securable] | None] = lambda _path_params: None,
     ) -> None:
         """`read` gives a request's body; `is_plain` tells whether the answer will be a plain Response with a body.
-        `refuse` gives the answer to who asks for what there is no time now, before anything is done for it."""
+        `refuse` gives, where there is no time for a path's parameters, the answer to who may use what it also gives."""
 
         async def endpoint(request: Request) -> Response:
             return await answer(Whole(request.path_params, first_headers(request.scope), await read(request)))

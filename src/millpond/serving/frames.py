@@ -8,10 +8,11 @@ environment of its own.
 import json
 import socket
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 _HEAD = struct.Struct("!BIIQ")
 HEAD_BYTES = _HEAD.size
@@ -63,24 +64,13 @@ _KINDS = {int(kind): kind for kind in Kind}
 _SHORT_BYTES = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The fixed part of a frame."""
-
-    kind: Kind
-    request_id: int
-    header_bytes: int
-    body_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
+class Frame(NamedTuple):
     """One message."""
 
     kind: Kind
-    request_id: int = 0
-    header: dict[str, Any]
+    header: Mapping[str, Any]
     body: bytes = b""
+    request_id: int = 0
 
 
 class BrokenFrame(Exception):
@@ -96,8 +86,8 @@ def encode(frame: Frame) -> bytes:
     return _HEAD.pack(frame.kind, frame.request_id, len(header), len(frame.body)) + header
 
 
-def _json(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":")).encode()
+def _json(header: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(header), separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=256)
@@ -105,26 +95,14 @@ def _header_bytes(*items: tuple[str, Any]) -> bytes:
     return _json(dict(items))
 
 
-def decode_head(data: bytes | memoryview, *, max_body_bytes: int) -> Head:
-    """The fixed part of a frame. Raises BrokenFrame for what is no frame or too large."""
-    kind, request_id, header_bytes, body_bytes = _HEAD.unpack(data)
-    if kind not in _KINDS or header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
-        raise BrokenFrame(f"kind {kind}, header of {header_bytes} bytes, body of {body_bytes} bytes")
-    return Head(kind=_KINDS[kind], request_id=request_id, header_bytes=header_bytes, body_bytes=body_bytes)
-
-
-def decode_header(data: bytes) -> dict[str, Any]:
-    """The JSON header of a frame, which others may have, too. Raises BrokenFrame."""
-    return _short_header(data) if len(data) <= _SHORT_BYTES else _header(data)
-
-
 @lru_cache(maxsize=256)
-def _short_header(data: bytes) -> dict[str, Any]:
+def _short_header(data: bytes) -> Mapping[str, Any]:
     """Almost all requests have the same few."""
-    return _header(data)
+    return MappingProxyType(_header(data))
 
 
 def _header(data: bytes) -> dict[str, Any]:
+    """The JSON header of a frame. Raises BrokenFrame."""
     try:
         header = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -158,23 +136,27 @@ class FrameBuffer:
 
     def take(self, data: bytes) -> list[Frame]:
         """The frames that are there in full with this piece. Raises BrokenFrame."""
+        if not self._received:  # as a rule it brings whole frames
+            frames, at = self._frames(data)
+            self._received += data[at:]
+            return frames
         self._received += data
-        frames, at = [], 0
-        with memoryview(self._received) as received:
-            while (found := self._frame(received[at:])) is not None:
-                frame, size = found
-                frames.append(frame)
-                at += size
+        frames, at = self._frames(self._received)
         del self._received[:at]
         return frames
 
-    def _frame(self, received: memoryview) -> tuple[Frame, int] | None:
-        if len(received) < HEAD_BYTES:
-            return None
-        head = decode_head(received[:HEAD_BYTES], max_body_bytes=self._max_body_bytes)
-        body_at = HEAD_BYTES + head.header_bytes
-        size = body_at + head.body_bytes
-        if len(received) < size:
-            return None
-        header, body = bytes(received[HEAD_BYTES:body_at]), bytes(received[body_at:size])
-        return Frame(kind=head.kind, request_id=head.request_id, header=decode_header(header), body=body), size
+    def _frames(self, received: bytes | bytearray) -> tuple[list[Frame], int]:
+        """The frames, and where what follows them begins."""
+        frames, at, end = [], 0, len(received)
+        while end - at >= HEAD_BYTES:
+            kind, request_id, header_bytes, body_bytes = _HEAD.unpack_from(received, at)
+            if kind not in _KINDS or header_bytes > MAX_HEADER_BYTES or body_bytes > self._max_body_bytes:
+                raise BrokenFrame(f"kind {kind}, header of {header_bytes} bytes, body of {body_bytes} bytes")
+            body_at = at + HEAD_BYTES + header_bytes
+            if body_at + body_bytes > end:
+                break
+            text = bytes(received[at + HEAD_BYTES : body_at])
+            header = _short_header(text) if header_bytes <= _SHORT_BYTES else _header(text)
+            at = body_at + body_bytes
+            frames.append(Frame(_KINDS[kind], header, bytes(received[body_at:at]), request_id))
+        return frames, at

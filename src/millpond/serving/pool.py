@@ -6,8 +6,8 @@ Requests wait in one queue, and the worker with the fewest gets the next. How ma
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -34,6 +34,22 @@ class _Place:
 
     question: Question
     worker: "asyncio.Future[WorkerProcess]"
+
+
+class _Use:
+    """Counts the requests for which a pool is in use."""
+
+    def __init__(self, meter: Meter, idle: asyncio.Event) -> None:
+        self._meter = meter
+        self._idle = idle
+        self._clock = asyncio.get_running_loop().time
+
+    def __enter__(self) -> None:
+        self._meter.change(1, self._clock())
+
+    def __exit__(self, *_raised: object) -> None:
+        self._meter.change(-1, self._clock())
+        self._idle.set()
 
 
 def no_time(name: str, wait_s: float) -> ResourceExhausted:
@@ -88,6 +104,7 @@ class WorkerPool:
         self._overload = Overload(patience)
         self._idle = asyncio.Event()
         self._meter = Meter(asyncio.get_running_loop().time())
+        self._use = _Use(self._meter, self._idle)
         self._looks: list[Look] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -133,16 +150,9 @@ class WorkerPool:
             if self.replicas:
                 self._resize(scale.bound(len(self.replicas)))
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> "_Use":
         """Whoever has chosen this pool is answered by it: inside the block, draining waits."""
-        clock = asyncio.get_running_loop().time
-        self._meter.change(1, clock())
-        try:
-            yield
-        finally:
-            self._meter.change(-1, clock())
-            self._idle.set()
+        return self._use
 
     async def ask(self, question: Question, *, timeout_s: float) -> Answer:
         """The answer of a worker.
@@ -155,8 +165,7 @@ class WorkerPool:
             worker = await self._acquire(question, deadline, timeout_s)
             is_alone = worker.has_free_thread
             try:
-                async with asyncio.timeout_at(deadline):
-                    answer = await worker.ask(question)
+                answer = await worker.ask(question, deadline)
                 own_s = answer.model_s if is_alone else None
                 self._overload.answered(own_s, asyncio.get_running_loop().time())
                 return answer

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from millpond.identity.access import Act, allows, require
+from millpond.identity.access import Act, Securable, require
 from millpond.identity.domain import Principal
 from millpond.kernel.asides import aside_unless
 from millpond.kernel.database import Database
@@ -171,21 +171,26 @@ class Predictions:
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
         return live
 
-    def refusal(self, principal: Principal, name: str, served_model: str | None) -> ResourceExhausted | None:
-        """What is to be said to who may ask an endpoint that is asked for more than it can answer; else None.
+    def refusal(self, name: str, served_model: str | None) -> tuple[ResourceExhausted, Securable] | None:
+        """What is to be said to who may use an endpoint that is asked for more than it can answer, and what that is.
 
-        Of several served models, none of which is named, all have to be."""
+        None where there is time. Of several served models, none of which is named, all have to be without."""
         live = self._runtime.find(name)
-        if live is None or not allows(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator)):
+        if live is None:
             return None
         asked = [served_model] if served_model else [each.entity for each in live.config.routes if each.percent]
-        waits_s = [pool.refuses() if (pool := live.pools.get(each)) else None for each in asked]
-        longest_s = max((wait_s for wait_s in waits_s if wait_s is not None), default=0.0)
+        longest_s = 0.0
+        for each in asked:
+            pool = live.pools.get(each)
+            wait_s = None if pool is None else pool.refuses()
+            if wait_s is None:
+                return None
+            longest_s = max(longest_s, wait_s)
         entity = live.config.entity(asked[0]) if asked else None
-        if entity is None or None in waits_s:
+        if entity is None:
             return None
         metrics.refused(live.name, entity.name, entity.model.version)
-        return no_time(name, longest_s)
+        return no_time(name, longest_s), endpoint_securable(live.id, live.name, live.creator)
 
     async def ask(
         self, principal: Principal, entity: ServedEntity, pool: WorkerPool, *, content_type: str, body: bytes

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
+from millpond.identity.access import Securable
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.identity.whole import Whole, WholeRoute
@@ -199,9 +200,9 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     def is_plain(request: Whole) -> bool:
         return not may_want_stream(request.headers.get("content-type", ""), request.body)
 
-    def refuse(me: Principal, asked: Mapping[str, str]) -> Response | None:
-        error = service.predictions.refusal(me, asked["name"], asked.get("served_model"))
-        return None if error is None else refused(error)
+    def refuse(asked: Mapping[str, str]) -> tuple[Response, Securable] | None:
+        found = service.predictions.refusal(asked["name"], asked.get("served_model"))
+        return None if found is None else (refused(found[0]), found[1])
 
     # FastAPI's dependencies would cost a third of the time of a small prediction
     for path in ("/{name}/invocations", "/{name}/served-models/{served_model}/invocations"):

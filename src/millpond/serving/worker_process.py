@@ -210,13 +210,18 @@ class WorkerProcess:
         self.busy -= 1
         self.on_free()
 
-    async def ask(self, question: Question) -> Answer:
-        """The answer; a thread has been reserved with `take`.
+    async def ask(self, question: Question, deadline: float) -> Answer:
+        """The answer; a thread has been reserved with `take`. `deadline` is in the loop's time.
 
-        A cancelled call leaves the thread busy until the worker has answered. Raises NotSent, WorkerLost.
+        A call that is cancelled or too late leaves the thread busy until the worker has answered. Raises NotSent,
+        WorkerLost, TimeoutError.
         """
         _, sent = self._send(question)
-        return await sent.answer
+        too_late = sent.answer.get_loop().call_at(deadline, _give_up, sent.answer)
+        try:
+            return await sent.answer
+        finally:
+            too_late.cancel()
 
     async def stream(self, question: Question) -> AsyncGenerator[bytes | Answer, None]:
         """The parts of the answer as they come, and last an Answer without a body that says how it ended.
@@ -380,6 +385,11 @@ async def _load(spec: WorkerSpec, flow: Flow, child: Child, executor: Executor) 
     if frame.kind is not Kind.READY:
         raise LoadFailed(f"The worker did not keep to the protocol while loading ({frame.kind.name}).")
     return frame
+
+
+def _give_up(answer: "asyncio.Future[Answer]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 def _at_once(loaded: Frame) -> int:
