@@ -20,12 +20,12 @@ from sqlalchemy import (
     Integer,
     Select,
     Text,
+    and_,
     bindparam,
     exists,
     func,
     literal_column,
     select,
-    tuple_,
 )
 
 from millpond.kernel.database import json_lists
@@ -83,10 +83,13 @@ _BY_ALIAS = _VERSION_OF_MODEL.where(
 def _latest() -> Select[Any]:
     """The newest version of each stage of each model."""
     name, version, stage = SqlModelVersion.name, SqlModelVersion.version, SqlModelVersion.current_stage
-    of_models = (_here(SqlModelVersion), name.in_(_NAMES))
-    newest = select(name, func.max(version)).where(*of_models, _ALIVE).group_by(name, stage)
-    latest = select(*_FOUND_VERSION).where(*of_models, tuple_(name, version).in_(newest))
-    return latest.order_by(name, version)
+    of_models = select(name.label("name"), func.max(version).label("version")).where(
+        _here(SqlModelVersion), name.in_(_NAMES), _ALIVE
+    )
+    newest = of_models.group_by(name, stage).subquery()
+    is_newest = and_(name == newest.c.name, version == newest.c.version)
+    latest = select(*_FOUND_VERSION).join_from(SqlModelVersion, newest, is_newest)
+    return latest.where(_here(SqlModelVersion)).order_by(name, version)
 
 
 _LATEST = _latest()
