@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     import mlflow
     from mlflow.models import infer_signature
 
+    from millpond.serving.worker.answers import Unsuited
     from millpond.serving.worker.direct import Way, ways_to_predict
     from millpond.serving.worker.fast_path import Reference, choose
     from millpond.serving.worker.proof import Requests
@@ -109,6 +110,31 @@ def test_what_is_heeded_is_called_directly(tmp_path: Path, make: Callable[[Path]
     assert "past MLflow's parsing" not in first.name
     wide = ROWS * CHANCE.choice([-100, -1, 1, 100], size=ROWS.shape)
     np.testing.assert_array_equal(answers(first, wide), loaded.predict(wide))
+
+
+def of_lightgbm(**params: Any) -> Any:
+    return lightgbm.train({"verbose": -1, "num_threads": 1, **params}, lightgbm.Dataset(ROWS, THREE), 20)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: lightgbm.LGBMRegressor(n_estimators=20, verbose=-1, n_jobs=1, objective="poisson").fit(ROWS, THREE),
+        lambda: lightgbm.LGBMClassifier(n_estimators=20, verbose=-1, n_jobs=1).fit(ROWS, THREE),
+        lambda: of_lightgbm(objective="regression", linear_tree=True),
+        lambda: of_lightgbm(objective="multiclass", num_class=3),
+    ],
+    ids=["poisson", "classifier", "linear trees", "chances of three"],
+)
+def test_a_single_row_has_the_answer_that_it_has_among_others(tmp_path: Path, make: Callable[[], Any]) -> None:
+    loaded = saved(mlflow.lightgbm, make(), tmp_path / "m")
+    way = ways_to_predict(loaded)[0]
+    rows = ROWS[:50] * CHANCE.choice([-100, -1, 1, 100], size=(50, 2))
+    rows.iloc[3, 0] = np.nan
+    alone = np.concatenate([way.call(rows.to_numpy()[number : number + 1]) for number in range(len(rows))])
+    np.testing.assert_array_equal(alone, loaded.predict(rows))
+    with pytest.raises(Unsuited):
+        way.call(np.zeros((1, 3)))
 
 
 def test_a_proof_that_saw_one_class_alone_says_nothing_of_labels(tmp_path: Path) -> None:

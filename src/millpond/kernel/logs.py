@@ -14,6 +14,8 @@ _SECRETS = re.compile(
     r"((?:dapi|dose|mps-)[0-9a-f]{8})[0-9a-f]{20,}|(?i:(bearer|basic) )[A-Za-z0-9._~+/=-]{8,}"
     r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9._-]+"
 )
+_HINTS = ("dapi", "dose", "mps-", "bearer ", "basic ", "eyj")
+"""Without one of them there is no secret."""
 
 
 def configure_logs(level: str, *, process: str) -> None:
@@ -53,6 +55,9 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 def mask_secrets(text: str) -> str:
     """The text with tokens and authorization headers replaced by a mark."""
+    folded = text.casefold()
+    if not any(hint in folded for hint in _HINTS):  # to look for them takes a tenth of the time
+        return text
     return _SECRETS.sub(lambda match: f"{match.group(1) or match.group(2) or ''}[masked]", text)
 
 
