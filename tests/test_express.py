@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -365,16 +366,18 @@ def test_who_leaves_harms_nobody(site: Site) -> None:
     assert ask(site, site.head()).is_express
 
 
-def test_an_idle_connection_is_closed_and_one_that_is_used_is_not(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ExpressProtocol, "_look_later", _at_once)
+@pytest.mark.parametrize("more", ["", "\r\nTE: trailers"])
+def test_a_connection_is_closed_when_it_is_idle_and_not_before(
+    site: Site, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    """Whichever way its last request went, and whichever those before it."""
+    monkeypatch.setattr(ExpressProtocol, "timeout_keep_alive", property(lambda _: 0.4, lambda *_: None), raising=False)
     with Line(site) as line:
-        for _ in range(3):
-            line.send(site.head())
-            assert line.answer().is_express
+        began = time.monotonic()
+        while time.monotonic() - began < 1.0:
+            for head, is_express in ((site.head(more="\r\nTE: trailers"), False), (site.head(), True)):
+                line.send(head)
+                assert line.answer().is_express == is_express
+        line.send(site.head(more=more))
+        line.answer()
         assert line.is_closed()
-
-
-def _at_once(protocol: ExpressProtocol, seconds: float) -> None:
-    """The same in a hundredth of the time."""
-    protocol.timeout_keep_alive = 0.5
-    protocol.timeout_keep_alive_task = protocol.loop.call_later(min(seconds, 0.5), protocol._close_if_idle)

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
 
 from millpond.audit.domain import FIRST_FAILURE
-from millpond.audit.door import error_code, unwritten_response
+from millpond.audit.door import CLIENT_CLOSED_REQUEST, error_code, unwritten_response
 from millpond.identity import acts
 from millpond.identity.access import Act, allows
 from millpond.identity.middleware import act_as
@@ -130,6 +130,9 @@ class Express:
             response = await asked.route.answer(request)
         except Exception as error:
             response = _failed(asked, error)
+        except asyncio.CancelledError:
+            call.end(CLIENT_CLOSED_REQUEST, "CANCELLED")
+            raise
         status = response.status_code
         try:
             call.end(status, error_code(bytes(response.body)) if status >= FIRST_FAILURE else "")
@@ -224,6 +227,20 @@ class ExpressProtocol(HttpToolsProtocol):
         self._is_parsing = False
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """uvicorn has answered a request."""
+        super().on_response_complete()
+        self._idle_from = self.loop.time()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection where nothing has been asked for long enough; else look again when it may be so."""
+        self.timeout_keep_alive_task = None
+        left_s = self._idle_from + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            super().timeout_keep_alive_handler()
+        elif left_s < math.inf:
+            self._look_later(left_s)
+
     def shutdown(self) -> None:
         """End the connection when what is being answered is answered."""
         if self._is_answering:
@@ -266,15 +283,7 @@ class ExpressProtocol(HttpToolsProtocol):
             self._look_later(self.timeout_keep_alive)
 
     def _look_later(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self._close_if_idle)
-
-    def _close_if_idle(self) -> None:
-        self.timeout_keep_alive_task = None
-        left_s = self._idle_from + self.timeout_keep_alive - self.loop.time()
-        if left_s <= 0:
-            self.timeout_keep_alive_handler()
-        elif left_s < math.inf:
-            self._look_later(left_s)
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     async def _answer(self, asked: Asked, data: bytes, end: int, address: str) -> None:
         try:

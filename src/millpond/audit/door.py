@@ -33,7 +33,7 @@ _NAMING = frozenset({
 """Parameters of a query string that say which object is meant; all others may hold anything."""
 _SIGN_IN_FORM = ("GET", "/sign-in")
 _INSUFFICIENT_STORAGE = 507
-_CLIENT_CLOSED_REQUEST = 499
+CLIENT_CLOSED_REQUEST = 499
 _MAX_ERROR_BYTES = 65_536
 
 
@@ -78,7 +78,7 @@ class _Answer:
             if self._unwritten is None:
                 raise
         finally:  # whoever asked went away
-            self._end_without_answer(_CLIENT_CLOSED_REQUEST, "CANCELLED")
+            self._end_without_answer(CLIENT_CLOSED_REQUEST, "CANCELLED")
         if self._unwritten is not None and not self._started:
             response = unwritten_response(self._unwritten, self._scope["path"])
             await response(self._scope, self._receive, self._send)

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -111,7 +111,7 @@ def _answer_frame(request_id: int, answer: Answer) -> Frame:
 
 
 def _load(
-    channel: Channel, order: dict[str, Any], model_dir: Path, redaction: Redaction, output: RedactedOutput | None
+    channel: Channel, order: Mapping[str, Any], model_dir: Path, redaction: Redaction, output: RedactedOutput | None
 ) -> Any:
     environment = check_environment(model_dir)
     build_log = environment.build_log

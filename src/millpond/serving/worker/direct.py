@@ -98,7 +98,7 @@ def _row_or_matrix(booster: Any) -> _OnMatrix:
 
 
 def _one_row(booster: Any) -> _OnMatrix:
-    from lightgbm.basic import _LIB, _safe_call  # here, as models of other flavors need no LightGBM
+    from lightgbm.basic import _LIB, _safe_call  # type: ignore[attr-defined]  # here, as models of other flavors need no LightGBM
 
     width, classes = booster.num_feature(), booster.num_model_per_iteration()
     doubles, plain, all_or_best = ctypes.c_int(1), ctypes.c_int(0), ctypes.c_int(booster.best_iteration)
