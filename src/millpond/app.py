@@ -215,7 +215,7 @@ def build_app(settings: Settings) -> Application:
     serving = open_serving(
         database,
         settings,
-        RegistryModels(versions, catalog, registry.holders),
+        RegistryModels(versions, catalog, registry.holders, registry.service.mover),
         variables,
         identity.active_principal,
         meter=billing.meter,

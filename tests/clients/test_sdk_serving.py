@@ -30,7 +30,7 @@ from databricks.sdk.errors import (
     OperationFailed,
     ResourceConflict,
 )
-from databricks.sdk.service.catalog import VolumeType
+from databricks.sdk.service.catalog import PermissionsChange, Privilege, VolumeType
 from databricks.sdk.service.iam import Patch, PatchOp, PatchSchema
 from databricks.sdk.service.serving import (
     AiGatewayRateLimit,
@@ -288,6 +288,39 @@ def test_an_endpoint_follows_what_the_registry_says(registered: Registered, refe
     assert (shown.name, shown.entity_version) == (f"churn_predictor-{reference.strip('@')}", "2")
     assert f"'{reference.strip('@')}'" in shown.state.deployment_state_message
     sdk.delete(name)
+
+
+@pytest.mark.parametrize("reference", ["@beacon", "Staging"])
+def test_the_network_stays_where_an_administrator_put_it(registered: Registered, reference: str) -> None:
+    """Whoever may move the alias or stage does not give it to a version of theirs; an administrator does."""
+    sdk, name, who = registered.sdk, f"open-{uuid.uuid4().hex[:8]}", f"mover-{uuid.uuid4().hex[:8]}@example.com"
+    mover, (catalog, schema, _) = registered.server.new_user(who), registered.name.split(".")
+    for kind, full, right in (
+        ("catalog", catalog, [Privilege.USE_CATALOG]),
+        ("schema", f"{catalog}.{schema}", [Privilege.USE_SCHEMA, Privilege.EXECUTE, Privilege.MANAGE]),
+    ):
+        sdk.grants.update(kind, full, changes=[PermissionsChange(principal=who, add=right)])
+    entity = ServedEntityInput(
+        entity_name=registered.name, entity_version=reference, environment_vars={"MILLPOND_NETWORK": "true"}
+    )
+    with signed_in(registered.server) as client:
+        point(client, registered.name, reference, "1")
+    config = EndpointCoreConfigInput(name=name, served_entities=[entity])
+    sdk.serving_endpoints.create_and_wait(name, config=config, timeout=PATIENCE)
+    with signed_in(registered.server, mover) as client:
+        point(client, registered.name, reference, "2")
+
+    def shown() -> Any:
+        return sdk.serving_endpoints.get(name).config.served_entities[0]
+
+    told = "Version 1 stays: an administrator opened the network for it (MILLPOND_NETWORK), but nobody who is one let"
+    wait_until(lambda: told in shown().state.deployment_state_message, timeout_s=30, what="why it stays")
+    assert shown().entity_version == "1"
+    with signed_in(registered.server) as client:
+        point(client, registered.name, reference, "1")
+        point(client, registered.name, reference, "2")
+    wait_until(lambda: shown().entity_version == "2", timeout_s=60, what="what the administrator moved")
+    sdk.serving_endpoints.delete(name)
 
 
 def point(client: Any, model: str, reference: str, version: str) -> None:

@@ -55,6 +55,8 @@ class FolderModels:
         self.moved: dict[Named, str] = {}
         """What aliases and stages name."""
         self.hidden_from_admins = False
+        self.movers: dict[tuple[Named, str], str] = {}
+        """Who let them name a version, where that is known."""
 
     def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
         """The folder, if the principal owns the models."""
@@ -78,6 +80,10 @@ class FolderModels:
         return {name: self.moved[name] for name in asked if name in self.moved}
 
     def find_spec(self, _principal: Principal, _model: ModelVersion) -> str | None:
+    def moved_by(self, name: Named, version: str) -> str | None:
+        """Whom the test says."""
+        return self.movers.get((name, version))
+
         """None of them has features."""
         return None
 
@@ -207,6 +213,7 @@ def serving_server(
     environments: Environments | None = None,
     otlp_endpoint: str | None = None,
 ) -> Iterator[ServingServer]:
+    managers_open_network: bool = False,
     """The serving room behind the door, on a free port, until the block ends."""
     settings = Settings(data_dir=data_dir, serving=serving or ServingSettings(), otlp_endpoint=otlp_endpoint)
     identity = IdentityService(database, Signer(b"k" * 32))
@@ -220,7 +227,7 @@ def serving_server(
         database,
         settings,
         source,
-        Variables(References(secrets), find_principal),
+        Variables(References(secrets), find_principal, managers_open_network=managers_open_network),
         find_principal,
         Meter(database),
         quotas_of(database),

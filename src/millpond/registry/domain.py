@@ -150,7 +150,7 @@ def previous_live(moves: Sequence[Activity], target: Target, exists: frozenset[i
     `moves` are the model's, newest first. A rollback skips what was live only before an earlier rollback's goal:
     versions that somebody rolled away from are no goals.
     """
-    puts = [move for move in moves if _puts(move, target)]
+    puts = [move for move in moves if puts(move, target)]
     if not puts:
         return None
     current, abandoned = puts[0].version, set()
@@ -161,6 +161,7 @@ def previous_live(moves: Sequence[Activity], target: Target, exists: frozenset[i
     return next((v for v in candidates if v != current and v not in abandoned and v in exists), None)
 
 
-def _puts(move: Activity, target: Target) -> bool:
+def puts(move: Activity, target: Target) -> bool:
+    """Whether a move let an alias name its version, or brought it into a stage."""
     kinds = {ActivityType.ALIAS_SET, ActivityType.APPLIED_TRANSITION}
     return move.type in kinds and (move.target_kind, move.target) == (target.kind.value, target.name)

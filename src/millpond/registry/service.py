@@ -320,6 +320,15 @@ class RegistryService:
         )
         return Record(model=name, at=at, live=live, moves=page.items, next_page_token=page.next_page_token)
 
+    def mover(self, name: str, target: Target, version: int) -> str | None:
+        """Who let an alias or stage name a version; None where that is not on record. For the server itself."""
+        with self._database.read() as connection:
+            try:
+                model = self._find_model(connection, canonical_model_name(name))
+            except NotFound:
+                return None
+            return store.mover(connection, model.ids[0], target, version)
+
     # What all begin with
 
     def _model(self, connection: Connection, principal: Principal, name: str) -> tuple[str, Securable]:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Json, UtcDateTime, metadata
 from millpond.kernel.ids import new_id
-from millpond.registry.domain import MOVES, Activity, ActivityType, Request, Served
+from millpond.registry.domain import MOVES, Activity, ActivityType, Request, Served, puts
 from millpond.tracking.watch import Target, TargetKind
 
 OPEN = "open"
@@ -341,3 +341,18 @@ def holder(connection: Connection, model: str, target: Target) -> int | None:
     query = _ALIAS if target.kind is TargetKind.ALIAS else _IN_STAGE
     found = connection.execute(query, {"name": model, "target": target.name}).scalar()
     return None if found is None else int(found)
+
+
+def mover(connection: Connection, key: str, target: Target, version: int) -> str | None:
+    """Who let an alias or stage name a version last; None where its last move did something else."""
+    moved = activities.c.target if target.kind is TargetKind.ALIAS else activities.c.version
+    query = select(activities).where(
+        activities.c.model_key == key,
+        activities.c.type.in_([kind.value for kind in MOVES]),
+        activities.c.target_kind == target.kind.value,
+        moved == (target.name if target.kind is TargetKind.ALIAS else version),
+    )
+    last = connection.execute(query.order_by(activities.c.sequence.desc()).limit(1)).first()
+    if last is None or not puts(_activity(last._mapping), target) or last.version != version:
+        return None
+    return str(last.actor)

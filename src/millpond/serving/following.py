@@ -22,6 +22,7 @@ from millpond.serving.events import event
 from millpond.serving.ports import Deployed, ModelSource, Named
 from millpond.serving.references import Asked
 from millpond.serving.resolving import Resolver
+from millpond.serving.variables import Variables
 
 log = get_logger(__name__)
 _ROUNDS_TO_RETRY = 30
@@ -76,12 +77,14 @@ class Follower:
         database: Database,
         source: ModelSource,
         resolver: Resolver,
+        variables: Variables,
         find_principal: Callable[[str], Principal],
         deployed: Deployed,
     ) -> None:
         self._database = database
         self._source = source
         self._resolver = resolver
+        self._variables = variables
         self._find_principal = find_principal
         self._deployed = deployed
         self._resting: dict[str, int] = {}
@@ -125,14 +128,23 @@ class Follower:
             return replace(entity, state=CREATING)
         note = way.notes[entity.name]
         model = entity.model
-        if way.versions[entity.name] != model.version:
-            model, note = self._resolved(entity)
+        version = way.versions[entity.name]
+        if version != model.version:
+            model, note = self._resolved(entity, version)
         return replace(entity, model=model, reference_note=note, state=CREATING)
 
-    def _resolved(self, entity: ServedEntity) -> tuple[ModelVersion, str]:
-        """With the rights that who made the configuration has now."""
+    def _resolved(self, entity: ServedEntity, version: str) -> tuple[ModelVersion, str]:
+        """With the rights that who made the configuration has now.
+
+        Where they opened the network for it, exactly the version for which who moved the reference might have, too.
+        """
+        name = named(entity)
+        assert name is not None, "it follows"
         asked = Asked(model=entity.model.name, version="", reference=entity.reference)
         try:
+            if entity.asks_for_network:
+                self._variables.check_follows(entity, version, self._source.moved_by(name, version))
+                asked = Asked(model=entity.model.name, version=version)
             return self._resolver.resolve(self._find_principal(entity.creator), asked), ""
         except MillpondError as error:
             return entity.model, f"Version {entity.model.version} stays: {error.message}"

@@ -34,6 +34,9 @@ class ModelSource(Protocol):
         """The numbers of what models and references name now, of those that name something. A quick look, without
         rights: nobody is told."""
 
+    def moved_by(self, name: "Named", version: str) -> str | None:
+        """Who let a reference name a version; None where that is not on record. Blocks."""
+
     def find_spec(self, principal: Principal, model: ModelVersion) -> str | None:
         """The text of the feature spec that a version travels with, if it has one."""
 

@@ -21,14 +21,18 @@ from millpond.tracking.watch import Target, TargetKind
 Holders = Callable[[Collection[tuple[str, Target]]], Mapping[tuple[str, Target], int]]
 """Which versions of models have which aliases, or are the newest in which stages."""
 
+Mover = Callable[[str, Target, int], str | None]
+"""Who let an alias or stage of a model name a version."""
+
 
 class RegistryModels:
     """The `ModelSource` of a Millpond."""
 
-    def __init__(self, files: VersionFiles, catalog: CatalogService, holders: Holders) -> None:
+    def __init__(self, files: VersionFiles, catalog: CatalogService, holders: Holders, mover: Mover) -> None:
         self._files = files
         self._catalog = catalog
         self._holders = holders
+        self._mover = mover
 
     def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
         """A version by its number, or a feature spec. Raises NotFound without it, or without the right to read it."""
@@ -55,8 +59,12 @@ class RegistryModels:
 
     def heads(self, asked: Collection[Named]) -> Mapping[Named, str]:
         """The numbers of what models and references name now."""
-        targets = {(name, Target(TargetKind(each.kind.value), each.name)): (name, each) for name, each in asked}
+        targets = {(name, _target(each)): (name, each) for name, each in asked}
         return {targets[target]: str(number) for target, number in self._holders(list(targets)).items()}
+
+    def moved_by(self, name: Named, version: str) -> str | None:
+        """Who let a reference name a version, by the registry's record."""
+        return self._mover(name[0], _target(name[1]), int(version))
 
     def find_spec(self, principal: Principal, model: ModelVersion) -> str | None:
         """What `FeatureEngineeringClient.log_model` wrote beside the model."""
@@ -88,3 +96,7 @@ class RegistryModels:
     def download(self, model: ModelVersion, destination: Path) -> None:
         """Copy the version's files. Raises NotFound when they are gone, Unavailable while MLflow is being loaded."""
         self._files.download(model.source, destination)
+
+
+def _target(reference: Reference) -> Target:
+    return Target(TargetKind(reference.kind.value), reference.name)

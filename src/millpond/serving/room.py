@@ -67,7 +67,12 @@ def open_serving(
     specs = Specs(models)
     resolver = Resolver(source, specs, features)
     follower = Follower(
-        database=database, source=source, resolver=resolver, find_principal=find_principal, deployed=deployed
+        database=database,
+        source=source,
+        resolver=resolver,
+        variables=variables,
+        find_principal=find_principal,
+        deployed=deployed,
     )
     tracing = open_tracing(settings.otlp_endpoint)
     runtime = ServingRuntime(

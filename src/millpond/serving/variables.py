@@ -12,7 +12,7 @@ from millpond.identity.access import require_admin
 from millpond.identity.domain import Principal
 from millpond.journal import calls
 from millpond.journal.calls import Call
-from millpond.kernel.errors import MillpondError
+from millpond.kernel.errors import MillpondError, PermissionDenied
 from millpond.kernel.http import STATUS_OF_CODE
 from millpond.secrets.references import References, has_references
 from millpond.serving.domain import NETWORK, ServedEntity, check_environment
@@ -42,6 +42,25 @@ class Variables:
     def may_open_network(self, principal: Principal) -> bool:
         """Whether somebody who manages an endpoint may let a model of theirs use the network."""
         return principal.is_admin or self._managers_open_network
+
+    def check_follows(self, entity: ServedEntity, version: str, mover: str | None) -> None:
+        """Pass if the version that somebody let the entity's reference name may have the network opened for the entity.
+
+        Raises PermissionDenied where that is for administrators to open, and the mover is none or not known.
+        """
+        if not entity.asks_for_network or self._managers_open_network or self._is_admin(mover):
+            return
+        words = entity.reference.words if entity.reference else "the reference"
+        raise PermissionDenied(
+            f"an administrator opened the network for it ({NETWORK}), but nobody who is one let {words} name version "
+            f"{version}. An administrator sets it again, or updates the configuration."
+        )
+
+    def _is_admin(self, name: str | None) -> bool:
+        try:
+            return name is not None and self._find_principal(name).is_admin
+        except MillpondError:  # somebody who is gone
+            return False
 
     def check(self, principal: Principal, variables: Mapping[str, str]) -> dict[str, str]:
         """The variables as they are stored.
