@@ -35,6 +35,7 @@ from millpond.serving.references import Reference
 from millpond.serving.room import open_serving
 from millpond.serving.routes import router
 from millpond.serving.runtime import ServingRuntime
+from millpond.serving.scoring_routes import scoring_router
 from millpond.serving.service import ServingService
 from millpond.serving.variables import Variables
 from tests.applications import address_of, listening, served
@@ -54,9 +55,9 @@ class FolderModels:
         self.versions: dict[tuple[str, str], str] = {}
         self.moved: dict[Named, str] = {}
         """What aliases and stages name."""
-        self.hidden_from_admins = False
         self.movers: dict[tuple[Named, str], str] = {}
         """Who let them name a version, where that is known."""
+        self.hidden_from_admins = False
 
     def find_version(self, principal: Principal, name: str, version: str) -> ModelVersion:
         """The folder, if the principal owns the models."""
@@ -79,11 +80,11 @@ class FolderModels:
         """What was moved there last."""
         return {name: self.moved[name] for name in asked if name in self.moved}
 
-    def find_spec(self, _principal: Principal, _model: ModelVersion) -> str | None:
     def moved_by(self, name: Named, version: str) -> str | None:
         """Whom the test says."""
         return self.movers.get((name, version))
 
+    def find_spec(self, _principal: Principal, _model: ModelVersion) -> str | None:
         """None of them has features."""
         return None
 
@@ -212,8 +213,8 @@ def serving_server(
     captures: Captures | None = None,
     environments: Environments | None = None,
     otlp_endpoint: str | None = None,
-) -> Iterator[ServingServer]:
     managers_open_network: bool = False,
+) -> Iterator[ServingServer]:
     """The serving room behind the door, on a free port, until the block ends."""
     settings = Settings(data_dir=data_dir, serving=serving or ServingSettings(), otlp_endpoint=otlp_endpoint)
     identity = IdentityService(database, Signer(b"k" * 32))
@@ -246,6 +247,7 @@ def serving_server(
     url = address_of(listener)
     app.include_router(router(room.service, room.options, base_url=url))
     app.include_router(canary_router(room.canaries))
+    app.include_router(scoring_router(room.by_uri, tables=None))  # nothing here asks for transactions of tables
     app.get("/.well-known/databricks-config")(lambda: {"oidc_endpoint": f"{url}/oidc"})
     with served(AuthMiddleware(app, identity=identity), listener, lifespan="on"):
         yield ServingServer(

@@ -118,7 +118,7 @@ class ModelsByUri:
         ResourceExhausted, and what `WorkerPool.ask` raises. A refusal by the model is an answer."""
         model = await self._runtime.run_blocking(partial(self._resolve, principal, uri))
         question = Question(kind=Kind.PREDICT, content_type=content_type, body=body, accept=accept)
-        answer = await self._answer(model, question)
+        answer = await self._answer(principal, model, question)
         return Reply(
             entity=default_entity_name(model.name, model.version),
             version=model.version,
@@ -127,9 +127,9 @@ class ModelsByUri:
             body=answer.body,
         )
 
-    async def _answer(self, model: ModelVersion, question: Question) -> Answer:
+    async def _answer(self, principal: Principal, model: ModelVersion, question: Question) -> Answer:
         deadline = time.monotonic() + self._request_timeout_s
-        async with self._runtime.by_uri.use(model) as pool:
+        async with self._runtime.by_uri.use(model, principal.name) as pool:
             while True:
                 try:
                     return await pool.ask(question, timeout_s=max(deadline - time.monotonic(), _LEAST_S))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import ResourceExhausted
@@ -11,8 +12,18 @@ from millpond.serving.pool import WorkerPool
 from millpond.serving.scaling import REPLICA_CONCURRENCY
 
 MOST_POOLS = 8
+MOST_OF_ONE = 3
+"""So many of them were begun for one asker: others find some that are not theirs to end."""
 _REPLICAS = 2
 """Of a version at most."""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A pool, and for whom it was begun: it counts for them while it is there, whoever else asks it."""
+
+    pool: WorkerPool
+    asker: str
 
 
 class UriPools:
@@ -20,38 +31,49 @@ class UriPools:
 
     def __init__(self, open_pool: Callable[[ServedEntity], WorkerPool]) -> None:
         self._open_pool = open_pool
-        self._pools: dict[str, WorkerPool] = {}
+        self._begun: dict[str, _Begun] = {}
+        """The last is the one asked last."""
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def use(self, model: ModelVersion) -> AsyncIterator[WorkerPool]:
+    async def use(self, model: ModelVersion, asker: str) -> AsyncIterator[WorkerPool]:
         """The pool of a version, begun where there is none, which stays while the block runs.
 
-        Raises ResourceExhausted where all others are busy.
+        Raises ResourceExhausted where all that may give way are busy: those of the asker, who has a share, or all.
         """
         async with self._lock:
-            pool = await self._pool(model)
-            self._pools[model.key] = pool  # the last is the one asked last
-        with pool.in_use():  # nothing was awaited since, so nobody has taken it for unused
-            yield pool
+            begun = await self._pool(model, asker)
+            self._begun[model.key] = begun
+        with begun.pool.in_use():  # nothing was awaited since, so nobody has taken it for unused
+            yield begun.pool
 
-    async def _pool(self, model: ModelVersion) -> WorkerPool:
-        found = self._pools.pop(model.key, None)
-        if found is not None and found.state.deployment is not Deployment.FAILED:
+    async def _pool(self, model: ModelVersion, asker: str) -> _Begun:
+        found = self._begun.pop(model.key, None)
+        if found is not None and found.pool.state.deployment is not Deployment.FAILED:
             return found
         if found is not None:
-            await found.close(drain_s=0)
-        while len(self._pools) >= MOST_POOLS:
-            unused = next((key for key, pool in self._pools.items() if not pool.is_asked), None)
-            if unused is None:
-                raise ResourceExhausted(f"{MOST_POOLS} models are being asked by their URI; try again later.")
-            await self._pools.pop(unused).close(drain_s=0)
-        return self._open_pool(_entity(model))
+            await found.pool.close(drain_s=0)
+        while sum(each.asker == asker for each in self._begun.values()) >= MOST_OF_ONE:
+            await self._end_unused(
+                asker, f"{MOST_OF_ONE} models that you ask by their URI are busy, which is your share"
+            )
+        while len(self._begun) >= MOST_POOLS:
+            await self._end_unused(None, f"{MOST_POOLS} models are being asked by their URI")
+        return _Begun(self._open_pool(_entity(model)), asker)
+
+    async def _end_unused(self, asker: str | None, refusal: str) -> None:
+        """End the one that nobody has asked for longest; of an asker's own, if one is given."""
+        for key, begun in self._begun.items():
+            if asker in {None, begun.asker} and not begun.pool.is_asked:
+                del self._begun[key]
+                await begun.pool.close(drain_s=0)
+                return
+        raise ResourceExhausted(f"{refusal}; try again when one of them has answered, or serve one by an endpoint.")
 
     async def close(self) -> None:
         """End all."""
-        await asyncio.gather(*(pool.close(drain_s=0) for pool in self._pools.values()))
-        self._pools.clear()
+        await asyncio.gather(*(begun.pool.close(drain_s=0) for begun in self._begun.values()))
+        self._begun.clear()
 
 
 def _entity(model: ModelVersion) -> ServedEntity:
