@@ -4,7 +4,7 @@ import pytest
 
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.errors import InvalidArgument, ResourceExhausted
-from millpond.serving.limits import LimitKey, RateLimit, RateLimiter, applying, check_limits
+from millpond.serving.limits import Calls, LimitKey, RateLimit, RateLimiter, applying, check_limits
 
 ADA = Principal(id="1", name="ada", kind=PrincipalKind.USER, is_admin=False, groups=frozenset({"science", "users"}))
 BOB = Principal(id="2", name="bob", kind=PrincipalKind.USER, is_admin=False)
@@ -68,6 +68,21 @@ def test_a_group_shares_its_limit() -> None:
     other = Principal(id="4", name="eve", kind=PrincipalKind.USER, is_admin=False, groups=frozenset({"science"}))
     assert admitted(limiter, group, ADA, 600) == 0
     assert admitted(limiter, group, other, 600) > 0
+
+
+def test_calls_that_other_servers_let_through_count_too() -> None:
+    limiter, other = RateLimiter(), RateLimiter()
+    five = [RateLimit(key=LimitKey.ENDPOINT, calls=5)]
+    assert not any(admitted(other, five, ADA, at) for at in (590.0, 591.0, 600.0, 601.0))
+    assert admitted(limiter, five, BOB, 603.0) == 0
+    limiter.learn(other.counted(10), 10)
+    assert limiter.counted(10) == {("e", "endpoint", ""): Calls(minute=10, now=1)}, "what it has counted itself"
+    assert admitted(limiter, five, BOB, 604.0) > 0, "almost two of the minute before, two, one of its own, and this one"
+    assert admitted(limiter, five, BOB, 650.0) == 0
+    assert admitted(limiter, five, BOB, 661.0) == 0
+    assert admitted(limiter, five, BOB, 661.0) > 0, "theirs of the minute before count in their share"
+    limiter.learn({}, 11)
+    assert admitted(limiter, five, BOB, 661.0) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Two servers on one database: each serves what the other has activated once it can, and ends what was deleted."""
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,35 @@ def test_what_another_server_activated_answers_here_when_it_is_up(
         looks_again(two)
         wait_until(lambda: two.runtime.find("moves") is None, what="the endpoint gone from the other server")
         wait_until(lambda: not process_exists(after), what="the end of its process")
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_servers_hear_of_each_others_calls_before_a_limit_is_reached_twice(
+    database: Database, tmp_path: Path, models: Path
+) -> None:
+    with (
+        serving_server(database, tmp_path / "one", models) as one,
+        serving_server(database, tmp_path / "two", models) as two,
+    ):
+        one.create("shared", "scale")
+        limits = {"rate_limits": [{"key": "user", "calls": 100, "renewal_period": "minute"}]}
+        assert one.call("PUT", f"{API}/shared/rate-limits", limits).status == 200
+        looks_again(two)
+        wait_until(lambda: two.runtime.find("shared") and two.worker_pid_or_none("shared"), what="it on both")
+
+        def status(server: ServingServer) -> int:
+            asked = {"dataframe_records": [{"x": 1.0}]}
+            return server.call("POST", "/serving-endpoints/shared/invocations", asked).status
+
+        first = [status(one) for _ in range(110)]
+        assert set(first[:100]) == {200}, "all of it, whichever server is asked"
+        passed = 0
+        ends = time.monotonic() + 10
+        while status(two) == 200:  # until it has heard, a second later at most
+            passed += 1
+            assert time.monotonic() < ends
+            threading.Event().wait(0.1)
+        assert passed < 50, "by itself it would let 100 through"
+        assert 429 in {status(one), status(two)}
+        stranger = two.identity.create_token(two.admin).secret  # the same user by another token
+        assert two.call("POST", "/serving-endpoints/shared/invocations", {"inputs": []}, token=stranger).status == 429

@@ -1,11 +1,12 @@
 """How often an endpoint may be asked, in all and by whom.
 
-Calls are counted in this process, over a minute that slides: what came in the calendar minute before counts in the
-share of it that is less than a minute ago.
+Calls are counted over a minute that slides: what came in the calendar minute before counts in the share of it that is
+less than a minute ago. Each server counts in its own memory, and hears once a second what others have counted
+(`shared_limits.py`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from millpond.identity.domain import Principal, PrincipalKind
@@ -78,36 +79,64 @@ def applying(limits: Sequence[RateLimit], who: Principal) -> list[RateLimit]:
     return endpoint + next((found for found in by_rank if found), [])
 
 
-@dataclass
-class _Window:
-    """Calls in the present minute and in the one before it."""
+Counted = tuple[str, str, str]
+"""What is counted together: the endpoint's id, the limit's key, and whose calls they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calls:
+    """So many in a minute, counted from 1970, and in the one before it."""
 
     minute: int
     now: int = 0
     before: int = 0
 
-    def move_to(self, minute: int) -> None:
-        """Let time pass."""
-        if minute != self.minute:
-            self.before = self.now if minute == self.minute + 1 else 0
-            self.now, self.minute = 0, minute
+    def at(self, minute: int) -> "Calls":
+        """The same when time has passed."""
+        if minute == self.minute:
+            return self
+        return Calls(minute=minute, before=self.now if minute == self.minute + 1 else 0)
+
+    def plus(self, others: "Calls") -> "Calls":
+        """Together with those of others in the same minute."""
+        return Calls(minute=self.minute, now=self.now + others.now, before=self.before + others.before)
+
+
+@dataclass
+class _Window:
+    """The calls that this server has let through, and those of others as far as it has heard."""
+
+    ours: Calls
+    others: Calls
 
 
 class RateLimiter:
-    """Counts calls. Not thread-safe."""
+    """Counts calls, on one thread; another one may tell it what others count, and read what it has counted."""
 
     def __init__(self) -> None:
-        self._windows: dict[tuple[str, str, str], _Window] = {}
+        self._windows: dict[Counted, _Window] = {}
 
     def admit(self, endpoint_id: str, limits: Sequence[RateLimit], who: Principal, now_s: float) -> None:
-        """Count a call. Raises ResourceExhausted, with when to come back, and counts nothing then."""
+        """Count a call at a time since 1970. Raises ResourceExhausted, with when to come back; then none counts."""
         minute, passed = int(now_s // _PERIOD_S), (now_s % _PERIOD_S) / _PERIOD_S
         found = [(limit, self._window(endpoint_id, limit, who, minute)) for limit in applying(limits, who)]
         for limit, window in found:
-            if window.before * (1 - passed) + window.now + 1 > limit.calls:
-                raise _refusal(limit, window, passed)
+            calls = window.ours.plus(window.others.at(minute))
+            if calls.before * (1 - passed) + calls.now + 1 > limit.calls:
+                raise _refusal(limit, calls, passed)
         for _, window in found:
-            window.now += 1
+            window.ours = replace(window.ours, now=window.ours.now + 1)
+
+    def counted(self, minute: int) -> dict[Counted, Calls]:
+        """What this server has let through in a minute and the one before it, of all for which it was asked then."""
+        recent = [(key, window.ours) for key, window in list(self._windows.items()) if window.ours.minute >= minute - 1]
+        return {key: ours.at(minute) for key, ours in recent}
+
+    def learn(self, others: Mapping[Counted, Calls], minute: int) -> None:
+        """Hear what other servers have counted of what this one counts, too."""
+        none = Calls(minute=minute)
+        for key, window in list(self._windows.items()):
+            window.others = others.get(key, none)
 
     def _window(self, endpoint_id: str, limit: RateLimit, who: Principal, minute: int) -> _Window:
         key = (endpoint_id, limit.key.value, limit.counted_as(who))
@@ -115,25 +144,25 @@ class RateLimiter:
         if window is None:
             if len(self._windows) >= _MOST_KEPT:
                 self._forget(minute)
-            window = self._windows[key] = _Window(minute)
-        window.move_to(minute)
+            window = self._windows[key] = _Window(Calls(minute=minute), Calls(minute=minute))
+        window.ours = window.ours.at(minute)
         return window
 
     def _forget(self, minute: int) -> None:
         """Drop what does not count any more; all, where nothing else makes room."""
-        recent = {key: window for key, window in self._windows.items() if window.minute >= minute - 1}
+        recent = {key: window for key, window in self._windows.items() if window.ours.minute >= minute - 1}
         self._windows = recent if len(recent) < _MOST_KEPT else {}
 
 
-def _refusal(limit: RateLimit, window: _Window, passed: float) -> ResourceExhausted:
+def _refusal(limit: RateLimit, calls: Calls, passed: float) -> ResourceExhausted:
     """With the seconds until a call passes, if no other comes."""
     room = limit.calls - 1
     if room < 0:
         wait = 1.0
-    elif window.now <= room:  # as soon as enough of the minute before is long ago
-        wait = (1 - passed) - (room - window.now) / window.before
+    elif calls.now <= room:  # as soon as enough of the minute before is long ago
+        wait = (1 - passed) - (room - calls.now) / calls.before
     else:
-        wait = (1 - passed) + (1 - room / window.now)
+        wait = (1 - passed) + (1 - room / calls.now)
     whose = {LimitKey.ENDPOINT: "this endpoint"}.get(limit.key, f"{limit.key.value} {limit.principal}".strip())
     return ResourceExhausted(
         f"The rate limit of {limit.calls} calls per minute for {whose} is reached; try again later.",

@@ -21,7 +21,6 @@ from millpond.serving.domain import ServedEntity, Update, endpoint_securable
 from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
 from millpond.serving.keeping import keeping_of, refusal
-from millpond.serving.limits import RateLimiter
 from millpond.serving.pool import WorkerPool, no_time
 from millpond.serving.reach import get_endpoint
 from millpond.serving.routing import entity_for
@@ -70,7 +69,6 @@ class Predictions:
         self._costs = costs
         self._request_timeout_s = request_timeout_s
         self._stream_timeout_s = stream_timeout_s
-        self._limiter = RateLimiter()
 
     async def query(
         self,
@@ -206,7 +204,7 @@ class Predictions:
         self._costs.admit(principal)
         if live.rate_limits:
             try:
-                self._limiter.admit(live.id, live.rate_limits, principal, time.monotonic())
+                self._runtime.limiter.admit(live.id, live.rate_limits, principal, time.time())
             except ResourceExhausted:
                 metrics.LIMITED.labels(live.name).inc()
                 raise

@@ -31,12 +31,14 @@ from millpond.serving.events import EventLog
 from millpond.serving.history import LOOK_S as HISTORY_S
 from millpond.serving.history import History
 from millpond.serving.launcher import Launcher
+from millpond.serving.limits import RateLimiter
 from millpond.serving.metrics import COLD_STARTS, RESTARTS
 from millpond.serving.models import ModelCache
 from millpond.serving.pool import WorkerPool
 from millpond.serving.ports import Served, nobody_listens
 from millpond.serving.scaling import Scale, scale_of, together
 from millpond.serving.shadowing import ShadowReports
+from millpond.serving.shared_limits import SharedLimits
 from millpond.serving.specs import Specs
 from millpond.serving.tracing import Tracing
 from millpond.serving.uri_pools import UriPools
@@ -86,6 +88,8 @@ class ServingRuntime:
         self.events = EventLog(database)
         self.shadow_reports = ShadowReports()
         self.history = History(self)
+        self.limiter = RateLimiter()
+        self._shared_limits = SharedLimits(database, self.limiter)
         self.canary_counts = CanaryCounts()
         self._canaries = CanaryRounds(
             database=database, counts=self.canary_counts, shadows=self.shadow_reports, find_principal=find_principal
@@ -117,6 +121,7 @@ class ServingRuntime:
         self.in_background(self._keep_house())
         self.in_background(self._keep_looking(self._follow, "aliases and stages could not be followed"))
         self.in_background(self._keep_looking(self._canaries.look, "canaries could not be looked at"))
+        self.in_background(self._keep_looking(self._shared_limits.look, "rate limits could not be shared"))
         return self
 
     async def __aexit__(
