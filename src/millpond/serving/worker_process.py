@@ -83,8 +83,8 @@ class Question:
     @property
     def is_small(self) -> bool:
         """Whether a quick model answers it together with others; see `worker.scoring.Scorer.takes`."""
-        is_json = self.content_type == "application/json" and self.accept is None
-        return self.kind is Kind.PREDICT and is_json and len(self.body) <= SMALL_BYTES
+        is_read = self.content_type in {"application/json", None} and self.accept is None
+        return self.kind is Kind.PREDICT and is_read and len(self.body) <= SMALL_BYTES
 
     @property
     def header(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _answered_together(channel: Channel, scorer: Any, frames: list[Frame]) -> li
     plain = [frame for frame in frames if frame.kind is Kind.PREDICT and _takes(scorer, frame)]
     if not plain:
         return frames
-    answers = scorer.answer_together([frame.body for frame in plain])
+    answers = scorer.answer_together([(frame.header.get("content_type"), frame.body) for frame in plain])
     told = {frame.request_id: answer for frame, answer in zip(plain, answers, strict=True) if answer is not None}
     channel.send([_answer_frame(number, answer) for number, answer in told.items()])
     return [frame for frame in frames if frame.request_id not in told]
@@ -103,7 +103,7 @@ def _answered_together(channel: Channel, scorer: Any, frames: list[Frame]) -> li
 
 def _takes(scorer: Any, frame: Frame) -> Any:
     asked = frame.header
-    return "content_type" in asked and "accept" not in asked and scorer.takes(asked["content_type"], frame.body)
+    return "accept" not in asked and scorer.takes(asked.get("content_type"), frame.body)
 
 
 def _answer_frame(request_id: int, answer: Answer) -> Frame:

@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy
 from mlflow.pyfunc import PyFuncModel
+from mlflow.types import Schema
 
 from millpond.serving.worker.answers import Unsuited
 from millpond.serving.worker.direct import Way, ways_to_predict
 from millpond.serving.worker.proof import Requests, same, spied
-from millpond.serving.worker.rows import RowReader, Rows
+from millpond.serving.worker.rows import EXACT, GIVEN, ColumnReader, RowReader, Rows
 
 QUICK_S = 0.005
 _FEW, _MANY = 6, 60
 """Rows in a request that is to be read alike, and in one that is to be predicted alike."""
 _TIMED = 3
+_USUAL = 2
+"""So many of the requests with columns are plain."""
 _PROOF_CPU_S, _PROOF_S = 2.0, 20.0
 """What a proof may take: what is not proven then is left to MLflow. By the clock it takes longer on a busy machine."""
 
@@ -34,45 +37,67 @@ class Reference:
 
     decode: Callable[[bytes], Any]
     """The data of a request in JSON. Raises what MLflow raises."""
+    frame: Callable[[bytes], Any]
+    """The data of a request of which the server has made columns. Raises what MLflow raises."""
     encode: Callable[[Any], bytes]
     """The answer of what a model has returned."""
+
+
+Asked = tuple[bytes, bool]
+"""A request, and whether the server has made columns of it, with the features that it has looked up."""
 
 
 class FastPath:
     """Reads plain requests and predicts them."""
 
-    def __init__(self, reader: RowReader, way: Way, *, proven_on: int, took_s: float) -> None:
+    def __init__(
+        self, reader: RowReader, columns: ColumnReader | None, way: Way, *, proven_on: int, is_quick: bool
+    ) -> None:
         self._reader = reader
+        self._columns = columns
         self._way = way
-        self.is_quick = took_s < QUICK_S
+        self.is_quick = is_quick
         """Whether handing a small request to another thread would cost more than it gains."""
+        forms = ", ".join([*reader.forms, *(columns.told if columns else [])])
         self.told = (
             f"Plain requests in JSON are answered by {way.name}, which gave MLflow's answers to {proven_on} "
-            f"generated requests ({', '.join(reader.forms)}); all others by MLflow."
+            f"generated requests ({forms}); all others by MLflow."
         )
 
-    def predict(self, body: bytes) -> Any:
+    def takes(self, *, is_columns: bool) -> bool:
+        """Whether requests of this kind are read at all."""
+        return not is_columns or self._columns is not None
+
+    def predict(self, asked: Asked) -> Any:
         """What the model returns. Raises Unsuited for what MLflow is to answer."""
-        rows = self._reader.read(body)
+        rows = self._read(asked)
         with _refusals_as_unsuited():
             return self._way.predict(rows)
 
-    def predict_together(self, bodies: Sequence[bytes]) -> Sequence[Any]:
+    def predict_together(self, requests: Sequence[Asked]) -> Sequence[Any]:
         """What the model returns for each of several requests; Unsuited for what MLflow is to answer."""
-        if self._way.by_row and len(bodies) > 1:
+        if self._way.by_row and len(requests) > 1:
             with suppress(Unsuited):
-                return self._joined(bodies)
-        return [self._found(body) for body in bodies]
+                return self._joined(requests)
+        return [self._found(request) for request in requests]
 
-    def _joined(self, bodies: Sequence[bytes]) -> Sequence[Any]:
+    def _read(self, asked: Asked) -> Rows:
+        body, is_columns = asked
+        if not is_columns:
+            return self._reader.read(body)
+        if self._columns is None:
+            raise Unsuited
+        return self._columns.read(body)
+
+    def _joined(self, requests: Sequence[Asked]) -> Sequence[Any]:
         """The answers to the rows of all requests at once. Raises Unsuited where one of them is."""
-        rows = [self._reader.read(body) for body in bodies]
+        rows = [self._read(request) for request in requests]
         with _refusals_as_unsuited():
             return joined(self._way, rows)
 
-    def _found(self, body: bytes) -> Any:
+    def _found(self, asked: Asked) -> Any:
         try:
-            return self.predict(body)
+            return self.predict(asked)
         except Unsuited as unsuited:
             return unsuited
 
@@ -95,8 +120,11 @@ def _refusals_as_unsuited() -> Iterator[None]:
         raise Unsuited from error
 
 
-def choose(model: PyFuncModel, reference: Reference, example: bytes | None) -> FastPath:
-    """The quickest path that is proven. Raises Unsuited, with the reason, where that is MLflow's."""
+def choose(model: PyFuncModel, reference: Reference, example: bytes | None, *, has_features: bool = False) -> FastPath:
+    """The quickest path that is proven. Raises Unsuited, with the reason, where that is MLflow's.
+
+    Columns with features take it where the model is given some, and that is proven, too.
+    """
     _check(model)
     ways = ways_to_predict(model)
     schema = model.metadata.get_input_schema()
@@ -106,8 +134,10 @@ def choose(model: PyFuncModel, reference: Reference, example: bytes | None) -> F
         proof = _Proof(model, reference)
         reader = proof.reader(schema, requests)
         way = proof.way(ways, reader, requests)
+        columns = proof.columns(schema, requests, way) if has_features else None
         took_s = _took_s(way, reader.read(next(requests.plain(reader.forms[0], rows=1))))
-    return FastPath(reader, way, proven_on=proof.compared, took_s=took_s)
+    is_quick = took_s < QUICK_S and (columns is not None or not has_features)
+    return FastPath(reader, columns, way, proven_on=proof.compared, is_quick=is_quick)
 
 
 def _took_s(way: Way, rows: Rows) -> float:
@@ -128,6 +158,9 @@ def _check(model: PyFuncModel) -> None:
         raise Unsuited("its signature has params")
     if metadata._is_signature_from_type_hint() or metadata._is_type_hint_from_example():
         raise Unsuited("its signature is of type hints")
+
+
+_Reader = RowReader | ColumnReader
 
 
 class _Proof:
@@ -155,12 +188,28 @@ class _Proof:
     def _is_read(self, reader: RowReader, form: str, requests: Requests) -> bool:
         """Each plain request has to be read but for the odd ones, and whatever is read has to be the same."""
         usual = list(requests.plain(form, rows=_FEW))
-        return all(
-            self._same(reader, body, needed=number < 2)
-            for number, body in enumerate([*usual, *requests.doubtful(form)])
-        )
+        return self._are_same(reader, self._reference.decode, [*usual, *requests.doubtful(form)])
 
-    def _same(self, reader: RowReader, body: bytes, *, needed: bool) -> bool:
+    def columns(self, schema: Schema, requests: Requests, way: Way) -> ColumnReader | None:
+        """A reader of columns with features as MLflow would hand them to the model, which answers them alike."""
+        try:
+            readers = {given: ColumnReader(schema, {EXACT, given}) for given in GIVEN}
+            proven = [given for given in GIVEN if self._are_columns(readers[given], given, requests, way)]
+        except Unsuited:
+            return None
+        return ColumnReader(schema, proven) if EXACT in proven else None
+
+    def _are_columns(self, reader: ColumnReader, given: str, requests: Requests, way: Way) -> bool:
+        bodies = list(requests.columns(given, rows=_FEW))
+        if not self._are_same(reader, self._reference.frame, bodies):
+            return False
+        expected = [(reader.read(body), self._answer(self._reference.frame, body)) for body in bodies[:_USUAL]]
+        return self._answers_alike(replace(way, labels=0), expected)  # classes were told apart in the proof of the way
+
+    def _are_same(self, reader: _Reader, theirs: Callable[[bytes], Any], bodies: Sequence[bytes]) -> bool:
+        return all(self._same(reader, theirs, body, needed=number < 2) for number, body in enumerate(bodies))
+
+    def _same(self, reader: _Reader, decode: Callable[[bytes], Any], body: bytes, *, needed: bool) -> bool:
         if self._is_late:
             return False
         try:
@@ -169,26 +218,26 @@ class _Proof:
             return not needed
         self.compared += 1
         try:
-            theirs = self._handed(self._reference.decode(body))
+            theirs = self._handed(decode(body))
         except Exception:  # whatever MLflow says of it: it does not take it
             return False
         return same(ours.given(), theirs)
 
     def way(self, ways: Sequence[Way], reader: RowReader, requests: Requests) -> Way:
         """The first way with MLflow's answers. Raises Unsuited."""
-        form = reader.forms[0]
+        form, decode = reader.forms[0], self._reference.decode
         bodies = [*requests.plain(form, rows=_MANY), *requests.plain(form, rows=1)]  # a row may have a way of its own
-        expected = [(reader.read(body), self._answer(body)) for body in bodies if _is_plain(reader, body)]
+        expected = [(reader.read(body), self._answer(decode, body)) for body in bodies if _is_plain(reader, body)]
         for way in ways:
             if self._answers_alike(way, expected):
                 self.compared += len(expected)
                 return replace(way, by_row=way.by_row and self._answers_alike_together(way, expected))
         raise Unsuited("calling the model directly gave other answers, or was not proven in time")
 
-    def _answer(self, body: bytes) -> bytes | None:
+    def _answer(self, decode: Callable[[bytes], Any], body: bytes) -> bytes | None:
         """MLflow's answer; None for a refusal."""
         try:
-            return self._reference.encode(self._model.predict(self._reference.decode(body)))
+            return self._reference.encode(self._model.predict(decode(body)))
         except BaseException:  # the model's code may raise anything
             return None
 

@@ -13,7 +13,8 @@ import pandas
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import DataType, Schema
 
-from millpond.serving.worker.rows import INPUT_ROWS, INPUTS, INSTANCES, RECORDS, SPLIT
+from millpond.serving import columns
+from millpond.serving.worker.rows import BROUGHT, INPUT_ROWS, INPUTS, INSTANCES, RECORDS, SMALLER, SPLIT
 
 _WIDTH = 3
 _ODD: Mapping[DataType, Sequence[Any]] = {
@@ -40,6 +41,17 @@ _WRONG: Mapping[DataType, Sequence[Any]] = {
     DataType.boolean: (None, 0, 1.0, "true"),
     DataType.string: (1, 1.5, True, [], "a\0", None),
 }
+
+_SQL: Mapping[DataType, str] = {
+    DataType.double: "double", DataType.float: "float", DataType.long: "bigint", DataType.integer: "int",
+    DataType.boolean: "boolean", DataType.string: "string",
+}  # fmt: skip
+_SMALLER: Mapping[DataType, tuple[str, Sequence[Any]]] = {
+    DataType.double: ("int", (None, 0, 7, -(2**31), 2**31 - 1)),
+    DataType.long: ("smallint", (0, 7, -(2**15), 2**15 - 1)),
+    DataType.integer: ("tinyint", (0, 7, -128, 127)),
+}
+"""A smaller type of SQL for columns of a signature, and values of it."""
 
 Row = Sequence[Any]
 
@@ -115,6 +127,27 @@ class Requests:
         for kind, number in column_of.items():
             for value in _WRONG.get(kind, ()):
                 yield self._body(form, [[*usual[:number], value, *usual[number + 1 :]], usual])
+
+    def columns(self, given: str, *, rows: int) -> Iterator[bytes]:
+        """What the server makes of requests with features: plain ones, odd ones, and some with wrong values."""
+        yield self._as_columns(given, [self._usual()])
+        yield self._as_columns(given, [self._usual() for _ in range(rows)])
+        yield self._as_columns(given, [self._with_some(_ODD) for _ in range(rows)])
+        usual = self._usual()
+        for kind, number in {kind: number for number, kind in enumerate(self._schema.input_types())}.items():
+            for value in _WRONG.get(kind, ()):
+                yield self._as_columns(given, [[*usual[:number], value, *usual[number + 1 :]], usual])
+
+    def _as_columns(self, given: str, rows: Sequence[Row]) -> bytes:
+        made, types = {}, {}
+        for name, kind, values in zip(self._names, self._schema.input_types(), zip(*rows, strict=True), strict=True):
+            made[name] = values
+            if given == SMALLER and kind in _SMALLER:
+                types[name], known = _SMALLER[kind]
+                made[name] = [self._chance.choice(known) for _ in values]
+            elif given != BROUGHT:
+                types[name] = _SQL[kind]
+        return columns.encode(made, types=types, params=None)
 
     def _moved(self, form: str) -> Iterator[bytes]:
         rows = [self._usual() for _ in range(_WIDTH)]

@@ -4,7 +4,7 @@ msgspec makes a decoder of the signature that is stricter than MLflow: a whole n
 missing or unknown, no odd index. What passes it has one meaning, and `proof` has found it to be MLflow's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -145,6 +145,89 @@ def _ways_of(schema: Schema) -> Mapping[str, _Way]:
     return _Table(schema).ways()
 
 
+# Columns of which the server has made a request, with the features that it has looked up
+
+EXACT, SMALLER, BROUGHT = GIVEN = ("of the signature's types", "of smaller whole numbers", "of the request")
+"""Where the values of a column are from: SQL columns of two kinds, or the request."""
+_EXACT: Mapping[DataType, Sequence[str]] = {
+    DataType.double: ("double",),
+    DataType.float: ("float",),
+    DataType.long: ("bigint", "long"),
+    DataType.integer: ("int", "integer"),
+    DataType.boolean: ("boolean",),
+    DataType.string: ("string",),
+}
+_SMALLER: Mapping[str, int] = {"int": 32, "integer": 32, "smallint": 16, "short": 16, "tinyint": 8, "byte": 8}
+"""SQL types, and their bits."""
+
+
+class ColumnReader:
+    """Reads requests of which the server has made columns. Raises Unsuited when none can be read."""
+
+    def __init__(self, schema: Schema, given: Collection[str]) -> None:
+        if schema.is_tensor_spec() or not schema.has_input_names():
+            raise Unsuited("its signature does not name its columns")
+        self._given = given
+        self.told = [f"columns {each}" for each in given]
+        """In words, which columns it reads."""
+        self._table = _Table(schema)
+        self._type_of = dict(zip(map(str, schema.input_names()), schema.input_types(), strict=True))
+        self._decoder = msgspec.json.Decoder(_Columns)
+        self._layouts: dict[tuple[str, ...], Sequence[tuple[int, msgspec.json.Decoder[Any]]]] = {}
+        self._has_texts = DataType.string in self._type_of.values()
+
+    def read(self, body: bytes) -> Rows:
+        """The rows of a request. Raises Unsuited."""
+        if self._has_texts and b"\\u0000" in body:
+            raise Unsuited  # as RowReader does
+        try:
+            asked = self._decoder.decode(body)
+            layout = self._layout(asked)
+            values = [decoder.decode(asked.columns[at][2]) for at, decoder in layout]
+            if not values[0] or any(len(column) != len(values[0]) for column in values):
+                raise Unsuited
+            return self._table.of_columns(values)
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
+            raise Unsuited from error
+
+    def _layout(self, asked: "_Columns") -> Sequence[tuple[int, msgspec.json.Decoder[Any]]]:
+        """For each column of the signature where it is, and what decodes it. Raises Unsuited."""
+        key = tuple(text for name, kind, _ in asked.columns for text in (name, kind, asked.types.get(name, "")))
+        known = self._layouts.get(key)
+        if known is None:
+            names = [name for name, _, _ in asked.columns]
+            plain = not any(kind for _, kind, _ in asked.columns)  # others are times, decimals, binaries
+            if not plain or sorted(names) != sorted(self._type_of) or len(self._layouts) >= _MOST_ORDERS:
+                raise Unsuited
+            known = self._layouts[key] = [
+                (names.index(name), msgspec.json.Decoder(_list_of(self._json(kind, asked.types.get(name)))))
+                for name, kind in self._type_of.items()
+            ]
+        return known
+
+    def _json(self, kind: DataType, sql: str | None) -> Any:
+        """What JSON may bring for a column of the signature that is of a SQL type, or of the request."""
+        if BROUGHT in self._given and sql is None:
+            return _TYPES[kind].json
+        sql = (sql or "").lower()
+        if EXACT in self._given and sql in _EXACT[kind]:
+            return _TYPES[kind].json
+        if SMALLER in self._given and sql in _SMALLER:
+            if kind is DataType.double:
+                return _whole(_SMALLER[sql]) | None  # a fraction where one is missing
+            if kind in {DataType.long, DataType.integer}:
+                return _whole(_SMALLER[sql])
+        raise Unsuited
+
+
+class _Columns(msgspec.Struct, forbid_unknown_fields=True):
+    """As `serving.columns` writes them."""
+
+    columns: list[tuple[str, str, Raw]]
+    types: dict[str, str]
+    params: None
+
+
 # Columns
 
 
@@ -193,7 +276,7 @@ class _Table:
         columns = msgspec.structs.astuple(lists)
         if any(len(column) != len(columns[0]) for column in columns):
             raise Unsuited
-        return self._of_columns(columns)
+        return self.of_columns(columns)
 
     def _of_split(self, split: _Split) -> Rows:
         decoder, order = self._decoder_of(tuple(split.columns))
@@ -223,12 +306,14 @@ class _Table:
             matrix = numpy.array(rows, dtype=numpy.float64)
             return Rows(names=self._pandas_names, matrix=_ordered(matrix, order), index=index)
         columns = list(zip(*rows, strict=True))
-        return self._of_columns([columns[at] for at in order] if order else columns, index)
+        return self.of_columns([columns[at] for at in order] if order else columns, index)
 
-    def _of_columns(self, columns: Sequence[Sequence[Any]], index: Sequence[int] | None = None) -> Rows:
-        made = [_column(values, kind.dtype) for values, kind in zip(columns, self._types, strict=True)]
+    def of_columns(self, columns: Sequence[Sequence[Any]], index: Sequence[int] | None = None) -> Rows:
+        """Columns of one length, in the signature's order."""
         if self._all_doubles:
-            return Rows(names=self._pandas_names, matrix=numpy.column_stack(made), index=index)
+            matrix = numpy.ascontiguousarray(numpy.array(columns, dtype=numpy.float64).T)
+            return Rows(names=self._pandas_names, matrix=matrix, index=index)
+        made = [_column(values, kind.dtype) for values, kind in zip(columns, self._types, strict=True)]
         return Rows(names=self._pandas_names, columns=made, index=index)
 
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
 _ENCODER = NumpyEncoder()
 _END = object()
+_SPEC = "feature_spec.yaml"  # `features.spec.FILE`, which an environment of a model's own cannot import
 
 
 def seed() -> None:
@@ -92,7 +93,7 @@ class Scorer:
         """
         example = model_dir / "serving_input_example.json"
         body = example.read_bytes() if example.exists() else None
-        told = self._try_example(body) + self._look_for_fast_path(body)
+        told = self._try_example(body) + self._look_for_fast_path(body, has_features=(model_dir / _SPEC).exists())
         gc.collect()
         gc.freeze()  # the model and its libraries stay: no collection needs to look at them
         return told
@@ -105,13 +106,15 @@ class Scorer:
             return "The model answered its own input example.\n"
         return f"The model did not answer its own input example: {answer.header['message']}\n"
 
-    def _look_for_fast_path(self, example: bytes | None) -> str:
+    def _look_for_fast_path(self, example: bytes | None, *, has_features: bool) -> str:
         try:
             # here, as it needs msgspec, which a model's own environment may lack
             from millpond.serving.worker.fast_path import Reference, choose
 
-            reference = Reference(decode=lambda body: self._decode(_JSON, body)[0], encode=_text)
-            self._fast = choose(self._model, reference, example)
+            reference = Reference(
+                decode=lambda body: self._decode(_JSON, body)[0], frame=lambda body: self._frame(body)[0], encode=_text
+            )
+            self._fast = choose(self._model, reference, example, has_features=has_features)
         except (ImportError, Unsuited) as reason:
             return f"All requests are answered by MLflow: {reason}.\n"
         except Exception as error:  # the model's code may raise anything, and is served without this path all the same
@@ -126,7 +129,7 @@ class Scorer:
     def _read_and_scored(self, content_type: str, body: bytes) -> bytes:
         if self._fast is not None and content_type == _JSON:
             with suppress(Unsuited):
-                return self._encode(self._fast.predict(body), wrapped=True)
+                return self._encode(self._fast.predict((body, False)), wrapped=True)
         return self._scored(*self._decode(content_type, body))
 
     @property
@@ -134,17 +137,19 @@ class Scorer:
         """Whether `answer_together` is for it."""
         return self._fast is not None and self._fast.is_quick
 
-    def takes(self, content_type: str, body: bytes) -> bool:
-        """Whether a request may be answered together with others."""
-        return content_type == _JSON and len(body) <= SMALL_BYTES
+    def takes(self, content_type: str | None, body: bytes) -> bool:
+        """Whether a request, in JSON or without a content type as columns, may be answered together with others."""
+        assert self._fast is not None
+        is_read = content_type in {_JSON, None} and self._fast.takes(is_columns=content_type is None)
+        return is_read and len(body) <= SMALL_BYTES
 
-    def answer_together(self, bodies: Sequence[bytes]) -> Sequence[Answer | None]:
-        """The answers to several requests; None for those that `answer` is to answer."""
+    def answer_together(self, asked: Sequence[tuple[str | None, bytes]]) -> Sequence[Answer | None]:
+        """The answers to several requests, each as `takes` has it; None for those that are to be answered alone."""
         assert self._fast is not None
         try:
-            found = self._fast.predict_together(bodies)
+            found = self._fast.predict_together([(body, kind is None) for kind, body in asked])
         except MemoryError:
-            return [None] * len(bodies)
+            return [None] * len(asked)
         return [None if isinstance(each, Unsuited) else self._written(each) for each in found]
 
     def _written(self, result: Any) -> Answer:
@@ -152,7 +157,13 @@ class Scorer:
 
     def score(self, body: bytes) -> Answer:
         """Answer one request of which the server has made columns."""
-        return self._answered(lambda: self._scored(*self._frame(body), True))
+        return self._answered(lambda: self._columns_scored(body))
+
+    def _columns_scored(self, body: bytes) -> bytes:
+        if self._fast is not None:
+            with suppress(Unsuited):
+                return self._encode(self._fast.predict((body, True)), wrapped=True)
+        return self._scored(*self._frame(body), True)
 
     def read(self, content_type: str, body: bytes) -> Answer:
         """A request as columns."""
@@ -226,15 +237,16 @@ class Scorer:
         return self._encode(self._predict(data, params), wrapped=wrapped)
 
     def _frame(self, body: bytes) -> tuple[Any, Any]:
-        given, beside = columns.decode(body)
-        return frame_of(given, beside["types"], self._schema), beside["params"]
+        with _refused_as_input():
+            given, beside = columns.decode(body)
+            return frame_of(given, beside["types"], self._schema), beside["params"]
 
     def _decode(self, content_type: str, body: bytes) -> tuple[Any, Any, bool]:
         """The model's input, its params, and whether the prediction is wrapped in `predictions`."""
         kind, _, parameters = content_type.partition(";")
         kind = kind.strip().lower() or _JSON
         charset = parameters.partition("=")[2].strip().strip('"').lower() or "utf-8"
-        try:
+        with _refused_as_input():
             if charset not in {"utf-8", "utf8"}:
                 raise Refusal(f"Only UTF-8 is understood, not '{charset}'.", code="INVALID_PARAMETER_VALUE", status=400)
             if kind == _JSON:
@@ -246,10 +258,6 @@ class Scorer:
                 return scoring_server.parse_parquet_input(io.BytesIO(body)), None, True
             if kind == ARROW:
                 return *_arrow().read(body), True
-        except (MlflowException, MemoryError, Refusal):
-            raise
-        except Exception as error:  # MLflow's parsers raise much for what is only bad input
-            raise Refusal(f"The input cannot be read: {error}", code="BAD_REQUEST", status=400) from error
         known = ", ".join((*scoring_server.CONTENT_TYPES, ARROW))
         raise Refusal(
             f"Content-Type '{kind[:80]}' is not understood; send one of {known}.",
@@ -290,6 +298,17 @@ class Scorer:
                 status=500,
             )
         return written
+
+
+@contextmanager
+def _refused_as_input() -> Iterator[None]:
+    """What parsers raise; MLflow's and ours raise much for what is only bad input."""
+    try:
+        yield
+    except (MlflowException, MemoryError, Refusal):
+        raise
+    except Exception as error:  # of values that somebody sent
+        raise Refusal(f"The input cannot be read: {error}", code="BAD_REQUEST", status=400) from error
 
 
 @contextmanager
