@@ -82,6 +82,10 @@ class Story:
     def ask(self, endpoint: str, *rows: dict[str, Any], who: str = "admin") -> Any:
         return self.sdk(who).serving_endpoints.query(endpoint, dataframe_records=list(rows)).predictions
 
+    def in_parts(self, endpoint: str, row: dict[str, Any]) -> list[Any]:
+        client = get_deploy_client("databricks")
+        return list(client.predict_stream(endpoint=endpoint, inputs={"dataframe_records": [row]}))
+
     def told(self, endpoint: str, body: Any, *, who: str = "admin") -> tuple[int, Any]:
         """Status and body of a request."""
         return self.server.call("POST", f"/serving-endpoints/{endpoint}/invocations", body, token=self.tokens[who])
@@ -180,6 +184,20 @@ def test_what_was_looked_up_is_in_the_inference_table(story: Story, churn: str) 
     (given,) = json.loads(row.features)
     assert (given["spent_30d"], given["orders"], given["years"]) == (20.0, 2, 30.0)
     assert 0 < row.features_ms < row.total_ms
+    story.in_parts(churn, {"customer_id": 1, "cart": 5.0})
+    two = wait_until(lambda: len(found := rows()) == 2 and found, timeout_s=20, what="the row of an answer in parts")
+    assert [json.loads(each.features) for each in two] == [[given]] * 2
+    assert all(0 < each.features_ms < each.total_ms for each in two)
+
+
+def test_answers_in_parts_are_of_what_was_looked_up(story: Story, churn: str) -> None:
+    expected = [{"cart": 5.0}, {"spent_30d": 20.0}, {"orders": 2}, {"years": 30.0}, {"gap": 15.0}]
+    assert story.in_parts(churn, {"customer_id": 1, "cart": 5.0}) == expected
+    status, body = story.told(churn, {"dataframe_records": [{"cart": 5.0}], "stream": True})
+    assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert "'customer_id' is missing" in body["message"]
+    status, body = story.told(churn, {"dataframe_records": [{"customer_id": 1}], "stream": True})
+    assert (status, "'cart' is missing" in body["message"]) == (400, True), body
 
 
 def test_every_shape_brings_keys(story: Story, churn: str) -> None:
@@ -318,6 +336,7 @@ def test_functions_run_as_they_are_now_and_tell_what_they_raise(story: Story, ch
 
     told = wait_until(refused, what="the function of now")
     assert told["message"] == f"Function '{story.schema}.gap' raised ValueError: no gap"
+    assert story.told(churn, {"dataframe_records": [row], "stream": True}) == (400, told)
     story.sql(DISTANCE.replace("CREATE", "CREATE OR REPLACE"))
     wait_until(
         lambda: story.told(churn, {"dataframe_records": [row]}) == (200, {"predictions": before}), what="it again"
@@ -380,6 +399,7 @@ def test_a_session_is_recommended_by_history_and_what_just_happened(story: Story
                  registered_model_name=f"{s}.recommender", pip_requirements=["mlflow"])  # fmt: skip
     story.publish("history")
     endpoint = story.serve(f"{s}.recommender")
+    assert "columns of the signature's types" in story.sdk().serving_endpoints.build_logs(endpoint, "it").logs
     found = story.ask(endpoint, {"user_id": "ann", "session_clicks": 6}, {"user_id": "bob", "session_clicks": 1})
     asked = pd.DataFrame({"user_id": ["ann", "bob"], "at": [NOW] * 2, "session_clicks": [6, 1]})
     assert found == pytest.approx(
@@ -423,6 +443,8 @@ def test_features_alone_need_no_process(story: Story) -> None:
         {"shop": "b", "day": 1, "at": None, "share": None},
     ]
     assert story.sdk("maker").serving_endpoints.logs(endpoint, "it").logs == ""
+    status, body = story.told(endpoint, {"dataframe_records": rows_asked, "stream": True})
+    assert (status, "ask it without stream" in body["message"]) == (400, True), body
     fe.delete_feature_spec(name=f"{s}.shop")
     assert story.told(endpoint, {"dataframe_records": [{"shop": "a", "day": 1}]})[0] == 200
     status, body = story.told(endpoint, {"dataframe_records": [{"shop": "a"}]})

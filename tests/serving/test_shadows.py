@@ -14,6 +14,7 @@ from tests.databases import Databases
 from tests.servers import wait_until
 from tests.serving.harness import ServingServer, serving_server
 from tests.serving.test_endpoints import API, config_of, predict
+from tests.serving.test_streams import Listener
 
 OURS = "/api/millpond/serving-endpoints"
 
@@ -94,6 +95,51 @@ def test_a_shadow_that_fails_or_hangs_keeps_no_answer_waiting(serving: ServingSe
         answers = list(pool.map(ask, range(MAX_COPIES + 8)))
     assert {each.status for each in answers} == {200}
     assert report(serving, "calm")["dropped"] >= 8
+
+
+def stream(serving: ServingServer, name: str, **asked: Any) -> bytes:
+    body = {"dataframe_records": [asked], "stream": True}
+    answer = serving.call("POST", f"/serving-endpoints/{name}/invocations", body)
+    assert answer.status == 200, answer.body
+    return answer.body
+
+
+def counted(serving: ServingServer, name: str) -> tuple[int, int, int]:
+    """Copies whose answers were the same, different, and none."""
+    told = report(serving, name)
+    return told["same"], told["different"], told["failed"]
+
+
+def test_answers_in_parts_are_compared_as_a_whole(serving: ServingServer) -> None:
+    serving.source.versions["teller", "2"] = "teller"
+    entities = [{"entity_name": "teller", "entity_version": str(n), "name": f"v{n}"} for n in (1, 2)]
+    routes = [{"served_entity_name": f"v{n}", "traffic_percentage": 100 * (2 - n)} for n in (1, 2)]
+    config = {"served_entities": entities, "traffic_config": {"routes": routes}}
+    assert serving.call("POST", API, {"name": "parts", "config": config}).status == 200
+    serving.settled("parts")
+    shadow(serving, "parts", served_entity_name="v2")
+    stream(serving, "parts", do="count", count=40)
+    wait_until(lambda: counted(serving, "parts") == (1, 0, 0), what="the same parts")
+    first, other = (serving.runtime.find("parts").pools[f"v{n}"].workers[0].pid for n in (1, 2))
+    assert str(first).encode() in stream(serving, "parts", do="pid")
+    wait_until(lambda: counted(serving, "parts") == (1, 1, 0), what="parts with another number")
+    assert report(serving, "parts")["largest_difference"] == abs(first - other)
+    stream(serving, "parts", do="pid", count=12)
+    wait_until(lambda: counted(serving, "parts") == (1, 2, 0), what="long answers that end otherwise")
+    stream(serving, "parts", do="raise", count=3)
+    wait_until(lambda: counted(serving, "parts") == (2, 2, 0), what="the same failure after the same parts")
+    with Listener(serving, {"do": "slow", "count": 100, "pause_s": 0.1}, "parts") as listener:
+        listener.next()
+    wait_until(lambda: not serving.runtime.find("parts").pools["v1"].is_asked, what="whoever asked being gone")
+    stream(serving, "parts", do="count", count=0)
+    wait_until(lambda: counted(serving, "parts") == (3, 2, 0), what="the next copy, and none of what was left")
+
+
+def test_a_shadow_that_has_no_parts_fails(serving: ServingServer) -> None:
+    serving.create("unlike", "teller", "scale")
+    shadow(serving, "unlike", served_entity_name="scale")
+    stream(serving, "unlike", do="count", count=1)
+    wait_until(lambda: counted(serving, "unlike") == (0, 0, 1), what="the refusal being counted")
 
 
 def test_a_shadow_has_to_be_served(serving: ServingServer) -> None:

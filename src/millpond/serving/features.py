@@ -37,7 +37,7 @@ class _Creator:
     good_until: float
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The worker's answer is its refusal, which is the request's."""
 
     def __init__(self, answer: Answer) -> None:
@@ -80,17 +80,26 @@ class ServedFeatures:
         """The answer to a request with keys. Raises as `FeatureServing.complete`, and as `WorkerPool.ask`."""
         began = time.perf_counter()
         try:
-            rows, params = await exchange.rows()
+            if not entity.model.is_spec:
+                looked_up = await self.look_up(asker, entity, spec, exchange)
+                return looked_up.told(await exchange.ask(Kind.PREDICT, looked_up.columns))
+            rows, _ = await exchange.rows()
             found = await self._complete(asker, entity, spec, rows, exchange)
-            few = len(found.rows) <= _FEW_ROWS
-            if entity.model.is_spec:
-                outputs = await aside_unless(few, partial(_outputs, found, spec))
-                return Answer(status=200, content_type=_JSON, body=outputs, features_s=time.perf_counter() - began)
-            body = await aside_unless(few, partial(_columns, found, spec, entity.model, params))
-            looked_up_s = time.perf_counter() - began
-            return replace(await exchange.ask(Kind.PREDICT, body), features_s=looked_up_s, features=body)
-        except _Refused as refused:
+            outputs = await aside_unless(len(found.rows) <= _FEW_ROWS, partial(_outputs, found, spec))
+            return Answer(status=200, content_type=_JSON, body=outputs, features_s=time.perf_counter() - began)
+        except Refused as refused:
             return refused.answer
+
+    async def look_up(
+        self, asker: Principal, entity: ServedEntity, spec: FeatureSpec, exchange: "Exchange"
+    ) -> "LookedUp":
+        """What a model is to be given for a request with keys. Raises as `answer`, and Refused."""
+        began = time.perf_counter()
+        rows, params = await exchange.rows()
+        found = await self._complete(asker, entity, spec, rows, exchange)
+        few = len(found.rows) <= _FEW_ROWS
+        made = await aside_unless(few, partial(_columns, found, spec, entity.model, params))
+        return LookedUp(columns=made, seconds=time.perf_counter() - began)
 
     async def _complete(
         self, asker: Principal, entity: ServedEntity, spec: FeatureSpec, rows: Sequence[Row], exchange: "Exchange"
@@ -117,6 +126,19 @@ class ServedFeatures:
             self._creators.clear()
         self._creators[name] = _Creator(found, epoch, good_until)
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookedUp:
+    """The features of a request, and what it brought beside them."""
+
+    columns: bytes
+    """As `serving.columns` writes them: the body of a frame without a content type."""
+    seconds: float
+
+    def told(self, answer: Answer) -> Answer:
+        """A model's answer to them, which says so."""
+        return replace(answer, features_s=self.seconds, features=self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +169,13 @@ class Exchange:
         return await aside_unless(len(answer.body) <= _FEW_BYTES, partial(results_of, answer.body, asked))
 
     async def ask(self, kind: Kind, body: bytes, content_type: str | None = None) -> Answer:
-        """The worker's answer. Raises _Refused when it is a refusal of a request that is not answered yet."""
+        """The worker's answer. Raises Refused when it is a refusal of a request that is not answered yet."""
         assert self.pool is not None, "what has functions has a process"
         left_s = self.deadline - asyncio.get_running_loop().time()
         question = Question(kind=kind, content_type=content_type, body=body)
         answer = await self.pool.ask(question, timeout_s=max(left_s, 0.0))
         if answer.status != 200:
-            raise _Refused(answer)
+            raise Refused(answer)
         return answer
 
 

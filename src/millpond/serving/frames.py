@@ -49,7 +49,7 @@ class Kind(IntEnum):
     """Body: `calls` (name, parameters and body of a function, number of rows) with `columns` for their arguments, named
     CALL.PARAMETER by number. The answer's body is the `columns` of the results, named by the call's number."""
     STREAM = 8
-    """As PREDICT, of JSON; answered by CHUNKs, and an ANSWER without a body that says how it ended."""
+    """As PREDICT, of JSON or of columns; answered by CHUNKs, and an ANSWER without a body that says how it ended."""
     MORE = 9
     """Header: chunks, how many more of a streamed answer are wanted."""
     LEAVE = 10

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,11 @@ from millpond.serving import metrics
 from millpond.serving.capture import Captures
 from millpond.serving.controller import LiveEndpoint
 from millpond.serving.costs import EndpointCosts
-from millpond.serving.domain import ServedEntity, Update, endpoint_securable
+from millpond.serving.domain import ServedEntity, Shadow, Update, endpoint_securable
 from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
 from millpond.serving.keeping import keeping_of, refusal
+from millpond.serving.parts import InParts, PartsQuery
 from millpond.serving.pool import WorkerPool, no_time
 from millpond.serving.reach import get_endpoint
 from millpond.serving.routing import entity_for
@@ -69,6 +71,7 @@ class Predictions:
         self._costs = costs
         self._request_timeout_s = request_timeout_s
         self._stream_timeout_s = stream_timeout_s
+        self._in_parts = InParts(specs, features)
 
     async def query(
         self,
@@ -120,7 +123,7 @@ class Predictions:
         if isinstance(answer, MillpondError):
             raise answer
         if live.shadows:
-            self._copy(live, entity, query, answer)
+            self._copy(live, entity, answer, partial(self._answer, query))
         return _reply(entity, answer)
 
     async def stream(
@@ -138,19 +141,23 @@ class Predictions:
         """As `query`, of a request in JSON whose answer shall come in parts: returns when the first is there, or with
         the model's refusal. `timeout_s` is for each part. Whoever gets the answer closes it."""
         live, entity = await self._find(principal, name, served_model, routing_key)
+        query = PartsQuery(
+            principal=principal,
+            body=body,
+            chunk_s=min(timeout_s or self._request_timeout_s, self._request_timeout_s),
+            whole_s=self._stream_timeout_s,
+        )
         asked = StreamRequest(
             live=live,
             entity=entity,
-            principal=principal,
-            body=body,
+            query=query,
             is_direct=served_model is not None,
             client_id=client_request_id,
-            chunk_s=min(timeout_s or self._request_timeout_s, self._request_timeout_s),
-            whole_s=self._stream_timeout_s,
             trace=trace,
             canaries=self._runtime.canary_counts,
+            copy=partial(self._copy_parts, live, entity, query) if live.shadows else None,
         )
-        found = await open_stream(asked, self._captures, self._specs, partial(self._admit, live, principal))
+        found = await open_stream(asked, self._captures, self._in_parts, partial(self._admit, live, principal))
         return found if isinstance(found, StreamedAnswer) else _reply(entity, found)
 
     async def _find(
@@ -210,26 +217,31 @@ class Predictions:
                 raise
         self._costs.count(live, principal)
 
-    def _copy(self, live: LiveEndpoint, entity: ServedEntity, query: "_Query", answer: Answer) -> None:
+    def _copy_parts(self, live: LiveEndpoint, entity: ServedEntity, query: PartsQuery, answer: Answer) -> None:
+        """Let shadows answer in parts, too: those of now, as this took a while."""
+        now = self._runtime.find(live.name)
+        if now is not None and (now.id, now.config.version) == (live.id, live.config.version):
+            self._copy(now, entity, answer, partial(self._in_parts.ask_whole, query))
+
+    def _copy(self, live: LiveEndpoint, entity: ServedEntity, answer: Answer, ask: "_Ask") -> None:
         """Let shadows answer too, in their own time."""
         reports = self._runtime.shadow_reports
         for shadow in live.shadows:
             target = live.config.entity(shadow.entity)
-            if target is None or target is entity or random.random() * 100 >= shadow.percent:  # noqa: S311 - a share
+            if target is None or target.name == entity.name or not _is_chosen(shadow):
                 continue
             names = (live.name, target.name)
             pool = live.pools.get(target.name)
             if not reports.begin(live.id, pool.waiting if pool else 0):
                 reports.drop(live.id, names)
                 continue
-            self._runtime.in_background(self._compare(live, target, query, answer))
+            self._runtime.in_background(self._compare(live, target, answer, ask))
 
-    async def _compare(self, live: LiveEndpoint, target: ServedEntity, query: "_Query", answer: Answer) -> None:
+    async def _compare(self, live: LiveEndpoint, target: ServedEntity, answer: Answer, ask: "_Ask") -> None:
         reports, pool = self._runtime.shadow_reports, live.pools.get(target.name)
         try:
             with pool.in_use() if pool else nullcontext():
-                ask = partial(self._answer, query, target, pool)
-                await reports.compare(live.id, (live.name, target.name), answer, ask)
+                await reports.compare(live.id, (live.name, target.name), answer, partial(ask, target, pool))
         finally:
             reports.end(live.id)
 
@@ -254,6 +266,10 @@ class Predictions:
             raise Unavailable(f"Endpoint '{name}' is still being created; wait until it is ready.")
 
 
+_Ask = Callable[[ServedEntity, WorkerPool | None], Awaitable[Answer]]
+"""Asks another served entity the same."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Query:
     """A request for a prediction."""
@@ -273,6 +289,10 @@ def _reply(entity: ServedEntity, answer: Answer) -> Reply:
         content_type=answer.content_type,
         body=answer.body,
     )
+
+
+def _is_chosen(shadow: Shadow) -> bool:
+    return random.random() * 100 < shadow.percent  # noqa: S311 - a share
 
 
 def _route(live: LiveEndpoint, served_model: str | None, key: str | None) -> ServedEntity:

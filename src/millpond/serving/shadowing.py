@@ -20,8 +20,8 @@ from millpond.serving.worker_process import Answer
 MAX_COPIES = 32
 """So many are under way for one endpoint."""
 _TOLERANCE = 1e-9
-_COMPARED_BYTES = 1 << 20
-"""Larger answers are the same only byte by byte."""
+COMPARED_BYTES = 1 << 20
+"""Larger answers are the same only byte by byte; of one in parts so much is held to be compared."""
 
 
 def check_shadows(shadows: Sequence[Shadow], config: Config | None) -> tuple[Shadow, ...]:
@@ -113,7 +113,7 @@ def compared(one: Answer, other: Answer) -> float | None:
     """
     if one.body == other.body:
         return 0.0
-    if max(len(one.body), len(other.body)) > _COMPARED_BYTES:
+    if max(len(one.body), len(other.body)) > COMPARED_BYTES:
         return None
     try:
         found = _difference(orjson.loads(one.body), orjson.loads(other.body))

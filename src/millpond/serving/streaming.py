@@ -7,31 +7,29 @@ Databricks documents it for agents.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
 import orjson
 
-from millpond.identity.domain import Principal
 from millpond.journal import calls
 from millpond.kernel.asides import aside_unless
-from millpond.kernel.errors import MillpondError, NotImplementedHere
+from millpond.kernel.errors import MillpondError
 from millpond.serving import metrics
 from millpond.serving.canary.counting import CanaryCounts
 from millpond.serving.capture import Captures
 from millpond.serving.controller import LiveEndpoint
 from millpond.serving.domain import ServedEntity
-from millpond.serving.frames import Kind
 from millpond.serving.keeping import Keeping, keeping_of, refusal
-from millpond.serving.specs import Specs
+from millpond.serving.parts import JSON, InParts, PartsQuery, Transcript
+from millpond.serving.shadowing import COMPARED_BYTES
 from millpond.serving.tracing import Trace
-from millpond.serving.worker_process import Answer, Question
+from millpond.serving.worker_process import Answer
 
-JSON = "application/json"
 MAX_KEPT_BYTES = 16 << 20
 """So much of a streamed answer an inference table has; the rest is counted."""
 _FEW_BYTES = 64 << 10
@@ -71,45 +69,46 @@ class StreamRequest:
 
     live: LiveEndpoint
     entity: ServedEntity
-    principal: Principal
-    body: bytes
+    query: PartsQuery
     is_direct: bool
     client_id: str | None
-    chunk_s: float
-    whole_s: float
     trace: Trace | None
     canaries: CanaryCounts
     """Counts what the traffic split has chosen."""
+    copy: Callable[[Answer], None] | None
+    """Lets shadows answer, too, once the whole answer is known; None without shadows."""
 
 
 class StreamedAnswer:
     """One answer under way. Made by `open_stream`; `events` is iterated once, and `aclose` called in any case."""
 
-    def __init__(self, asked: StreamRequest, keeping: Keeping | None) -> None:
+    def __init__(self, asked: StreamRequest, keeping: Keeping | None, source: InParts) -> None:
         self.entity = asked.entity
-        self.ends_at = asyncio.get_running_loop().time() + asked.whole_s
+        self.ends_at = asyncio.get_running_loop().time() + asked.query.whole_s
         """Until when all of it may take, in the loop's time."""
         self._asked = asked
         self._keeping = keeping
+        self._source = source
         self._began = time.perf_counter()
         self._held = AsyncExitStack()
         self._first: bytes | None = None
         self._parts: AsyncGenerator[bytes | Answer, None]
-        self._kept = _Kept(is_wanted=keeping is not None)
+        self._kept = Transcript(MAX_KEPT_BYTES if keeping else 0)
+        self._to_compare = None if asked.copy is None else Transcript(COMPARED_BYTES, has_digest=True)
         self._ended = False
         self.is_admitted = False
         """Whether no limit refuses it."""
 
     async def begin(self) -> Answer | None:
-        """Wait for the first part. Returns the model's refusal, where it refuses. Raises as `WorkerPool.stream`."""
-        pool = self._asked.live.pools[self.entity.name]
-        self._held.enter_context(pool.in_use())
-        question = Question(kind=Kind.STREAM, content_type=JSON, body=self._asked.body)
-        parts = pool.stream(question, chunk_s=self._asked.chunk_s, ends_at=self.ends_at)
+        """Wait for the first part. Returns the model's refusal, where it refuses. Raises as `InParts.ask`."""
+        pool = self._asked.live.pools.get(self.entity.name)
+        if pool is not None:
+            self._held.enter_context(pool.in_use())
+        parts = self._source.ask(self._asked.query, self.entity, pool, ends_at=self.ends_at)
         self._parts = await self._held.enter_async_context(aclosing(parts))
         first = await anext(self._parts)
         if isinstance(first, Answer):
-            await self.end(first)
+            await self._end_as_told(first)
             return None if first.status == 200 else first
         self._first = first
         names = (self._asked.live.name, self.entity.name, self.entity.model.version)
@@ -119,19 +118,32 @@ class StreamedAnswer:
     async def events(self) -> AsyncIterator[bytes]:
         """The events, until the answer ends well or badly."""
         if self._first is not None:
-            yield _event(self._kept.add(self._first))
+            yield self._told(self._first)
             try:
                 async for part in self._parts:
                     if isinstance(part, Answer):
-                        await self.end(part)
+                        await self._end_as_told(part)
                         if part.status != 200:
                             yield _error_event(part)
                     else:
-                        yield _event(self._kept.add(part))
+                        yield self._told(part)
             except MillpondError as error:
                 await self.end(refusal(error))
                 yield _error_event(refusal(error))
         yield _event(b"[DONE]")
+
+    def _told(self, part: bytes) -> bytes:
+        """The event of a part, which is noted."""
+        self._kept.add(part)
+        if self._to_compare is not None:
+            self._to_compare.add(part)
+        return _event(part)
+
+    async def _end_as_told(self, answer: Answer) -> None:
+        """The served entity has told how it ended: shadows are asked the same now."""
+        await self.end(answer)
+        if self._asked.copy is not None and self._to_compare is not None:
+            self._asked.copy(self._to_compare.whole(answer))
 
     async def end(self, answer: Answer) -> None:
         """Keep it and count it, before its end is told. Raises StorageFull."""
@@ -150,7 +162,7 @@ class StreamedAnswer:
         if asked.trace is not None:
             asked.trace.end(asked.live.name, self.entity, answer)
         if self._keeping is not None:
-            whole = self._kept.whole(answer, began=self._first is not None)
+            whole = self._kept.whole(answer)
             await self._keeping.end(self.entity, whole, seconds, client_id=asked.client_id, is_direct=asked.is_direct)
 
     async def aclose(self) -> None:
@@ -162,20 +174,14 @@ class StreamedAnswer:
 
 
 async def open_stream(
-    asked: StreamRequest, captures: Captures, specs: Specs, admit: Callable[[], None]
+    asked: StreamRequest, captures: Captures, source: InParts, admit: Callable[[], None]
 ) -> StreamedAnswer | Answer:
-    """The answer when its first part is there, or the model's refusal.
-
-    Raises NotImplementedHere for models with features, and as `admit` and `WorkerPool.stream`.
-    """
-    live, entity = asked.live, asked.entity
-    stream = StreamedAnswer(asked, keeping_of(captures, live, asked.principal, JSON, asked.body))
+    """The answer when its first part is there, or the model's refusal. Raises as `admit` and `InParts.ask`."""
+    query = asked.query
+    stream = StreamedAnswer(asked, keeping_of(captures, asked.live, query.principal, JSON, query.body), source)
     try:
         admit()
         stream.is_admitted = True
-        spec = await aside_unless(specs.knows(entity.model), partial(specs.of, entity.model))
-        if spec is not None:
-            raise NotImplementedHere(f"'{entity.name}' has features; what has features is not answered in parts.")
         refused = await stream.begin()
     except MillpondError as error:
         try:
@@ -189,44 +195,6 @@ async def open_stream(
     if refused is not None:
         await stream.aclose()
     return refused or stream
-
-
-@dataclass
-class _Kept:
-    """What an inference table will have of an answer."""
-
-    is_wanted: bool
-    parts: list[bytes] = field(default_factory=list)
-    size_bytes: int = 0
-    left_out: int = 0
-
-    def add(self, part: bytes) -> bytes:
-        """Another part, which is returned."""
-        if not self.is_wanted:
-            return part
-        if self.size_bytes + len(part) <= MAX_KEPT_BYTES and not self.left_out:
-            self.parts.append(part)
-            self.size_bytes += len(part)
-        else:
-            self.left_out += 1
-        return part
-
-    def whole(self, end: Answer, *, began: bool) -> Answer:
-        """The answer with all parts in one: `predictions`, and beside them what went wrong or was left out."""
-        if not began and end.status != 200:
-            return end
-        beside: Sequence[bytes] = [b'"predictions": [' + b", ".join(self.parts) + b"]"]
-        if end.status != 200:
-            beside = [*beside, b'"error": ' + end.body]
-        if self.left_out:
-            beside = [*beside, b'"parts_left_out": %d' % self.left_out]
-        return Answer(
-            status=end.status,
-            content_type=JSON,
-            body=b"{" + b", ".join(beside) + b"}",
-            queue_s=end.queue_s,
-            model_s=end.model_s,
-        )
 
 
 def _event(data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Answers in parts, as its input says: `{"do": ..., "count": N}`."""
 
+import os
 import time
 from pathlib import Path
 
@@ -27,8 +28,6 @@ class Teller(mlflow.pyfunc.PythonModel):
 
     def do_exit(self, asked):
         yield from self.do_count(asked)
-        import os
-
         os._exit(3)
 
     def do_slow(self, asked):
@@ -47,6 +46,12 @@ class Teller(mlflow.pyfunc.PythonModel):
                 yield {"number": made, "text": "x" * int(asked.get("size", 0))}
         finally:
             note.write_text(f"closed after {made}")
+
+    def do_pid(self, asked):
+        """Other than what any other process says; after so much that is the same."""
+        for _ in range(int(asked.get("count", 0))):
+            yield "x" * 100_000
+        yield {"pid": os.getpid()}
 
     def do_note(self, _asked):
         yield Path("note.txt").read_text()

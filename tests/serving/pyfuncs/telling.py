@@ -1,5 +1,6 @@
 """A model that answers with the frame that it is given: order, types and values."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import mlflow
@@ -13,6 +14,10 @@ class Telling(mlflow.pyfunc.PythonModel):
         """A text for each row."""
         kinds = " ".join(f"{name}:{kind}" for name, kind in model_input.dtypes.items())
         return [f"{kinds} {[str(value) for value in row]}" for row in model_input.itertuples(index=False)]
+
+    def predict_stream(self, context: Any, model_input: dict[str, Any], params: Any = None) -> Iterator[Any]:
+        """A part for each column of the one row."""
+        yield from ({name: value} for name, value in model_input.items())
 
 
 mlflow.models.set_model(Telling())

@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -150,7 +151,8 @@ def _answerer(scorer: Any, redaction: Redaction, streams: Streams) -> Callable[[
         if request.kind is Kind.CALL:
             return answered(lambda: functions.call(request.body), redaction)
         if request.kind is Kind.STREAM:
-            return streams.answer(request, scorer.stream)
+            read = partial(scorer.asked_in_parts, request.body, is_json="content_type" in request.header)
+            return streams.answer(request.request_id, partial(scorer.stream, read))
         if "content_type" not in request.header:
             return cast("Answer", scorer.score(request.body))
         content_type, accept = request.header["content_type"], request.header.get("accept")

@@ -178,11 +178,14 @@ class Scorer:
 
         return self._answered(work, ARROW)
 
-    def stream(self, body: bytes, send: Callable[[bytes], bool]) -> Answer:
-        """Answer one request in parts, each sent when it is made; ends where `send` says that nobody listens."""
+    def stream(self, read: Callable[[], tuple[Any, Any]], send: Callable[[bytes], bool]) -> Answer:
+        """Answer one request in parts, each sent when it is made; ends where `send` says that nobody listens.
+
+        `read` gives the model's input and its params.
+        """
 
         def work() -> bytes:
-            with closing(self._chunks(body)) as chunks:
+            with closing(self._chunks(read)) as chunks:
                 for chunk in chunks:
                     if not send(chunk):
                         break
@@ -190,7 +193,11 @@ class Scorer:
 
         return self._answered(work)
 
-    def _chunks(self, body: bytes) -> Generator[bytes, None, None]:
+    def asked_in_parts(self, body: bytes, *, is_json: bool) -> tuple[Any, Any]:
+        """The input and the params of a request that asks for parts: in JSON, or as columns with features."""
+        return self._decode(_JSON, self._without_stream(body))[:2] if is_json else self._frame(body)
+
+    def _chunks(self, read: Callable[[], tuple[Any, Any]]) -> Generator[bytes, None, None]:
         """What the model's `predict_stream` gives, as JSON. A generator of its own is closed with this one."""
         if not self._streams:
             raise Refusal(
@@ -198,7 +205,7 @@ class Scorer:
                 code="BAD_REQUEST",
                 status=400,
             )
-        data, params, _ = self._decode(_JSON, self._without_stream(body))
+        data, params = read()
         with _refused_by_model():
             made = iter(self._model.predict_stream(data, params=params))
         try:

@@ -52,17 +52,17 @@ class Streams:
             listener.change(gone=True)
         return frame.kind in {Kind.MORE, Kind.LEAVE}
 
-    def answer(self, request: Frame, make: Callable[[bytes, Send], Answer]) -> Answer:
-        """Answer a request by what makes chunks; how it ended."""
-        listener = self._listeners[request.request_id]
+    def answer(self, number: int, make: Callable[[Send], Answer]) -> Answer:
+        """Answer the request with a number by what makes chunks; how it ended."""
+        listener = self._listeners[number]
 
         def send(chunk: bytes) -> bool:
             if not listener.wants_another():
                 return False
-            self._send([Frame(kind=Kind.CHUNK, request_id=request.request_id, header={}, body=chunk)])
+            self._send([Frame(kind=Kind.CHUNK, request_id=number, header={}, body=chunk)])
             return True
 
         try:
-            return make(request.body, send)
+            return make(send)
         finally:
-            del self._listeners[request.request_id]
+            del self._listeners[number]
