@@ -139,7 +139,8 @@ class Requests:
                 yield self._as_columns(given, [[*usual[:number], value, *usual[number + 1 :]], usual])
 
     def _as_columns(self, given: str, rows: Sequence[Row]) -> bytes:
-        made, types = {}, {}
+        made: dict[str, Sequence[Any]] = {}
+        types: dict[str, str] = {}
         for name, kind, values in zip(self._names, self._schema.input_types(), zip(*rows, strict=True), strict=True):
             made[name] = values
             if given == SMALLER and kind in _SMALLER:
