@@ -297,9 +297,11 @@ def test_the_network_stays_where_an_administrator_put_it(registered: Registered,
     mover, (catalog, schema, _) = registered.server.new_user(who), registered.name.split(".")
     for kind, full, right in (
         ("catalog", catalog, [Privilege.USE_CATALOG]),
-        ("schema", f"{catalog}.{schema}", [Privilege.USE_SCHEMA, Privilege.EXECUTE, Privilege.MANAGE]),
+        ("schema", f"{catalog}.{schema}", [Privilege.USE_SCHEMA]),
     ):
         sdk.grants.update(kind, full, changes=[PermissionsChange(principal=who, add=right)])
+    owner = sdk.registered_models.get(registered.name).owner
+    sdk.registered_models.update(registered.name, owner=who)
     entity = ServedEntityInput(
         entity_name=registered.name, entity_version=reference, environment_vars={"MILLPOND_NETWORK": "true"}
     )
@@ -308,7 +310,7 @@ def test_the_network_stays_where_an_administrator_put_it(registered: Registered,
     config = EndpointCoreConfigInput(name=name, served_entities=[entity])
     sdk.serving_endpoints.create_and_wait(name, config=config, timeout=PATIENCE)
     with signed_in(registered.server, mover) as client:
-        point(client, registered.name, reference, "2")
+        point(client, registered.name, reference, "4")
 
     def shown() -> Any:
         return sdk.serving_endpoints.get(name).config.served_entities[0]
@@ -318,8 +320,9 @@ def test_the_network_stays_where_an_administrator_put_it(registered: Registered,
     assert shown().entity_version == "1"
     with signed_in(registered.server) as client:
         point(client, registered.name, reference, "1")
-        point(client, registered.name, reference, "2")
-    wait_until(lambda: shown().entity_version == "2", timeout_s=60, what="what the administrator moved")
+        point(client, registered.name, reference, "4")
+    wait_until(lambda: shown().entity_version == "4", timeout_s=60, what="what the administrator moved")
+    sdk.registered_models.update(registered.name, owner=owner)
     sdk.serving_endpoints.delete(name)
 
 
