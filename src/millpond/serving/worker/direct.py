@@ -271,6 +271,47 @@ def _linear_labels(model: Any, function: str) -> _OnMatrix:
     return labels
 
 
+# PyTorch
+
+
+def _pytorch(model: Any, function: str, schema: Schema) -> Way:
+    """The network on a tensor. Rows of several requests stay apart: how many there are may round sums otherwise."""
+    import torch  # in the environment of whoever has such a model
+
+    if function != "predict":
+        raise Unsuited
+
+    def call(tensor: Any) -> Any:
+        with torch.no_grad():
+            return model(tensor)
+
+    if schema.is_tensor_spec():
+        return Way(name=_ON_TENSOR, prepare=lambda rows: torch.from_numpy(rows.given()), call=lambda t: call(t).numpy())
+    return Way(
+        name=_ON_TENSOR,
+        prepare=lambda rows: torch.from_numpy(_frame_in_single_precision(rows)),
+        call=lambda tensor: _as_records(call(tensor), len(tensor)),
+    )
+
+
+def _frame_in_single_precision(rows: Rows) -> Array:
+    """As pandas makes it of a frame, and lying in memory like that: sums over another order are rounded otherwise."""
+    with numpy.errstate(over="ignore"):
+        if rows.matrix is not None:
+            return rows.matrix.astype(numpy.float32, order="F")
+        made = numpy.empty((len(rows), len(rows.columns)), dtype=numpy.float32, order="F")
+        for number, column in enumerate(rows.columns):
+            made[:, number] = column
+    return made
+
+
+def _as_records(predicted: Any, count: int) -> Sequence[Mapping[int, Any]]:
+    """What is written of the frame that MLflow makes of a tensor."""
+    if predicted.ndim not in {1, 2} or len(predicted) != count:
+        raise Unsuited
+    return [dict(enumerate(row)) for row in predicted.numpy().reshape(count, -1).tolist()]
+
+
 _DOUBT = 1e-10
 """Of the sum of all parts' sizes: a thousand times what rounding makes of ten thousand parts."""
 _LINEAR = frozenset({"LogisticRegression", "LinearSVC", "RidgeClassifier", "SGDClassifier", "Perceptron"})
@@ -283,6 +324,7 @@ _OF_TRAINING = frozenset({
     "scale_pos_weight", "is_unbalance", "cat_smooth", "min_gain_to_split", "device_type", "device",
 })  # fmt: skip
 """What LightGBM's wrappers take beyond their own parameters and matters only until they are fitted."""
+_ON_TENSOR = "the PyTorch network on a tensor"
 _OF_TREES = frozenset({"predict", "predict_proba"})
 _TREES = frozenset({
     "RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassifier", "ExtraTreesRegressor",
@@ -294,5 +336,5 @@ _FLAVORS: Mapping[str, Callable[[Any, str, Schema], Way]] = {
     "sklearn": _sklearn,
     "catboost": _only_past_parsing,
     "onnx": _only_past_parsing,
-    "pytorch": _only_past_parsing,
+    "pytorch": _pytorch,
 }
