@@ -32,17 +32,9 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = bytes(self._received[:end]).lower()
-        if b"content-length:" in head:
-            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-            complete = len(self._received) >= end + 4 + length
-        else:  # in chunks
-            complete = self._received.endswith(b"0\r\n\r\n")
-        if complete:
-            self._answered(head)
+        status = status_of(self._received)
+        if status:
+            self._answered(status)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
@@ -54,9 +46,8 @@ class Client(asyncio.Protocol):
         self._sent_at = time.perf_counter()
         self._transport.write(self._request)
 
-    def _answered(self, head: bytes) -> None:
+    def _answered(self, status: str) -> None:
         now = time.perf_counter()
-        status = head[9:12].decode()
         if status == "200":
             self.latencies.append(now - self._sent_at)
         else:
@@ -66,6 +57,25 @@ class Client(asyncio.Protocol):
         else:
             self.done.set_result(None)
             self._transport.close()
+
+
+def status_of(received: bytearray) -> str:
+    """The status of an answer that has come whole; empty for a part of one."""
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return ""
+    head = bytes(received[:end]).lower()
+    if b"content-length:" in head:
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        complete = len(received) >= end + 4 + length
+    else:  # in chunks
+        complete = received.endswith(b"0\r\n\r\n")
+    return head[9:12].decode() if complete else ""
+
+
+def quantile(ordered: list[float], share: float) -> float | None:
+    """Of seconds, in milliseconds."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else None
 
 
 async def run(host: str, port: int, request: bytes, clients: int, seconds: float) -> dict[str, object]:
@@ -84,14 +94,10 @@ async def run(host: str, port: int, request: bytes, clients: int, seconds: float
         "answers": len(latencies),
         "errors": dict(errors),
         "seconds": took,
-        "p50_ms": _quantile(latencies, 0.5),
-        "p99_ms": _quantile(latencies, 0.99),
+        "p50_ms": quantile(latencies, 0.5),
+        "p99_ms": quantile(latencies, 0.99),
         "cpu_s": time.process_time(),
     }
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else None
 
 
 def main() -> None:

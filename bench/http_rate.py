@@ -2,9 +2,9 @@
 
     http_rate.py HOST PORT PATH PER_SECOND WARM_S SECONDS [HEADER: VALUE]... < BODY
 
-A process of its own. Each request takes a connection that is free, or a new one. Prints JSON: `answers`, `refused`
-(429), `errors` (by status; `unsent` where no connection was to be had), `seconds`, `p50_ms` and `p99_ms` of the answers
-from when each request was due; without those that were due in the first WARM_S.
+A process of its own. Each request takes a connection that is free, or a new one. What comes within SECONDS after the
+first WARM_S counts. Prints JSON: `asked`, `answers`, `refused` (429), `errors` (by status; `unsent` where no connection
+was to be had), `seconds`, `p50_ms` and `p99_ms` of the answers from when each request was due.
 """
 
 import asyncio
@@ -12,6 +12,11 @@ import json
 import sys
 import time
 from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.http_load import quantile, status_of
 
 _MOST_CONNECTIONS = 1500
 
@@ -37,17 +42,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = bytes(self._received[:end]).lower()
-        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(self._received) >= end + 4 + length:
+        status = status_of(self._received)
+        if status:
             self._busy = False
-            self._load.done(self, head[9:12].decode(), self._due)
+            self._load.done(self, status, self._due)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._load.lost(self, "closed" if self._busy else "", self._due)
+        self._load.lost(self, "closed" if self._busy else "")
 
 
 class Load:
@@ -72,30 +73,31 @@ class Load:
                 _, made = await asyncio.get_running_loop().create_connection(lambda: Connection(self), *self._address)
             except OSError:
                 self._open -= 1
-                self._count("unsent", due)
+                self._count("unsent")
             else:
                 made.send(due)
         else:
-            self._count("unsent", due)
+            self._count("unsent")
 
     def done(self, connection: Connection, status: str, due: float) -> None:
         """It is answered."""
         self._idle.append(connection)
-        if status == "200" and due >= self._warm_until:
-            self.latencies.append(time.perf_counter() - due)
-        elif status != "200":
-            self._count(status, due)
+        now = time.perf_counter()
+        if status != "200":
+            self._count(status)
+        elif now >= self._warm_until:
+            self.latencies.append(now - due)
 
-    def lost(self, connection: Connection, what: str, due: float) -> None:
+    def lost(self, connection: Connection, what: str) -> None:
         """The server closed it."""
         self._open -= 1
         if connection in self._idle:
             self._idle.remove(connection)
         if what:
-            self._count(what, due)
+            self._count(what)
 
-    def _count(self, what: str, due: float) -> None:
-        if due >= self._warm_until:
+    def _count(self, what: str) -> None:
+        if time.perf_counter() >= self._warm_until:
             self.others[what] += 1
 
 
@@ -106,30 +108,28 @@ async def run(
     began = time.perf_counter()
     load = Load(address, request, began + warm_s)
     going: set[asyncio.Task[None]] = set()
+    asked = 0
     for number in range(int(rate * (warm_s + seconds))):
         due = began + number / rate
         if (left := due - time.perf_counter()) > 0:
             await asyncio.sleep(left)
         elif not number % 50:
             await asyncio.sleep(0)
+        asked += due >= began + warm_s
         task = asyncio.create_task(load.send(due))
         going.add(task)
         task.add_done_callback(going.discard)
     took = time.perf_counter() - began - warm_s
-    await asyncio.sleep(5)  # what is late counts as an answer, late
     latencies = sorted(load.latencies)
     return {
+        "asked": asked,
         "answers": len(latencies),
         "refused": load.others.pop("429", 0),
         "errors": dict(load.others),
         "seconds": took,
-        "p50_ms": _quantile(latencies, 0.5),
-        "p99_ms": _quantile(latencies, 0.99),
+        "p50_ms": quantile(latencies, 0.5),
+        "p99_ms": quantile(latencies, 0.99),
     }
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else None
 
 
 def main() -> None:

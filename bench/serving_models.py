@@ -1,11 +1,13 @@
-"""Writes the models that `bench_serving.py` serves: `serving_models.py DIRECTORY`.
+"""Writes a model that `bench_serving.py` serves: `serving_models.py DIRECTORY NAME`.
 
-Each is a folder with an MLflow model (`mlflow`), the bare model for peers (`model.joblib`), and 100 rows (`rows.json`).
+It is a folder with an MLflow model (`mlflow`), the bare model for peers (`model.joblib`, `model.pt`), and 100 rows
+(`rows.json`).
 """
 
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +29,70 @@ _SLOW = Path(__file__).with_name("serving_peers") / "slow.py"
 
 
 def main() -> None:
-    """All models."""
-    target = Path(sys.argv[1]).resolve()
-    target.mkdir(parents=True, exist_ok=True)
+    """The model of a name."""
+    target = Path(sys.argv[1]).resolve() / sys.argv[2]
+    target.mkdir(parents=True)
     os.chdir(target)
-    chance = np.random.default_rng(1)
-    numbers = pd.DataFrame(chance.normal(size=(ROWS, 20)), columns=[f"f{number}" for number in range(20)])
-    wanted = numbers.f0 * 2 + numbers.f1 * numbers.f2
+    _MODELS[target.name](target, np.random.default_rng(1))
+
+
+def _lightgbm(place: Path, chance: Any) -> None:
+    numbers, wanted = _numbers(chance)
     booster = lightgbm.train({"num_threads": 1, "verbose": -1}, lightgbm.Dataset(numbers, wanted), 100)
-    _save(target / "lightgbm", mlflow.lightgbm, booster, numbers)
+    _save(place, mlflow.lightgbm, booster, numbers)
+
+
+def _forest(place: Path, chance: Any) -> None:
+    numbers, wanted = _numbers(chance)
     forest = RandomForestClassifier(500, max_depth=12, random_state=1).fit(numbers, wanted > 0)
-    _save(target / "forest", mlflow.sklearn, forest, numbers, serialization_format="cloudpickle")
+    _save(place, mlflow.sklearn, forest, numbers, serialization_format="cloudpickle")
+
+
+def _pipeline(place: Path, chance: Any) -> None:
     people = _people(chance)
     left = (people.tenure < 20) & (people.contract == "month")
-    _save(
-        target / "pipeline", mlflow.sklearn, _pipeline().fit(people, left), people, serialization_format="cloudpickle"
-    )
-    _save_rows(target / "slow", numbers)
+    model = _churn_pipeline().fit(people, left)
+    _save(place, mlflow.sklearn, model, people, serialization_format="cloudpickle")
+
+
+def _slow(place: Path, chance: Any) -> None:
+    numbers, _ = _numbers(chance)
+    _save_rows(place, numbers)
+    signature = infer_signature(numbers)
     mlflow.pyfunc.save_model(
-        target / "slow" / "mlflow",
-        python_model=str(_SLOW),
-        signature=infer_signature(numbers),
-        pip_requirements=["mlflow"],
+        place / "mlflow", python_model=str(_SLOW), signature=signature, pip_requirements=["mlflow"]
     )
+
+
+def _torch(place: Path, chance: Any) -> None:
+    """Two hidden layers of 128; by an interpreter that has torch."""
+    import torch
+    from torch import nn
+
+    numbers, wanted = _numbers(chance)
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    rows, targets = (torch.from_numpy(each.to_numpy(dtype=np.float32)) for each in (numbers, wanted))
+    for _ in range(50):
+        loss = nn.functional.mse_loss(model(rows)[:, 0], targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    _save_rows(place, numbers)
+    torch.save(model, place / "model.pt")
+    signature = infer_signature(numbers, model(rows).detach().numpy())
+    needed = [f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "torch", "numpy", "pandas")]
+    mlflow.pytorch.save_model(
+        model, place / "mlflow", signature=signature, input_example=numbers.head(3), pip_requirements=needed,
+        serialization_format="pickle",
+    )  # fmt: skip
+
+
+def _numbers(chance: Any) -> tuple[pd.DataFrame, pd.Series]:
+    numbers = pd.DataFrame(chance.normal(size=(ROWS, 20)), columns=[f"f{number}" for number in range(20)])
+    return numbers, numbers.f0 * 2 + numbers.f1 * numbers.f2
 
 
 def _people(chance: Any) -> pd.DataFrame:
@@ -63,7 +106,7 @@ def _people(chance: Any) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def _pipeline() -> Any:
+def _churn_pipeline() -> Any:
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     prepare = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), ["contract", "payment", "internet"]),
@@ -82,9 +125,10 @@ def _save(place: Path, flavor: Any, model: Any, rows: pd.DataFrame, **options: A
 
 
 def _save_rows(place: Path, rows: pd.DataFrame) -> None:
-    place.mkdir()
     (place / "rows.json").write_text(json.dumps(rows.head(100).to_dict("split", index=False)))
 
+
+_MODELS = {"lightgbm": _lightgbm, "pipeline": _pipeline, "forest": _forest, "torch": _torch, "slow": _slow}
 
 if __name__ == "__main__":
     main()

@@ -5,12 +5,13 @@ import threading
 from typing import Any
 
 import pandas as pd
+import ray
 from loaded import model, plain
 from ray import serve
 from starlette.requests import Request
 
 
-@serve.deployment(max_ongoing_requests=100)
+@serve.deployment(max_ongoing_requests=100, logging_config={"enable_access_log": False})
 class Service:
     """Takes columns and data."""
 
@@ -25,6 +26,7 @@ class Service:
 
 
 if __name__ == "__main__":
+    ray.init(include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     serve.run(Service.bind(), route_prefix="/")
     threading.Event().wait()
