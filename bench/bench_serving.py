@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=PEERS)
     parser.add_argument("--clients", nargs="*", type=int, default=(1, 16, 64))
     parser.add_argument("--rows", nargs="*", type=int, default=(1, 100))
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--no-capture", dest="capture", action="store_false")
     parser.add_argument("--no-overload", dest="overload", action="store_false")
     asked = parser.parse_args()
@@ -115,7 +115,8 @@ def _overload(name: str, target: Target, body: bytes, seconds: float) -> None:
     print(
         f"  {name:<10} {1:>4} asked {told.asked:.0f}/s: answers {told.goodput:.0f}/s, {share:.2f} of the most "
         f"({told.peak:.0f}); p99 {told.p99_ms:.1f} ms, {slower:.1f} times one client's ({told.alone_p99_ms:.1f}); "
-        f"refused {told.refused:.0f}/s; errors {told.error_share:.1%} {told.errors or ''}",
+        f"refused {told.refused:.0f}/s; errors {told.error_share:.1%} {told.errors or ''}; "
+        f"{told.waiting} left waiting",
         flush=True,
     )
 

@@ -46,6 +46,7 @@ def _tell(told: Overload) -> None:
     ratio = told.p99_ms / told.alone_p99_ms
     line("their p99", told.p99_ms, "ms", goal=f"{ratio:.1f} times that of one client; goal below 3")
     line("their p50", told.p50_ms, "ms")
+    line("left without an answer at the end", told.waiting, "")
     line("told to come back (429)", told.refused, "/s", goal=f"other errors: {told.errors or 'none'}")
 
 

@@ -4,7 +4,8 @@
 
 A process of its own. Each request takes a connection that is free, or a new one. What comes within SECONDS after the
 first WARM_S counts. Prints JSON: `asked`, `answers`, `refused` (429), `errors` (by status; `unsent` where no connection
-was to be had), `seconds`, `p50_ms` and `p99_ms` of the answers from when each request was due.
+was to be had), `waiting` (without an answer at the end), `seconds`, `p50_ms` and `p99_ms` of the answers from when each
+request was due.
 """
 
 import asyncio
@@ -62,6 +63,11 @@ class Load:
         self._warm_until = warm_until
         self._idle: list[Connection] = []
         self._open = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return self._open - len(self._idle)
 
     async def send(self, due: float) -> None:
         """The request that is due now."""
@@ -124,6 +130,7 @@ async def run(
     return {
         "asked": asked,
         "answers": len(latencies),
+        "waiting": load.waiting,
         "refused": load.others.pop("429", 0),
         "errors": dict(load.others),
         "seconds": took,
