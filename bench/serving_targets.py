@@ -48,10 +48,10 @@ _PACKAGES = {
 }
 _NEEDED = tuple(f"{name}=={version(name)}" for name in ("scikit-learn", "lightgbm", "pandas", "joblib", "numpy"))
 _CLIENTS_FOR_MOST = (4, 8, 16, 32)
-_WARM_S = 3.0
+_WARM_S = 2.0
 _START_S = 300
-_IDLE_S, _IDLE_TIMES = 1.5, 4
-_COMMITTED_S = 6.0
+_IDLE_S, _IDLE_TIMES = 1.5, 3
+_COMMITTED_S = 5.5
 """Within this time requests come into an inference table."""
 
 
