@@ -9,8 +9,8 @@ it does until all are in there counts, and its memory is that of the whole platf
 the first answer; ours from the order to make the endpoint, in a running server. The last line of each is of requests
 that come at twice the rate of which most were answered, whatever becomes of them (as `check_overload.py` has it).
 
-By default 1 and 64 clients ask, which takes some 22 minutes in all; --clients takes others, such as 16 and 256. How each
-server is set up is said in `serving_targets.py`; peers are installed into environments of their own, made once.
+By default 1 and 64 clients ask, which takes some 22 minutes in all; --clients takes others, such as 16 and 256. How
+each server is set up is said in `serving_targets.py`; peers are installed into environments of their own, made once.
 """
 
 import argparse
