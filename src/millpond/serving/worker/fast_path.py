@@ -22,8 +22,9 @@ from millpond.serving.worker.proof import Requests, same, spied
 from millpond.serving.worker.rows import EXACT, GIVEN, ColumnReader, RowReader, Rows
 
 QUICK_S = 0.005
-_FEW, _MANY = 6, 60
-"""Rows in a request that is to be read alike, and in one that is to be predicted alike."""
+_FEW, _PREDICTED = 6, (1, 3, 60)
+"""Rows in requests that are to be read alike, and in those that are to be predicted alike: a row may have a way of its
+own, and matrix products of few rows are computed in another way than those of many."""
 _TIMED = 3
 _USUAL = 2
 """So many of the requests with columns are plain."""
@@ -226,7 +227,7 @@ class _Proof:
     def way(self, ways: Sequence[Way], reader: RowReader, requests: Requests) -> Way:
         """The first way with MLflow's answers. Raises Unsuited."""
         form, decode = reader.forms[0], self._reference.decode
-        bodies = [*requests.plain(form, rows=_MANY), *requests.plain(form, rows=1)]  # a row may have a way of its own
+        bodies = [body for rows in _PREDICTED for body in requests.plain(form, rows=rows)]
         expected = [(reader.read(body), self._answer(decode, body)) for body in bodies if _is_plain(reader, body)]
         for way in ways:
             if self._answers_alike(way, expected):
