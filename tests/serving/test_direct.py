@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, StandardScaler
@@ -33,6 +33,15 @@ CHANCE = np.random.default_rng(5)
 ROWS = pd.DataFrame({"a": CHANCE.normal(size=300), "b": CHANCE.normal(size=300)})
 TWO = (ROWS.a + CHANCE.normal(size=300) > 0).astype(int)
 THREE = TWO + (ROWS.b > 0.5).astype(int)
+
+OF_RECORDS = Reference(
+    decode=lambda body: (
+        pd.DataFrame(json.loads(body)["dataframe_records"], columns=["a", "b"], dtype=float)
+        if b"dataframe_records" in body
+        else None
+    ),
+    encode=lambda found: json.dumps(np.asarray(found).tolist()).encode(),
+)
 
 
 def saved(flavor: Any, model: Any, path: Path, **options: Any) -> Any:
@@ -142,15 +151,17 @@ def test_a_proof_that_saw_one_class_alone_says_nothing_of_labels(tmp_path: Path)
     labels[0] = 1
     loaded = in_sklearn(RandomForestClassifier(3, random_state=1), tmp_path / "m", labels)
     loaded._model_impl.get_raw_model().classes_ = np.array([7, 7])
-    reference = Reference(
-        decode=lambda body: (
-            pd.DataFrame(json.loads(body)["dataframe_records"], columns=["a", "b"], dtype=float)
-            if b"dataframe_records" in body
-            else None
-        ),
-        encode=lambda found: json.dumps(np.asarray(found).tolist()).encode(),
-    )
-    assert "past MLflow's parsing" in choose(loaded, reference, None).told
+    assert "past MLflow's parsing" in choose(loaded, OF_RECORDS, None).told
+
+
+def test_a_proof_asks_for_a_few_rows_too(tmp_path: Path) -> None:
+    """As matrix products of few rows may be computed in another way than those of one and of many."""
+    loaded = in_sklearn(RandomForestRegressor(3, random_state=1), tmp_path / "m", ROWS.a)
+    assert "scikit-learn's trees on a matrix" in choose(loaded, OF_RECORDS, None).told
+    model = loaded._model_impl.get_raw_model()
+    usual = model.predict
+    model.predict = lambda rows: usual(rows) + (1 < len(rows) < 5)
+    assert "past MLflow's parsing" in choose(loaded, OF_RECORDS, None).told
 
 
 def test_a_proof_looks_far_from_the_example() -> None:
