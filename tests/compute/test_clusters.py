@@ -37,7 +37,7 @@ def service(
         database, server="s", machine=MACHINE, policies=PolicyService(database, lambda *_: True),
         pools=PoolService(database, MACHINE, lambda _: True, lambda _: (0, 0), lambda: None),
         check_secrets=lambda *_: meanwhile() and None, kind_of=lambda _: None,
-        quotas=ClusterQuotas(database, quotas or quotas_of(database), MACHINE, lambda _: ANN), wake=lambda: None,
+        quotas=ClusterQuotas(quotas or quotas_of(database), MACHINE, lambda _: ANN), wake=lambda: None,
     )  # fmt: skip
 
 
@@ -116,3 +116,21 @@ def test_no_way_to_more_workers_passes_a_quota_of_cores(database: Database) -> N
             clusters.resize(ANN, made.id, asked)
     clusters.edit(ANN, made.id, {"num_workers": 0}, fields=["num_workers"])
     assert clusters.create(ANN, SPEC).state is State.PENDING
+
+
+def test_many_at_once_do_not_pass_a_quota_of_cores(database: Database) -> None:
+    quotas = quotas_of(database)
+    quotas.create(ANN, holder=Holder.USER, name="ann", measure=Measure.CORES, limit=2, period=None)
+    together = threading.Barrier(8)
+    clusters = service(database, lambda: together.wait(30), quotas=quotas)
+    with ThreadPoolExecutor(8) as pool:
+        made = [pool.submit(clusters.create, ANN, SPEC) for _ in range(8)]
+    refused = [each.exception() for each in made if each.exception() is not None]
+    assert [type(each) for each in refused] == [LimitExceeded] * 6
+    assert len(clusters.list_all(ANN)) == 2
+    calm, ended = service(database, quotas=quotas), clusters.list_all(ANN)[0]
+    with database.write() as connection:
+        rows.change(connection, ended.id, state=State.TERMINATED)
+    calm.create(ANN, SPEC)
+    with pytest.raises(LimitExceeded, match="2 of 2 are used"):
+        calm.start(ANN, ended.id)

@@ -39,12 +39,33 @@ UsedNow = Callable[[Collection[str]], float]
 """How much of something that is of now some users have together."""
 
 
+UsedIn = Callable[[Connection, Collection[str]], float]
+"""The same, as a transaction sees it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """A quota, and how much of it is used."""
 
     quota: Quota
     used: float
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The quotas of something of now that bind somebody, by id, and whose usage counts together for each."""
+
+    of: Mapping[str, Collection[str]]
+
+    def take(self, connection: Connection, used: UsedIn, wanted: float) -> None:
+        """Pass where there is so much left, in the transaction that takes it: nobody takes of the same meanwhile.
+
+        Raises LimitExceeded.
+        """
+        for quota in rules.lock_quotas(connection, self.of) if self.of else ():
+            there = used(connection, self.of[quota.id])
+            if there + wanted > quota.limit:
+                raise _too_much(quota, there, wanted)
 
 
 @dataclass(frozen=True)
@@ -143,12 +164,13 @@ class QuotaService:
         self._refuse_used_up(look, principal, tags or {})
         for measure, (used_now, wanted) in (now or {}).items():
             if (passed := self._passed(look, principal, measure, used_now, wanted)) is not None:
-                quota, used = passed.quota, passed.used
-                more = f", and {_number(wanted)} more are asked for" if wanted else ""
-                raise LimitExceeded(
-                    f"Quota exceeded: {quota.words}: {_number(used)} of {_number(quota.limit)} are used{more}. "
-                    "End or remove something, or ask an administrator for more."
-                )
+                raise _too_much(passed.quota, passed.used, wanted)
+
+    def bounds(self, principal: Principal, measure: Measure) -> Bounds:
+        """What binds the principal, for what is taken in a transaction after that."""
+        look = self._fresh_look(at_most_s=0.5)
+        found = [each for each in look.quotas if each.measure is measure and _binds(each, principal, {})]
+        return Bounds({each.id: self._of(each, principal) for each in found})
 
     def bound(self, measure: Measure) -> bool:
         """Whether anybody has a quota of something."""
@@ -295,6 +317,14 @@ def _found(connection: Connection, quota_id: str) -> Quota:
     if found is None:
         raise NotFound(f"Quota '{quota_id[:80]}' does not exist.")
     return found
+
+
+def _too_much(quota: Quota, used: float, wanted: float) -> LimitExceeded:
+    more = f", and {_number(wanted)} more are asked for" if wanted else ""
+    return LimitExceeded(
+        f"Quota exceeded: {quota.words}: {_number(used)} of {_number(quota.limit)} are used{more}. "
+        "End or remove something, or ask an administrator for more."
+    )
 
 
 def _number(value: float) -> str:

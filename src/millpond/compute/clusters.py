@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from millpond.compute import pools as pool_rules
-from millpond.compute.costs import ClusterQuotas
+from millpond.compute.costs import ClusterQuotas, Take
 from millpond.compute.domain import Cluster, Event, Source, State, Why
 from millpond.compute.machine import Machine
 from millpond.compute.policies import PolicyService
@@ -84,9 +84,9 @@ class ClusterService:
             creator=principal.name, spec=spec, state=State.PENDING, message="Starting.", server=self._server,
             run_id=run_id, created_at=now, used_at=now, workers=_fewest(spec), alive_until=now + ALIVE,
         )  # fmt: skip
-        self._quotas.check(cluster)
+        take = self._quotas.admit(cluster)
         try:
-            self._add(principal, cluster, token)
+            self._add(principal, cluster, token, take)
         except Conflict:  # somebody else was sooner with the same token
             known = self._made_with(token) if token else None
             if known is None:
@@ -95,10 +95,12 @@ class ClusterService:
         self._wake()
         return cluster
 
-    def _add(self, principal: Principal, cluster: Cluster, token: str | None) -> None:
+    def _add(self, principal: Principal, cluster: Cluster, token: str | None, take: Take | None) -> None:
         with self._database.write() as connection:
             if cluster.source is not Source.JOB:
                 self._policies.check_count(connection, principal.name, cluster.spec.get("policy_id"))
+            if take is not None:
+                take(connection)
             rows.add(connection, cluster, token)
             rows.note(connection, cluster.id, "CREATING", user=principal.name, attributes=dict(cluster.spec))
             acts.changed(connection, principal.name, "create", "cluster", cluster.name, object_id=cluster.id)
@@ -128,11 +130,12 @@ class ClusterService:
         wanted = dict(asked) if fields is None else _updated(cluster.spec, asked, fields)
         spec = self.checked(principal, wanted, cluster_type=cluster.source.cluster_type)
         changed = replace(cluster, spec=spec, name=spec.get("cluster_name") or "")
-        if not cluster.state.ended:
-            self._quotas.check(changed, instead_of=cluster)
+        take = None if cluster.state.ended else self._quotas.admit(changed, instead_of=cluster)
         with self._database.write() as connection:
             if spec.get("policy_id") != cluster.spec.get("policy_id"):
                 self._policies.check_count(connection, cluster.creator, spec.get("policy_id"))
+            if take is not None:
+                take(connection)
             runs = cluster.state is State.RUNNING
             values = {"spec": spec, "name": changed.name, "workers": _fewest(spec)}
             self._move(connection, cluster, State.RESTARTING if runs else cluster.state, **values)
@@ -146,11 +149,11 @@ class ClusterService:
         """Start a cluster that has ended. Raises NotFound, FailedPrecondition."""
         cluster = self.require(principal, cluster_id, Act.RESTART)
         cluster.require("start")
-        self._quotas.check(cluster)
+        take = self._quotas.admit(cluster)
         now = utc_now()
         self._order(
-            principal, cluster, State.PENDING, "STARTING", message="Starting.", server=self._server, termination={},
-            used_at=now, workers=_fewest(cluster.spec), alive_until=now + ALIVE,
+            principal, cluster, State.PENDING, "STARTING", take=take, message="Starting.", server=self._server,
+            termination={}, used_at=now, workers=_fewest(cluster.spec), alive_until=now + ALIVE,
         )  # fmt: skip
 
     def restart(self, principal: Principal, cluster_id: str) -> None:
@@ -188,9 +191,9 @@ class ClusterService:
         changed = replace(cluster, spec=spec)
         least, most = changed.bounds
         target = min(max(cluster.workers, least), most)
-        self._quotas.check(changed, instead_of=cluster)
+        take = self._quotas.admit(changed, instead_of=cluster)
         details = {"current_num_workers": cluster.workers, "target_num_workers": target, "cause": "USER_REQUEST"}
-        self._order(principal, cluster, State.RESIZING, "RESIZING", details, spec=spec, message="Resizing.")
+        self._order(principal, cluster, State.RESIZING, "RESIZING", details, take=take, spec=spec, message="Resizing.")
 
     def pin(self, principal: Principal, cluster_id: str, *, pinned: bool) -> None:
         """Keep a cluster's row for good, or not. Raises NotFound, PermissionDenied."""
@@ -278,9 +281,11 @@ class ClusterService:
 
     def _order(
         self, principal: Principal, cluster: Cluster, to: State, event: str, details: Mapping[str, Any] | None = None,
-        **values: Any,
+        *, take: Take | None = None, **values: Any,
     ) -> None:  # fmt: skip
         with self._database.write() as connection:
+            if take is not None:
+                take(connection)
             self._move(connection, cluster, to, **values)
             rows.note(connection, cluster.id, event, user=principal.name, **(details or {}))
             acts.changed(connection, principal.name, _ACTS[event], "cluster", cluster.name, object_id=cluster.id)

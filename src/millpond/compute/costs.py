@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
 
 from millpond.billing.domain import Measure, Product, Resource, Subject, Used
 from millpond.billing.metering import Meter
@@ -14,8 +15,10 @@ from millpond.compute.machine import Machine, Size
 from millpond.compute.specs import shape_of
 from millpond.compute.store import clusters as rows
 from millpond.identity.domain import Principal
-from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument, NotFound
+
+Take = Callable[[Connection], None]
+"""Takes what is asked for, in the caller's transaction. Raises LimitExceeded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,29 +82,30 @@ def _used(held: _Held, now_s: float) -> Used:
 class ClusterQuotas:
     """Asks quotas before a cluster gets a slice."""
 
-    def __init__(
-        self, database: Database, quotas: QuotaService, machine: Machine, principal_named: Callable[[str], Principal]
-    ) -> None:
-        self._database = database
+    def __init__(self, quotas: QuotaService, machine: Machine, principal_named: Callable[[str], Principal]) -> None:
         self._quotas = quotas
         self._machine = machine
         self._principal_named = principal_named
 
-    def check(self, cluster: Cluster, *, instead_of: Cluster | None = None) -> None:
-        """Pass where the owner of a cluster may have it run with as many workers as it may get. Raises LimitExceeded.
+    def admit(self, cluster: Cluster, *, instead_of: Cluster | None = None) -> Take | None:
+        """Pass where the owner of a cluster may use more, and give what takes, in the transaction that has the cluster
+        run, as many cores as it may get; None where it takes none. Both raise LimitExceeded.
 
         `instead_of` is what it is now, and counts already: what makes it no larger passes.
         """
         more = self._most_cores(cluster) - (self._most_cores(instead_of) if instead_of else 0)
-        if instead_of is None or more > 0:
-            now = {Measure.CORES: (self._cores, float(more))}
-            with suppress(NotFound):  # who is gone has no quota
-                owner = self._principal_named(cluster.creator)
-                self._quotas.check(owner, tags=cluster.spec.get("custom_tags"), now=now)
+        if instead_of is not None and more <= 0:
+            return None
+        try:
+            owner = self._principal_named(cluster.creator)
+        except NotFound:  # who is gone has no quota
+            return None
+        self._quotas.check(owner, tags=cluster.spec.get("custom_tags"))
+        bounds = self._quotas.bounds(owner, Measure.CORES)
+        return lambda connection: bounds.take(connection, self._cores, float(more))
 
-    def _cores(self, names: Collection[str]) -> float:
-        with self._database.read() as connection:
-            found = [each for each in rows.every(connection) if not each.state.ended and each.creator in names]
+    def _cores(self, connection: Connection, names: Collection[str]) -> float:
+        found = [each for each in rows.every(connection) if not each.state.ended and each.creator in names]
         return float(sum(map(self._most_cores, found)))
 
     def _most_cores(self, cluster: Cluster) -> int:

@@ -94,7 +94,7 @@ def open_compute(
     clusters = ClusterService(
         database, server=server, machine=machine, policies=policies, pools=pools, check_secrets=references.check,
         kind_of=lambda name: found.kind if (found := directory.find_principal(name)) else None,
-        quotas=ClusterQuotas(database, quotas, machine, principal_named), wake=runtime.wake,
+        quotas=ClusterQuotas(quotas, machine, principal_named), wake=runtime.wake,
     )  # fmt: skip
     services = ComputeServices(
         clusters=clusters, policies=policies, pools=pools,

@@ -1,6 +1,6 @@
 """Prices, budgets with what they told, and quotas."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -158,6 +158,12 @@ def change_limit(connection: Connection, quota_id: str, limit: float) -> None:
 def list_quotas(connection: Connection) -> Sequence[Quota]:
     """All, the oldest first."""
     return [_quota(row) for row in connection.execute(select(quotas).order_by(quotas.c.id))]
+
+
+def lock_quotas(connection: Connection, ids: Collection[str]) -> Sequence[Quota]:
+    """Those of some quotas that there are still; on PostgreSQL nobody else has them until the transaction ends."""
+    query = select(quotas).where(quotas.c.id.in_(ids)).order_by(quotas.c.id).with_for_update()
+    return [_quota(row) for row in connection.execute(query)]
 
 
 def rename_holder(connection: Connection, old: str, new: str) -> None:
