@@ -474,3 +474,25 @@ def test_the_command_line_tells_of_usage_and_waste(shop: Shop) -> None:
     assert "CPU_SECOND" in told
     assert "waste" in run_cli("--help").stdout
     assert "idle or unused" in run_cli("waste", "--data-dir", place).stdout
+
+
+def test_a_model_that_is_asked_by_its_uri_counts_for_who_asks(shop: Shop, endpoint: str) -> None:
+    name = "asker@cost.org"
+    token = shop.server.new_user(name)
+
+    def ask() -> tuple[int, Any]:
+        path = "/api/millpond/scoring/invocations?model=models:/main.cost.scale/1"
+        return shop.server.call("POST", path, {"dataframe_records": [{"x": 1.0}]}, token=token)
+
+    for right in ("USE CATALOG ON CATALOG main", "USE SCHEMA ON SCHEMA main.cost", "EXECUTE ON MODEL main.cost.scale"):
+        shop.sql(shop.w, f"GRANT {right} TO `{name}`")
+    assert [ask()[0] for _ in range(2)] == [200, 200]
+    used = lambda resource: shop.used(f"MODEL_SERVING_{resource}", kind="model", user=name)  # noqa: E731
+    wait_until(lambda: used("REQUEST") == 2, what="the requests")
+    wait_until(lambda: used("MEMORY") > 0, what="the memory of its process")
+    assert used("CPU") > 0
+    by_object = shop.get("usage?group_by=object&product=MODEL_SERVING&kind=model")["usage"]
+    assert {(each["kind"], each["name"]) for each in by_object} == {("model", "main.cost.scale/1")}
+    shop.set("quotas", holder="user", name=name, measure="requests", limit=2, period="DAY")
+    told = wait_until(lambda: body if (body := ask()[1]).get("error_code") else None, what="the quota to count")
+    assert "requests per day of user asker@cost.org" in told["message"]

@@ -11,6 +11,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, Unavailable
 from millpond.lineage.domain import Node, NodeKind
+from millpond.serving.costs import EndpointCosts
 from millpond.serving.domain import ModelVersion, default_entity_name
 from millpond.serving.frames import Kind
 from millpond.serving.models import ModelCache
@@ -59,6 +60,7 @@ class ModelsByUri:
         models: ModelCache,
         runtime: ServingRuntime,
         find_node: FindNode,
+        costs: EndpointCosts,
         *,
         request_timeout_s: float,
     ) -> None:
@@ -68,6 +70,7 @@ class ModelsByUri:
         self._models = models
         self._runtime = runtime
         self._find_node = find_node
+        self._costs = costs
         self._request_timeout_s = request_timeout_s
 
     def find(self, principal: Principal, name: str) -> Target:
@@ -115,8 +118,10 @@ class ModelsByUri:
 
     async def ask(self, principal: Principal, uri: str, *, content_type: str, body: bytes, accept: str | None) -> Reply:
         """A version's predictions. Raises NotFound, InvalidArgument, FailedPrecondition for a model that does not load,
-        ResourceExhausted, and what `WorkerPool.ask` raises. A refusal by the model is an answer."""
+        ResourceExhausted, LimitExceeded, and what `WorkerPool.ask` raises. A refusal by the model is an answer."""
+        self._costs.admit(principal)
         model = await self._runtime.run_blocking(partial(self._resolve, principal, uri))
+        self._costs.count_version(model, principal)
         question = Question(kind=Kind.PREDICT, content_type=content_type, body=body, accept=accept)
         answer = await self._answer(principal, model, question)
         return Reply(

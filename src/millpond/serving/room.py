@@ -116,7 +116,7 @@ def open_serving(
         captures=captures,
     )
     by_uri = ModelsByUri(
-        database, source, models, runtime, find_node, request_timeout_s=settings.serving.request_timeout_s
+        database, source, models, runtime, find_node, costs, request_timeout_s=settings.serving.request_timeout_s
     )
     return ServingRoom(
         service=service,

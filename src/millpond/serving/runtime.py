@@ -94,6 +94,7 @@ class ServingRuntime:
         self._canaries = CanaryRounds(
             database=database, counts=self.canary_counts, shadows=self.shadow_reports, find_principal=find_principal
         )
+        self.by_uri = UriPools(self._open_by_uri)
         self._live: dict[str, LiveEndpoint] = {}
         self._controllers: dict[str, Controller] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -114,7 +115,6 @@ class ServingRuntime:
             executor=self._executor,
             environments=self._environments,
         )
-        self.by_uri = UriPools(self._open_by_uri)
         await self.run_blocking(self.launcher.clean)
         await self.run_blocking(partial(self._prune, frozenset(self._logs.values())))
         await self._discover()

@@ -18,12 +18,13 @@ _REPLICAS = 2
 """Of a version at most."""
 
 
-@dataclass(frozen=True)
-class _Begun:
-    """A pool, and for whom it was begun: it counts for them while it is there, whoever else asks it."""
+@dataclass(frozen=True, kw_only=True)
+class UriPool:
+    """The pool of a version, and for whom it was begun: it counts for them while it is there, whoever else asks it."""
 
-    pool: WorkerPool
+    model: ModelVersion
     asker: str
+    pool: WorkerPool
 
 
 class UriPools:
@@ -31,13 +32,17 @@ class UriPools:
 
     def __init__(self, open_pool: Callable[[ServedEntity], WorkerPool]) -> None:
         self._open_pool = open_pool
-        self._begun: dict[str, _Begun] = {}
+        self._begun: dict[str, UriPool] = {}
         """The last is the one asked last."""
         self._lock = asyncio.Lock()
 
+    def all(self) -> list[UriPool]:
+        """Those that there are now. From any thread."""
+        return list(self._begun.values())
+
     @asynccontextmanager
     async def use(self, model: ModelVersion, asker: str) -> AsyncIterator[WorkerPool]:
-        """The pool of a version, begun where there is none, which stays while the block runs.
+        """The pool of a version for somebody, begun where there is none, which stays while the block runs.
 
         Raises ResourceExhausted where all that may give way are busy: those of the asker, who has a share, or all.
         """
@@ -47,7 +52,7 @@ class UriPools:
         with begun.pool.in_use():  # nothing was awaited since, so nobody has taken it for unused
             yield begun.pool
 
-    async def _pool(self, model: ModelVersion, asker: str) -> _Begun:
+    async def _pool(self, model: ModelVersion, asker: str) -> UriPool:
         found = self._begun.pop(model.key, None)
         if found is not None and found.pool.state.deployment is not Deployment.FAILED:
             return found
@@ -59,7 +64,7 @@ class UriPools:
             )
         while len(self._begun) >= MOST_POOLS:
             await self._end_unused(None, f"{MOST_POOLS} models are being asked by their URI")
-        return _Begun(self._open_pool(_entity(model)), asker)
+        return UriPool(model=model, asker=asker, pool=self._open_pool(_entity(model)))
 
     async def _end_unused(self, asker: str | None, refusal: str) -> None:
         """End the one that nobody has asked for longest; of an asker's own, if one is given."""

@@ -185,6 +185,7 @@ def _href(found: Sum) -> str | None:
         "cluster": lambda: urls.cluster_url(object_id),
         "endpoint": lambda: urls.endpoint_url(name),
         "warehouse": lambda: urls.warehouse_url(object_id),
+        "model": lambda: urls.model_url(*name.rsplit("/", 1)),
     }
     return of_kind[kind]() if object_id and kind in of_kind else None
 
