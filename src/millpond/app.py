@@ -241,8 +241,7 @@ def build_app(settings: Settings) -> Application:
         files=lambda: mlflow.files,
         models=mlflow.lineage,
         catch_up=lineage.drain.run_once,
-        mint=identity.mint,
-        principal_named=identity.active_principal,
+        identity=identity,
     )
     sql = open_sql(
         database, gateway, settings, find_name=directory.find_exact_name, principal_named=identity.active_principal,
@@ -289,11 +288,11 @@ def build_app(settings: Settings) -> Application:
         billing=billing,
         doors=doors,
         destinations=notifications.service,
-        mint=identity.mint,
-        principal_named=identity.active_principal,
-        principal_of=lambda token: identity.authenticate(token, path="/api/2.2/jobs/run-now", method="POST"),
+        lineage=lineage.lineage,
+        identity=identity,
     )
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
+    lineage.lineage.on_jobs(jobs.views.names_of)
     parity = open_parity(
         database, catalog, features=features, online=online, sql=statements, stores=lambda: mlflow.stores,
         files=versions, principal_named=identity.active_principal, scratch=home.run / "parity",

@@ -576,6 +576,7 @@ JOBS: Sequence[Case] = (
     _case("GET /api/millpond/jobs/runs/artifacts", "xhhhhh", q="run_id=$job_run"),
     _case("GET /api/millpond/jobs/runs/{run_id}/notifications", "xhyyyy", run_id="$job_run"),
     _case("GET /api/millpond/jobs/runs/{run_id}/usage", "xhyyyy", run_id="$job_run"),
+    _case("GET /api/millpond/jobs/runs/{run_id}/lineage", "xhyyyy", run_id="$job_run"),
     # no role is a worker, whose account is good for these alone: robustness/test_workers.py
     _case(f"POST {_W}/register", "xfffff", body={**_WORKER, "name": "$new", "slots": 1, "version": "1", "python": "3"}),
     _case(f"POST {_W}/claim", "xfffff", body=_LEASE),

@@ -5,6 +5,7 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from socket import gethostname
 
 import pytest
 from databricks.sdk import WorkspaceClient
@@ -27,7 +28,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Tab
 from tests.browser.markup import MARKUP
-from tests.servers import Server
+from tests.servers import Server, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -205,6 +206,39 @@ def test_a_log_is_read_while_it_is_written_and_the_run_is_cancelled(tab: Tab, ma
     page.get_by_role("alert").locator("..").get_by_role("button", name="Cancel").first.click()
     state(page).to_contain_text("Cancelled. Repair the run")
     expect(page.get_by_role("link", name="talk, cancelled")).to_be_visible()
+
+
+def test_a_run_has_what_it_read_and_wrote_and_a_table_the_jobs_that_did(tab: Tab, made: Made) -> None:
+    page, schema = tab.page, made.volume.split("/")[3]
+    text = f"""
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+spark.sql("CREATE TABLE main.{schema}.loaded AS SELECT 1 AS a")
+spark.table("main.{schema}.loaded").count()
+"""
+    name = f"{made.name[:8]} loads"
+    job = made.w.jobs.create(name=name, tasks=[Task("load", spark_python_task=made.upload("load", text))]).job_id
+    run = made.w.jobs.run_now_and_wait(job, timeout=LONG)
+    path = f"/api/millpond/jobs/runs/{run.run_id}/lineage"
+    wait_until(lambda: len(made.w.api_client.do("GET", path)["lineage"]) == 2, what="what it did to be noted")
+    tab.open(f"/jobs/runs/{run.run_id}/tasks/load")
+    expect(page.get_by_text(f"server {gethostname()}")).to_be_visible()
+    expect(page.get_by_role("region", name="Lineage").get_by_role("row").filter(has_text="wrote")).to_have_count(1)
+    tab.open(f"/jobs/runs/{run.run_id}")
+    done = page.get_by_role("region", name="Lineage")
+    expect(done.get_by_role("row").filter(has_text="read")).to_contain_text(f"main.{schema}.loaded")
+    expect(done.get_by_role("link", name="load", exact=True).first).to_have_attribute(
+        "href", re.compile(rf"/jobs/runs/{run.run_id}/tasks/load\?attempt=")
+    )
+    assert fits(tab)
+    done.get_by_role("link", name=f"main.{schema}.loaded").first.click()
+    jobs = page.get_by_role("region", name="Jobs that use it")
+    expect(jobs.get_by_role("row").filter(has_text="wrote")).to_contain_text(name)
+    expect(jobs.get_by_role("link", name=f"run {run.run_id}").first).to_be_visible()
+    assert fits(tab)
+    jobs.get_by_role("link", name=name).first.click()
+    page.wait_for_url(f"**/jobs/{job}")
+    assert not tab.is_hurt()
 
 
 def test_jobs_of_others_are_not_there_and_who_may_view_may_not_run(

@@ -39,6 +39,6 @@ def runtime_of(
 
 def _launcher(place: Path, *, server: str = "here", **given: Any) -> Launcher:
     files = TaskFiles(place)
-    parts = dict.fromkeys(("code", "sql", "clusters", "costs", "mint", "principal_named"), NOTHING) | given
+    parts = dict.fromkeys(("code", "sql", "clusters", "costs", "lend", "principal_named"), NOTHING) | given
     carrier = Carrier(files, NOTHING, NOTHING, place / "jobs.log")
     return Launcher(files=files, carrier=carrier, server=server, settings=JobsSettings(), **parts)

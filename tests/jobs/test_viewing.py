@@ -52,7 +52,7 @@ def views(database: Database) -> JobViews:
         moved=lambda *_: None,
         principal_named=nothing,
     )
-    return JobViews(database, service, nothing)
+    return JobViews(database, service, nothing, nothing)
 
 
 def names(views: JobViews, who: Principal, **asked: str) -> list[str]:

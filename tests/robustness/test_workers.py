@@ -1,8 +1,10 @@
 """Workers: they run what a server would, lose nothing when they are killed, and may do nothing else."""
 
+import io
 import json
 import os
 import signal
+import tarfile
 import time
 import urllib.error
 import urllib.request
@@ -235,12 +237,7 @@ def test_a_worker_may_nothing_else_and_nobody_else_is_one(shop: Shop) -> None:
     run_id = shop.submit()
     lease = worker.claim()
     assert colleague.ask("code", lease=lease)[0] == 404
-    request = urllib.request.Request(f"{server.url}{WORKER}/code", method="POST")
-    request.add_header("Authorization", f"Bearer {shop.token}")
-    request.add_header("Content-Type", "application/json")
-    body = f'{{"worker_id": "{worker.id}", "lease": "{lease}"}}'.encode()
-    with urllib.request.urlopen(request, body, timeout=60) as answer:
-        assert b"travel.json" in answer.read()[:512]
+    assert b"travel.json" in code_of(worker, lease)[:512]
     [claimed] = wait_until(lambda: claims(server, run_id), what="the claim in the audit")
     assert claimed["request_params"]["worker"] == "stand-in"
     assert server.call("DELETE", f"/api/millpond/workers/{worker.id}")[0] == 200
@@ -248,6 +245,45 @@ def test_a_worker_may_nothing_else_and_nobody_else_is_one(shop: Shop) -> None:
     server.call("POST", f"{JOBS}/runs/cancel", {"run_id": run_id})
     assert shop.result(run_id) == "CANCELED"
     assert worker.register(version="0.0.0")[0] == 400
+
+
+def code_of(worker: StandIn, lease: str) -> bytes:
+    """The archive of a task."""
+    request = urllib.request.Request(f"{worker.server.url}{WORKER}/code", method="POST")
+    request.add_header("Authorization", f"Bearer {worker.token}")
+    request.add_header("Content-Type", "application/json")
+    body = f'{{"worker_id": "{worker.id}", "lease": "{lease}"}}'.encode()
+    with urllib.request.urlopen(request, body, timeout=60) as answer:
+        return bytes(answer.read())
+
+
+def test_a_tasks_token_is_good_while_a_worker_holds_the_task(shop: Shop) -> None:
+    worker = StandIn(server=shop.server, token=shop.token)
+    assert worker.register()[0] == 200
+    run_id = shop.submit(max_retries=0)
+
+    def token_of(lease: str) -> str:
+        with tarfile.open(fileobj=io.BytesIO(code_of(worker, lease))) as tar:
+            stream = tar.extractfile("travel.json")
+            assert stream is not None
+            return str(json.loads(stream.read())["order"]["token"])
+
+    def status(token: str) -> int:
+        return shop.server.call("GET", "/api/2.0/preview/scim/v2/Me", token=token)[0]
+
+    lease = worker.claim()
+    given_back = token_of(lease)
+    assert status(given_back) == 200
+    assert worker.ask("give-back", lease=lease)[0] == 200
+    assert status(given_back) == 401
+    lease = worker.claim()
+    token = token_of(lease)
+    assert worker.ask("begin", lease=lease)[0] == 200
+    assert (status(token), status(given_back)) == (200, 401)
+    assert worker.ask("end", lease=lease, result="SUCCESS")[0] == 200
+    assert status(token) == 401
+    assert shop.result(run_id) == "SUCCESS"
+    assert worker.ask("leave")[0] == 200
 
 
 def test_a_worker_that_is_told_to_end_finishes_what_has_begun(shop: Shop, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from millpond.engine import proto
 from millpond.engine.wire import STATUS_KEY
 from millpond.home import socket_address
-from millpond.identity.domain import Principal
+from millpond.identity.domain import Principal, Work
 from millpond.kernel.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -61,7 +61,7 @@ class GatewayClient:
         self._sessions = uuid.uuid4()
         self._channel: grpc.Channel | None = None
         self._lock = threading.Lock()
-        self._tokens: dict[tuple[str, tuple[str, ...] | None], tuple[float, str]] = {}
+        self._tokens: dict[tuple[str, tuple[str, ...] | None, Work | None], tuple[float, str]] = {}
 
     def read_table(self, principal: Principal, name: str, *, limit: int, timeout_s: float = 60) -> pa.Table:
         """The first `limit` rows of a table or view, its name quoted part by part.
@@ -72,7 +72,9 @@ class GatewayClient:
         rows = proto.relations.Limit(input=proto.relations.Relation(read=table), limit=limit)
         plan = proto.base.Plan(root=proto.relations.Relation(limit=rows))
         request = proto.base.ExecutePlanRequest(
-            session_id=str(uuid.uuid5(self._sessions, principal.id)), plan=plan, client_type="millpond"
+            session_id=str(uuid.uuid5(self._sessions, f"{principal.id} {principal.work}")),
+            plan=plan,
+            client_type="millpond",
         )
         batches: list[pa.RecordBatch] = []
         schema: pa.Schema | None = None
@@ -109,11 +111,11 @@ class GatewayClient:
     def _metadata(self, principal: Principal) -> tuple[tuple[str, str], ...]:
         """The same token for a while, because the gateway knows one that it has just seen."""
         now = time.monotonic()
-        holder = (principal.id, principal.paths)
+        holder = (principal.id, principal.paths, principal.work)
         until, token = self._tokens.get(holder, (0.0, ""))
         if until < now:  # users' code gets no more by SQL than its own token is good for
             paths = None if principal.paths is None else (*principal.paths, _SERVICE)
-            token = self._mint(principal, _TOKEN_TTL_S, paths=paths)
+            token = self._mint(principal, _TOKEN_TTL_S, paths=paths, work=principal.work)
             if len(self._tokens) > _KEPT_TOKENS:
                 self._tokens.clear()
             self._tokens[holder] = (now + _TOKEN_REUSED_S, token)

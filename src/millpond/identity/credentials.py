@@ -17,7 +17,7 @@ from pathlib import Path
 import jwt
 
 from millpond.home import write_private_once
-from millpond.identity.domain import OPAQUE_PREFIX
+from millpond.identity.domain import OPAQUE_PREFIX, Work
 from millpond.kernel.errors import InvalidArgument, Unauthenticated
 
 TOKEN_PREFIX = "dapi"  # noqa: S105 - a prefix, not a secret; clients and secret scanners know it
@@ -84,6 +84,7 @@ class Claims:
     """The URL paths that it is good for, with all below them; None is good for every path and protocol."""
     methods: tuple[str, ...] | None = None
     """The HTTP methods that it is good for, where it is good for some only."""
+    work: Work | None = None
 
 
 class Signer:
@@ -101,6 +102,8 @@ class Signer:
             body["paths"] = list(claims.paths)
         if claims.methods is not None:
             body["methods"] = list(claims.methods)
+        if claims.work is not None:
+            body["work"] = vars(claims.work)
         return jwt.encode(body, self._key, algorithm=_ALGORITHM)
 
     def read(self, token: str) -> Claims:
@@ -126,6 +129,7 @@ class Signer:
             credential_id=body.get("cid"),
             paths=tuple(body["paths"]) if "paths" in body else None,
             methods=tuple(body["methods"]) if "methods" in body else None,
+            work=Work(**body["work"]) if "work" in body else None,
         )
 
 

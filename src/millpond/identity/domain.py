@@ -74,6 +74,16 @@ NO_GRANTS = Grants()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a credential was lent for: an attempt at a task of a job's run."""
+
+    job_id: int | None
+    """None for a run without a job."""
+    run_id: int
+    task_run_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Principal:
     """Whoever is asking, as each service method's first argument."""
 
@@ -90,6 +100,9 @@ class Principal:
     """Of all rights, when it was authenticated; another one after each change of rights, owners and guards."""
     paths: tuple[str, ...] | None = None
     """The URL paths that its credential is good for, with all below them; None is good for every path."""
+
+    work: Work | None = None
+    """What it works for, as its credential says, which nobody can make for themselves."""
 
     @property
     def is_worker(self) -> bool:

@@ -29,6 +29,7 @@ from millpond.identity.domain import (
     Principal,
     PrincipalKind,
     Token,
+    Work,
     checked_name,
     checked_text,
 )
@@ -46,6 +47,7 @@ from millpond.kernel.errors import (
     Unauthenticated,
 )
 from millpond.kernel.freshness import Mark, snapshot_mark
+from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
@@ -142,7 +144,9 @@ class IdentityService:
             return found
         return replace(found, groups=found.groups | {account.name}, is_admin=found.is_admin or account.name == ADMINS)
 
-    def mint(self, principal: Principal, ttl_s: float, *, paths: Sequence[str] | None = None) -> str:
+    def mint(
+        self, principal: Principal, ttl_s: float, *, paths: Sequence[str] | None = None, work: Work | None = None
+    ) -> str:
         """A signed token with which a part of this server acts as the principal for a time.
 
         Where it gets into users' code, give the `paths` that the code needs: then it is good for them and what is
@@ -153,7 +157,25 @@ class IdentityService:
             principal_id=principal.id,
             expires_at=now + timedelta(seconds=ttl_s),
             paths=None if paths is None else tuple(paths),
+            work=work,
         )
+        return self._signer.sign(claims, now=now)
+
+    def lend(
+        self, connection: Connection, principal: Principal, ttl_s: float, *, paths: Sequence[str], loan: str, by: str,
+        work: Work | None = None,
+    ) -> str:  # fmt: skip
+        """As `mint`, in the caller's transaction: the token is good until `end_loan`, at the latest for `ttl_s`.
+
+        `by` names who lent it. What is lent again under the same `loan` ends with it too.
+        """
+        now = utc_now()
+        ends = now + timedelta(seconds=ttl_s)
+        end_loan(connection, loan)
+        add_credential(
+            connection, principal.id, new_secret(), CredentialKind.LENT, now, comment=by, expires_at=ends, token_id=loan
+        )
+        claims = Claims(principal_id=principal.id, expires_at=ends, credential_id=loan, paths=tuple(paths), work=work)
         return self._signer.sign(claims, now=now)
 
     @contextmanager
@@ -162,21 +184,17 @@ class IdentityService:
 
         `by` names the server, which at its next start ends what it had lent when it was killed.
         """
-        now = utc_now()
-        ends = now + timedelta(seconds=ttl_s)
+        loan = new_id()
         with self._database.write() as connection:
-            lent = add_credential(
-                connection, principal.id, new_secret(), CredentialKind.LENT, now, comment=by, expires_at=ends
-            )
-        claims = Claims(principal_id=principal.id, expires_at=ends, credential_id=lent.id, paths=tuple(paths))
+            token = self.lend(connection, principal, ttl_s, paths=paths, loan=loan, by=by)
         try:
-            yield self._signer.sign(claims, now=now)
+            yield token
         finally:
             try:
                 with self._database.write() as connection:
-                    tokens.remove(connection, lent.id, CredentialKind.LENT)
+                    end_loan(connection, loan)
             except SQLAlchemyError as error:  # what it was for has ended all the same
-                log.warning("a lent token could not be ended", expires_at=ends.isoformat(), exc_info=error)
+                log.warning("a lent token could not be ended", ttl_s=ttl_s, exc_info=error)
 
     def end_lent(self, by: str) -> None:
         """End the tokens that a server had lent before it was started."""
@@ -301,6 +319,8 @@ class IdentityService:
 
     def _by_signature(self, claims: Claims, path: str | None, method: str | None) -> Principal:
         principal = _within(self._named_by(claims), path)
+        if claims.work is not None:
+            principal = replace(principal, work=claims.work)
         if claims.methods is not None and method not in claims.methods:
             raise PermissionDenied(f"This access token is good for {', '.join(claims.methods)} only.")
         if claims.paths is None:
@@ -352,6 +372,11 @@ class IdentityService:
         return secret
 
 
+def end_loan(connection: Connection, loan: str) -> None:
+    """End what was lent, if it was."""
+    tokens.remove(connection, loan, CredentialKind.LENT)
+
+
 def _within(principal: Principal, path: str | None) -> Principal:
     """The principal, if the account is good for a path; all but those of workers are. Raises PermissionDenied."""
     if principal.paths is not None and (path is None or not principal.may_call(path)):
@@ -394,6 +419,7 @@ def add_credential(
     expires_at: datetime | None = None,
     parent_id: str | None = None,
     created_by: str = "",
+    token_id: str | None = None,
 ) -> Token:
     """Add a credential of a holder who may have been deleted a moment ago: then raises Unauthenticated."""
     try:
@@ -407,6 +433,7 @@ def add_credential(
             created_at=now,
             expires_at=expires_at,
             parent_id=parent_id,
+            token_id=token_id,
         )
     except IntegrityError as error:
         raise Unauthenticated("The account or its access token has just been deleted.") from error

@@ -296,6 +296,8 @@ class TaskRun:
     """Which server runs it, and has its files."""
     worker: str = ""
     """Which worker runs it; none for a server's own tasks."""
+    machine: str = ""
+    """The name of that worker, or the host of the server; it stays when they are gone."""
     place: Place = Place.ANYWHERE
     cluster_id: str = ""
     """On which cluster it runs."""

@@ -3,18 +3,23 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from millpond.compute.drivers import Placement
 from millpond.compute.job_clusters import JobClusters
-from millpond.identity.domain import Principal
+from millpond.identity.domain import Principal, Work
+from millpond.identity.service import IdentityService
+from millpond.jobs import leases
 from millpond.jobs.carrying import Carrier, Order, Stop
 from millpond.jobs.code import Code
 from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.sql_tasks import SqlTasks
 from millpond.jobs.task_files import Ended, TaskFiles
+from millpond.kernel.database import Database
+from millpond.kernel.errors import Conflict
 from millpond.kernel.settings import JobsSettings
 
 _SET_UP_S = 1800.0
@@ -66,7 +71,7 @@ class Launcher:
         sql: SqlTasks,
         clusters: JobClusters,
         costs: TaskCosts,
-        mint: Callable[..., str],
+        lend: Callable[[Principal, float, Run, TaskRun], str],
         principal_named: Callable[[str], Principal],
     ) -> None:
         self.files = files
@@ -77,7 +82,7 @@ class Launcher:
         self._code = code
         self._sql = sql
         self._costs = costs
-        self._mint = mint
+        self._lend = lend
         self._principal_named = principal_named
 
     def run(
@@ -88,7 +93,7 @@ class Launcher:
         Raises MillpondError for code that cannot be had.
         """
         if spec.kind in (Kind.SQL, Kind.ALERT):
-            principal = self._principal_named(run.run_as)
+            principal = replace(self._principal_named(run.run_as), work=work_of(run, task))
             done = self._sql.run(
                 principal, run, spec, task.order, self.files.fresh(task.id), timeout_s=self._timeout_s(spec), stop=stop
             )
@@ -112,7 +117,7 @@ class Launcher:
     ) -> Order:
         """Get a task's code into a directory, with the rights of whom it runs as, and say how it is run. Blocks.
 
-        Raises MillpondError for code that cannot be had.
+        Raises MillpondError for code that cannot be had, and where somebody else has the task by now.
         """
         principal = self._principal_named(run.run_as)
         code = self._code.get(principal, run, spec, task, directory)
@@ -122,7 +127,7 @@ class Launcher:
             own=code.own,
             more=code.more,
             notebook=spec.kind is Kind.NOTEBOOK,
-            token=self._mint(principal, timeout_s + _SET_UP_S, paths=CODE_PATHS),
+            token=self._lend(principal, timeout_s + _SET_UP_S, run, task),
             context=_context(run, task),
             memory_bytes=self._settings.memory_limit_bytes,
             file_bytes=self._settings.file_limit_bytes,
@@ -138,6 +143,27 @@ class Launcher:
 
     def _timeout_s(self, spec: TaskSpec) -> float:
         return min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
+
+
+def lender(database: Database, identity: IdentityService) -> Callable[[Principal, float, Run, TaskRun], str]:
+    """What gives a token of somebody that is good for the code of a task, for so many seconds at most, and not after
+    whoever holds the task now has ended with it. Raises Conflict where they hold it no more."""
+
+    def lend(principal: Principal, ttl_s: float, run: Run, task: TaskRun) -> str:
+        with database.write() as connection:
+            if not leases.write_held(connection, task.id, task.lease, lease=task.lease):
+                raise Conflict(f"Task run {task.id} is held by somebody else by now.")
+            return identity.lend(
+                connection, principal, ttl_s, paths=CODE_PATHS, loan=task.lease, by=f"task run {task.id}",
+                work=work_of(run, task),
+            )  # fmt: skip
+
+    return lend
+
+
+def work_of(run: Run, task: TaskRun) -> Work:
+    """What a task's token says that it is for."""
+    return Work(job_id=run.job_id, run_id=run.id, task_run_id=task.id)
 
 
 def _context(run: Run, task: TaskRun) -> dict[str, str]:

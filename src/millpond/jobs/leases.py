@@ -1,4 +1,7 @@
-"""Who holds a task run: only they write how it ended, and for no longer than they say that they live."""
+"""Who holds a task run: only they write how it ended, and for no longer than they say that they live.
+
+A token that was lent under a lease ends in the transaction in which the lease does, whoever ends it.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -6,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
+from millpond.identity.service import end_loan
 from millpond.jobs.domain import Place, State, TaskRun
 from millpond.jobs.store import as_task, runs, tasks
 from millpond.kernel.ids import new_id
@@ -15,7 +19,8 @@ _MOST_LOST = 1000
 
 def claim(
     connection: Connection, now: datetime, lease: str, until: datetime, *, places: Sequence[Place],
-    ready: Sequence[int] = (), server: str = "", worker: str = "", but: Collection[str] = (),
+    ready: Sequence[int] = (), server: str = "", worker: str = "", machine: str = "",
+    but: Collection[str] = (),
 ) -> TaskRun | None:  # fmt: skip
     """The task that has waited longest for a process in one of some places, or is `ready`, leased; `but` those that run
     as some users."""
@@ -26,7 +31,7 @@ def claim(
     if row is None:
         return None
     values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "server": server, "worker": worker,
-              "message": "", "started_at": row.started_at or now}  # fmt: skip
+              "machine": machine, "message": "", "started_at": row.started_at or now}  # fmt: skip
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
     return as_task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
 
@@ -49,8 +54,8 @@ def assigned(connection: Connection, limit: int) -> dict[int, str]:
 
 def give_back(connection: Connection, task: TaskRun, **values: Any) -> bool:
     """Let others take a task whose lease one has; False where one has it no more, or its code has begun."""
-    again = {"state": State.QUEUED, "lease": "", "leased_until": None, "started_at": None, "worker": ""}
-    return write_held(connection, task.id, task.lease, tasks.c.began_at.is_(None), **again, **values)
+    again = {"state": State.QUEUED, "lease": "", "leased_until": None, "started_at": None, "worker": "", "machine": ""}
+    return end(connection, task, tasks.c.began_at.is_(None), **again, **values)
 
 
 def take_over(
@@ -60,7 +65,7 @@ def take_over(
     it by now, or its lease has not ended before `lapsed`."""
     also = () if lapsed is None else (tasks.c.leased_until < lapsed,)
     lease = new_id()
-    taken = write_held(connection, task.id, task.lease, *also, lease=lease, leased_until=until)
+    taken = end(connection, task, *also, lease=lease, leased_until=until)
     return of_lease(connection, lease) if taken else None
 
 
@@ -75,6 +80,14 @@ def of_worker(connection: Connection, worker: str) -> list[TaskRun]:
     """The tasks that a worker holds."""
     held = (tasks.c.state == State.RUNNING.value, tasks.c.worker == worker)
     return [as_task(row) for row in connection.execute(select(tasks).where(*held))]
+
+
+def end(connection: Connection, task: TaskRun, *also: ColumnElement[bool], **values: Any) -> bool:
+    """Set columns of a task whose lease one has, when one has it no more after that; else as `write_held`."""
+    held = write_held(connection, task.id, task.lease, *also, **values)
+    if held:
+        end_loan(connection, task.lease)
+    return held
 
 
 def write_held(connection: Connection, task_id: int, holder: str, *also: ColumnElement[bool], **values: Any) -> bool:

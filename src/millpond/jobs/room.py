@@ -16,6 +16,7 @@ from millpond.catalog.service import CatalogService
 from millpond.compute.job_clusters import JobClusters
 from millpond.home import Home
 from millpond.identity.domain import Principal
+from millpond.identity.service import IdentityService
 from millpond.jobs import store
 from millpond.jobs.advancing import Advancer
 from millpond.jobs.carrying import Carrier
@@ -23,7 +24,7 @@ from millpond.jobs.code import Code
 from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import State
 from millpond.jobs.git_sources import GitSources
-from millpond.jobs.launching import Launcher
+from millpond.jobs.launching import Launcher, lender
 from millpond.jobs.outputs import Outputs
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
@@ -40,6 +41,7 @@ from millpond.kernel.doors import Doors
 from millpond.kernel.environments import Environments
 from millpond.kernel.http import join
 from millpond.kernel.settings import Settings
+from millpond.lineage.service import LineageService
 from millpond.notifications.service import DestinationService
 from millpond.sql.room import SqlRoom
 from millpond.workspace.service import WorkspaceService
@@ -85,7 +87,7 @@ class JobsRoom:
 
     def router(self) -> APIRouter:
         """All routes."""
-        router = jobs_router(self.service, self._usage_json, base_url=self.base_url)
+        router = jobs_router(self.service, self.views, self._usage_json, base_url=self.base_url)
         join(router, workers_router(self.workers))
         return router
 
@@ -103,11 +105,11 @@ def open_jobs(
     billing: BillingRoom,
     doors: Doors,
     destinations: DestinationService,
-    mint: Callable[..., str],
-    principal_named: Callable[[str], Principal],
-    principal_of: Callable[[str], Principal],
+    lineage: LineageService,
+    identity: IdentityService,
 ) -> JobsRoom:
     """The room."""
+    principal_named = identity.active_principal
     costs = TaskCosts(database, billing.meter, billing.quotas, principal_named)
     code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
     task_files, server = TaskFiles(settings.data_dir), Home(settings.data_dir).server_name()
@@ -115,7 +117,7 @@ def open_jobs(
         files=task_files,
         carrier=Carrier(task_files, environments, doors, settings.data_dir / "logs" / "jobs.log"),
         server=server, settings=settings.jobs, code=code, sql=SqlTasks(sql, code),
-        clusters=clusters, costs=costs, mint=mint, principal_named=principal_named,
+        clusters=clusters, costs=costs, lend=lender(database, identity), principal_named=principal_named,
     )  # fmt: skip
     outputs = Outputs(database, task_files, server)
     runtime = Runtime(
@@ -136,8 +138,11 @@ def open_jobs(
         moved=runtime.moved,
         principal_named=principal_named,
     )
-    views = JobViews(database, service, outputs)
-    starts = WebhookStarts(service=service, principal_of=principal_of)
+    views = JobViews(database, service, outputs, lineage)
+    starts = WebhookStarts(
+        service=service,
+        principal_of=lambda token: identity.authenticate(token, path="/api/2.2/jobs/run-now", method="POST"),
+    )
     workers = WorkerService(
         database, launcher, runtime, lease=timedelta(seconds=settings.jobs.worker_lease_s),
         spark=SparkDoor(port=settings.spark_port, tls=settings.certificate is not None),

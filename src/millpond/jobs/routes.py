@@ -12,6 +12,7 @@ from millpond.identity.middleware import current_principal
 from millpond.identity.wire.permissions import PermissionsInput
 from millpond.jobs.outputs import Shown
 from millpond.jobs.service import JobService
+from millpond.jobs.viewing import JobViews
 from millpond.jobs.wire import (
     CancelAllInput,
     JobInput,
@@ -26,7 +27,7 @@ from millpond.jobs.wire import (
     run_json,
     task_run_json,
 )
-from millpond.jobs.wire_beside import delivery_json, triggers_json
+from millpond.jobs.wire_beside import delivery_json, triggers_json, use_json
 from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
@@ -38,7 +39,7 @@ _Named = Annotated[RunInput | None, Body()]
 
 
 def jobs_router(
-    service: JobService, usage_of: Callable[[Principal, int], list[dict[str, Any]]], *, base_url: str
+    service: JobService, views: JobViews, usage_of: Callable[[Principal, int], list[dict[str, Any]]], *, base_url: str
 ) -> APIRouter:
     """All of it; `usage_of` says what a run has used."""
     router = APIRouter()
@@ -62,6 +63,10 @@ def jobs_router(
     @router.get("/api/millpond/jobs/runs/{run_id}/usage")
     def usage(me: _Me, run_id: int) -> dict[str, Any]:
         return {"usage": usage_of(me, run_id)}
+
+    @router.get("/api/millpond/jobs/runs/{run_id}/lineage")
+    def lineage(me: _Me, run_id: int) -> dict[str, Any]:
+        return {"lineage": [use_json(each) for each in views.lineage(me, run_id)]}
 
     return router
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from socket import gethostname
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -211,8 +212,9 @@ class Runtime:
         with self.turn() as full, self._database.write() as connection:
             now = utc_now()  # after the others' turns
             task = leases.claim(
-                connection, now, new_id(), now + _LEASE, places=self._places, ready=ready, server=self._server, but=full
-            )
+                connection, now, new_id(), now + _LEASE, places=self._places, ready=ready, server=self._server,
+                machine=gethostname(), but=full,
+            )  # fmt: skip
         if task is None:
             return False
         self._carry_out(task)
@@ -297,8 +299,8 @@ class Runtime:
             store.change_run(
                 connection, task.run_id, due_at=utc_now()
             )  # before the task, as its run's lock comes first
-            held = leases.write_held(
-                connection, task.id, task.lease, state=State.ENDED, result=ended.result, message=ended.message,
+            held = leases.end(
+                connection, task, state=State.ENDED, result=ended.result, message=ended.message,
                 error=ended.error, task_values=dict(ended.values), began_at=began_at,
                 ended_at=utc_now(), leased_until=None,
             )  # fmt: skip

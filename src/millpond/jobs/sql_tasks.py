@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class SqlTasks:
         if (why := stop()) is not Result.NONE:
             return SqlEnded(result=why)
         write_at_once(directory / "began", "")
-        going = _Going(self._statements, asked.who, stop, time.monotonic() + timeout_s)
+        going = _Going(self._statements, replace(asked.who, work=principal.work), stop, time.monotonic() + timeout_s)
         request = asked.question.request
 
         def keep(state: AlertState = AlertState.UNKNOWN) -> None:

@@ -109,6 +109,7 @@ tasks = Table(
     Column("slow_told", Boolean, nullable=False),
     Column("server", String(36), nullable=False),
     Column("worker", String(36), nullable=False),
+    Column("machine", String(255), nullable=False),
     Column("place", String(10), nullable=False),
     Column("cluster_id", String(40), nullable=False),
     Column("lease", String(36), nullable=False),
@@ -165,6 +166,11 @@ def find_jobs(connection: Connection, *, text: str, owner: str, before: int | No
     if before is not None:
         query = query.where(jobs.c.id < before)
     return [_job(row) for row in connection.execute(query)]
+
+
+def jobs_with_ids(connection: Connection, job_ids: Collection[int]) -> list[Job]:
+    """Those of some jobs that there are."""
+    return [_job(row) for row in connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))]
 
 
 def change_job(connection: Connection, job_id: int, **values: Any) -> None:
@@ -258,6 +264,12 @@ def glances(
     )
     query = query.where(*(each for each in wanted if each is not None)).order_by(runs.c.id.desc()).limit(limit)
     return [_glance(row) for row in connection.execute(query)]
+
+
+def glances_with_ids(connection: Connection, run_ids: Collection[int]) -> list[Glance]:
+    """Those of some runs that there are."""
+    query = select(*_GLANCE, jobs.c.creator.label("job_owner")).outerjoin(jobs, jobs.c.id == runs.c.job_id)
+    return [_glance(row) for row in connection.execute(query.where(runs.c.id.in_(run_ids)))]
 
 
 def latest_glances(connection: Connection, job_ids: Sequence[int], each: int) -> list[Glance]:
@@ -392,6 +404,14 @@ def states_of(connection: Connection, run_ids: Sequence[int]) -> list[tuple[int,
     columns = (tasks.c.run_id, tasks.c.key, tasks.c.state, tasks.c.result)
     query = select(*columns).where(tasks.c.run_id.in_(run_ids), tasks.c.parent_id.is_(None)).order_by(tasks.c.attempt)
     return [(run_id, key, State(state), Result(result)) for run_id, key, state, result in connection.execute(query)]
+
+
+def keys_of(connection: Connection, run_id: int) -> dict[int, str]:
+    """The keys of all attempts of a run; of an iteration, that of its `for_each_task`."""
+    query = select(tasks.c.id, tasks.c.key, tasks.c.parent_id).where(tasks.c.run_id == run_id)
+    rows = connection.execute(query).all()
+    keys = {row.id: row.key for row in rows}
+    return {row.id: keys.get(row.parent_id, row.key) for row in rows}
 
 
 def put_task(connection: Connection, task: TaskRun) -> None:

@@ -1,10 +1,10 @@
 """What pages show of jobs and runs: read for whoever may see them, in few queries, each with a bound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from millpond.identity.access import Act, admits, allows
-from millpond.identity.domain import Principal
+from millpond.identity.domain import Principal, Work
 from millpond.jobs import store
 from millpond.jobs.domain import Glance, Job, Result, Run, State, TaskRun
 from millpond.jobs.logs import Line, Part, lines_with, part
@@ -15,6 +15,8 @@ from millpond.jobs.visible import visible
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
 from millpond.kernel.paging import Page
+from millpond.lineage.job_uses import Touched
+from millpond.lineage.service import LineageService
 
 RUNS_GLANCED = 8
 MATRIX_RUNS = 100
@@ -103,13 +105,23 @@ class Found:
     """Whether there may be more."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskUse:
+    """What a task of a run read or wrote."""
+
+    key: str
+    """Of an iteration, that of its `for_each_task`."""
+    touched: Touched
+
+
 class JobViews:
     """The read side of the room."""
 
-    def __init__(self, database: Database, service: JobService, outputs: Outputs) -> None:
+    def __init__(self, database: Database, service: JobService, outputs: Outputs, lineage: LineageService) -> None:
         self._database = database
         self._service = service
         self._outputs = outputs
+        self._lineage = lineage
 
     def jobs(
         self,
@@ -233,6 +245,22 @@ class JobViews:
             if left <= 0:
                 return Found(hits=tuple(hits), is_cut=True)
         return Found(hits=tuple(hits), is_cut=False)
+
+    def lineage(self, principal: Principal, run_id: int) -> list[TaskUse]:
+        """What a run's tasks read and wrote, as far as one may see it, the newest first. Raises NotFound."""
+        run = self.run(principal, run_id).run
+        touched = self._lineage.of_job_run(principal, run.id)
+        with self._database.read() as connection:
+            keys = store.keys_of(connection, run.id) if touched else {}
+        return [TaskUse(key=keys.get(each.done.work.task_run_id, ""), touched=each) for each in touched]
+
+    def names_of(self, principal: Principal, works: Collection[Work]) -> Mapping[Work, str]:
+        """Of some works those whose jobs one may see, with the jobs' names; without a job, their runs'."""
+        with self._database.read() as connection:
+            jobs = store.jobs_with_ids(connection, {each.job_id for each in works if each.job_id})
+            runs = store.glances_with_ids(connection, {each.run_id for each in works if not each.job_id})
+        seen = {each.id: each.name for each in (*jobs, *runs) if allows(principal, Act.SEE, each.securable)}
+        return {each: name for each in works if (name := seen.get(each.job_id or each.run_id)) is not None}
 
 
 def _tagged(job: Job, tag: str) -> bool:

@@ -1,11 +1,12 @@
 """The state of a job's trigger as the Jobs API shows it (`trigger_state`, and `trigger_details` of newer clients), and
-what became of its notifications, which only this server's own API tells."""
+what became of its notifications and what runs read and wrote, which only this server's own API tells."""
 
 from datetime import datetime
 from typing import Any
 
 from millpond.jobs.domain import Job
 from millpond.jobs.triggers import Trigger, When, trigger_of
+from millpond.jobs.viewing import TaskUse
 from millpond.jobs.watching import Watch
 from millpond.kernel.clock import epoch_ms
 from millpond.notifications.domain import Delivery
@@ -50,6 +51,15 @@ def _history(watch: Watch) -> dict[str, Any]:
 
 def _ms(moment: datetime | None) -> int:
     return 0 if moment is None else epoch_ms(moment)
+
+
+def use_json(use: TaskUse) -> dict[str, Any]:
+    """What a task read or wrote."""
+    done, node = use.touched.done, use.touched.node
+    return {
+        "task_key": use.key, "task_run_id": done.work.task_run_id, "way": done.way.value, "kind": node.kind.value,
+        "name": node.name, "operation": done.operation, "last_seen": _ms(done.last_seen),
+    }  # fmt: skip
 
 
 def delivery_json(delivery: Delivery) -> dict[str, Any]:

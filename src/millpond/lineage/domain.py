@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from millpond.identity.domain import Work
+
 TABLES_NAME = "system.access.table_lineage"
 COLUMNS_NAME = "system.access.column_lineage"
 
@@ -52,6 +54,13 @@ class Use(StrEnum):
     """The source column was looked at to make the target: a condition, a key, an order. Names no target column."""
 
 
+class Way(StrEnum):
+    """What was done with a node."""
+
+    READ = "read"
+    WRITE = "write"
+
+
 class Direction(StrEnum):
     """Which way along the edges."""
 
@@ -95,6 +104,9 @@ class Act:
     session: str = ""
     statement: str = ""
     entity: Entity = field(default_factory=Entity)
+    """As the client says, or the server's own client."""
+    work: Work | None = None
+    """The task of a job that did it, as its credential says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +154,9 @@ class Edge:
     session: str
     statement: str
     entity: Entity
+    job_id: int | None
+    """Of the last act, as its credential says; None too for a run without a job."""
+    job_run_id: int | None
     inexact: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 

@@ -164,7 +164,9 @@ class ExternalLineage:
         relation_id = str(details.get("id") or new_id())
         observation = Observation(
             id=new_id(),
-            act=Act(actor=principal.name, time=utc_now(), operation=OPERATION, known=Known.DECLARED),
+            act=Act(
+                actor=principal.name, time=utc_now(), operation=OPERATION, known=Known.DECLARED, work=principal.work
+            ),
             sources=(ends[0],),
             target=ends[1],
             columns=tuple(ColumnFlow(source=ends[0], source_column=a, target_column=b) for a, b in columns),

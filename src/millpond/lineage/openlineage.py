@@ -201,6 +201,7 @@ def _act_of(principal: Principal, event: _Event) -> Act:
         known=Known.DECLARED,
         statement=run,
         entity=entity,
+        work=principal.work,
     )
 
 

@@ -43,7 +43,8 @@ def _add_tracking(routes: APIRouter, room: LineageRoom, workspace_id: int) -> No
     def table_lineage(me: _Me, asked: _Asked) -> dict[str, Any]:
         node = room.lineage.table_node(me, _table_of(asked))
         found = {direction: room.lineage.neighbours(me, node, direction) for direction in Direction}
-        return wire.table_lineage_json(found, workspace_id, entities=_true(asked.get("include_entity_lineage")))
+        entities = _true(asked.get("include_entity_lineage"))
+        return wire.table_lineage_json(found, workspace_id, room.lineage.jobs_of(me, node) if entities else None)
 
     @routes.get(f"{_API}/column-lineage")
     def column_lineage(me: _Me, asked: _Asked) -> dict[str, Any]:

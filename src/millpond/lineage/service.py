@@ -11,7 +11,7 @@ from millpond.catalog.service import CatalogService
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
 from millpond.kernel.errors import NotFound
-from millpond.lineage import pins, store
+from millpond.lineage import job_uses, pins, store
 from millpond.lineage.domain import (
     ColumnEdge,
     Direction,
@@ -71,10 +71,15 @@ class LineageService:
             NodeKind.EXTERNAL: _see_all,
             NodeKind.DATASET: _see_all,
         }
+        self._job_names: job_uses.JobNames = lambda _principal, _works: {}
 
     def on_kind(self, kind: NodeKind, seer: Seer) -> None:
         """Let an upper room say who may see nodes of its kind. Until then nobody does."""
         self._seers[kind] = seer
+
+    def on_jobs(self, names: job_uses.JobNames) -> None:
+        """Let an upper room say who may see which job. Until then nobody does."""
+        self._job_names = names
 
     # -- recording ----------------------------------------------------------------------------------------------
 
@@ -118,6 +123,22 @@ class LineageService:
             for edge in edges
             if (found := seen.get(_far(edge, direction))) is not None
         ]
+
+    # -- jobs ---------------------------------------------------------------------------------------------------
+
+    def of_job_run(self, principal: Principal, run_id: int) -> list[job_uses.Touched]:
+        """What the tasks of a job's run read and wrote, newest first. Whoever calls has checked who sees the run."""
+        with self._database.read() as connection:
+            done = job_uses.of_run(connection, run_id)
+            seen = self.see(principal, connection, {each.node_id for each in done})
+        return [job_uses.Touched(done=each, node=seen[each.node_id]) for each in done if each.node_id in seen]
+
+    def jobs_of(self, principal: Principal, node: SeenNode) -> list[job_uses.UsedBy]:
+        """What jobs that one may see did last with a node, the newest first."""
+        with self._database.read() as connection:
+            done = job_uses.of_node(connection, node.id)
+        names = self._job_names(principal, [each.work for each in done]) if done else {}
+        return [job_uses.UsedBy(done=each, job=names[each.work]) for each in done if each.work in names]
 
     # -- the graph ----------------------------------------------------------------------------------------------
 
@@ -205,6 +226,11 @@ class LineageService:
         }
 
 
+def is_recorded(connection: Connection, observation: Observation) -> bool:
+    """Whether it has been taken in before."""
+    return bool(store.known_observations(connection, [observation.id]))
+
+
 def record_in(connection: Connection, observations: Sequence[Observation]) -> int:
     """Take in what was observed, in the caller's transaction; how many were new."""
     store.lock(connection)
@@ -222,6 +248,7 @@ def _record(connection: Connection, observation: Observation) -> None:
         store.end_edges_into(connection, observation.target.id)
     store.put_edges(connection, observation)
     store.put_events(connection, observation)
+    job_uses.put(connection, observation)
 
 
 def _far(edge: Any, direction: Direction) -> str:

@@ -66,6 +66,8 @@ edges = Table(
     Column("statement", String(255), nullable=False),
     Column("entity_type", String(60), nullable=False),
     Column("entity_id", Text, nullable=False),
+    Column("job_id", BigInteger),
+    Column("job_run_id", BigInteger),
     Column("inexact", Json, nullable=False),
     Column("details", Json, nullable=False),
     Column("count", BigInteger, nullable=False),
@@ -109,6 +111,8 @@ events = Table(
     Column("statement", String(255), nullable=False, index=True),
     Column("entity_type", String(60), nullable=False),
     Column("entity_id", Text, nullable=False),
+    Column("job_id", BigInteger),
+    Column("job_run_id", BigInteger),
 )
 """Names are those of the moment. One without a target is a read; all columns of one source and target follow it."""
 column_events = Table(
@@ -214,7 +218,7 @@ def _flow_id(flow: ColumnFlow, target: Node, known: Known) -> str:
     return digest(*source, target.id, flow.target_column.lower(), flow.use.value, known.value)
 
 
-def _act(act: Act) -> dict[str, str]:
+def _act(act: Act) -> dict[str, str | int | None]:
     told = {
         "known": act.known.value,
         "operation": act.operation[:60],
@@ -224,7 +228,9 @@ def _act(act: Act) -> dict[str, str]:
         "entity_type": act.entity.type[:60],
         "entity_id": act.entity.id,
     }
-    return {name: _text(value) for name, value in told.items()}
+    work = act.work
+    whose = {"job_id": work.job_id if work else None, "job_run_id": work.run_id if work else None}
+    return {name: _text(value) for name, value in told.items()} | whose
 
 
 def _text(value: str) -> str:
@@ -362,6 +368,8 @@ def _edge_of(row: Any) -> Edge:
         session=row.session,
         statement=row.statement,
         entity=Entity(type=row.entity_type, id=row.entity_id),
+        job_id=row.job_id,
+        job_run_id=row.job_run_id,
         inexact=tuple(row.inexact),
         details=row.details,
     )

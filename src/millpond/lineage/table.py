@@ -15,9 +15,9 @@ _WHO = (
     ("account_id", "string", "Id of the account; this installation is one."),
     ("metastore_id", "string", "Id of the metastore."),
     ("workspace_id", "string", "Id of the workspace."),
-    ("entity_type", "string", "What ran: DBSQL_QUERY, RUN, JOB, NOTEBOOK; null where it is not known."),
-    ("entity_id", "string", "Which one."),
-    ("entity_run_id", "string", "Which run of it; here the same."),
+    ("entity_type", "string", "What ran: JOB, DBSQL_QUERY, RUN, NOTEBOOK; null where it is not known."),
+    ("entity_id", "string", "Which one; null for a run without a job."),
+    ("entity_run_id", "string", "Which run of it; the same where it has none."),
 )
 _PLACES = tuple(
     (f"{side}_{part}", "string", f"{words} of the {side}; null for a path.")
@@ -92,9 +92,7 @@ class LineageTable:
             "account_id": self._workspace_id,
             "metastore_id": self._metastore_id,
             "workspace_id": self._workspace_id,
-            "entity_type": row.entity_type or None,
-            "entity_id": row.entity_id or None,
-            "entity_run_id": row.entity_id or None,
+            **_entity(row),
             **_place("source", row.source_name, kinds.get(row.source_id or "")),
             **_place("target", row.target_name, kinds.get(row.target_id or "")),
             "created_by": row.actor,
@@ -110,6 +108,14 @@ class LineageTable:
         if self._of_columns:
             made |= {"source_column_name": row.source_column, "target_column_name": row.target_column}
         return made
+
+
+def _entity(row: Any) -> dict[str, str | None]:
+    """The job where a credential says that it was one, else what the client says."""
+    kind, key, run = row.entity_type or None, row.entity_id or None, row.entity_id or None
+    if row.job_run_id is not None:
+        kind, key, run = "JOB", str(row.job_id) if row.job_id else None, str(row.job_run_id)
+    return {"entity_type": kind, "entity_id": key, "entity_run_id": run}
 
 
 def _place(side: str, name: str | None, kind: str | None) -> dict[str, str | None]:

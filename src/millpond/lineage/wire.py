@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from millpond.kernel.errors import InvalidArgument
-from millpond.lineage.domain import ColumnEdge, Direction, Edge, Entity, NodeKind, SeenNode
+from millpond.lineage.domain import ColumnEdge, Direction, Edge, Entity, NodeKind, SeenNode, Way
 from millpond.lineage.external import ExternalMetadata, Reference, Relation
 from millpond.lineage.impact import Damage
+from millpond.lineage.job_uses import UsedBy
 from millpond.lineage.service import ColumnNeighbour, Graph, Neighbour
 
 _INFOS_OF_ENTITY = {"JOB": "jobInfos", "NOTEBOOK": "notebookInfos", "DBSQL_QUERY": "queryInfos", "RUN": "runInfos"}
@@ -23,21 +24,40 @@ _INFOS_OF_ENTITY = {"JOB": "jobInfos", "NOTEBOOK": "notebookInfos", "DBSQL_QUERY
 
 
 def table_lineage_json(
-    found: Mapping[Direction, Sequence[Neighbour]], workspace_id: int, *, entities: bool
+    found: Mapping[Direction, Sequence[Neighbour]], workspace_id: int, jobs: Sequence[UsedBy] | None
 ) -> dict[str, Any]:
-    """The answer of `table-lineage`."""
-    return {
-        f"{direction.value}s": [_neighbour(each, workspace_id, entities=entities) for each in neighbours]
+    """The answer of `table-lineage`; with `jobs`, also what ran, and what jobs did with the table themselves."""
+    told = {
+        f"{direction.value}s": [_neighbour(each, workspace_id, jobs) for each in neighbours]
         for direction, neighbours in found.items()
     }
+    for each in jobs or ():
+        side = Direction.UPSTREAM if each.done.way is Way.WRITE else Direction.DOWNSTREAM
+        told[f"{side.value}s"].append({"jobInfos": [_job(each, workspace_id)]})
+    return told
 
 
-def _neighbour(neighbour: Neighbour, workspace_id: int, *, entities: bool) -> dict[str, Any]:
+def _neighbour(neighbour: Neighbour, workspace_id: int, jobs: Sequence[UsedBy] | None) -> dict[str, Any]:
     info = _INFO_OF_KIND.get(neighbour.node.kind, _object_info)(neighbour.node, neighbour.edge)
     entity = neighbour.edge.entity
-    if entities and entity.type in _INFOS_OF_ENTITY:
+    if jobs is not None and entity.type in _INFOS_OF_ENTITY:
         info[_INFOS_OF_ENTITY[entity.type]] = [_entity(entity, workspace_id, neighbour.edge)]
+    if did := next((each for each in jobs or () if _is_of(each, neighbour.edge)), None):
+        info["jobInfos"] = [_job(did, workspace_id) | {"job_run_id": neighbour.edge.job_run_id}]
     return info
+
+
+def _is_of(used: UsedBy, edge: Edge) -> bool:
+    work = used.done.work
+    return work.job_id == edge.job_id if edge.job_id else work.run_id == edge.job_run_id
+
+
+def _job(used: UsedBy, workspace_id: int) -> dict[str, Any]:
+    done = used.done
+    return {
+        "workspace_id": workspace_id, "job_id": done.work.job_id, "job_run_id": done.work.run_id,
+        "job_name": used.job, "operation": done.operation, "lineage_timestamp": _time(done.last_seen),
+    }  # fmt: skip
 
 
 def _table_info(node: SeenNode, edge: Edge) -> dict[str, Any]:

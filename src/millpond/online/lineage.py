@@ -20,7 +20,7 @@ def publication(principal: Principal, source: Table, table: OnlineTable) -> Obse
     names = [column.name for column in source.columns]
     return Observation(
         id=new_id(),
-        act=Act(actor=principal.name, time=utc_now(), operation="PUBLISH", known=Known.OBSERVED),
+        act=Act(actor=principal.name, time=utc_now(), operation="PUBLISH", known=Known.OBSERVED, work=principal.work),
         sources=(node,),
         target=Node(kind=NodeKind.ONLINE_TABLE, key=table.id, name=table.name),
         columns=tuple(ColumnFlow(source=node, source_column=name, target_column=name) for name in names),

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from millpond.catalog.service import CatalogService
 from millpond.home import Home
-from millpond.identity.domain import Principal
+from millpond.identity.service import IdentityService
 from millpond.kernel.database import Database
 from millpond.kernel.doors import Doors
 from millpond.kernel.environments import Environments
@@ -58,8 +58,7 @@ def open_reproduction(
     files: Callable[[], ArtifactFiles],
     models: ModelLineage,
     catch_up: Callable[[], object],
-    mint: Callable[..., str],
-    principal_named: Callable[[str], Principal],
+    identity: IdentityService,
 ) -> ReproductionRoom:
     """The room; `stores` and `files` are MLflow's, once it is loaded."""
     home, limits = Home(settings.data_dir), settings.reproduction
@@ -75,8 +74,8 @@ def open_reproduction(
             spark_port=settings.spark_port,
         ),
         scratch=home.run / "reproduction",
-        mint=mint,
-        principal_named=principal_named,
+        identity=identity,
+        server=home.server_name(),
         limits=Limits(memory_bytes=limits.memory_limit_bytes, timeout_s=limits.timeout_s),
     )
     handler = Handler(run=service.run_item, attempts=ATTEMPTS, pause_s=5)

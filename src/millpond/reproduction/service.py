@@ -2,10 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 from millpond.home import socket_address
 from millpond.identity import acts
 from millpond.identity.domain import Principal
+from millpond.identity.service import IdentityService, end_loan
 from millpond.kernel import work
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
@@ -71,8 +73,8 @@ class ReproductionService:
         *,
         doors: Doors,
         scratch: Path,
-        mint: Callable[..., str],
-        principal_named: Callable[[str], Principal],
+        identity: IdentityService,
+        server: str,
         limits: Limits,
     ) -> None:
         self._database = database
@@ -80,8 +82,8 @@ class ReproductionService:
         self._environments = environments
         self._doors = doors
         self._scratch = scratch
-        self._mint = mint
-        self._principal_named = principal_named
+        self._identity = identity
+        self._server = server
         self._limits = limits
 
     @property
@@ -114,10 +116,13 @@ class ReproductionService:
         return made
 
     def token(self, principal: Principal, reproduction: Reproduction) -> str:
-        """A credential for the code of a reproduction on its requester's machine."""
+        """A credential for the code of a reproduction on its requester's machine, until that is concluded."""
         if principal.name != reproduction.requester:
             raise PermissionDenied("Only whoever asked for a reproduction runs it.")
-        return self._mint(principal, self._longest_s, paths=CODE_PATHS)
+        with self._database.write() as connection:
+            return self._identity.lend(
+                connection, principal, self._longest_s, paths=CODE_PATHS, loan=reproduction.id, by=WORK
+            )
 
     def get(self, principal: Principal, reproduction_id: str) -> Reproduction:
         """One, of a run that one may read. Raises NotFound."""
@@ -154,6 +159,7 @@ class ReproductionService:
                 connection, reproduction_id, state=State.DONE, outcome=outcome.value, verdict=dict(verdict),
                 new_run_id=new_run_id, ended_at=utc_now(),
             )  # fmt: skip
+            end_loan(connection, reproduction_id)
 
     # -- carrying out -------------------------------------------------------------------------------------------
 
@@ -175,15 +181,18 @@ class ReproductionService:
         self._end(found.id, verdict.outcome, verdict.new_run_id, verdict_json(verdict))
 
     def _reproduced(self, found: Reproduction, attempt: int) -> Verdict:
-        principal = self._principal_named(found.requester)
+        principal = self._identity.active_principal(found.requester)
         name = f"{found.id}.{attempt}"
         directory = self._scratch / name
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, mode=0o700)
-        token = self._mint(principal, self._longest_s, paths=_ENGINE_PATHS)
-        code_token = self._mint(principal, self._longest_s, paths=CODE_PATHS)
+        lent = partial(self._identity.lent, principal, self._longest_s, by=self._server)
         try:
-            with self._client(token) as client:
+            with (
+                lent(paths=CODE_PATHS) as code_token,
+                lent(paths=_ENGINE_PATHS) as token,
+                self._client(token) as client,
+            ):
                 server = Server(client)
                 server.wait_ready(_READY_S)
                 mark_interrupted(server, found.run_id, found.id)

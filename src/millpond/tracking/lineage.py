@@ -6,6 +6,7 @@ Sources: MLflow's `DeltaDatasetSource` (`delta_table_name`, `delta_table_version
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from millpond.kernel.errors import MillpondError
 from millpond.kernel.ids import new_id
 from millpond.lineage import pins
 from millpond.lineage.domain import Act, ColumnFlow, Entity, Known, Node, NodeKind, Observation, SeenNode, digest
-from millpond.lineage.service import record_in
+from millpond.lineage.service import is_recorded, record_in
 from millpond.sdk import CAPTURE_TAG
 from millpond.tracking import store
 from millpond.tracking.domain import Owned, is_three_level, model_securable
@@ -75,6 +76,23 @@ class ModelLineage:
             process = capture_of_run(connection, version.run_id).partition("-")[0]
             pins.pin(connection, model=version.name, version=int(version.version), run_id=version.run_id,
                      process=process, made_at=made.act.time)  # fmt: skip
+
+    def version_read(self, principal: Principal, name: str, version: str) -> None:
+        """Somebody is told where a version's files are; noted of a task of a job, once."""
+        if principal.work is None:
+            return
+        node = self.version_node(name, version)
+        read = Observation(
+            id=str(UUID(digest("read", str(principal.work.task_run_id), node.id))),
+            act=replace(_act(principal, "READ", Entity()), known=Known.OBSERVED),
+            sources=(node,),
+            target=None,
+        )
+        with self._catalog.database.read() as connection:
+            if is_recorded(connection, read):
+                return
+        with self._catalog.database.write() as connection:
+            record_in(connection, [read])
 
     def deployed(
         self,
@@ -188,7 +206,10 @@ def _called(node: SeenNode, name: str) -> SeenNode:
 
 
 def _act(principal: Principal, operation: str, entity: Entity) -> Act:
-    return Act(actor=principal.name, time=utc_now(), operation=operation, known=Known.DECLARED, entity=entity)
+    return Act(
+        actor=principal.name, time=utc_now(), operation=operation, known=Known.DECLARED, entity=entity,
+        work=principal.work,
+    )  # fmt: skip
 
 
 def _note_features(connection: Connection, principal: Principal, used: Sequence[ColumnFlow], **user: str) -> None:

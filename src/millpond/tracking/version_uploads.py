@@ -102,6 +102,8 @@ class VersionUploads:
                 )
             if write:
                 self._check_maker(principal, name, place)
+            else:
+                self._catalog.lineage.version_read(principal, str(name), version)
             return self.location_of(place.uri)
 
     def location_of(self, uri: str) -> str:

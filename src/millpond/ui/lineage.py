@@ -1,6 +1,6 @@
 """The tab that says what something was made of, what was made of it, and what breaks without it; also by column."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nicegui import ui
@@ -9,8 +9,9 @@ from millpond.catalog.domain import ObjectName
 from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.kernel.errors import NotFound
-from millpond.lineage.domain import Direction, Edge, NodeKind, SeenNode, Use
+from millpond.lineage.domain import Direction, Edge, NodeKind, SeenNode, Use, Way
 from millpond.lineage.impact import Cause, Damage
+from millpond.lineage.job_uses import Done, UsedBy
 from millpond.lineage.service import Graph
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -50,6 +51,7 @@ class Lineage:
     graph: Graph | None = None
     column: str = ""
     damage: Damage | None = None
+    jobs: Sequence[UsedBy] = ()
 
 
 def lineage_tab(visit: Visit) -> Tab:
@@ -72,12 +74,13 @@ def load_lineage(visit: Visit, find: Callable[[Principal], SeenNode]) -> Lineage
         graph=room.lineage.graph(who, node, steps=_STEPS),
         column=column if column in node.columns else "",
         damage=room.impact.of(who, node, column if column in node.columns else ""),
+        jobs=room.lineage.jobs_of(who, node),
     )
 
 
 def draw_lineage(visit: Visit, data: Lineage) -> None:
     """Draw the tab."""
-    if data.node is None or data.graph is None or not data.graph.edges:
+    if data.node is None or data.graph is None or not (data.graph.edges or data.jobs):
         empty_state(
             "No lineage yet",
             "What is written from now on, by SQL or DataFrames of any client, is followed to its columns; and so are "
@@ -88,9 +91,11 @@ def draw_lineage(visit: Visit, data: Lineage) -> None:
     with el("div", cls="mp-stack"):
         if data.node.columns:
             _draw_choice(visit, data)
-        _draw_graph(visit, data, data.graph)
+        if data.graph.edges:
+            _draw_graph(visit, data, data.graph)
         _draw_neighbours(data, data.graph, Direction.UPSTREAM)
         _draw_neighbours(data, data.graph, Direction.DOWNSTREAM)
+        _draw_jobs(data.jobs)
         _draw_impact(data)
 
 
@@ -169,6 +174,42 @@ def _flows(data: Lineage, graph: Graph, edge: Edge) -> str:
             if not root or here.lower() == root:
                 names.append(f"{each.source_column} → {each.target_column}")
     return ", ".join(sorted(names))[:2000]
+
+
+def _draw_jobs(used: Sequence[UsedBy]) -> None:
+    if not used:
+        return
+    rows: Rows = [
+        [
+            _job_cell(each),
+            did_cell(each.done),
+            Cell(text=f"run {each.done.work.run_id}", href=urls.job_run_url(each.done.work.run_id)),
+            Cell(time_ms=epoch_ms(each.done.last_seen)),
+        ]
+        for each in used
+    ]
+    columns = (
+        TableColumn(label="Job", grow=True),
+        TableColumn(label="How"),
+        TableColumn(label="Last run"),
+        TableColumn(label="When", optional=True),
+    )
+    with card("Jobs that use it"):
+        DataTable(label="Jobs that use it", columns=columns, rows=rows)
+
+
+def _job_cell(used: UsedBy) -> Cell:
+    job_id = used.done.work.job_id
+    if job_id is None:
+        return Cell(text=used.job, note="a run without a job")
+    return Cell(text=used.job, href=urls.job_url(job_id))
+
+
+def did_cell(done: Done) -> Cell:
+    """What a task did with a node, in a table."""
+    if done.way is Way.READ:
+        return Cell(text="read")
+    return Cell(text="wrote", badges=((done.operation, "plain"),))
 
 
 def _draw_impact(data: Lineage) -> None:

@@ -18,7 +18,7 @@ from millpond.catalog.domain import Table
 from millpond.engine.needs import Needs
 from millpond.engine.own_client import OWN_CLIENT, STATEMENT_TAG
 from millpond.engine.sessions import Session
-from millpond.identity.domain import Principal
+from millpond.identity.domain import Principal, Work
 from millpond.journal import calls
 from millpond.journal.domain import now_us
 from millpond.journal.spool import Spool
@@ -28,7 +28,7 @@ from millpond.kernel.logs import get_logger
 
 log = get_logger(__name__)
 ENTITY_SETTING = "spark.millpond.entity"
-"""A session says by it what it runs for: `RUN:id`, `JOB:id`, `NOTEBOOK:path`."""
+"""A session says by it what it runs for: `RUN:id`, `NOTEBOOK:path`. Which job it is only its credential says."""
 _LEAN_BYTES = 32_768
 """Larger plans are noted without the rows and functions in them."""
 _MOST_BYTES = 2 << 20
@@ -114,7 +114,12 @@ def _head(principal: Principal, entity: str | None, operation: str) -> dict[str,
         "statement": _statement.get() or (call.request if call else ""),
         "agent": call.agent if call else "",
         "entity": entity or "",
+        "work": _told(principal.work),
     }
+
+
+def _told(work: Work | None) -> dict[str, Any] | None:
+    return vars(work) if work else None
 
 
 def _described(table: Table) -> dict[str, Any]:
@@ -178,8 +183,8 @@ def _append(note: Mapping[str, Any]) -> None:
 
 # -- reads --------------------------------------------------------------------------------------------------------
 
-_reads: dict[tuple[str, str, str, str, str], dict[str, Any]] = {}
-"""Actor, session, table, client and entity, with how often and when; until they are noted."""
+_reads: dict[tuple[str, str, str, str, str, Work | None], dict[str, Any]] = {}
+"""Actor, session, table, client, entity and work, with how often and when; until they are noted."""
 
 
 def read(session: Session, needs: Needs) -> None:
@@ -192,8 +197,9 @@ def read(session: Session, needs: Needs) -> None:
     statement = _statement.get() or (call.request if call else "")
     agent, entity = call.agent if call else "", session.setting(ENTITY_SETTING) or ""
     now = time.time_ns() // 1000
+    who = session.principal
     for table in needs.direct.values():
-        known = _reads.setdefault((session.principal.name, session.id, table.id, agent, entity), {"count": 0})
+        known = _reads.setdefault((who.name, session.id, table.id, agent, entity, who.work), {"count": 0})
         known["count"] += 1
         known["time_us"], known["table"], known["statement"] = now, table, statement
 
@@ -220,10 +226,11 @@ def flush_reads() -> None:
             "statement": found["statement"],
             "agent": agent,
             "entity": entity,
+            "work": _told(work),
             "count": found["count"],
             "read": {"id": table_id, "name": str(found["table"].name)},
         }
-        for (actor, session, table_id, agent, entity), found in _reads.items()
+        for (actor, session, table_id, agent, entity, work), found in _reads.items()
     ]
     _reads.clear()
     for note in notes:

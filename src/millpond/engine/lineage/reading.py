@@ -11,6 +11,7 @@ from millpond.engine.lineage.columns import Column, Rows, Source
 from millpond.engine.lineage.plans import Known, Plans, plan_rows, sources_of
 from millpond.engine.lineage.text import Change, change_of, parse
 from millpond.engine.own_client import OWN_CLIENT
+from millpond.identity.domain import Work
 from millpond.kernel.clock import from_epoch_us
 from millpond.kernel.logs import get_logger
 from millpond.lineage import domain
@@ -20,6 +21,8 @@ log = get_logger(__name__)
 FindTable = Callable[[str], tuple[str, str] | None]
 """Id and full name of the table whose files lie at, or around, a location."""
 _SQL_PAGE = Entity(type="DBSQL_QUERY")
+_CLAIMED = {"JOB": "EXTERNAL_JOB", "DBSQL_QUERY": "EXTERNAL_QUERY"}
+"""What a session may not say that it is: who is a job here shows a credential for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +228,7 @@ def _table_node(described: Mapping[str, Any]) -> Node:
 
 def _act_of(note: Mapping[str, Any]) -> domain.Act:
     kind, _, name = note["entity"].partition(":")
-    entity = Entity(type=kind.upper(), id=name) if name else Entity()
+    entity = Entity(type=_CLAIMED.get(kind.upper(), kind.upper()), id=name) if name else Entity()
     if not name and note["agent"] == OWN_CLIENT:
         entity = replace(_SQL_PAGE, id=note["statement"])
     return domain.Act(
@@ -236,4 +239,5 @@ def _act_of(note: Mapping[str, Any]) -> domain.Act:
         session=note["session"],
         statement=note["statement"],
         entity=entity,
+        work=Work(**note["work"]) if note.get("work") else None,
     )

@@ -106,13 +106,14 @@ def add(
     created_at: datetime,
     expires_at: datetime | None,
     parent_id: str | None = None,
+    token_id: str | None = None,
 ) -> Token:
-    """Add a credential.
+    """Add a credential, under a fresh id where none is given.
 
     Raises sqlalchemy's IntegrityError when its holder or parent has just been deleted.
     """
     values = {
-        "id": new_id(),
+        "id": token_id or new_id(),
         "principal_id": int(principal_id),
         "parent_id": parent_id,
         "created_by": created_by,

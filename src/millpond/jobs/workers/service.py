@@ -122,8 +122,9 @@ class WorkerService:
                 return (task if task.worker == worker_id else None), worker
             if not worker.draining:
                 task = leases.claim(
-                    connection, now, lease, now + self.lease, places=(Place.ANYWHERE,), worker=worker_id, but=full
-                )
+                    connection, now, lease, now + self.lease, places=(Place.ANYWHERE,), worker=worker_id,
+                    machine=worker.name, but=full,
+                )  # fmt: skip
             if task is not None:
                 acts.changed(
                     connection, principal.name, "claim", "task run", str(task.id), object_id=str(task.id),

@@ -293,6 +293,7 @@ class OwnedRegistryStore(ModelReads):
                     f"Version {version} of model '{name}' is {place.status}: its files have not all come. "
                     "Register another version, or wait for the client that uploads it."
                 )
+        self._catalog.lineage.version_read(self._principal(), name, str(number))
         return place.uri
 
     def transition_model_version_stage(

@@ -38,6 +38,7 @@ from millpond.ui.formats import duration_text
 from millpond.ui.forms import ask_first, form, labelled, reloading, submit
 from millpond.ui.job_forms import as_yaml
 from millpond.ui.job_graph import JobGraph, Node, needs_of
+from millpond.ui.job_lineage import draw_run_lineage
 from millpond.ui.job_states import look, started_text, took
 from millpond.ui.job_timeline import JobTimeline
 from millpond.ui.pages.job import number_in
@@ -84,6 +85,7 @@ def _draw(visit: Visit, view: RunView) -> None:
     if run.state is not State.ENDED:
         _follow(visit, view, [redraw] + ([_redrawing(visit, place)] if visit.query.get("tab", "") in _FOLLOWED else []))
     draw_run_cost(visit, run.id, going_on=run.state is not State.ENDED)
+    draw_run_lineage(visit, run.id, going_on=run.state is not State.ENDED)
     draw_mlflow_runs(visit, JOB_RUN_TAG, str(run.id), going_on=run.state is not State.ENDED)
 
 

@@ -28,6 +28,7 @@ from millpond.ui.elements import (
     pager,
 )
 from millpond.ui.job_forms import as_yaml
+from millpond.ui.job_lineage import draw_run_lineage
 from millpond.ui.job_states import kind_text, look, took
 from millpond.ui.live_log import LiveLog
 from millpond.ui.pages.job import number_in
@@ -89,6 +90,7 @@ def _draw(visit: Visit, data: _Data) -> None:
         _draw_values(task)
         _draw_attempts(data)
         _draw_iterations(visit, data)
+    draw_run_lineage(visit, run.id, task.id, going_on=not task.ended)
     draw_mlflow_runs(visit, TASK_RUN_TAG, str(task.id), going_on=not task.ended)
 
 
@@ -109,6 +111,8 @@ def _draw_about(data: _Data) -> None:
         ("Started", Cell(time_ms=started) if started else None),
         ("Set up in", took(task.started_at, task.began_at)),
         ("Took", took(task.started_at, task.ended_at)),
+        ("Ran on", f"{'worker' if task.worker else 'server'} {task.machine}" if task.machine else None),
+        ("Cluster", Cell(text=task.cluster_id, href=urls.cluster_url(task.cluster_id)) if task.cluster_id else None),
         ("Outcome", task.outcome),
         (
             "Run of the other job",
