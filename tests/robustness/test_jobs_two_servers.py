@@ -47,13 +47,20 @@ def test_one_goes_on_where_the_other_was_killed_and_the_clock_strikes_once(tmp_p
         assert arrivals(one, files=4) == 4
         second = submit(one)
         wait_until(lambda: logs(other_dir, one, second), what="the second server to take the other task")
-        told = one.call("GET", f"{JOBS}/runs/get-output?run_id={attempts(one, second)[0]['run_id']}")[1]["logs"]
-        assert "kept by the server that ran it" in told
+        wait_until(lambda: "attempt 1" in printed(one, second, 0), what="what it prints there to be told here")
         kill_tree(other_dir)
         wait_until(lambda: len(attempts(one, second)) == 2, timeout_s=120, what="the second attempt")
         assert "server that ran the task is gone" in attempts(one, second)[0]["state"]["state_message"]
+        assert printed(one, second, 0) == "attempt 1\n"
         one.call("POST", f"{JOBS}/runs/cancel", {"run_id": first})
         wait_until(lambda: run_of(one, second)["state"].get("result_state") == "SUCCESS", what="its end")
+
+
+def printed(server: Server, run_id: int, attempt: int) -> str:
+    """What an attempt has printed, as a server tells it."""
+    number = attempts(server, run_id)[attempt]["run_id"]
+    told: str = server.call("GET", f"{JOBS}/runs/get-output?run_id={number}")[1]["logs"]
+    return told
 
 
 def logs(data_dir: Path, server: Server, run_id: int) -> bool:

@@ -9,11 +9,14 @@ from millpond.jobs.logs import FileLog, Log
 from millpond.jobs.project_run import ARTIFACTS
 from millpond.jobs.task_files import LARGEST_KEPT, TaskFiles, as_object
 from millpond.jobs.workers import store
-from millpond.jobs.workers.domain import LOG, MOST_LOG_BYTES
+from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES
 from millpond.kernel.database import Database
 
 _SHOWN_LOG_BYTES = 5 << 20
-_LEFT_OUT = f"\n[Millpond: what a task on a worker prints beyond {MOST_LOG_BYTES >> 20} MiB is left out.]\n"
+_LEFT_OUT = f"\n[Millpond: what a task elsewhere prints beyond {MOST_LOG_BYTES >> 20} MiB is left out.]\n"
+_MOST_PARTS = MOST_LOG_BYTES // LONGEST_PART
+_PARTS_AT_ONCE = 2
+"""While a task runs, each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,29 +47,58 @@ class Outputs:
         self._files = files
         self._server = server
 
-    def is_here(self, task: TaskRun) -> bool:
-        """Whether this server has what a task printed and left, if it did so."""
-        return bool(task.worker) or task.server in ("", self._server)
+    def _in_files(self, task: TaskRun) -> bool:
+        """Whether this server ran a task itself, and so has what that printed and left in files."""
+        return not task.worker and task.server in ("", self._server)
 
     def of(self, shown: Shown, task: TaskRun) -> Output:
-        """The output of a task run, as far as this server has it: of another server's, its row tells some of it."""
+        """The output of a task run; of one that another server ran as far as that has told, and its row tells."""
         log, truncated = self.end_of_log(task)
         left = self.kept(task, "output.json")
-        if not self.is_here(task):
-            log = log or f"What it printed is kept by the server that ran it, {task.server}.\n"
-            left = _told_by_row(task) if left is None else left
+        if not log and not task.worker and not self._in_files(task):
+            with self._database.read() as connection:
+                is_told = store.is_told(connection, task.id, LOG)
+            log = "" if is_told else f"What it printed has not come from the server that ran it, {task.server}.\n"
+        if left is None and not self._in_files(task):
+            left = _told_by_row(task)
         return Output(shown=shown, task=task, log=log, truncated=truncated, left=left)
+
+    def tell(self, task: TaskRun, *, last: bool = False) -> None:
+        """Let other servers on the database know what this one's own task has printed by now; in the end all of it,
+        up to 16 MiB, and what it has left. On SQLite there are no others."""
+        if self._database.is_sqlite or not self._in_files(task):
+            return
+        log = FileLog(self._files.log_path(task.id))
+        with self._database.read() as connection:
+            start = store.size_of(connection, task.id, LOG)
+        for _ in range(_MOST_PARTS if last else _PARTS_AT_ONCE):
+            if not (data := log.read(start, min(LONGEST_PART, MOST_LOG_BYTES - start))):
+                break
+            start += self._add(task, LOG, start, data)
+        if not last:
+            return
+        if start == 0:
+            self._add(task, LOG, 0, b"")  # that it is empty is told too
+        for name, data in self._files.left(task.id):
+            for place in range(0, len(data), LONGEST_PART):
+                self._add(task, name, place, data[place : place + LONGEST_PART])
+
+    def _add(self, task: TaskRun, name: str, start: int, data: bytes) -> int:
+        with self._database.write() as connection:
+            store.add_part(connection, task.id, name, start, data)
+        return len(data)
 
     def log(self, task: TaskRun) -> Log:
         """What a task printed."""
-        return _ToldLog(self._database, task.id) if task.worker else FileLog(self._files.log_path(task.id))
+        here = self._in_files(task)
+        return FileLog(self._files.log_path(task.id)) if here else _ToldLog(self._database, task.id)
 
     def end_of_log(self, task: TaskRun) -> tuple[str, bool]:
         """The end of what a task printed, and whether its beginning is left out."""
         log = self.log(task)
         size = log.size()
         begin = max(0, size - _SHOWN_LOG_BYTES)
-        rest = _LEFT_OUT if task.worker and size >= MOST_LOG_BYTES else ""
+        rest = _LEFT_OUT if not self._in_files(task) and size >= MOST_LOG_BYTES else ""
         return log.read(begin, _SHOWN_LOG_BYTES).decode(errors="replace") + rest, begin > 0
 
     def kept(self, task: TaskRun, name: str) -> dict[str, Any] | None:
@@ -78,7 +110,7 @@ class Outputs:
         return self._kept(task, ARTIFACTS)
 
     def _kept(self, task: TaskRun, name: str) -> bytes | None:
-        if not task.worker:
+        if self._in_files(task):
             return self._files.kept(task.id, name)
         with self._database.read() as connection:
             return store.read(connection, task.id, name, 0, LARGEST_KEPT) or None
@@ -106,9 +138,7 @@ class _ToldLog:
 
 
 def _told_by_row(task: TaskRun) -> dict[str, Any] | None:
-    """The link to what dbt left says which server has it."""
-    if "commands" in task.order and task.ended and task.began_at is not None:
-        return {"artifacts": True}
+    """What is known of what a task left that was not told."""
     if "uri" in task.order and (run_id := task.task_values.get("mlflow_run_id")):
         return {"mlflow_run_id": run_id}
     return None

@@ -9,6 +9,7 @@ from socket import gethostname
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from millpond.billing.metering import record
 from millpond.compute.job_clusters import WasEnded
@@ -224,6 +225,7 @@ class Runtime:
         def renew() -> None:
             with self._database.write() as connection:
                 leases.write_held(connection, task.id, task.lease, leased_until=utc_now() + _LEASE)
+            self._tell(task)
 
         def stop() -> Result | None:
             with self._database.read() as connection:
@@ -294,6 +296,7 @@ class Runtime:
         files = self._launcher.files
         if not task.worker:
             files.keep(task.id)
+            self._tell(task, last=True)
         began_at = task.began_at if task.worker else files.began_at(task.id, task.started_at)
         with self._database.write() as connection:
             store.change_run(
@@ -311,6 +314,12 @@ class Runtime:
         files.forget(task.id)
         self._advance(task.run_id)
         return held
+
+    def _tell(self, task: TaskRun, *, last: bool = False) -> None:
+        try:
+            self._outputs.tell(task, last=last)
+        except SQLAlchemyError as error:  # it stays in this server's files
+            log.warning("other servers were not told what a task has printed", task=task.id, exc_info=error)
 
     def give_back(self, task: TaskRun) -> bool:
         """Let others do a task whose code has not begun; False where somebody else has it by now."""

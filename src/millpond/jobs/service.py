@@ -336,8 +336,7 @@ class JobService:
         task = self.output(principal, task_run_id).task
         found = self._outputs.artifacts(task)
         if found is None:
-            why = ", or has not ended" if self._outputs.is_here(task) else f" here; {task.server} ran it"
-            raise NotFound(f"Task run {task_run_id} has no artifacts of dbt{why}.")
+            raise NotFound(f"Task run {task_run_id} has no artifacts of dbt, or has not ended.")
         return found
 
     def cancel(self, principal: Principal, run_id: int) -> None:

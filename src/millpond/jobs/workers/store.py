@@ -97,6 +97,12 @@ def size_of(connection: Connection, task_id: int, name: str) -> int:
     return int(last[0]) + int(last[1]) if last else 0
 
 
+def is_told(connection: Connection, task_id: int, name: str) -> bool:
+    """Whether any of an output was told, if only that it is empty."""
+    query = select(parts.c.start).where(parts.c.task_id == task_id, parts.c.name == name)
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def add_part(connection: Connection, task_id: int, name: str, start: int, data: bytes) -> None:
     """Add the next bytes of an output; at 0 it begins anew."""
     if start == 0:
