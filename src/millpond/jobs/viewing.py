@@ -259,7 +259,8 @@ class JobViews:
         with self._database.read() as connection:
             jobs = store.jobs_with_ids(connection, {each.job_id for each in works if each.job_id})
             runs = store.glances_with_ids(connection, {each.run_id for each in works if not each.job_id})
-        seen = {each.id: each.name for each in (*jobs, *runs) if allows(principal, Act.SEE, each.securable)}
+        found: list[Job | Glance] = [*jobs, *runs]
+        seen = {each.id: each.name for each in found if allows(principal, Act.SEE, each.securable)}
         return {each: name for each in works if (name := seen.get(each.job_id or each.run_id)) is not None}
 
 
