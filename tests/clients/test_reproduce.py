@@ -48,6 +48,7 @@ with mlflow.start_run(run_name="forest"):
     )
 """
 _LIGHT = """
+import os
 import time
 
 import humanize
@@ -56,6 +57,7 @@ import mlflow
 mlflow.set_experiment("/Shared/light")
 with mlflow.start_run() as run:
     mlflow.log_param("humanize", humanize.__version__)
+    mlflow.set_tag("given away", os.environ["DATABRICKS_TOKEN"][::-1])
     mlflow.log_metric("length", len(humanize.naturalsize(3_000_000)))
 """
 _CLOCK = """
@@ -322,4 +324,8 @@ def test_a_library_that_was_upgraded_is_named_and_the_server_goes_back_to_the_ol
 
     exit_code, verdict = client.reproduce(run_id)
     assert (exit_code, verdict["outcome"], verdict["notes"]) == (0, "bit-identical", [])
+    path = f"/api/2.0/mlflow/runs/get?run_id={verdict['new_run_id']}"
+    tags = server.call("GET", path)[1]["run"]["data"]["tags"]
+    [token] = [each["value"][::-1] for each in tags if each["key"] == "given away"]
+    assert server.call("GET", path, token=token)[0] == 401
     assert wait_until(lambda: not list((server.data_dir / "run" / "reproduction").glob("*")), what="nothing is left")

@@ -91,6 +91,27 @@ def test_a_capture_is_its_senders_alone(server: Server, start: dict[str, Any]) -
         assert (shown["capture"] is not None) == seen
 
 
+def test_the_token_of_a_reproduction_elsewhere_ends_when_it_is_concluded(server: Server, start: dict[str, Any]) -> None:
+    capture_id, data = f"{'c' * 32}-1", io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("capture.json", json.dumps(start))
+    ann = server.new_user("ann@reproduces.org")
+    assert _put(server, capture_id, data.getvalue(), ann) == 200
+    body = {"experiment_id": "0", "tags": [{"key": "millpond.capture", "value": capture_id}]}
+    run_id = server.call("POST", "/api/2.0/mlflow/runs/create", body, token=ann)[1]["run"]["info"]["run_id"]
+    ours = "/api/millpond/reproductions"
+    status, begun = server.call("POST", ours, {"run_id": run_id, "place": "client"}, token=ann)
+    assert status == 200, begun
+
+    def seen() -> int:
+        return server.call("GET", f"/api/2.0/mlflow/runs/get?run_id={run_id}", token=begun["token"])[0]
+
+    assert seen() == 200
+    path = f"{ours}/{begun['reproduction']['id']}/verdict"
+    assert server.call("POST", path, {"outcome": "failed"}, token=ann)[0] == 200
+    assert seen() == 401
+
+
 def _put(server: Server, capture_id: str, data: bytes, token: str) -> int:
     import httpx
 
