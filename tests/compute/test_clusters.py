@@ -41,9 +41,12 @@ def service(
     )  # fmt: skip
 
 
-def test_two_at_once_with_one_token_get_one_cluster(database: Database) -> None:
-    both = threading.Barrier(2)
-    clusters = service(database, lambda: both.wait(30))
+@pytest.mark.parametrize("limit", [None, 1])
+def test_two_at_once_with_one_token_get_one_cluster(database: Database, limit: int | None) -> None:
+    both, quotas = threading.Barrier(2), quotas_of(database)
+    if limit is not None:
+        quotas.create(ANN, holder=Holder.USER, name="ann", measure=Measure.CORES, limit=limit, period=None)
+    clusters = service(database, lambda: both.wait(30), quotas=quotas)
     with ThreadPoolExecutor(2) as pool:
         made = [pool.submit(clusters.create, ANN, SPEC, source=Source.JOB, run_id=1, token="run:1:k") for _ in "ab"]
     first, second = (each.result() for each in made)

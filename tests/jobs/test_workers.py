@@ -75,6 +75,7 @@ def test_a_worker_that_comes_back_has_lost_what_it_held(
     runtime.moved(run_id)
     task, _ = workers.claim(ME, "w", "lease")
     assert task is not None
+    assert task.machine == "w"
     assert workers.claim(ME, "w", "other")[0] is None
     assert [running for _, running in _all(database)] == [1]
     if begins:
@@ -82,6 +83,7 @@ def test_a_worker_that_comes_back_has_lost_what_it_held(
     workers.register(ME, ARRIVAL)
     found = task_of(database, run_id)
     assert (found.state, found.result) == (state, result)
+    assert found.machine == ("w" if begins else "")
     with pytest.raises(Conflict):
         workers.begin(ME, "w", "lease")
     with pytest.raises(Conflict):

@@ -22,7 +22,7 @@ from millpond.identity.access import Act, Securable, allows, require, require_ad
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound
+from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, LimitExceeded, NotFound
 
 ALIVE = timedelta(seconds=30)
 """So long a server is thought to live after it has said so."""
@@ -87,7 +87,7 @@ class ClusterService:
         take = self._quotas.admit(cluster)
         try:
             self._add(principal, cluster, token, take)
-        except Conflict:  # somebody else was sooner with the same token
+        except (Conflict, LimitExceeded):  # perhaps as somebody else was sooner with the same token
             known = self._made_with(token) if token else None
             if known is None:
                 raise

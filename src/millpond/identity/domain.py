@@ -101,8 +101,8 @@ class Principal:
     paths: tuple[str, ...] | None = None
     """The URL paths that its credential is good for, with all below them; None is good for every path."""
 
-    work: Work | None = None
-    """What it works for, as its credential says, which nobody can make for themselves."""
+    work: Work | None = field(default=None, compare=False)
+    """What it works for, as its credential says, which nobody can make for themselves. Changes no right."""
 
     @property
     def is_worker(self) -> bool:
