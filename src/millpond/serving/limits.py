@@ -6,7 +6,7 @@ less than a minute ago. Each server counts in its own memory, and hears once a s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from millpond.identity.domain import Principal, PrincipalKind
@@ -91,23 +91,28 @@ class Calls:
     now: int = 0
     before: int = 0
 
-    def at(self, minute: int) -> "Calls":
-        """The same when time has passed."""
-        if minute == self.minute:
-            return self
-        return Calls(minute=minute, before=self.now if minute == self.minute + 1 else 0)
-
-    def plus(self, others: "Calls") -> "Calls":
-        """Together with those of others in the same minute."""
-        return Calls(minute=self.minute, now=self.now + others.now, before=self.before + others.before)
-
 
 @dataclass
 class _Window:
     """The calls that this server has let through, and those of others as far as it has heard."""
 
-    ours: Calls
+    minute: int
     others: Calls
+    now: int = 0
+    before: int = 0
+
+    def move_to(self, minute: int) -> None:
+        """Let time pass."""
+        if minute != self.minute:
+            self.before = self.now if minute == self.minute + 1 else 0
+            self.now, self.minute = 0, minute
+
+    def together(self) -> tuple[int, int]:
+        """All calls of the present minute and of the one before it."""
+        others = self.others
+        if others.minute == self.minute:
+            return self.now + others.now, self.before + others.before
+        return self.now, self.before + (others.now if others.minute == self.minute - 1 else 0)
 
 
 class RateLimiter:
@@ -121,16 +126,21 @@ class RateLimiter:
         minute, passed = int(now_s // _PERIOD_S), (now_s % _PERIOD_S) / _PERIOD_S
         found = [(limit, self._window(endpoint_id, limit, who, minute)) for limit in applying(limits, who)]
         for limit, window in found:
-            calls = window.ours.plus(window.others.at(minute))
-            if calls.before * (1 - passed) + calls.now + 1 > limit.calls:
-                raise _refusal(limit, calls, passed)
+            now, before = window.together()
+            if before * (1 - passed) + now + 1 > limit.calls:
+                raise _refusal(limit, now, before, passed)
         for _, window in found:
-            window.ours = replace(window.ours, now=window.ours.now + 1)
+            window.now += 1
 
     def counted(self, minute: int) -> dict[Counted, Calls]:
         """What this server has let through in a minute and the one before it, of all for which it was asked then."""
-        recent = [(key, window.ours) for key, window in list(self._windows.items()) if window.ours.minute >= minute - 1]
-        return {key: ours.at(minute) for key, ours in recent}
+        found = {}
+        for key, window in list(self._windows.items()):
+            if window.minute == minute:
+                found[key] = Calls(minute=minute, now=window.now, before=window.before)
+            elif window.minute == minute - 1:
+                found[key] = Calls(minute=minute, before=window.now)
+        return found
 
     def learn(self, others: Mapping[Counted, Calls], minute: int) -> None:
         """Hear what other servers have counted of what this one counts, too."""
@@ -144,25 +154,25 @@ class RateLimiter:
         if window is None:
             if len(self._windows) >= _MOST_KEPT:
                 self._forget(minute)
-            window = self._windows[key] = _Window(Calls(minute=minute), Calls(minute=minute))
-        window.ours = window.ours.at(minute)
+            window = self._windows[key] = _Window(minute, Calls(minute=minute))
+        window.move_to(minute)
         return window
 
     def _forget(self, minute: int) -> None:
         """Drop what does not count any more; all, where nothing else makes room."""
-        recent = {key: window for key, window in self._windows.items() if window.ours.minute >= minute - 1}
+        recent = {key: window for key, window in self._windows.items() if window.minute >= minute - 1}
         self._windows = recent if len(recent) < _MOST_KEPT else {}
 
 
-def _refusal(limit: RateLimit, calls: Calls, passed: float) -> ResourceExhausted:
+def _refusal(limit: RateLimit, now: int, before: int, passed: float) -> ResourceExhausted:
     """With the seconds until a call passes, if no other comes."""
     room = limit.calls - 1
     if room < 0:
         wait = 1.0
-    elif calls.now <= room:  # as soon as enough of the minute before is long ago
-        wait = (1 - passed) - (room - calls.now) / calls.before
+    elif now <= room:  # as soon as enough of the minute before is long ago
+        wait = (1 - passed) - (room - now) / before
     else:
-        wait = (1 - passed) + (1 - room / calls.now)
+        wait = (1 - passed) + (1 - room / now)
     whose = {LimitKey.ENDPOINT: "this endpoint"}.get(limit.key, f"{limit.key.value} {limit.principal}".strip())
     return ResourceExhausted(
         f"The rate limit of {limit.calls} calls per minute for {whose} is reached; try again later.",

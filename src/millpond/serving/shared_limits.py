@@ -6,7 +6,7 @@ server that has heard nothing of a burst elsewhere takes its part of it for the 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, String, Table, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -54,8 +54,9 @@ class SharedLimits:
 
     def _tell(self, minute: int) -> None:
         if counted := self._limiter.counted(minute):
-            with self._database.write() as connection:
-                _write(connection, self._server, self._news(counted))
+            if news := list(self._news(counted)):
+                with self._database.write() as connection:
+                    _write(connection, self._server, news)
             self._written = counted
             with self._database.read() as connection:
                 self._limiter.learn(_others(connection, self._server, minute), minute)
@@ -75,16 +76,15 @@ def _by_minute(calls: Calls) -> tuple[tuple[int, int], tuple[int, int]]:
     return (calls.minute, calls.now), (calls.minute - 1, calls.before)
 
 
-def _write(connection: Connection, server: str, news: Iterable[tuple[Counted, int, int]]) -> None:
+def _write(connection: Connection, server: str, news: Sequence[tuple[Counted, int, int]]) -> None:
     rows = [
         {"server": server, "endpoint_id": endpoint_id, "limit_key": key, "counted_as": who, "minute": minute,
          "calls": calls}
         for (endpoint_id, key, who), minute, calls in news
     ]  # fmt: skip
-    if rows:
-        made = insert(rate_counts)
-        key = [column.name for column in rate_counts.primary_key]
-        connection.execute(made.on_conflict_do_update(index_elements=key, set_={"calls": made.excluded.calls}), rows)
+    made = insert(rate_counts)
+    key = [column.name for column in rate_counts.primary_key]
+    connection.execute(made.on_conflict_do_update(index_elements=key, set_={"calls": made.excluded.calls}), rows)
 
 
 def _others(connection: Connection, server: str, minute: int) -> dict[Counted, Calls]:
