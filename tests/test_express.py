@@ -126,7 +126,7 @@ NO_TIME = JSONResponse({"error_code": "RESOURCE_EXHAUSTED"}, 429)
 THINGS = Securable(kind="endpoint", name="a", owners=(ADMIN,))
 
 
-def _refuse(asked: Mapping[str, str]) -> tuple[Response, Securable] | None:
+def _refuse(asked: Mapping[str, str], _ahead: int) -> tuple[Response, Securable] | None:
     return (NO_TIME, THINGS) if asked["name"] == "busy" else None
 
 

@@ -80,6 +80,8 @@ class Express:
         self._identity = identity
         self._seen = seen
         self._public_url = public_url
+        self._under_way: Counter[str] = Counter()
+        """How many requests for a path are being answered."""
         self._refused: Counter[_Refused] = Counter()
         """What is not in the audit yet."""
         self._read: dict[bytes, Asked] = {}
@@ -99,7 +101,7 @@ class Express:
     def refusal(self, asked: Asked, address: str) -> Response | None:
         """The answer where there is no time for another one. It is in the audit within a second, with how many were
         refused alike."""
-        if (found := asked.route.refuse(asked.path_params)) is None:
+        if (found := asked.route.refuse(asked.path_params, self._under_way[asked.path])) is None:
             return None
         response, securable = found
         who = self._seen.lately((asked.headers["authorization"], asked.path, "POST"))
@@ -108,6 +110,16 @@ class Express:
         metrics.counted("POST", asked.route.path, response.status_code, 0.0)
         self._note((who.id, who.name, asked.path, address, asked.agent, response))
         return response
+
+    def begin(self, asked: Asked) -> None:
+        """A request is about to be answered; until `end`, it is ahead of others for its path."""
+        self._under_way[asked.path] += 1
+
+    def end(self, asked: Asked) -> None:
+        """It is answered, or left to others."""
+        self._under_way[asked.path] -= 1
+        if not self._under_way[asked.path]:
+            del self._under_way[asked.path]
 
     async def answer(self, asked: Asked, body: bytes, address: str) -> tuple[Response, Headers] | None:
         """The answer, and its headers beside its own, in a task of its own; None where it is not given here."""
@@ -266,6 +278,7 @@ class ExpressProtocol(HttpToolsProtocol):
             refusal = None if self.flow.write_paused else self._express.refusal(asked, address)
             if refusal is None:
                 self._behind, self._is_answering = data[length:], True
+                self._express.begin(asked)
                 task = self.loop.create_task(self._answer(asked, data[:length], end, address))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
@@ -294,6 +307,8 @@ class ExpressProtocol(HttpToolsProtocol):
         except Exception as error:  # of ours: the client's is answered
             log.error("a request could not be answered", path=asked.path, exc_info=error)
             self.transport.close()
+        finally:
+            self._express.end(asked)
         self._is_answering = False
         if self.transport.is_closing():
             return

@@ -3,6 +3,7 @@
 import json
 import random
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,68 +12,80 @@ import pytest
 from millpond.serving.overload import Overload
 from tests.serving.harness import Answer, ServingServer
 
-GAP_S, MODEL_S = 0.0125, 0.05
+MODEL_S, THREADS = 0.05, 4
+GAP_S = MODEL_S / THREADS
 
 
-def overloaded(overload: Overload, *, waiting: int, from_s: float = 0.0, for_s: float, grows: bool = True) -> float:
-    """Answers come at their pace while so many requests wait, at last or all the time; when it is then."""
-    now = from_s
-    while now < from_s + for_s:
-        overload.queued(1 + int(waiting * now) if grows else waiting, now)
-        overload.answered(MODEL_S, now)
-        now += GAP_S
-    return now
+class Pool:
+    """A model of four threads that is always asked."""
+
+    def __init__(self, patience: float = 1.5, model_s: float = MODEL_S, gap_s: float = GAP_S) -> None:
+        self.overload = Overload(patience)
+        self.now = 0.0
+        self._model_s, self._gap_s = model_s, gap_s
+        self.overload.began(0.0)
+
+    def ask(self, ahead: Callable[[float], int], for_s: float) -> list[bool]:
+        """An answer and a request in each gap, with so many ahead of it; whether each is refused."""
+        until, refused = self.now + for_s, []
+        while self.now < until:
+            refused.append(self.refuses(ahead(self.now)))
+            self.overload.answered(self._model_s)
+            self.now += self._gap_s
+        return refused
+
+    def refuses(self, ahead: int) -> bool:
+        return self.overload.refuses(ahead, self.now) is not None
 
 
-def test_a_burst_may_wait_and_a_queue_that_grows_is_kept_short() -> None:
-    overload = Overload(1.5)
-    now = overloaded(overload, waiting=100, for_s=0.9)
-    assert overload.refuses(100, now) is None
-    now = overloaded(overload, waiting=100, from_s=now, for_s=0.3)
-    assert overload.refuses(100, now) == pytest.approx(100 * GAP_S)
-    assert overload.refuses(10, now) is None, "no longer than 1.5 times what the model needs, before it is its turn"
-    assert overload.refuses(11, now) is not None
+def growing(now: float) -> int:
+    return 20 + int(100 * now)
+
+
+def test_a_burst_may_wait_and_what_grows_is_kept_short() -> None:
+    pool = Pool()
+    assert not any(pool.ask(lambda now: 100 if now > 0.5 else 0, for_s=1.4)), "they came at once"
+    assert any(pool.ask(growing, for_s=1.2))
+    assert pool.overload.refuses(100, pool.now) == pytest.approx(100 * GAP_S, rel=0.1)
+    assert not pool.refuses(9), "no longer than 1.5 times what the model needs, before it is its turn"
+    assert pool.refuses(11)
 
 
 def test_it_stays_short_until_few_are_refused_for_a_while() -> None:
-    overload = Overload(1.5)
-    now = overloaded(overload, waiting=100, for_s=1.2)
-    for _ in range(60):  # as many are refused as are answered
-        assert overload.refuses(100, now) is not None
-        overload.answered(MODEL_S, now)
-        now += GAP_S
-    overload.queued(0, now)
-    assert overload.refuses(11, now + 4.0) is not None, "empty for a moment, as a short queue is now and then"
-    assert overload.refuses(11, now + 10.0) is None
-
-
-def test_a_few_that_are_refused_do_not_keep_it_short() -> None:
-    overload = Overload(1.5)
-    now = overloaded(overload, waiting=100, for_s=1.2)
-    for number in range(600):
-        overload.refuses(100 if number < 60 or not number % 40 else 3, now)
-        overload.answered(MODEL_S, now)
-        now += GAP_S
-    assert overload.refuses(100, now) is None, "one in forty for six seconds"
+    pool = Pool()
+    pool.ask(growing, for_s=2.5)
+    assert all(pool.ask(lambda _: 100, for_s=10.0)), "as many are refused as are answered"
+    assert not any(pool.ask(lambda _: 3, for_s=4.0))
+    assert pool.refuses(11), "short for a moment, as what is kept short is now and then"
+    pool.ask(lambda _: 3, for_s=1.2)
+    pool.ask(lambda now: 100 if int(now / GAP_S) % 40 == 0 else 3, for_s=6.0)
+    assert not pool.refuses(100), "one in forty for six seconds"
 
 
 def test_clients_who_wait_for_their_answers_may_be_many() -> None:
-    overload = Overload(1.5)
-    assert overload.refuses(100, overloaded(overload, waiting=100, for_s=10, grows=False)) is None
+    assert not any(Pool().ask(lambda _: 100, for_s=10))
 
 
-def test_the_queue_of_a_quick_model_is_not_kept_shorter_than_can_be_told() -> None:
-    overload = Overload(1.5)
-    for number in range(4000):
-        overload.queued(1 + number // 50, number * 0.0005)
-        overload.answered(0.0005, number * 0.0005)
-    assert overload.refuses(7, 2.0) is None
-    assert overload.refuses(8, 2.0) is not None
+def test_a_model_that_is_idle_now_and_then_is_asked_for_no_more_than_it_can() -> None:
+    pool = Pool()
+    for _ in range(200):
+        assert not pool.refuses(0)
+        pool.overload.answered(MODEL_S)
+        pool.overload.rested(pool.now + MODEL_S)
+        pool.now += 2 * MODEL_S
+        pool.overload.began(pool.now)
+    assert not any(pool.ask(lambda _: 3, for_s=3))
+
+
+def test_what_waits_for_a_quick_model_is_not_kept_shorter_than_can_be_told() -> None:
+    pool = Pool(model_s=0.0004, gap_s=0.0005)
+    pool.ask(growing, for_s=2.5)
+    assert not pool.refuses(6)
+    assert pool.refuses(8)
 
 
 def test_without_patience_set_all_wait() -> None:
-    overload = Overload(0)
-    assert overload.refuses(200, overloaded(overload, waiting=200, for_s=3)) is None
+    assert not any(Pool(patience=0).ask(growing, for_s=5))
 
 
 @pytest.mark.long

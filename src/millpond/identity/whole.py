@@ -34,10 +34,13 @@ class WholeRoute(Route):
         *,
         read: Callable[[Request], Awaitable[bytes]] = Request.body,
         is_plain: Callable[[Whole], bool] = lambda _asked: True,
-        refuse: Callable[[Mapping[str, str]], tuple[Response, Securable] | None] = lambda _path_params: None,
+        refuse: Callable[[Mapping[str, str], int], tuple[Response, Securable] | None] = lambda _path_params, _ahead: (
+            None
+        ),
     ) -> None:
         """`read` gives a request's body; `is_plain` tells whether the answer will be a plain Response with a body.
-        `refuse` gives, where there is no time for a path's parameters, the answer to who may use what it also gives."""
+        `refuse` gives, where there is no time for a path's parameters with so many requests for it under way, the
+        answer to who may use what it also gives."""
 
         async def endpoint(request: Request) -> Response:
             return await answer(Whole(request.path_params, first_headers(request.scope), await read(request)))

@@ -39,16 +39,23 @@ class _Place:
 class _Use:
     """Counts the requests for which a pool is in use."""
 
-    def __init__(self, meter: Meter, idle: asyncio.Event) -> None:
+    def __init__(self, meter: Meter, overload: Overload, idle: asyncio.Event) -> None:
         self._meter = meter
+        self._overload = overload
         self._idle = idle
         self._clock = asyncio.get_running_loop().time
 
     def __enter__(self) -> None:
-        self._meter.change(1, self._clock())
+        now = self._clock()
+        self._meter.change(1, now)
+        if self._meter.requests == 1:
+            self._overload.began(now)
 
     def __exit__(self, *_raised: object) -> None:
-        self._meter.change(-1, self._clock())
+        now = self._clock()
+        self._meter.change(-1, now)
+        if not self._meter.requests:
+            self._overload.rested(now)
         self._idle.set()
 
 
@@ -104,7 +111,7 @@ class WorkerPool:
         self._overload = Overload(patience)
         self._idle = asyncio.Event()
         self._meter = Meter(asyncio.get_running_loop().time())
-        self._use = _Use(self._meter, self._idle)
+        self._use = _Use(self._meter, self._overload, self._idle)
         self._looks: list[Look] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -131,14 +138,13 @@ class WorkerPool:
         """The process of each replica, by its number; None of one that is being started."""
         return {each.number: each.worker.pid if each.worker else None for each in self.replicas}
 
-    def refuses(self, ahead: int | None = None) -> float | None:
+    def refuses(self, ahead: int) -> float | None:
         """After how many seconds to come back, where more requests come than can be answered; None where one may.
 
-        `ahead` of it are so many, or all that there are."""
+        So many are `ahead` of it, as far as whoever asks can tell."""
         if not self.workers or len(self.replicas) < self._scale.maximum:
             return None
-        ahead = self._meter.requests if ahead is None else ahead
-        return self._overload.refuses(ahead, asyncio.get_running_loop().time())
+        return self._overload.refuses(max(ahead, self._meter.requests - 1), asyncio.get_running_loop().time())
 
     def serve(self, scale: Scale) -> None:
         """Answer from now on, with between so many workers. Before, none goes because nothing is asked."""
@@ -167,7 +173,7 @@ class WorkerPool:
             try:
                 answer = await worker.ask(question, deadline)
                 own_s = answer.model_s if is_alone else None
-                self._overload.answered(own_s, asyncio.get_running_loop().time())
+                self._overload.answered(own_s)
                 return answer
             except NotSent:
                 continue
@@ -234,7 +240,7 @@ class WorkerPool:
         """A worker with a thread reserved for this request."""
         if self._closed:
             raise Unavailable(f"Served model '{self.name}' has just been replaced; try again.")
-        wait_s = self.refuses(self._meter.requests - 1)
+        wait_s = self.refuses(0)
         if wait_s is not None:
             raise no_time(self.name, wait_s)
         worker = None if self._waiting else self._freest(question)
@@ -246,7 +252,6 @@ class WorkerPool:
         self._check_queue()
         place = _Place(question=question, worker=asyncio.get_running_loop().create_future())
         self._waiting.append(place)
-        self._note_queue()
         try:
             async with asyncio.timeout_at(self._patience(deadline)):
                 return await place.worker
@@ -277,7 +282,6 @@ class WorkerPool:
         given = place.worker
         if place in self._waiting:
             self._waiting.remove(place)
-            self._note_queue()
             self._hand_out()  # who is next may need less
         elif given.done() and not given.cancelled() and given.exception() is None:
             given.result().give_back()  # the thread was reserved just as the time ran out
@@ -294,11 +298,7 @@ class WorkerPool:
             if not place.worker.done():
                 worker.take()
                 place.worker.set_result(worker)
-        self._note_queue()
         self._idle.set()
-
-    def _note_queue(self) -> None:
-        self._overload.queued(len(self._waiting), asyncio.get_running_loop().time())
 
     def _refuse_waiting(self, error: MillpondError) -> None:
         while self._waiting:

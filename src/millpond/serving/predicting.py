@@ -176,7 +176,7 @@ class Predictions:
         require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
         return live
 
-    def refusal(self, name: str, served_model: str | None) -> tuple[ResourceExhausted, Securable] | None:
+    def refusal(self, name: str, served_model: str | None, ahead: int) -> tuple[ResourceExhausted, Securable] | None:
         """What is to be said to who may use an endpoint that is asked for more than it can answer, and what that is.
 
         None where there is time. Of several served models, none of which is named, all have to be without."""
@@ -187,7 +187,7 @@ class Predictions:
         longest_s = 0.0
         for each in asked:
             pool = live.pools.get(each)
-            wait_s = None if pool is None else pool.refuses()
+            wait_s = None if pool is None else pool.refuses(ahead)
             if wait_s is None:
                 return None
             longest_s = max(longest_s, wait_s)

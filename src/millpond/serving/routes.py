@@ -200,8 +200,8 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     def is_plain(request: Whole) -> bool:
         return not may_want_stream(request.headers.get("content-type", ""), request.body)
 
-    def refuse(asked: Mapping[str, str]) -> tuple[Response, Securable] | None:
-        found = service.predictions.refusal(asked["name"], asked.get("served_model"))
+    def refuse(asked: Mapping[str, str], ahead: int) -> tuple[Response, Securable] | None:
+        found = service.predictions.refusal(asked["name"], asked.get("served_model"), ahead)
         return None if found is None else (refused(found[0]), found[1])
 
     # FastAPI's dependencies would cost a third of the time of a small prediction
