@@ -1,16 +1,16 @@
 """When requests are refused rather than let wait: where more come than can be answered, not where some come at once.
 
 Requests that wait for a moment are a burst, and as many as there were before belong to clients who each wait for their
-answer before they ask again. Where they are late and become more, each answer is only later for it, and there are no
-more of them. From then on no request is taken that would wait for longer than a few times what the model needs for it,
+answer before they ask again. Where they are late and become more and more, each answer is only later for it, and there
+are no more of them. From then on no request is taken that would wait for longer than a few times what the model needs for it,
 until almost none has to be refused for a while.
 """
 
 import math
 
 _WINDOW_S = 0.5
-_GROWTH, _FEW = 1.25, 8
-"""Requests become more that are so many times, and so many, more than two windows ago."""
+_GROWTH, _FEW, _RISES = 1.1, 4, 3
+"""Requests become more and more that are so many times and so many more than in the window before, so often in turn."""
 _CALM_S = 5.0
 """So long after the last window in which many were refused a burst may wait again."""
 _MANY = 0.05
@@ -30,8 +30,8 @@ class Overload:
         self._busy_s = 0.0
         self._answered = self._refused = self._most = 0
         """In this window; and the most requests that there were at once."""
-        self._marks = (0, 0)
-        """The most in the last window, and in the one before, where they were late."""
+        self._before = self._rises = 0
+        """The most in the last window, if they were late, and how often it has been more since."""
         self._busy_from: float | None = None
         self._overloaded_until = -math.inf
         self._own_s = 0.0
@@ -75,9 +75,10 @@ class Overload:
         if self._answered:
             self._gap_s = self._busy_s / self._answered
         most = self._most if self._is_late(self._most) else 0
-        grows = self._marks[1] > 0 and most >= self._marks[1] * _GROWTH + _FEW
-        if grows or self._refused > _MANY * (self._refused + self._answered):
+        rises = self._before > 0 and most >= self._before * _GROWTH + _FEW
+        self._rises = self._rises + 1 if rises else 0
+        if self._rises >= _RISES or self._refused > _MANY * (self._refused + self._answered):
             self._overloaded_until = now + _CALM_S
-        self._marks = (most, self._marks[0])
+        self._before = most
         self._window_from, self._busy_s = now, 0.0
         self._answered = self._refused = self._most = 0
