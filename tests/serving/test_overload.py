@@ -12,7 +12,7 @@ import pytest
 from millpond.serving.overload import Overload
 from tests.serving.harness import Answer, ServingServer
 
-MODEL_S, THREADS = 0.05, 4
+MODEL_S, THREADS, MOST = 0.05, 4, 260
 GAP_S = MODEL_S / THREADS
 
 
@@ -35,7 +35,7 @@ class Pool:
         return refused
 
     def refuses(self, ahead: int) -> bool:
-        return self.overload.refuses(ahead, self.now) is not None
+        return self.overload.refuses(ahead, MOST, self.now) is not None
 
 
 def growing(now: float) -> int:
@@ -46,7 +46,7 @@ def test_a_burst_may_wait_and_what_grows_is_kept_short() -> None:
     pool = Pool()
     assert not any(pool.ask(lambda now: 100 if now > 0.5 else 0, for_s=1.4)), "they came at once"
     assert any(pool.ask(growing, for_s=3.0))
-    assert pool.overload.refuses(100, pool.now) == pytest.approx(100 * GAP_S, rel=0.1)
+    assert pool.overload.refuses(100, MOST, pool.now) == pytest.approx(100 * GAP_S, rel=0.1)
     assert not pool.refuses(9), "no longer than 1.5 times what the model needs, before it is its turn"
     assert pool.refuses(11)
 
@@ -65,6 +65,13 @@ def test_clients_who_wait_for_their_answers_may_be_many() -> None:
     pool = Pool()
     for clients in (16, 64, 100, 100, 20, 200):
         assert not any(pool.ask(lambda _, clients=clients: clients, for_s=1.7))
+
+
+def test_more_than_may_wait_are_refused_at_once_and_then_it_is_kept_short() -> None:
+    pool = Pool()
+    pool.ask(lambda _: MOST - 1, for_s=1.0)
+    assert all(pool.ask(lambda _: MOST, for_s=0.6))
+    assert pool.refuses(11)
 
 
 def test_a_model_that_is_idle_now_and_then_is_asked_for_no_more_than_it_can() -> None:

@@ -2,8 +2,8 @@
 
 Requests that wait for a moment are a burst, and as many as there were before belong to clients who each wait for their
 answer before they ask again. Where they are late and become more and more, each answer is only later for it, and there
-are no more of them. From then on no request is taken that would wait for longer than a few times what the model needs for it,
-until almost none has to be refused for a while.
+are no more of them. From then on, and where there are more than may wait anyhow, no request is taken that would wait for
+longer than a few times what the model needs for it, until almost none has to be refused for a while.
 """
 
 import math
@@ -53,15 +53,15 @@ class Overload:
         if model_s is not None:
             self._own_s = model_s if not self._own_s else self._own_s + _WEIGHT * (model_s - self._own_s)
 
-    def refuses(self, ahead: int, now: float) -> float | None:
-        """After how many seconds to come back, where so many requests are ahead of another one; None where it may be
-        taken."""
+    def refuses(self, ahead: int, most: int, now: float) -> float | None:
+        """After how many seconds to come back, where so many requests are ahead of another one, and so many may be at
+        most; None where it may be taken."""
         if not self._patience:
             return None
         self._most = max(self._most, ahead)
         if now - self._window_from >= _WINDOW_S:
             self._end_window(now)
-        if now >= self._overloaded_until or not self._is_late(ahead):
+        if ahead < most and (now >= self._overloaded_until or not self._is_late(ahead)):
             return None
         self._refused += 1
         return ahead * self._gap_s

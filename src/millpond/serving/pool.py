@@ -17,7 +17,7 @@ from millpond.serving.domain import CREATING, Deployment, EntityState
 from millpond.serving.overload import Overload
 from millpond.serving.replicas import ASLEEP, Launch, Replica, Surroundings, state_of
 from millpond.serving.scaling import LOOK_S, Look, Meter, Scale, recent, wanted
-from millpond.serving.worker_process import Answer, NotSent, Question, WorkerLost, WorkerProcess
+from millpond.serving.worker_process import MOST_AT_ONCE, Answer, NotSent, Question, WorkerLost, WorkerProcess
 
 MAX_WAITING = 256
 RECOVERY_PATIENCE_S = 5.0
@@ -144,7 +144,8 @@ class WorkerPool:
         So many are `ahead` of it, as far as whoever asks can tell."""
         if not self.workers or len(self.replicas) < self._scale.maximum:
             return None
-        return self._overload.refuses(max(ahead, self._meter.requests - 1), asyncio.get_running_loop().time())
+        ahead, most = max(ahead, self._meter.requests - 1), MAX_WAITING + MOST_AT_ONCE * len(self.replicas)
+        return self._overload.refuses(ahead, most, asyncio.get_running_loop().time())
 
     def serve(self, scale: Scale) -> None:
         """Answer from now on, with between so many workers. Before, none goes because nothing is asked."""

@@ -35,7 +35,8 @@ from millpond.serving.frames import (
 T = TypeVar("T")
 
 _MAX_MESSAGE = 8000
-_MOST_AT_ONCE = 64
+MOST_AT_ONCE = 64
+"""Requests that a process is given, whatever it asks for."""
 _MODULE = "millpond.serving.worker"
 _SAME_FOR_ALL = {
     "PYTHONUNBUFFERED": "1",
@@ -394,7 +395,7 @@ def _give_up(answer: "asyncio.Future[Answer]") -> None:
 
 def _at_once(loaded: Frame) -> int:
     told = loaded.header.get("at_once")
-    return min(told, _MOST_AT_ONCE) if isinstance(told, int) else 0
+    return min(told, MOST_AT_ONCE) if isinstance(told, int) else 0
 
 
 def _answer(frame: Frame, sent: _Sent) -> Answer:
