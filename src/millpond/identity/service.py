@@ -161,21 +161,15 @@ class IdentityService:
         )
         return self._signer.sign(claims, now=now)
 
-    def lend(
-        self, connection: Connection, principal: Principal, ttl_s: float, *, paths: Sequence[str], loan: str, by: str,
-        work: Work | None = None,
-    ) -> str:  # fmt: skip
-        """As `mint`, in the caller's transaction: the token is good until `end_loan`, at the latest for `ttl_s`.
-
-        `by` names who lent it. What is lent again under the same `loan` ends with it too.
-        """
+    def borrowed(
+        self, principal: Principal, ttl_s: float, *, paths: Sequence[str], loan: str, work: Work | None = None
+    ) -> str:
+        """As `mint`, a token that is good while there is a loan of the principal's, at the latest for `ttl_s`."""
         now = utc_now()
-        ends = now + timedelta(seconds=ttl_s)
-        end_loan(connection, loan)
-        add_credential(
-            connection, principal.id, new_secret(), CredentialKind.LENT, now, comment=by, expires_at=ends, token_id=loan
-        )
-        claims = Claims(principal_id=principal.id, expires_at=ends, credential_id=loan, paths=tuple(paths), work=work)
+        claims = Claims(
+            principal_id=principal.id, expires_at=now + timedelta(seconds=ttl_s), credential_id=loan,
+            paths=tuple(paths), work=work,
+        )  # fmt: skip
         return self._signer.sign(claims, now=now)
 
     @contextmanager
@@ -186,9 +180,9 @@ class IdentityService:
         """
         loan = new_id()
         with self._database.write() as connection:
-            token = self.lend(connection, principal, ttl_s, paths=paths, loan=loan, by=by)
+            begin_loan(connection, principal.id, loan, by=by, ttl_s=ttl_s)
         try:
-            yield token
+            yield self.borrowed(principal, ttl_s, paths=paths, loan=loan)
         finally:
             try:
                 with self._database.write() as connection:
@@ -372,8 +366,24 @@ class IdentityService:
         return secret
 
 
+def begin_loan(connection: Connection, principal_id: str, loan: str, *, by: str, ttl_s: float | None = None) -> None:
+    """Let tokens be good that are `borrowed` under this id, until `end_loan`, at the latest for `ttl_s`; `by` names who
+    lends. Raises Unauthenticated where the principal is gone."""
+    now = utc_now()
+    ends = None if ttl_s is None else now + timedelta(seconds=ttl_s)
+    add_credential(
+        connection, principal_id, new_secret(), CredentialKind.LENT, now, comment=by, expires_at=ends, token_id=loan
+    )
+
+
+def begin_loan_of(connection: Connection, name: str, loan: str, *, by: str) -> None:
+    """The same for whoever has a name; there is none where nobody has."""
+    if (account := accounts.find_by_name(connection, name)) is not None:
+        begin_loan(connection, account.id, loan, by=by)
+
+
 def end_loan(connection: Connection, loan: str) -> None:
-    """End what was lent, if it was."""
+    """End a loan, and with it all tokens that hang on it; harmless where there is none."""
     tokens.remove(connection, loan, CredentialKind.LENT)
 
 

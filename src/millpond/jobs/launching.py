@@ -11,15 +11,12 @@ from millpond.compute.drivers import Placement
 from millpond.compute.job_clusters import JobClusters
 from millpond.identity.domain import Principal, Work
 from millpond.identity.service import IdentityService
-from millpond.jobs import leases
 from millpond.jobs.carrying import Carrier, Order, Stop
 from millpond.jobs.code import Code
 from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import JOB_RUN_TAG, JOB_TAG, TASK_RUN_TAG, Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.sql_tasks import SqlTasks
 from millpond.jobs.task_files import Ended, TaskFiles
-from millpond.kernel.database import Database
-from millpond.kernel.errors import Conflict
 from millpond.kernel.settings import JobsSettings
 
 _SET_UP_S = 1800.0
@@ -117,7 +114,7 @@ class Launcher:
     ) -> Order:
         """Get a task's code into a directory, with the rights of whom it runs as, and say how it is run. Blocks.
 
-        Raises MillpondError for code that cannot be had, and where somebody else has the task by now.
+        Raises MillpondError for code that cannot be had.
         """
         principal = self._principal_named(run.run_as)
         code = self._code.get(principal, run, spec, task, directory)
@@ -145,18 +142,12 @@ class Launcher:
         return min(spec.timeout_s or self._settings.timeout_s, self._settings.timeout_s)
 
 
-def lender(database: Database, identity: IdentityService) -> Callable[[Principal, float, Run, TaskRun], str]:
-    """What gives a token of somebody that is good for the code of a task, for so many seconds at most, and not after
-    whoever holds the task now has ended with it. Raises Conflict where they hold it no more."""
+def lender(identity: IdentityService) -> Callable[[Principal, float, Run, TaskRun], str]:
+    """What gives a token of somebody that is good for the code of a task, for so many seconds at most, and while it is
+    held under the lease that it has now."""
 
     def lend(principal: Principal, ttl_s: float, run: Run, task: TaskRun) -> str:
-        with database.write() as connection:
-            if not leases.write_held(connection, task.id, task.lease, lease=task.lease):
-                raise Conflict(f"Task run {task.id} is held by somebody else by now.")
-            return identity.lend(
-                connection, principal, ttl_s, paths=CODE_PATHS, loan=task.lease, by=f"task run {task.id}",
-                work=work_of(run, task),
-            )  # fmt: skip
+        return identity.borrowed(principal, ttl_s, paths=CODE_PATHS, loan=task.lease, work=work_of(run, task))
 
     return lend
 

@@ -1,6 +1,6 @@
 """Who holds a task run: only they write how it ended, and for no longer than they say that they live.
 
-A token that was lent under a lease ends in the transaction in which the lease does, whoever ends it.
+A task's tokens hang on a loan that begins and ends with the lease, in the same transactions, whoever ends it.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
-from millpond.identity.service import end_loan
+from millpond.identity.service import begin_loan_of, end_loan
 from millpond.jobs.domain import Place, State, TaskRun
 from millpond.jobs.store import as_task, runs, tasks
 from millpond.kernel.ids import new_id
@@ -33,6 +33,9 @@ def claim(
     values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "server": server, "worker": worker,
               "machine": machine, "message": "", "started_at": row.started_at or now}  # fmt: skip
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
+    run_as = connection.execute(select(runs.c.run_as).where(runs.c.id == row.run_id)).scalar()
+    if run_as is not None:
+        begin_loan_of(connection, run_as, lease, by=f"task run {row.id}")
     return as_task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
 
 

@@ -117,7 +117,7 @@ def open_jobs(
         files=task_files,
         carrier=Carrier(task_files, environments, doors, settings.data_dir / "logs" / "jobs.log"),
         server=server, settings=settings.jobs, code=code, sql=SqlTasks(sql, code),
-        clusters=clusters, costs=costs, lend=lender(database, identity), principal_named=principal_named,
+        clusters=clusters, costs=costs, lend=lender(identity), principal_named=principal_named,
     )  # fmt: skip
     outputs = Outputs(database, task_files, server)
     runtime = Runtime(

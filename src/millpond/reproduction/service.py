@@ -15,7 +15,7 @@ import httpx
 from millpond.home import socket_address
 from millpond.identity import acts
 from millpond.identity.domain import Principal
-from millpond.identity.service import IdentityService, end_loan
+from millpond.identity.service import IdentityService, begin_loan, end_loan
 from millpond.kernel import work
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
@@ -120,9 +120,8 @@ class ReproductionService:
         if principal.name != reproduction.requester:
             raise PermissionDenied("Only whoever asked for a reproduction runs it.")
         with self._database.write() as connection:
-            return self._identity.lend(
-                connection, principal, self._longest_s, paths=CODE_PATHS, loan=reproduction.id, by=WORK
-            )
+            begin_loan(connection, principal.id, reproduction.id, by=WORK, ttl_s=self._longest_s)
+        return self._identity.borrowed(principal, self._longest_s, paths=CODE_PATHS, loan=reproduction.id)
 
     def get(self, principal: Principal, reproduction_id: str) -> Reproduction:
         """One, of a run that one may read. Raises NotFound."""
