@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from millpond.audit.door import AuditDoor
 from millpond.express import MOST_BYTES, Express, ExpressProtocol
 from millpond.health import Measured
-from millpond.identity.access import Securable
-from millpond.identity.domain import PrincipalKind
+from millpond.identity.domain import Principal, PrincipalKind
 from millpond.identity.middleware import current_principal, guarded
 from millpond.identity.seen_tokens import SeenTokens
 from millpond.identity.whole import Whole, WholeRoute
@@ -78,6 +77,19 @@ class Answered:
         return "x-layers" not in self.headers
 
 
+LET_GO = threading.Event()
+
+
+class Odd(StreamingResponse):
+    """Tells when it is over."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            LET_GO.set()
+
+
 async def told(asked: Whole) -> Response:
     """Fails as its path says, else tells what it was asked."""
     name = asked.path_params["name"]
@@ -85,6 +97,8 @@ async def told(asked: Whole) -> Response:
         raise failure
     if name == "slow":
         await asyncio.to_thread(GATE.wait, 30)
+    if name == "odd":
+        return Odd(iter([b"1"]))
     if name == "parts":
         return StreamingResponse(iter([b"1", b"2"]))
     return JSONResponse({"who": current_principal().name, "name": name, "body": asked.body.decode("latin-1")})
@@ -99,7 +113,7 @@ def running(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> I
     """A server behind all layers of the real one."""
     tmp_path = tmp_path_factory.mktemp("express")
     calls.open_spool(tmp_path / "spools")
-    route = WholeRoute(PATH, told, is_plain=lambda asked: asked.path_params["name"] != "parts", refuse=_refuse)
+    route = WholeRoute(PATH, told, is_plain=lambda asked: asked.path_params["name"] != "parts", admit=_admit)
     app = FastAPI()
     install_error_handlers(app)
     app.router.routes.append(route)
@@ -123,11 +137,14 @@ def site(running: Site) -> Iterator[Site]:
 
 
 NO_TIME = JSONResponse({"error_code": "RESOURCE_EXHAUSTED"}, 429)
-THINGS = Securable(kind="endpoint", name="a", owners=(ADMIN,))
+UNDER_WAY: list[str] = []
 
 
-def _refuse(asked: Mapping[str, str], _ahead: int) -> tuple[Response, Securable] | None:
-    return (NO_TIME, THINGS) if asked["name"] == "busy" else None
+def _admit(who: Principal, asked: Mapping[str, str]) -> Response | Callable[[], None] | None:
+    if asked["name"] == "busy" and who.is_admin:
+        return NO_TIME
+    UNDER_WAY.append(who.name)
+    return lambda: UNDER_WAY.remove(who.name)
 
 
 def _marked(app: ASGIApp) -> ASGIApp:
@@ -314,11 +331,27 @@ def test_large_bodies_and_answers_in_parts_are_the_applications(site: Site) -> N
 
 @pytest.mark.parametrize("token", ["dapi0123", "", "nonsense é"])
 def test_nobody_gets_in_without_a_good_token(site: Site, token: str) -> None:
-    answer = ask(site, site.head(token=token))
-    assert answer.status == 401
-    assert "www-authenticate" in answer.headers
-    (event,) = site.events()
-    assert (event["status"], event["actor"]) == (401, "")
+    quick, slow = (ask(site, site.head(token=token, more=more)) for more in ("", "\r\nTE: trailers"))
+    assert quick.status == 401
+    assert "www-authenticate" in quick.headers
+    assert quick.body == slow.body
+    assert quick.headers.keys() == slow.headers.keys()
+    mine, its = site.events()
+    assert (mine["status"], mine["actor"], mine["error"]) == (401, "", "UNAUTHENTICATED")
+    own = {"id", "request", "time_us"}
+    assert {key: mine[key] for key in mine if key not in own} == {key: its[key] for key in its if key not in own}
+
+
+def test_who_has_no_good_token_and_leaves_is_in_the_audit(site: Site) -> None:
+    with Line(site) as line:
+        line.send(site.head(token="dapi0123"))
+    wait_until(lambda: any(event["status"] == 401 for event in site.events()), what="the refusal in the audit")
+
+
+def test_an_answer_that_is_not_plain_after_all_is_none(site: Site) -> None:
+    answer = ask(site, site.head("odd"))
+    assert (answer.status, answer.is_express) == (500, True)
+    assert LET_GO.is_set(), "what it holds is let go of"
 
 
 def test_a_token_counts_no_longer_than_it_is_good(site: Site) -> None:
@@ -340,21 +373,33 @@ def test_what_there_is_no_time_for_is_refused_at_once_and_told_in_sum(site: Site
         line.send(busy)
         assert line.answer().status == 200, "who was not seen for this path yet is let through"
         line.send(busy * 40 + site.head("q"))
-        assert {line.answer().status for _ in range(40)} == {429}
+        refused = [line.answer() for _ in range(40)]
+        assert {each.status for each in refused} == {429}
         assert orjson.loads(line.answer().body)["name"] == "q"
     wait_until(lambda: site.events()[-1]["status"] == 429, what="the refusals in the audit")
     told = site.events()[-1]
     assert (told["name"], told["actor"], told["agent"]) == ("/things/busy/ask", ADMIN, "me")
     assert (told["error"], told["details"]) == ("RESOURCE_EXHAUSTED", {"times": "40"})
+    assert {each.headers["x-request-id"] for each in refused} == {told["request"]}
 
 
-def test_who_may_not_ask_is_not_told_that_there_is_no_time(site: Site) -> None:
-    site.identity.user("eve@example.com")
-    head = site.head("busy", token=site.identity.token_of("eve@example.com"))
-    with Line(site) as line:
-        for _ in range(3):
-            line.send(head)
-            assert line.answer().status == 200, "the route itself decides"
+def test_only_who_is_known_is_counted_and_only_until_there_is_an_answer(site: Site) -> None:
+    ask(site, site.head("a"))
+    with Line(site) as known, Line(site) as stranger, Line(site) as other:
+        known.send(site.head("slow"))
+        GATE.set()
+        known.answer()
+        GATE.clear()
+        stranger.send(site.head("slow", token="dapi0123"))
+        assert stranger.answer().status == 401
+        assert not UNDER_WAY
+        known.send(site.head("slow"))
+        wait_until(lambda: UNDER_WAY == [ADMIN], what="the request being counted")
+        other.send(site.head("a"))
+        other.answer()
+        GATE.set()
+        assert known.answer().status == 200
+        wait_until(lambda: not UNDER_WAY, what="it being counted no more")
 
 
 def test_who_leaves_harms_nobody(site: Site) -> None:

@@ -1,8 +1,8 @@
 """Small requests for a few routes, answered before the web server's and the application's layers, which cost more.
 
 A request goes this way when it is beyond doubt: POST over HTTP/1.1 for a `WholeRoute`, with a bearer token, each header
-once, its length given, nothing that asks for more than an answer. All others, and those whose token is not good, are
-left to uvicorn's own parser as they came. What the layers do is done here too: the token is checked, the call is in the
+once, its length given, nothing that asks for more than an answer. All others are left to uvicorn's own parser as they
+came. What the layers do is done here too: the token is checked, the call is in the
 audit before its answer begins, it is counted and timed, and the answer has their headers.
 """
 
@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +20,13 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message, Scope
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
 
 from millpond.audit.domain import FIRST_FAILURE
 from millpond.audit.door import CLIENT_CLOSED_REQUEST, error_code, unwritten_response
 from millpond.identity import acts
-from millpond.identity.access import Act, allows
+from millpond.identity.domain import Principal
 from millpond.identity.middleware import act_as
 from millpond.identity.page_headers import is_https, page_headers
 from millpond.identity.seen_tokens import SeenTokens
@@ -34,14 +35,14 @@ from millpond.identity.whole import Whole, WholeRoute
 from millpond.journal import calls
 from millpond.journal.calls import Call
 from millpond.kernel import metrics
-from millpond.kernel.errors import MillpondError, StorageFull
+from millpond.kernel.errors import StorageFull, Unavailable
 from millpond.kernel.http import answer_to
 from millpond.kernel.logs import get_logger
 
 MOST_BYTES = 64 << 10
 """Of a body; larger ones are not quick to answer anyway."""
-_MOST_HEAD_BYTES = 4 << 10
-_MOST_KEPT = 4096
+_MOST_HEAD_BYTES, _MOST_HEADERS = 4 << 10, 64
+_MOST_KEPT = 1024
 _HEAD = re.compile(rb"POST (/[!$&-<>@-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
 """A path without a query and without what could be spelt in another way. Source: RFC 9112, sections 3 and 5."""
 _ASKS_FOR_MORE = frozenset({"transfer-encoding", "expect", "upgrade", "te", "trailer"})
@@ -51,8 +52,8 @@ _PROXIES = frozenset({"x-forwarded-for", "x-forwarded-proto", "forwarded"})
 log = get_logger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
-_Refused = tuple[str, str, str, str, str, Response]
-"""Whom by id and name, the path, from where, with which client, and the answer."""
+_Refused = tuple[str, str, str, str]
+"""Whose id, the path, from where, and with which client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Asked:
     path_params: Mapping[str, str]
     headers: Mapping[str, str]
     agent: str
+    authorization: str
     length: int
     """Bytes of the body that follows."""
     always: Headers
@@ -80,68 +82,53 @@ class Express:
         self._identity = identity
         self._seen = seen
         self._public_url = public_url
-        self._under_way: Counter[str] = Counter()
-        """How many requests for a path are being answered."""
-        self._refused: Counter[_Refused] = Counter()
+        self._refused: dict[_Refused, tuple[Call, Response]] = {}
         """What is not in the audit yet."""
+        self._times: Counter[_Refused] = Counter()
         self._read: dict[bytes, Asked] = {}
         """By their heads; most clients send the same again and again."""
 
     def read(self, head: bytes) -> Asked | None:
         """What a request's head says, with the empty line; None where it is not answered here."""
-        if (known := self._read.get(head)) is not None:
-            return known
-        asked = self._parsed(head) if len(head) <= _MOST_HEAD_BYTES else None
-        if asked is not None:
-            if len(self._read) >= _MOST_KEPT:
-                self._read.clear()
-            self._read[head] = asked
-        return asked
+        known = self._read.get(head)
+        return known or (self._parsed(head) if len(head) <= _MOST_HEAD_BYTES else None)
 
-    def refusal(self, asked: Asked, address: str) -> Response | None:
-        """The answer where there is no time for another one. It is in the audit within a second, with how many were
-        refused alike."""
-        if (found := asked.route.refuse(asked.path_params, self._under_way[asked.path])) is None:
-            return None
-        response, securable = found
-        who = self._seen.lately((asked.headers["authorization"], asked.path, "POST"))
-        if who is None or not allows(who, Act.USE, securable):
-            return None
-        metrics.counted("POST", asked.route.path, response.status_code, 0.0)
-        self._note((who.id, who.name, asked.path, address, asked.agent, response))
-        return response
+    def admit(self, asked: Asked, address: str) -> tuple[Response, Headers] | Callable[[], None]:
+        """The answer where there is no time for another one, or what is to be called when it is answered.
 
-    def begin(self, asked: Asked) -> None:
-        """A request is about to be answered; until `end`, it is ahead of others for its path."""
-        self._under_way[asked.path] += 1
+        Such an answer is in the audit within a second, with how many were refused alike."""
+        who = self._seen.lately((asked.authorization, asked.path, "POST"))
+        if who is None:
+            return _nothing
+        found = asked.route.admit(who, asked.path_params)
+        if not isinstance(found, Response):
+            return found or _nothing
+        metrics.counted("POST", asked.route.path, found.status_code, 0.0)
+        kind = (who.id, asked.path, address, asked.agent)
+        if kind not in self._refused:
+            if not self._refused:
+                asyncio.get_running_loop().call_later(_TELL_S, self.tell)
+            call = _call(asked, address)
+            call.actor_id, call.actor = who.id, who.name
+            self._refused[kind] = (call, found)
+        self._times[kind] += 1
+        return found, _headers(asked, self._refused[kind][0])
 
-    def end(self, asked: Asked) -> None:
-        """It is answered, or left to others."""
-        self._under_way[asked.path] -= 1
-        if not self._under_way[asked.path]:
-            del self._under_way[asked.path]
+    def tell(self) -> None:
+        """Write down what was refused since the last time."""
+        refused, self._refused = self._refused, {}
+        times, self._times = self._times, Counter()
+        for kind, (call, response) in refused.items():
+            with suppress(StorageFull):  # nothing was done, and those who were answered cannot be told otherwise
+                call.end(response.status_code, error_code(bytes(response.body)), {"times": str(times[kind])})
 
-    async def answer(self, asked: Asked, body: bytes, address: str) -> tuple[Response, Headers] | None:
-        """The answer, and its headers beside its own, in a task of its own; None where it is not given here."""
+    async def answer(self, asked: Asked, head: bytes, body: bytes, address: str) -> tuple[Response, Headers]:
+        """The answer, and its headers beside its own, in a task of its own."""
         began = time.perf_counter()
-        request = Whole(asked.path_params, asked.headers, body)
-        if not asked.route.is_plain(request):
-            return None
-        call = Call(door="http", act="POST", kind=calls.PATH, name=asked.path, address=address, agent=asked.agent)
+        call = _call(asked, address)
         calls.begin(call)
-        header = asked.headers["authorization"]
-        token = header.partition(" ")[2].strip()
-        authenticate = partial(self._identity.authenticate, token, path=asked.path, method="POST")
         try:
-            principal = await self._seen.principal((header, asked.path, "POST"), authenticate)
-        except (MillpondError, OperationalError):
-            return None  # the door says what is wrong with it
-        acts.identified(principal)
-        act_as(principal)
-        try:
-            response = await asked.route.answer(request)
-        except Exception as error:
-            response = _failed(asked, error)
+            response = await self._answered(asked, head, Whole(asked.path_params, asked.headers, body))
         except asyncio.CancelledError:
             call.end(CLIENT_CLOSED_REQUEST, "CANCELLED")
             raise
@@ -151,22 +138,36 @@ class Express:
         except StorageFull as error:
             response = unwritten_response(error, asked.path)
         metrics.counted("POST", asked.route.path, response.status_code, time.perf_counter() - began)
-        return response, (*asked.always, (b"x-request-id", call.request.encode()))
+        return response, _headers(asked, call)
 
-    def _note(self, refused: _Refused) -> None:
-        if not self._refused:
-            asyncio.get_running_loop().call_later(_TELL_S, self._tell)
-        self._refused[refused] += 1
+    async def _answered(self, asked: Asked, head: bytes, request: Whole) -> Response:
+        try:
+            act_as(await self._principal(asked))
+            self._keep(head, asked)
+            response = await asked.route.answer(request)
+            if not hasattr(response, "body"):
+                await response(_scope(asked), _gone, _unheard)  # it lets go of what it has
+                raise TypeError(f"{asked.route.path} was to answer at once")
+        except Exception as error:
+            return answer_to(Request(_scope(asked)), error)
+        return response
 
-    def _tell(self) -> None:
-        refused, self._refused = self._refused, Counter()
-        for (who_id, who, path, address, agent, response), times in refused.items():
-            call = Call(
-                door="http", act="POST", kind=calls.PATH, name=path, address=address, agent=agent,
-                actor_id=who_id, actor=who,
-            )  # fmt: skip
-            with suppress(StorageFull):  # nothing was done, and those who were answered cannot be told otherwise
-                call.end(response.status_code, error_code(bytes(response.body)), {"times": str(times)})
+    async def _principal(self, asked: Asked) -> Principal:
+        token = asked.authorization.partition(" ")[2].strip()
+        authenticate = partial(self._identity.authenticate, token, path=asked.path, method="POST")
+        try:
+            principal = await self._seen.principal((asked.authorization, asked.path, "POST"), authenticate)
+        except OperationalError as error:
+            log.error("no database at the door", exc_info=error)
+            raise Unavailable("The database cannot be reached; try again.") from error
+        acts.identified(principal)
+        return principal
+
+    def _keep(self, head: bytes, asked: Asked) -> None:
+        """Read it no more: whoever sent it has shown who they are."""
+        if len(self._read) >= _MOST_KEPT:
+            self._read.clear()
+        self._read[head] = asked
 
     def _parsed(self, head: bytes) -> Asked | None:
         found = _HEAD.fullmatch(head)
@@ -183,6 +184,7 @@ class Express:
             or not _ASKS_FOR_MORE.isdisjoint(headers)
             or (self._public_url is not None and not _PROXIES.isdisjoint(headers))
             or headers.get("connection", "keep-alive").lower() != "keep-alive"
+            or len(headers) > _MOST_HEADERS
             or headers.get("authorization", "")[:7].casefold() != "bearer "
             or not length.isdecimal()
             or len(length) > 6
@@ -192,7 +194,7 @@ class Express:
         always = page_headers(path, https_only=is_https(self._public_url))
         return Asked(
             route=route, path=path, path_params=path_params, headers=headers, agent=headers.get("user-agent", ""),
-            length=int(length), always=always,
+            authorization=headers["authorization"], length=int(length), always=always,
         )  # fmt: skip
 
     def _find(self, path: str) -> tuple[WholeRoute | None, Mapping[str, str]]:
@@ -254,8 +256,8 @@ class ExpressProtocol(HttpToolsProtocol):
             self._look_later(left_s)
 
     def shutdown(self) -> None:
-        """End the connection when what is being answered is answered."""
-        if self._is_answering:
+        """End the connection when what has come, or is coming, is answered."""
+        if self._is_answering or self._begun:
             self._is_closing = True
         else:
             super().shutdown()
@@ -274,16 +276,19 @@ class ExpressProtocol(HttpToolsProtocol):
             if len(data) < length:
                 self._begun = data
                 return
+            body = data[end:length]
+            if not asked.route.is_plain(Whole(asked.path_params, asked.headers, body)):
+                super().data_received(data)
+                return
             address = self.client[0] if self.client else ""
-            refusal = None if self.flow.write_paused else self._express.refusal(asked, address)
-            if refusal is None:
+            admitted = _nothing if self.flow.write_paused else self._express.admit(asked, address)
+            if not isinstance(admitted, tuple):
                 self._behind, self._is_answering = data[length:], True
-                self._express.begin(asked)
-                task = self.loop.create_task(self._answer(asked, data[:length], end, address))
+                task = self.loop.create_task(self._answer(asked, data[:end], body, address, admitted))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
                 return
-            self.transport.write(self._encoded(refusal, asked.always))
+            self.transport.write(self._encoded(*admitted))
             self._rest()
             data = data[length:]
 
@@ -298,27 +303,24 @@ class ExpressProtocol(HttpToolsProtocol):
     def _look_later(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
-    async def _answer(self, asked: Asked, data: bytes, end: int, address: str) -> None:
+    async def _answer(self, asked: Asked, head: bytes, body: bytes, address: str, answered: Callable[[], None]) -> None:
         try:
-            found = await self._express.answer(asked, data[end:], address)
-            if found is not None and not self.transport.is_closing():
+            try:
+                found = await self._express.answer(asked, head, body, address)
+            finally:
+                answered()
+            if not self.transport.is_closing():
                 self.transport.write(self._encoded(*found))
                 await self.flow.drain()
         except Exception as error:  # of ours: the client's is answered
             log.error("a request could not be answered", path=asked.path, exc_info=error)
             self.transport.close()
-        finally:
-            self._express.end(asked)
         self._is_answering = False
+        if self._is_closing:
+            self.transport.close()
         if self.transport.is_closing():
             return
-        if found is None:
-            super().data_received(data)
-        elif self._is_closing:
-            self.transport.close()
-            return
-        else:
-            self._rest()
+        self._rest()
         behind, self._behind = self._behind, b""
         if behind:
             self.data_received(behind)
@@ -335,6 +337,25 @@ class ExpressProtocol(HttpToolsProtocol):
         return b"".join(parts)
 
 
-def _failed(asked: Asked, error: Exception) -> Response:
-    scope = {"type": "http", "method": "POST", "path": asked.path, "query_string": b"", "headers": []}
-    return answer_to(Request(scope), error)
+def _call(asked: Asked, address: str) -> Call:
+    return Call(door="http", act="POST", kind=calls.PATH, name=asked.path, address=address, agent=asked.agent)
+
+
+def _headers(asked: Asked, call: Call) -> Headers:
+    return (*asked.always, (b"x-request-id", call.request.encode()))
+
+
+def _scope(asked: Asked) -> Scope:
+    return {"type": "http", "method": "POST", "path": asked.path, "query_string": b"", "headers": []}
+
+
+async def _gone() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _unheard(_message: Message) -> None:
+    return
+
+
+def _nothing() -> None:
+    return

@@ -90,6 +90,7 @@ def main() -> None:
     )
     with socket.socket(fileno=int(sys.argv[1])) as listener, _unix_listener(Home(settings.data_dir)) as unix_listener:
         _Server(config, application.wait_ready, unix_listener).run(sockets=[listener])
+    application.express.tell()
 
 
 def _unix_listener(home: Home) -> socket.socket:

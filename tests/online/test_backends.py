@@ -1,19 +1,24 @@
 """Each kind of online store keeps the contract."""
 
+import asyncio
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from millpond.kernel.errors import Unavailable
 from millpond.online.backends.port import Backend, ServingBackend
 from millpond.online.backends.redis import RedisBackend
+from millpond.online.backends.redis_lane import RedisLane
 from millpond.online.domain import Field, Published, Shape
 from tests.online.conftest import OnLoop
 from tests.redis_server import free_port, running_redis
@@ -186,3 +191,42 @@ def test_whoever_stops_waiting_leaves_no_answer_to_others(tmp_path: Path) -> Non
             os.kill(process.pid, signal.SIGCONT)
             for number in range(20):
                 assert backend.read("t", [b"%d" % number])[1] == [b"%d" % number], port
+
+
+def test_a_redis_that_reads_no_more_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Not who waits for an answer, and not who cannot even write."""
+
+    async def ask(url: str, process: Any) -> list[Any]:
+        lane = RedisLane(url, timeout_s=0.5)
+        assert await lane.mget([b"a"]) == [None]
+        os.kill(process.pid, signal.SIGSTOP)
+        many = [b"%d" % number * 100 for number in range(3000)]
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*(lane.mget(many) for _ in range(40)), return_exceptions=True)
+        os.kill(process.pid, signal.SIGCONT)
+        assert await lane.mget([b"a"]) == [None]
+        await lane.aclose()
+        return found
+
+    with running_redis(str(tmp_path), free_port()) as (url, process):
+        found = asyncio.run(ask(url, process))
+    assert all(isinstance(each, redis.exceptions.RedisError) for each in found), found
+
+
+def test_who_waits_for_a_connection_waits_for_one_attempt() -> None:
+    async def ask(url: str) -> list[Any]:
+        lane = RedisLane(url, timeout_s=0.3)
+        found = await asyncio.gather(*(lane.mget([b"a"]) for _ in range(20)), return_exceptions=True)
+        await lane.aclose()
+        return found
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = asyncio.run(ask(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
+        silent.settimeout(0)
+        made = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                made += 1
+    assert all(isinstance(each, TimeoutError) for each in found), found
+    assert made == 1

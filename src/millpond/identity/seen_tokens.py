@@ -13,6 +13,7 @@ from millpond.kernel.freshness import Kept
 
 _GOOD_FOR_S = 0.25
 """How long a token is good without another look, where the database has not changed: it may expire by itself."""
+_LATELY_S = 3.0
 _THREADS = 16
 """The door's own, so that slow handlers, which share the other threads, keep nobody waiting outside. More than the
 passwords that may be checked at once, so that those keep no token waiting."""
@@ -36,22 +37,26 @@ class SeenTokens:
         return await anyio.to_thread.run_sync(partial(self._look, shown, authenticate), limiter=self._threads)
 
     def lately(self, shown: Shown) -> Principal | None:
-        """Whose it was a moment ago, if that is known; who is refused for want of time need not be known better."""
+        """Whose it was within the last seconds, if that is known; who is refused for want of time need not be known
+        better."""
         found = self._known.last().get(shown)
-        return found[0] if found else None
+        return found[0] if found and time.monotonic() < found[1] + _LATELY_S else None
 
     def _look(self, shown: Shown | None, authenticate: Callable[[], Principal]) -> Principal:
-        if shown is None:
+        known = self._known.now() if shown is not None else None
+        if known is None or shown is None:
             return authenticate()
-        if found := self._just_seen(shown):
+        if found := _good(known.get(shown)):
             return found
-        known, good_until = self._known.now(), time.monotonic() + _GOOD_FOR_S
+        good_until = time.monotonic() + _GOOD_FOR_S
         principal = authenticate()
-        if known is not None:
-            known[shown] = (principal, good_until)
+        known[shown] = (principal, good_until)
         return principal
 
     def _just_seen(self, shown: Shown) -> Principal | None:
         known = self._known.now()
-        found = known.get(shown) if known else None
-        return found[0] if found and time.monotonic() < found[1] else None
+        return _good(known.get(shown)) if known else None
+
+
+def _good(found: tuple[Principal, float] | None) -> Principal | None:
+    return found[0] if found and time.monotonic() < found[1] else None

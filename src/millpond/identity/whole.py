@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from millpond.identity.access import Securable
+from millpond.identity.domain import Principal
 from millpond.kernel.http import first_headers
 
 
@@ -34,13 +34,12 @@ class WholeRoute(Route):
         *,
         read: Callable[[Request], Awaitable[bytes]] = Request.body,
         is_plain: Callable[[Whole], bool] = lambda _asked: True,
-        refuse: Callable[[Mapping[str, str], int], tuple[Response, Securable] | None] = lambda _path_params, _ahead: (
-            None
-        ),
+        admit: Callable[[Principal, Mapping[str, str]], Response | Callable[[], None] | None] = lambda *_asked: None,
     ) -> None:
         """`read` gives a request's body; `is_plain` tells whether the answer will be a plain Response with a body.
-        `refuse` gives, where there is no time for a path's parameters with so many requests for it under way, the
-        answer to who may use what it also gives."""
+
+        `admit` is asked before anything is done for a request of somebody: it gives the answer where there is no time,
+        or what is to be called when the request is answered."""
 
         async def endpoint(request: Request) -> Response:
             return await answer(Whole(request.path_params, first_headers(request.scope), await read(request)))
@@ -48,4 +47,4 @@ class WholeRoute(Route):
         super().__init__(path, endpoint, methods=["POST"])
         self.answer = answer
         self.is_plain = is_plain
-        self.refuse = refuse
+        self.admit = admit

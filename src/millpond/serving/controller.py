@@ -3,15 +3,27 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from millpond.identity.access import Securable
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.serving import store
-from millpond.serving.domain import Config, Deployment, Endpoint, EntityState, Outcome, Plan, ServedEntity, Shadow, plan
+from millpond.serving.domain import (
+    Config,
+    Deployment,
+    Endpoint,
+    EntityState,
+    Outcome,
+    Plan,
+    ServedEntity,
+    Shadow,
+    endpoint_securable,
+    plan,
+)
 from millpond.serving.events import event
 from millpond.serving.limits import RateLimit
 from millpond.serving.notices import announce
@@ -38,6 +50,11 @@ class LiveEndpoint:
     config: Config
     pools: Mapping[str, WorkerPool]
     """By the name of the served entity; those that need no process have none."""
+
+    @cached_property
+    def securable(self) -> Securable:
+        """What whoever asks it needs rights on."""
+        return endpoint_securable(self.id, self.name, self.creator)
 
 
 class Runtime(Protocol):

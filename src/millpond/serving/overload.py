@@ -2,8 +2,8 @@
 
 Requests that wait for a moment are a burst, and as many as there were before belong to clients who each wait for their
 answer before they ask again. Where they are late and become more and more, each answer is only later for it, and there
-are no more of them. From then on, and where there are more than may wait anyhow, no request is taken that would wait for
-longer than a few times what the model needs for it, until almost none has to be refused for a while.
+are no more of them. From then on, and where there are more than may wait anyhow, no request is taken that would wait
+for longer than a few times what the model needs for it, until almost none has to be refused for a while.
 """
 
 import math
@@ -25,6 +25,8 @@ class Overload:
 
     def __init__(self, patience: float) -> None:
         """`patience` is how many times the model's own time a request may wait; 0 for ever."""
+        self.asking = 0
+        """How many requests are being answered, or wait for it."""
         self._patience = patience
         self._window_from = 0.0
         self._busy_s = 0.0
@@ -32,20 +34,22 @@ class Overload:
         """In this window; and the most requests that there were at once."""
         self._before = self._rises = 0
         """The most in the last window, if they were late, and how often it has been more since."""
-        self._busy_from: float | None = None
+        self._busy_from = 0.0
         self._overloaded_until = -math.inf
         self._own_s = 0.0
         self._gap_s = 0.0
 
-    def began(self, now: float) -> None:
-        """There is a request, and was none."""
-        self._busy_from = now
+    def enter(self, now: float) -> None:
+        """One more request is being answered."""
+        self.asking += 1
+        if self.asking == 1:
+            self._busy_from = now
 
-    def rested(self, now: float) -> None:
-        """There is none any more."""
-        if self._busy_from is not None:
+    def leave(self, now: float) -> None:
+        """One less."""
+        self.asking -= 1
+        if not self.asking:
             self._busy_s += now - max(self._busy_from, self._window_from)
-            self._busy_from = None
 
     def answered(self, model_s: float | None) -> None:
         """A request was answered, for which the model needed so long; None where it had others at the same time."""
@@ -70,15 +74,16 @@ class Overload:
         return ahead * self._gap_s > self._own_s + max(_SHORTEST_WAIT_S, self._patience * self._own_s)
 
     def _end_window(self, now: float) -> None:
-        if self._busy_from is not None:
+        if self.asking:
             self._busy_s += now - max(self._busy_from, self._window_from)
         if self._answered:
-            self._gap_s = self._busy_s / self._answered
+            self._gap_s, self._busy_s = self._busy_s / self._answered, 0.0
         most = self._most if self._is_late(self._most) else 0
         rises = self._before > 0 and most >= self._before * _GROWTH + _FEW
         self._rises = self._rises + 1 if rises else 0
-        if self._rises >= _RISES or self._refused > _MANY * (self._refused + self._answered):
+        many = self._refused > _MANY * (self._refused + self._answered) and self._answered > 0
+        if self._rises >= _RISES or many:
             self._overloaded_until = now + _CALM_S
         self._before = most
-        self._window_from, self._busy_s = now, 0.0
+        self._window_from = now
         self._answered = self._refused = self._most = 0

@@ -39,23 +39,16 @@ class _Place:
 class _Use:
     """Counts the requests for which a pool is in use."""
 
-    def __init__(self, meter: Meter, overload: Overload, idle: asyncio.Event) -> None:
+    def __init__(self, meter: Meter, idle: asyncio.Event) -> None:
         self._meter = meter
-        self._overload = overload
         self._idle = idle
         self._clock = asyncio.get_running_loop().time
 
     def __enter__(self) -> None:
-        now = self._clock()
-        self._meter.change(1, now)
-        if self._meter.requests == 1:
-            self._overload.began(now)
+        self._meter.change(1, self._clock())
 
     def __exit__(self, *_raised: object) -> None:
-        now = self._clock()
-        self._meter.change(-1, now)
-        if not self._meter.requests:
-            self._overload.rested(now)
+        self._meter.change(-1, self._clock())
         self._idle.set()
 
 
@@ -109,9 +102,11 @@ class WorkerPool:
         )
         self._waiting: deque[_Place] = deque()
         self._overload = Overload(patience)
+        self._expected = 0
+        """Requests of which the router says that they come, or have come."""
         self._idle = asyncio.Event()
         self._meter = Meter(asyncio.get_running_loop().time())
-        self._use = _Use(self._meter, self._overload, self._idle)
+        self._use = _Use(self._meter, self._idle)
         self._looks: list[Look] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -138,13 +133,22 @@ class WorkerPool:
         """The process of each replica, by its number; None of one that is being started."""
         return {each.number: each.worker.pid if each.worker else None for each in self.replicas}
 
-    def refuses(self, ahead: int) -> float | None:
-        """After how many seconds to come back, where more requests come than can be answered; None where one may.
+    def expect(self) -> float | None:
+        """A request is about to come, and is ahead of others until `arrived`; or after how many seconds to come back,
+        where more come than can be answered."""
+        wait_s = self._refuses(max(self._overload.asking, self._expected))
+        if wait_s is None:
+            self._expected += 1
+        return wait_s
 
-        So many are `ahead` of it, as far as whoever asks can tell."""
+    def arrived(self) -> None:
+        """A request that was expected is answered, or does not come."""
+        self._expected -= 1
+
+    def _refuses(self, ahead: int) -> float | None:
         if not self.workers or len(self.replicas) < self._scale.maximum:
             return None
-        ahead, most = max(ahead, self._meter.requests - 1), MAX_WAITING + MOST_AT_ONCE * len(self.replicas)
+        most = MAX_WAITING + MOST_AT_ONCE * len(self.replicas)
         return self._overload.refuses(ahead, most, asyncio.get_running_loop().time())
 
     def serve(self, scale: Scale) -> None:
@@ -167,7 +171,14 @@ class WorkerPool:
         Raises DeadlineExceeded, ResourceExhausted (the queue is full), Unavailable (the worker is being restarted),
         FailedPrecondition (the model does not load), MillpondError (the worker ended over this request).
         """
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        clock = asyncio.get_running_loop().time
+        self._overload.enter(clock())
+        try:
+            return await self._ask(question, clock() + timeout_s, timeout_s)
+        finally:
+            self._overload.leave(clock())
+
+    async def _ask(self, question: Question, deadline: float, timeout_s: float) -> Answer:
         while True:
             worker = await self._acquire(question, deadline, timeout_s)
             is_alone = worker.has_free_thread
@@ -241,7 +252,7 @@ class WorkerPool:
         """A worker with a thread reserved for this request."""
         if self._closed:
             raise Unavailable(f"Served model '{self.name}' has just been replaced; try again.")
-        wait_s = self.refuses(0)
+        wait_s = self._refuses(max(self._overload.asking, self._expected) - 1)
         if wait_s is not None:
             raise no_time(self.name, wait_s)
         worker = None if self._waiting else self._freest(question)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from millpond.identity.access import Act, Securable, require
+from millpond.identity.access import Act, allows, require
 from millpond.identity.domain import Principal
 from millpond.kernel.asides import aside_unless
 from millpond.kernel.database import Database
@@ -18,7 +18,7 @@ from millpond.serving import metrics
 from millpond.serving.capture import Captures
 from millpond.serving.controller import LiveEndpoint
 from millpond.serving.costs import EndpointCosts
-from millpond.serving.domain import ServedEntity, Shadow, Update, endpoint_securable
+from millpond.serving.domain import ServedEntity, Shadow, Update
 from millpond.serving.features import Exchange, ServedFeatures
 from millpond.serving.frames import Kind
 from millpond.serving.keeping import keeping_of, refusal
@@ -173,29 +173,29 @@ class Predictions:
         if live is None:
             await self._runtime.run_blocking(partial(self._explain_silence, principal, name))
             raise Unavailable(f"Endpoint '{name}' is about to answer; try again in a moment.")
-        require(principal, Act.USE, endpoint_securable(live.id, live.name, live.creator))
+        require(principal, Act.USE, live.securable)
         return live
 
-    def refusal(self, name: str, served_model: str | None, ahead: int) -> tuple[ResourceExhausted, Securable] | None:
-        """What is to be said to who may use an endpoint that is asked for more than it can answer, and what that is.
+    def admit(
+        self, principal: Principal, name: str, served_model: str | None
+    ) -> ResourceExhausted | Callable[[], None] | None:
+        """A request is about to be read: what is to be said to it where there is no time for it, or what is to be
+        called when it is answered; None where that is to be seen later.
 
-        None where there is time. Of several served models, none of which is named, all have to be without."""
+        It is where somebody may not ask, and where one of several served models may be the one."""
         live = self._runtime.find(name)
-        if live is None:
+        if live is None or not allows(principal, Act.USE, live.securable):
             return None
         asked = [served_model] if served_model else [each.entity for each in live.config.routes if each.percent]
-        longest_s = 0.0
-        for each in asked:
-            pool = live.pools.get(each)
-            wait_s = None if pool is None else pool.refuses(ahead)
-            if wait_s is None:
-                return None
-            longest_s = max(longest_s, wait_s)
-        entity = live.config.entity(asked[0]) if asked else None
-        if entity is None:
+        pool = live.pools.get(asked[0]) if len(asked) == 1 else None
+        if pool is None:
             return None
-        metrics.refused(live.name, entity.name, entity.model.version)
-        return no_time(name, longest_s), endpoint_securable(live.id, live.name, live.creator)
+        wait_s = pool.expect()
+        if wait_s is None:
+            return pool.arrived
+        entity = live.config.entity(asked[0])
+        metrics.refused(live.name, asked[0], entity.model.version if entity else "")
+        return no_time(name, wait_s)
 
     async def ask(
         self, principal: Principal, entity: ServedEntity, pool: WorkerPool, *, content_type: str, body: bytes

@@ -1,7 +1,7 @@
 """The serving-endpoints API and the invocations."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Annotated, Any, TypedDict
 
@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from millpond.identity.access import Securable
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.identity.whole import Whole, WholeRoute
@@ -200,17 +199,22 @@ def _add_invocations(routes: APIRouter, service: ServingService) -> None:
     def is_plain(request: Whole) -> bool:
         return not may_want_stream(request.headers.get("content-type", ""), request.body)
 
-    def refuse(asked: Mapping[str, str], ahead: int) -> tuple[Response, Securable] | None:
-        found = service.predictions.refusal(asked["name"], asked.get("served_model"), ahead)
-        return None if found is None else (refused(found[0]), found[1])
+    def is_plain_at_openai_paths(request: Whole) -> bool:
+        return b"\\" not in request.body and is_plain(request)  # what is written in another way there is written anew
+
+    def admit(me: Principal, asked: Mapping[str, str]) -> Response | Callable[[], None] | None:
+        found = service.predictions.admit(me, asked["name"], asked.get("served_model"))
+        return refused(found) if isinstance(found, ResourceExhausted) else found
 
     # FastAPI's dependencies would cost a third of the time of a small prediction
     for path in ("/{name}/invocations", "/{name}/served-models/{served_model}/invocations"):
         routes.routes.append(
-            WholeRoute(f"/serving-endpoints{path}", invoke, read=body_of, is_plain=is_plain, refuse=refuse)
+            WholeRoute(f"/serving-endpoints{path}", invoke, read=body_of, is_plain=is_plain, admit=admit)
         )
     for path in OPENAI_PATHS:
-        routes.routes.append(WholeRoute(f"/serving-endpoints{path}", invoke_named, read=body_of, is_plain=is_plain))
+        routes.routes.append(
+            WholeRoute(f"/serving-endpoints{path}", invoke_named, read=body_of, is_plain=is_plain_at_openai_paths)
+        )
 
 
 class _Asked(TypedDict):

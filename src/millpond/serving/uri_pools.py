@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from millpond.kernel.clock import utc_now
 from millpond.kernel.errors import ResourceExhausted
@@ -20,10 +20,13 @@ _REPLICAS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class UriPool:
-    """The pool of a version, and for whom it was begun: it counts for them while it is there, whoever else asks it."""
+    """The pool of a version."""
 
     model: ModelVersion
+    beginner: str
+    """For whom it was begun: it is of their share while it is there, whoever else asks it."""
     asker: str
+    """Who asked it last."""
     pool: WorkerPool
 
 
@@ -48,7 +51,7 @@ class UriPools:
         """
         async with self._lock:
             begun = await self._pool(model, asker)
-            self._begun[model.key] = begun
+            self._begun[model.key] = replace(begun, asker=asker)
         with begun.pool.in_use():  # nothing was awaited since, so nobody has taken it for unused
             yield begun.pool
 
@@ -58,18 +61,18 @@ class UriPools:
             return found
         if found is not None:
             await found.pool.close(drain_s=0)
-        while sum(each.asker == asker for each in self._begun.values()) >= MOST_OF_ONE:
+        while sum(each.beginner == asker for each in self._begun.values()) >= MOST_OF_ONE:
             await self._end_unused(
                 asker, f"{MOST_OF_ONE} models that you ask by their URI are busy, which is your share"
             )
         while len(self._begun) >= MOST_POOLS:
             await self._end_unused(None, f"{MOST_POOLS} models are being asked by their URI")
-        return UriPool(model=model, asker=asker, pool=self._open_pool(_entity(model)))
+        return UriPool(model=model, beginner=asker, asker=asker, pool=self._open_pool(_entity(model)))
 
     async def _end_unused(self, asker: str | None, refusal: str) -> None:
         """End the one that nobody has asked for longest; of an asker's own, if one is given."""
         for key, begun in self._begun.items():
-            if asker in {None, begun.asker} and not begun.pool.is_asked:
+            if asker in {None, begun.beginner} and not begun.pool.is_asked:
                 del self._begun[key]
                 await begun.pool.close(drain_s=0)
                 return

@@ -25,7 +25,7 @@ class RedisLane:
             url, socket_timeout=None, socket_connect_timeout=timeout_s, health_check_interval=0
         )  # it only makes them
         self._timeout_s = timeout_s
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[_Open] | None = None
         self._open: _Open | None = None
 
     async def mget(self, keys: Sequence[bytes]) -> Reply:
@@ -44,22 +44,35 @@ class RedisLane:
 
     async def aclose(self) -> None:
         """Close the connection; whoever waits is told so."""
+        if self._opening is not None:
+            self._opening.cancel()
         if self._open is not None:
             await self._open.close()
             self._open = None
 
     async def _opened(self, before: "_Open | None") -> "_Open":
-        """A connection that is another than the one before."""
-        async with self._opening:
-            if self._open is None or self._open is before or self._open.is_lost:
-                if self._open is not None:
-                    await self._open.close()
-                    self._open = None
-                connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-                async with asyncio.timeout(self._timeout_s):  # with the handshake
-                    await connection.connect()
-                self._open = _Open(connection, self._timeout_s)
+        """A connection that is another than the one before. All who wait for one share the attempt, and its failure."""
+        if self._open is not None and self._open is not before and not self._open.is_lost:
             return self._open
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._connect())
+            self._opening.add_done_callback(self._attempted)
+        return await asyncio.shield(self._opening)
+
+    async def _connect(self) -> "_Open":
+        if self._open is not None:
+            await self._open.close()
+            self._open = None
+        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(self._timeout_s):  # with the handshake
+            await connection.connect()
+        self._open = _Open(connection, self._timeout_s)
+        return self._open
+
+    def _attempted(self, attempt: "asyncio.Task[_Open]") -> None:
+        self._opening = None
+        if not attempt.cancelled():
+            attempt.exception()  # seen, though nobody may wait any more
 
 
 class _Open:
@@ -120,6 +133,8 @@ class _Open:
 
     def _lose(self, error: Exception) -> None:
         self.is_lost = True
+        if self._connection._writer is not None:
+            self._connection._writer.transport.abort()  # whoever waits to write does not wait for what is not read
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
