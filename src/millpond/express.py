@@ -10,7 +10,6 @@ import asyncio
 import math
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,8 +51,6 @@ _PROXIES = frozenset({"x-forwarded-for", "x-forwarded-proto", "forwarded"})
 log = get_logger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
-_Refused = tuple[str, str, str, str]
-"""Whose id, the path, from where, and with which client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +69,23 @@ class Asked:
     """Headers of each answer."""
 
 
+@dataclass(slots=True)
+class Refused:
+    """What is said to requests for which there is no time, within a second and of one kind."""
+
+    asked: Asked
+    call: Call
+    response: Response
+    times: int = 0
+    _encoded: bytes = b""
+
+    def encoded(self, encode: Callable[[Response, Headers], bytes]) -> bytes:
+        """The answer, the same for all."""
+        if not self._encoded:
+            self._encoded = encode(self.response, _headers(self.asked, self.call))
+        return self._encoded
+
+
 class Express:
     """Answers the requests of an application's whole routes."""
 
@@ -82,9 +96,8 @@ class Express:
         self._identity = identity
         self._seen = seen
         self._public_url = public_url
-        self._refused: dict[_Refused, tuple[Call, Response]] = {}
-        """What is not in the audit yet."""
-        self._times: Counter[_Refused] = Counter()
+        self._refused: dict[tuple[str, str, str, str], Refused] = {}
+        """What is not in the audit yet: by whose id, the path, from where, and with which client."""
         self._read: dict[bytes, Asked] = {}
         """By their heads; most clients send the same again and again."""
 
@@ -93,7 +106,7 @@ class Express:
         known = self._read.get(head)
         return known or (self._parsed(head) if len(head) <= _MOST_HEAD_BYTES else None)
 
-    def admit(self, asked: Asked, address: str) -> tuple[Response, Headers] | Callable[[], None]:
+    def admit(self, asked: Asked, address: str) -> "Refused | Callable[[], None]":
         """The answer where there is no time for another one, or what is to be called when it is answered.
 
         Such an answer is in the audit within a second, with how many were refused alike."""
@@ -103,24 +116,25 @@ class Express:
         found = asked.route.admit(who, asked.path_params)
         if not isinstance(found, Response):
             return found or _nothing
-        metrics.counted("POST", asked.route.path, found.status_code, 0.0)
         kind = (who.id, asked.path, address, asked.agent)
-        if kind not in self._refused:
+        refused = self._refused.get(kind)
+        if refused is None:
             if not self._refused:
                 asyncio.get_running_loop().call_later(_TELL_S, self.tell)
             call = _call(asked, address)
             call.actor_id, call.actor = who.id, who.name
-            self._refused[kind] = (call, found)
-        self._times[kind] += 1
-        return found, _headers(asked, self._refused[kind][0])
+            refused = self._refused[kind] = Refused(asked, call, found)
+        refused.times += 1
+        return refused
 
     def tell(self) -> None:
         """Write down what was refused since the last time."""
         refused, self._refused = self._refused, {}
-        times, self._times = self._times, Counter()
-        for kind, (call, response) in refused.items():
+        for each in refused.values():
+            status = each.response.status_code
+            metrics.refused("POST", each.asked.route.path, status, each.times)
             with suppress(StorageFull):  # nothing was done, and those who were answered cannot be told otherwise
-                call.end(response.status_code, error_code(bytes(response.body)), {"times": str(times[kind])})
+                each.call.end(status, error_code(bytes(each.response.body)), {"times": str(each.times)})
 
     async def answer(self, asked: Asked, head: bytes, body: bytes, address: str) -> tuple[Response, Headers]:
         """The answer, and its headers beside its own, in a task of its own."""
@@ -276,21 +290,23 @@ class ExpressProtocol(HttpToolsProtocol):
             if len(data) < length:
                 self._begun = data
                 return
-            body = data[end:length]
-            if not asked.route.is_plain(Whole(asked.path_params, asked.headers, body)):
-                super().data_received(data)
-                return
             address = self.client[0] if self.client else ""
             admitted = _nothing if self.flow.write_paused else self._express.admit(asked, address)
-            if not isinstance(admitted, tuple):
-                self._behind, self._is_answering = data[length:], True
-                task = self.loop.create_task(self._answer(asked, data[:end], body, address, admitted))
-                self.tasks.add(task)
-                task.add_done_callback(self.tasks.discard)
+            if isinstance(admitted, Refused):
+                self.transport.write(admitted.encoded(self._encoded))
+                self._rest()
+                data = data[length:]
+                continue
+            body = data[end:length]
+            if not asked.route.is_plain(Whole(asked.path_params, asked.headers, body)):
+                admitted()
+                super().data_received(data)
                 return
-            self.transport.write(self._encoded(*admitted))
-            self._rest()
-            data = data[length:]
+            self._behind, self._is_answering = data[length:], True
+            task = self.loop.create_task(self._answer(asked, data[:end], body, address, admitted))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            return
 
     def _rest(self) -> None:
         """A request is answered. One timer for all of them costs less than one for each."""

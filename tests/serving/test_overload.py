@@ -17,48 +17,66 @@ GAP_S = MODEL_S / THREADS
 
 
 class Pool:
-    """A model of four threads that is always asked."""
+    """A model of four threads, of which each answer takes as long as those ahead of it need."""
 
     def __init__(self, patience: float = 1.5, model_s: float = MODEL_S, gap_s: float = GAP_S) -> None:
         self.overload = Overload(patience)
         self.now = 0.0
         self._model_s, self._gap_s = model_s, gap_s
-        self.overload.began(0.0)
+        self._ahead = 0
 
     def ask(self, ahead: Callable[[float], int], for_s: float) -> list[bool]:
         """An answer and a request in each gap, with so many ahead of it; whether each is refused."""
         until, refused = self.now + for_s, []
         while self.now < until:
-            refused.append(self.refuses(ahead(self.now)))
-            self.overload.answered(self._model_s)
+            wanted = ahead(self.now)
+            refused.append(self.refuses(wanted))
+            taken = min(wanted, self.taken) if refused[-1] else wanted
+            self.overload.enter(self.now)
+            self.overload.asking += taken  # they are there all the time
+            self.overload.answered(self._model_s, self.now)
             self.now += self._gap_s
+            self.overload.asking -= taken
+            self.overload.leave(self.now - max(self._model_s, taken * self._gap_s), self.now)
         return refused
 
     def refuses(self, ahead: int) -> bool:
         return self.overload.refuses(ahead, MOST, self.now) is not None
 
+    @property
+    def taken(self) -> int:
+        """How many may be there at a time."""
+        return next((ahead for ahead in range(MOST) if self.refuses(ahead)), MOST)
+
 
 def growing(now: float) -> int:
-    return 20 + int(100 * now)
+    return 20 + int(60 * now)
 
 
 def test_a_burst_may_wait_and_what_grows_is_kept_short() -> None:
     pool = Pool()
     assert not any(pool.ask(lambda now: 100 if now > 0.5 else 0, for_s=1.4)), "they came at once"
     assert any(pool.ask(growing, for_s=3.0))
-    assert pool.overload.refuses(100, MOST, pool.now) == pytest.approx(100 * GAP_S, rel=0.1)
-    assert not pool.refuses(9), "no longer than 1.5 times what the model needs, before it is its turn"
-    assert pool.refuses(11)
+    pool.ask(lambda _: 200, for_s=3.0)
+    assert 7 <= pool.taken <= 12, "as are answered within two and a half times what the model needs"
+
+
+def test_as_many_are_taken_as_are_in_time_whatever_one_takes() -> None:
+    pool = Pool()
+    pool.ask(growing, for_s=3.5)
+    pool._gap_s = GAP_S / 3  # others leave the machine
+    pool.ask(lambda _: 200, for_s=4.0)
+    assert 20 <= pool.taken <= 40
 
 
 def test_it_stays_short_until_few_are_refused_for_a_while() -> None:
     pool = Pool()
-    pool.ask(growing, for_s=3.0)
-    assert all(pool.ask(lambda _: 100, for_s=10.0)), "as many are refused as are answered"
-    assert not any(pool.ask(lambda _: 3, for_s=4.0))
-    assert pool.refuses(11), "short for a moment, as what is kept short is now and then"
-    pool.ask(lambda now: 100 if int(now / GAP_S) % 40 == 0 else 3, for_s=6.0)
-    assert not pool.refuses(100), "one in forty for six seconds"
+    pool.ask(growing, for_s=3.5)
+    assert all(pool.ask(lambda _: 200, for_s=5.0)), "as many are refused as are answered"
+    assert not any(pool.ask(lambda _: 2, for_s=4.0))
+    assert pool.taken < 100, "few for a moment, as what is kept short is now and then"
+    pool.ask(lambda now: 200 if int(now / GAP_S) % 40 == 0 else 2, for_s=6.0)
+    assert pool.taken == MOST, "one in forty for six seconds"
 
 
 def test_clients_who_wait_for_their_answers_may_be_many() -> None:
@@ -71,25 +89,26 @@ def test_more_than_may_wait_are_refused_at_once_and_then_it_is_kept_short() -> N
     pool = Pool()
     pool.ask(lambda _: MOST - 1, for_s=1.0)
     assert all(pool.ask(lambda _: MOST, for_s=0.6))
-    assert pool.refuses(11)
+    pool.ask(lambda _: MOST, for_s=2.0)
+    assert pool.taken <= 12
 
 
 def test_a_model_that_is_idle_now_and_then_is_asked_for_no_more_than_it_can() -> None:
     pool = Pool()
     for _ in range(200):
         assert not pool.refuses(0)
-        pool.overload.answered(MODEL_S)
-        pool.overload.rested(pool.now + MODEL_S)
+        pool.overload.enter(pool.now)
+        pool.overload.answered(MODEL_S, pool.now)
+        pool.overload.leave(pool.now, pool.now + MODEL_S)
         pool.now += 2 * MODEL_S
-        pool.overload.began(pool.now)
     assert not any(pool.ask(lambda _: 3, for_s=3))
 
 
 def test_what_waits_for_a_quick_model_is_not_kept_shorter_than_can_be_told() -> None:
     pool = Pool(model_s=0.0004, gap_s=0.0005)
-    pool.ask(growing, for_s=3.0)
-    assert not pool.refuses(6)
-    assert pool.refuses(8)
+    pool.ask(growing, for_s=3.5)
+    pool.ask(lambda _: 200, for_s=3.0)
+    assert 5 <= pool.taken <= 8
 
 
 def test_without_patience_set_all_wait() -> None:

@@ -1,5 +1,6 @@
 """Whose a token is that was just shown: no look at the database while nothing in it has changed."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +14,16 @@ from millpond.kernel.freshness import Kept
 
 _GOOD_FOR_S = 0.25
 """How long a token is good without another look, where the database has not changed: it may expire by itself."""
-_LATELY_S = 3.0
+_LATELY_S, _MOST_LATELY = 3.0, 4096
 _THREADS = 16
 """The door's own, so that slow handlers, which share the other threads, keep nobody waiting outside. More than the
 passwords that may be checked at once, so that those keep no token waiting."""
 
 Shown = tuple[str, str, str]
 """A header `Authorization` with a bearer token, and the path and method for which it is shown."""
+
+_Good = tuple[Principal, float]
+"""Who, and until when that is good."""
 
 
 class SeenTokens:
@@ -28,19 +32,45 @@ class SeenTokens:
     def __init__(self, identity: IdentityService) -> None:
         self._threads = anyio.CapacityLimiter(_THREADS)
         mark, self._knows_at_once = identity.change_mark()
-        self._known: Kept[Shown, tuple[Principal, float]] = Kept(mark)
+        self._known: Kept[Shown, _Good] = Kept(mark)
+        self._looks: dict[Shown, tuple[dict[Shown, _Good], asyncio.Future[Principal]]] = {}
+        """Looks under way, with the values of the moment in which each began."""
+        self._lately: dict[Shown, _Good] = {}
 
     async def principal(self, shown: Shown | None, authenticate: Callable[[], Principal]) -> Principal:
-        """Whoever asks; `authenticate` finds out, in a thread, who is not known. None shows another credential."""
-        if shown is not None and self._knows_at_once and (found := self._just_seen(shown)):
+        """Whoever asks; `authenticate` finds out, in a thread, who is not known. None shows another credential.
+
+        Many who show the same share a look, if nothing has changed since it began."""
+        known = self._known.now() if shown is not None and self._knows_at_once else None
+        if known is None or shown is None:
+            return await self._in_thread(shown, authenticate)
+        if found := _good(known.get(shown)):
             return found
-        return await anyio.to_thread.run_sync(partial(self._look, shown, authenticate), limiter=self._threads)
+        look = self._looks.get(shown)
+        if look is None or look[0] is not known:
+            look = known, asyncio.ensure_future(self._in_thread(shown, authenticate))
+            self._looks[shown] = look
+            look[1].add_done_callback(partial(self._looked, shown))
+        return await asyncio.shield(look[1])
 
     def lately(self, shown: Shown) -> Principal | None:
         """Whose it was within the last seconds, if that is known; who is refused for want of time need not be known
         better."""
-        found = self._known.last().get(shown)
-        return found[0] if found and time.monotonic() < found[1] + _LATELY_S else None
+        return _good(self._lately.get(shown))
+
+    async def _in_thread(self, shown: Shown | None, authenticate: Callable[[], Principal]) -> Principal:
+        found = await anyio.to_thread.run_sync(partial(self._look, shown, authenticate), limiter=self._threads)
+        if shown is not None:
+            if len(self._lately) >= _MOST_LATELY:
+                self._lately.clear()
+            self._lately[shown] = found, time.monotonic() + _LATELY_S
+        return found
+
+    def _looked(self, shown: Shown, look: "asyncio.Future[Principal]") -> None:
+        if self._looks.get(shown, (None, None))[1] is look:
+            del self._looks[shown]
+        if not look.cancelled():
+            look.exception()  # seen, though all who waited for it may have left
 
     def _look(self, shown: Shown | None, authenticate: Callable[[], Principal]) -> Principal:
         known = self._known.now() if shown is not None else None
@@ -53,10 +83,6 @@ class SeenTokens:
         known[shown] = (principal, good_until)
         return principal
 
-    def _just_seen(self, shown: Shown) -> Principal | None:
-        known = self._known.now()
-        return _good(known.get(shown)) if known else None
 
-
-def _good(found: tuple[Principal, float] | None) -> Principal | None:
+def _good(found: _Good | None) -> Principal | None:
     return found[0] if found and time.monotonic() < found[1] else None

@@ -97,7 +97,3 @@ class Kept(Generic[K, V]):
             values = {}
             self._kept = (mark, values)  # at once, as another thread may have read a newer mark meanwhile
         return values
-
-    def last(self) -> dict[K, V]:
-        """The values of the last look, which may have changed since."""
-        return self._kept[1]

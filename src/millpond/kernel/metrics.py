@@ -28,6 +28,11 @@ def counted(method: str, route: str, status: int, seconds: float) -> None:
     _request_seconds(method, route).observe(seconds)
 
 
+def refused(method: str, route: str, status: int, times: int) -> None:
+    """So many HTTP requests were refused in no time."""
+    _requests(method, route, str(status)).inc(times)
+
+
 # to find them by their labels costs the library more than to count
 _requests = lru_cache(maxsize=4096)(REQUESTS.labels)
 _request_seconds = lru_cache(maxsize=4096)(REQUEST_SECONDS.labels)

@@ -172,11 +172,11 @@ class WorkerPool:
         FailedPrecondition (the model does not load), MillpondError (the worker ended over this request).
         """
         clock = asyncio.get_running_loop().time
-        self._overload.enter(clock())
+        self._overload.enter(began := clock())
         try:
-            return await self._ask(question, clock() + timeout_s, timeout_s)
+            return await self._ask(question, began + timeout_s, timeout_s)
         finally:
-            self._overload.leave(clock())
+            self._overload.leave(began, clock())
 
     async def _ask(self, question: Question, deadline: float, timeout_s: float) -> Answer:
         while True:
@@ -185,7 +185,7 @@ class WorkerPool:
             try:
                 answer = await worker.ask(question, deadline)
                 own_s = answer.model_s if is_alone else None
-                self._overload.answered(own_s)
+                self._overload.answered(own_s, asyncio.get_running_loop().time())
                 return answer
             except NotSent:
                 continue
