@@ -59,6 +59,11 @@ class Grants:
         self._by_id = by_id
         self._ids = {key: tuple(sorted(found)) for key, found in ids.items()}
 
+    @property
+    def count(self) -> int:
+        """On how many securables there are any."""
+        return len(self._by_id)
+
     def on(self, ids: Iterable[str]) -> frozenset[Privilege]:
         """What is held on any of these securables: an object and its containers."""
         by_id = self._by_id

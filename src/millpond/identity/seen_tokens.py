@@ -15,6 +15,7 @@ from millpond.kernel.freshness import Kept
 _GOOD_FOR_S = 0.25
 """How long a token is good without another look, where the database has not changed: it may expire by itself."""
 _LATELY_S, _MOST_LATELY = 3.0, 4096
+_FEW_GRANTS = 200
 _THREADS = 16
 """The door's own, so that slow handlers, which share the other threads, keep nobody waiting outside. More than the
 passwords that may be checked at once, so that those keep no token waiting."""
@@ -30,6 +31,7 @@ class SeenTokens:
     """Principals by what they showed."""
 
     def __init__(self, identity: IdentityService) -> None:
+        self._identity = identity
         self._threads = anyio.CapacityLimiter(_THREADS)
         mark, self._knows_at_once = identity.change_mark()
         self._known: Kept[Shown, _Good] = Kept(mark)
@@ -46,6 +48,8 @@ class SeenTokens:
             return await self._in_thread(shown, authenticate)
         if found := _good(known.get(shown)):
             return found
+        if self._is_quick(shown):
+            return self._look(shown, authenticate)
         look = self._looks.get(shown)
         if look is None or look[0] is not known:
             look = known, asyncio.ensure_future(self._in_thread(shown, authenticate))
@@ -58,13 +62,13 @@ class SeenTokens:
         better."""
         return _good(self._lately.get(shown))
 
+    def _is_quick(self, shown: Shown) -> bool:
+        """Whether a look takes less than a thread would wait for its turn, as of who was known a moment ago."""
+        who = self.lately(shown)
+        return who is not None and who.grants.count <= _FEW_GRANTS and self._identity.answers_at_once
+
     async def _in_thread(self, shown: Shown | None, authenticate: Callable[[], Principal]) -> Principal:
-        found = await anyio.to_thread.run_sync(partial(self._look, shown, authenticate), limiter=self._threads)
-        if shown is not None:
-            if len(self._lately) >= _MOST_LATELY:
-                self._lately.clear()
-            self._lately[shown] = found, time.monotonic() + _LATELY_S
-        return found
+        return await anyio.to_thread.run_sync(partial(self._look, shown, authenticate), limiter=self._threads)
 
     def _looked(self, shown: Shown, look: "asyncio.Future[Principal]") -> None:
         if self._looks.get(shown, (None, None))[1] is look:
@@ -81,6 +85,9 @@ class SeenTokens:
         good_until = time.monotonic() + _GOOD_FOR_S
         principal = authenticate()
         known[shown] = (principal, good_until)
+        if len(self._lately) >= _MOST_LATELY:
+            self._lately.clear()
+        self._lately[shown] = principal, good_until + _LATELY_S
         return principal
 
 

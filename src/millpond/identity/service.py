@@ -77,6 +77,11 @@ class IdentityService:
         """What tells whether anything can have changed about whoever asks, and whether it does so without a wait."""
         return snapshot_mark(self._database), self._database.is_sqlite
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether to find out who somebody is waits for nothing now."""
+        return self._database.is_at_hand
+
     def authenticate(self, credential: str, *, path: str | None = None, method: str | None = None) -> Principal:
         """The active principal of a personal access token or a short-lived signed token.
 

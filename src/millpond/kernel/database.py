@@ -54,6 +54,7 @@ BigId = BigInteger().with_variant(types.Integer(), "sqlite")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SQLITE_BUSY_TIMEOUT_MS = 30_000
+_KEPT_CONNECTIONS = 20
 _ROWS_TO_ANALYSE = 1000
 _TRUSTED_S = 1.0
 """A connection to PostgreSQL that was used so lately is not asked whether it still stands."""
@@ -90,6 +91,11 @@ class Database:
         """A connection that only reads."""
         with self.reading.connect() as connection, connection.begin():
             yield connection
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether a short read waits for nothing: of SQLite, while there are connections."""
+        return self.is_sqlite and self.engine.pool.checkedout() < _KEPT_CONNECTIONS  # type: ignore[attr-defined]
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -135,7 +141,7 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=20, max_overflow=40)
+    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_size=_KEPT_CONNECTIONS, max_overflow=40)
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: Any, _record: Any) -> None:
