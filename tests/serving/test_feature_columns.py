@@ -4,6 +4,7 @@ Two processes have the same model, one of them with a feature spec beside it: th
 """
 
 import asyncio
+import math
 import random
 import shutil
 from collections.abc import Awaitable
@@ -20,7 +21,8 @@ from millpond.serving.frames import Kind
 from millpond.serving.worker_process import Answer, Question, WorkerProcess, WorkerSpec, start_worker
 from tests.serving.test_fast_path import COLUMNS, USUAL
 
-READ = "columns of the signature's types, columns of smaller whole numbers, columns of the request"
+EXACT = "columns of the signature's types"
+READ = f"{EXACT}, columns of smaller whole numbers, columns of the request"
 SQL = {
     "booster": {"tenure": "INT", "charges": "DOUBLE", "total": "FLOAT", "senior": "BOOLEAN"},
     "forest": {"tenure": "BIGINT", "charges": "DOUBLE", "total": "DOUBLE", "senior": "BOOLEAN", "contract": "STRING",
@@ -70,7 +72,8 @@ def test_columns_with_features_are_answered_as_by_mlflow(tmp_path: Path, models:
             stack.push_async_callback(quick.stop)
             plain = await started(models / model, tmp_path / "plain", executor)
             stack.push_async_callback(plain.stop)
-            assert READ in quick.build_log, quick.build_log
+            read = EXACT if model == "linear" else READ  # its sums are rounded otherwise where columns have other types
+            assert read in quick.build_log, quick.build_log
             assert "columns of" not in plain.build_log
             expected = [await ask(plain, body) for body in bodies]
             found = [await ask(quick, body) for body in bodies]
@@ -84,4 +87,4 @@ def test_columns_with_features_are_answered_as_by_mlflow(tmp_path: Path, models:
 
 async def ask(worker: WorkerProcess, body: bytes) -> Answer:
     worker.take()
-    return await worker.ask(Question(kind=Kind.PREDICT, body=body))
+    return await worker.ask(Question(kind=Kind.PREDICT, body=body), math.inf)

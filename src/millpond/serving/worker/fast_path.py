@@ -28,7 +28,7 @@ own, and matrix products of few rows are computed in another way than those of m
 _TIMED = 3
 _USUAL = 2
 """So many of the requests with columns are plain."""
-_PROOF_CPU_S, _PROOF_S = 2.0, 20.0
+_PROOF_CPU_S, _PROOF_S = 4.0, 20.0
 """What a proof may take: what is not proven then is left to MLflow. By the clock it takes longer on a busy machine."""
 
 
