@@ -9,7 +9,7 @@ import pytest
 
 from millpond.identity.credentials import Signer
 from millpond.identity.domain import Principal, Work
-from millpond.identity.service import IdentityService
+from millpond.identity.service import IdentityService, begin_loan
 from millpond.jobs import leases, store
 from millpond.jobs.domain import Place, Result, Run, TaskRun
 from millpond.jobs.launching import lender
@@ -37,10 +37,11 @@ class World:
         self.run_id = waiting(database, run_as="ann")
         runtime.moved(self.run_id)
 
-    def claim(self) -> TaskRun:
+    def claim(self, lease: str | None = None) -> TaskRun:
         with self.database.write() as connection:
             past = utc_now() - timedelta(seconds=1)
-            task = leases.claim(connection, past, str(uuid.uuid4()), past, places=[Place.ANYWHERE], server="here")
+            lease = lease or str(uuid.uuid4())
+            task = leases.claim(connection, past, lease, past, places=[Place.ANYWHERE], server="here")
         assert task is not None
         return task
 
@@ -101,3 +102,17 @@ def test_whoever_takes_the_task_next_has_a_token_of_their_own(world: World) -> N
     after = world.lend(second)
     assert not world.runtime.settle(first, EMPTIED)
     assert (world.is_good(before), world.is_good(after)) == (False, True)
+
+
+def test_whoever_makes_up_a_lease_chooses_no_loan(world: World) -> None:
+    """Neither another's, which it would end, nor the one before, whose token would be good again."""
+    others = str(uuid.uuid4())
+    with world.database.write() as connection:
+        begin_loan(connection, world.ann.id, others, by="another")
+    kept = world.identity.borrowed(world.ann, 60, paths=[PATH], loan=others)
+    first = world.claim(others)
+    before = world.lend(first)
+    world.runtime.give_back(first)
+    assert world.is_good(kept)
+    again = world.lend(world.claim(others))
+    assert [world.is_good(token) for token in (before, again)] == [False, True]

@@ -302,6 +302,8 @@ class TaskRun:
     cluster_id: str = ""
     """On which cluster it runs."""
     lease: str = ""
+    loan: str = ""
+    """On what its tokens hang while it is held."""
     leased_until: datetime | None = None
 
     @property

@@ -147,7 +147,7 @@ def lender(identity: IdentityService) -> Callable[[Principal, float, Run, TaskRu
     held under the lease that it has now."""
 
     def lend(principal: Principal, ttl_s: float, run: Run, task: TaskRun) -> str:
-        return identity.borrowed(principal, ttl_s, paths=CODE_PATHS, loan=task.lease, work=work_of(run, task))
+        return identity.borrowed(principal, ttl_s, paths=CODE_PATHS, loan=task.loan, work=work_of(run, task))
 
     return lend
 

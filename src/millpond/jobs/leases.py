@@ -1,6 +1,7 @@
 """Who holds a task run: only they write how it ended, and for no longer than they say that they live.
 
-A task's tokens hang on a loan that begins and ends with the lease, in the same transactions, whoever ends it.
+A task's tokens hang on a loan that begins and ends with the lease, in the same transactions, whoever ends it. Its id is
+ours: a worker makes up its leases itself.
 """
 
 from collections.abc import Collection, Sequence
@@ -30,12 +31,13 @@ def claim(
     row = connection.execute(query.with_for_update(skip_locked=True)).first()
     if row is None:
         return None
-    values = {"state": State.RUNNING, "lease": lease, "leased_until": until, "server": server, "worker": worker,
-              "machine": machine, "message": "", "started_at": row.started_at or now}  # fmt: skip
+    loan = new_id()
+    values = {"state": State.RUNNING, "lease": lease, "loan": loan, "leased_until": until, "server": server,
+              "worker": worker, "machine": machine, "message": "", "started_at": row.started_at or now}  # fmt: skip
     connection.execute(update(tasks).where(tasks.c.id == row.id).values(**values))
     run_as = connection.execute(select(runs.c.run_as).where(runs.c.id == row.run_id)).scalar()
     if run_as is not None:
-        begin_loan_of(connection, run_as, lease, by=f"task run {row.id}")
+        begin_loan_of(connection, run_as, loan, by=f"task run {row.id}")
     return as_task(connection.execute(select(tasks).where(tasks.c.id == row.id)).one())
 
 
@@ -89,7 +91,7 @@ def end(connection: Connection, task: TaskRun, *also: ColumnElement[bool], **val
     """Set columns of a task whose lease one has, when one has it no more after that; else as `write_held`."""
     held = write_held(connection, task.id, task.lease, *also, **values)
     if held:
-        end_loan(connection, task.lease)
+        end_loan(connection, task.loan)
     return held
 
 

@@ -113,6 +113,7 @@ tasks = Table(
     Column("place", String(10), nullable=False),
     Column("cluster_id", String(40), nullable=False),
     Column("lease", String(36), nullable=False),
+    Column("loan", String(36), nullable=False),
     Column("leased_until", UtcDateTime),
     Index("ix_job_task_runs_run_id_parent_id", "run_id", "parent_id"),
     Index("ix_job_task_runs_state", "state"),

@@ -15,6 +15,7 @@ def upgrade() -> None:
         op.add_column(table, sa.Column("job_id", sa.BigInteger()))
         op.add_column(table, sa.Column("job_run_id", sa.BigInteger()))
     op.add_column("job_task_runs", sa.Column("machine", sa.String(255), nullable=False, server_default=""))
+    op.add_column("job_task_runs", sa.Column("loan", sa.String(36), nullable=False, server_default=""))
     op.create_table(
         "lineage_job_uses",
         sa.Column("id", sa.String(32), nullable=False),
