@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millpond.jobs import leases
-from millpond.jobs.domain import Place
+from millpond.jobs.domain import Place, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.outputs import Outputs
 from millpond.jobs.project_run import ARTIFACTS
@@ -22,6 +22,7 @@ from millpond.kernel.errors import NotFound
 from tests.billing.free import task_costs
 from tests.jobs.servers_of import launcher_in, runtime_of
 from tests.jobs.test_viewing import ANN, BEN
+from tests.jobs.test_workers import waiting
 
 NOTHING: Any = None
 TASKS = [
@@ -41,6 +42,18 @@ def service_with(database: Database, launcher: Launcher) -> JobService:
         database, outputs, watcher=NOTHING, costs=task_costs(database), check_target=NOTHING, check_cluster=NOTHING,
         moved=lambda *_: None, principal_named=NOTHING,
     )  # fmt: skip
+
+
+def held_by(database: Database, launcher: Launcher) -> TaskRun:
+    """A task that a server holds, whose lease is over."""
+    run_id = waiting(database, run_as=ANN.name)
+    runtime_of(database, launcher).moved(run_id)
+    past = utc_now() - timedelta(seconds=1)
+    with database.write() as connection:
+        task = leases.claim(connection, past, "held", past, places=list(Place), server=launcher.server)
+    assert task is not None
+    launcher.files.fresh(task.id)
+    return task
 
 
 def test_another_server_tells_what_projects_left(database: Database, tmp_path: Path) -> None:
@@ -93,3 +106,18 @@ def test_another_server_tells_what_projects_left(database: Database, tmp_path: P
         assert other.artifacts(ANN, ids["dbt"]) == b"packed" * 300_000
     with pytest.raises(NotFound):
         other.output(BEN, ids["line"])
+
+
+def test_who_has_lost_a_task_tells_nothing_of_it(database: Database, tmp_path: Path) -> None:
+    here, elsewhere = (launcher_in(tmp_path / name, server=name) for name in ("here", "elsewhere"))
+    task = held_by(database, here)
+    told, seen = (Outputs(database, each.files, each.server) for each in (here, elsewhere))
+    here.files.log_path(task.id).write_text("before\n")
+    told.tell(task)
+    before = seen.end_of_log(task)[0]
+    assert before == ("" if database.is_sqlite else "before\n")
+    with database.write() as connection:
+        assert leases.take_over(connection, task, utc_now())
+    here.files.log_path(task.id).write_text("before\nafter\n")
+    told.tell(task, last=True)
+    assert seen.end_of_log(task)[0] == before

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from millpond.jobs import leases
 from millpond.jobs.domain import Run, TaskRun
 from millpond.jobs.logs import FileLog, Log
 from millpond.jobs.project_run import ARTIFACTS
@@ -65,7 +66,8 @@ class Outputs:
 
     def tell(self, task: TaskRun, *, last: bool = False) -> None:
         """Let other servers on the database know what this one's own task has printed by now; in the end all of it,
-        up to 16 MiB, and what it has left. On SQLite there are no others."""
+        up to 16 MiB, and what it has left. Nothing is told of a task that somebody else has by now. On SQLite there are
+        no others."""
         if self._database.is_sqlite or not self._in_files(task):
             return
         log = FileLog(self._files.log_path(task.id))
@@ -74,19 +76,25 @@ class Outputs:
         for _ in range(_MOST_PARTS if last else _PARTS_AT_ONCE):
             if not (data := log.read(start, min(LONGEST_PART, MOST_LOG_BYTES - start))):
                 break
-            start += self._add(task, LOG, start, data)
+            if not self._add(task, LOG, start, data):
+                return
+            start += len(data)
         if not last:
             return
         if start == 0:
             self._add(task, LOG, 0, b"")  # that it is empty is told too
         for name, data in self._files.left(task.id):
             for place in range(0, len(data), LONGEST_PART):
-                self._add(task, name, place, data[place : place + LONGEST_PART])
+                if not self._add(task, name, place, data[place : place + LONGEST_PART]):
+                    return
 
-    def _add(self, task: TaskRun, name: str, start: int, data: bytes) -> int:
+    def _add(self, task: TaskRun, name: str, start: int, data: bytes) -> bool:
+        """Tell a part, while one holds the task."""
         with self._database.write() as connection:
-            store.add_part(connection, task.id, name, start, data)
-        return len(data)
+            held = leases.write_held(connection, task.id, task.lease, lease=task.lease)  # which nobody takes meanwhile
+            if held:
+                store.add_part(connection, task.id, name, start, data)
+        return held
 
     def log(self, task: TaskRun) -> Log:
         """What a task printed."""
