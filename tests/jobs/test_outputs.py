@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from millpond.jobs import leases
-from millpond.jobs.domain import Place, TaskRun
+from millpond.jobs.domain import Place, Result, TaskRun
 from millpond.jobs.launching import Launcher
 from millpond.jobs.outputs import Outputs
 from millpond.jobs.project_run import ARTIFACTS
 from millpond.jobs.service import JobService
 from millpond.jobs.settings import checked
 from millpond.jobs.starting import submit
+from millpond.jobs.task_files import Ended
 from millpond.jobs.wire import output_json
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
@@ -121,3 +123,21 @@ def test_who_has_lost_a_task_tells_nothing_of_it(database: Database, tmp_path: P
     here.files.log_path(task.id).write_text("before\nafter\n")
     told.tell(task, last=True)
     assert seen.end_of_log(task)[0] == before
+
+
+def test_what_was_not_told_whole_is_not_seen_and_the_output_says_so(database: Database, tmp_path: Path) -> None:
+    here, elsewhere = (launcher_in(tmp_path / name, server=name) for name in ("here", "elsewhere"))
+    task, runtime = held_by(database, here), runtime_of(database, here)
+    here.files.log_path(task.id).write_text("line\n")
+    (here.files.directory(task.id) / ARTIFACTS).write_bytes(b"packed" * 300_000)
+    if not database.is_sqlite:
+        with database.write() as connection:  # as where the disk of the database is full
+            connection.execute(text("ALTER TABLE job_task_parts ADD CONSTRAINT full_disk CHECK (start = 0)"))
+    assert runtime.settle(task, Ended(result=Result.SUCCESS))
+    other = service_with(database, elsewhere)
+    with pytest.raises(NotFound):
+        other.artifacts(ANN, task.id)
+    printed = other.output(ANN, task.id).log
+    assert printed.startswith("" if database.is_sqlite else "line\n")
+    assert printed.endswith("not all that it printed and left has come from the server that ran it, here.]\n")
+    assert service_with(database, here).output(ANN, task.id).log == "line\n"

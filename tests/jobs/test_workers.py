@@ -44,7 +44,7 @@ def waiting(database: Database, run_as: str = "a", **more: Any) -> int:
     """The run of a task that waits for a process."""
     tasks = [{"task_key": "a", "spark_python_task": {"python_file": "/Volumes/a/b/c/s.py"}, **more}]
     with database.write() as connection:
-        return submit(connection, checked({"tasks": tasks}), creator="a", run_as=run_as, now=utc_now(), token=None)
+        return submit(connection, checked({"tasks": tasks}), creator=run_as, run_as=run_as, now=utc_now(), token=None)
 
 
 def task_of(database: Database, run_id: int) -> TaskRun:

@@ -10,11 +10,14 @@ from millpond.jobs.logs import FileLog, Log
 from millpond.jobs.project_run import ARTIFACTS
 from millpond.jobs.task_files import LARGEST_KEPT, TaskFiles, as_object
 from millpond.jobs.workers import store
-from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES
+from millpond.jobs.workers.domain import COMES, LOG, LONGEST_PART, MOST_LOG_BYTES
 from millpond.kernel.database import Database
 
 _SHOWN_LOG_BYTES = 5 << 20
+_ALL = "all"
+"""Under this name stands nothing, once all of a task was told that another server ran."""
 _LEFT_OUT = f"\n[Millpond: what a task elsewhere prints beyond {MOST_LOG_BYTES >> 20} MiB is left out.]\n"
+_NOT_ALL = "\n[Millpond: not all that it printed and left has come from the server that ran it, {server}.]\n"
 _MOST_PARTS = MOST_LOG_BYTES // LONGEST_PART
 _PARTS_AT_ONCE = 2
 """While a task runs, each time."""
@@ -56,18 +59,18 @@ class Outputs:
         """The output of a task run; of one that another server ran as far as that has told, and its row tells."""
         log, truncated = self.end_of_log(task)
         left = self.kept(task, "output.json")
-        if not log and not task.worker and not self._in_files(task):
+        if task.ended and not task.worker and not self._in_files(task):
             with self._database.read() as connection:
-                is_told = store.is_told(connection, task.id, LOG)
-            log = "" if is_told else f"What it printed has not come from the server that ran it, {task.server}.\n"
+                is_told = store.is_told(connection, task.id, _ALL)
+            log += "" if is_told else _NOT_ALL.format(server=task.server)
         if left is None and not self._in_files(task):
             left = _told_by_row(task)
         return Output(shown=shown, task=task, log=log, truncated=truncated, left=left)
 
     def tell(self, task: TaskRun, *, last: bool = False) -> None:
         """Let other servers on the database know what this one's own task has printed by now; in the end all of it,
-        up to 16 MiB, and what it has left. Nothing is told of a task that somebody else has by now. On SQLite there are
-        no others."""
+        up to 16 MiB, and what it has left, which is seen once it has come whole. Nothing is told of a task that
+        somebody else has by now. On SQLite there are no others."""
         if self._database.is_sqlite or not self._in_files(task):
             return
         log = FileLog(self._files.log_path(task.id))
@@ -81,19 +84,21 @@ class Outputs:
             start += len(data)
         if not last:
             return
-        if start == 0:
-            self._add(task, LOG, 0, b"")  # that it is empty is told too
         for name, data in self._files.left(task.id):
             for place in range(0, len(data), LONGEST_PART):
-                if not self._add(task, name, place, data[place : place + LONGEST_PART]):
+                end = place + LONGEST_PART
+                if not self._add(task, name + COMES, place, data[place:end], whole=name if end >= len(data) else ""):
                     return
+        self._add(task, _ALL, 0, b"")
 
-    def _add(self, task: TaskRun, name: str, start: int, data: bytes) -> bool:
-        """Tell a part, while one holds the task."""
+    def _add(self, task: TaskRun, name: str, start: int, data: bytes, *, whole: str = "") -> bool:
+        """Tell a part, while one holds the task; the last one says what the `whole` is called."""
         with self._database.write() as connection:
             held = leases.write_held(connection, task.id, task.lease, lease=task.lease)  # which nobody takes meanwhile
             if held:
                 store.add_part(connection, task.id, name, start, data)
+            if held and whole:
+                store.rename(connection, task.id, name, whole)
         return held
 
     def log(self, task: TaskRun) -> Log:

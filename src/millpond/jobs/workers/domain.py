@@ -9,6 +9,8 @@ PYTHON = "{}.{}".format(*sys.version_info)
 LONGEST_PART = 1 << 20
 """Bytes of an output that are told at once."""
 LOG = "log"
+COMES = "~"
+"""Behind the name of what has not come whole."""
 MOST_LOG_BYTES = 16 << 20
 """Of what a task on a worker prints; the rest is left out."""
 

@@ -19,14 +19,12 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.runtime import Given, Runtime
 from millpond.jobs.task_files import KEPT, LARGEST_KEPT, Ended
 from millpond.jobs.workers import store, travel
-from millpond.jobs.workers.domain import LOG, LONGEST_PART, MOST_LOG_BYTES, PYTHON, Worker
+from millpond.jobs.workers.domain import COMES, LOG, LONGEST_PART, MOST_LOG_BYTES, PYTHON, Worker
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 
 LOST = "LOST"
-_COMES = "~"
-"""Behind the name of what has not come whole."""
 _SEEN_EVERY = 0.1
 """After this share of a lease it is written anew; a worker that relies on its beats ends its task well before."""
 _MOST_IN_USE = {Resource.CPU: 1024.0, Resource.MEMORY: 16384.0, Resource.GPU: 64.0}
@@ -196,7 +194,7 @@ class WorkerService:
             raise InvalidArgument(f"1 to {LONGEST_PART:,} bytes are told at once, of {name} {most:,} in all.")
         with self._database.write() as connection:
             task = _held(connection, principal, worker_id, lease)
-            place = name if name == LOG else name + _COMES
+            place = name if name == LOG else name + COMES
             size = store.size_of(connection, task.id, place)
             if start > size:
                 raise InvalidArgument(f"{name} of task run {task.id} has {size:,} bytes; what is next begins there.")
