@@ -92,9 +92,11 @@ class Outputs:
         self._add(task, _ALL, 0, b"")
 
     def _add(self, task: TaskRun, name: str, start: int, data: bytes, *, whole: str = "") -> bool:
-        """Tell a part, while one holds the task; the last one says what the `whole` is called."""
+        """Tell a part that is the next one, while one holds the task; the last one says what the `whole` is called."""
         with self._database.write() as connection:
             held = leases.write_held(connection, task.id, task.lease, lease=task.lease)  # which nobody takes meanwhile
+            if held and name == LOG:  # of which a round may tell that was slow
+                held = store.size_of(connection, task.id, LOG) == start
             if held:
                 store.add_part(connection, task.id, name, start, data)
             if held and whole:

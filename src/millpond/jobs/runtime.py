@@ -225,7 +225,6 @@ class Runtime:
         def renew() -> None:
             with self._database.write() as connection:
                 leases.write_held(connection, task.id, task.lease, leased_until=utc_now() + _LEASE)
-            self._tell(task)
 
         def stop() -> Result | None:
             with self._database.read() as connection:
@@ -235,10 +234,15 @@ class Runtime:
             return why if ours and not self._stopped.is_set() else None
 
         renewing = rounds(renew, name="task-lease", interval_s=_RENEW_S, log=log, failure="a lease was not renewed")
-        with renewing:
-            ended = self.outcome(task, lambda given: self._run(given, stop))
-        if ended is not None:
-            self.settle(task, ended)
+        telling = rounds(
+            lambda: self._outputs.tell(task), name="task-output", interval_s=_RENEW_S, log=log,
+            failure="other servers were not told what a task has printed",
+        )  # fmt: skip
+        with renewing:  # also while all is told that it left
+            with telling:
+                ended = self.outcome(task, lambda given: self._run(given, stop))
+            if ended is not None:
+                self.settle(task, ended)
 
     def _run(self, given: "Given", stop: Stop) -> Ended | None:
         task, spec = given.task, given.spec
@@ -296,7 +300,7 @@ class Runtime:
         files = self._launcher.files
         if not task.worker:
             files.keep(task.id)
-            self._tell(task, last=True)
+            self._tell_all(task)
         began_at = task.began_at if task.worker else files.began_at(task.id, task.started_at)
         with self._database.write() as connection:
             store.change_run(
@@ -311,15 +315,16 @@ class Runtime:
             if run is not None:
                 record(connection, utc_now(), [(subject_of(run, task), ended.used)])
                 attempt_ended(connection, run, task, ended.result, ended.message)
-        files.forget(task.id)
+        if held:  # else whoever has it by now needs them
+            files.forget(task.id)
         self._advance(task.run_id)
         return held
 
-    def _tell(self, task: TaskRun, *, last: bool = False) -> None:
+    def _tell_all(self, task: TaskRun) -> None:
         try:
-            self._outputs.tell(task, last=last)
+            self._outputs.tell(task, last=True)
         except SQLAlchemyError as error:  # it stays in this server's files
-            log.warning("other servers were not told what a task has printed", task=task.id, exc_info=error)
+            log.warning("other servers were not told all that a task has left", task=task.id, exc_info=error)
 
     def give_back(self, task: TaskRun) -> bool:
         """Let others do a task whose code has not begun; False where somebody else has it by now."""
