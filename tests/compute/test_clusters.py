@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from millpond.billing.domain import Holder, Measure
 from millpond.billing.quotas import QuotaService
 from millpond.compute.clusters import ClusterService, order_end
 from millpond.compute.costs import ClusterQuotas
-from millpond.compute.domain import Source, State, Why
+from millpond.compute.domain import Cluster, Source, State, Wanted, Why
+from millpond.compute.job_clusters import JobClusters
 from millpond.compute.machine import Machine
 from millpond.compute.policies import PolicyDraft, PolicyService
 from millpond.compute.pools import PoolService
@@ -22,6 +24,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, LimitExceeded
 from tests.billing.free import quotas_of
 
+NOTHING: Any = None
 MACHINE = Machine(cores=4, memory_mb=16 << 10)
 ANN = Principal(id="1", name="ann", kind=PrincipalKind.USER, is_admin=True)
 SPEC = {
@@ -30,14 +33,21 @@ SPEC = {
 
 
 def service(
-    database: Database, meanwhile: Callable[[], object] = lambda: None, quotas: QuotaService | None = None
-) -> ClusterService:
-    """`meanwhile` is called while a request is judged, before its transaction."""
+    database: Database, meanwhile: Callable[[], object] = lambda: None, quotas: QuotaService | None = None,
+    admitting: Callable[[], object] = lambda: None,
+) -> ClusterService:  # fmt: skip
+    """`meanwhile` is called while a request is judged, and `admitting` while quotas are asked, before its
+    transaction."""
+
+    def owner(_: str) -> Principal:
+        admitting()
+        return ANN
+
     return ClusterService(
         database, server="s", machine=MACHINE, policies=PolicyService(database, lambda *_: True),
         pools=PoolService(database, MACHINE, lambda _: True, lambda _: (0, 0), lambda: None),
         check_secrets=lambda *_: meanwhile() and None, kind_of=lambda _: None,
-        quotas=ClusterQuotas(quotas or quotas_of(database), MACHINE, lambda _: ANN), wake=lambda: None,
+        quotas=ClusterQuotas(quotas or quotas_of(database), MACHINE, owner), wake=lambda: None,
     )  # fmt: skip
 
 
@@ -137,3 +147,41 @@ def test_many_at_once_do_not_pass_a_quota_of_cores(database: Database) -> None:
     calm.create(ANN, SPEC)
     with pytest.raises(LimitExceeded, match="2 of 2 are used"):
         calm.start(ANN, ended.id)
+
+
+@pytest.mark.parametrize(
+    ("state", "act"),
+    [
+        (State.TERMINATED, lambda clusters, made: clusters.start(ANN, made.id)),
+        (State.RUNNING, lambda clusters, made: clusters.resize(ANN, made.id, {"num_workers": 1})),
+        (State.RUNNING, lambda clusters, made: clusters.edit(ANN, made.id, SPEC | {"num_workers": 1})),
+    ],
+    ids=["start", "resize", "edit"],
+)
+def test_what_another_did_meanwhile_is_no_quota_that_is_used_up(
+    database: Database, state: State, act: Callable[[ClusterService, Cluster], object]
+) -> None:
+    quotas = quotas_of(database)
+    limit = 1 if state is State.TERMINATED else 2
+    quotas.create(ANN, holder=Holder.USER, name="ann", measure=Measure.CORES, limit=limit, period=None)
+    quicker = service(database, quotas=quotas)
+    made = quicker.create(ANN, SPEC)
+    with database.write() as connection:
+        rows.change(connection, made.id, state=state)
+    slower = service(database, quotas=quotas, admitting=lambda: act(quicker, made))
+    with pytest.raises(FailedPrecondition, match="at the same time"):
+        act(slower, made)
+
+
+def test_two_tasks_that_start_one_cluster_at_once_both_get_it(database: Database) -> None:
+    both, quotas = threading.Barrier(2), quotas_of(database)
+    quotas.create(ANN, holder=Holder.USER, name="ann", measure=Measure.CORES, limit=1, period=None)
+    made = service(database, quotas=quotas).create(ANN, SPEC)
+    with database.write() as connection:
+        rows.change(connection, made.id, state=State.TERMINATED)
+    clusters = service(database, quotas=quotas, admitting=lambda: both.wait(30))
+    jobs = JobClusters(database, clusters, NOTHING, NOTHING, "s")
+    wanted = Wanted(existing_id=made.id)
+    with ThreadPoolExecutor(2) as pool:
+        tasks = [pool.submit(jobs.assign, ANN, wanted, run_id=1, task_id=task_id) for task_id in (2, 3)]
+    assert sorted(each.result() for each in tasks) == [(made.id, False), (made.id, True)]

@@ -132,13 +132,14 @@ class ClusterService:
         changed = replace(cluster, spec=spec, name=spec.get("cluster_name") or "")
         take = None if cluster.state.ended else self._quotas.admit(changed, instead_of=cluster)
         with self._database.write() as connection:
+            _keep_as(connection, cluster)
             if spec.get("policy_id") != cluster.spec.get("policy_id"):
                 self._policies.check_count(connection, cluster.creator, spec.get("policy_id"))
             if take is not None:
                 take(connection)
             runs = cluster.state is State.RUNNING
             values = {"spec": spec, "name": changed.name, "workers": _fewest(spec)}
-            self._move(connection, cluster, State.RESTARTING if runs else cluster.state, **values)
+            rows.move(connection, cluster, State.RESTARTING if runs else cluster.state, **values)
             told = {"attributes": spec, "previous_attributes": dict(cluster.spec)}
             rows.note(connection, cluster_id, "EDITED", user=principal.name, **told)
             acts.changed(connection, principal.name, "update", "cluster", changed.name, object_id=cluster_id)
@@ -284,9 +285,10 @@ class ClusterService:
         *, take: Take | None = None, **values: Any,
     ) -> None:  # fmt: skip
         with self._database.write() as connection:
+            _keep_as(connection, cluster)
             if take is not None:
                 take(connection)
-            self._move(connection, cluster, to, **values)
+            rows.move(connection, cluster, to, **values)
             rows.note(connection, cluster.id, event, user=principal.name, **(details or {}))
             acts.changed(connection, principal.name, _ACTS[event], "cluster", cluster.name, object_id=cluster.id)
         self._wake()
@@ -300,10 +302,13 @@ class ClusterService:
             acts.changed(connection, actor, "terminate", "cluster", cluster.name, object_id=cluster.id)
         self._wake()
 
-    def _move(self, connection: Connection, cluster: Cluster, to: State, **values: Any) -> None:
-        now = rows.find(connection, cluster.id, lock=True)
-        if now is None or now.spec != cluster.spec or not rows.move(connection, cluster, to, **values):
-            raise FailedPrecondition(f"Cluster '{cluster.id}' was changed at the same time; look at it and try again.")
+
+def _keep_as(connection: Connection, cluster: Cluster) -> None:
+    """Have nobody change a cluster until the transaction ends. Comes before quotas are asked, as whoever changed it
+    meanwhile may have taken what is left of them. Raises FailedPrecondition where it is not as it was seen."""
+    now = rows.find(connection, cluster.id, lock=True)
+    if now is None or (now.state, now.starts, now.spec) != (cluster.state, cluster.starts, cluster.spec):
+        raise FailedPrecondition(f"Cluster '{cluster.id}' was changed at the same time; look at it and try again.")
 
 
 def order_end(connection: Connection, cluster: Cluster, why: Why, **parameters: str) -> bool:
