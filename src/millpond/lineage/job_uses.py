@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Index, Str
 from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.identity.domain import Principal, Work
+from millpond.kernel.clock import utc_now
 from millpond.kernel.database import UtcDateTime, metadata
 from millpond.lineage.domain import Known, NodeKind, Observation, SeenNode, Way, digest
 
@@ -70,7 +71,7 @@ class UsedBy:
 
 
 def put(connection: Connection, observation: Observation) -> None:
-    """Note who did what was observed, where it was a task of a job."""
+    """Note who did what was observed, where it was a task of a job; what a client says is still to come is now."""
     act, told = observation.act, observation.act.work
     if told is None:
         return
@@ -81,7 +82,7 @@ def put(connection: Connection, observation: Observation) -> None:
     rows = {
         (row_id := digest(per, holder, node.id, way.value)): {
             "id": row_id, "per": per, "node_id": node.id, "way": way.value, "operation": act.operation[:60],
-            "last_seen": act.time, **vars(told),
+            "last_seen": min(act.time, utc_now()), **vars(told),
         }
         for node, way in found if node.kind is not NodeKind.RUN
         for per, holder in holders.items()
@@ -89,7 +90,8 @@ def put(connection: Connection, observation: Observation) -> None:
     if rows:
         made: Any = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(uses)
         renewed = {name: made.excluded[name] for name in ("run_id", "task_run_id", "operation", "last_seen")}
-        statement = made.on_conflict_do_update(index_elements=["id"], set_=renewed)
+        later = made.excluded.last_seen >= uses.c.last_seen  # notes of several processes come in any order
+        statement = made.on_conflict_do_update(index_elements=["id"], set_=renewed, where=later)
         connection.execute(statement, [rows[each] for each in sorted(rows)])
 
 
