@@ -1,28 +1,44 @@
 """What is kept of what jobs did with tables."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from millpond.identity.domain import Work
+import pytest
+
+from millpond.identity.domain import Principal, PrincipalKind, Work
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.lineage import job_uses
+from millpond.lineage.domain import Observation, SeenNode
 from millpond.lineage.job_uses import Done
-from millpond.lineage.service import record_in
+from millpond.lineage.service import LineageService, record_in
 from tests.lineage.observations import inserted, table
 
+ANN = Principal(id="1", name="ann", kind=PrincipalKind.USER, is_admin=False)
+NOTHING: Any = None
 
-def did(database: Database, run_id: int, time: datetime, *, job_id: int | None = 1, source: str = "a") -> None:
+
+def did(database: Database, run_id: int, time: datetime, *, job_id: int | None = 1) -> None:
     """A run's task reads a table."""
-    seen = inserted(f"{run_id} {source}", source, "b")
-    work = Work(job_id=job_id, run_id=run_id, task_run_id=run_id + 1)
     with database.write() as connection:
-        record_in(connection, [replace(seen, act=replace(seen.act, time=time, work=work))])
+        record_in(connection, [reading(Work(job_id=job_id, run_id=run_id, task_run_id=run_id + 1), time)])
 
 
-def of(database: Database, name: str = "a") -> list[Done]:
+def reading(work: Work, time: datetime) -> Observation:
+    seen = inserted(str(work), "a", "b")
+    return replace(seen, act=replace(seen.act, time=time, work=work))
+
+
+def of(database: Database) -> list[Done]:
     with database.read() as connection:
-        return job_uses.of_node(connection, table(name).id)
+        return job_uses.of_node(connection, table("a").id, job_uses.JOB)
+
+
+def named(works: Collection[Work]) -> dict[Work, str]:
+    """What Ann may see: jobs with even numbers, and runs without a job."""
+    return {each: str(each.job_id or each.run_id) for each in works if not each.job_id or each.job_id % 2 == 0}
 
 
 def test_the_last_run_of_a_job_is_the_one_that_did_it_last(database: Database) -> None:
@@ -34,3 +50,24 @@ def test_the_last_run_of_a_job_is_the_one_that_did_it_last(database: Database) -
     assert [each.work.run_id for each in of(database)] == [30]
     did(database, 40, utc_now(), job_id=2)
     assert [each.work.run_id for each in of(database)] == [40, 30]
+
+
+def test_a_job_is_named_however_many_others_used_the_table_since(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that one may not see, those that did it at the same time, and runs that have no job."""
+    monkeypatch.setattr(job_uses, "PAGE", 20)
+    now = utc_now()
+    hidden = [Work(job_id=number * 2 + 1, run_id=number, task_run_id=number) for number in range(150)]
+    alone = [Work(job_id=None, run_id=number, task_run_id=number) for number in range(1000, 1150)]
+    with database.write() as connection:
+        record_in(connection, [reading(work, now) for work in (*hidden, *alone)])
+    for number in (2, 4):
+        did(database, number, now - timedelta(days=number), job_id=number)
+    service = LineageService(database, NOTHING)
+    service.on_jobs(lambda _, works: named(works))
+    found = service.jobs_of(ANN, SeenNode(id=table("a").id, kind=table("a").kind, key="a", name="a"))
+    assert [each.job for each in found[-2:]] == ["2", "4"]
+    runs = {each.job for each in found[:-2]}
+    assert (len(found), len(runs)) == (102, 100)
+    assert runs < {str(work.run_id) for work in alone}

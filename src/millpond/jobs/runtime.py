@@ -22,6 +22,7 @@ from millpond.jobs.launching import Launcher
 from millpond.jobs.outputs import Outputs
 from millpond.jobs.planning import current, spec_of
 from millpond.jobs.record import attempt_ended, fire
+from millpond.jobs.removing import remove_runs
 from millpond.jobs.schedule import MOST_FAILURES, next_fire, pause_after
 from millpond.jobs.settings import specs_of
 from millpond.jobs.task_files import Ended
@@ -151,9 +152,7 @@ class Runtime:
         while found and not self._stopped.is_set():
             with self._database.write() as connection:
                 found = store.old_runs(connection, before, _MOST_OLD)
-                gone = [task.id for task in store.tasks_of(connection, *found)]
-                for run_id in found:
-                    store.delete_run(connection, run_id)
+                gone = remove_runs(connection, found) if found else []
             self._outputs.forget(gone)
         self._sweep()
 

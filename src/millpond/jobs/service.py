@@ -18,6 +18,7 @@ from millpond.jobs.costs import TaskCosts
 from millpond.jobs.domain import STARTERS, Job, Kind, Result, Run, State, TaskRun
 from millpond.jobs.outputs import Output, Outputs, Shown
 from millpond.jobs.planning import current, repaired
+from millpond.jobs.removing import remove_runs
 from millpond.jobs.schedule import scheduled
 from millpond.jobs.settings import checked, clusters_of, specs_of
 from millpond.jobs.starting import as_tasks, asked_parameters, asked_settings, attempt, start, submit
@@ -368,10 +369,9 @@ class JobService:
             run = self._run(connection, principal, Act.MANAGE, run_id, lock=True)
             if run.state is not State.ENDED:
                 raise FailedPrecondition(f"Run {run_id} has not ended; cancel it first.")
-            tasks = store.tasks_of(connection, run.id)
-            store.delete_run(connection, run.id)
+            gone = remove_runs(connection, [run.id])
             acts.changed(connection, principal.name, "delete", "job run", str(run.id), object_id=str(run.id))
-        self._outputs.forget([task.id for task in tasks])
+        self._outputs.forget(gone)
 
     def repair(
         self,

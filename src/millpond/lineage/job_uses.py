@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Index, String, Table, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Index, String, Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.identity.domain import Principal, Work
@@ -21,7 +21,10 @@ JobNames = Callable[[Principal, Collection[Work]], Mapping[Work, str]]
 """Of some works those whose jobs a principal may see, with the jobs' names."""
 MOST_OF_RUN = 1000
 MOST_JOBS = 100
-_JOB, _TASK = "job", "task"
+PAGE = 500
+_TASK = "task"
+JOB, RUN = "job", "run"
+"""A run that has no job is its own."""
 
 uses = Table(
     "lineage_job_uses",
@@ -38,7 +41,7 @@ uses = Table(
     Index("ix_lineage_job_uses_run_id_per", "run_id", "per"),
     Index("ix_lineage_job_uses_node_id_per_last_seen", "node_id", "per", "last_seen"),
 )
-"""`per` is whose row it is: a task run's, or a job's; a run without a job is its own."""
+"""`per` is whose row it is: a task run's, and a job's or, where that has none, a run's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class Done:
     """The last one."""
     last_seen: datetime
     node_id: str
+    id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +81,8 @@ def put(connection: Connection, observation: Observation) -> None:
         return
     found = [] if act.known is Known.PARSED else [(node, Way.READ) for node in observation.sources]
     found += [(observation.target, Way.WRITE)] if observation.target else []
-    own = f"job {told.job_id}" if told.job_id else f"run {told.run_id}"
-    holders = {_TASK: f"task {told.task_run_id}", _JOB: own}
+    own = {JOB: f"job {told.job_id}"} if told.job_id else {RUN: f"run {told.run_id}"}
+    holders = {_TASK: f"task {told.task_run_id}"} | own
     rows = {
         (row_id := digest(per, holder, node.id, way.value)): {
             "id": row_id, "per": per, "node_id": node.id, "way": way.value, "operation": act.operation[:60],
@@ -100,9 +104,18 @@ def of_run(connection: Connection, run_id: int) -> list[Done]:
     return _done(connection, MOST_OF_RUN, uses.c.run_id == run_id, uses.c.per == _TASK)
 
 
-def of_node(connection: Connection, node_id: str) -> list[Done]:
-    """The last that each job did with a node, the newest first; at most 100."""
-    return _done(connection, MOST_JOBS, uses.c.node_id == node_id, uses.c.per == _JOB)
+def of_node(connection: Connection, node_id: str, per: str, before: Done | None = None) -> list[Done]:
+    """The last that each job did with a node, or each run without a job, the newest first: 500, those `before` one."""
+    which = [uses.c.node_id == node_id, uses.c.per == per]
+    if before is not None:
+        same_time = and_(uses.c.last_seen == before.last_seen, uses.c.id > before.id)
+        which.append(or_(uses.c.last_seen < before.last_seen, same_time))
+    return _done(connection, PAGE, *which)
+
+
+def forget(connection: Connection, run_ids: Collection[int]) -> None:
+    """Remove what runs did, that are removed; also of a job that did it no more since."""
+    connection.execute(delete(uses).where(uses.c.run_id.in_(run_ids)))
 
 
 def _done(connection: Connection, limit: int, *which: ColumnElement[bool]) -> list[Done]:
@@ -111,6 +124,7 @@ def _done(connection: Connection, limit: int, *which: ColumnElement[bool]) -> li
         Done(
             work=Work(job_id=row.job_id, run_id=row.run_id, task_run_id=row.task_run_id),
             way=Way(row.way), operation=row.operation, last_seen=row.last_seen, node_id=row.node_id,
+            id=row.id,
         )
         for row in connection.execute(query)
     ]  # fmt: skip

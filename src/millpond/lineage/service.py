@@ -28,6 +28,8 @@ MOST_NODES = 500
 MOST_EDGES = 5_000
 MOST_COLUMN_EDGES = 20_000
 MOST_STEPS = 20
+_MOST_PAGES = 40
+"""Of jobs and runs that are looked through for those that one may see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +136,23 @@ class LineageService:
         return [job_uses.Touched(done=each, node=seen[each.node_id]) for each in done if each.node_id in seen]
 
     def jobs_of(self, principal: Principal, node: SeenNode) -> list[job_uses.UsedBy]:
-        """What jobs that one may see did last with a node, the newest first."""
-        with self._database.read() as connection:
-            done = job_uses.of_node(connection, node.id)
-        names = self._job_names(principal, [each.work for each in done]) if done else {}
-        return [job_uses.UsedBy(done=each, job=names[each.work]) for each in done if each.work in names]
+        """What jobs, and runs without a job, that one may see did last with a node, the newest first; at most 100 of
+        each."""
+        found = [used for per in (job_uses.JOB, job_uses.RUN) for used in self._used_by(principal, node, per)]
+        return sorted(found, key=lambda used: used.done.last_seen, reverse=True)
+
+    def _used_by(self, principal: Principal, node: SeenNode, per: str) -> list[job_uses.UsedBy]:
+        found: list[job_uses.UsedBy] = []
+        last = None
+        for _ in range(_MOST_PAGES):
+            with self._database.read() as connection:
+                done = job_uses.of_node(connection, node.id, per, last)
+            names = self._job_names(principal, [each.work for each in done]) if done else {}
+            found += [job_uses.UsedBy(done=each, job=names[each.work]) for each in done if each.work in names]
+            if len(done) < job_uses.PAGE or len(found) >= job_uses.MOST_JOBS:
+                break
+            last = done[-1]
+        return found[: job_uses.MOST_JOBS]
 
     # -- the graph ----------------------------------------------------------------------------------------------
 
@@ -224,6 +238,12 @@ class LineageService:
         return {
             node.id: node for node in found if self._catalog.may_reach(principal, _fixed_part(node.key), write=False)
         }
+
+
+def forget_runs(connection: Connection, run_ids: Collection[int]) -> None:
+    """Forget what the tasks of jobs' runs did, in the transaction that removes the runs."""
+    store.lock(connection)  # before the rows, as whoever records does
+    job_uses.forget(connection, run_ids)
 
 
 def is_recorded(connection: Connection, observation: Observation) -> bool:
