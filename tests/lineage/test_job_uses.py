@@ -20,10 +20,10 @@ ANN = Principal(id="1", name="ann", kind=PrincipalKind.USER, is_admin=False)
 NOTHING: Any = None
 
 
-def did(database: Database, run_id: int, time: datetime, *, job_id: int | None = 1) -> None:
+def did(database: Database, run_id: int, time: datetime, *, job_id: int | None = 1, task: int = 0) -> None:
     """A run's task reads a table."""
     with database.write() as connection:
-        record_in(connection, [reading(Work(job_id=job_id, run_id=run_id, task_run_id=run_id + 1), time)])
+        record_in(connection, [reading(Work(job_id=job_id, run_id=run_id, task_run_id=run_id + task), time)])
 
 
 def reading(work: Work, time: datetime) -> Observation:
@@ -71,3 +71,15 @@ def test_a_job_is_named_however_many_others_used_the_table_since(
     runs = {each.job for each in found[:-2]}
     assert (len(found), len(runs)) == (102, 100)
     assert runs < {str(work.run_id) for work in alone}
+
+
+def test_a_run_that_did_more_than_is_told_says_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_uses, "MOST_OF_RUN", 2)
+    now = utc_now()
+    seen = []
+    for task in range(2):
+        did(database, 1, now, job_id=None, task=task)
+        with database.read() as connection:
+            done, is_cut = job_uses.of_run(connection, 1)
+        seen.append((len(done), is_cut))
+    assert seen == [(2, False), (2, True)]

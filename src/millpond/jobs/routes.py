@@ -66,7 +66,8 @@ def jobs_router(
 
     @router.get("/api/millpond/jobs/runs/{run_id}/lineage")
     def lineage(me: _Me, run_id: int) -> dict[str, Any]:
-        return {"lineage": [use_json(each) for each in views.lineage(me, run_id)]}
+        found, is_cut = views.lineage(me, run_id)
+        return {"lineage": [use_json(each) for each in found], "truncated": is_cut}
 
     return router
 

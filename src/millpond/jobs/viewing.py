@@ -246,13 +246,14 @@ class JobViews:
                 return Found(hits=tuple(hits), is_cut=True)
         return Found(hits=tuple(hits), is_cut=False)
 
-    def lineage(self, principal: Principal, run_id: int) -> list[TaskUse]:
-        """What a run's tasks read and wrote, as far as one may see it, the newest first. Raises NotFound."""
+    def lineage(self, principal: Principal, run_id: int) -> tuple[list[TaskUse], bool]:
+        """What a run's tasks read and wrote, as far as one may see it, the newest first, and whether there is more.
+        Raises NotFound."""
         run = self.run(principal, run_id).run
-        touched = self._lineage.of_job_run(principal, run.id)
+        touched, is_cut = self._lineage.of_job_run(principal, run.id)
         with self._database.read() as connection:
             keys = store.keys_of(connection, run.id) if touched else {}
-        return [TaskUse(key=keys.get(each.done.work.task_run_id, ""), touched=each) for each in touched]
+        return [TaskUse(key=keys.get(each.done.work.task_run_id, ""), touched=each) for each in touched], is_cut
 
     def names_of(self, principal: Principal, works: Collection[Work]) -> Mapping[Work, str]:
         """Of some works those whose jobs one may see, with the jobs' names; without a job, their runs'."""

@@ -99,9 +99,10 @@ def put(connection: Connection, observation: Observation) -> None:
         connection.execute(statement, [rows[each] for each in sorted(rows)])
 
 
-def of_run(connection: Connection, run_id: int) -> list[Done]:
-    """What the tasks of a run did, what they did last first; at most 1000."""
-    return _done(connection, MOST_OF_RUN, uses.c.run_id == run_id, uses.c.per == _TASK)
+def of_run(connection: Connection, run_id: int) -> tuple[list[Done], bool]:
+    """What the tasks of a run did, what they did last first; at most 1000, and whether there is more."""
+    done = _done(connection, MOST_OF_RUN + 1, uses.c.run_id == run_id, uses.c.per == _TASK)
+    return done[:MOST_OF_RUN], len(done) > MOST_OF_RUN
 
 
 def of_node(connection: Connection, node_id: str, per: str, before: Done | None = None) -> list[Done]:

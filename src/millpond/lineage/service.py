@@ -128,12 +128,14 @@ class LineageService:
 
     # -- jobs ---------------------------------------------------------------------------------------------------
 
-    def of_job_run(self, principal: Principal, run_id: int) -> list[job_uses.Touched]:
-        """What the tasks of a job's run read and wrote, newest first. Whoever calls has checked who sees the run."""
+    def of_job_run(self, principal: Principal, run_id: int) -> tuple[list[job_uses.Touched], bool]:
+        """What the tasks of a job's run read and wrote, the newest first, and whether there is more. Whoever calls has
+        checked who sees the run."""
         with self._database.read() as connection:
-            done = job_uses.of_run(connection, run_id)
+            done, is_cut = job_uses.of_run(connection, run_id)
             seen = self.see(principal, connection, {each.node_id for each in done})
-        return [job_uses.Touched(done=each, node=seen[each.node_id]) for each in done if each.node_id in seen]
+        found = [job_uses.Touched(done=each, node=seen[each.node_id]) for each in done if each.node_id in seen]
+        return found, is_cut
 
     def jobs_of(self, principal: Principal, node: SeenNode) -> list[job_uses.UsedBy]:
         """What jobs, and runs without a job, that one may see did last with a node, the newest first; at most 100 of
