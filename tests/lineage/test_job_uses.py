@@ -13,7 +13,7 @@ from millpond.kernel.database import Database
 from millpond.lineage import job_uses
 from millpond.lineage.domain import Observation, SeenNode
 from millpond.lineage.job_uses import Done
-from millpond.lineage.service import LineageService, record_in
+from millpond.lineage.service import LineageService, forget_runs, record_in
 from tests.lineage.observations import inserted, table
 
 ANN = Principal(id="1", name="ann", kind=PrincipalKind.USER, is_admin=False)
@@ -83,3 +83,16 @@ def test_a_run_that_did_more_than_is_told_says_so(database: Database, monkeypatc
             done, is_cut = job_uses.of_run(connection, 1)
         seen.append((len(done), is_cut))
     assert seen == [(2, False), (2, True)]
+
+
+def test_a_job_whose_last_run_is_removed_used_the_table_with_the_one_before(database: Database) -> None:
+    now = utc_now()
+    for number in (10, 30, 20):
+        did(database, number, now - timedelta(hours=100 - number))
+    did(database, 50, now, job_id=2)
+    seen = []
+    for gone in ([30, 50], [10], [20]):
+        with database.write() as connection:
+            forget_runs(connection, gone)
+        seen.append([each.work.run_id for each in of(database)])
+    assert seen == [[20], [20], []]

@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Index, String, Table, and_, delete, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    String,
+    Table,
+    and_,
+    delete,
+    insert,
+    or_,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.identity.domain import Principal, Work
@@ -115,8 +128,15 @@ def of_node(connection: Connection, node_id: str, per: str, before: Done | None 
 
 
 def forget(connection: Connection, run_ids: Collection[int]) -> None:
-    """Remove what runs did, that are removed; also of a job that did it no more since."""
-    connection.execute(delete(uses).where(uses.c.run_id.in_(run_ids)))
+    """Remove what runs did, that are removed. Of a job it is told then what the last of its other runs did, if any."""
+    of_runs = uses.c.run_id.in_(run_ids)
+    jobs = connection.execute(select(uses).where(of_runs, uses.c.per == JOB)).all()
+    connection.execute(delete(uses).where(of_runs))
+    for row in jobs:
+        same = (uses.c.node_id == row.node_id, uses.c.job_id == row.job_id, uses.c.way == row.way)
+        query = select(uses).where(uses.c.per == _TASK, *same).order_by(uses.c.last_seen.desc(), uses.c.id).limit(1)
+        if (last := connection.execute(query).first()) is not None:
+            connection.execute(insert(uses).values({**last._mapping, "id": row.id, "per": JOB}))
 
 
 def _done(connection: Connection, limit: int, *which: ColumnElement[bool]) -> list[Done]:
