@@ -131,6 +131,13 @@ def quick(directory: Path) -> None:
     array = rows[["charges", "total"]].to_numpy()
     linear = LinearRegression().fit(array, rows.tenure)
     _save(mlflow.sklearn, directory / "tensor", linear, array, serialization_format="cloudpickle")
+    mlflow.pyfunc.save_model(
+        directory / "typed",
+        python_model=str(HERE / "echo.py"),
+        signature=infer_signature(rows),
+        input_example=rows[:3],
+        pip_requirements=NOTHING_MORE,
+    )
 
 
 def _save(flavor: Any, path: Path, model: Any, rows: Any, **options: Any) -> None:

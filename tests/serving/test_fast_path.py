@@ -24,6 +24,7 @@ PATHS = {
     "forest": "answered by scikit-learn's pipeline, column by column",
     "linear": "answered by the sklearn model past MLflow's parsing (a step PolynomialFeatures), which",
     "tensor": "answered by the sklearn model past MLflow's parsing",
+    "typed": "read past MLflow's parsing, which gave the model what MLflow gives it",
 }
 NUMBERS: list[Any] = [
     0,
@@ -50,6 +51,7 @@ COLUMNS = {
     "booster": ["tenure", "charges", "total", "senior"],
     "forest": ["tenure", "charges", "total", "senior", "contract", "payment"],
     "linear": ["charges", "total"],
+    "typed": ["tenure", "charges", "total", "senior", "contract", "payment"],
 }
 USUAL: dict[str, Callable[[random.Random], Any]] = {
     "tenure": lambda chance: chance.randrange(70),
@@ -176,6 +178,16 @@ def test_requests_of_tensors_are_answered_as_by_mlflow(client: Client, mlflow: R
 )  # fmt: skip
 def test_oddities_of_json_are_answered_as_by_mlflow(client: Client, mlflow: Reference, text: str) -> None:
     _compare(client, mlflow, "linear", text.encode())
+
+
+def test_code_of_ones_own_is_called_once_and_says_what_it_says_behind_mlflow(
+    ours: ServingServer, client: Client, mlflow: Reference
+) -> None:
+    row = {name: USUAL[name](random.Random(2)) for name in COLUMNS["typed"]} | {"contract": "boom"}
+    logs = f"{API}/typed/served-models/typed/logs"
+    before = ours.call("GET", logs).json["logs"].count("called with 1 rows")
+    _compare(client, mlflow, "typed", json.dumps({"dataframe_records": [row]}).encode())
+    assert ours.call("GET", logs).json["logs"].count("called with 1 rows") == before + 1
 
 
 def test_requests_that_come_together_get_each_its_own_answer(ours: ServingServer) -> None:

@@ -20,6 +20,7 @@ from millpond.serving.ports import Named
 from millpond.serving.registry import RegistryModels
 from millpond.serving.resolving import Resolver
 from millpond.serving.specs import Specs
+from millpond.serving.variables import Variables
 from tests.serving.test_domain import config, endpoint, entity
 from tests.serving.test_following import CHAMPION
 
@@ -46,9 +47,11 @@ def test_one_endpoint_that_cannot_be_followed_keeps_no_other(database: Database,
             made = endpoint(None, config(1, served), Update.NOT_UPDATING)
             store.insert_endpoint(connection, replace(made, id=name, name=name))
     source: Any = Source()
+    nobody: Any = None  # there is nothing to refer to
     resolver = Resolver(source, Specs(ModelCache(tmp_path, source)), None)
     follower = Follower(
         database=database, source=source, resolver=resolver, find_principal=lambda _name: SYSTEM,
+        variables=Variables(nobody, lambda _name: SYSTEM),
         deployed=lambda *_args: None,
     )  # fmt: skip
     assert follower.look() == ["plain"]
@@ -73,6 +76,6 @@ class Files:
 
 def test_a_feature_spec_that_is_no_text_is_told() -> None:
     files: Any = Files()
-    models = RegistryModels(files, files, lambda _asked: {})
+    models = RegistryModels(files, files, lambda _asked: {}, lambda *_asked: None)
     with pytest.raises(InvalidArgument, match="no text in UTF-8"):
         models.find_spec(SYSTEM, ModelVersion(name="m", version="1", source="x"))

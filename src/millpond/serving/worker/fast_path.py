@@ -4,6 +4,7 @@ Chosen when a model is loaded. A request that is not plain, and one that the mod
 that its errors are MLflow's own.
 """
 
+import copy
 import itertools
 import time
 import warnings
@@ -119,6 +120,41 @@ def _refusals_as_unsuited() -> Iterator[None]:
         raise
     except BaseException as error:  # the model's code may raise anything; MLflow's path raises it again, and tells it
         raise Unsuited from error
+
+
+class ReadingPath:
+    """Reads plain requests to code of somebody's own, which MLflow calls then. It is called for no proof: whether what
+    it is given is the same can be seen without it."""
+
+    def __init__(self, reader: RowReader, model: PyFuncModel, *, proven_on: int) -> None:
+        self._reader = reader
+        self.model = _unsigned(model)
+        self.told = (
+            "Plain requests in JSON are read past MLflow's parsing, which gave the model what MLflow gives it of "
+            f"{proven_on} generated requests ({', '.join(reader.forms)}); all others by MLflow."
+        )
+
+    def read(self, body: bytes) -> Any:
+        """What the model is to be given. Raises Unsuited for what MLflow is to read."""
+        return self._reader.read(body).given()
+
+
+def _unsigned(model: PyFuncModel) -> PyFuncModel:
+    """The same model without a signature, so that what it is given is not looked through again."""
+    metadata = copy.copy(model.metadata)
+    metadata.signature = None
+    return PyFuncModel(model_meta=metadata, model_impl=model._model_impl)
+
+
+def choose_reading(model: PyFuncModel, reference: Reference, example: bytes | None) -> ReadingPath:
+    """The path for code of somebody's own. Raises Unsuited, with the reason, where that is MLflow's."""
+    _check(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd values that nobody has sent
+        proof = _Proof(model, reference)
+        schema = model.metadata.get_input_schema()
+        reader = proof.reader(schema, Requests(schema, example))
+    return ReadingPath(reader, model, proven_on=proof.compared)
 
 
 def choose(model: PyFuncModel, reference: Reference, example: bytes | None, *, has_features: bool = False) -> FastPath:

@@ -26,6 +26,8 @@ from millpond.serving.worker.redaction import Redaction
 # MLflow looks for these only to offer them on its client side; a model that needs one imports it itself, later.
 _NOT_NEEDED = frozenset({"polars", "pyspark", "litellm", "aiohttp", "matplotlib", "torch"})
 _JSON = "application/json"
+_OWN_CODE = frozenset({"mlflow.pyfunc.model", "mlflow.pyfunc.loaders.code_model"})
+"""What loads models that are somebody's Python."""
 
 
 class _Absent:
@@ -62,7 +64,7 @@ with _lean_import():
     from millpond.serving.worker.frame import columns_of, frame_of
 
 if TYPE_CHECKING:
-    from millpond.serving.worker.fast_path import FastPath
+    from millpond.serving.worker.fast_path import FastPath, ReadingPath
 
 _ENCODER = NumpyEncoder()
 _END = object()
@@ -85,6 +87,7 @@ class Scorer:
         self._takes_params = "params" in inspect.signature(self._model.predict).parameters
         self._streams = self._model._predict_stream_fn is not None
         self._fast: FastPath | None = None
+        self._reading: ReadingPath | None = None
 
     def prepare(self, model_dir: Path) -> str:
         """Make ready for requests: try the model's own example, and look for a path past MLflow's parsing.
@@ -109,11 +112,14 @@ class Scorer:
     def _look_for_fast_path(self, example: bytes | None, *, has_features: bool) -> str:
         try:
             # here, as it needs msgspec, which a model's own environment may lack
-            from millpond.serving.worker.fast_path import Reference, choose
+            from millpond.serving.worker.fast_path import Reference, choose, choose_reading
 
             reference = Reference(
                 decode=lambda body: self._decode(_JSON, body)[0], frame=lambda body: self._frame(body)[0], encode=_text
             )
+            if self._model.loader_module in _OWN_CODE and not has_features:
+                self._reading = choose_reading(self._model, reference, example)
+                return f"{self._reading.told}\n"
             self._fast = choose(self._model, reference, example, has_features=has_features)
         except (ImportError, Unsuited) as reason:
             return f"All requests are answered by MLflow: {reason}.\n"
@@ -130,6 +136,13 @@ class Scorer:
         if self._fast is not None and content_type == _JSON:
             with suppress(Unsuited):
                 return self._encode(self._fast.predict((body, False)), wrapped=True)
+        if self._reading is not None and content_type == _JSON:
+            try:
+                given = self._reading.read(body)
+            except Unsuited:
+                pass
+            else:
+                return self._scored(given, None, True, self._reading.model)
         return self._scored(*self._decode(content_type, body))
 
     @property
@@ -240,8 +253,8 @@ class Scorer:
 
         return answered(in_our_words, self._redaction, content_type)
 
-    def _scored(self, data: Any, params: Any, wrapped: bool) -> bytes:
-        return self._encode(self._predict(data, params), wrapped=wrapped)
+    def _scored(self, data: Any, params: Any, wrapped: bool, model: mlflow.pyfunc.PyFuncModel | None = None) -> bytes:
+        return self._encode(self._predict(data, params, model), wrapped=wrapped)
 
     def _frame(self, body: bytes) -> tuple[Any, Any]:
         with _refused_as_input():
@@ -272,9 +285,10 @@ class Scorer:
             status=400,
         )
 
-    def _predict(self, data: Any, params: Any) -> Any:
+    def _predict(self, data: Any, params: Any, model: mlflow.pyfunc.PyFuncModel | None = None) -> Any:
+        model = model or self._model
         with _refused_by_model():
-            result = self._model.predict(data, params=params) if self._takes_params else self._model.predict(data)
+            result = model.predict(data, params=params) if self._takes_params else model.predict(data)
         if isinstance(result, Iterator):
             raise Refusal(
                 f"The model's predict returned a {type(result).__name__}; what is answered in parts is predict_stream, "
