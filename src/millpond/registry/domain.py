@@ -150,14 +150,14 @@ def previous_live(moves: Sequence[Activity], target: Target, exists: frozenset[i
     `moves` are the model's, newest first. A rollback skips what was live only before an earlier rollback's goal:
     versions that somebody rolled away from are no goals.
     """
-    puts = [move for move in moves if puts(move, target)]
-    if not puts:
+    placed = [move for move in moves if puts(move, target)]
+    if not placed:
         return None
-    current, abandoned = puts[0].version, set()
-    for move in puts:
+    current, abandoned = placed[0].version, set()
+    for move in placed:
         if move.evidence.get("rollback") and move.evidence.get("from_version"):
             abandoned.add(int(move.evidence["from_version"]))
-    candidates = [m.version for m in puts[1:] if m.version is not None]
+    candidates = [m.version for m in placed[1:] if m.version is not None]
     return next((v for v in candidates if v != current and v not in abandoned and v in exists), None)
 
 
