@@ -40,6 +40,7 @@ OF_RECORDS = Reference(
         if b"dataframe_records" in body
         else None
     ),
+    frame=lambda body: None,
     encode=lambda found: json.dumps(np.asarray(found).tolist()).encode(),
 )
 
