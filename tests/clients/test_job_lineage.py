@@ -192,3 +192,4 @@ def test_a_token_that_a_task_gave_away_is_good_for_nothing_once_it_has_ended(wor
     spark = SparkSession.builder.remote(world.server.spark_remote.replace(world.server.token, token)).create()
     with pytest.raises(Exception, match="deleted or expired"):
         spark.sql("SELECT 1").collect()
+    spark.stop()  # else it is the active one of tests to come
