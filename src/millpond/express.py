@@ -294,6 +294,9 @@ class ExpressProtocol(HttpToolsProtocol):
             admitted = _nothing if self.flow.write_paused else self._express.admit(asked, address)
             if isinstance(admitted, Refused):
                 self.transport.write(admitted.encoded(self._encoded))
+                if self._is_closing:
+                    self.transport.close()
+                    return
                 self._rest()
                 data = data[length:]
                 continue
