@@ -114,6 +114,7 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @example([[0.0, sys.float_info.max]], False)
+@example([[-9.461542815064838e306, sys.float_info.max]], False)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS).map(sorted), min_size=1, max_size=3), st.booleans())
 def test_bins_cover_each_range(ranges: list[list[float]], whole: bool) -> None:
     """In order, finite, not too many, from the least to the greatest."""

@@ -155,6 +155,7 @@ def _refused(server: Server, spark: SparkSession, schema: str, feature: ml.Featu
             refused()
 
 
+@pytest.mark.long
 def test_materialised_features_are_those_that_are_computed(
     fe: FeatureEngineeringClient, spark: SparkSession, source: DeltaTableSource, schema: str
 ) -> None:

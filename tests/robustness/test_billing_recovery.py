@@ -22,6 +22,7 @@ while time.process_time() < 300:
 """
 
 
+@pytest.mark.long
 def test_a_killed_server_has_counted_what_a_task_used_once(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", env={"MILLPOND_BILLING__INTERVAL_S": "0.5"}) as server:
         volume = {"catalog_name": "main", "schema_name": "default", "name": "v", "volume_type": "MANAGED"}

@@ -94,7 +94,7 @@ def test_kill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
         assert again.call("GET", "/health/ready")[0] == 200
 
 
-@pytest.mark.parametrize("name", ["server", "gateway"])
+@pytest.mark.parametrize("name", ["server", pytest.param("gateway", marks=pytest.mark.long)])
 def test_a_killed_process_comes_back(tmp_path: Path, name: str) -> None:
     """The supervisor starts it again on the same address; requests meanwhile wait instead of failing."""
     with running_server(tmp_path / "data") as server:

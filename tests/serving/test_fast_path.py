@@ -61,7 +61,7 @@ USUAL: dict[str, Callable[[random.Random], Any]] = {
     "contract": lambda chance: chance.choice(["month", "year", "größe"]),
     "payment": lambda chance: chance.choice(["card", "cash"]),
 }
-FUZZED = 1500
+FUZZED = 800
 FUZZED_AT_LENGTH = 10_000
 
 

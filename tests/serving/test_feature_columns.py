@@ -57,7 +57,9 @@ def started(model_dir: Path, directory: Path, executor: ThreadPoolExecutor) -> A
     return start_worker(spec, executor)
 
 
-@pytest.mark.parametrize("model", SQL)
+@pytest.mark.parametrize(
+    "model", ["booster", *(pytest.param(each, marks=pytest.mark.long) for each in ("forest", "linear"))]
+)
 def test_columns_with_features_are_answered_as_by_mlflow(tmp_path: Path, models: Path, model: str) -> None:
     with_spec = tmp_path / model
     shutil.copytree(models / model, with_spec)

@@ -81,7 +81,8 @@ class Bins:
     @property
     def edges(self) -> tuple[float, ...]:
         """The ends of the bins, in order: one more than there are bins."""
-        return (*(self.low + self.width * number for number in range(self.count)), self.high)
+        begins = (min(self.low + self.width * number, self.high) for number in range(self.count))  # rounded, it may pass
+        return (*begins, self.high)
 
 
 def bins_for(ranges: Sequence[tuple[float, float]], *, whole: bool) -> Bins:
