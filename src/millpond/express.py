@@ -3,7 +3,7 @@
 A request goes this way when it is beyond doubt: POST over HTTP/1.1 for a `WholeRoute`, with a bearer token, each header
 once, its length given, nothing that asks for more than an answer. All others are left to uvicorn's own parser as they
 came. What the layers do is done here too: the token is checked, the call is in the
-audit before its answer begins, it is counted and timed, and the answer has their headers.
+audit before its answer begins, it is counted and timed, and the answer has those of their headers that are no page's.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from millpond.audit.door import CLIENT_CLOSED_REQUEST, error_code, unwritten_res
 from millpond.identity import acts
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import act_as
-from millpond.identity.page_headers import is_https, page_headers
+from millpond.identity.page_headers import data_headers, is_https
 from millpond.identity.seen_tokens import SeenTokens
 from millpond.identity.service import IdentityService
 from millpond.identity.whole import Whole, WholeRoute
@@ -65,8 +65,6 @@ class Asked:
     authorization: str
     length: int
     """Bytes of the body that follows."""
-    always: Headers
-    """Headers of each answer."""
 
 
 @dataclass(slots=True)
@@ -76,13 +74,14 @@ class Refused:
     asked: Asked
     call: Call
     response: Response
+    headers: Headers
     times: int = 0
     _encoded: bytes = b""
 
     def encoded(self, encode: Callable[[Response, Headers], bytes]) -> bytes:
         """The answer, the same for all."""
         if not self._encoded:
-            self._encoded = encode(self.response, _headers(self.asked, self.call))
+            self._encoded = encode(self.response, self.headers)
         return self._encoded
 
 
@@ -96,6 +95,7 @@ class Express:
         self._identity = identity
         self._seen = seen
         self._public_url = public_url
+        self._always = tuple(data_headers(https_only=is_https(public_url)))
         self._refused: dict[tuple[str, str, str, str], Refused] = {}
         """What is not in the audit yet: by whose id, the path, from where, and with which client."""
         self._read: dict[bytes, Asked] = {}
@@ -123,7 +123,7 @@ class Express:
                 asyncio.get_running_loop().call_later(_TELL_S, self.tell)
             call = _call(asked, address)
             call.actor_id, call.actor = who.id, who.name
-            refused = self._refused[kind] = Refused(asked, call, found)
+            refused = self._refused[kind] = Refused(asked, call, found, self._headers(call))
         refused.times += 1
         return refused
 
@@ -152,7 +152,10 @@ class Express:
         except StorageFull as error:
             response = unwritten_response(error, asked.path)
         metrics.counted("POST", asked.route.path, response.status_code, time.perf_counter() - began)
-        return response, _headers(asked, call)
+        return response, self._headers(call)
+
+    def _headers(self, call: Call) -> Headers:
+        return (*self._always, (b"x-request-id", call.request.encode()))
 
     async def _answered(self, asked: Asked, head: bytes, request: Whole) -> Response:
         try:
@@ -205,10 +208,9 @@ class Express:
             or int(length) > MOST_BYTES
         ):
             return None
-        always = page_headers(path, https_only=is_https(self._public_url))
         return Asked(
             route=route, path=path, path_params=path_params, headers=headers, agent=headers.get("user-agent", ""),
-            authorization=headers["authorization"], length=int(length), always=always,
+            authorization=headers["authorization"], length=int(length),
         )  # fmt: skip
 
     def _find(self, path: str) -> tuple[WholeRoute | None, Mapping[str, str]]:
@@ -358,10 +360,6 @@ class ExpressProtocol(HttpToolsProtocol):
 
 def _call(asked: Asked, address: str) -> Call:
     return Call(door="http", act="POST", kind=calls.PATH, name=asked.path, address=address, agent=asked.agent)
-
-
-def _headers(asked: Asked, call: Call) -> Headers:
-    return (*asked.always, (b"x-request-id", call.request.encode()))
 
 
 def _scope(asked: Asked) -> Scope:

@@ -81,7 +81,9 @@ class Bins:
     @property
     def edges(self) -> tuple[float, ...]:
         """The ends of the bins, in order: one more than there are bins."""
-        begins = (min(self.low + self.width * number, self.high) for number in range(self.count))  # rounded, it may pass
+        begins = (
+            min(self.low + self.width * number, self.high) for number in range(self.count)
+        )  # rounded, it may pass
         return (*begins, self.high)
 
 

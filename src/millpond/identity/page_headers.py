@@ -33,6 +33,7 @@ _UNLESS_GIVEN = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_OF_DATA = frozenset({"X-Content-Type-Options", "Strict-Transport-Security"})
 _FILES = re.compile(r"/+((ml/+)?(api|ajax-api|get-artifact|model-versions|graphql|v1)\b|ml/+(?!static-files/).)")
 """Where data is answered, stored files among it; the only page below `/ml` is MLflow's own, which is `/ml/`."""
 
@@ -71,9 +72,11 @@ class PageHeaders:
             headers.setdefault(name, value)
 
 
-def page_headers(path: str, *, https_only: bool) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer that brings none of them itself."""
-    return list(_encoded({**_always(_policy_of(path), https_only), **_UNLESS_GIVEN}).items())
+def data_headers(*, https_only: bool) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer to a program, which showed a token as no page's link or form does: none of them tells
+    how a page is shown. Each costs a client in Python as much as a feature."""
+    given = _always("", https_only)
+    return [(name.lower().encode(), value.encode()) for name, value in given.items() if name in _OF_DATA]
 
 
 def _always(policy: str, https_only: bool) -> dict[str, str]:
