@@ -2,8 +2,8 @@
 
 A request goes this way when it is beyond doubt: POST over HTTP/1.1 for a `WholeRoute`, with a bearer token, each header
 once, its length given, nothing that asks for more than an answer. All others are left to uvicorn's own parser as they
-came. What the layers do is done here too: the token is checked, the call is in the
-audit before its answer begins, it is counted and timed, and the answer has those of their headers that are no page's.
+came. What the layers do is done here too: the token is checked, the call is in the audit before its answer begins, it
+is counted and timed, and the answer has those of their headers that are no page's.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from millpond.audit.domain import FIRST_FAILURE
 from millpond.audit.door import CLIENT_CLOSED_REQUEST, error_code, unwritten_response
 from millpond.identity import acts
 from millpond.identity.domain import Principal
-from millpond.identity.middleware import act_as
+from millpond.identity.middleware import act_as, unreachable
 from millpond.identity.page_headers import data_headers, is_https
-from millpond.identity.seen_tokens import SeenTokens
+from millpond.identity.seen_tokens import SeenTokens, Shown
 from millpond.identity.service import IdentityService
 from millpond.identity.whole import Whole, WholeRoute
 from millpond.journal import calls
 from millpond.journal.calls import Call
 from millpond.kernel import metrics
-from millpond.kernel.errors import StorageFull, Unavailable
+from millpond.kernel.errors import StorageFull
 from millpond.kernel.http import answer_to
 from millpond.kernel.logs import get_logger
 
@@ -62,7 +62,7 @@ class Asked:
     path_params: Mapping[str, str]
     headers: Mapping[str, str]
     agent: str
-    authorization: str
+    shown: Shown
     length: int
     """Bytes of the body that follows."""
 
@@ -110,7 +110,7 @@ class Express:
         """The answer where there is no time for another one, or what is to be called when it is answered.
 
         Such an answer is in the audit within a second, with how many were refused alike."""
-        who = self._seen.lately((asked.authorization, asked.path, "POST"))
+        who = self._seen.lately(asked.shown)
         if who is None:
             return _nothing
         found = asked.route.admit(who, asked.path_params)
@@ -136,13 +136,13 @@ class Express:
             with suppress(StorageFull):  # nothing was done, and those who were answered cannot be told otherwise
                 each.call.end(status, error_code(bytes(each.response.body)), {"times": str(each.times)})
 
-    async def answer(self, asked: Asked, head: bytes, body: bytes, address: str) -> tuple[Response, Headers]:
+    async def answer(self, asked: Asked, head: bytes, request: Whole, address: str) -> tuple[Response, Headers]:
         """The answer, and its headers beside its own, in a task of its own."""
         began = time.perf_counter()
         call = _call(asked, address)
         calls.begin(call)
         try:
-            response = await self._answered(asked, head, Whole(asked.path_params, asked.headers, body))
+            response = await self._answered(asked, head, request)
         except asyncio.CancelledError:
             call.end(CLIENT_CLOSED_REQUEST, "CANCELLED")
             raise
@@ -170,13 +170,13 @@ class Express:
         return response
 
     async def _principal(self, asked: Asked) -> Principal:
-        token = asked.authorization.partition(" ")[2].strip()
-        authenticate = partial(self._identity.authenticate, token, path=asked.path, method="POST")
+        header, path, method = asked.shown
+        token = header.partition(" ")[2].strip()
+        authenticate = partial(self._identity.authenticate, token, path=path, method=method)
         try:
-            principal = await self._seen.principal((asked.authorization, asked.path, "POST"), authenticate)
+            principal = await self._seen.principal(asked.shown, authenticate)
         except OperationalError as error:
-            log.error("no database at the door", exc_info=error)
-            raise Unavailable("The database cannot be reached; try again.") from error
+            raise unreachable(error) from error
         acts.identified(principal)
         return principal
 
@@ -210,7 +210,7 @@ class Express:
             return None
         return Asked(
             route=route, path=path, path_params=path_params, headers=headers, agent=headers.get("user-agent", ""),
-            authorization=headers["authorization"], length=int(length),
+            shown=(headers["authorization"], path, "POST"), length=int(length),
         )  # fmt: skip
 
     def _find(self, path: str) -> tuple[WholeRoute | None, Mapping[str, str]]:
@@ -302,13 +302,13 @@ class ExpressProtocol(HttpToolsProtocol):
                 self._rest()
                 data = data[length:]
                 continue
-            body = data[end:length]
-            if not asked.route.is_plain(Whole(asked.path_params, asked.headers, body)):
+            request = Whole(asked.path_params, asked.headers, data[end:length])
+            if not asked.route.is_plain(request):
                 admitted()
                 super().data_received(data)
                 return
             self._behind, self._is_answering = data[length:], True
-            task = self.loop.create_task(self._answer(asked, data[:end], body, address, admitted))
+            task = self.loop.create_task(self._answer(asked, data[:end], request, address, admitted))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
             return
@@ -324,10 +324,12 @@ class ExpressProtocol(HttpToolsProtocol):
     def _look_later(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
-    async def _answer(self, asked: Asked, head: bytes, body: bytes, address: str, answered: Callable[[], None]) -> None:
+    async def _answer(
+        self, asked: Asked, head: bytes, request: Whole, address: str, answered: Callable[[], None]
+    ) -> None:
         try:
             try:
-                found = await self._express.answer(asked, head, body, address)
+                found = await self._express.answer(asked, head, request, address)
             finally:
                 answered()
             if not self.transport.is_closing():

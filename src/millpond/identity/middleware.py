@@ -45,6 +45,7 @@ __all__ = [
     "client_address",
     "current_principal",
     "guarded",
+    "unreachable",
 ]
 
 PUBLIC_PATHS = frozenset({
@@ -85,6 +86,12 @@ def act_as(principal: Principal) -> None:
     _principal.set(principal)
 
 
+def unreachable(error: OperationalError) -> Unavailable:
+    """What is said at a door while nobody can be looked up; the log has the reason."""
+    log.error("no database at the door", exc_info=error)
+    return Unavailable("The database cannot be reached; try again.")
+
+
 def client_address(connection: HTTPConnection) -> str:
     """Where a request comes from; empty when the server cannot tell."""
     return connection.client.host if connection.client else ""
@@ -123,9 +130,7 @@ class AuthMiddleware:
             if scope["path"] not in PUBLIC_PATHS:
                 principal = await self._authenticated(connection)
         except OperationalError as error:
-            unreachable = Unavailable("The database cannot be reached; try again.")
-            log.error("no database at the door", exc_info=error)
-            await _refuse(scope, receive, send, connection, unreachable)
+            await _refuse(scope, receive, send, connection, unreachable(error))
             return
         except MillpondError as error:
             calls.failed(STATUS_OF_CODE.get(error.code, 500), error.code)

@@ -33,7 +33,6 @@ _UNLESS_GIVEN = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_OF_DATA = frozenset({"X-Content-Type-Options", "Strict-Transport-Security"})
 _FILES = re.compile(r"/+((ml/+)?(api|ajax-api|get-artifact|model-versions|graphql|v1)\b|ml/+(?!static-files/).)")
 """Where data is answered, stored files among it; the only page below `/ml` is MLflow's own, which is `/ml/`."""
 
@@ -52,7 +51,7 @@ class PageHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = _policy_of(scope["path"])
+        policy = _FILE_POLICY if _FILES.match(scope["path"]) else _PAGE_POLICY
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -75,21 +74,18 @@ class PageHeaders:
 def data_headers(*, https_only: bool) -> list[tuple[bytes, bytes]]:
     """The headers of an answer to a program, which showed a token as no page's link or form does: none of them tells
     how a page is shown. Each costs a client in Python as much as a feature."""
-    given = _always("", https_only)
-    return [(name.lower().encode(), value.encode()) for name, value in given.items() if name in _OF_DATA]
+    return list(_encoded(_of_data(https_only)).items())
 
 
-def _always(policy: str, https_only: bool) -> dict[str, str]:
+def _of_data(https_only: bool) -> dict[str, str]:
     return {
         "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "SAMEORIGIN",
         **({"Strict-Transport-Security": "max-age=31536000"} if https_only else {}),
-        "Content-Security-Policy": policy,
     }
 
 
-def _policy_of(path: str) -> str:
-    return _FILE_POLICY if _FILES.match(path) else _PAGE_POLICY
+def _always(policy: str, https_only: bool) -> dict[str, str]:
+    return {**_of_data(https_only), "X-Frame-Options": "SAMEORIGIN", "Content-Security-Policy": policy}
 
 
 def is_https(public_url: str | None) -> bool:
