@@ -272,6 +272,28 @@ def test_another_user_finds_neither_model_nor_files(client: MlflowClient, schema
     assert name not in {model["name"] for model in found}
 
 
+def test_who_may_only_browse_sees_a_model_without_its_versions(
+    client: MlflowClient, schema: str, any_server: Server
+) -> None:
+    name, user = f"{schema}.model", f"eve-{uuid.uuid4().hex[:8]}@example.org"
+    log_model(1, name)
+    token = any_server.new_user(user)
+    grants = f"/api/2.1/unity-catalog/permissions/catalog/{schema.split('.')[0]}"
+
+    def latest() -> list[list[str]]:
+        """The newest versions as the user sees them: of the model alone, and among all that the user sees."""
+        path = "/api/2.0/mlflow/registered-models"
+        alone = any_server.call("GET", f"{path}/get?name={name}", token=token)[1]["registered_model"]
+        listed = any_server.call("GET", f"{path}/search?max_results=100", token=token)[1]["registered_models"]
+        among = next(model for model in listed if model["name"] == name)
+        return [[version["version"] for version in model.get("latest_versions", [])] for model in (alone, among)]
+
+    for privileges, seen in ((["BROWSE"], [[], []]), (["USE_CATALOG", "USE_SCHEMA", "EXECUTE"], [["1"], ["1"]])):
+        change = {"principal": user, "add": privileges}
+        assert any_server.call("PATCH", grants, {"changes": [change]})[0] == 200
+        assert latest() == seen
+
+
 def test_other_places_below_models_are_no_files(client: MlflowClient, schema: str, any_server: Server) -> None:
     client.create_registered_model(f"{schema}.model")
     made = {"name": f"{schema}.model", "source": "x"}

@@ -1,5 +1,6 @@
 """Models and versions as they are read: rows, and MLflow's JSON of them."""
 
+from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ VERSION_COLUMNS = tuple(
         "run_id", "status", "status_message", "run_link",
     )
 )  # fmt: skip
+VersionRow = namedtuple("VersionRow", [column.key for column in VERSION_COLUMNS])  # type: ignore[misc]
+"""The values of `VERSION_COLUMNS` where they do not come as a row of their own."""
 MODEL_COLUMNS = tuple(
     getattr(SqlRegisteredModel, name) for name in ("name", "creation_time", "last_updated_time", "description")
 )

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Integer,
     Select,
     Text,
-    and_,
     bindparam,
     exists,
     func,
@@ -30,7 +29,13 @@ from sqlalchemy import (
 
 from millpond.kernel.database import json_lists
 from millpond.tracking.stores.filters import template_of, with_parameters
-from millpond.tracking.stores.model_records import MODEL_COLUMNS, VERSION_COLUMNS, ModelRecord, VersionRecord
+from millpond.tracking.stores.model_records import (
+    MODEL_COLUMNS,
+    VERSION_COLUMNS,
+    ModelRecord,
+    VersionRecord,
+    VersionRow,
+)
 from millpond.tracking.stores.session import Execute
 
 
@@ -47,7 +52,6 @@ _KEPT = 100
 # Statements are built once: building one costs as much as running it.
 
 _NAME: BindParameter[str] = bindparam("name")
-_NAMES: BindParameter[list[str]] = bindparam("names", expanding=True)
 
 
 def _here(table: Any) -> ColumnElement[bool]:
@@ -66,7 +70,33 @@ _ALIASES_OF_VERSION = _of(SqlModelVersion, ("name", "version"), _Alias, _Alias.a
 _TAGS_OF_MODEL = _of(SqlRegisteredModel, ("name",), _ModelTag, _ModelTag.key, _ModelTag.value)
 _ALIASES_OF_MODEL = _of(SqlRegisteredModel, ("name",), _Alias, _Alias.alias, _Alias.version)
 _FOUND_VERSION = (*VERSION_COLUMNS, _TAGS_OF_VERSION.label("tags"))
-_FOUND_MODEL = (*MODEL_COLUMNS, _TAGS_OF_MODEL.label("tags"), _ALIASES_OF_MODEL.label("aliases"))
+
+
+def _latest_of_model() -> Any:
+    """The newest version of each stage of a model, with its tags: a model's own few rows, read by MLflow's key."""
+    of_model = (
+        SqlModelVersion.workspace == SqlRegisteredModel.workspace,
+        SqlModelVersion.name == SqlRegisteredModel.name,
+    )
+    newest = (
+        select(func.max(SqlModelVersion.version).label("version"))
+        .where(*of_model, _ALIVE)
+        .group_by(SqlModelVersion.current_stage)
+        .correlate(SqlRegisteredModel)
+        .subquery()
+    )
+    latest = select(json_lists(*VERSION_COLUMNS, _TAGS_OF_VERSION)).join_from(
+        SqlModelVersion, newest, SqlModelVersion.version == newest.c.version
+    )
+    return latest.where(*of_model).correlate(SqlRegisteredModel).scalar_subquery()
+
+
+_FOUND_MODEL = (
+    *MODEL_COLUMNS,
+    _TAGS_OF_MODEL.label("tags"),
+    _ALIASES_OF_MODEL.label("aliases"),
+    _latest_of_model().label("latest"),
+)
 
 _MODEL = select(*_FOUND_MODEL).where(_here(SqlRegisteredModel), SqlRegisteredModel.name == _NAME)
 _VERSION_OF_MODEL = select(*_FOUND_VERSION, _ALIASES_OF_VERSION.label("aliases")).where(
@@ -78,21 +108,6 @@ _BY_ALIAS = _VERSION_OF_MODEL.where(
         select(_Alias.version).where(_here(_Alias), _Alias.name == _NAME, _Alias.alias == bindparam("alias"))
     )
 )
-
-
-def _latest() -> Select[Any]:
-    """The newest version of each stage of each model."""
-    name, version, stage = SqlModelVersion.name, SqlModelVersion.version, SqlModelVersion.current_stage
-    of_models = select(name.label("name"), func.max(version).label("version")).where(
-        _here(SqlModelVersion), name.in_(_NAMES), _ALIVE
-    )
-    newest = of_models.group_by(name, stage).subquery()
-    is_newest = and_(name == newest.c.name, version == newest.c.version)
-    latest = select(*_FOUND_VERSION).join_from(SqlModelVersion, newest, is_newest)
-    return latest.where(_here(SqlModelVersion)).order_by(name, version)
-
-
-_LATEST = _latest()
 
 
 @lru_cache(maxsize=_KEPT)
@@ -137,7 +152,7 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
         statement, texts = self._statement(_model_search, filter_string, order_by)
         with self.ManagedSessionMaker.columns() as execute:
             rows, token = _page(execute, statement, texts, max_results, page_token)
-            return _model_records(execute, rows), token
+        return [_model(row) for row in rows], token
 
     def _statement(
         self, search: Any, filter_string: str, order_by: Sequence[str]
@@ -175,8 +190,8 @@ class ModelReads(SqlAlchemyStore):  # type: ignore[misc]  # MLflow ships no type
     def model_record(self, name: str) -> ModelRecord | None:
         """One model; None when it is not there."""
         with self.ManagedSessionMaker.columns() as execute:
-            rows = execute(_MODEL, {"name": name}).all()
-            return _model_records(execute, rows)[0] if rows else None
+            row = execute(_MODEL, {"name": name}).first()
+        return None if row is None else _model(row)
 
     def version_record(self, name: str, version: str) -> VersionRecord | None:
         """One version with its aliases; None when it is not there."""
@@ -207,8 +222,7 @@ def _version(execute: Execute, which: Select[Any], values: dict[str, Any]) -> Ve
     return VersionRecord(row=row, tags=row.tags or [], aliases=[alias for (alias,) in row.aliases or ()])
 
 
-def _model_records(execute: Execute, rows: Sequence[Any]) -> list[ModelRecord]:
-    records = {row.name: ModelRecord(row=row, tags=row.tags or [], aliases=row.aliases or []) for row in rows}
-    for version in execute(_LATEST, {"names": list(records)}):
-        records[version.name].latest.append(VersionRecord(row=version, tags=version.tags or []))
-    return list(records.values())
+def _model(row: Any) -> ModelRecord:
+    latest = [VersionRecord(row=VersionRow(*values), tags=tags or []) for *values, tags in row.latest or ()]
+    latest.sort(key=lambda version: version.row.version)
+    return ModelRecord(row=row, tags=row.tags or [], aliases=row.aliases or [], latest=latest)
