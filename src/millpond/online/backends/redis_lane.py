@@ -5,16 +5,17 @@ commands share a system call. The library's client has a connection for each com
 """
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 import redis.asyncio
-from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
 Reply = list[bytes | None]
+_MORE = object()
+"""What there is of an answer of which more is to come."""
 
 
 class RedisLane:
@@ -47,7 +48,7 @@ class RedisLane:
         if self._opening is not None:
             self._opening.cancel()
         if self._open is not None:
-            await self._open.close()
+            self._open.lose(ConnectionError("The connection to Redis is closed."))
             self._open = None
 
     async def _opened(self, before: "_Open | None") -> "_Open":
@@ -61,7 +62,7 @@ class RedisLane:
 
     async def _connect(self) -> "_Open":
         if self._open is not None:
-            await self._open.close()
+            self._open.lose(ConnectionError("The connection to Redis was closed."))
             self._open = None
         connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         async with asyncio.timeout(self._timeout_s):  # with the handshake
@@ -75,18 +76,22 @@ class RedisLane:
             attempt.exception()  # seen, though nobody may wait any more
 
 
-class _Open:
+class _Open(asyncio.Protocol):
     """A connection that is open, until it is lost."""
 
     def __init__(self, connection: redis.asyncio.Connection, timeout_s: float) -> None:
+        """Takes over the connection's transport: what the library does on top of it takes as long as Redis itself."""
+        assert connection._writer is not None
         self._connection = connection
+        self._transport = connection._writer.transport
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Reply], float]] = deque()
         """Who waits for an answer, in their order, and until when."""
         self._watch: asyncio.TimerHandle | None = None
+        self._replies = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=_MORE)
         self.is_lost = False
-        self._reading = asyncio.create_task(self._read())
+        self._transport.set_protocol(self)
 
     async def ask(self, command: bytes) -> Reply:
         """The answer to a packed command."""
@@ -96,31 +101,35 @@ class _Open:
         self._waiting.append((answer, self._loop.time() + self._timeout_s))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
-        try:
-            await self._connection.send_packed_command(command, check_health=False)
-        except BaseException:
-            answer.cancel()  # it stays in its place, should there be an answer
-            raise
+        self._transport.write(command)
         return await answer
 
-    async def close(self) -> None:
-        """End it."""
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
-
-    async def _read(self) -> None:
-        lost: Exception = ConnectionError("The connection to Redis was closed.")
+    def data_received(self, data: bytes) -> None:
+        """Hand out the answers that are complete."""
         try:
-            while True:
-                try:
-                    self._answered(await self._connection.read_response(disable_decoding=True, timeout=math.inf))
-                except ResponseError as error:
-                    self._answered(error)
-        except (ConnectionError, OSError) as error:
-            lost = error
-        finally:
-            self._lose(lost)
-            await self._connection.disconnect(nowait=True)
+            self._replies.feed(data)
+            while (reply := self._replies.gets()) is not _MORE:
+                if not isinstance(reply, hiredis.PushNotification):
+                    self._answered(reply)
+        except (InvalidResponse, IndexError) as error:  # no Redis answers like that, or what nobody asked
+            self.lose(ConnectionError(f"What Redis answers is not understood: {error}."))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Nobody is there any more."""
+        self.lose(ConnectionError("The connection to Redis was closed."))
+
+    def lose(self, error: Exception) -> None:
+        """End it; whoever waits is told why."""
+        self.is_lost = True
+        self._transport.abort()
+        self._connection._writer = None  # closed: the library has nothing left to close
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        for answer, _ in self._waiting:
+            if not answer.done():
+                answer.set_exception(error)
+        self._waiting.clear()
 
     def _answered(self, reply: Any) -> None:
         answer, _ = self._waiting.popleft()
@@ -131,18 +140,6 @@ class _Open:
         else:
             answer.set_result(reply)
 
-    def _lose(self, error: Exception) -> None:
-        self.is_lost = True
-        if self._connection._writer is not None:
-            self._connection._writer.transport.abort()  # whoever waits to write does not wait for what is not read
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        for answer, _ in self._waiting:
-            if not answer.done():
-                answer.set_exception(error)
-        self._waiting.clear()
-
     def _look(self) -> None:
         """Whether somebody has waited too long."""
         self._watch = None
@@ -152,5 +149,4 @@ class _Open:
         if left > 0:
             self._watch = self._loop.call_later(left, self._look)
         else:
-            self._lose(TimeoutError(f"Redis has not answered for {self._timeout_s:g} s."))
-            self._reading.cancel()
+            self.lose(TimeoutError(f"Redis has not answered for {self._timeout_s:g} s."))
