@@ -11,6 +11,9 @@ import json
 import sys
 import time
 from collections import Counter
+from typing import cast
+
+import uvloop
 
 
 class Client(asyncio.Protocol):
@@ -26,8 +29,7 @@ class Client(asyncio.Protocol):
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -106,7 +108,7 @@ def main() -> None:
     body = sys.stdin.buffer.read()
     lines = [f"POST {path} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(body)}", *headers]
     request = "\r\n".join([*lines, "", ""]).encode() + body
-    print(json.dumps(asyncio.run(run(host, int(port), request, int(clients), float(seconds)))))
+    print(json.dumps(uvloop.run(run(host, int(port), request, int(clients), float(seconds)))))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@ request was due.
 
 import asyncio
 import json
+import math
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import uvloop
 
 from bench.http_load import quantile, status_of
 
@@ -32,8 +36,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
 
     def send(self, due: float) -> None:
         """Send the request that is due then."""
@@ -63,27 +66,33 @@ class Load:
         self._warm_until = warm_until
         self._idle: list[Connection] = []
         self._open = 0
+        self._opening: set[asyncio.Future[None]] = set()
 
     @property
     def waiting(self) -> int:
         """How many requests have no answer yet."""
         return self._open - len(self._idle)
 
-    async def send(self, due: float) -> None:
+    def send(self, due: float) -> None:
         """The request that is due now."""
         if self._idle:
             self._idle.pop().send(due)
         elif self._open < _MOST_CONNECTIONS:
             self._open += 1
-            try:
-                _, made = await asyncio.get_running_loop().create_connection(lambda: Connection(self), *self._address)
-            except OSError:
-                self._open -= 1
-                self._count("unsent")
-            else:
-                made.send(due)
+            opening = asyncio.ensure_future(self._open_for(due))
+            self._opening.add(opening)
+            opening.add_done_callback(self._opening.discard)
         else:
             self._count("unsent")
+
+    async def _open_for(self, due: float) -> None:
+        try:
+            _, made = await asyncio.get_running_loop().create_connection(lambda: Connection(self), *self._address)
+        except OSError:
+            self._open -= 1
+            self._count("unsent")
+        else:
+            made.send(due)
 
     def done(self, connection: Connection, status: str, due: float) -> None:
         """It is answered."""
@@ -113,22 +122,17 @@ async def run(
     """What clients see that come at a rate."""
     began = time.perf_counter()
     load = Load(address, request, began + warm_s)
-    going: set[asyncio.Task[None]] = set()
-    asked = 0
-    for number in range(int(rate * (warm_s + seconds))):
-        due = began + number / rate
-        if (left := due - time.perf_counter()) > 0:
-            await asyncio.sleep(left)
-        elif not number % 50:
-            await asyncio.sleep(0)
-        asked += due >= began + warm_s
-        task = asyncio.create_task(load.send(due))
-        going.add(task)
-        task.add_done_callback(going.discard)
+    sent, all_of_them = 0, int(rate * (warm_s + seconds))
+    while sent < all_of_them:
+        due_by_now = min(all_of_them, int((time.perf_counter() - began) * rate) + 1)
+        for number in range(sent, due_by_now):
+            load.send(began + number / rate)
+        sent = due_by_now
+        await asyncio.sleep(max(0.0, began + sent / rate - time.perf_counter()))
     took = time.perf_counter() - began - warm_s
     latencies = sorted(load.latencies)
     return {
-        "asked": asked,
+        "asked": all_of_them - math.ceil(rate * warm_s),
         "answers": len(latencies),
         "waiting": load.waiting,
         "refused": load.others.pop("429", 0),
@@ -145,7 +149,7 @@ def main() -> None:
     body = sys.stdin.buffer.read()
     lines = [f"POST {path} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(body)}", *headers]
     request = "\r\n".join([*lines, "", ""]).encode() + body
-    print(json.dumps(asyncio.run(run((host, int(port)), request, float(rate), float(warm_s), float(seconds)))))
+    print(json.dumps(uvloop.run(run((host, int(port)), request, float(rate), float(warm_s), float(seconds)))))
 
 
 if __name__ == "__main__":
