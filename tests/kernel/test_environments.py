@@ -62,6 +62,19 @@ report_ready({"pond": pond.VERSION, "ours": importlib.util.find_spec("sqlalchemy
     assert told(tmp_path, environment, code) == {"pond": "1.0", "ours": False, "prefix": str(environment.root)}
 
 
+def test_what_another_index_has_is_taken_from_there(tmp_path: Path, index: Index) -> None:
+    """As PyTorch without CUDA, whatever newer version the first index has; no error shows either's address."""
+    with package_index(tmp_path / "another") as another:
+        another.add("mill", "1.5+cpu")
+        settings = EnvironmentSettings(index_url=index.url, extra_index_urls=(another.url,))
+        made = Environments(tmp_path / "environments", settings)
+        assert made.ready(["pond", "mill"]).installed == ("mill==1.5+cpu", "pond==1.0")
+        with pytest.raises(FailedPrecondition) as refused:
+            made.ready(["mill==2.0"])
+    assert index.url not in str(refused.value)
+    assert another.url not in str(refused.value)
+
+
 def test_the_same_requirements_are_one_environment(tmp_path: Path, index: Index) -> None:
     """Spelled differently, in another order, by another object; the index is not asked again."""
     first = environments(tmp_path, index).ready(["pond==1.0", "mill"])

@@ -42,7 +42,8 @@ def _build(order: Mapping[str, Any]) -> None:
     python = str(root / "bin" / "python")
     _uv(order, "venv", "--no-project", "--relocatable", "--no-python-downloads", "--python", _interpreter(order), root)
     if order["requirements"]:
-        os.environ["UV_DEFAULT_INDEX"] = order["index_url"]  # it may hold a password: not for the list of processes
+        # they may hold passwords: not for the list of processes
+        os.environ |= {"UV_DEFAULT_INDEX": order["index_url"], "UV_INDEX": " ".join(order["extra_index_urls"])}
         _install(order, python, root.parent)
     packages = next(root.glob("lib/python3*/site-packages"))
     installed = sorted(f"{each.name}=={each.version}" for each in distributions(path=[str(packages)]))

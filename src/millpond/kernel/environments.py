@@ -118,7 +118,8 @@ class Environments:
         for directory in (aside, cache):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         order = {"requirements": list(requirements), "python": version, "complete": complete}
-        order |= {"index_url": self._settings.index_url, "constraints": list(constraints)}
+        order |= {"index_url": self._settings.index_url, "extra_index_urls": list(self._settings.extra_index_urls)}
+        order |= {"constraints": list(constraints)}
         (aside / "order.json").write_text(json.dumps({**order, "root": str(aside / "root"), "cache": str(cache)}))
         try:
             with self._locked("cache"):
@@ -145,7 +146,9 @@ class Environments:
             child.kill()
         if said["ok"]:
             return
-        told = said["message"].replace(self._settings.index_url, "the index")
+        told = said["message"]
+        for url in (self._settings.index_url, *self._settings.extra_index_urls):
+            told = told.replace(url, "the index")
         if said["may_work_later"]:
             raise Unavailable(f"The environment could not be built: {told}")
         raise FailedPrecondition(f"The environment cannot be built from these requirements: {told}")

@@ -211,6 +211,12 @@ class EnvironmentSettings(BaseModel):
     index_url: str = Field(
         default="https://pypi.org/simple", repr=False, description="Package index that they are installed from."
     )
+    extra_index_urls: tuple[str, ...] = Field(
+        default=(),
+        repr=False,
+        description="Indexes that are asked before it; what one of them has is taken from there, such as "
+        "PyTorch without CUDA from https://download.pytorch.org/whl/cpu.",
+    )
     limit_bytes: int = Field(
         default=20 << 30, gt=0, description="Disk for them; those that were unused for longest go first."
     )
