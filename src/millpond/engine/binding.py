@@ -11,7 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from millpond.catalog.domain import Function, ObjectName, Table, TableType
 from millpond.catalog.names import quote, split_name
-from millpond.engine import changed_rows, guarded, pinning, proto, sources
+from millpond.engine import changed_rows, guarded, pinning, proto, sources, travel
 from millpond.engine.call_sites import GROUP_FUNCTIONS
 from millpond.engine.errors import AnalysisError, table_not_found, unsupported
 from millpond.engine.information import computed_relation
@@ -281,7 +281,7 @@ class Binder:
         if kind == "data_source":
             sources.check_read(self.catalog, self.principal, read.data_source, self.needs, keep_paths=self.is_absolute)
             if not self.is_absolute:
-                sources.normalise_as_of(read.data_source.options, self.session)
+                travel.as_asked(self, read.data_source)
         elif kind == "named_table":
             self._named_table(relation)
         else:
@@ -341,8 +341,8 @@ class Binder:
     def _path_source(self, source: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
         source.format = parts[0].lower()
         source.paths.append(parts[1])
-        sources.set_as_of(source, version, timestamp, self.session)
         sources.check_read(self.catalog, self.principal, source, self.needs, keep_paths=self.is_absolute)
+        travel.read_as_of(self, source, version, timestamp)
 
     def _bind_table(self, target: Any, parts: tuple[str, ...], version: str | None, timestamp: str | None) -> None:
         table = self.table(parts)
@@ -366,7 +366,7 @@ class Binder:
         self.needs.read(table.storage_location, str(table.name))
         self.needs.tables[table.storage_location] = table
         sources.read_table(target.read.data_source, table)
-        sources.set_as_of(target.read.data_source, version, timestamp, self.session)
+        travel.read_as_of(self, target.read.data_source, version, timestamp)
 
     def expand_view(self, target: Any, table: Table) -> None:
         """Make `target` compute a view of the catalog, with this binder's rights."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from millpond.catalog.domain import Argument, Constant, Guard, Guards, Table
 from millpond.catalog.names import quote
 from millpond.catalog.service import CatalogService
-from millpond.engine import proto, sources
+from millpond.engine import proto, sources, travel
 from millpond.engine.errors import AnalysisError
 from millpond.engine.needs import Needs
 from millpond.engine.queries import Query, TableSite, analyse
@@ -44,7 +44,7 @@ def read_table(
     base = proto.relations.Relation()
     needs.read(table.storage_location, str(table.name))
     sources.read_table(base.read.data_source, table)
-    sources.set_as_of(base.read.data_source, version, timestamp, binder.session)
+    travel.read_as_of(binder, base.read.data_source, version, timestamp)
     read_rows(binder, target, table, guards, base, needs, other=bool(version or timestamp))
 
 

@@ -104,7 +104,30 @@ class Upstream:
     async def stream(
         self, session: Session, method: str, request: Any, needs: Needs, write: Callable[[bytes], Any]
     ) -> int | None:
-        """One call with a stream of answers, each handed on as raw bytes; what it took, as `spent_alone` knows it."""
+        """One call with a stream of answers, each handed on as raw bytes; what it took, as `spent_alone` knows it.
+
+        A read begins again where a table's log grew while the engine looked at it, if nothing was handed on yet.
+        """
+        handed_on = False
+
+        async def hand_on(message: bytes) -> None:
+            nonlocal handed_on
+            handed_on = True
+            await write(message)
+
+        is_read = method == "ExecutePlan" and request.plan.HasField("root")
+        for attempt in range(_MAX_ATTEMPTS):
+            try:
+                return await self._stream(session, method, request, needs, hand_on)
+            except SparkError as error:
+                if not is_read or handed_on or not _lost_race(error) or attempt == _MAX_ATTEMPTS - 1:
+                    raise
+                await _pause(attempt)
+        raise AssertionError("unreachable")
+
+    async def _stream(
+        self, session: Session, method: str, request: Any, needs: Needs, write: Callable[[bytes], Any]
+    ) -> int | None:
         _own(request, session)
         async with self.engine(session, needs) as engine:
             spent_ms = spent_alone(engine)
@@ -154,11 +177,11 @@ class Upstream:
             try:
                 return await self.run(session, plan, needs)
             except SparkError as error:
-                if error.error_class != "DELTA_CONCURRENT_WRITE" or not again or attempt == _MAX_ATTEMPTS - 1:
+                if not _lost_race(error) or not again or attempt == _MAX_ATTEMPTS - 1:
                     raise
                 if await asyncio.to_thread(landed):
                     return []
-                await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads retries
+                await _pause(attempt)
         raise AssertionError("unreachable")
 
     async def schema(self, session: Session, relation: Any, needs: Needs) -> Any:
@@ -193,6 +216,14 @@ class Upstream:
             await engine.calls[method](request.SerializeToString())
         except aio.AioRpcError:
             return  # it was only to free memory; an engine that is gone has freed it
+
+
+def _lost_race(error: SparkError) -> bool:
+    return error.error_class == "DELTA_CONCURRENT_WRITE"
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))  # noqa: S311 - spreads retries
 
 
 _BACKGROUND: set[asyncio.Task[None]] = set()  # the event loop keeps only weak references to tasks
