@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.servers import wait_until
 confined = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock; `doctor` says so to users")
 
 
-def run_code(tmp_path: Path, code: str, **options: object) -> Child:
+def run_code(tmp_path: Path, code: str, more: Mapping[str, str] | None = None, **options: object) -> Child:
     """A child that runs a text of Python, as a module of its own."""
     module = tmp_path / "module"
     module.mkdir(exist_ok=True)
@@ -26,7 +27,7 @@ def run_code(tmp_path: Path, code: str, **options: object) -> Child:
     return spawn(
         ChildSpec(
             module="child_code",
-            env={"PYTHONPATH": str(module)},
+            env={"PYTHONPATH": str(module), **(more or {})},
             log_path=tmp_path / "child.log",
             **options,  # type: ignore[arg-type]
         )
@@ -113,6 +114,29 @@ report_ready({{
         "child": 1,
         "parent": "PermissionError",
     }
+
+
+@confined
+def test_a_sandboxed_child_reads_the_certificates_that_this_process_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no file that its own environment names in their place."""
+    for name in ("trusted", "secret"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted"))
+    code = """
+import os
+def read(name):
+    try:
+        return open(os.environ[name]).read()
+    except OSError as error:
+        return type(error).__name__
+report_ready({name: read(name) for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")})
+"""
+    given = {"REQUESTS_CA_BUNDLE": str(tmp_path / "secret")}
+    child = run_code(tmp_path, code, sandbox=True, readable=(tmp_path / "module",), more=given)
+    assert child.wait_ready(30) == {"SSL_CERT_FILE": "trusted", "REQUESTS_CA_BUNDLE": "PermissionError"}
+    child.kill()
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from millpond.kernel.errors import Unavailable
 
 _KERNELS = ("OPENBLAS_CORETYPE", "MKL_CBWR", "ATEN_CPU_CAPABILITY")
 """Which instructions the numeric libraries use: with others, sums are rounded in another way."""
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
-              "REQUESTS_CA_BUNDLE", "MILLPOND_TREE", *_KERNELS)  # fmt: skip
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "MILLPOND_TREE", *_CERTIFICATES,
+              *_KERNELS)  # fmt: skip
 _LOG_TAIL_BYTES = 2000
 
 # The kernel kills a child when the *thread* that started it ends (PR_SET_PDEATHSIG), so one thread that lives as long
@@ -215,7 +216,8 @@ def message_of(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
         "args": list(spec.args),
         "memory_bytes": spec.memory_bytes,
         "sandbox": spec.sandbox,
-        "readable": [str(path) for path in spec.readable],
+        # this process's certificates; a child's environment may name any file
+        "readable": [*map(str, spec.readable), *filter(None, map(os.environ.get, _CERTIFICATES))],
         "writable": [str(path) for path in spec.writable],
         "nice": spec.nice,
         "own_network": spec.own_network,
