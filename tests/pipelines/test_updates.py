@@ -195,8 +195,14 @@ WRONG = {
         "@dlt.table\ndef a():\n    return dlt.read('b')\n@dlt.table\ndef b():\n    return dlt.read('a')",
         ["circle", "main.{s}.a -> main.{s}.b -> main.{s}.a"],
     ),
-    "twice": ("@dlt.table\ndef a():\n    return None\n@dlt.view(name='A')\ndef b():\n    return None", ["declared twice"]),
-    "no such table": ("@dlt.table\ndef a():\n    return dlt.read('nowhere')", ["Flow 'main.{s}.a'", "nowhere", "line 2"]),
+    "twice": (
+        "@dlt.table\ndef a():\n    return None\n@dlt.view(name='A')\ndef b():\n    return None",
+        ["declared twice"],
+    ),
+    "no such table": (
+        "@dlt.table\ndef a():\n    return dlt.read('nowhere')",
+        ["Flow 'main.{s}.a'", "nowhere", "line 2"],
+    ),
     "no such dataset": ("@dlt.table\ndef a():\n    return dlt.read('LIVE.nowhere')", ["No dataset", "LIVE.nowhere"]),
     "a stream of a view": (
         "@dlt.table\ndef a():\n    return spark.read.table('orders')\n"

@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from millpond.sdk.pipelines.run import PipelineFailed, run
 
 
@@ -15,6 +17,9 @@ def main() -> None:
     except PipelineFailed as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    finally:
+        if (spark := SparkSession.getActiveSession()) is not None:
+            spark.stop()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def shaped(changes: Changes, frame: Any) -> Any:
     else:
         _ = frame.select(as_column(changes.sequence_by)).schema
     if changes.deletes is not None:
-        _ = frame.filter(as_column(changes.deletes)).schema
+        _ = frame.select(F.coalesce(as_column(changes.deletes), F.lit(False))).schema
     return frame.select(*(F.col(names.quote(each)) for each in columns), *more)
 
 
@@ -86,7 +86,9 @@ class _Application:
         counts = []
         if ahead != behind:
             assert ahead is not None
-            counts.append(self._batch(events, frames, application, beside, Versions(start=behind, end=ahead), ahead, behind))
+            counts.append(
+                self._batch(events, frames, application, beside, Versions(start=behind, end=ahead), ahead, behind)
+            )
         versions = flows.pending(self._stream, ahead)
         if versions is not None:
             counts.append(self._batch(events, frames, application, beside, versions, ahead, ahead))
@@ -179,7 +181,9 @@ class _Application:
 
     def _winners(self, events: Any) -> Any:
         """The last event of each key."""
-        over = Window.partitionBy(*map(names.quote, self._changes.keys)).orderBy(*self._orderly(F.col(_SEQUENCE).desc()))
+        over = Window.partitionBy(*map(names.quote, self._changes.keys)).orderBy(
+            *self._orderly(F.col(_SEQUENCE).desc())
+        )
         return events.withColumn("__n", F.row_number().over(over)).filter("__n = 1").drop("__n")
 
     def _newer(self, winners: Any, beside: str) -> Any:

@@ -13,7 +13,7 @@ from millpond.engine.errors import SparkError
 from millpond.engine.streaming.plans import aggregates, check_streamable, is_streaming
 from millpond.sdk.pipelines import cdc
 from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed
-from millpond.sdk.pipelines.reading import Shape, Stream, Streams, as_column, cycle, planned, session
+from millpond.sdk.pipelines.reading import Shape, Stream, Streams, cycle, holds, planned, session
 from millpond.sdk.pipelines.registry import Registry
 
 
@@ -101,27 +101,25 @@ class Analysis:
         return node
 
     def _evaluated(self, flow: Flow) -> Node:
-        shape = Shape(self._registry, self._home, {}, self._schema)
         frames: dict[str, Any] = {}
+        shape = Shape(self._registry, self._home, frames, self._schema)
         with told(flow):
             with planned(shape):
                 frame = frame_of(flow)
-                frame = frame if flow.changes is None else cdc.shaped(flow.changes, frame)
-                schema = frame.schema
-                self._check_expectations(flow, frame)
+                rows = frame if flow.changes is None else cdc.shaped(flow.changes, frame)
+                schema = rows.schema
+                self._check_expectations(flow, rows)
             reading = Streams(self._registry, self._home, frames)
             with planned(reading):
-                plan = frame_of(flow)._plan.plan(session().client)
+                plan = frame._plan.plan(session().client)
             if reading.streams:
                 check(plan)
-        return Node(
-            flow=flow, inputs={**shape.inputs, **reading.inputs}, streams=tuple(reading.streams), schema=schema
-        )
+        return Node(flow=flow, inputs={**shape.inputs, **reading.inputs}, streams=tuple(reading.streams), schema=schema)
 
     def _check_expectations(self, flow: Flow, frame: Any) -> None:
         for each in self._registry.datasets[flow.target].expectations:
             try:
-                _ = frame.filter(as_column(each.condition)).schema
+                _ = frame.select(holds(each.condition)).schema
             except PySparkException as error:
                 raise PipelineFailed(f"the expectation '{each.name}': {error}") from error
 
@@ -152,7 +150,9 @@ class Analysis:
                     "read as a stream. Read it with spark.read.table, or make it a streaming table."
                 )
             if streaming and kind is Kind.VIEW and not any(each.streams for each in self._into(name)):
-                raise PipelineFailed(f"{where(node.flow)}: the view '{name}' is of no stream and cannot be read as one.")
+                raise PipelineFailed(
+                    f"{where(node.flow)}: the view '{name}' is of no stream and cannot be read as one."
+                )
 
     def _into(self, name: str) -> list[Node]:
         return [node for node in self._nodes.values() if node.flow.target == name]
@@ -312,7 +312,9 @@ def _check_select(select: Any, streams: set[str], aggregating: frozenset[str]) -
         ("having", "HAVING"), ("sort", "SORT BY"),
     ):  # fmt: skip
         if select.args.get(key) is not None:
-            raise PipelineFailed(f"{what} over a stream: stream the rows into a table, and do that in a materialized view.")
+            raise PipelineFailed(
+                f"{what} over a stream: stream the rows into a table, and do that in a materialized view."
+            )
     for each in select.expressions:
         for found in each.find_all(exp.AggFunc, exp.Window, exp.Anonymous):
             if isinstance(found, exp.Window) or (isinstance(found, exp.AggFunc) or found.name.lower() in aggregating):

@@ -103,7 +103,9 @@ class Registry:
                 + ", ".join(f"{flow.name} ({flow.location})" for flow in into)
             )
         if len(into) > 1 and any(flow.changes for flow in into):
-            raise PipelineFailed(f"Several flows write to '{dataset.name}' ({dataset.location}), and one applies changes.")
+            raise PipelineFailed(
+                f"Several flows write to '{dataset.name}' ({dataset.location}), and one applies changes."
+            )
 
 
 _current: ContextVar[Registry | None] = ContextVar("pipeline_registry", default=None)

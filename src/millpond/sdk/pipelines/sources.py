@@ -28,9 +28,7 @@ def read_sources(spec: Spec, registry: Registry, spark: Any, events: Events) -> 
     registry.finish()
 
 
-def _read(
-    kind: str, text: str, path: str, registry: Registry, configuration: Mapping[str, str], spark: Any
-) -> None:
+def _read(kind: str, text: str, path: str, registry: Registry, configuration: Mapping[str, str], spark: Any) -> None:
     if kind == "notebook" and text.lstrip().startswith("{"):
         _read_jupyter(text, path, registry, configuration, spark)
     elif kind == "sql" or (kind == "notebook" and _is_sql(text, path)):
@@ -44,9 +42,7 @@ def _is_sql(text: str, path: str) -> bool:
     return path.endswith(".sql") or text.lstrip("\ufeff").startswith("-- Databricks notebook source")
 
 
-def _read_jupyter(
-    text: str, path: str, registry: Registry, configuration: Mapping[str, str], spark: Any
-) -> None:
+def _read_jupyter(text: str, path: str, registry: Registry, configuration: Mapping[str, str], spark: Any) -> None:
     try:
         notebook = json.loads(text)
         cells = [each for each in notebook["cells"] if each["cell_type"] == "code"]

@@ -14,7 +14,7 @@ from pyspark.sql.types import StructType
 from millpond.features.connection import Connection
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed, Spec
-from millpond.sdk.pipelines.graph import Graph
+from millpond.sdk.pipelines.graph import Graph, where
 from millpond.sdk.pipelines.reading import Stream
 
 OWNER = "pipelines.pipelineId"
@@ -58,6 +58,24 @@ class Tables:
     def newest(self, name: str) -> int:
         """A table's newest version."""
         return self.log(name)[0]
+
+    def is_delta(self, name: str) -> bool:
+        """Whether there is a Delta table of a name, whose log can be asked."""
+        found = self.find(name)
+        return found is not None and found.get("table_type") != "VIEW" and found.get("data_source_format") == "DELTA"
+
+    def check_stream(self, flow: Flow, stream: Stream) -> None:
+        """Raises PipelineFailed for what cannot be streamed."""
+        found = self.find(stream.table)
+        if not self.is_delta(stream.table) or found is None:
+            raise PipelineFailed(
+                f"{where(flow)}: '{stream.table}' is streamed, and is no Delta table that you may see."
+            )
+        if (found.get("properties") or {}).get(KIND) == Kind.MATERIALIZED_VIEW:
+            raise PipelineFailed(
+                f"{where(flow)}: '{stream.table}' is a materialized view of another pipeline, which is made anew each "
+                "time and cannot be read as a stream. Read it with spark.read.table."
+            )
 
     # -- whose they are -----------------------------------------------------------------------------------------
 

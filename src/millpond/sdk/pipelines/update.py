@@ -61,6 +61,10 @@ class Update:
         chosen, full = _chosen(spec, registry, graph)
         for dataset in graph.tables():
             self._tables.check(dataset)
+        for node in graph.nodes.values():
+            for stream in node.streams:
+                if stream.table not in graph.datasets:
+                    self._tables.check_stream(node.flow, stream)
         events.graph(graph)
         for name in self._tables.left(graph):
             events.warn(f"'{name}' is inactive: no source declares it any more. Its rows stay.", dataset=name)
@@ -130,7 +134,9 @@ class Update:
     def _is_due(self, graph: Graph, node: Node) -> bool:
         """Whether something that a flow reads has changed since it last ran."""
         tables = [*(stream.table for stream in node.streams)] or sorted(graph.reads(node))
-        now = {name: self._tables.newest(name) for name in tables if self._tables.find(name) is not None}
+        if not all(map(self._tables.is_delta, tables)):
+            return True  # nobody says when a view or a file has changed
+        now = {name: self._tables.newest(name) for name in tables}
         is_due = self._seen.get(node.flow.name) != now
         self._seen[node.flow.name] = now
         return is_due
