@@ -57,7 +57,8 @@ def test_tables_are_made_and_follow_what_comes(pipeline: Pipeline) -> None:
         (1, "ann", 1.0, 2.0), (3, "bob", 30.0, 60.0),
     ]  # fmt: skip
     assert first.counts("clean") == {
-        "written": 2, "dropped": 2, "failed": {"has a size": 1, "positive": 2}, "passed": {"has a size": 3, "positive": 2},
+        "written": 2, "dropped": 2,
+        "failed": {"has a size": 1, "positive": 2}, "passed": {"has a size": 3, "positive": 2},
     }  # fmt: skip
     assert first.counts("totals")["failed"] == {"small": 1, "known": 1}
     assert first.counts("large") == {

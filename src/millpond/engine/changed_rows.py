@@ -46,10 +46,8 @@ def relation_of(binder: "Binder", parts: tuple[str, ...], options: Mapping[str, 
     storage = Storage(url=location, options=binder.world.storage_options if location.startswith("s3") else {})
     log = TableLog(storage, binder.catalog.storages.tree(location, shown=str(table.name)), str(table.name))
     source = Source(table, log, others)
-    if kind == "appended" and start is not None:
-        files = _appended(source, start, end)
-    else:
-        files = _files(log, kind, start, end)
+    streams = kind == "appended" and start is not None
+    files = _appended(source, start or 0, end) if streams else _files(log, kind, start, end)
     run = new_id()
     at = Offset(version=end)
     rows = AddedRows(source, Taken(start=at, end=at, files=files), spools, binder.invoker, run)
@@ -87,8 +85,8 @@ def _asked(options: Mapping[str, str]) -> tuple[str, int | None, int, ReadOption
     if kind not in _KINDS or (given and kind != "appended") or end is None or not numbers:
         raise AnalysisError(
             "DELTA_ILLEGAL_OPTION",
-            f"{OPTION} is 'added', 'removed' or 'appended', with endingVersion and perhaps startingVersion, numbers; got "
-            f"{dict(options)}.",
+            f"{OPTION} is 'added', 'removed' or 'appended', with endingVersion and perhaps startingVersion, numbers; "
+            f"got {dict(options)}.",
             sql_state="42616",
         )
     return kind, None if start is None else int(start), int(end), read_options(given)

@@ -147,7 +147,7 @@ class _Application:
         return counts
 
     def _check(self, staged: "Staged") -> None:
-        needed = {_SEQUENCE: "sequence"} | {key: "key" for key in self._changes.keys}
+        needed = {_SEQUENCE: "sequence"} | dict.fromkeys(self._changes.keys, "key")
         empty = F.lit(False)
         for name in needed:
             empty = empty | F.col(names.quote(name)).isNull()

@@ -131,14 +131,14 @@ class Analysis:
         self._kinds[dataset.name] = kind
         if kind is Kind.STREAMING_TABLE and not node.streams and not flow.once:
             raise PipelineFailed(
-                f"{where(flow)}: the query is of no stream, and '{flow.target}' is a streaming table. Read a stream, with "
-                "spark.readStream.table or STREAM(name), or declare a materialized view."
+                f"{where(flow)}: the query is of no stream, and '{flow.target}' is a streaming table. Read a stream, "
+                "with spark.readStream.table or STREAM(name), or declare a materialized view."
             )
         if node.streams and (flow.once or kind is Kind.MATERIALIZED_VIEW):
             what = "a flow that runs once" if flow.once else f"'{flow.target}' is a materialized view"
             raise PipelineFailed(
-                f"{where(flow)}: the query is of a stream, and {what}. Declare a streaming table, or read the table with "
-                "spark.read.table."
+                f"{where(flow)}: the query is of a stream, and {what}. Declare a streaming table, or read the table "
+                "with spark.read.table."
             )
 
     def _check_reads(self, node: Node) -> None:

@@ -30,7 +30,8 @@ _NO_NAMES = frozenset({
     "LIMIT", "HAVING", "UNION", "EXCEPT", "INTERSECT", "ON", "WINDOW", "PIVOT", "TABLESAMPLE", "QUALIFY",
 })  # fmt: skip
 _STREAM_OPTIONS = frozenset({
-    "startingversion", "maxfilespertrigger", "maxbytespertrigger", "ignoredeletes", "ignorechanges", "skipchangecommits",
+    "startingversion", "maxfilespertrigger", "maxbytespertrigger", "ignoredeletes", "ignorechanges",
+    "skipchangecommits",
 })  # fmt: skip
 _SWITCHES = frozenset({"ignoredeletes", "ignorechanges", "skipchangecommits"})
 
@@ -383,4 +384,4 @@ def _is_query(text: str) -> bool:
 
 
 def _fresh_id() -> int:
-    return plans.LogicalPlan._fresh_plan_id()
+    return int(plans.LogicalPlan._fresh_plan_id())

@@ -68,7 +68,8 @@ class _Columns:
     names: list[str] = field(default_factory=list)
     definitions: list[str] = field(default_factory=list)
     comments: dict[str, str] = field(default_factory=dict)
-    typed: bool = False
+    typed: int = 0
+    """How many of the names have a type."""
     expectations: list[Expectation] = field(default_factory=list)
 
 
@@ -133,16 +134,16 @@ class _Statement:
             return Kind.STREAMING_TABLE if streaming else Kind.MATERIALIZED_VIEW
         if cursor.accept("VIEW") and (temporary or live):
             return Kind.VIEW
-        cursor.fail("expected STREAMING TABLE, MATERIALIZED VIEW, TEMPORARY VIEW or FLOW")
+        raise cursor.error("expected STREAMING TABLE, MATERIALIZED VIEW, TEMPORARY VIEW or FLOW")
 
     def _name(self) -> str:
         return ".".join(map(quote, self._cursor.name()))
 
     def _columns(self) -> _Columns:
         cursor, found = self._cursor, _Columns()
-        cursor.expect("(")
-        cursor.comma_list(lambda _: self._column(found))
-        cursor.expect(")")
+        cursor.in_parentheses(lambda _: self._column(found))
+        if found.definitions and found.typed != len(found.names):
+            raise cursor.error("give all columns a type, or none of them and no keys")
         return found
 
     def _column(self, found: _Columns) -> None:
@@ -157,7 +158,7 @@ class _Statement:
             if cursor.accept("COMMENT"):
                 found.comments[name.lower()] = cursor.string()
             if not cursor.sees_any(",", ")"):
-                found.typed = True
+                found.typed += 1
                 found.definitions.append(f"{quote(name)} {_until_comma(cursor)}")
 
     def _expectation(self) -> Expectation:

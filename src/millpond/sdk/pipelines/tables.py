@@ -1,10 +1,11 @@
 """The tables of a pipeline in the catalog: made, checked whose they are, and asked how far each stream has come.
 
-A target's own log says up to which version of a source it has come: each batch is a commit with a transaction of Delta's
-(application: flow, generation and source; version: the source's). So there is no checkpoint beside the table that could
-say something else. A full refresh takes all rows out and begins another generation, in one commit.
+A target's own log says up to which version of a source it has come: each batch is a commit with a transaction of
+Delta's (application: flow, generation and source; version: the source's). So there is no checkpoint beside the table
+that could say something else. A full refresh takes all rows out and begins another generation, in one commit.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ OWNER = "pipelines.pipelineId"
 KIND = "pipelines.datasetType"
 DATASET = "pipelines.dataset"
 Table = Mapping[str, Any]
+_SIZED = re.compile(r"\b(?:var)?char\(\d+\)")
 
 
 class Tables:
@@ -94,8 +96,8 @@ class Tables:
             )
         if known.get(KIND, dataset.kind.value) != dataset.kind.value:
             raise PipelineFailed(
-                f"'{dataset.name}' ({dataset.location}) was a {known[KIND]}, and is declared as a {dataset.kind.value}. "
-                "Drop the table first, or give the dataset another name."
+                f"'{dataset.name}' ({dataset.location}) was a {known[KIND]}, and is declared as a "
+                f"{dataset.kind.value}. Drop the table first, or give the dataset another name."
             )
         return found
 
@@ -258,7 +260,9 @@ def _generations(name: str) -> str:
 
 
 def _types(found: Table) -> dict[str, str]:
-    return {str(each["name"]).lower(): str(each["type_text"]) for each in found.get("columns") or ()}
+    """Types by lower-case names, texts of a length as texts."""
+    columns = found.get("columns") or ()
+    return {str(each["name"]).lower(): _SIZED.sub("string", str(each["type_text"])) for each in columns}
 
 
 def _columns(schema: StructType, comments: Mapping[str, str]) -> str:
