@@ -74,7 +74,7 @@ class Update:
 
     def _make(self, registry: Registry, graph: Graph, chosen: set[str], full: set[str]) -> None:
         self._events.update("SETTING_UP_TABLES")
-        for name in chosen:
+        for name in reversed(graph.in_order(chosen)):  # what streams a table begins anew before that is emptied
             self._tables.prepare(graph.datasets[name], graph.schemas[name], full=name in full)
         self._events.update("RUNNING")
         flows = Flows(registry, (self._spec.catalog, self._spec.schema), graph, self._tables, self._spark)
@@ -91,7 +91,7 @@ class Update:
         running: dict[Future[None], str] = {}
         failed: dict[str, BaseException] = {}
         if not self._spec.continuous or not self._seen:
-            for node in (each for name in chosen for each in graph.into(name)):
+            for node in (each for name in graph.in_order(chosen) for each in graph.into(name)):
                 self._events.flow(node.flow, "QUEUED")
         with ThreadPoolExecutor(_AT_ONCE, initializer=self._begin_thread) as threads:
             while waiting or running:
