@@ -89,5 +89,7 @@ def test_events_without_a_sequence_are_refused(pipeline: Pipeline) -> None:
     pipeline.sql("CREATE TABLE events (id BIGINT, seq BIGINT, op STRING, city STRING, note STRING)")
     pipeline.sql("INSERT INTO events VALUES (1, NULL, 'U', 'A', 'n')")
     found = pipeline.sql_file(SOURCE).update().error
+    assert "1 events" in str(found)
     assert "have no sequence" in str(found)
+    assert pipeline.tables() == {"events", "now", "__changes_now"}
     assert pipeline.sql("SELECT * FROM now") == []

@@ -15,7 +15,7 @@ EVERYTHING = """
     CREATE OR REPLACE TEMPORARY VIEW `odd ones` AS SELECT * FROM STREAM(main.{s}.numbers) WHERE n % 2 = 1;
     CREATE OR REFRESH PRIVATE STREAMING TABLE joined
       TBLPROPERTIES ('quality' = 'gold', pipelines.reset.allowed = false)
-      PARTITIONED BY (kind)
+      CLUSTER BY (kind)
       AS SELECT o.n, names.kind, o.n + ${{by}} AS more FROM STREAM `odd ones` AS o LEFT JOIN names ON o.n = names.n;
     CREATE STREAMING TABLE sums;
     CREATE FLOW first COMMENT 'of all; and more' AS INSERT INTO ONCE sums BY NAME

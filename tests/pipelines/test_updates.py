@@ -161,6 +161,7 @@ def test_what_fails_writes_nothing_and_stops_what_reads_it_alone(pipeline: Pipel
     assert pipeline.sql("SELECT * FROM checked") == []
     assert len(pipeline.sql("SELECT * FROM beside")) == 2
     assert found.statuses("checked")[-1] == "FAILED"
+    assert pipeline.tables() == {"orders", "checked", "after", "beside"}
     assert found.statuses("after")[-1] == "SKIPPED"
     assert found.statuses("beside")[-1] == "COMPLETED"
     assert found.events[-1]["details"]["update_progress"]["state"] == "FAILED"

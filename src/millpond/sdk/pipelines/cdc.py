@@ -148,15 +148,16 @@ class _Application:
 
     def _check(self, staged: "Staged") -> None:
         needed = {_SEQUENCE: "sequence"} | dict.fromkeys(self._changes.keys, "key")
-        empty = F.lit(False)
-        for name in needed:
-            empty = empty | F.col(names.quote(name)).isNull()
-        found = staged.rows.filter(empty).limit(1).collect()
-        if found:
-            what = next(f"{kind} ('{name}')" for name, kind in needed.items() if found[0][name] is None)
-            raise PipelineFailed(
-                f"Events for '{self._dataset.name}' ({self._node.flow.location}) have no {what}: {found[0].asDict()}."
-            )
+        counted = [F.count_if(F.col(names.quote(name)).isNull()).alias(f"c{at}") for at, name in enumerate(needed)]
+        found = staged.rows.agg(*counted).collect()[0]
+        for at, (name, kind) in enumerate(needed.items()):
+            if found[at]:
+                self._flows.discard(self._dataset)
+                what = kind if kind == "sequence" else f"key '{name}'"
+                raise PipelineFailed(
+                    f"{found[at]} events for '{self._dataset.name}' ({self._node.flow.location}) have no {what}. "
+                    "Filter them out in the source."
+                )
 
     def _merge(
         self, name: str, rows: Any, keys: Any, application: str, version: int, after: int | None, *,

@@ -21,6 +21,8 @@ from millpond.sdk.pipelines.reading import Stream
 OWNER = "pipelines.pipelineId"
 KIND = "pipelines.datasetType"
 DATASET = "pipelines.dataset"
+RESET = "pipelines.reset.allowed"
+"""`false` keeps a table's rows when all is refreshed in full. Source: Databricks, "Pipeline properties reference"."""
 Table = Mapping[str, Any]
 _SIZED = re.compile(r"\b(?:var)?char\(\d+\)")
 
@@ -107,8 +109,10 @@ class Tables:
         if found is None:
             self._create(dataset, schema)
             return
+        if self.find(staged := beside(dataset.name, "staged")) is not None:
+            self.run(f"DROP TABLE IF EXISTS {names.quoted(staged)}")
         if dataset.kind is Kind.STREAMING_TABLE:
-            if full:
+            if full and dataset.properties.get(RESET) != "false":
                 self._begin_anew(dataset, schema, found)
             else:
                 self._fit(dataset, schema, found)
@@ -122,16 +126,18 @@ class Tables:
     def _create(self, dataset: Dataset, schema: StructType) -> None:
         columns = dataset.schema if isinstance(dataset.schema, str) else _columns(schema, dataset.column_comments)
         self.create(
-            dataset.name, columns, comment=dataset.comment, partitioned_by=dataset.partitioned_by,
+            dataset.name, columns, comment=dataset.comment,
+            partitioned_by=dataset.partitioned_by, clustered_by=dataset.clustered_by,
             properties={**dataset.properties, OWNER: self._spec.pipeline_id, KIND: dataset.kind.value},
         )  # fmt: skip
 
     def create(
         self, name: str, columns: str, *, comment: str | None = None, partitioned_by: Sequence[str] = (),
-        properties: Mapping[str, str],
+        clustered_by: Sequence[str] = (), properties: Mapping[str, str],
     ) -> None:  # fmt: skip
         """Make an empty table, if there is none."""
         partitions = f" PARTITIONED BY ({', '.join(map(names.quote, partitioned_by))})" if partitioned_by else ""
+        partitions += f" CLUSTER BY ({', '.join(map(names.quote, clustered_by))})" if clustered_by else ""
         told = f" COMMENT {names.text(comment)}" if comment is not None else ""
         self.run(
             f"CREATE TABLE IF NOT EXISTS {names.quoted(name)} ({columns}) USING DELTA{partitions}{told} "

@@ -152,6 +152,7 @@ class Flows:
         for each in expected:
             failed = staged.failed(each)
             if each.action is Action.FAIL and failed:
+                self.discard(dataset)
                 raise PipelineFailed(
                     f"{where(flow)}: {failed} of {staged.total} rows for '{dataset.name}' do not meet the expectation "
                     f"'{each.name}' ({_shown(each)}), which fails the update. None of them was written."
