@@ -3,6 +3,7 @@
 import pytest
 
 from tests.pipelines.pipelines import Pipeline
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -79,6 +80,14 @@ def test_tables_are_made_and_follow_what_comes(pipeline: Pipeline) -> None:
     assert [each["name"] for each in info["columns"] if each.get("partition_index") is not None] == ["customer"]
     assert pipeline.info("large")["columns"][0]["comment"] == "of the order"
     assert pipeline.tables() == {"orders", "clean", "totals", "large", "best"}
+    assert upstream(pipeline, "clean") == {"orders"}  # though rows were staged
+
+
+def upstream(pipeline: Pipeline, name: str) -> set[str]:
+    """The names of the tables that a table was made of."""
+    path = f"/api/2.0/lineage-tracking/table-lineage?table_name=main.{pipeline.schema}.{name}"
+    found = wait_until(lambda: pipeline.server.call("GET", path)[1]["upstreams"], what="its lineage")
+    return {each["tableInfo"]["name"] for each in found}
 
 
 NOTEBOOK = """\

@@ -126,25 +126,32 @@ class _Application:
     ) -> Counts:  # fmt: skip
         """Bring the first table to the end of the versions, if it is not there, and then the second."""
         flows = self._flows
-        with planned(flows.batch(self._node, self._stream, versions, frames)):
+        with planned(flows.batch(self._node, frames, self._stream, versions)):
             staged = flows.stage(self._node.flow, self._dataset, events, always=True)
         assert staged is not None
-        self._check(staged)
-        is_there = ahead == versions.end
-        if self._changes.scd_type == 1:
-            rows = self._newer(self._winners(staged.rows), beside)
-            if not is_there:
-                self._merge(self._dataset.name, rows.drop(_SEQUENCE), self._changes.keys, application, versions.end,
-                            ahead, deletes=_DELETED)  # fmt: skip
-            state = rows.select(*(F.col(names.quote(key)) for key in self._changes.keys), _SEQUENCE, _DELETED)
-            self._merge(beside, state, self._changes.keys, application, versions.end, behind)
-        else:
-            if not is_there:
-                flows.append(beside, staged.rows, application, versions.end, ahead)
-            self._write_history(staged.rows, beside, application, versions.end, behind)
+        with planned(flows.batch(self._node, frames)):
+            self._write(staged, application, beside, versions.end, ahead, behind)
         counts = staged.counts()
         flows.discard(self._dataset)
         return counts
+
+    def _write(
+        self, staged: "Staged", application: str, beside: str, end: int, ahead: int | None, behind: int | None
+    ) -> None:
+        flows = self._flows
+        self._check(staged)
+        is_there = ahead == end
+        if self._changes.scd_type == 1:
+            rows = self._newer(self._winners(staged.rows), beside)
+            if not is_there:
+                self._merge(self._dataset.name, rows.drop(_SEQUENCE), self._changes.keys, application, end,
+                            ahead, deletes=_DELETED)  # fmt: skip
+            state = rows.select(*(F.col(names.quote(key)) for key in self._changes.keys), _SEQUENCE, _DELETED)
+            self._merge(beside, state, self._changes.keys, application, end, behind)
+        else:
+            if not is_there:
+                flows.append(beside, staged.rows, application, end, ahead)
+            self._write_history(staged.rows, beside, application, end, behind)
 
     def _check(self, staged: "Staged") -> None:
         needed = {_SEQUENCE: "sequence"} | dict.fromkeys(self._changes.keys, "key")

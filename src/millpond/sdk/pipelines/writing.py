@@ -87,22 +87,26 @@ class Flows:
         with planned(Reading(self.registry, self.home, frames)):
             frame = frame_of(node.flow)
             _ = frame.schema  # views are made by now
-        with planned(self.batch(node, stream, versions, frames)):
+        with planned(self.batch(node, frames, stream, versions)):
             views = self._counted_views(frames)
             staged = self.stage(node.flow, dataset, frame)
             if staged is None:
                 self.append(dataset.name, frame, application, versions.end, cursor)
         if staged is not None:
-            self.append(dataset.name, staged.rows, application, versions.end, cursor)
+            with planned(self.batch(node, frames)):
+                self.append(dataset.name, staged.rows, application, versions.end, cursor)
         return self._finished(dataset, staged, self._new_rows(dataset.name), views)
 
-    def batch(self, node: Node, stream: Stream, versions: Versions, frames: dict[str, Any]) -> Batch:
-        """Reads what is new in one stream of a flow, and nothing of its others."""
+    def batch(
+        self, node: Node, frames: dict[str, Any], stream: Stream | None = None, versions: Versions | None = None
+    ) -> Batch:
+        """Reads what is new in one stream of a flow, if any, and nothing of its others."""
         ranges: dict[tuple[str, int], Versions] = {}
         for each in node.streams:
             newest = self.tables.newest(each.table)
             ranges[each.table, each.number] = Versions(start=newest, end=newest)
-        ranges[stream.table, stream.number] = versions
+        if stream is not None and versions is not None:
+            ranges[stream.table, stream.number] = versions
         return Batch(self.registry, self.home, frames, ranges)
 
     def run_once(self, node: Node) -> Counts:
@@ -148,7 +152,7 @@ class Flows:
         writer = marked.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         writer.saveAsTable(names.quoted(name))
         rows = self.spark.table(names.quoted(name))
-        staged = Staged(dataset, rows, frame.columns, marks)
+        staged = Staged(dataset, rows, frame, marks)
         for each in expected:
             failed = staged.failed(each)
             if each.action is Action.FAIL and failed:
@@ -194,14 +198,16 @@ class Flows:
 class Staged:
     """Rows beside a table, with a column for each expectation."""
 
-    def __init__(self, dataset: Dataset, rows: Any, columns: Sequence[str], marks: Mapping[str, str]) -> None:
+    def __init__(self, dataset: Dataset, rows: Any, frame: Any, marks: Mapping[str, str]) -> None:
+        """`frame` is the query that made them. None of its rows is read again, but lineage sees what they are from."""
         self._dataset = dataset
         self._marks = marks
         drops = [each for each in dataset.expectations if each.action is Action.DROP]
         kept = rows
         for each in drops:
             kept = kept.filter(F.col(marks[each.name]))
-        self.rows = kept.select(*(F.col(names.quote(column)) for column in columns))
+        kept = kept.select(*(F.col(names.quote(column)) for column in frame.columns))
+        self.rows = kept.unionByName(frame.filter(F.lit(False)))
         keeps = F.lit(True)
         for each in drops:
             keeps = keeps & F.col(marks[each.name])
