@@ -1,6 +1,7 @@
 """What sources may say, and what streams may be done with."""
 
 import json
+import urllib.request
 
 import pytest
 from pyspark.sql import SparkSession
@@ -152,3 +153,46 @@ def test_nobody_can_do_more_than_they_may(pipeline: Pipeline) -> None:
         stranger.stop()
     assert error is not None
     assert pipeline.tables() == {"numbers"}
+
+
+FILES = """
+    import dlt
+
+    @dlt.table
+    def of_files():
+        return (
+            spark.readStream.format("cloudFiles").option("cloudFiles.format", "json").schema("id BIGINT, note STRING")
+            .load("/Volumes/main/{s}/v/in")
+        )
+"""
+FILES_OF_SQL = """
+    CREATE STREAMING TABLE of_sql AS SELECT id + 1 AS id, f.note
+    FROM STREAM(read_files('/Volumes/main/{s}/v/in/*.json', format => 'json')) f WHERE id > 1;
+    CREATE MATERIALIZED VIEW whole AS
+    SELECT count(*) AS n FROM read_files('/Volumes/main/{s}/v/in', format => 'json')
+"""
+
+
+def test_files_of_a_volume_come_once(pipeline: Pipeline) -> None:
+    pipeline.sql("CREATE VOLUME v")
+    put(pipeline, "in/a.json", [{"id": 1, "note": "a"}, {"id": 2, "note": "b"}])
+    put(pipeline, "in/_hidden.json", [{"id": 7, "note": "h"}])
+    pipeline.python(FILES.format(s=pipeline.schema)).sql_file(FILES_OF_SQL.format(s=pipeline.schema)).updated()
+    put(pipeline, "in/b.json", [{"id": 3, "note": "c"}])
+    done = pipeline.updated()
+    assert (done.counts("of_files")["written"], done.counts("of_sql")["written"]) == (1, 1)
+    assert pipeline.updated().counts("of_files")["written"] == 0
+    assert sorted(pipeline.sql("SELECT id, note FROM of_files")) == [(1, "a"), (2, "b"), (3, "c")]
+    assert sorted(pipeline.sql("SELECT id, note FROM of_sql")) == [(3, "b"), (4, "c")]
+    assert pipeline.sql("SELECT n FROM whole") == [(3,)]
+    pipeline.updated(full_refresh=True)
+    assert len(pipeline.sql("SELECT id FROM of_files")) == 3
+
+
+def put(pipeline: Pipeline, name: str, rows: list[dict[str, object]]) -> None:
+    """A file of JSON lines in the volume."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    url = f"{pipeline.server.url}/api/2.0/fs/files/Volumes/main/{pipeline.schema}/v/{name}"
+    headers = {"Authorization": f"Bearer {pipeline.server.token}", "Content-Type": "application/octet-stream"}
+    request = urllib.request.Request(url, data=text.encode(), method="PUT", headers=headers)
+    urllib.request.urlopen(request, timeout=60).close()

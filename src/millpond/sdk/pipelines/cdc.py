@@ -58,6 +58,7 @@ def _columns(changes: Changes, frame: Any) -> list[str]:
 
 def apply(flows: "Flows", node: "Node") -> Counts:
     """Apply what is new in a flow's source. Raises PipelineFailed for events without a key or a sequence."""
+    flows.look(node)
     return added([_Application(flows, node, number).run() for number in range(len(node.streams))])
 
 

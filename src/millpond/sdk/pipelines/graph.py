@@ -119,7 +119,7 @@ class Analysis:
                 rows = frame if flow.changes is None else cdc.shaped(flow.changes, frame)
                 schema = rows.schema
                 self._check_expectations(flow, rows)
-            reading = Streams(self._registry, self._home, frames)
+            reading = Streams(self._registry, self._home, frames, flow.target)
             with planned(reading):
                 plan = frame._plan.plan(session().client)
             if reading.streams:

@@ -7,16 +7,19 @@ that could say something else. A full refresh takes all rows out and begins anot
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from pyspark.sql.connect import functions as F
 from pyspark.sql.types import StructType
 
 from millpond.features.connection import Connection
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed, Spec
+from millpond.sdk.pipelines.files import listed
 from millpond.sdk.pipelines.graph import Graph, where
-from millpond.sdk.pipelines.reading import Stream
+from millpond.sdk.pipelines.reading import Stream, Versions
 
 OWNER = "pipelines.pipelineId"
 KIND = "pipelines.datasetType"
@@ -109,7 +112,7 @@ class Tables:
         if found is None:
             self._create(dataset, schema)
             return
-        if self.find(staged := beside(dataset.name, "staged")) is not None:
+        if self.find(staged := names.beside(dataset.name, "staged")) is not None:
             self.run(f"DROP TABLE IF EXISTS {names.quoted(staged)}")
         if dataset.kind is Kind.STREAMING_TABLE:
             if full and dataset.properties.get(RESET) != "false":
@@ -146,7 +149,7 @@ class Tables:
 
     def beside(self, dataset: Dataset, what: str, schema: StructType) -> str:
         """The name of a table of ours beside a dataset's, which is made if there is none."""
-        name = beside(dataset.name, what)
+        name = names.beside(dataset.name, what)
         found = self.find(name)
         if found is None:
             self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: dataset.name})
@@ -212,6 +215,37 @@ class Tables:
         rows: list[Any] = self._spark.sql(statement).collect()
         return rows
 
+    def discover(self, dataset: Dataset, stream: Stream) -> None:
+        """Note the files of a stream that are new, in one commit."""
+        assert stream.files is not None
+        name = self.beside(dataset, "files", StructType().add("source", "string").add("path", "string"))
+        self.keep_up(name, dataset.name)
+        application = f"millpond.pipeline/files/{stream.files.key}"
+        _, done = self.log(name, [application])
+        rows = self._spark.table(names.quoted(name)).filter(F.col("source") == stream.files.key).collect()
+        new = sorted(set(listed(stream.files)) - {row["path"] for row in rows})
+        if new:
+            frame = self._spark.createDataFrame(
+                [(stream.files.key, path) for path in new], "source STRING, path STRING"
+            )
+            writer = frame.write.format("delta").mode("append").option("txnAppId", application)
+            after = done.get(application)
+            writer = writer.option("millpond.txnAfter", "none" if after is None else after)
+            writer.option("txnVersion", (after or 0) + 1).saveAsTable(names.quoted(name))
+
+    def files(self, stream: Stream, versions: Versions) -> Versions:
+        """With the files that commits note, and their columns. Raises PipelineFailed where nothing says the columns."""
+        assert stream.files is not None
+        reader = self._spark.read.option("millpond.changes", "appended").option("endingVersion", versions.end)
+        if versions.start is not None:
+            reader = reader.option("startingVersion", versions.start)
+        rows = reader.table(names.quoted(stream.table)).filter(F.col("source") == stream.files.key).collect()
+        reader = self._spark.read.format(stream.files.format).options(**dict(stream.files.options))
+        if stream.files.schema:
+            reader = reader.schema(stream.files.schema)
+        schema = reader.load(stream.files.path).schema.json()
+        return replace(versions, paths=tuple(sorted(row["path"] for row in rows)), schema=schema)
+
     # -- how far they have come ---------------------------------------------------------------------------------
 
     def generation(self, name: str) -> int:
@@ -253,12 +287,6 @@ class Tables:
             if known.get(OWNER) == self._spec.pipeline_id and DATASET not in known and name not in graph.datasets:
                 found.append(name)
         return found
-
-
-def beside(name: str, what: str) -> str:
-    """The name of a table of ours beside another."""
-    home, _, short = name.rpartition(".")
-    return f"{home}.__{what}_{short}"
 
 
 def _generations(name: str) -> str:

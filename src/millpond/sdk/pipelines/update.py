@@ -63,7 +63,7 @@ class Update:
             self._tables.check(dataset)
         for node in graph.nodes.values():
             for stream in node.streams:
-                if stream.table not in graph.datasets:
+                if stream.files is None and stream.table not in graph.datasets:
                     self._tables.check_stream(node.flow, stream)
         events.graph(graph)
         for name in self._tables.left(graph):
@@ -134,7 +134,7 @@ class Update:
     def _is_due(self, graph: Graph, node: Node) -> bool:
         """Whether something that a flow reads has changed since it last ran."""
         tables = [*(stream.table for stream in node.streams)] or sorted(graph.reads(node))
-        if not all(map(self._tables.is_delta, tables)):
+        if any(stream.files for stream in node.streams) or not all(map(self._tables.is_delta, tables)):
             return True  # nobody says when a view or a file has changed
         now = {name: self._tables.newest(name) for name in tables}
         is_due = self._seen.get(node.flow.name) != now

@@ -16,7 +16,7 @@ from millpond.sdk.pipelines.events import Counts, Quality, added
 from millpond.sdk.pipelines.graph import Graph, Node, frame_of, where
 from millpond.sdk.pipelines.reading import Batch, Reading, Stream, Versions, holds, planned
 from millpond.sdk.pipelines.registry import Registry
-from millpond.sdk.pipelines.tables import Tables, beside
+from millpond.sdk.pipelines.tables import Tables
 
 _MARK = "__expectation_"
 
@@ -58,7 +58,14 @@ class Flows:
 
     def advance(self, node: Node) -> Counts:
         """Add what is new in each of a flow's streams to its table, one stream after the other."""
+        self.look(node)
         return added([self._advance(node, stream) for stream in node.streams])
+
+    def look(self, node: Node) -> None:
+        """Note which files have come of those that a flow streams."""
+        for stream in node.streams:
+            if stream.files is not None:
+                self.tables.discover(self.dataset(node), stream)
 
     def cursor(self, node: Node, stream: Stream, table: str) -> tuple[str, int | None]:
         """The application of a stream, and the version of its source up to which a table has come."""
@@ -107,6 +114,9 @@ class Flows:
             ranges[each.table, each.number] = Versions(start=newest, end=newest)
         if stream is not None and versions is not None:
             ranges[stream.table, stream.number] = versions
+        for each in node.streams:
+            if each.files is not None:
+                ranges[each.table, each.number] = self.tables.files(each, ranges[each.table, each.number])
         return Batch(self.registry, self.home, frames, ranges)
 
     def run_once(self, node: Node) -> Counts:
@@ -192,7 +202,7 @@ class Flows:
 
     def discard(self, dataset: Dataset) -> None:
         """Leave nothing of what was staged."""
-        self.tables.run(f"DROP TABLE IF EXISTS {names.quoted(beside(dataset.name, 'staged'))}")
+        self.tables.run(f"DROP TABLE IF EXISTS {names.quoted(names.beside(dataset.name, 'staged'))}")
 
 
 class Staged:
