@@ -80,6 +80,9 @@ def test_whatever_the_order_and_the_batches_it_is_the_same(pipeline: Pipeline, s
         for name, by_city in (("history", False), ("tracked", True)):
             rows = pipeline.sql(f"SELECT id, city, note, __START_AT, __END_AT FROM {name}")
             assert sorted(rows, key=lambda row: (row[0], row[3])) == expected_history(come, by_city=by_city), name
+    pipeline.sql("DROP TABLE now")
+    pipeline.updated()
+    assert sorted(pipeline.sql("SELECT id, city, note FROM now")) == expected_now(come)
     pipeline.updated(full_refresh=True)
     assert sorted(pipeline.sql("SELECT id, city, note FROM now")) == expected_now(come)
     assert len(pipeline.sql("SELECT id FROM history")) == len(expected_history(come, by_city=False))

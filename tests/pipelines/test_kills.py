@@ -60,7 +60,8 @@ def add(pipeline: Pipeline, first: int) -> int:
 
 
 def check(pipeline: Pipeline, count: int) -> None:
-    """All tables are as if nothing had ended."""
+    """All tables are as if nothing had ended, and nothing else is left."""
+    assert not [name for name in pipeline.tables() if "staged" in name]
     for name in ("copied", "again", "history"):
         assert pipeline.sql(f"SELECT count(id), count(DISTINCT id) FROM {name}") == [(count, count)], name
     last = {number % 7: number for number in range(count) if number % 7 != 3}

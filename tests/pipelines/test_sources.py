@@ -137,22 +137,35 @@ def test_in_production_a_flow_is_tried_again(pipeline: Pipeline) -> None:
     assert len(pipeline.sql("SELECT * FROM flaky")) == 1
 
 
+GUARDED = """
+    CREATE STREAMING TABLE copied (CONSTRAINT odd EXPECT (n % 2 = 1) ON VIOLATION DROP ROW) AS
+    SELECT n FROM STREAM(numbers);
+    CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS n FROM numbers
+"""
+
+
 def test_nobody_can_do_more_than_they_may(pipeline: Pipeline) -> None:
-    pipeline.sql("CREATE TABLE numbers (n BIGINT)")
-    token = pipeline.server.new_user(f"{pipeline.schema}@example.com")
-    pipeline.sql_file(COPY)
+    user = f"{pipeline.schema}@example.com"
+    token = pipeline.server.new_user(user)
+    pipeline.sql("CREATE FUNCTION low(n BIGINT) RETURNS BOOLEAN RETURN n < 4 OR is_account_group_member('admins')")
+    pipeline.sql("CREATE TABLE numbers AS SELECT id AS n FROM range(10)")
+    pipeline.sql("ALTER TABLE numbers SET ROW FILTER low ON (n)")
     remote = pipeline.server.spark_remote.replace(pipeline.server.token, token)
     stranger = SparkSession.builder.remote(remote).create()
     try:
         other = Pipeline(
-            server=pipeline.server, schema=pipeline.schema, spark=stranger, directory=pipeline.directory,
-            sources=pipeline.sources, token=token,
-        )  # fmt: skip
-        error = other.update().error
+            server=pipeline.server, schema=pipeline.schema, spark=stranger, directory=pipeline.directory, token=token
+        ).sql_file(GUARDED)
+        assert other.update().error is not None
+        assert pipeline.tables() == {"numbers"}
+        pipeline.sql(f"GRANT USE CATALOG ON CATALOG main TO `{user}`")
+        rights = "USE SCHEMA, CREATE TABLE, SELECT, EXECUTE"
+        pipeline.sql(f"GRANT {rights} ON SCHEMA main.{pipeline.schema} TO `{user}`")
+        assert other.updated().counts("copied")["dropped"] == 2
     finally:
         stranger.stop()
-    assert error is not None
-    assert pipeline.tables() == {"numbers"}
+    assert sorted(pipeline.sql("SELECT n FROM copied")) == [(1,), (3,)]
+    assert pipeline.sql("SELECT n FROM counted") == [(4,)]
 
 
 FILES = """

@@ -1,5 +1,7 @@
 """Updates of pipelines whose sources are Python, SQL and notebooks, unmodified, through a real server."""
 
+import json
+
 import pytest
 
 from tests.pipelines.pipelines import Pipeline
@@ -265,3 +267,25 @@ def test_validation_writes_nothing_and_what_is_gone_is_told(pipeline: Pipeline) 
     assert "inactive" in warned[0]["message"]
     other = Pipeline(server=pipeline.server, schema=pipeline.schema, spark=pipeline.spark, directory=pipeline.directory)
     assert f"of the pipeline {pipeline.id}" in str(other.python(FAILING).update().error)
+
+
+def test_a_continuous_update_follows_until_it_is_ended(pipeline: Pipeline) -> None:
+    pipeline.sql(ORDERS)
+    insert(pipeline, (1, "ann", 1.0))
+    pipeline.sql_file(
+        "CREATE STREAMING TABLE ids AS SELECT id FROM STREAM(orders);"
+        "CREATE MATERIALIZED VIEW many AS SELECT count(*) AS n FROM ids"
+    )
+    process = pipeline.process(continuous=True, configuration={"pipelines.trigger.interval": "100 milliseconds"})
+    try:
+        for count in (1, 2):
+            wait_until(
+                lambda count=count: "many" in pipeline.tables() and pipeline.sql("SELECT n FROM many") == [(count,)],
+                what="the new rows",
+            )
+            insert(pipeline, (9, "bob", 1.0))
+    finally:
+        process.terminate()
+        told = process.communicate(timeout=60)[0]
+    statuses = {json.loads(line)["details"].get("flow_progress", {}).get("status") for line in told.splitlines()}
+    assert {"IDLE", "RUNNING"} < statuses

@@ -8,6 +8,7 @@ that could say something else. A full refresh takes all rows out and begins anot
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -23,7 +24,9 @@ from millpond.sdk.pipelines.reading import Stream, Versions
 
 OWNER = "pipelines.pipelineId"
 KIND = "pipelines.datasetType"
-DATASET = "pipelines.dataset"
+DATASET = "pipelines.datasetId"
+"""Of tables beside one: the id of that."""
+_STAGED = "staged_"
 RESET = "pipelines.reset.allowed"
 """`false` keeps a table's rows when all is refreshed in full. Source: Databricks, "Pipeline properties reference"."""
 Table = Mapping[str, Any]
@@ -38,6 +41,7 @@ class Tables:
         self._spark = spark
         self._connection = connection
         self._ids: dict[str, str] = {}
+        self._token = token_hex(4)
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -112,8 +116,6 @@ class Tables:
         if found is None:
             self._create(dataset, schema)
             return
-        if self.find(staged := names.beside(dataset.name, "staged")) is not None:
-            self.run(f"DROP TABLE IF EXISTS {names.quoted(staged)}")
         if dataset.kind is Kind.STREAMING_TABLE:
             if full and dataset.properties.get(RESET) != "false":
                 self._begin_anew(dataset, schema, found)
@@ -149,16 +151,37 @@ class Tables:
 
     def beside(self, dataset: Dataset, what: str, schema: StructType) -> str:
         """The name of a table of ours beside a dataset's, which is made if there is none."""
-        name = names.beside(dataset.name, what)
+        name, target = names.beside(dataset.name, what), self.id_of(dataset.name)
         found = self.find(name)
-        if found is None:
-            self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: dataset.name})
-            self.find(name)
-        elif (found.get("properties") or {}).get(OWNER) != self._spec.pipeline_id:
+        known = (found or {}).get("properties") or {}
+        if found is not None and known.get(OWNER) != self._spec.pipeline_id:
             raise PipelineFailed(f"'{name}', where the pipeline keeps what it needs, is no table of this pipeline.")
-        else:
+        if found is not None and known.get(DATASET) == target:
             self._add_columns(name, schema, found)
+            return name
+        self.drop(name)  # it is of a table that was dropped since
+        self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: target})
+        self.find(name)
         return name
+
+    def stage(self, dataset: Dataset, rows: Any) -> str:
+        """Write rows into a table beside a dataset's, which no other update writes to; its name."""
+        name = self.staged(dataset)
+        self.drop(name)
+        self.create(
+            name, _columns(rows.schema, {}),
+            properties={OWNER: self._spec.pipeline_id, DATASET: self.id_of(dataset.name)},
+        )  # fmt: skip
+        rows.write.format("delta").mode("append").saveAsTable(names.quoted(name))
+        return name
+
+    def staged(self, dataset: Dataset) -> str:
+        """The name of the table with a dataset's staged rows."""
+        return names.beside(dataset.name, f"{_STAGED}{self._token}")
+
+    def drop(self, name: str) -> None:
+        """Leave nothing of a table."""
+        self.run(f"DROP TABLE IF EXISTS {names.quoted(name)}")
 
     def _begin_anew(self, dataset: Dataset, schema: StructType, found: Table) -> None:
         generation = self.generation(dataset.name)
@@ -258,6 +281,7 @@ class Tables:
 
         Raises PipelineFailed where the source is another table than when the flow began.
         """
+        self.find(stream.table)  # it may be another by now
         generation, source = self.generation(flow.target), self.id_of(stream.table)
         key = f"pipelines.source.{generation}.{flow.name}.{stream.table}"
         known = ((self.find(flow.target) or {}).get("properties") or {}).get(key)
@@ -277,15 +301,28 @@ class Tables:
         return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/once"
 
     def left(self, graph: Graph) -> list[str]:
-        """Tables of the pipeline in its schema that no source declares any more."""
-        query = urlencode({"catalog_name": self._spec.catalog, "schema_name": self._spec.schema, "max_results": 0})
-        told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
-        found = []
-        for each in told.get("tables") or ():
-            known = each.get("properties") or {}
-            name = str(each["full_name"]).lower()
-            if known.get(OWNER) == self._spec.pipeline_id and DATASET not in known and name not in graph.datasets:
-                found.append(name)
+        """Tables of the pipeline that no source declares any more."""
+        found = self._owned(graph)
+        return sorted(name for name in found if DATASET not in found[name] and name not in graph.datasets)
+
+    def sweep(self, graph: Graph) -> None:
+        """Drop what updates that were killed have staged."""
+        for name, known in self._owned(graph).items():
+            if DATASET in known and name.rpartition(".")[2].startswith(f"__{_STAGED}"):
+                self.drop(name)
+
+    def _owned(self, graph: Graph) -> dict[str, Mapping[str, str]]:
+        """The pipeline's tables in the schemas that it writes to, with their properties."""
+        homes = {(self._spec.catalog, self._spec.schema)}
+        homes |= {(each.name.split(".")[0], each.name.split(".")[1]) for each in graph.tables()}
+        found = {}
+        for catalog, schema in homes:
+            query = urlencode({"catalog_name": catalog, "schema_name": schema, "max_results": 0})
+            told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
+            for each in told.get("tables") or ():
+                known = each.get("properties") or {}
+                if known.get(OWNER) == self._spec.pipeline_id:
+                    found[str(each["full_name"]).lower()] = known
         return found
 
 

@@ -74,6 +74,7 @@ class Update:
 
     def _make(self, registry: Registry, graph: Graph, chosen: set[str], full: set[str]) -> None:
         self._events.update("SETTING_UP_TABLES")
+        self._tables.sweep(graph)
         for name in reversed(graph.in_order(chosen)):  # what streams a table begins anew before that is emptied
             self._tables.prepare(graph.datasets[name], graph.schemas[name], full=name in full)
         self._events.update("RUNNING")

@@ -157,11 +157,7 @@ class Flows:
             return None
         marks = {each.name: f"{_MARK}{number}" for number, each in enumerate(expected)}
         marked = frame.select("*", *(holds(each.condition).alias(marks[each.name]) for each in expected))
-        schema = marked.schema
-        name = self.tables.beside(dataset, "staged", schema)
-        writer = marked.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-        writer.saveAsTable(names.quoted(name))
-        rows = self.spark.table(names.quoted(name))
+        rows = self.spark.table(names.quoted(self.tables.stage(dataset, marked)))
         staged = Staged(dataset, rows, frame, marks)
         for each in expected:
             failed = staged.failed(each)
@@ -202,7 +198,7 @@ class Flows:
 
     def discard(self, dataset: Dataset) -> None:
         """Leave nothing of what was staged."""
-        self.tables.run(f"DROP TABLE IF EXISTS {names.quoted(names.beside(dataset.name, 'staged'))}")
+        self.tables.drop(self.tables.staged(dataset))
 
 
 class Staged:
