@@ -198,6 +198,13 @@ def test_full_refresh_and_selection(pipeline: Pipeline) -> None:
     assert "Refresh it in full" in str(pipeline.update().error)
     pipeline.updated(full_refresh_selection=["one"])
     assert sorted(pipeline.sql("SELECT * FROM one")) == [(1, "a text"), (2, "a text")]
+    partitioned = source.format(more="'a text'").replace("one AS", "one PARTITIONED BY (more) AS")
+    partitioned = partitioned.replace("three AS SELECT", "three PARTITIONED BY (n) AS SELECT 1 AS m,")
+    assert "is partitioned by [], and is declared" in str(pipeline.sql_file(partitioned).update().error)
+    pipeline.updated(full_refresh_selection=["one", "three"])
+    for name, column in (("one", "more"), ("three", "n")):
+        found = [each["name"] for each in pipeline.info(name)["columns"] if each.get("partition_index") is not None]
+        assert found == [column]
     pipeline.updated(full_refresh=True)
     assert [len(pipeline.sql(f"SELECT * FROM {name}")) for name in ("one", "two")] == [2, 2]
     assert pipeline.sql("SELECT n FROM three") == [(2,)]

@@ -186,7 +186,7 @@ class Tables:
     def _begin_anew(self, dataset: Dataset, schema: StructType, found: Table) -> None:
         generation = self.generation(dataset.name)
         self._empty(dataset.name, dataset.name, generation + 1, generation)
-        if _types(found) != {field.name.lower(): field.dataType.simpleString() for field in schema.fields}:
+        if _types(found) != _types_of(schema) or _partitions(found) != _lowered(dataset.partitioned_by):
             self._overwrite_columns(dataset, schema)
 
     def _empty(self, name: str, target: str, generation: int, before: int) -> None:
@@ -203,7 +203,7 @@ class Tables:
             self._empty(name, target, generation, known)
 
     def _overwrite_columns(self, dataset: Dataset, schema: StructType) -> None:
-        """Give an empty table other columns."""
+        """Give an empty table other columns, or other partitions."""
         empty = self._spark.createDataFrame([], schema)
         writer = empty.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         if dataset.partitioned_by:
@@ -212,6 +212,11 @@ class Tables:
 
     def _fit(self, dataset: Dataset, schema: StructType, found: Table) -> None:
         known = _types(found)
+        if _partitions(found) != _lowered(dataset.partitioned_by):
+            raise PipelineFailed(
+                f"'{dataset.name}' ({dataset.location}) is partitioned by {_partitions(found)}, and is declared as "
+                f"partitioned by {_lowered(dataset.partitioned_by)}. Refresh it in full."
+            )
         for field in schema.fields:
             there, wanted = known.get(field.name.lower()), field.dataType.simpleString()
             if there not in {None, wanted}:
@@ -228,10 +233,11 @@ class Tables:
             self.run(f"ALTER TABLE {names.quoted(name)} ADD COLUMNS ({_columns(added, {})})")
 
     def changes_columns(self, dataset: Dataset, schema: StructType) -> bool:
-        """Whether the table has other columns than these."""
+        """Whether the table has other columns than these, another order of them, or other partitions."""
         found = self.find(dataset.name)
-        wanted = [(field.name.lower(), field.dataType.simpleString()) for field in schema.fields]
-        return found is None or list(_types(found).items()) != wanted
+        if found is None or _partitions(found) != _lowered(dataset.partitioned_by):
+            return True
+        return list(_types(found).items()) != list(_types_of(schema).items())
 
     def run(self, statement: str) -> list[Any]:
         """Run a statement as the user."""
@@ -334,6 +340,19 @@ def _types(found: Table) -> dict[str, str]:
     """Types by lower-case names, texts of a length as texts."""
     columns = found.get("columns") or ()
     return {str(each["name"]).lower(): _SIZED.sub("string", str(each["type_text"])) for each in columns}
+
+
+def _types_of(schema: StructType) -> dict[str, str]:
+    return {field.name.lower(): field.dataType.simpleString() for field in schema.fields}
+
+
+def _partitions(found: Table) -> list[str]:
+    columns = [each for each in found.get("columns") or () if each.get("partition_index") is not None]
+    return [str(each["name"]).lower() for each in sorted(columns, key=lambda each: int(each["partition_index"]))]
+
+
+def _lowered(given: Sequence[str]) -> list[str]:
+    return [each.lower() for each in given]
 
 
 def _columns(schema: StructType, comments: Mapping[str, str]) -> str:
