@@ -1,0 +1,278 @@
+"""The tables of a pipeline in the catalog: made, checked whose they are, and asked how far each stream has come.
+
+A target's own log says up to which version of a source it has come: each batch is a commit with a transaction of
+Delta's (application: flow, generation and source; version: the source's). So there is no checkpoint beside the table
+that could say something else. A full refresh takes all rows out and begins another generation, in one commit.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from pyspark.sql.types import StructType
+
+from millpond.features.connection import Connection
+from millpond.sdk.pipelines import names
+from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed, Spec
+from millpond.sdk.pipelines.graph import Graph, where
+from millpond.sdk.pipelines.reading import Stream
+
+OWNER = "pipelines.pipelineId"
+KIND = "pipelines.datasetType"
+DATASET = "pipelines.dataset"
+Table = Mapping[str, Any]
+_SIZED = re.compile(r"\b(?:var)?char\(\d+\)")
+
+
+class Tables:
+    """Tables, as the user may see and change them."""
+
+    def __init__(self, spec: Spec, spark: Any, connection: Connection) -> None:
+        self._spec = spec
+        self._spark = spark
+        self._connection = connection
+        self._ids: dict[str, str] = {}
+
+    # -- what is there ------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Table | None:
+        """A table, as the catalog's API tells of it."""
+        found = self._connection.get(f"/api/2.1/unity-catalog/tables/{quote(name, safe='')}")
+        if found is not None:
+            self._ids[name] = str(found["table_id"])
+        return found
+
+    def id_of(self, name: str) -> str:
+        """A table's id. Raises PipelineFailed for none."""
+        if name not in self._ids and self.find(name) is None:
+            raise PipelineFailed(f"Table '{name}' does not exist, or you may not see it.")
+        return self._ids[name]
+
+    def log(self, name: str, applications: Sequence[str] = ("",)) -> tuple[int, dict[str, int]]:
+        """A table's newest version, and its transactions of applications."""
+        query = urlencode([("table", name), *(("application", each) for each in applications)])
+        told = self._connection.get(f"/api/millpond/scoring/transactions?{query}")
+        if told is None:
+            raise PipelineFailed(f"Table '{name}' does not exist, or you may not read it.")
+        return int(told["version"]), dict(told["transactions"])
+
+    def newest(self, name: str) -> int:
+        """A table's newest version."""
+        return self.log(name)[0]
+
+    def is_delta(self, name: str) -> bool:
+        """Whether there is a Delta table of a name, whose log can be asked."""
+        found = self.find(name)
+        return found is not None and found.get("table_type") != "VIEW" and found.get("data_source_format") == "DELTA"
+
+    def check_stream(self, flow: Flow, stream: Stream) -> None:
+        """Raises PipelineFailed for what cannot be streamed."""
+        found = self.find(stream.table)
+        if not self.is_delta(stream.table) or found is None:
+            raise PipelineFailed(
+                f"{where(flow)}: '{stream.table}' is streamed, and is no Delta table that you may see."
+            )
+        if (found.get("properties") or {}).get(KIND) == Kind.MATERIALIZED_VIEW:
+            raise PipelineFailed(
+                f"{where(flow)}: '{stream.table}' is a materialized view of another pipeline, which is made anew each "
+                "time and cannot be read as a stream. Read it with spark.read.table."
+            )
+
+    # -- whose they are -----------------------------------------------------------------------------------------
+
+    def check(self, dataset: Dataset) -> Table | None:
+        """The table of a dataset, if it is there. Raises PipelineFailed for one that is not this pipeline's."""
+        found = self.find(dataset.name)
+        if found is None:
+            return None
+        known = found.get("properties") or {}
+        owner = known.get(OWNER)
+        if owner != self._spec.pipeline_id:
+            what = "an ordinary table" if owner is None else f"a table of the pipeline {owner}"
+            raise PipelineFailed(
+                f"'{dataset.name}' ({dataset.location}) is there already, as {what}. Rename the dataset, or drop that "
+                "table first."
+            )
+        if known.get(KIND, dataset.kind.value) != dataset.kind.value:
+            raise PipelineFailed(
+                f"'{dataset.name}' ({dataset.location}) was a {known[KIND]}, and is declared as a "
+                f"{dataset.kind.value}. Drop the table first, or give the dataset another name."
+            )
+        return found
+
+    def prepare(self, dataset: Dataset, schema: StructType, *, full: bool) -> None:
+        """Make the table of a dataset, or bring it to what is declared. Raises PipelineFailed."""
+        found = self.check(dataset)
+        if found is None:
+            self._create(dataset, schema)
+            return
+        if dataset.kind is Kind.STREAMING_TABLE:
+            if full:
+                self._begin_anew(dataset, schema, found)
+            else:
+                self._fit(dataset, schema, found)
+        if (dataset.comment or "") != (found.get("comment") or "") and dataset.comment is not None:
+            self.run(f"COMMENT ON TABLE {names.quoted(dataset.name)} IS {names.text(dataset.comment)}")
+        known = found.get("properties") or {}
+        changed = {key: value for key, value in dataset.properties.items() if known.get(key) != value}
+        if changed:
+            self.run(f"ALTER TABLE {names.quoted(dataset.name)} SET TBLPROPERTIES ({_pairs(changed)})")
+
+    def _create(self, dataset: Dataset, schema: StructType) -> None:
+        columns = dataset.schema if isinstance(dataset.schema, str) else _columns(schema, dataset.column_comments)
+        self.create(
+            dataset.name, columns, comment=dataset.comment, partitioned_by=dataset.partitioned_by,
+            properties={**dataset.properties, OWNER: self._spec.pipeline_id, KIND: dataset.kind.value},
+        )  # fmt: skip
+
+    def create(
+        self, name: str, columns: str, *, comment: str | None = None, partitioned_by: Sequence[str] = (),
+        properties: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        """Make an empty table, if there is none."""
+        partitions = f" PARTITIONED BY ({', '.join(map(names.quote, partitioned_by))})" if partitioned_by else ""
+        told = f" COMMENT {names.text(comment)}" if comment is not None else ""
+        self.run(
+            f"CREATE TABLE IF NOT EXISTS {names.quoted(name)} ({columns}) USING DELTA{partitions}{told} "
+            f"TBLPROPERTIES ({_pairs(properties)})"
+        )
+
+    def beside(self, dataset: Dataset, what: str, schema: StructType) -> str:
+        """The name of a table of ours beside a dataset's, which is made if there is none."""
+        name = beside(dataset.name, what)
+        found = self.find(name)
+        if found is None:
+            self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: dataset.name})
+            self.find(name)
+        elif (found.get("properties") or {}).get(OWNER) != self._spec.pipeline_id:
+            raise PipelineFailed(f"'{name}', where the pipeline keeps what it needs, is no table of this pipeline.")
+        else:
+            self._add_columns(name, schema, found)
+        return name
+
+    def _begin_anew(self, dataset: Dataset, schema: StructType, found: Table) -> None:
+        generation = self.generation(dataset.name)
+        self._empty(dataset.name, dataset.name, generation + 1, generation)
+        if _types(found) != {field.name.lower(): field.dataType.simpleString() for field in schema.fields}:
+            self._overwrite_columns(dataset, schema)
+
+    def _empty(self, name: str, target: str, generation: int, before: int) -> None:
+        """Take all rows out of a table, for another generation of the target."""
+        writer = self._spark.table(names.quoted(name)).limit(0).write.format("delta").mode("overwrite")
+        writer = writer.option("txnAppId", _generations(target)).option("txnVersion", generation)
+        writer.option("millpond.txnAfter", before or "none").saveAsTable(names.quoted(name))
+
+    def keep_up(self, name: str, target: str) -> None:
+        """Empty a table beside a target that was refreshed in full since."""
+        generation = self.generation(target)
+        known = self.log(name, [_generations(target)])[1].get(_generations(target), 0)
+        if known != generation:
+            self._empty(name, target, generation, known)
+
+    def _overwrite_columns(self, dataset: Dataset, schema: StructType) -> None:
+        """Give an empty table other columns."""
+        empty = self._spark.createDataFrame([], schema)
+        writer = empty.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+        if dataset.partitioned_by:
+            writer = writer.partitionBy(*dataset.partitioned_by)
+        writer.saveAsTable(names.quoted(dataset.name))
+
+    def _fit(self, dataset: Dataset, schema: StructType, found: Table) -> None:
+        known = _types(found)
+        for field in schema.fields:
+            there, wanted = known.get(field.name.lower()), field.dataType.simpleString()
+            if there not in {None, wanted}:
+                raise PipelineFailed(
+                    f"'{dataset.name}' ({dataset.location}): the column '{field.name}' is {there} in the table, and is "
+                    f"declared as {wanted}. Refresh it in full, or cast the column."
+                )
+        self._add_columns(dataset.name, schema, found)
+
+    def _add_columns(self, name: str, schema: StructType, found: Table) -> None:
+        known = _types(found)
+        added = StructType([field for field in schema.fields if field.name.lower() not in known])
+        if added.fields:
+            self.run(f"ALTER TABLE {names.quoted(name)} ADD COLUMNS ({_columns(added, {})})")
+
+    def changes_columns(self, dataset: Dataset, schema: StructType) -> bool:
+        """Whether the table has other columns than these."""
+        found = self.find(dataset.name)
+        wanted = [(field.name.lower(), field.dataType.simpleString()) for field in schema.fields]
+        return found is None or list(_types(found).items()) != wanted
+
+    def run(self, statement: str) -> list[Any]:
+        """Run a statement as the user."""
+        rows: list[Any] = self._spark.sql(statement).collect()
+        return rows
+
+    # -- how far they have come ---------------------------------------------------------------------------------
+
+    def generation(self, name: str) -> int:
+        """How often a table was refreshed in full."""
+        application = _generations(name)
+        return self.log(name, [application])[1].get(application, 0)
+
+    def application(self, flow: Flow, stream: Stream) -> str:
+        """Under which the log of a flow's target keeps the version of a source up to which it has come.
+
+        Raises PipelineFailed where the source is another table than when the flow began.
+        """
+        generation, source = self.generation(flow.target), self.id_of(stream.table)
+        key = f"pipelines.source.{generation}.{flow.name}.{stream.table}"
+        known = ((self.find(flow.target) or {}).get("properties") or {}).get(key)
+        if known is None:
+            self.run(
+                f"ALTER TABLE {names.quoted(flow.target)} SET TBLPROPERTIES ({names.text(key)} = {names.text(source)})"
+            )
+        elif known != source:
+            raise PipelineFailed(
+                f"Flow '{flow.name}' ({flow.location}) streams '{stream.table}', which is another table than when it "
+                f"began: it was dropped and made again. Refresh '{flow.target}' in full."
+            )
+        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/{stream.table}/{stream.number}"
+
+    def once(self, flow: Flow, generation: int) -> str:
+        """The same of a flow that runs once."""
+        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/once"
+
+    def left(self, graph: Graph) -> list[str]:
+        """Tables of the pipeline in its schema that no source declares any more."""
+        query = urlencode({"catalog_name": self._spec.catalog, "schema_name": self._spec.schema, "max_results": 0})
+        told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
+        found = []
+        for each in told.get("tables") or ():
+            known = each.get("properties") or {}
+            name = str(each["full_name"]).lower()
+            if known.get(OWNER) == self._spec.pipeline_id and DATASET not in known and name not in graph.datasets:
+                found.append(name)
+        return found
+
+
+def beside(name: str, what: str) -> str:
+    """The name of a table of ours beside another."""
+    home, _, short = name.rpartition(".")
+    return f"{home}.__{what}_{short}"
+
+
+def _generations(name: str) -> str:
+    return f"millpond.pipeline/generation/{name}"
+
+
+def _types(found: Table) -> dict[str, str]:
+    """Types by lower-case names, texts of a length as texts."""
+    columns = found.get("columns") or ()
+    return {str(each["name"]).lower(): _SIZED.sub("string", str(each["type_text"])) for each in columns}
+
+
+def _columns(schema: StructType, comments: Mapping[str, str]) -> str:
+    pieces = []
+    for field in schema.fields:
+        comment = comments.get(field.name.lower()) or field.metadata.get("comment")
+        told = f" COMMENT {names.text(comment)}" if comment else ""
+        pieces.append(f"{names.quote(field.name)} {field.dataType.simpleString()}{told}")
+    return ", ".join(pieces)
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{names.text(key)} = {names.text(value)}" for key, value in values.items())
