@@ -72,6 +72,7 @@ def test_a_pipeline_is_deployed_run_changed_and_removed(server: Server, root: tu
 
     with pytest.raises(Unavailable):  # once it is made, and nobody was told
         Deployment(read_bundle(place, None, {}), Breaking(api, 8)).deploy(quiet, yes, force_lock=True)
+    assert len(found()) == 1
     assert deployment().deploy(quiet, yes, force_lock=True)
     assert not deployment().plan().changes
     [made] = found()

@@ -359,6 +359,7 @@ def test_one_that_runs_is_stopped_killed_and_deleted(shop: Shop) -> None:
     assert made not in [each.pipeline_id for each in w.pipelines.list_pipelines()]
 
 
+@pytest.mark.long
 def test_a_killed_update_is_tried_again_as_its_configuration_says(shop: Shop) -> None:
     mark = f"/Volumes/main/{shop.schema}/v/mark-{uuid.uuid4().hex[:8]}"
     shop.w.files.create_directory(mark)

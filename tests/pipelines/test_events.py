@@ -105,6 +105,12 @@ def test_the_graph_adds_up_batches_and_takes_the_last_of_what_is_made_anew() -> 
     assert [each.needs for each in acyclic(graph.datasets)] == [(), ("m.in.files",), ("m.s.raw",)]
 
 
+@pytest.mark.parametrize("junk", ["text", 7, [1], {"metrics": "x", "data_quality": [1], "input_datasets": 3}, None])
+def test_the_graph_is_drawn_whatever_code_has_told(junk: Any) -> None:
+    told = [event_of(each, junk, dataset="t") for each in ("dataset_definition", "flow_definition", "flow_progress")]
+    assert [each.name for each in graph_of(told).datasets] == ["t"]
+
+
 def test_circles_are_cut_for_the_picture_and_nothing_else_is() -> None:
     circle = [Dataset(name="a", needs=("c", "x")), Dataset(name="b", needs=("a",)), Dataset(name="c", needs=("b", "x")),
               Dataset(name="x")]  # fmt: skip

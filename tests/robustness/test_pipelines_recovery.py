@@ -57,6 +57,7 @@ def test_an_update_is_tried_again_or_has_failed_when_its_server_was_killed(tmp_p
         assert w.pipelines.stop_and_wait(always).state is PipelineState.IDLE
 
 
+@pytest.mark.long
 def test_an_update_runs_on_a_worker_and_tells_of_itself_from_there(tmp_path: Path) -> None:
     with (
         running_server(tmp_path / "data", env={"MILLPOND_JOBS__TASKS_AT_ONCE": "0"}) as server,

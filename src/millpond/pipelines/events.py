@@ -47,7 +47,7 @@ def progressed(
 ) -> dict[str, Any]:
     """An update has come to a state."""
     level = Level.ERROR if state is UpdateState.FAILED else Level.INFO
-    told = f"Update {update.id[:6]} is {state.value}." + (f" {message}" if message else "")
+    told = f"Update {update.id[-6:]} is {state.value}." + (f" {message}" if message else "")
     if state is UpdateState.FAILED and not error:
         error = {"fatal": True, "exceptions": [{"class_name": "UpdateFailed", "message": message}]}
     return made(pipeline, PROGRESS, told, {"state": state.value}, update_id=update.id, level=level, error=error)

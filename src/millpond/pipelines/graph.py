@@ -121,6 +121,11 @@ def _cut_back(start: str, needs: dict[str, list[str]], done: set[str]) -> None:
             way[need] = list(needs.get(need, ()))
 
 
+def rows_of(event: Event) -> int | None:
+    """How many rows an event says that were written, if it does."""
+    return _number(_object(event.details.get("metrics")).get("num_output_rows"))
+
+
 def _define(going: dict[str, _Going], event: Event) -> None:
     details = event.details
     name = event.dataset or str(details.get("name") or "")
@@ -137,7 +142,7 @@ def _connect(going: dict[str, _Going], event: Event) -> None:
     if not name:
         return
     each = going.setdefault(name, _Going(Dataset(name=name)))
-    needs = [_name(need) for need in details.get("input_datasets") or ()]
+    needs = [_name(need) for need in _list(details.get("input_datasets"))]
     each.dataset = replace(
         each.dataset, defined=True, needs=tuple(dict.fromkeys([*each.dataset.needs, *filter(None, needs)]))
     )
@@ -154,15 +159,15 @@ def _progress(going: dict[str, _Going], event: Event) -> None:
         each.statuses[flow] = str(details["status"])
     if details.get("status") == "FAILED":
         each.dataset = replace(each.dataset, message=event.message)
-    rows = _number((details.get("metrics") or {}).get("num_output_rows"))
+    rows = rows_of(event)
     if rows is None:
         return
     anew = each.dataset.kind == _REPLACED
     each.rows[flow] = rows + (0 if anew else each.rows.get(flow, 0))
-    quality = details.get("data_quality") or {}
+    quality = _object(details.get("data_quality"))
     dropped = _number(quality.get("dropped_records")) or 0
     each.dropped[flow] = dropped + (0 if anew else each.dropped.get(flow, 0))
-    for told in quality.get("expectations") or ():
+    for told in _list(quality.get("expectations")):
         if isinstance(told, Mapping):
             _expect(each, flow, told, anew=anew)
 
@@ -186,6 +191,15 @@ def _worst(statuses: Iterable[str]) -> str:
 
 def _name(need: Any) -> str:
     return str(need.get("name") or "") if isinstance(need, Mapping) else str(need or "")
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """What users' code told in place of an object."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
 
 
 def _number(value: Any) -> int | None:

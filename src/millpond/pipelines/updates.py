@@ -65,7 +65,7 @@ def begin_update(
     wanted = {"next_start_at": now} if pipeline.is_continuous and not asked.validate_only else {}
     store.change(connection, pipeline.id, active_update_id=update.id, failed=False, **wanted)
     told = {"cause": cause.value, "full_refresh": asked.full_refresh, "validate_only": asked.validate_only}
-    event = made(pipeline, CREATED, f"Update {update.id[:6]} started by {cause.value}.", told, update_id=update.id)
+    event = made(pipeline, CREATED, f"Update {update.id[-6:]} started by {cause.value}.", told, update_id=update.id)
     store.add_events(connection, pipeline.id, [event, progressed(pipeline, update, UpdateState.QUEUED)])
     return update
 

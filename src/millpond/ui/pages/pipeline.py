@@ -14,7 +14,7 @@ from millpond.kernel.errors import InvalidArgument
 from millpond.kernel.paging import Page as Listing
 from millpond.pipelines.domain import Asked, Cause, Event, Level, Pipeline, Update
 from millpond.pipelines.filters import WantedEvents
-from millpond.pipelines.graph import Dataset, Graph, acyclic
+from millpond.pipelines.graph import Dataset, Graph, acyclic, rows_of
 from millpond.pipelines.viewing import PipelineView
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -123,7 +123,8 @@ def _draw(visit: Visit, data: _Data) -> None:
     elif data.updates is not None:
         _draw_updates(visit, data.updates)
     elif data.events is not None:
-        _draw_events(visit, *data.events)
+        with el("div", cls="mp-stack"):
+            _draw_events(visit, pipeline, *data.events)
     elif visit.query.get("tab") == _SETTINGS:
         _draw_settings(pipeline)
     elif data.update is None:
@@ -168,10 +169,13 @@ def _draw_update(visit: Visit, view: PipelineView, update: Update, graph: Graph)
     def redraw(now: Update, seen: Graph) -> None:
         place.clear()
         with place:
-            _draw_state(now)
+            words, tone = look_of_update(now)
+            told = f"{words.capitalize()}." + (f" {now.message}" if now.message else "")
+            notice(told, tone, role="status").classes("mp-run-state")
             if seen.datasets:
                 JobGraph("Datasets and what each is made of", _nodes(view.shown.pipeline, seen))
                 _draw_datasets(view.shown.pipeline, seen)
+            _draw_about(now)
 
     redraw(update, graph)
     if not update.state.is_final:
@@ -201,10 +205,7 @@ def _follow(visit: Visit, update: Update, redraw: Any) -> None:
     timer = ui.timer(_POLL_S, look_again)
 
 
-def _draw_state(update: Update) -> None:
-    words, tone = look_of_update(update)
-    told = f"{words.capitalize()}." + (f" {update.message}" if update.message else "")
-    notice(told, tone, role="status").classes("mp-run-state")
+def _draw_about(update: Update) -> None:
     shown: Facts = [
         ("Update", Cell(text=update.id, code=True)),
         ("Does", asked_text(update)),
@@ -294,7 +295,7 @@ def _draw_updates(visit: Visit, updates: Listing[Update]) -> None:
         return
     rows: Rows = [
         [
-            Cell(text=each.id[:8], href=urls.pipeline_url(each.pipeline_id, each.id), title=each.id, code=True),
+            Cell(text=each.id[-8:], href=urls.pipeline_url(each.pipeline_id, each.id), title=each.id, code=True),
             Cell(badges=(look_of_update(each),), note=each.message[:200] or None),
             Cell(time_ms=epoch_ms(each.created_at)),
             took(each.created_at, each.ended_at),
@@ -318,7 +319,7 @@ def _draw_updates(visit: Visit, updates: Listing[Update]) -> None:
     )
 
 
-def _draw_events(visit: Visit, events: Sequence[Event], last: int | None) -> None:
+def _draw_events(visit: Visit, pipeline: Pipeline, events: Sequence[Event], last: int | None) -> None:
     with el("form", cls="mp-row mp-form", method="get", role="search", aria_label="Find events"):
         el("input", type="hidden", name="tab", value=_EVENTS)
         if visit.query.get("update"):
@@ -333,7 +334,7 @@ def _draw_events(visit: Visit, events: Sequence[Event], last: int | None) -> Non
         [
             Cell(time_ms=epoch_ms(each.at)),
             Cell(badges=((each.level.value.lower(), tone_of(each.level)),)),
-            Cell(text=each.event_type.replace("_", " "), note=each.dataset or None),
+            Cell(text=each.event_type.replace("_", " "), note=_short(pipeline, each.dataset) or None),
             Cell(text=each.message, note=_more(each)),
         ]
         for each in events
@@ -353,7 +354,10 @@ def _draw_events(visit: Visit, events: Sequence[Event], last: int | None) -> Non
 
 def _more(event: Event) -> str | None:
     told = event.body.get("error") or (event.details if event.level is Level.METRICS else None)
-    return json.dumps(told, ensure_ascii=False)[:600] if told else None
+    rows = rows_of(event)
+    if told or rows is None:
+        return json.dumps(told, ensure_ascii=False)[:600] if told else None
+    return f"{rows:,} rows written"
 
 
 def _draw_settings(pipeline: Pipeline) -> None:
