@@ -79,6 +79,15 @@ from pyspark.sql import SparkSession
 def broken():
     return SparkSession.active().sql("SELECT * FROM nothing_of_this_name")
 """
+FORGING = """
+import os, urllib.error, urllib.request
+headers = {"Authorization": "Bearer " + os.environ["DATABRICKS_TOKEN"], "Content-Type": "application/json"}
+url = os.environ["DATABRICKS_HOST"] + "/api/millpond/pipelines/updates/events"
+try:
+    urllib.request.urlopen(urllib.request.Request(url, data=b'{"events": []}', headers=headers))
+except urllib.error.HTTPError as error:
+    print("answered", error.code)
+"""
 SLOW = """
 import time
 from pyspark import pipelines as dp
@@ -492,6 +501,11 @@ def test_secrets_are_shown_to_nobody_and_events_told_by_no_one_else(shop: Shop) 
     for client in (w, bob):
         with pytest.raises(PermissionDenied, match="Only the process of an update"):
             client.api_client.do("POST", "/api/millpond/pipelines/updates/events", body=forged)
+    path = f"/Volumes/main/{shop.schema}/v/forging.py"
+    w.files.upload(path, io.BytesIO(FORGING.encode()), overwrite=True)
+    task = SubmitTask("forge", spark_python_task=SparkPythonTask(path))
+    forged_by = w.jobs.submit_and_wait(run_name="forging", tasks=[task], timeout=LONG)
+    assert "answered 404" in w.jobs.get_run_output(forged_by.tasks[0].run_id).logs  # whose token is of no update
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from millpond.pipelines.domain import Asked, Cause, Pipeline, Update, UpdateStat
 from millpond.pipelines.events import LARGEST_BYTES, MOST_AT_ONCE, MOST_OF_UPDATE, Intake
 from millpond.pipelines.filters import events_like, pipelines_like
 from millpond.pipelines.graph import Dataset, Expectation, acyclic, graph_of
+from millpond.pipelines.settings import targets
 from tests.pipelines.made import event_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,6 +56,18 @@ def test_a_process_says_where_it_is_but_not_how_the_update_ends() -> None:
     assert [(row["event_type"], row["level"]) for row in taken.rows] == [
         ("update_progress", "INFO"), ("update_progress", "WARN"),
     ]  # fmt: skip
+
+
+def test_a_flow_that_failed_is_told_to_whom_the_settings_name() -> None:
+    failed = told(1, details={"flow_progress": {"status": "FAILED"}}, message="no luck")
+    taken = Intake(PIPELINE, update(), [failed, told(2, details={"status": "COMPLETED"})], attempt=1)
+    assert taken.failed_flows == ["no luck"]
+    settings = {"notifications": [
+        {"alerts": ["on-flow-failure"], "email_recipients": ["ann@x.org"]},
+        {"alerts": ["on-update-success"], "email_recipients": ["bob@x.org"]},
+    ]}  # fmt: skip
+    assert [each.address for each in targets(settings, "on-flow-failure")] == ["ann@x.org"]
+    assert len(targets(settings)) == 2
 
 
 def test_who_tells_it_is_written_by_the_server_and_what_is_too_large_is_left_out() -> None:
