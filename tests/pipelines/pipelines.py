@@ -61,6 +61,8 @@ class Pipeline:
     spark: SparkSession
     directory: Path
     sources: list[dict[str, str]] = field(default_factory=list)
+    token: str | None = None
+    """Of its user, if that is not the administrator."""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def python(self, text: str, *, path: str = "/p/flows.py", kind: str = "python") -> "Pipeline":
@@ -104,7 +106,11 @@ class Pipeline:
         place.write_text(json.dumps(self.spec(**given)))
         command = [sys.executable, "-m", "millpond.sdk.pipelines", str(place)]
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.server.client_env()
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.server.client_env(token=self.token),
         )
 
     def sql(self, text: str) -> list[tuple[Any, ...]]:
@@ -128,6 +134,6 @@ class Pipeline:
         ConnectSession._active_session.session = self.spark
         with pytest.MonkeyPatch.context() as patch:
             for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN"):
-                patch.setenv(name, self.server.client_env()[name])
+                patch.setenv(name, self.server.client_env(token=self.token)[name])
             yield
         ConnectSession._active_session.session = before

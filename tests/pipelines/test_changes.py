@@ -80,6 +80,9 @@ def test_whatever_the_order_and_the_batches_it_is_the_same(pipeline: Pipeline, s
         for name, by_city in (("history", False), ("tracked", True)):
             rows = pipeline.sql(f"SELECT id, city, note, __START_AT, __END_AT FROM {name}")
             assert sorted(rows, key=lambda row: (row[0], row[3])) == expected_history(come, by_city=by_city), name
+    pipeline.sql("DROP TABLE now")
+    pipeline.updated()
+    assert sorted(pipeline.sql("SELECT id, city, note FROM now")) == expected_now(come)
     pipeline.updated(full_refresh=True)
     assert sorted(pipeline.sql("SELECT id, city, note FROM now")) == expected_now(come)
     assert len(pipeline.sql("SELECT id FROM history")) == len(expected_history(come, by_city=False))
@@ -89,5 +92,7 @@ def test_events_without_a_sequence_are_refused(pipeline: Pipeline) -> None:
     pipeline.sql("CREATE TABLE events (id BIGINT, seq BIGINT, op STRING, city STRING, note STRING)")
     pipeline.sql("INSERT INTO events VALUES (1, NULL, 'U', 'A', 'n')")
     found = pipeline.sql_file(SOURCE).update().error
+    assert "1 events" in str(found)
     assert "have no sequence" in str(found)
+    assert pipeline.tables() == {"events", "now", "__changes_now"}
     assert pipeline.sql("SELECT * FROM now") == []

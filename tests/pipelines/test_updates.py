@@ -1,8 +1,11 @@
 """Updates of pipelines whose sources are Python, SQL and notebooks, unmodified, through a real server."""
 
+import json
+
 import pytest
 
 from tests.pipelines.pipelines import Pipeline
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -79,6 +82,14 @@ def test_tables_are_made_and_follow_what_comes(pipeline: Pipeline) -> None:
     assert [each["name"] for each in info["columns"] if each.get("partition_index") is not None] == ["customer"]
     assert pipeline.info("large")["columns"][0]["comment"] == "of the order"
     assert pipeline.tables() == {"orders", "clean", "totals", "large", "best"}
+    assert upstream(pipeline, "clean") == {"orders"}  # though rows were staged
+
+
+def upstream(pipeline: Pipeline, name: str) -> set[str]:
+    """The names of the tables that a table was made of."""
+    path = f"/api/2.0/lineage-tracking/table-lineage?table_name=main.{pipeline.schema}.{name}"
+    found = wait_until(lambda: pipeline.server.call("GET", path)[1]["upstreams"], what="its lineage")
+    return {each["tableInfo"]["name"] for each in found}
 
 
 NOTEBOOK = """\
@@ -161,6 +172,7 @@ def test_what_fails_writes_nothing_and_stops_what_reads_it_alone(pipeline: Pipel
     assert pipeline.sql("SELECT * FROM checked") == []
     assert len(pipeline.sql("SELECT * FROM beside")) == 2
     assert found.statuses("checked")[-1] == "FAILED"
+    assert pipeline.tables() == {"orders", "checked", "after", "beside"}
     assert found.statuses("after")[-1] == "SKIPPED"
     assert found.statuses("beside")[-1] == "COMPLETED"
     assert found.events[-1]["details"]["update_progress"]["state"] == "FAILED"
@@ -255,3 +267,25 @@ def test_validation_writes_nothing_and_what_is_gone_is_told(pipeline: Pipeline) 
     assert "inactive" in warned[0]["message"]
     other = Pipeline(server=pipeline.server, schema=pipeline.schema, spark=pipeline.spark, directory=pipeline.directory)
     assert f"of the pipeline {pipeline.id}" in str(other.python(FAILING).update().error)
+
+
+def test_a_continuous_update_follows_until_it_is_ended(pipeline: Pipeline) -> None:
+    pipeline.sql(ORDERS)
+    insert(pipeline, (1, "ann", 1.0))
+    pipeline.sql_file(
+        "CREATE STREAMING TABLE ids AS SELECT id FROM STREAM(orders);"
+        "CREATE MATERIALIZED VIEW many AS SELECT count(*) AS n FROM ids"
+    )
+    process = pipeline.process(continuous=True, configuration={"pipelines.trigger.interval": "100 milliseconds"})
+    try:
+        for count in (1, 2):
+            wait_until(
+                lambda count=count: "many" in pipeline.tables() and pipeline.sql("SELECT n FROM many") == [(count,)],
+                what="the new rows",
+            )
+            insert(pipeline, (9, "bob", 1.0))
+    finally:
+        process.terminate()
+        told = process.communicate(timeout=60)[0]
+    statuses = {json.loads(line)["details"].get("flow_progress", {}).get("status") for line in told.splitlines()}
+    assert {"IDLE", "RUNNING"} < statuses

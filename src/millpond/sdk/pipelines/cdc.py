@@ -58,6 +58,7 @@ def _columns(changes: Changes, frame: Any) -> list[str]:
 
 def apply(flows: "Flows", node: "Node") -> Counts:
     """Apply what is new in a flow's source. Raises PipelineFailed for events without a key or a sequence."""
+    flows.look(node)
     return added([_Application(flows, node, number).run() for number in range(len(node.streams))])
 
 
@@ -126,37 +127,45 @@ class _Application:
     ) -> Counts:  # fmt: skip
         """Bring the first table to the end of the versions, if it is not there, and then the second."""
         flows = self._flows
-        with planned(flows.batch(self._node, self._stream, versions, frames)):
+        with planned(flows.batch(self._node, frames, self._stream, versions)):
             staged = flows.stage(self._node.flow, self._dataset, events, always=True)
         assert staged is not None
-        self._check(staged)
-        is_there = ahead == versions.end
-        if self._changes.scd_type == 1:
-            rows = self._newer(self._winners(staged.rows), beside)
-            if not is_there:
-                self._merge(self._dataset.name, rows.drop(_SEQUENCE), self._changes.keys, application, versions.end,
-                            ahead, deletes=_DELETED)  # fmt: skip
-            state = rows.select(*(F.col(names.quote(key)) for key in self._changes.keys), _SEQUENCE, _DELETED)
-            self._merge(beside, state, self._changes.keys, application, versions.end, behind)
-        else:
-            if not is_there:
-                flows.append(beside, staged.rows, application, versions.end, ahead)
-            self._write_history(staged.rows, beside, application, versions.end, behind)
+        with planned(flows.batch(self._node, frames)):
+            self._write(staged, application, beside, versions.end, ahead, behind)
         counts = staged.counts()
         flows.discard(self._dataset)
         return counts
 
+    def _write(
+        self, staged: "Staged", application: str, beside: str, end: int, ahead: int | None, behind: int | None
+    ) -> None:
+        flows = self._flows
+        self._check(staged)
+        is_there = ahead == end
+        if self._changes.scd_type == 1:
+            rows = self._newer(self._winners(staged.rows), beside)
+            if not is_there:
+                self._merge(self._dataset.name, rows.drop(_SEQUENCE), self._changes.keys, application, end,
+                            ahead, deletes=_DELETED)  # fmt: skip
+            state = rows.select(*(F.col(names.quote(key)) for key in self._changes.keys), _SEQUENCE, _DELETED)
+            self._merge(beside, state, self._changes.keys, application, end, behind)
+        else:
+            if not is_there:
+                flows.append(beside, staged.rows, application, end, ahead)
+            self._write_history(staged.rows, beside, application, end, behind)
+
     def _check(self, staged: "Staged") -> None:
         needed = {_SEQUENCE: "sequence"} | dict.fromkeys(self._changes.keys, "key")
-        empty = F.lit(False)
-        for name in needed:
-            empty = empty | F.col(names.quote(name)).isNull()
-        found = staged.rows.filter(empty).limit(1).collect()
-        if found:
-            what = next(f"{kind} ('{name}')" for name, kind in needed.items() if found[0][name] is None)
-            raise PipelineFailed(
-                f"Events for '{self._dataset.name}' ({self._node.flow.location}) have no {what}: {found[0].asDict()}."
-            )
+        counted = [F.count_if(F.col(names.quote(name)).isNull()).alias(f"c{at}") for at, name in enumerate(needed)]
+        found = staged.rows.agg(*counted).collect()[0]
+        for at, (name, kind) in enumerate(needed.items()):
+            if found[at]:
+                self._flows.discard(self._dataset)
+                what = kind if kind == "sequence" else f"key '{name}'"
+                raise PipelineFailed(
+                    f"{found[at]} events for '{self._dataset.name}' ({self._node.flow.location}) have no {what}. "
+                    "Filter them out in the source."
+                )
 
     def _merge(
         self, name: str, rows: Any, keys: Any, application: str, version: int, after: int | None, *,

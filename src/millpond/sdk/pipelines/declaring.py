@@ -51,11 +51,11 @@ def _stored(
     comment: str | None, table_properties: Any, partition_cols: Any, cluster_by: Any, schema: Any, format_: Any = None
 ) -> dict[str, Any]:
     check_format(format_, str(_here()))
-    _ = cluster_by  # OPTIMIZE clusters a table; what is asked for changes no rows
     return {
         "comment": comment,
         "properties": {str(key): str(value) for key, value in (table_properties or {}).items()},
         "partitioned_by": tuple(partition_cols or ()),
+        "clustered_by": tuple(cluster_by or ()),
         "schema": schema,
     }
 

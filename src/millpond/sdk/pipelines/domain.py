@@ -59,6 +59,7 @@ class Dataset:
     comment: str | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     partitioned_by: tuple[str, ...] = ()
+    clustered_by: tuple[str, ...] = ()
     schema: Any = None
     """A StructType, or columns as in CREATE TABLE; None where the query says."""
     column_comments: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Which flows there are, what each reads, and whether they can be run: found out before anything is written."""
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,6 +49,16 @@ class Graph:
     def needs(self, name: str) -> set[str]:
         """The stored datasets that a dataset reads, through views too."""
         return {each for node in self.into(name) for each in self.reads(node) if each in self.datasets}
+
+    def in_order(self, names: Collection[str]) -> list[str]:
+        """Datasets, each after those that it reads."""
+        found: list[str] = []
+        waiting = sorted(names)
+        while waiting:
+            ready = [name for name in waiting if not self.needs(name).intersection(waiting)]
+            found.extend(ready)
+            waiting = [name for name in waiting if name not in ready]
+        return found
 
     def reads(self, node: Node) -> set[str]:
         """The tables that a flow reads, of the pipeline and others, through views too."""
@@ -109,7 +119,7 @@ class Analysis:
                 rows = frame if flow.changes is None else cdc.shaped(flow.changes, frame)
                 schema = rows.schema
                 self._check_expectations(flow, rows)
-            reading = Streams(self._registry, self._home, frames)
+            reading = Streams(self._registry, self._home, frames, flow.target)
             with planned(reading):
                 plan = frame._plan.plan(session().client)
             if reading.streams:

@@ -50,3 +50,9 @@ def quoted(name: str) -> str:
 def text(value: str) -> str:
     """A text, for SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def beside(name: str, what: str) -> str:
+    """The name of a table of ours beside another."""
+    home, _, short = name.rpartition(".")
+    return f"{home}.__{what}_{short}"

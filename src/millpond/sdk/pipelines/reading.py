@@ -21,6 +21,7 @@ from millpond.engine.splicing import column_edits, spliced
 from millpond.engine.syntax.cursor import Cursor, Word
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Action, Dataset, Kind, PipelineFailed
+from millpond.sdk.pipelines.files import FileSource, of_arguments, source_of
 from millpond.sdk.pipelines.registry import Registry
 
 _QUERY_STARTS = frozenset({"SELECT", "WITH", "FROM", "VALUES", "TABLE", "("})
@@ -41,10 +42,11 @@ class Stream:
     """One streaming read of a query."""
 
     table: str
-    """Its full name."""
+    """Its full name; of files, that of the table that notes them."""
     number: int
     """Among the query's streaming reads of this table, in order."""
     options: tuple[tuple[str, str], ...]
+    files: FileSource | None = None
 
     @property
     def starting_version(self) -> str | None:
@@ -87,22 +89,35 @@ class Reading:
             self._note(dataset.name, streaming)
             self._stored(relation, dataset, streaming)
 
+    def files(self, relation: Any) -> None:
+        """Put something in the place of files that are read as a stream."""
+        source = source_of(relation.read.data_source)
+        self._note(source.path, True)
+        self._file_stream(relation, source)
+
     def sql(self, relation: Any) -> None:
         """The same for what SQL text reads."""
         root = relation.with_relations.root if relation.WhichOneof("rel_type") == "with_relations" else relation
-        query, starts = _analysed(root.sql.query)
+        query, starts, files = _analysed(root.sql.query)
         edits, references = [], []
         for number, site in enumerate(query.tables):
             name = ".".join(map(names.quote, site.parts))
-            is_ours = site.start in starts or self._registry.find(name) is not None or site.parts[0].lower() == "live"
+            is_files = site.start in files
+            is_ours = (
+                is_files
+                or site.start in starts
+                or self._registry.find(name) is not None
+                or site.parts[0].lower() == "live"
+            )
             if not is_ours:
                 if len(site.parts) > 1 or not names.split(name)[0].startswith("__"):
                     self._note(names.full(name, *self._home), False)
                 continue
             alias = f"__pipeline_{number}"
             place = self._sites.setdefault((relation.common.plan_id, number), _fresh_id())
-            references.append(self._reference(name, alias, place, site, streaming=site.start in starts))
-            suffix = "" if site.aliased else f" AS {names.quote(site.parts[-1])}"
+            what = files.get(site.start, name)
+            references.append(self._reference(what, alias, place, site, streaming=site.start in starts))
+            suffix = "" if site.aliased or is_files else f" AS {names.quote(site.parts[-1])}"
             edits.append((site.start, site.end, names.quote(alias) + suffix))
         if not references:
             return
@@ -115,9 +130,17 @@ class Reading:
             relation.with_relations.root.CopyFrom(inner)
         relation.with_relations.references.extend(references)
 
-    def _reference(self, name: str, alias: str, place: int, site: TableSite, *, streaming: bool) -> Any:
+    def _reference(self, name: "str | Arguments", alias: str, place: int, site: TableSite, *, streaming: bool) -> Any:
         read = plans.proto.Relation()
         read.common.plan_id = place
+        if isinstance(name, Arguments):
+            of_arguments(name.text, read)
+            read.read.is_streaming = streaming
+            if streaming:
+                self.files(read)
+            else:
+                source_of(read.read.data_source).put(read, [*read.read.data_source.paths])
+            return _named(read, alias)
         read.read.named_table.unparsed_identifier = name
         for key, value in (("versionAsOf", site.version), ("timestampAsOf", site.timestamp)):
             if value is not None:
@@ -125,11 +148,7 @@ class Reading:
         if streaming:
             read.read.is_streaming = True
         self.read(read)
-        reference = plans.proto.Relation()
-        reference.common.plan_id = _fresh_id()
-        reference.subquery_alias.alias = alias
-        reference.subquery_alias.input.CopyFrom(read)
-        return reference
+        return _named(read, alias)
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -155,6 +174,9 @@ class Reading:
         relation.read.is_streaming = False
         relation.read.named_table.options.clear()
         _ = name
+
+    def _file_stream(self, relation: Any, source: FileSource) -> None:
+        source.put(relation, [source.path])
 
     def _view(self, relation: Any, dataset: Dataset) -> None:
         if dataset.name in self._within:
@@ -199,9 +221,16 @@ class Shape(Reading):
 class Streams(Reading):
     """Leaves streams as they are, and notes them. Such a plan is looked at, and not sent."""
 
-    def __init__(self, registry: Registry, home: tuple[str, str], frames: dict[str, Any]) -> None:
+    def __init__(self, registry: Registry, home: tuple[str, str], frames: dict[str, Any], target: str) -> None:
         super().__init__(registry, home, frames)
         self.streams: list[Stream] = []
+        self._target = target
+
+    def _file_stream(self, relation: Any, source: FileSource) -> None:
+        name = names.beside(self._target, "files")
+        number, is_new = self._number(relation, name)
+        if is_new:
+            self.streams.append(Stream(table=name, number=number, options=(), files=source))
 
     def _stream(self, relation: Any, name: str) -> None:
         options = {key.lower(): value for key, value in relation.read.named_table.options.items()}
@@ -222,6 +251,10 @@ class Versions:
 
     start: int | None
     end: int
+    paths: tuple[str, ...] = ()
+    """The files that these commits note."""
+    schema: str = ""
+    """Of the files, as JSON."""
 
 
 class Batch(Reading):
@@ -234,6 +267,18 @@ class Batch(Reading):
         """`versions` are of streams, by table and number."""
         super().__init__(registry, home, frames)
         self._versions = versions
+        self._ledger = next((table for table, number in versions if versions[table, number].schema), "")
+
+    def _file_stream(self, relation: Any, source: FileSource) -> None:
+        number, _ = self._number(relation, self._ledger)
+        found = self._versions[self._ledger, number]
+        if found.paths:
+            source.put(relation, found.paths, found.schema)
+            return
+        place = relation.common.plan_id
+        relation.Clear()
+        relation.common.plan_id = place
+        relation.local_relation.schema = found.schema
 
     def _stream(self, relation: Any, name: str) -> None:
         number, _ = self._number(relation, name)
@@ -276,26 +321,50 @@ def cycle(path: list[str]) -> str:
 # -- SQL ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """What stands in the parentheses of read_files."""
+
+    text: str
+
+
+def _named(read: Any, alias: str) -> Any:
+    """A relation under a name by which SQL can ask for it."""
+    reference = plans.proto.Relation()
+    reference.common.plan_id = _fresh_id()
+    reference.subquery_alias.alias = alias
+    reference.subquery_alias.input.CopyFrom(read)
+    return reference
+
+
 @lru_cache(maxsize=512)
-def _analysed(text: str) -> tuple[Query, frozenset[int]]:
-    """A query, and where the names stand that are read as streams. The query's text is without the word STREAM."""
+def _analysed(text: str) -> tuple[Query, frozenset[int], Mapping[int, Arguments]]:
+    """A query, where the names stand that are read as streams, and where files are read.
+
+    The query's text has names in the place of files, and is without the word STREAM.
+    """
     words = Cursor(text).words()
-    blanks: list[tuple[int, int]] = []
-    starts = set()
+    edits: list[tuple[int, int, str]] = []
+    starts, files = set(), {}
     for number, word in enumerate(words[:-1]):
-        if not _is_stream(words, number):
-            continue
-        parenthesised = words[number + 1].text == "(" and not words[number + 1].is_string
-        name = words[number + (2 if parenthesised else 1)]
-        blanks.append((word.start, words[number + 1].end if parenthesised else word.end))
-        starts.add(name.start)
-        if parenthesised:
+        if _is_stream(words, number):
+            within = words[number + 1].text == "(" and not words[number + 1].is_string
+            name = words[number + (2 if within else 1)]
+            edits.append(_blank(word.start, words[number + 1].end if within else word.end))
+            starts.add(name.start)
+            closing = _closing(words, number + 1) if within else None
+            if closing is not None:
+                edits.append(_blank(closing.start, closing.end))
+        if word.is_bare and word.text.lower() == "read_files" and words[number + 1].text == "(":
             closing = _closing(words, number + 1)
-            if closing is None or words[number + 3].text not in {".", ")"}:
-                raise PipelineFailed(f"STREAM takes the name of a table, not {text[name.start : name.start + 60]!r}.")
-            blanks.append((closing.start, closing.end))
-    blanked = spliced(text, [(start, end + 1, " " * (end + 1 - start)) for start, end in blanks])
-    return analyse(blanked), frozenset(starts)
+            if closing is not None:
+                files[word.start] = Arguments(text[words[number + 1].end + 1 : closing.start])
+                edits.append((word.start, closing.end + 1, f"__files_{len(files)}".ljust(closing.end + 1 - word.start)))
+    return analyse(spliced(text, edits)), frozenset(starts), files
+
+
+def _blank(start: int, end: int) -> tuple[int, int, str]:
+    return start, end + 1, " " * (end + 1 - start)
 
 
 def _is_stream(words: tuple[Word, ...], number: int) -> bool:
@@ -307,8 +376,15 @@ def _is_stream(words: tuple[Word, ...], number: int) -> bool:
     return before.text.upper() in _BEFORE_STREAM and (is_named or (after.text == "(" and not after.is_string))
 
 
-def _closing(words: tuple[Word, ...], number: int) -> Word | None:
-    return next((word for word in words[number:] if word.text == ")" and not word.is_string), None)
+def _closing(words: tuple[Word, ...], opening: int) -> Word | None:
+    """The parenthesis that closes another."""
+    depth = 0
+    for word in words[opening:]:
+        if not word.is_string:
+            depth += (word.text == "(") - (word.text == ")")
+        if depth == 0:
+            return word
+    return None
 
 
 # -- PySpark ------------------------------------------------------------------------------------------------------
@@ -336,11 +412,18 @@ def planned(reading: Reading) -> Iterator[Reading]:
 def hooks(spark: Any) -> Iterator[None]:
     """PySpark asks for what names mean, until the block ends."""
     read_plan, sql_plan, sql = plans.Read.plan, plans.SQL.plan, SparkSession.sql
+    source_plan = plans.DataSource.plan
 
     def plan_of_read(self: Any, client: Any) -> Any:
         relation = read_plan(self, client)
         if (reading := _current.get()) is not None:
             reading.read(relation)
+        return relation
+
+    def plan_of_source(self: Any, client: Any) -> Any:
+        relation = source_plan(self, client)
+        if (reading := _current.get()) is not None and relation.read.is_streaming:
+            reading.files(relation)
         return relation
 
     def plan_of_sql(self: Any, client: Any) -> Any:
@@ -355,12 +438,14 @@ def hooks(spark: Any) -> Iterator[None]:
         return DataFrame(_sql_plan(self, sqlQuery, args, kwargs), self)
 
     plans.Read.plan, plans.SQL.plan, SparkSession.sql = plan_of_read, plan_of_sql, lazy_sql
+    plans.DataSource.plan = plan_of_source
     _session.append(spark)
     try:
         yield
     finally:
         _session.pop()
         plans.Read.plan, plans.SQL.plan, SparkSession.sql = read_plan, sql_plan, sql
+        plans.DataSource.plan = source_plan
 
 
 def _sql_plan(spark: Any, text: str, args: Any, named: Mapping[str, Any]) -> Any:

@@ -32,7 +32,9 @@ class Registry:
         return parts[0].lower()
 
     def find(self, name: str) -> Dataset | None:
-        """The dataset that a name means, if it is one of the pipeline's."""
+        """The dataset that a name means, as users write it or as it is kept, if it is one of the pipeline's."""
+        if name in self.datasets:
+            return self.datasets[name]
         parts = names.without_live(names.split(name))
         if len(parts) == 1 and parts[0].lower() in self.datasets:
             return self.datasets[parts[0].lower()]
@@ -40,9 +42,14 @@ class Registry:
 
     def add_dataset(self, dataset: Dataset) -> str:
         """Add one; the name by which it is kept. Raises PipelineFailed for one that is there."""
+        if any("." in part for part in names.split(dataset.name)):
+            raise PipelineFailed(
+                f"The name {dataset.name} ({dataset.location}) has a dot within a part; names have none."
+            )
         name = self.name_of(dataset.name, dataset.kind)
-        short = name.rpartition(".")[2]
-        twin = self.datasets.get(name) or (self.find(short) if dataset.kind is Kind.VIEW else self.datasets.get(short))
+        own = ".".join(self._home).lower()
+        others = [f"{own}.{name}"] if dataset.kind is Kind.VIEW else [name.removeprefix(f"{own}.")]
+        twin = next((self.datasets[each] for each in (name, *others) if each in self.datasets), None)
         if twin is not None:
             raise PipelineFailed(
                 f"The dataset '{name}' is declared twice: at {twin.location} and at {dataset.location}. Rename one."

@@ -13,6 +13,7 @@ from sqlglot.tokenizer_core import TokenType
 from millpond.engine.errors import SparkError
 from millpond.engine.syntax.columns import properties
 from millpond.engine.syntax.cursor import Cursor
+from millpond.engine.syntax.tables import cluster_columns
 from millpond.sdk.pipelines.declaring import changes_of
 from millpond.sdk.pipelines.domain import Action, Dataset, Expectation, Flow, Kind, Location, PipelineFailed
 from millpond.sdk.pipelines.names import quote
@@ -186,7 +187,7 @@ class _Statement:
             elif kind is not Kind.VIEW and cursor.accept("PARTITIONED", "BY"):
                 facts["partitioned_by"] = cursor.in_parentheses(lambda inner: inner.identifier())
             elif kind is not Kind.VIEW and cursor.accept("CLUSTER", "BY"):
-                _ = cursor.accept_any("AUTO", "NONE") or cursor.parenthesised_text()
+                facts["clustered_by"] = cluster_columns(cursor)
             elif cursor.accept("USING"):
                 cursor.expect("DELTA")
             else:

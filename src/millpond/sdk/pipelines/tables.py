@@ -7,20 +7,28 @@ that could say something else. A full refresh takes all rows out and begins anot
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from pyspark.sql.connect import functions as F
 from pyspark.sql.types import StructType
 
 from millpond.features.connection import Connection
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed, Spec
+from millpond.sdk.pipelines.files import listed
 from millpond.sdk.pipelines.graph import Graph, where
-from millpond.sdk.pipelines.reading import Stream
+from millpond.sdk.pipelines.reading import Stream, Versions
 
 OWNER = "pipelines.pipelineId"
 KIND = "pipelines.datasetType"
-DATASET = "pipelines.dataset"
+DATASET = "pipelines.datasetId"
+"""Of tables beside one: the id of that."""
+_STAGED = "staged_"
+RESET = "pipelines.reset.allowed"
+"""`false` keeps a table's rows when all is refreshed in full. Source: Databricks, "Pipeline properties reference"."""
 Table = Mapping[str, Any]
 _SIZED = re.compile(r"\b(?:var)?char\(\d+\)")
 
@@ -33,6 +41,7 @@ class Tables:
         self._spark = spark
         self._connection = connection
         self._ids: dict[str, str] = {}
+        self._token = token_hex(4)
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -108,7 +117,7 @@ class Tables:
             self._create(dataset, schema)
             return
         if dataset.kind is Kind.STREAMING_TABLE:
-            if full:
+            if full and dataset.properties.get(RESET) != "false":
                 self._begin_anew(dataset, schema, found)
             else:
                 self._fit(dataset, schema, found)
@@ -122,16 +131,18 @@ class Tables:
     def _create(self, dataset: Dataset, schema: StructType) -> None:
         columns = dataset.schema if isinstance(dataset.schema, str) else _columns(schema, dataset.column_comments)
         self.create(
-            dataset.name, columns, comment=dataset.comment, partitioned_by=dataset.partitioned_by,
+            dataset.name, columns, comment=dataset.comment,
+            partitioned_by=dataset.partitioned_by, clustered_by=dataset.clustered_by,
             properties={**dataset.properties, OWNER: self._spec.pipeline_id, KIND: dataset.kind.value},
         )  # fmt: skip
 
     def create(
         self, name: str, columns: str, *, comment: str | None = None, partitioned_by: Sequence[str] = (),
-        properties: Mapping[str, str],
+        clustered_by: Sequence[str] = (), properties: Mapping[str, str],
     ) -> None:  # fmt: skip
         """Make an empty table, if there is none."""
         partitions = f" PARTITIONED BY ({', '.join(map(names.quote, partitioned_by))})" if partitioned_by else ""
+        partitions += f" CLUSTER BY ({', '.join(map(names.quote, clustered_by))})" if clustered_by else ""
         told = f" COMMENT {names.text(comment)}" if comment is not None else ""
         self.run(
             f"CREATE TABLE IF NOT EXISTS {names.quoted(name)} ({columns}) USING DELTA{partitions}{told} "
@@ -140,16 +151,37 @@ class Tables:
 
     def beside(self, dataset: Dataset, what: str, schema: StructType) -> str:
         """The name of a table of ours beside a dataset's, which is made if there is none."""
-        name = beside(dataset.name, what)
+        name, target = names.beside(dataset.name, what), self.id_of(dataset.name)
         found = self.find(name)
-        if found is None:
-            self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: dataset.name})
-            self.find(name)
-        elif (found.get("properties") or {}).get(OWNER) != self._spec.pipeline_id:
+        known = (found or {}).get("properties") or {}
+        if found is not None and known.get(OWNER) != self._spec.pipeline_id:
             raise PipelineFailed(f"'{name}', where the pipeline keeps what it needs, is no table of this pipeline.")
-        else:
+        if found is not None and known.get(DATASET) == target:
             self._add_columns(name, schema, found)
+            return name
+        self.drop(name)  # it is of a table that was dropped since
+        self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: target})
+        self.find(name)
         return name
+
+    def stage(self, dataset: Dataset, rows: Any) -> str:
+        """Write rows into a table beside a dataset's, which no other update writes to; its name."""
+        name = self.staged(dataset)
+        self.drop(name)
+        self.create(
+            name, _columns(rows.schema, {}),
+            properties={OWNER: self._spec.pipeline_id, DATASET: self.id_of(dataset.name)},
+        )  # fmt: skip
+        rows.write.format("delta").mode("append").saveAsTable(names.quoted(name))
+        return name
+
+    def staged(self, dataset: Dataset) -> str:
+        """The name of the table with a dataset's staged rows."""
+        return names.beside(dataset.name, f"{_STAGED}{self._token}")
+
+    def drop(self, name: str) -> None:
+        """Leave nothing of a table."""
+        self.run(f"DROP TABLE IF EXISTS {names.quoted(name)}")
 
     def _begin_anew(self, dataset: Dataset, schema: StructType, found: Table) -> None:
         generation = self.generation(dataset.name)
@@ -206,6 +238,37 @@ class Tables:
         rows: list[Any] = self._spark.sql(statement).collect()
         return rows
 
+    def discover(self, dataset: Dataset, stream: Stream) -> None:
+        """Note the files of a stream that are new, in one commit."""
+        assert stream.files is not None
+        name = self.beside(dataset, "files", StructType().add("source", "string").add("path", "string"))
+        self.keep_up(name, dataset.name)
+        application = f"millpond.pipeline/files/{stream.files.key}"
+        _, done = self.log(name, [application])
+        rows = self._spark.table(names.quoted(name)).filter(F.col("source") == stream.files.key).collect()
+        new = sorted(set(listed(stream.files)) - {row["path"] for row in rows})
+        if new:
+            frame = self._spark.createDataFrame(
+                [(stream.files.key, path) for path in new], "source STRING, path STRING"
+            )
+            writer = frame.write.format("delta").mode("append").option("txnAppId", application)
+            after = done.get(application)
+            writer = writer.option("millpond.txnAfter", "none" if after is None else after)
+            writer.option("txnVersion", (after or 0) + 1).saveAsTable(names.quoted(name))
+
+    def files(self, stream: Stream, versions: Versions) -> Versions:
+        """With the files that commits note, and their columns. Raises PipelineFailed where nothing says the columns."""
+        assert stream.files is not None
+        reader = self._spark.read.option("millpond.changes", "appended").option("endingVersion", versions.end)
+        if versions.start is not None:
+            reader = reader.option("startingVersion", versions.start)
+        rows = reader.table(names.quoted(stream.table)).filter(F.col("source") == stream.files.key).collect()
+        reader = self._spark.read.format(stream.files.format).options(**dict(stream.files.options))
+        if stream.files.schema:
+            reader = reader.schema(stream.files.schema)
+        schema = reader.load(stream.files.path).schema.json()
+        return replace(versions, paths=tuple(sorted(row["path"] for row in rows)), schema=schema)
+
     # -- how far they have come ---------------------------------------------------------------------------------
 
     def generation(self, name: str) -> int:
@@ -218,6 +281,7 @@ class Tables:
 
         Raises PipelineFailed where the source is another table than when the flow began.
         """
+        self.find(stream.table)  # it may be another by now
         generation, source = self.generation(flow.target), self.id_of(stream.table)
         key = f"pipelines.source.{generation}.{flow.name}.{stream.table}"
         known = ((self.find(flow.target) or {}).get("properties") or {}).get(key)
@@ -237,22 +301,29 @@ class Tables:
         return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/once"
 
     def left(self, graph: Graph) -> list[str]:
-        """Tables of the pipeline in its schema that no source declares any more."""
-        query = urlencode({"catalog_name": self._spec.catalog, "schema_name": self._spec.schema, "max_results": 0})
-        told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
-        found = []
-        for each in told.get("tables") or ():
-            known = each.get("properties") or {}
-            name = str(each["full_name"]).lower()
-            if known.get(OWNER) == self._spec.pipeline_id and DATASET not in known and name not in graph.datasets:
-                found.append(name)
+        """Tables of the pipeline that no source declares any more."""
+        found = self._owned(graph)
+        return sorted(name for name in found if DATASET not in found[name] and name not in graph.datasets)
+
+    def sweep(self, graph: Graph) -> None:
+        """Drop what updates that were killed have staged."""
+        for name, known in self._owned(graph).items():
+            if DATASET in known and name.rpartition(".")[2].startswith(f"__{_STAGED}"):
+                self.drop(name)
+
+    def _owned(self, graph: Graph) -> dict[str, Mapping[str, str]]:
+        """The pipeline's tables in the schemas that it writes to, with their properties."""
+        homes = {(self._spec.catalog, self._spec.schema)}
+        homes |= {(each.name.split(".")[0], each.name.split(".")[1]) for each in graph.tables()}
+        found = {}
+        for catalog, schema in homes:
+            query = urlencode({"catalog_name": catalog, "schema_name": schema, "max_results": 0})
+            told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
+            for each in told.get("tables") or ():
+                known = each.get("properties") or {}
+                if known.get(OWNER) == self._spec.pipeline_id:
+                    found[str(each["full_name"]).lower()] = known
         return found
-
-
-def beside(name: str, what: str) -> str:
-    """The name of a table of ours beside another."""
-    home, _, short = name.rpartition(".")
-    return f"{home}.__{what}_{short}"
 
 
 def _generations(name: str) -> str:

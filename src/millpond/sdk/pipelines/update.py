@@ -63,7 +63,7 @@ class Update:
             self._tables.check(dataset)
         for node in graph.nodes.values():
             for stream in node.streams:
-                if stream.table not in graph.datasets:
+                if stream.files is None and stream.table not in graph.datasets:
                     self._tables.check_stream(node.flow, stream)
         events.graph(graph)
         for name in self._tables.left(graph):
@@ -74,7 +74,8 @@ class Update:
 
     def _make(self, registry: Registry, graph: Graph, chosen: set[str], full: set[str]) -> None:
         self._events.update("SETTING_UP_TABLES")
-        for name in chosen:
+        self._tables.sweep(graph)
+        for name in reversed(graph.in_order(chosen)):  # what streams a table begins anew before that is emptied
             self._tables.prepare(graph.datasets[name], graph.schemas[name], full=name in full)
         self._events.update("RUNNING")
         flows = Flows(registry, (self._spec.catalog, self._spec.schema), graph, self._tables, self._spark)
@@ -91,7 +92,7 @@ class Update:
         running: dict[Future[None], str] = {}
         failed: dict[str, BaseException] = {}
         if not self._spec.continuous or not self._seen:
-            for node in (each for name in chosen for each in graph.into(name)):
+            for node in (each for name in graph.in_order(chosen) for each in graph.into(name)):
                 self._events.flow(node.flow, "QUEUED")
         with ThreadPoolExecutor(_AT_ONCE, initializer=self._begin_thread) as threads:
             while waiting or running:
@@ -134,7 +135,7 @@ class Update:
     def _is_due(self, graph: Graph, node: Node) -> bool:
         """Whether something that a flow reads has changed since it last ran."""
         tables = [*(stream.table for stream in node.streams)] or sorted(graph.reads(node))
-        if not all(map(self._tables.is_delta, tables)):
+        if any(stream.files for stream in node.streams) or not all(map(self._tables.is_delta, tables)):
             return True  # nobody says when a view or a file has changed
         now = {name: self._tables.newest(name) for name in tables}
         is_due = self._seen.get(node.flow.name) != now

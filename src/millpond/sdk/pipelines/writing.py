@@ -16,7 +16,7 @@ from millpond.sdk.pipelines.events import Counts, Quality, added
 from millpond.sdk.pipelines.graph import Graph, Node, frame_of, where
 from millpond.sdk.pipelines.reading import Batch, Reading, Stream, Versions, holds, planned
 from millpond.sdk.pipelines.registry import Registry
-from millpond.sdk.pipelines.tables import Tables, beside
+from millpond.sdk.pipelines.tables import Tables
 
 _MARK = "__expectation_"
 
@@ -58,7 +58,14 @@ class Flows:
 
     def advance(self, node: Node) -> Counts:
         """Add what is new in each of a flow's streams to its table, one stream after the other."""
+        self.look(node)
         return added([self._advance(node, stream) for stream in node.streams])
+
+    def look(self, node: Node) -> None:
+        """Note which files have come of those that a flow streams."""
+        for stream in node.streams:
+            if stream.files is not None:
+                self.tables.discover(self.dataset(node), stream)
 
     def cursor(self, node: Node, stream: Stream, table: str) -> tuple[str, int | None]:
         """The application of a stream, and the version of its source up to which a table has come."""
@@ -87,22 +94,29 @@ class Flows:
         with planned(Reading(self.registry, self.home, frames)):
             frame = frame_of(node.flow)
             _ = frame.schema  # views are made by now
-        with planned(self.batch(node, stream, versions, frames)):
+        with planned(self.batch(node, frames, stream, versions)):
             views = self._counted_views(frames)
             staged = self.stage(node.flow, dataset, frame)
             if staged is None:
                 self.append(dataset.name, frame, application, versions.end, cursor)
         if staged is not None:
-            self.append(dataset.name, staged.rows, application, versions.end, cursor)
+            with planned(self.batch(node, frames)):
+                self.append(dataset.name, staged.rows, application, versions.end, cursor)
         return self._finished(dataset, staged, self._new_rows(dataset.name), views)
 
-    def batch(self, node: Node, stream: Stream, versions: Versions, frames: dict[str, Any]) -> Batch:
-        """Reads what is new in one stream of a flow, and nothing of its others."""
+    def batch(
+        self, node: Node, frames: dict[str, Any], stream: Stream | None = None, versions: Versions | None = None
+    ) -> Batch:
+        """Reads what is new in one stream of a flow, if any, and nothing of its others."""
         ranges: dict[tuple[str, int], Versions] = {}
         for each in node.streams:
             newest = self.tables.newest(each.table)
             ranges[each.table, each.number] = Versions(start=newest, end=newest)
-        ranges[stream.table, stream.number] = versions
+        if stream is not None and versions is not None:
+            ranges[stream.table, stream.number] = versions
+        for each in node.streams:
+            if each.files is not None:
+                ranges[each.table, each.number] = self.tables.files(each, ranges[each.table, each.number])
         return Batch(self.registry, self.home, frames, ranges)
 
     def run_once(self, node: Node) -> Counts:
@@ -143,15 +157,12 @@ class Flows:
             return None
         marks = {each.name: f"{_MARK}{number}" for number, each in enumerate(expected)}
         marked = frame.select("*", *(holds(each.condition).alias(marks[each.name]) for each in expected))
-        schema = marked.schema
-        name = self.tables.beside(dataset, "staged", schema)
-        writer = marked.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-        writer.saveAsTable(names.quoted(name))
-        rows = self.spark.table(names.quoted(name))
-        staged = Staged(dataset, rows, frame.columns, marks)
+        rows = self.spark.table(names.quoted(self.tables.stage(dataset, marked)))
+        staged = Staged(dataset, rows, frame, marks)
         for each in expected:
             failed = staged.failed(each)
             if each.action is Action.FAIL and failed:
+                self.discard(dataset)
                 raise PipelineFailed(
                     f"{where(flow)}: {failed} of {staged.total} rows for '{dataset.name}' do not meet the expectation "
                     f"'{each.name}' ({_shown(each)}), which fails the update. None of them was written."
@@ -187,20 +198,22 @@ class Flows:
 
     def discard(self, dataset: Dataset) -> None:
         """Leave nothing of what was staged."""
-        self.tables.run(f"DROP TABLE IF EXISTS {names.quoted(beside(dataset.name, 'staged'))}")
+        self.tables.drop(self.tables.staged(dataset))
 
 
 class Staged:
     """Rows beside a table, with a column for each expectation."""
 
-    def __init__(self, dataset: Dataset, rows: Any, columns: Sequence[str], marks: Mapping[str, str]) -> None:
+    def __init__(self, dataset: Dataset, rows: Any, frame: Any, marks: Mapping[str, str]) -> None:
+        """`frame` is the query that made them. None of its rows is read again, but lineage sees what they are from."""
         self._dataset = dataset
         self._marks = marks
         drops = [each for each in dataset.expectations if each.action is Action.DROP]
         kept = rows
         for each in drops:
             kept = kept.filter(F.col(marks[each.name]))
-        self.rows = kept.select(*(F.col(names.quote(column)) for column in columns))
+        kept = kept.select(*(F.col(names.quote(column)) for column in frame.columns))
+        self.rows = kept.unionByName(frame.filter(F.lit(False)))
         keeps = F.lit(True)
         for each in drops:
             keeps = keeps & F.col(marks[each.name])
