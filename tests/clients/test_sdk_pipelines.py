@@ -32,6 +32,7 @@ from databricks.sdk.service.jobs import (
     PipelineTask,
     RunLifeCycleState,
     RunResultState,
+    SparkPythonTask,
     SubmitTask,
     Task,
 )
