@@ -210,9 +210,9 @@ def change_update(connection: Connection, update_id: str, **values: Any) -> None
 
 
 def begin_waiting(connection: Connection, update_id: str) -> bool:
-    """Note that an update is about to have a process, unless it is to end."""
+    """Note that an update is about to have a process, perhaps another one, unless it is to end."""
     going = (updates.c.id == update_id, updates.c.ended_at.is_(None), updates.c.state != UpdateState.STOPPING.value)
-    waiting = update(updates).where(*going).values(state=UpdateState.WAITING_FOR_RESOURCES.value)
+    waiting = update(updates).where(*going).values(state=UpdateState.WAITING_FOR_RESOURCES.value, error=None)
     return bool(connection.execute(waiting).rowcount)
 
 
