@@ -7,6 +7,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -367,6 +368,22 @@ def test_one_that_runs_is_stopped_killed_and_deleted(shop: Shop) -> None:
     w.pipelines.delete(made)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), timeout_s=20, what="the process of a deleted pipeline")
     assert made not in [each.pipeline_id for each in w.pipelines.list_pipelines()]
+
+
+def test_of_many_who_start_a_pipeline_at_once_one_does(shop: Shop) -> None:
+    made = shop.pipeline(SLOW.replace("SECONDS", "600"))
+
+    def start(_: int) -> str:
+        try:
+            return str(shop.w.pipelines.start_update(made).update_id)
+        except InvalidState:
+            return ""
+
+    with ThreadPoolExecutor(8) as threads:
+        started = [each for each in threads.map(start, range(8)) if each]
+    assert started == [each.update_id for each in shop.w.pipelines.list_updates(made).updates]
+    assert len(started) == 1
+    shop.w.pipelines.delete(made)
 
 
 @pytest.mark.long
