@@ -1,12 +1,11 @@
 """The composition root: builds the rooms, joins them, returns the ASGI application; the only place that knows all."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from fastapi import APIRouter, FastAPI, Request
-from sqlalchemy import Connection
 from starlette.types import ASGIApp
 
 from millpond.audit import routes as audit_routes
@@ -38,7 +37,7 @@ from millpond.identity import routes as identity_routes
 from millpond.identity.credentials import Signer, load_signing_key, new_secret
 from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
-from millpond.identity.domain import SYSTEM, Principal
+from millpond.identity.domain import SYSTEM
 from millpond.identity.federation import open_federation
 from millpond.identity.middleware import guarded
 from millpond.identity.oauth import OAuthService
@@ -63,7 +62,7 @@ from millpond.kernel.migrations import ensure_schema
 from millpond.kernel.settings import Settings
 from millpond.lifespan import lifespan_of
 from millpond.lineage import routes as lineage_routes
-from millpond.lineage.domain import ColumnFlow, NodeKind
+from millpond.lineage.domain import NodeKind
 from millpond.lineage.drain import Read
 from millpond.lineage.room import open_lineage
 from millpond.notifications.domain import Sealer
@@ -71,6 +70,7 @@ from millpond.notifications.mail import Mailer, known_user
 from millpond.notifications.room import open_notifications
 from millpond.online.room import open_online
 from millpond.parity.room import open_parity
+from millpond.pipelines.room import open_pipelines
 from millpond.registry.dropped import RecordedModels
 from millpond.registry.room import open_registry
 from millpond.replay.room import open_replay
@@ -82,10 +82,9 @@ from millpond.secrets.references import References
 from millpond.secrets.service import SecretsService
 from millpond.serving import routes as serving_routes
 from millpond.serving.canary import routes as canary_routes
-from millpond.serving.domain import Endpoint, ServedEntity
 from millpond.serving.features import ServedFeatures
+from millpond.serving.lineage import deployed
 from millpond.serving.metrics import render_pools
-from millpond.serving.ports import Deployed
 from millpond.serving.registry import RegistryModels
 from millpond.serving.room import open_serving
 from millpond.serving.scoring_routes import scoring_router
@@ -97,7 +96,7 @@ from millpond.sql.room import rename_owner as rename_owner_in_sql
 from millpond.tracking import permissions as tracking_permissions
 from millpond.tracking.catalog_models import MlflowRows, artifact_root
 from millpond.tracking.embed import MlflowRoute, open_mlflow
-from millpond.tracking.lineage import ModelLineage, run_seer
+from millpond.tracking.lineage import run_seer
 from millpond.tracking.model_files import VersionFiles
 from millpond.tracking.routes import model_router
 from millpond.tracking.service import ModelService
@@ -221,7 +220,7 @@ def build_app(settings: Settings) -> Application:
         meter=billing.meter,
         quotas=billing.quotas,
         features=ServedFeatures(features, identity.active_principal),
-        deployed=_deployed(mlflow.lineage),
+        deployed=deployed(mlflow.lineage),
         served=registry.serving,
         mail=mailer,
         captures=inference_tables.captures,
@@ -290,7 +289,12 @@ def build_app(settings: Settings) -> Application:
         destinations=notifications.service,
         lineage=lineage.lineage,
         identity=identity,
+        updates=lambda: pipelines.updates,
     )
+    pipelines = open_pipelines(
+        database, settings, files=files, workspace=workspace, jobs=jobs,
+        destinations=notifications.service, references=References(secrets), identity=identity,
+    )  # fmt: skip
     lineage.lineage.on_kind(NodeKind.ONLINE_TABLE, online.see_nodes)
     lineage.lineage.on_jobs(jobs.views.names_of)
     parity = open_parity(
@@ -332,6 +336,7 @@ def build_app(settings: Settings) -> Application:
                 notifications,
                 compute,
                 jobs,
+                pipelines,
                 inference_tables,
                 replay,
             ),
@@ -367,6 +372,7 @@ def build_app(settings: Settings) -> Application:
         *serving.service.permission_types(),
         *sql_permissions.permission_types(),
         *jobs.service.permission_types(),
+        *pipelines.service.permission_types(),
         *workspace_permissions.permission_types(),
         *compute_permissions.permission_types(),
     )
@@ -389,6 +395,7 @@ def build_app(settings: Settings) -> Application:
         feature_tables_router(feature_tables),
         compute.router(),
         jobs.router(),
+        pipelines.router(),
         workspace_router(workspace),
         notifications.router(),
         inference_tables.router(),
@@ -422,6 +429,7 @@ def build_app(settings: Settings) -> Application:
         waste=waste,
         feature_tables=feature_tables,
         jobs=jobs,
+        pipelines=pipelines,
         compute=compute,
         sql=sql,
         destinations=notifications.service,
@@ -445,22 +453,6 @@ def build_app(settings: Settings) -> Application:
         express=Express(asked_most, identity=identity, seen=seen, public_url=public_url),
         wait_ready=mlflow.ready,
     )
-
-
-def _deployed(lineage: ModelLineage) -> Deployed:
-    """Tells lineage which models an endpoint serves, and which features it reads."""
-
-    def told(
-        connection: Connection,
-        who: Principal,
-        endpoint: Endpoint,
-        entities: Sequence[ServedEntity],
-        features: Sequence[ColumnFlow],
-    ) -> None:
-        models = sorted({(each.model.name, each.model.version) for each in entities if not each.model.is_spec})
-        lineage.deployed(connection, who, (endpoint.id, endpoint.name), models, features)
-
-    return told
 
 
 def _note_reader(catalog: CatalogService) -> Read:

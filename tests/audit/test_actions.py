@@ -54,6 +54,7 @@ def test_a_request_is_named(method: str, path: str, service: str, action: str, k
         ("job", "run", "jobs", "runNow"),
         ("job", "trigger", "jobs", "runTriggered"),
         ("task run", "fail", "jobs", "runFailed"),
+        ("pipeline", "start", "deltaPipelines", "startUpdate"),
         ("something new", "turn", "workspace", "turnSomethingNew"),
     ],
 )

@@ -409,7 +409,7 @@ GOVERNANCE: Sequence[Case] = (
     *(
         case
         for kind, key in (("experiments", "$experiment"), ("serving-endpoints", "$endpoint_id"),
-                          ("warehouses", "$warehouse"), ("queries", "$query"), ("jobs", "$job"), ("directories", "$directory_id"))
+                          ("warehouses", "$warehouse"), ("queries", "$query"), ("jobs", "$job"), ("pipelines", "$pipeline"), ("directories", "$directory_id"))
         for case in (
             _case(f"GET {_LEVELS}/permissionLevels", "xhyyyy", object_type=kind, object_id=key),
             _case(f"GET {_LEVELS}", "xhyyyy", object_type=kind, object_id=key),
@@ -691,6 +691,28 @@ BILLING: Sequence[Case] = (
 )
 
 
+_P = "/api/2.0/pipelines"
+_P1 = f"{_P}/{{pipeline_id}}"
+_SPEC = {"name": "$new", "catalog": "main", "schema": "s"}
+
+PIPELINES: Sequence[Case] = (
+    _case(f"POST {_P}", "xyyyyy", body=_SPEC),
+    _case(f"GET {_P}", "xyyyyy"),
+    _case(f"GET {_P1}", "xhyyyy", pipeline_id="$pipeline"),
+    _case(f"PUT {_P1}", "xhhhyy", own="pipeline", pipeline_id="$own", body=_SPEC),
+    _case(f"DELETE {_P1}", "xhhhyy", own="pipeline", pipeline_id="$own"),
+    _case(f"POST {_P1}/clone", "xhnnnn", pipeline_id="$pipeline"),
+    _case(f"POST {_P1}/updates", "xhfy[yb][yb]", pipeline_id="$pipeline", body={}),
+    _case(f"GET {_P1}/updates", "xhyyyy", pipeline_id="$pipeline"),
+    _case(f"GET {_P1}/updates/{{update_id}}", "xhyyyy", pipeline_id="$pipeline", update_id="$update"),
+    _case(f"GET {_P1}/events", "xhyyyy", pipeline_id="$pipeline"),
+    _case(f"POST {_P1}/stop", "xhfyyy", pipeline_id="$pipeline"),
+    _case("GET /api/millpond/pipelines/{pipeline_id}/notifications", "xhyyyy", pipeline_id="$pipeline"),
+    # which only the process of an update may: clients/test_sdk_pipelines.py
+    _case("POST /api/millpond/pipelines/updates/events", "xfffff", body={"events": []}),
+)
+
+
 ALIASES = {
     "/api/2.0/clusters": _CL,
     "/api/2.1/jobs": _J,
@@ -706,7 +728,7 @@ ALIASES = {
 
 CASES = (
     *OPEN, *IDENTITY, *CATALOG, *FILES, *MODELS, *REGISTRY, *SERVING, *TAGS, *LINEAGE, *REPRODUCTION, *GOVERNANCE,
-    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS, *WORKSPACE, *COMPUTE, *BILLING,
+    *SECRETS, *SQL, *ONLINE, *PARITY, *FEATURES, *JOBS, *PIPELINES, *WORKSPACE, *COMPUTE, *BILLING,
 )  # fmt: skip
 ELSEWHERE = frozenset({"* /mlflow", "* /api/{rest:path}", "* "})
 """MLflow's routes and the pages have tests of their own (`clients/test_mlflow_isolation.py`, `browser`); what no room

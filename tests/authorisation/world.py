@@ -286,6 +286,7 @@ _BODIES: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "session": ("owner POST /api/2.0/sql/sessions", {"warehouse_id": "starter"}, "session_id"),
     "job": ("owner POST /api/2.2/jobs/create", {"name": "$name", "tasks": JOB_TASKS}, "job_id"),
     "job run": ("owner POST /api/2.2/jobs/runs/submit", {"run_name": "$name", "tasks": JOB_TASKS}, "run_id"),
+    "pipeline": ("owner POST /api/2.0/pipelines", {"name": "$name", "catalog": "$cat", "schema": "s"}, "pipeline_id"),
     "notebook": (
         "owner POST /api/2.0/workspace/import",
         {"path": "/Users/$owner/m/$name", "content": "MQ==", "language": "PYTHON"},
@@ -396,6 +397,9 @@ def _workspace(world: World) -> None:
     world.names["job"] = make(world, "job", f"j-{tail}")
     run = world.done("owner", "POST", "/api/2.2/jobs/run-now", {"job_id": world.names["job"]})
     world.names["job_run"] = str(run["run_id"])
+    world.names["pipeline"] = make(world, "pipeline", f"p-{tail}")
+    update = world.done("owner", "POST", f"/api/2.0/pipelines/{world.names['pipeline']}/updates", {})
+    world.names["update"] = update["update_id"]  # which fails, as there are no sources
     world.names["directory"] = f"/Users/{world.names['owner']}/m"
     world.done("owner", "POST", "/api/2.0/workspace/mkdirs", {"path": "$directory"})
     make(world, "notebook", "n")
@@ -405,6 +409,7 @@ def _workspace(world: World) -> None:
         ("warehouses", "warehouse", "CAN_USE", "CAN_MONITOR", "CAN_MANAGE"),
         ("queries", "query", "CAN_VIEW", "CAN_EDIT", "CAN_MANAGE"),
         ("alerts", "alert", "CAN_READ", "CAN_EDIT", "CAN_MANAGE"),
+        ("pipelines", "pipeline", "CAN_VIEW", "CAN_RUN", "CAN_MANAGE"),
         ("jobs", "job", "CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE"),
         ("directories", "directory_id", "CAN_READ", "CAN_EDIT", "CAN_MANAGE"),
     ):

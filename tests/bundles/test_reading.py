@@ -93,7 +93,7 @@ def test_development_is_named_after_its_developer_and_starts_nothing(root: Path)
     ("where", "text", "error", "words"),
     [
         ("databricks.yml", "artifacts: {a: {}}", NotImplementedHere, "databricks.yml has artifacts"),
-        ("databricks.yml", "resources: {pipelines: {}}", NotImplementedHere, "resources has pipelines"),
+        ("databricks.yml", "resources: {dashboards: {}}", NotImplementedHere, "resources has dashboards"),
         ("databricks.yml", "resources: {schemas: {s: {name: a, catalog_name: b, lifecycle: {}}}}", NotImplementedHere,
          "schemas.s has lifecycle"),
         ("databricks.yml", "resources: {volumes: {v: {name: a, catalog_name: b}}}", InvalidArgument, "no schema_name"),

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import BadRequest, PermissionDenied, ResourceAlreadyExists
-from databricks.sdk.service import jobs, ml, serving
+from databricks.sdk.service import jobs, ml, pipelines, serving
 from mlflow.exceptions import MlflowException
 
 from millpond.kernel.clock import utc_now
@@ -171,6 +171,35 @@ def test_a_jobs_notifications_come_by_mail(mail_server: tuple[Server, Mailbox]) 
     strangers = jobs.JobEmailNotifications(on_start=["stranger@elsewhere.net"])
     with pytest.raises(PermissionDenied, match="no user here"):
         them.jobs.create(tasks=[jobs.Task("check", condition_task=fails)], email_notifications=strangers)
+
+
+def test_a_pipelines_notifications_come_by_mail(mail_server: tuple[Server, Mailbox]) -> None:
+    server, mailbox = mail_server
+    put_password(server, "pond")
+    w = WorkspaceClient(host=server.url, token=server.token, auth_type="pat")
+    given: dict[str, Any] = {
+        "name": f"pipe-{uuid.uuid4().hex[:8]}", "catalog": "main", "schema": "default",
+        "libraries": [pipelines.PipelineLibrary(file=pipelines.FileLibrary(path="/Users/nobody/none.sql"))],
+    }  # fmt: skip
+
+    def telling(address: str) -> list[pipelines.Notifications]:
+        good, bad = ["on-update-success", "on-flow-failure"], ["on-update-failure", "on-update-fatal-failure"]
+        return [
+            pipelines.Notifications(alerts=good, email_recipients=["nobody@example.org"]),
+            pipelines.Notifications(alerts=bad, email_recipients=[address]),
+        ]
+
+    made = str(w.pipelines.create(notifications=telling("ada@example.org"), **given).pipeline_id)
+    w.pipelines.start_update(made)
+    (failed,) = wait_until(lambda: mailbox.about(f"Pipeline {given['name']}: an update failed"))
+    assert failed["To"] == "ada@example.org"
+    assert "none.sql" in failed.get_payload()
+    status, told = server.call("GET", f"/api/millpond/pipelines/{made}/notifications")
+    assert (status, [each["target"] for each in told["notifications"]]) == (200, ["ada@example.org"])
+    user = f"user-{uuid.uuid4().hex[:8]}@people.net"
+    them = WorkspaceClient(host=server.url, token=server.new_user(user), auth_type="pat")
+    with pytest.raises(PermissionDenied, match="no user here"):
+        them.pipelines.create(notifications=telling("stranger@elsewhere.net"), **given)
 
 
 def test_a_test_call_says_whether_the_mail_server_takes_it(mail_server: tuple[Server, Mailbox]) -> None:

@@ -28,13 +28,13 @@ from databricks.sdk.service.jobs import (
     JobSettings,
     NotebookTask,
     PerformanceTarget,
-    PipelineTask,
     QueueSettings,
     Run,
     RunIf,
     RunJobTask,
     RunLifeCycleState,
     RunResultState,
+    SparkJarTask,
     SparkPythonTask,
     SubmitTask,
     Task,
@@ -246,8 +246,12 @@ def test_settings_change_and_what_is_not_here_is_refused_by_name(shop: Shop) -> 
     assert (w.jobs.get(job).settings.tags, len(w.jobs.get(job).settings.tasks)) == (None, 1)
     w.jobs.reset(job, new_settings=JobSettings(name=name + " new", tasks=[task]))
     assert [each.job_id for each in w.jobs.list(name=name.upper() + " NEW")] == [job]
-    with pytest.raises(NotImplemented, match="pipeline_task"):
-        w.jobs.create(tasks=[Task("n", pipeline_task=PipelineTask("p"), spark_python_task=task.spark_python_task)])
+    with pytest.raises(NotImplemented, match="spark_jar_task"):
+        w.jobs.create(
+            tasks=[
+                Task("n", spark_jar_task=SparkJarTask(main_class_name="a.B"), spark_python_task=task.spark_python_task)
+            ]
+        )
     with pytest.raises(InvalidParameterValue, match="exactly one"):
         w.jobs.create(tasks=[Task("n", notebook_task=NotebookTask("/x"), spark_python_task=task.spark_python_task)])
     with pytest.raises(NotFound, match="Cluster 'c' does not exist"):

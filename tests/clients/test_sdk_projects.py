@@ -19,8 +19,8 @@ from databricks.sdk.service.jobs import (
     DbtTask,
     JobAccessControlRequest,
     JobPermissionLevel,
-    PipelineTask,
     RunResultState,
+    SparkJarTask,
     Task,
 )  # fmt: skip
 from databricks.sdk.service.workspace import ImportFormat
@@ -200,8 +200,8 @@ def test_projects_that_cannot_run_are_refused_with_the_reason(server: Server) ->
     )
     assert "commands.0" in refused(Task("a", dbt_task=DbtTask(["rm -r /"], project_directory="/Users/x")))
     assert "from the root" in refused(Task("a", dbt_task=DbtTask(["dbt run"], project_directory="shop")))
-    with pytest.raises(Exception, match="has pipeline_task, which this Millpond's jobs do not have"):
-        w.jobs.create(name="bad", tasks=[Task("a", pipeline_task=PipelineTask("p"))])
+    with pytest.raises(Exception, match="has spark_jar_task, which this Millpond's jobs do not have"):
+        w.jobs.create(name="bad", tasks=[Task("a", spark_jar_task=SparkJarTask(main_class_name="a.B"))])
     conda = "name: c\nconda_env: conda.yaml\n"
     for uri, why in (
         (in_workspace(w, {"readme.md": "x"}), "has no MLproject"), ("/Shared", "no project's directory"),

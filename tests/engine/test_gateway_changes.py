@@ -63,10 +63,21 @@ def test_rows_that_came_and_went_between_two_versions(ann: Any, gateway: Running
     ):
         with pytest.raises(PySparkException, match=message):
             changes(ann, "added", **options).collect()
-    with pytest.raises(PySparkException, match="'added' or 'removed'"):
+    with pytest.raises(PySparkException, match="'removed' or 'appended'"):
         changes(ann, "both", endingVersion=1).collect()
     with pytest.raises(PySparkException, match=r"millpond\.changes in a view"):
         changes(ann, "added", endingVersion=1).createOrReplaceTempView("v")
+
+
+def test_what_was_appended_is_what_a_stream_gets(ann: Any) -> None:
+    newest = ann.sql(f"DESCRIBE HISTORY {T} LIMIT 1").first()["version"]
+    assert rows(changes(ann, "appended", startingVersion=0, endingVersion=2)) == [(1, "a"), (2, "b"), (3, "c")]
+    assert rows(changes(ann, "appended", startingVersion=2, endingVersion=2)) == []
+    assert rows(changes(ann, "appended", endingVersion=newest)) == [(1, "a"), (2, "B")]
+    with pytest.raises(PySparkException, match="skipChangeCommits"):
+        changes(ann, "appended", startingVersion=1, endingVersion=newest).collect()
+    passing = changes(ann, "appended", startingVersion=1, endingVersion=newest, skipChangeCommits=True)
+    assert rows(passing) == [(3, "c")]
 
 
 def test_a_filter_holds_for_changes_too(ann: Any, gateway: RunningGateway) -> None:

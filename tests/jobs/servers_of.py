@@ -34,7 +34,7 @@ def runtime_of(
     outputs = Outputs(database, launcher.files, launcher.server)
     costs = costs or task_costs(database)
     options: dict[str, Any] = {"at_once": 1, "kept": timedelta(days=60)} | given
-    return Runtime(database, Advancer(database, NOTHING), launcher, outputs, costs, **options)
+    return Runtime(database, Advancer(database, NOTHING, NOTHING), launcher, outputs, costs, **options)
 
 
 def _launcher(place: Path, *, server: str = "here", **given: Any) -> Launcher:

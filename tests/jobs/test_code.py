@@ -80,7 +80,7 @@ def test_a_large_text_is_refused_by_its_size(tmp_path: Path) -> None:
                 stream.truncate(1 << 40)
             return directory
 
-    code = Code(nothing, nothing, Repository())  # type: ignore[arg-type]
+    code = Code(nothing, nothing, Repository(), nothing)  # type: ignore[arg-type]
     spec = TaskSpec(key="a", kind=Kind.SQL, from_git=True)
     with pytest.raises(InvalidArgument, match=r"a\.sql has 1,099,511,627,776 bytes"):
         code.sql(nothing, nothing, spec, "a.sql", tmp_path)
@@ -91,7 +91,7 @@ def test_what_scores_a_table_hides_no_module_of_pythons_own(tmp_path: Path) -> N
     nothing: Any = None
     body = {"source_table": "a.b.c", "target_table": "a.b.d", "model": "models:/a.b.m/1"}
     spec, task = TaskSpec(key="a", kind=Kind.SCORING), TaskRun(id=1, run_id=1, key="a", order=body)
-    found = Code(nothing, nothing, nothing).get(nothing, nothing, spec, task, tmp_path)
+    found = Code(nothing, nothing, nothing, nothing).get(nothing, nothing, spec, task, tmp_path)
     script = Path(found.order["script"])
     done = subprocess.run(
         [sys.executable, "-c", "import code, millpond.sdk.scoring; print(code.__file__)"], cwd=script.parent,

@@ -81,7 +81,7 @@ def test_modules_are_found_beside_a_script_among_many_names_and_not_among_too_ma
         place.mkdir()
         task: Any = SimpleNamespace(order={"python_file": "/Volumes/a/b/c/s.py", "parameters": []})
         run: Any = SimpleNamespace(parameters={})
-        code = Code(Volume(pages), NOTHING, NOTHING)  # type: ignore[arg-type]
+        code = Code(Volume(pages), NOTHING, NOTHING, NOTHING)  # type: ignore[arg-type]
         return code.get(NOTHING, run, TaskSpec(key="a", kind=Kind.PYTHON), task, place).order
 
     found = Path(order(3, tmp_path / "few")["script"]).parent

@@ -29,7 +29,7 @@ def test_only_a_run_that_begins_is_told_to_begin(database: Database, becomes: st
     with database.write() as connection:
         store.add_job(connection, job)
         first, second = (start(connection, job, creator="a", trigger="ONE_TIME", now=now) for _ in range(2))
-    advancer = Advancer(database, nothing)
+    advancer = Advancer(database, nothing, nothing)
     advancer.advance(second, now)
     with database.write() as connection:
         waits = store.find_run(connection, second)

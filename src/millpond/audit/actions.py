@@ -90,7 +90,7 @@ _SERVICE_OF_KIND = {
     "online store": "featureStore", "online table": "featureStore",
     "audit": "audit", "files": "unityCatalog", "column": "unityCatalog", "tag policy": "unityCatalog",
     "policy": "unityCatalog", "alert": "databrickssql", "job": "jobs", "job run": "jobs", "task run": "jobs",
-    "worker": "jobs",
+    "worker": "jobs", "pipeline": "deltaPipelines",
     "cluster": "clusters", "cluster policy": "clusterPolicies", "instance pool": "instancePools",
 }  # fmt: skip
 _NOUN_OF_KIND = {"model": "RegisteredModel", "endpoint": "ServingEndpoint", "experiment": "MlflowExperiment"}
@@ -132,6 +132,12 @@ _KNOWN = {
     ("job run", "cancel"): "cancel",
     ("job run", "repair"): "repairRun",
     ("job run", "delete"): "deleteRun",
+    ("pipeline", "create"): "create",
+    ("pipeline", "update"): "edit",
+    ("pipeline", "delete"): "delete",
+    ("pipeline", "start"): "startUpdate",
+    ("pipeline", "stop"): "stop",
+    ("pipeline", "finish"): "finishUpdate",
     ("task run", "start"): "runStart",
     ("task run", "succeed"): "runSucceeded",
     ("task run", "fail"): "runFailed",

@@ -77,7 +77,7 @@ class Subject:
     product: Product
     run_as: str
     kind: str = ""
-    """job, cluster, endpoint, model, warehouse, table or online_table; empty for what belongs to a user alone."""
+    """job, pipeline, cluster, endpoint, model, warehouse, table or online_table; empty for what is a user's alone."""
     object_id: str = ""
     object_name: str = ""
     run_id: int | None = None

@@ -21,7 +21,7 @@ MAX_ROWS = 50_000
 """Of one reading; the API adds up all."""
 _METADATA = (
     "job_id", "job_run_id", "job_name", "cluster_id", "warehouse_id", "endpoint_id", "endpoint_name", "table_id",
-    "table_name",
+    "table_name", "dlt_pipeline_id",
 )  # fmt: skip
 _DECIMAL = ("decimal(38,18)", '"decimal(38,18)"')
 _STRING, _TIME, _DATE = ("string", '"string"'), ("timestamp", '"timestamp"'), ("date", '"date"')
@@ -93,6 +93,7 @@ def _metadata(record: Record) -> dict[str, str | None]:
     known = {
         "cluster_id": subject.cluster_id,
         **of_kind,
+        "dlt_pipeline_id": of_kind.get("pipeline_id", ""),
         "job_run_id": "" if subject.run_id is None else str(subject.run_id),
     }
     return {name: known.get(name) or None for name in _METADATA}

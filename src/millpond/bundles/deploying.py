@@ -12,7 +12,19 @@ from typing import Any, Protocol
 
 from millpond.bundles.planning import Act, Deployed, Names, Step, Wanted, digest_of, plan, removals, wanted_in
 from millpond.bundles.reading import Bundle
-from millpond.bundles.resources import ENDPOINTS, JOBS, KINDS, Handler, Server, check_job, grants_of, id_of, volumes_of
+from millpond.bundles.resources import (
+    ENDPOINTS,
+    JOBS,
+    KINDS,
+    PIPELINES,
+    Handler,
+    Kind,
+    Server,
+    check_settings,
+    grants_of,
+    id_of,
+    volumes_of,
+)
 from millpond.kernel.errors import (
     AlreadyExists,
     Conflict,
@@ -92,8 +104,8 @@ class Deployment:
         """What can be known before the server is asked. Raises InvalidArgument, NotImplementedHere."""
         declared = self._names.resolved(each.declared, {name.name: "1" for name in self.wanted})
         grants_of(declared)
-        if each.kind is JOBS:
-            check_job(each.name, declared)
+        if each.kind.has_own_id:
+            check_settings(each.kind, each.name, declared)
         elif each.kind is not ENDPOINTS and self.bundle.root_path.startswith(volumes_of(each.kind, declared)):
             raise InvalidArgument(f"{each.name} holds workspace.root_path, which has to be there before the bundle.")
 
@@ -105,7 +117,7 @@ class Deployment:
                                                         for name in each.kind.fixed}})
             for each in wanted
         ]  # fmt: skip
-        places = [(each.kind.name, id_of(each.kind, each.declared)) for each in fixed if each.kind is not JOBS]
+        places = [(each.kind.name, id_of(each.kind, each.declared)) for each in fixed if not each.kind.has_own_id]
         if twice := [place for place in places if places.count(place) > 1]:
             raise InvalidArgument(f"Two {twice[0][0]} of the bundle are {twice[0][1]}.")
         return fixed
@@ -139,14 +151,15 @@ class Deployment:
         resources = {name: Deployed(**each) for name, each in told["resources"].items()}
         return State(resources=resources, files=told["files"], by=told["by"], at=told["at"])
 
-    def job_id(self, key: str) -> int:
-        """The id of a job that was deployed. Raises NotFound."""
-        found = self.state().resources.get(f"jobs.{key}")
-        if found is None or not found.id:
-            known = [each.key for each in self.wanted if each.kind is JOBS]
-            told = f"Job '{key[:80]}' is not deployed to target {self.bundle.target}"
-            raise NotFound(f"{told}; the bundle's jobs are {', '.join(known) or 'none'}, and deploy makes them.")
-        return int(found.id)
+    def runnable(self, key: str) -> tuple[Kind, str]:
+        """A job or pipeline that was deployed, and its id. Raises NotFound."""
+        resources = self.state().resources
+        for kind in (JOBS, PIPELINES):
+            if (found := resources.get(f"{kind.name}.{key}")) is not None and found.id:
+                return kind, found.id
+        known = [each.key for each in self.wanted if each.kind.has_own_id]
+        told = f"'{key[:80]}' is not deployed to target {self.bundle.target} as a job or pipeline"
+        raise NotFound(f"{told}; the bundle has {', '.join(known) or 'none'}, and deploy makes them.")
 
     # -- acts ---------------------------------------------------------------------------------------------------------
 
@@ -218,10 +231,10 @@ class Deployment:
         """Make a resource, or take up what a deployment that broke off has made."""
         found = self._handler.find_made(step.kind, step.key, declared) if begun else None
         try:
-            if found is None or step.kind is not JOBS:
+            if found is None or not step.kind.has_own_id:
                 return self._handler.create(step.kind, step.key, declared)
         except AlreadyExists as error:
-            if not begun:
+            if not begun or found is None:
                 told = f"{step.name}: {step.what} exists, and this bundle did not make it."
                 raise FailedPrecondition(f"{told} Remove it, or choose another name.") from error
         assert found is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from millpond.bundles.reading import Bundle, known
 from millpond.bundles.references import UNKNOWN, has_unknown, references, resolved
-from millpond.bundles.resources import JOBS, KINDS, Kind, for_development, id_of, short_name
+from millpond.bundles.resources import KINDS, Kind, for_development, id_of, short_name
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 
 
@@ -29,7 +29,7 @@ class Deployed:
     """What the state says of a resource."""
 
     id: str
-    """Empty of a job that may have been made."""
+    """Empty of a job or pipeline that may have been made."""
     digest: str = ""
     """Of what was declared; empty while a deployment is at it."""
     grants: Mapping[str, list[str]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def wanted_in(bundle: Bundle, user: str) -> list[Wanted]:
 def _own(bundle: Bundle, kind: Kind, key: str, declared: Any, user: str) -> Mapping[str, Any]:
     if not isinstance(declared, dict):
         raise InvalidArgument(f"{kind.name}.{key} is not a mapping of names.")
-    if kind is not JOBS:
+    if not kind.has_own_id:
         known(declared, kind.fields, f"{kind.name}.{key}")
     kind.check(key, declared)
     return for_development(kind, declared, short_name(user)) if bundle.development else declared
@@ -165,7 +165,7 @@ class Names:
             if name not in each.declared:
                 raise InvalidArgument(f"${{resources.{resource}.{name}}}: it has no {name}.")
             return each.declared[name]
-        return ids.get(resource) or UNKNOWN if each.kind is JOBS else id_of(each.kind, each.declared)
+        return ids.get(resource) or UNKNOWN if each.kind.has_own_id else id_of(each.kind, each.declared)
 
 
 def plan(wanted: Sequence[Wanted], names: Names, state: Mapping[str, Deployed], gone: frozenset[str]) -> list[Step]:
@@ -174,7 +174,7 @@ def plan(wanted: Sequence[Wanted], names: Names, state: Mapping[str, Deployed], 
     steps = []
     for each in wanted:
         declared = names.resolved(each.declared, ids)
-        what = str(declared.get("name", "Untitled")) if each.kind is JOBS else id_of(each.kind, declared)
+        what = str(declared.get("name", "Untitled")) if each.kind.has_own_id else id_of(each.kind, declared)
         before = None if each.name in gone else state.get(each.name)
         act = _act(each.kind, declared, before)
         steps.append(Step(act=act, name=each.name, kind=each.kind, key=each.key, what=what))
@@ -193,7 +193,7 @@ def removals(state: Mapping[str, Deployed]) -> list[Step]:
 def _act(kind: Kind, declared: Mapping[str, Any], before: Deployed | None) -> Act:
     if before is None:
         return Act.CREATE
-    if kind is not JOBS and before.id != id_of(kind, declared):
+    if not kind.has_own_id and before.id != id_of(kind, declared):
         return Act.REPLACE
     if not before.digest and not before.id:
         return Act.CREATE

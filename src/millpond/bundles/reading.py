@@ -19,6 +19,9 @@ _INCLUDED = frozenset({"resources", "variables", "targets"})
 _TARGET = frozenset({"mode", "default", "variables", "workspace", "resources"})
 _FILES = (("spark_python_task", "python_file"), ("notebook_task", "notebook_path"))
 """Where a task says which file of the bundle it runs."""
+_SOURCES = (("notebook", "path"), ("file", "path"), ("glob", "include"))
+"""Where a library of a pipeline does."""
+_BELOW = "/**"
 _KEYED = {"tasks": "task_key", "environments": "environment_key", "parameters": "name"}
 """Lists whose items have keys: an override changes the item of its key; other lists are put after one another."""
 
@@ -106,9 +109,11 @@ def _read(path: Path, root: Path) -> dict[str, Any]:
         raise InvalidArgument(f"{path.name} is not YAML: {error}") from error
     told = _mapping(found, path.name)
     for part in (told, *_mapping(told.get("targets"), "targets").values()):
-        jobs = _mapping(_mapping(_mapping(part, path.name).get("resources"), "resources").get("jobs"), "jobs")
-        for job in jobs.values():
+        resources = _mapping(_mapping(part, path.name).get("resources"), "resources")
+        for job in _mapping(resources.get("jobs"), "jobs").values():
             _place_scripts(_mapping(job, "a job").get("tasks") or (), path.parent, root)
+        for pipeline in _mapping(resources.get("pipelines"), "pipelines").values():
+            _place_sources(_mapping(pipeline, "a pipeline"), path.parent, root)
     return told
 
 
@@ -119,13 +124,32 @@ def _place_scripts(tasks: Iterable[Any], directory: Path, root: Path) -> None:
             _place_scripts([nested], directory, root)
         for kind, name in _FILES:
             code = task.get(kind) or {}
-            path = str(code.get(name) or "")
-            if not path or path.startswith(("/", "$", "dbfs:")):
-                continue
-            place = (directory / path).resolve()
-            if not place.is_file() or not place.is_relative_to(root.resolve()):
-                raise InvalidArgument(f"Task '{task.get('task_key')}' names {path}, which is no file of the bundle.")
-            code[name] = f"{FILES_PATH}/{place.relative_to(root.resolve()).as_posix()}"
+            _place(code, name, directory, root, f"Task '{task.get('task_key')}'")
+
+
+def _place_sources(pipeline: dict[str, Any], directory: Path, root: Path) -> None:
+    """The same for a pipeline."""
+    what = f"Pipeline '{pipeline.get('name')}'"
+    _place(pipeline, "root_path", directory, root, what)
+    for library in pipeline.get("libraries") or ():
+        for kind, name in _SOURCES:
+            if isinstance(source := library.get(kind), dict):
+                _place(source, name, directory, root, what)
+
+
+def _place(holder: dict[str, Any], name: str, directory: Path, root: Path, what: str) -> None:
+    """Let a path that is in the bundle be where that is deployed. Raises InvalidArgument for one that is not there."""
+    path = str(holder.get(name) or "")
+    if not path or path.startswith(("/", "$", "dbfs:")):
+        return
+    plain, below = path.removesuffix(_BELOW), _BELOW if path.endswith(_BELOW) else ""
+    place = (directory / plain).resolve()
+    kind = "directory" if below or name == "root_path" else "file"
+    found = place.is_dir() if kind == "directory" else place.is_file()
+    if not found or not place.is_relative_to(root.resolve()):
+        raise InvalidArgument(f"{what} names {path}, which is no {kind} of the bundle.")
+    inside = place.relative_to(root.resolve()).as_posix()
+    holder[name] = FILES_PATH + ("" if inside == "." else f"/{inside}") + below
 
 
 def _included(root: Path, patterns: list[Any]) -> list[Path]:

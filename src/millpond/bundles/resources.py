@@ -10,9 +10,11 @@ from urllib.parse import quote
 from millpond.jobs.domain import STARTERS
 from millpond.jobs.settings import checked
 from millpond.kernel.errors import InvalidArgument, MillpondError
+from millpond.pipelines.settings import checked as checked_pipeline
 
 _UC = "/api/2.1/unity-catalog"
 _JOBS = "/api/2.2/jobs"
+_PIPELINES = "/api/2.0/pipelines"
 _SERVING = "/api/2.0/serving-endpoints"
 Declared = Mapping[str, Any]
 
@@ -31,11 +33,13 @@ class Kind:
     name: str
     """As under `resources`."""
     fields: frozenset[str]
-    """None of a job, whose settings the server checks."""
+    """None of what has an id of its own, whose settings are checked as the server does it."""
     fixed: tuple[str, ...]
     """What cannot be changed: with another value, it is another thing."""
     holds_data: bool = False
     """Whether more than a definition goes with it."""
+    has_own_id: bool = False
+    """Whether the server gives it an id; all else is known by its full name."""
 
     def check(self, key: str, declared: Declared) -> None:
         """Raises InvalidArgument for what is not whole; what is unknown is refused by the planner."""
@@ -60,13 +64,14 @@ MODELS = Kind(
 ENDPOINTS = Kind(
     name="model_serving_endpoints", fields=frozenset({"name", "config", "tags", "permissions"}), fixed=("name",)
 )
-JOBS = Kind(name="jobs", fields=frozenset(), fixed=())
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (SCHEMAS, VOLUMES, MODELS, ENDPOINTS, JOBS)}
+PIPELINES = Kind(name="pipelines", fields=frozenset(), fixed=(), has_own_id=True)
+JOBS = Kind(name="jobs", fields=frozenset(), fixed=(), has_own_id=True)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (SCHEMAS, VOLUMES, MODELS, ENDPOINTS, PIPELINES, JOBS)}
 """In the order in which they are made."""
 
 
 def id_of(kind: Kind, declared: Declared) -> str:
-    """What is known beforehand of the id: of all but jobs, the full name."""
+    """What is known beforehand of the id: the full name, or nothing."""
     return ".".join(str(declared[name]) for name in kind.fixed)
 
 
@@ -75,10 +80,11 @@ def volumes_of(kind: Kind, declared: Declared) -> str:
     return "/Volumes/" + "/".join(str(declared[name]) for name in kind.fixed) + "/" if kind is not MODELS else "-"
 
 
-def check_job(name: str, declared: Declared) -> None:
-    """Raises InvalidArgument or NotImplementedHere, which name the job, for settings that are not whole."""
+def check_settings(kind: Kind, name: str, declared: Declared) -> None:
+    """Raises InvalidArgument or NotImplementedHere, which name the job or pipeline, for settings that are not whole."""
+    settings = {field: value for field, value in declared.items() if field != "permissions"}
     try:
-        checked({field: value for field, value in declared.items() if field != "permissions"})
+        checked(settings) if kind is JOBS else checked_pipeline(settings)
     except MillpondError as error:
         raise type(error)(f"{name}: {error.message}") from error
 
@@ -92,6 +98,9 @@ def for_development(kind: Kind, declared: Declared, user: str) -> dict[str, Any]
         for starter in STARTERS:
             if told.get(starter):
                 told[starter] = {**told[starter], "pause_status": "PAUSED"}
+    elif kind is PIPELINES:
+        told |= {"name": f"[dev {user}] {told.get('name', 'Untitled')}", "development": True}
+        told["tags"] = {**(told.get("tags") or {}), "dev": user}
     elif kind is not VOLUMES:
         told["name"] = f"dev_{user}_{told['name']}"
     return told
@@ -106,7 +115,7 @@ class Handler:
     """Makes, changes and removes resources."""
 
     def __init__(self, server: Server, marker: str) -> None:
-        """`marker` says in a job which bundle's it is."""
+        """`marker` says in a job or pipeline which bundle's it is."""
         self._server = server
         self._marker = marker
 
@@ -120,6 +129,8 @@ class Handler:
         if kind is JOBS:
             settings = self._settings(key, declared)
             return str(self._server.call("POST", f"{_JOBS}/create", settings)["job_id"])
+        if kind is PIPELINES:
+            return str(self._server.call("POST", _PIPELINES, self._settings(key, declared))["pipeline_id"])
         body = {name: value for name, value in declared.items() if name not in ("grants", "permissions", "policy")}
         if kind is VOLUMES:
             body = {"volume_type": "MANAGED", **body}
@@ -131,6 +142,8 @@ class Handler:
         if kind is JOBS:
             body = {"job_id": int(resource_id), "new_settings": self._settings(key, declared)}
             self._server.call("POST", f"{_JOBS}/reset", body)
+        elif kind is PIPELINES:
+            self._server.call("PUT", _place(kind, resource_id), self._settings(key, declared))
         elif kind is ENDPOINTS:
             self._server.call("PUT", f"{_place(kind, resource_id)}/config", declared.get("config") or {})
             self._set_tags(resource_id, declared)
@@ -149,15 +162,28 @@ class Handler:
             self._server.call("DELETE", _place(kind, resource_id))
 
     def find_made(self, kind: Kind, key: str, declared: Declared) -> str | None:
-        """What a deployment that broke off may have made: by its name, and of a job by its marker."""
-        if kind is not JOBS:
+        """What a deployment that broke off may have made: by its name, or by its marker."""
+        if not kind.has_own_id:
             return id_of(kind, declared)
+        if kind is PIPELINES:
+            return self._find_pipeline(key)
         token = ""
         while True:
             page = self._server.call("GET", f"{_JOBS}/list?limit=100&page_token={quote(token, safe='')}")
             for job in page.get("jobs", ()):
                 if (job["settings"].get("deployment") or {}).get("metadata_file_path") == self._mark(key):
                     return str(job["job_id"])
+            if not (token := page.get("next_page_token") or ""):
+                return None
+
+    def _find_pipeline(self, key: str) -> str | None:
+        token = ""
+        while True:
+            page = self._server.call("GET", f"{_PIPELINES}?max_results=100&page_token={quote(token, safe='')}")
+            for each in page.get("statuses", ()):
+                spec = self._server.call("GET", _place(PIPELINES, each["pipeline_id"]))["spec"]
+                if (spec.get("deployment") or {}).get("metadata_file_path") == self._mark(key):
+                    return str(each["pipeline_id"])
             if not (token := page.get("next_page_token") or ""):
                 return None
 
@@ -181,7 +207,7 @@ class Handler:
             self._server.call("PATCH", path, {"changes": changes})
 
     def _set_permissions(self, kind: Kind, resource_id: str, permissions: list[Mapping[str, str]]) -> None:
-        type_, object_id = "jobs", resource_id
+        type_, object_id = kind.name, resource_id
         if kind is ENDPOINTS:
             type_, object_id = "serving-endpoints", self._server.call("GET", _place(kind, resource_id))["id"]
         given = [
@@ -225,7 +251,7 @@ def grants_of(declared: Declared) -> dict[str, list[str]]:
 
 _COLLECTIONS = {
     "schemas": f"{_UC}/schemas", "volumes": f"{_UC}/volumes", "registered_models": f"{_UC}/models",
-    "model_serving_endpoints": _SERVING,
+    "model_serving_endpoints": _SERVING, "pipelines": _PIPELINES,
 }  # fmt: skip
 _SECURABLES = {"schemas": "schema", "volumes": "volume", "registered_models": "model"}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.bundles.deploying import Deployment, Storage
+from millpond.bundles.resources import PIPELINES
 from millpond.kernel.errors import Unavailable
 
 _JOBS = "/api/2.2/jobs"
@@ -50,10 +51,25 @@ class StartedRun:
 
 
 def start_run(deployment: Deployment, job: str, parameters: Mapping[str, str], only: Sequence[str]) -> StartedRun:
-    """Start a run of a job that was deployed. Raises NotFound, InvalidArgument."""
-    body: dict[str, Any] = {"job_id": deployment.job_id(job)}
-    body |= {"job_parameters": dict(parameters)} if parameters else {}
-    body |= {"only": list(only)} if only else {}
-    run_id = deployment.server.call("POST", f"{_JOBS}/run-now", body)["run_id"]
+    """Start a run of a job, or an update of a pipeline, that was deployed; of a pipeline `only` are tables.
+
+    Raises NotFound, InvalidArgument.
+    """
+    kind, resource_id = deployment.runnable(job)
+    if kind is PIPELINES:
+        run_id = _start_update(deployment, resource_id, parameters, only)
+    else:
+        body: dict[str, Any] = {"job_id": int(resource_id)}
+        body |= {"job_parameters": dict(parameters)} if parameters else {}
+        body |= {"only": list(only)} if only else {}
+        run_id = deployment.server.call("POST", f"{_JOBS}/run-now", body)["run_id"]
     page = deployment.server.call("GET", f"{_JOBS}/runs/get?run_id={run_id}")["run_page_url"]
     return StartedRun(id=run_id, page=page, server=deployment.server)
+
+
+def _start_update(deployment: Deployment, pipeline_id: str, parameters: Mapping[str, str], only: Sequence[str]) -> int:
+    body: dict[str, Any] = {"parameters": dict(parameters)} if parameters else {}
+    body |= {"refresh_selection": list(only)} if only else {}
+    place = f"/api/2.0/pipelines/{pipeline_id}/updates"
+    update_id = deployment.server.call("POST", place, body)["update_id"]
+    return int(deployment.server.call("GET", f"{place}/{update_id}")["update"]["job_run_id"])

@@ -19,7 +19,7 @@ _SIGNS = {Act.CREATE: "+", Act.CHANGE: "~", Act.REPLACE: "±", Act.DELETE: "-"}
 
 @click.group()
 def bundle() -> None:
-    """Jobs, endpoints, models, schemas and volumes as files: validate, plan, deploy, run, destroy."""
+    """Jobs, pipelines, endpoints, models, schemas and volumes as files: validate, plan, deploy, run, destroy."""
 
 
 def _bundle_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -99,11 +99,11 @@ def destroy(deployment: Deployment, auto_approve: bool, force_lock: bool) -> Non
 @bundle.command()
 @click.argument("job")
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A job parameter's value; repeat it.")
-@click.option("--only", multiple=True, metavar="TASK", help="Run this task alone; repeat it.")
+@click.option("--only", multiple=True, metavar="TASK", help="Run this task, or refresh this table, alone; repeat it.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the run's end.")
 @_bundle_command
 def run(deployment: Deployment, job: str, parameters: tuple[str, ...], only: tuple[str, ...], no_wait: bool) -> None:
-    """Run JOB, a key of the bundle's jobs, as it was deployed last; what fails ends the command with 1."""
+    """Run JOB, a key of the bundle's jobs or pipelines, as it was deployed last; what fails ends the command with 1."""
     started = start_run(deployment, job, _given(parameters, "--param"), only)
     click.echo(f"Run {started.id}: {started.page}")
     if not no_wait:

@@ -2,7 +2,8 @@
 
 `spark.read.option("millpond.changes", "added").option("startingVersion", 3).option("endingVersion", 7).table(name)`,
 and `removed`. Rows that only moved to other files are in both, so that one without the other is what changed, whatever
-wrote it and without a change data feed.
+wrote it and without a change data feed. `appended` is what a stream gets of these commits, with a stream's options and
+its errors: rows that only moved are not in it, and commits that change or delete rows are refused or passed over.
 """
 
 import weakref
@@ -18,7 +19,7 @@ from millpond.engine.streaming.added import AddedRows, remove_home
 from millpond.engine.streaming.log import AddedFile, TableLog
 from millpond.engine.streaming.offsets import Offset
 from millpond.engine.streaming.reads import read_rows, streamable
-from millpond.engine.streaming.source import ReadOptions, Source, Taken
+from millpond.engine.streaming.source import ReadOptions, Source, Taken, read_options
 from millpond.identity.domain import Principal
 from millpond.kernel.ids import new_id
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from millpond.engine.binding import Binder
 
 OPTION = "millpond.changes"
-_KINDS = ("added", "removed")
+_KINDS = ("added", "removed", "appended")
 _START, _END = "startingversion", "endingversion"
 
 
@@ -35,7 +36,7 @@ def relation_of(binder: "Binder", parts: tuple[str, ...], options: Mapping[str, 
 
     Raises SparkError, PermissionDenied.
     """
-    kind, start, end = _asked(options)
+    kind, start, end, others = _asked(options)
     spools = binder.world.spools
     if binder.is_absolute or spools is None:
         raise unsupported(f"{OPTION} in a view or a stream, or before another Spark: read it in a query.")
@@ -44,10 +45,11 @@ def relation_of(binder: "Binder", parts: tuple[str, ...], options: Mapping[str, 
     location = table.storage_location
     storage = Storage(url=location, options=binder.world.storage_options if location.startswith("s3") else {})
     log = TableLog(storage, binder.catalog.storages.tree(location, shown=str(table.name)), str(table.name))
-    files = _files(log, kind, start, end)
+    source = Source(table, log, others)
+    streams = kind == "appended" and start is not None
+    files = _appended(source, start or 0, end) if streams else _files(log, kind, start, end)
     run = new_id()
     at = Offset(version=end)
-    source = Source(table, log, ReadOptions())
     rows = AddedRows(source, Taken(start=at, end=at, files=files), spools, binder.invoker, run)
     binder.needs.held.append(_Held(spools, binder.invoker, run))
     relation = proto.relations.Relation()
@@ -63,24 +65,28 @@ class _Held:
         weakref.finalize(self, remove_home, spools, principal, run)
 
 
+def _appended(source: Source, start: int, end: int) -> tuple[AddedFile, ...]:
+    return source.between(Offset(version=start + 1), Offset(version=end + 1)).files
+
+
 def _files(log: TableLog, kind: str, start: int | None, end: int) -> tuple[AddedFile, ...]:
     before = () if start is None else log.snapshot(start)
     after = log.snapshot(end)
-    mine, others = (after, before) if kind == "added" else (before, after)
+    mine, others = (before, after) if kind == "removed" else (after, before)
     known = {file.path for file in others}
     return tuple(file for file in mine if file.path not in known)
 
 
-def _asked(options: Mapping[str, str]) -> tuple[str, int | None, int]:
+def _asked(options: Mapping[str, str]) -> tuple[str, int | None, int, ReadOptions]:
     given = {key.lower(): value.strip() for key, value in options.items()}
     kind = given.pop(OPTION).lower()
     start, end = given.pop(_START, None), given.pop(_END, None)
     numbers = all(value is None or value.isdecimal() for value in (start, end))
-    if kind not in _KINDS or given or end is None or not numbers:
+    if kind not in _KINDS or (given and kind != "appended") or end is None or not numbers:
         raise AnalysisError(
             "DELTA_ILLEGAL_OPTION",
-            f"{OPTION} is 'added' or 'removed', with endingVersion and perhaps startingVersion, which are numbers; got "
-            f"{dict(options)}.",
+            f"{OPTION} is 'added', 'removed' or 'appended', with endingVersion and perhaps startingVersion, numbers; "
+            f"got {dict(options)}.",
             sql_state="42616",
         )
-    return kind, None if start is None else int(start), int(end)
+    return kind, None if start is None else int(start), int(end), read_options(given)

@@ -126,6 +126,7 @@ _LEVELS: Mapping[str, tuple[Privilege, ...]] = {
     "query": (P.CAN_VIEW, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
     "alert": (P.CAN_READ, P.CAN_RUN, P.CAN_EDIT, P.CAN_MANAGE),
     "job": (P.CAN_VIEW, P.CAN_MANAGE_RUN, P.CAN_MANAGE),
+    "pipeline": (P.CAN_VIEW, P.CAN_RUN, P.CAN_MANAGE),
     "cluster": (P.CAN_ATTACH_TO, P.CAN_RESTART, P.CAN_MANAGE),
     "cluster policy": (P.CAN_USE,),
     "instance pool": (P.CAN_ATTACH_TO, P.CAN_MANAGE),
@@ -261,6 +262,12 @@ _RULES: Mapping[str, Mapping[Act, _Ways]] = {
         Act.SEE: (frozenset({P.CAN_VIEW}),),
         Act.READ: (frozenset({P.CAN_VIEW}),),
         Act.USE: (frozenset({P.CAN_MANAGE_RUN}),),
+        Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
+    },
+    "pipeline": {
+        Act.SEE: (frozenset({P.CAN_VIEW}),),
+        Act.READ: (frozenset({P.CAN_VIEW}),),
+        Act.USE: (frozenset({P.CAN_RUN}),),
         Act.MANAGE: (frozenset({P.CAN_MANAGE}),),
     },
     "cluster": {

@@ -14,6 +14,7 @@ from millpond.jobs import notices, store
 from millpond.jobs.domain import MOST_DEPTH, Kind, Result, Run, State, TaskRun, TaskSpec
 from millpond.jobs.notices import slow_at
 from millpond.jobs.planning import Begin, End, Finish, Retry, Step, Watch, current, plan, spec_of
+from millpond.jobs.ports import Updates
 from millpond.jobs.record import attempt_began, attempt_ended
 from millpond.jobs.references import Look, holds, looking, resolved
 from millpond.jobs.settings import specs_of
@@ -33,9 +34,12 @@ MOST_ITERATIONS = 5000
 class Advancer:
     """Moves runs on. Several processes may do so at once."""
 
-    def __init__(self, database: Database, principal_named: Callable[[str], Principal]) -> None:
+    def __init__(
+        self, database: Database, principal_named: Callable[[str], Principal], updates: Callable[[], Updates]
+    ) -> None:
         self._database = database
         self._principal_named = principal_named
+        self._updates = updates
 
     def advance(self, run_id: int, now: datetime) -> tuple[int, ...]:
         """Move a run on as far as it goes now; the ids of other runs that may go on by that."""
@@ -53,7 +57,7 @@ class Advancer:
             run = store.find_run(connection, run_id, lock=True)
             if run is None or run.state is not State.RUNNING:
                 return ()
-            go = _Going(connection, run, self._principal_named, now)
+            go = _Going(connection, run, self._principal_named, self._updates, now)
             while go.step():
                 pass
             go.warn()
@@ -85,6 +89,7 @@ class _Going:
     connection: Connection
     run: Run
     principal_named: Callable[[str], Principal]
+    updates: Callable[[], Updates]
     now: datetime
 
     def __post_init__(self) -> None:
@@ -169,12 +174,19 @@ class _Going:
         ended = {"state": State.ENDED, "result": result, "message": message, "ended_at": self.now}
         store.change_run(self.connection, self.run.id, **ended)
         notices.run_ended(self.connection, self.run, result, message)
+        if self.run.pipeline_id is not None:
+            self.updates().ended(self.connection, self.run, result, message or self._failure())
         self.run = replace(self.run, state=State.ENDED)
         if self.run.parent_run_id is not None:
             self.others.add(self.run.parent_run_id)
         if self.run.job_id is not None:
             waiting = store.first_queued(self.connection, self.run.job_id)
             self.others |= set() if waiting is None else {waiting}
+
+    def _failure(self) -> str:
+        """What the last attempt at a task that failed says."""
+        failed = (task for task in current(self.tasks).values() if task.result in (Result.FAILED, Result.TIMED_OUT))
+        return next((task.message for task in failed), "")
 
     def _spec(self, task: TaskRun) -> TaskSpec:
         return spec_of(task, self.specs, self.tasks)
@@ -194,8 +206,9 @@ class _Going:
                     self._end(task, Result.SUCCESS, order=order, outcome="true" if met else "false")
                 case Kind.FOR_EACH:
                     self._spread(task, spec, order)
-                case Kind.RUN_JOB:
-                    child = self._start_child(order)
+                case Kind.RUN_JOB | Kind.PIPELINE:
+                    child, told = self._start_child(spec.kind, order)
+                    order |= told
                     self._put(task, state=State.RUNNING, order=order, child_run_id=child, started_at=self.now)
                     self.others.add(child)
         except MillpondError as error:
@@ -215,18 +228,23 @@ class _Going:
             for number, item in enumerate(inputs)
         ])  # fmt: skip
 
-    def _start_child(self, order: dict[str, Any]) -> int:
-        """A run of another job, with the rights of whoever this run runs as."""
+    def _start_child(self, kind: Kind, order: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A run of another job, or an update of a pipeline, that whoever this run runs as may start; and what is to be
+        known of it besides."""
         if self.run.depth >= MOST_DEPTH:
             raise InvalidArgument(f"Runs start runs at most {MOST_DEPTH} deep.")
+        if kind is Kind.PIPELINE:
+            run_id, update_id = self.updates().begin(self.connection, self.run, order)
+            return run_id, {"update_id": update_id}
         job = store.find_job(self.connection, order["job_id"], lock=True)
         if job is None or not allows(self.principal_named(self.run.run_as), Act.USE, job.securable):
             raise NotFound(f"Job '{order['job_id']}' does not exist, or {self.run.run_as} may not run it.")
         parameters = {name: str(value) for name, value in order["job_parameters"].items()}
-        return start(
+        run_id = start(
             self.connection, job, creator=self.run.run_as, trigger="RUN_JOB_TASK", now=self.now,
             parameters=parameters, parent=self.run,
         )  # fmt: skip
+        return run_id, {}
 
     def _watch(self, task: TaskRun) -> bool:
         child = store.find_run(self.connection, task.child_run_id or 0)

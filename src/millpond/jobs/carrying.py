@@ -46,8 +46,8 @@ is known of it."""
 class Order:
     """All that is needed to run a task's code, besides its files."""
 
-    code: Mapping[str, Any]
-    """What its process is told to run."""
+    code: Mapping[str, Any] = field(repr=False)
+    """What its process is told to run; with secrets, perhaps."""
     own: Sequence[str]
     """The packages of its environment; none where it has those of whoever runs it."""
     more: Sequence[str]
@@ -177,7 +177,7 @@ def write_order(directory: Path, order: Order, packages: Packages, place: Placem
         variables = {**place.variables, **variables, "SPARK_REMOTE": place.remote(variables["SPARK_REMOTE"])}
     told = {
         **order.code, "token": order.token, "variables": variables,
-        "secrets": list(place.secrets) if place else [],
+        "secrets": [*order.code.get("secrets", ()), *(place.secrets if place else ())],
         "file_bytes": order.file_bytes,
         "paths": [*order.code.get("beside", ()), *packages.paths],
         "wheels": [*order.code["wheels"], *(place.copied_wheels(directory) if place else ())],

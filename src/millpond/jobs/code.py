@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from millpond.identity.domain import Principal
 from millpond.jobs.domain import Kind, Run, TaskRun, TaskSpec
 from millpond.jobs.fetching import VOLUMES, as_order, of_file
 from millpond.jobs.git_sources import GitSources, inside
+from millpond.jobs.ports import Updates
 from millpond.jobs.projects import Projects
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, MillpondError
@@ -50,10 +51,13 @@ class Fetched:
 class Code:
     """Gets scripts and notebooks from volumes and the workspace."""
 
-    def __init__(self, files: Files, workspace: WorkspaceService, git: GitSources) -> None:
+    def __init__(
+        self, files: Files, workspace: WorkspaceService, git: GitSources, updates: Callable[[], Updates]
+    ) -> None:
         self._files = files
         self._workspace = workspace
         self._git = git
+        self._updates = updates
         self._projects = Projects(files, workspace, git)
 
     def get(self, principal: Principal, run: Run, spec: TaskSpec, task: TaskRun, directory: Path) -> Fetched:
@@ -86,6 +90,8 @@ class Code:
             return {"package": task.order["package_name"], "entry_point": task.order["entry_point"], "argv": argv}, ()
         if spec.kind is Kind.SCORING:
             return _scoring_order(task.order, directory), ()
+        if spec.kind is Kind.UPDATE:
+            return self._updates().code(principal, run, directory)
         script = self._script(principal, task.order["python_file"], directory)
         return {"script": str(script), "argv": list(task.order["parameters"]), "parameters": dict(run.parameters)}, ()
 
@@ -94,7 +100,7 @@ class Code:
     ) -> tuple[dict[str, Any], Sequence[str]]:
         path = _plain(body["notebook_path"])
         notebook = self._read_notebook(principal, path)
-        return _notebook_order(notebook, path, self._modules(principal, path, directory), run, body)
+        return _notebook_order(notebook, path, self.modules(principal, path, directory / "script"), run, body)
 
     def _read_notebook(self, principal: Principal, path: str) -> Notebook:
         if not path.startswith(VOLUMES):
@@ -103,15 +109,14 @@ class Code:
 
     def _script(self, principal: Principal, path: str, directory: Path) -> Path:
         path = _plain(path)
-        data = self._any(principal, path)
-        place = Path(self._modules(principal, path, directory)) / Path(path).name
+        data = self.data(principal, path)
+        place = Path(self.modules(principal, path, directory / "script")) / Path(path).name
         place.write_bytes(data)
         return place
 
-    def _modules(self, principal: Principal, path: str, directory: Path) -> str:
-        """Where the task's process finds the Python files that lie beside its code; of packages there only in the
-        workspace."""
-        root = directory / "script"
+    def modules(self, principal: Principal, path: str, root: Path) -> str:
+        """Put the Python files that lie beside some code into a new directory, where a process finds them; those of
+        packages there only in the workspace."""
         root.mkdir()
         is_file = path.startswith(VOLUMES)
         beside = self._beside(principal, path) if is_file else self._workspace.modules(principal, path)
@@ -155,7 +160,7 @@ class Code:
 
     def text(self, principal: Principal, path: str) -> str:
         """A small file as text. Raises NotFound, PermissionDenied, InvalidArgument."""
-        data = self._any(principal, path, LARGEST_TEXT)
+        data = self.data(principal, path, LARGEST_TEXT)
         _check_text(path, len(data))
         try:
             return data.decode()
@@ -164,13 +169,17 @@ class Code:
 
     def _wheel(self, principal: Principal, path: str, directory: Path) -> tuple[Path, bytes]:
         """Put beside the code, where the process unpacks it."""
-        data = self._any(principal, path)
+        data = self.data(principal, path)
         place = directory / Path(path).name
         place.parent.mkdir()
         place.write_bytes(data)
         return place, data
 
-    def _any(self, principal: Principal, path: str, most_bytes: int = _LARGEST) -> bytes:
+    def copy(self, principal: Principal, path: str, root: Path) -> None:
+        """Put a directory of a volume or the workspace into an empty one. Raises NotFound, InvalidArgument."""
+        self._projects.copy(principal, path, root)
+
+    def data(self, principal: Principal, path: str, most_bytes: int = _LARGEST) -> bytes:
         """A file of a volume, or of the workspace, which has none that are large."""
         path = _plain(path)
         if path.startswith(VOLUMES):

@@ -97,7 +97,8 @@ class TaskCosts:
 def subject_of(run: Run, task: TaskRun) -> Subject:
     """Whose a task's usage is, and of what; on a cluster it is part of what that is charged for."""
     return Subject(
-        product=Product.JOBS, run_as=run.run_as, kind="job", object_id=str(run.job_id or ""), object_name=run.name,
+        product=Product.JOBS, run_as=run.run_as, kind="job" if run.pipeline_id is None else "pipeline",
+        object_id=run.pipeline_id or str(run.job_id or ""), object_name=run.name,
         run_id=run.id, cluster_id=task.cluster_id, tags=Subject.tagged(run.settings.get("tags")),
         included=bool(task.cluster_id),
     )  # fmt: skip

@@ -38,11 +38,19 @@ class Kind(StrEnum):
     CONDITION = "condition_task"
     FOR_EACH = "for_each_task"
     RUN_JOB = "run_job_task"
+    PIPELINE = "pipeline_task"
+    UPDATE = "pipeline_update_task"
+    """The server's own: what the run of an update does, which a `pipeline_task` or the Pipelines API starts."""
+
+    @property
+    def starts_run(self) -> bool:
+        """Whether it starts another run, and ends as that does."""
+        return self in (Kind.RUN_JOB, Kind.PIPELINE)
 
     @property
     def has_process(self) -> bool:
         """Whether it runs code of users, or waits for what does, and so has a lease."""
-        return self not in (Kind.CONDITION, Kind.FOR_EACH, Kind.RUN_JOB)
+        return self not in (Kind.CONDITION, Kind.FOR_EACH) and not self.starts_run
 
 
 class Place(StrEnum):
@@ -198,7 +206,7 @@ class Run:
     message: str
     cancelled: bool
     depth: int
-    """0, or one more than that of the run whose `run_job_task` started it."""
+    """0, or one more than that of the run of which a task started it."""
     parent_run_id: int | None
     created_at: datetime
     started_at: datetime | None
@@ -210,6 +218,8 @@ class Run:
     """When it is to be looked at next, if nothing comes of it before."""
     slow_told: bool = False
     """Whether somebody was told that it takes longer than expected."""
+    pipeline_id: str | None = None
+    """Of an update: its pipeline, by whose permissions it is seen and cancelled."""
 
     def securable(self, job_owner: str | None) -> Securable:
         """The run under its job's permissions."""
@@ -243,6 +253,7 @@ class Glance:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    pipeline_id: str | None = None
     job_owner: str | None
     """None without a job, and of one that is gone."""
 
@@ -254,8 +265,11 @@ class Glance:
 
 def _run_securable(run: Run | Glance, job_owner: str | None) -> Securable:
     """A run keeps none of its job's permissions when that is gone; who asked for it has no rights by that, as a repair
-    runs code as somebody else. One without a job is its creator's."""
+    runs code as somebody else. One without a job is its creator's, who of an update is its pipeline's owner."""
     owner = job_owner or (run.creator if run.job_id is None else run.run_as)
+    if run.pipeline_id is not None:
+        held = (f"pipeline:{run.pipeline_id}",)
+        return Securable(kind="pipeline", name=f"run {run.id}", owners=(owner,), ids=held)
     ids = () if run.job_id is None else (f"job:{run.job_id}",)
     return Securable(kind="job", name=f"run {run.id}", owners=(owner,), ids=ids)
 

@@ -45,8 +45,8 @@ CODE_PATHS = (
         "2.0/preview/scim/v2/Me", "2.2/jobs/get", "2.2/jobs/list", "2.2/jobs/runs/get", "2.2/jobs/runs/get-output",
         "2.2/jobs/runs/list", "2.0/workspace/export", "2.0/workspace/get-status", "2.0/workspace/list",
     )),
-    "/api/millpond/captures", "/api/millpond/runs", "/api/millpond/online-tables",
-    "/api/millpond/scoring", "/serving-endpoints", "/v1/traces",
+    "/api/millpond/captures", "/api/millpond/pipelines/updates/events", "/api/millpond/runs",
+    "/api/millpond/online-tables", "/api/millpond/scoring", "/serving-endpoints", "/v1/traces",
     "/version", "/spark.connect.SparkConnectService",
 )  # fmt: skip
 """What a task's token is good for: data (with the temporary credentials of its files), models and secrets, but no

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from millpond.jobs.domain import UNLIMITED, Kind, Need, Result, Run, RunIf, State, TaskRun, TaskSpec
+from millpond.jobs.domain import UNLIMITED, Need, Result, Run, RunIf, State, TaskRun, TaskSpec
 
 _FAILURES = frozenset({Result.FAILED, Result.TIMED_OUT, Result.UPSTREAM_FAILED})
 _CANCELS = frozenset({Result.CANCELED, Result.UPSTREAM_CANCELED})
@@ -103,7 +103,7 @@ def _iterations(parent: TaskRun, tasks: Iterable[TaskRun]) -> list[TaskRun]:
 
 def _next(spec: TaskSpec, task: TaskRun, over: Mapping[str, TaskRun], stop: Result, now: datetime) -> list[Step]:
     if task.state is State.RUNNING:
-        return [Watch(task=task)] if spec.kind is Kind.RUN_JOB else []
+        return [Watch(task=task)] if spec.kind.starts_run else []
     if task.ended:
         return _tried_again(spec, task, stop, now)
     if stop:

@@ -56,14 +56,15 @@ class Projects:
         else:
             root = directory / "project"
             root.mkdir()
-            self._copy(principal, "/" + path.removeprefix("dbfs:").strip("/"), root)
+            self.copy(principal, "/" + path.removeprefix("dbfs:").strip("/"), root)
         if spec.kind is Kind.DBT:
             _require(root / "dbt_project.yml", path)
             return {"project": str(root), "dbt": {**body, "token_prefix": OPAQUE_PREFIX}}, DBT
         _require(root / "MLproject", path)
         return {"project": str(root), "mlflow_project": dict(body)}, _packages_of_mlflow(root)
 
-    def _copy(self, principal: Principal, path: str, root: Path) -> None:
+    def copy(self, principal: Principal, path: str, root: Path) -> None:
+        """Put a directory of a volume or the workspace into an empty one. Raises NotFound, InvalidArgument."""
         if not path.startswith(VOLUMES):
             if path.removeprefix("/Workspace") in ("", *_EVERYBODYS):
                 raise InvalidArgument(f"'{path}' is no project's directory; put it in one of its own below it.")

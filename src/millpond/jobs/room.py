@@ -26,6 +26,7 @@ from millpond.jobs.domain import State
 from millpond.jobs.git_sources import GitSources
 from millpond.jobs.launching import Launcher, lender
 from millpond.jobs.outputs import Outputs
+from millpond.jobs.ports import Updates
 from millpond.jobs.routes import jobs_router
 from millpond.jobs.runtime import Runtime
 from millpond.jobs.service import JobService
@@ -52,6 +53,7 @@ class JobsRoom:
     """The service for routes and pages, and the work to keep going."""
 
     service: JobService
+    code: Code
     workers: WorkerService
     views: JobViews
     runtime: Runtime
@@ -107,11 +109,12 @@ def open_jobs(
     destinations: DestinationService,
     lineage: LineageService,
     identity: IdentityService,
+    updates: Callable[[], Updates],
 ) -> JobsRoom:
     """The room."""
     principal_named = identity.active_principal
     costs = TaskCosts(database, billing.meter, billing.quotas, principal_named)
-    code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)))
+    code = Code(files, workspace, GitSources(settings.jobs.git_sources, _pin(database)), updates)
     task_files, server = TaskFiles(settings.data_dir), Home(settings.data_dir).server_name()
     launcher = Launcher(
         files=task_files,
@@ -121,8 +124,8 @@ def open_jobs(
     )  # fmt: skip
     outputs = Outputs(database, task_files, server)
     runtime = Runtime(
-        database, Advancer(database, principal_named), launcher, outputs, costs, at_once=settings.jobs.tasks_at_once,
-        kept=timedelta(days=settings.jobs.keep_runs_days),
+        database, Advancer(database, principal_named, updates), launcher, outputs, costs,
+        at_once=settings.jobs.tasks_at_once, kept=timedelta(days=settings.jobs.keep_runs_days),
     )  # fmt: skip
     watcher = Watcher(
         database=database, files=files, catalog=catalog, s3=settings.s3, principal_named=principal_named,
@@ -149,6 +152,7 @@ def open_jobs(
     )  # fmt: skip
     return JobsRoom(
         service=service,
+        code=code,
         workers=workers,
         views=views,
         runtime=runtime,

@@ -156,7 +156,8 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
         run_id = service.run_now(
             me, body.job_id, parameters=body.job_parameters, python_params=body.python_params, only=body.only,
             notebook_params=body.notebook_params, python_named_params=body.python_named_params,
-            sql_params=body.sql_params, dbt_commands=body.dbt_commands,
+            sql_params=body.sql_params, pipeline_params=body.pipeline,
+            dbt_commands=body.dbt_commands,
             queue=None if body.queue is None else body.queue.get("enabled"), token=body.idempotency_token,
         )  # fmt: skip
         return {"run_id": run_id, "number_in_job": run_id}
@@ -190,7 +191,8 @@ def _add_acts(router: APIRouter, service: JobService, path: str) -> None:
             me, body.run_id, tasks=body.rerun_tasks or [], all_failed=body.rerun_all_failed_tasks,
             dependents=body.rerun_dependent_tasks, latest_repair_id=body.latest_repair_id,
             parameters=body.job_parameters, python_params=body.python_params, notebook_params=body.notebook_params,
-            python_named_params=body.python_named_params, sql_params=body.sql_params, dbt_commands=body.dbt_commands,
+            python_named_params=body.python_named_params, sql_params=body.sql_params, pipeline_params=body.pipeline,
+            dbt_commands=body.dbt_commands,
         )  # fmt: skip
         return {"repair_id": repair_id}
 

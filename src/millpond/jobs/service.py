@@ -208,13 +208,15 @@ class JobService:
         notebook_params: Mapping[str, str] | None = None,
         python_named_params: Mapping[str, str] | None = None,
         sql_params: Mapping[str, str] | None = None,
+        pipeline_params: Mapping[str, Any] | None = None,
         dbt_commands: Sequence[str] | None = None,
         only: Sequence[str] | None = None,
         queue: bool | None = None,
         token: str | None = None,
     ) -> int:
         """Start a run; returns its id, and that of the earlier one for a token that was used before."""
-        given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params}
+        given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params,
+                 Kind.PIPELINE: pipeline_params}  # fmt: skip
         listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
         token = token and f"job:{job_id}:{token}"
         job = self.check_runnable(principal, job_id)
@@ -387,6 +389,7 @@ class JobService:
         notebook_params: Mapping[str, str] | None = None,
         python_named_params: Mapping[str, str] | None = None,
         sql_params: Mapping[str, str] | None = None,
+        pipeline_params: Mapping[str, Any] | None = None,
         dbt_commands: Sequence[str] | None = None,
     ) -> int:
         """Run tasks of a run that has ended again, and what depends on them; returns the repair's id.
@@ -394,11 +397,14 @@ class JobService:
         Raises FailedPrecondition for a run that goes on, InvalidArgument for tasks and parameters that are none.
         """
         now = utc_now()
-        given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params}
+        given = {Kind.NOTEBOOK: notebook_params, Kind.WHEEL: python_named_params, Kind.SQL: sql_params,
+                 Kind.PIPELINE: pipeline_params}  # fmt: skip
         listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
         with self._database.write() as connection:
             run = self._run(connection, principal, Act.USE, run_id, lock=True)
             _check_commands(principal, run.run_as, run.securable(_owner(connection, run)), dbt_commands)
+            if run.pipeline_id is not None:
+                raise FailedPrecondition(f"Run {run_id} is an update of a pipeline; start another update instead.")
             if run.state is not State.ENDED or run.result is Result.TOO_MANY:
                 raise FailedPrecondition(f"Run {run_id} cannot be repaired: it goes on, or was never begun.")
             if run.repairs and latest_repair_id != run.repairs[-1]["id"]:

@@ -13,6 +13,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from millpond.compute.domain import Wanted
+from millpond.jobs.bodies import (
+    AlertInput,
+    ConditionInput,
+    DbtInput,
+    MlflowProjectInput,
+    NotebookInput,
+    PipelineInput,
+    PythonInput,
+    RunJobInput,
+    ScoringInput,
+    SqlInput,
+    SubscriptionInput,
+    UpdateInput,
+    WheelInput,
+)
 from millpond.jobs.domain import Kind, Need, RunIf, TaskSpec
 from millpond.jobs.git_sources import checked_source
 from millpond.jobs.inputs import Known as _Known
@@ -27,133 +42,10 @@ from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 MOST_TASKS = 1000
 _LONGEST_S = 10**8
 """Of a time: three years; added to now it is a date still."""
-_LARGEST_ID = 2**63 - 1
 _Key = Annotated[str, Field(pattern=r"^[\w-]{1,100}$")]
-_Name = Annotated[str, Field(pattern=r"^[^\s.`/\x00]+$", max_length=255)]
+_KINDS = tuple(kind for kind in Kind if kind is not Kind.UPDATE)
 _PATHS = ("notebook_path", "python_file", "path", "project_directory", "uri")
 _Path = Annotated[str, Field(pattern=r"^(dbfs:)?/[^\x00]+$")]
-
-
-class PythonInput(_Strict):
-    """A script, by its path."""
-
-    python_file: str
-    parameters: list[_Text] = Field(default_factory=list)
-    source: Literal["WORKSPACE", "GIT"] | None = None
-
-
-class NotebookInput(_Known):
-    """A notebook, by its path in the workspace or a volume."""
-
-    notebook_path: str = Field(pattern=r"^[^\x00]+$")
-    base_parameters: dict[_Text, _Text] | None = None
-    source: Literal["WORKSPACE", "GIT"] | None = None
-
-
-class WheelInput(_Strict):
-    """A function of a package, by the name of its entry point."""
-
-    package_name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
-    entry_point: str = Field(pattern=r"^[\w.:-]+$")
-    parameters: list[_Text] | None = None
-    named_parameters: dict[_Text, _Text] | None = None
-
-
-class SqlFileInput(_Strict):
-    """A file of SQL."""
-
-    path: str = Field(pattern=r"^[^\x00]+$")
-    source: Literal["WORKSPACE", "GIT"] | None = None
-
-
-class SqlQueryInput(_Strict):
-    """A saved query."""
-
-    query_id: str
-
-
-class SubscriptionInput(_Strict):
-    """Somebody who is told of an alert: a user, or a notification destination."""
-
-    user_name: _Text | None = None
-    destination_id: _Text | None = None
-
-
-class SqlAlertInput(_Strict):
-    """An alert."""
-
-    alert_id: str
-    subscriptions: list[SubscriptionInput] | None = Field(default=None, max_length=100)
-    pause_subscriptions: bool | None = None
-
-
-class AlertInput(_Known):
-    """An alert, perhaps with other parameters and on another warehouse than its own."""
-
-    alert_id: str
-    warehouse_id: _Text | None = None
-    subscribers: list[SubscriptionInput] | None = Field(default=None, max_length=100)
-    parameters: dict[Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")], _Text] | None = None
-
-
-class SqlInput(_Known):
-    """A saved query, a file, or an alert, on a warehouse."""
-
-    warehouse_id: str
-    query: SqlQueryInput | None = None
-    file: SqlFileInput | None = None
-    alert: SqlAlertInput | None = None
-    parameters: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)], _Text] | None = None
-
-
-class ScoringInput(_Strict):
-    """Rows of a table that are new, for a model; see `millpond.sdk.scoring.score_table`."""
-
-    source_table: _Text
-    target_table: _Text
-    model: _Text
-    keys: list[_Text] | None = None
-    columns: list[_Text] | None = None
-    return_type: _Text | None = None
-    on_new_version: Literal["continue", "rescore"] | None = None
-
-
-class DbtInput(_Strict):
-    """Commands of dbt in a project, on a warehouse or with the project's own profile."""
-
-    commands: list[Annotated[str, Field(pattern=r"^dbt [^\x00]+$")]] = Field(min_length=1, max_length=10)
-    project_directory: _Text | None = None
-    source: Literal["WORKSPACE", "GIT"] | None = None
-    warehouse_id: _Text | None = None
-    catalog: _Name | None = None
-    schema_: _Name | None = Field(default=None, alias="schema", serialization_alias="schema")
-    profiles_directory: _Text | None = None
-
-
-class MlflowProjectInput(_Strict):
-    """An entry point of an MLflow project."""
-
-    uri: _Text
-    entry_point: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "main"
-    parameters: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], _Text] | None = None
-    experiment_name: _Text | None = None
-    experiment_id: _Text | None = None
-    source: Literal["WORKSPACE", "GIT"] | None = None
-
-
-class ConditionInput(_Strict):
-    """A comparison of two texts or numbers."""
-
-    op: str
-    left: _Text
-    right: _Text
-
-
-class RunJobInput(_Strict):
-    """Another job."""
-
-    job_id: int = Field(ge=0, le=_LARGEST_ID)
-    job_parameters: dict[str, _Text] = Field(default_factory=dict)
 
 
 class ForEachInput(_Strict):
@@ -214,6 +106,8 @@ class TaskInput(Noticed):
     condition_task: ConditionInput | None = None
     for_each_task: ForEachInput | None = None
     run_job_task: RunJobInput | None = None
+    pipeline_task: PipelineInput | None = None
+    pipeline_update_task: UpdateInput | None = None
 
 
 class EnvironmentSpecInput(_Known):
@@ -312,7 +206,11 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = found.model_dump(mode="json", exclude_none=True, by_alias=True)
     if "git_source" in kept:
         checked_source(kept["git_source"])
-    _check_graph(specs_of(kept))
+    specs = specs_of(kept)
+    for spec in specs:
+        if (spec.nested or spec).kind is Kind.UPDATE:
+            raise NotImplementedHere(f"Task '{spec.key}' has {Kind.UPDATE}, the server's own; give it a pipeline_task.")
+    _check_graph(specs)
     return kept
 
 
@@ -344,7 +242,7 @@ def _spec(
     task.check_notices(f"Task '{task.task_key}'")
     kinds = [kind for kind in Kind if getattr(task, kind.value) is not None]
     if len(kinds) != 1:
-        raise InvalidArgument(f"Task '{task.task_key}' takes exactly one of {', '.join(Kind)}.")
+        raise InvalidArgument(f"Task '{task.task_key}' takes exactly one of {', '.join(_KINDS)}.")
     kind, nested = kinds[0], None
     if task.notebook_task is not None:
         task.notebook_task.refuse_unknown(f"The notebook of task '{task.task_key}'")

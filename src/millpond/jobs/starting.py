@@ -43,8 +43,7 @@ def start(
     busy = store.count_running(connection, job.id)
     run = _new(job.name, creator, asked, trigger, now, job.run_as, job.id, asked_parameters(asked, parameters or {}))
     run = replace(run, told=dict(news or {}))
-    if parent is not None:
-        run = replace(run, depth=parent.depth + 1, parent_run_id=parent.id)
+    run = _below(run, parent)
     if busy >= job.most_runs:
         told = f"The job has {busy} runs at once, as many as it may."
         run = replace(run, state=State.QUEUED, started_at=None, message=told)
@@ -59,11 +58,13 @@ def has_room(connection: Connection, job: Job) -> bool:
 
 
 def submit(
-    connection: Connection, settings: Mapping[str, Any], *, creator: str, run_as: str, now: datetime, token: str | None
-) -> int:
+    connection: Connection, settings: Mapping[str, Any], *, creator: str, run_as: str, now: datetime, token: str | None,
+    pipeline_id: str | None = None, parent: Run | None = None,
+) -> int:  # fmt: skip
     """A run without a job."""
     name = settings.get("name") or "Untitled"
-    return _added(connection, _new(name, creator, settings, "ONE_TIME", now, run_as, None, {}), token)
+    run = _new(name, creator, settings, "ONE_TIME", now, run_as, None, {})
+    return _added(connection, replace(_below(run, parent), pipeline_id=pipeline_id), token)
 
 
 def as_tasks(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +93,11 @@ def _new(
     )  # fmt: skip
 
 
+def _below(run: Run, parent: Run | None) -> Run:
+    """The run as one that another started."""
+    return run if parent is None else replace(run, depth=parent.depth + 1, parent_run_id=parent.id)
+
+
 def _added(connection: Connection, run: Run, token: str | None) -> int:
     run_id = store.add_run(connection, run, token)
     if run_id != run.id:
@@ -116,7 +122,7 @@ def asked_parameters(settings: Mapping[str, Any], given: Mapping[str, str]) -> d
 def asked_settings(
     settings: Mapping[str, Any],
     listed: Mapping[Kind, Sequence[str] | None],
-    given: Mapping[Kind, Mapping[str, str] | None],
+    given: Mapping[Kind, Mapping[str, Any] | None],
     only: Sequence[str] | None,
     *,
     of: Container[str] | None = None,
@@ -136,6 +142,8 @@ def asked_settings(
         for kind, words in listed.items():
             if words and kind.value in task:  # Airflow's workflows send an empty list where they mean none
                 task[kind.value] = {**task[kind.value], _LISTED[kind]: list(words)}
+        if (asked := given.get(Kind.PIPELINE)) and Kind.PIPELINE.value in task:
+            task[Kind.PIPELINE.value] = {**task[Kind.PIPELINE.value], **asked}
         for named, field in _NAMED.items():
             if (more := given[named]) is not None and named.value in task:
                 body = task[named.value]

@@ -77,10 +77,12 @@ runs = Table(
     Column("told", Json, nullable=False),
     Column("due_at", UtcDateTime),
     Column("slow_told", Boolean, nullable=False),
+    Column("pipeline_id", String(36)),
     UniqueConstraint("token", name="uq_job_runs_token"),
     Index("ix_job_runs_job_id", "job_id"),
     Index("ix_job_runs_state", "state"),
     Index("ix_job_runs_due_at", "due_at"),
+    Index("ix_job_runs_pipeline_id", "pipeline_id"),
 )
 """`token` makes a run the only one: a client's idempotency token under its job or user, or a job's fire time."""
 tasks = Table(
@@ -236,8 +238,8 @@ def list_runs(
     before: int | None,
     limit: int,
 ) -> list[Run]:
-    """Runs, the newest first, below an id."""
-    query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+    """Runs but those of pipelines, the newest first, below an id."""
+    query = select(runs).where(runs.c.pipeline_id.is_(None)).order_by(runs.c.id.desc()).limit(limit)
     wanted = (
         None if job_id is None else runs.c.job_id == job_id,
         None if active is None else (_OPEN if active else ~_OPEN),
@@ -256,8 +258,9 @@ _GLANCE = tuple(runs.c[field.name] for field in fields(Glance) if field.name != 
 def glances(
     connection: Connection, *, job_id: int | None, active: bool | None, before: int | None, limit: int
 ) -> list[Glance]:
-    """Runs without what they are made of, the newest first, below an id."""
+    """Runs but those of pipelines, without what they are made of, the newest first, below an id."""
     query = select(*_GLANCE, jobs.c.creator.label("job_owner")).outerjoin(jobs, jobs.c.id == runs.c.job_id)
+    query = query.where(runs.c.pipeline_id.is_(None))
     wanted = (
         None if job_id is None else runs.c.job_id == job_id,
         None if active is None else (_OPEN if active else ~_OPEN),
@@ -342,6 +345,11 @@ def pin(connection: Connection, run_id: int, commit: str) -> str:
         told = {**run.settings, "git_source": {**source, "git_snapshot": {"used_commit": commit}}}
         change_run(connection, run_id, settings=told)
     return str(known["used_commit"]) if known else commit
+
+
+def give_runs(connection: Connection, pipeline_id: str, creator: str) -> None:
+    """Have the runs of a pipeline be somebody else's."""
+    connection.execute(update(runs).where(runs.c.pipeline_id == pipeline_id).values(creator=creator))
 
 
 def delete_run(connection: Connection, run_id: int) -> None:

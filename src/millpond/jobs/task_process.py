@@ -77,12 +77,21 @@ def _done(directory: Path, order: Mapping[str, Any], redactor: Redactor) -> tupl
         api, before=order["values"], parameters=order["parameters"], seen=redactor.add,
         notebooks=Notebooks(nested.run if nested else None),
     )  # fmt: skip
+    if "update" in order:
+        builtins.dbutils = utils  # type: ignore[attr-defined]
+        return _update(order, api, redactor), {}
     if "project" in order:
         return _project(directory, order, api, utils), utils.jobs.taskValues.own
     if nested is None:
         builtins.dbutils = utils  # type: ignore[attr-defined]
         return _program(order), utils.jobs.taskValues.own
     return _notebook(directory, order, api, utils, redactor), utils.jobs.taskValues.own
+
+
+def _update(order: Mapping[str, Any], api: Api, redactor: Redactor) -> dict[str, Any]:
+    from millpond.jobs.update_run import run_update
+
+    return run_update(order["update"], api, redactor)
 
 
 def _project(directory: Path, order: Mapping[str, Any], api: Api, utils: DbUtils) -> dict[str, Any]:

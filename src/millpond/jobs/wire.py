@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.jobs.domain import Job, Kind, Result, Run, State, TaskRun
-from millpond.jobs.inputs import Text
+from millpond.jobs.inputs import Strict, Text
 from millpond.jobs.outputs import Output, Shown
 from millpond.jobs.planning import current
 from millpond.kernel.clock import epoch_ms
@@ -19,12 +19,21 @@ from millpond.kernel.errors import NotImplementedHere
 from millpond.workspace.notebooks import from_jupyter
 from millpond.workspace.rendering import to_html
 
-_NOT_HERE = ("jar_params", "pipeline_params", "spark_submit_params")
+_NOT_HERE = ("jar_params", "spark_submit_params")
 _CODES = {
     Result.CANCELED: "USER_CANCELED", Result.FAILED: "RUN_EXECUTION_ERROR", Result.TIMED_OUT: "RUN_EXECUTION_ERROR",
     Result.TOO_MANY: "MAX_CONCURRENT_RUNS_EXCEEDED", Result.DISABLED: "DISABLED",
     Result.SUCCESS: "SUCCESS", Result.SUCCESS_WITH_FAILURES: "SUCCESS_WITH_FAILURES",
 }  # fmt: skip
+
+
+class PipelineParamsInput(Strict):
+    """What updates of pipelines do."""
+
+    full_refresh: bool | None = None
+    full_refresh_selection: list[Text] | None = None
+    refresh_selection: list[Text] | None = None
+    parameters: dict[Text, Text] | None = None
 
 
 class _Asked(BaseModel):
@@ -35,7 +44,13 @@ class _Asked(BaseModel):
     notebook_params: dict[Text, Text] | None = None
     python_named_params: dict[Text, Text] | None = None
     sql_params: dict[Text, Text] | None = None
+    pipeline_params: PipelineParamsInput | None = None
     dbt_commands: list[Text] | None = None
+
+    @property
+    def pipeline(self) -> dict[str, Any] | None:
+        """What an update is to do otherwise than its task says."""
+        return self.pipeline_params.model_dump(exclude_none=True) if self.pipeline_params else None
 
     def check(self) -> None:
         """Raises NotImplementedHere for parameters of tasks that Millpond does not have."""
@@ -206,7 +221,10 @@ def output_json(output: Output, base_url: str) -> dict[str, Any]:
     told |= _left(output.left or {}, f"{base_url}/api/millpond/jobs/runs/artifacts?run_id={task.id}")
     if task.result is Result.FAILED:
         told |= {"error": task.message, "error_trace": task.error}
-    if task.child_run_id is not None:
+    if task.child_run_id is not None and "update_id" in task.order:
+        known = {name: task.order[name] for name in ("pipeline_id", "update_id")}
+        told["pipeline_output"] = {**known, "run_id": task.child_run_id}
+    elif task.child_run_id is not None:
         told["run_job_output"] = {"run_id": task.child_run_id}
     return told
 

@@ -28,6 +28,8 @@ from millpond.ui.pages import (
     jobs,
     models,
     parity,
+    pipeline,
+    pipelines,
     runs,
     search,
     secrets,
@@ -45,7 +47,8 @@ from millpond.ui.visit import Page, add_page
 
 _MODULES = (
     home, catalog, sql, warehouses, alert_form, alerts, tables, volumes, features, experiments, runs, models, parity,
-    serving, users, audit, secrets, search, connect, jobs, job_edit, job, job_runs, job_tasks, compute, cluster, cost,
+    serving, users, audit, secrets, search, connect, jobs, job_edit, job, job_runs, job_tasks, pipelines, pipeline,
+    compute, cluster, cost,
 )  # fmt: skip
 
 
@@ -104,6 +107,7 @@ _PAGE_ROOTS = frozenset(
         "serving",
         "sql",
         "jobs",
+        "pipelines",
         "compute",
         "cost",
         "users",

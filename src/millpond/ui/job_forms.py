@@ -8,7 +8,7 @@ from millpond.kernel.errors import InvalidArgument
 
 MOST_TEXT = 500_000
 
-Look = Literal["text", "number", "lines", "pairs", "warehouse", "query", "alert", "job", "operator"]
+Look = Literal["text", "number", "lines", "pairs", "warehouse", "query", "alert", "job", "pipeline", "operator"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,9 @@ DOES: tuple[Does, ...] = (
     Does(key="job", label="Another job", kind="run_job_task", fields=(
         Field(path="job_id", label="Job", look="job"),
         Field(path="job_parameters", label="Parameters, name = value", look="pairs"),
+    )),
+    Does(key="pipeline", label="Pipeline", kind="pipeline_task", fields=(
+        Field(path="pipeline_id", label="Pipeline", look="pipeline"),
     )),
     Does(key="condition", label="Condition", kind="condition_task", fields=(
         Field(path="left", label="Left"), Field(path="op", label="Is", look="operator"),

@@ -31,6 +31,7 @@ ENDED: Mapping[Result, tuple[str, Tone]] = {
 _KINDS = {
     Kind.PYTHON.value: "script", Kind.CONDITION.value: "condition", Kind.FOR_EACH.value: "for each input",
     Kind.RUN_JOB.value: "another job", Kind.DBT.value: "dbt", Kind.MLFLOW.value: "MLflow project",
+    Kind.PIPELINE.value: "pipeline", Kind.UPDATE.value: "update of a pipeline",
 }  # fmt: skip
 
 

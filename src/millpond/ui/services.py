@@ -25,6 +25,7 @@ from millpond.lineage.room import LineageRoom
 from millpond.notifications.service import DestinationService
 from millpond.online.service import OnlineService
 from millpond.parity.service import ParityService
+from millpond.pipelines.room import PipelinesRoom
 from millpond.registry.room import RegistryRoom
 from millpond.replay.service import ReplayService
 from millpond.reproduction.room import ReproductionRoom
@@ -96,6 +97,7 @@ class Services:
     waste: WasteService
     feature_tables: FeatureTableRoom
     jobs: JobsRoom
+    pipelines: PipelinesRoom
     compute: ComputeRoom
     sql: SqlRoom
     destinations: DestinationService

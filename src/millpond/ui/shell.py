@@ -39,6 +39,7 @@ SIDEBAR: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry(section="catalog", label="Catalog", href="/catalog", symbol="account_tree"),
             Entry(section="sql", label="SQL", href="/sql", symbol="terminal"),
             Entry(section="jobs", label="Jobs", href=urls.JOBS, symbol="schema"),
+            Entry(section="pipelines", label="Pipelines", href=urls.PIPELINES, symbol="water"),
             Entry(section="compute", label="Compute", href=urls.COMPUTE, symbol="memory"),
         ),
     ),

@@ -13,6 +13,7 @@ SERVING = "/serving"
 SQL = "/sql"
 JOBS = "/jobs"
 NEW_JOB = "/jobs/new"
+PIPELINES = "/pipelines"
 COMPUTE = "/compute"
 RUNS_OF_JOBS = "/jobs?tab=runs"
 WAREHOUSES = "/sql/warehouses"
@@ -88,6 +89,12 @@ def job_url(job_id: int) -> str:
 def job_run_url(run_id: int) -> str:
     """The page of a run of a job."""
     return f"{JOBS}/runs/{run_id}"
+
+
+def pipeline_url(pipeline_id: str, update_id: str | None = None) -> str:
+    """A pipeline's page, at one of its updates."""
+    base = f"{PIPELINES}/{_part(pipeline_id)}"
+    return f"{base}?update={_part(update_id)}" if update_id else base
 
 
 def cluster_url(cluster_id: str) -> str:

@@ -182,7 +182,8 @@ class Source:
         files: list[AddedFile] = []
         if start >= end:
             return Taken(start=start, end=end, files=())
-        for file, _, after in self._steps(start, end.version):
+        until = end.version if end.index > BEFORE_ALL else end.version - 1  # what is behind the end is not looked at
+        for file, _, after in self._steps(start, until):
             if after > end:
                 break
             if file is not None:

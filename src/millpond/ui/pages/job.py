@@ -234,6 +234,8 @@ def body_text(task: Mapping[str, Any]) -> str:
             return f"{body['left']} {body['op'].replace('_', ' ').lower()} {body['right']}"
         case "for_each_task":
             return f"{body_text(body['task'])} for each of {body['inputs']}"
+        case "pipeline_task":
+            return f"pipeline {body['pipeline_id']}"
         case "run_job_task":
             given = parameters_text((body.get("job_parameters") or {}).items())
             return f"job {body['job_id']}" + (f" with {given}" if given else "")

@@ -68,6 +68,9 @@ def _load(visit: Visit) -> _Data:
         "query": [(each.id, each.draft.name) for each in sql.queries.list_page(who, max_results=_MOST).items],
         "alert": [(each.id, each.draft.name) for each in sql.alerts.list_page(who, max_results=_MOST).items],
         "job": [(str(each.id), each.name) for each in jobs if job is None or each.id != job.id],
+        "pipeline": [
+            (each.pipeline.id, each.pipeline.name) for each in services.pipelines.service.list(who, limit=_MOST).items
+        ],
         "operator": [(each, each.replace("_", " ").lower()) for each in OPERATIONS],
     }
     destinations = [

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from millpond.identity.domain import Principal
-from millpond.jobs.domain import JOB_RUN_TAG, Result, Run, State, TaskRun
+from millpond.jobs.domain import JOB_RUN_TAG, Kind, Result, Run, State, TaskRun
 from millpond.jobs.viewing import MOST_HITS, Found, Hit, RunView
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.ui import urls
@@ -60,16 +60,15 @@ def _load(visit: Visit) -> RunView:
 
 def _draw(visit: Visit, view: RunView) -> None:
     run = view.run
-    crumbs = [Crumb(label="Jobs", href=urls.JOBS)]
-    if view.job_exists and run.job_id:
-        crumbs.append(Crumb(label=run.name, href=urls.job_url(run.job_id)))
+    crumbs = crumbs_of(view)
     actions = page_header(f"{run.name}, run {run.id}", symbol="play_circle", crumbs=crumbs)
     with actions:
         _draw_cancel(visit, view)
     live = el("div", cls="mp-stack")
     redraw = _live(visit, live)
     redraw(view)
-    if view.may_run and run.state is State.ENDED and run.result is not Result.TOO_MANY:
+    ended = run.state is State.ENDED and run.result is not Result.TOO_MANY
+    if view.may_run and ended and run.pipeline_id is None:
         _draw_repair(visit, view)
     items = [
         Tab(key="", label="Tasks", href=visit.link(tab=None, q=None, **_START), count=len(view.current)),
@@ -87,6 +86,19 @@ def _draw(visit: Visit, view: RunView) -> None:
     draw_run_cost(visit, run.id, going_on=run.state is not State.ENDED)
     draw_run_lineage(visit, run.id, going_on=run.state is not State.ENDED)
     draw_mlflow_runs(visit, JOB_RUN_TAG, str(run.id), going_on=run.state is not State.ENDED)
+
+
+def crumbs_of(view: RunView) -> list[Crumb]:
+    """The way to a run: by its job, or its pipeline."""
+    run = view.run
+    if run.pipeline_id is not None:
+        update_id = next((each[Kind.UPDATE.value]["update_id"] for each in run.settings["tasks"]), None)
+        href = urls.pipeline_url(run.pipeline_id, update_id)
+        return [Crumb(label="Pipelines", href=urls.PIPELINES), Crumb(label=run.name, href=href)]
+    crumbs = [Crumb(label="Jobs", href=urls.JOBS)]
+    if view.job_exists and run.job_id:
+        crumbs.append(Crumb(label=run.name, href=urls.job_url(run.job_id)))
+    return crumbs
 
 
 def _draw_cancel(visit: Visit, view: RunView) -> None:

@@ -32,7 +32,7 @@ from millpond.ui.job_lineage import draw_run_lineage
 from millpond.ui.job_states import kind_text, look, took
 from millpond.ui.live_log import LiveLog
 from millpond.ui.pages.job import number_in
-from millpond.ui.pages.job_runs import draw_mlflow_runs
+from millpond.ui.pages.job_runs import crumbs_of, draw_mlflow_runs
 from millpond.ui.visit import Page, Visit
 
 _POLL_S = 1.0
@@ -41,6 +41,7 @@ _SILENT = {
     Kind.CONDITION.value: "A condition prints nothing.",
     Kind.FOR_EACH.value: "What was done for each input has a log of its own, below.",
     Kind.RUN_JOB.value: "The run of the other job has the logs.",
+    Kind.PIPELINE.value: "The update of the pipeline has the events, and its run the log.",
 }
 
 
@@ -71,9 +72,7 @@ def _load(visit: Visit) -> _Data:
 
 def _draw(visit: Visit, data: _Data) -> None:
     view, run, task = data.view, data.view.view.run, data.view.task
-    crumbs = [Crumb(label="Jobs", href=urls.JOBS)]
-    if view.view.job_exists and run.job_id:
-        crumbs.append(Crumb(label=run.name, href=urls.job_url(run.job_id)))
+    crumbs = crumbs_of(view.view)
     crumbs.append(Crumb(label=f"Run {run.id}", href=urls.job_run_url(run.id)))
     if task.parent_id is not None:
         crumbs.append(Crumb(label=data.key, href=urls.task_url(run.id, data.key)))
@@ -115,12 +114,19 @@ def _draw_about(data: _Data) -> None:
         ("Cluster", Cell(text=task.cluster_id, href=urls.cluster_url(task.cluster_id)) if task.cluster_id else None),
         ("Outcome", task.outcome),
         (
-            "Run of the other job",
+            "Run that it started",
             Cell(text=str(task.child_run_id), href=urls.job_run_url(task.child_run_id)) if task.child_run_id else None,
         ),
+        ("Update", _update_cell(task)),
     ]
     with card("This attempt"):
         facts(shown)
+
+
+def _update_cell(task: TaskRun) -> Cell | None:
+    update_id, pipeline_id = str(task.order.get("update_id", "")), str(task.order.get("pipeline_id", ""))
+    href = urls.pipeline_url(pipeline_id, update_id)
+    return Cell(text=update_id, href=href, code=True) if pipeline_id and update_id else None
 
 
 def _draw_given(data: _Data) -> None:

@@ -1,0 +1,368 @@
+"""The tables of a pipeline in the catalog: made, checked whose they are, and asked how far each stream has come.
+
+A target's own log says up to which version of a source it has come: each batch is a commit with a transaction of
+Delta's (application: flow, generation and source; version: the source's). So there is no checkpoint beside the table
+that could say something else. A full refresh takes all rows out and begins another generation, in one commit.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from secrets import token_hex
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from pyspark.sql.connect import functions as F
+from pyspark.sql.types import StructType
+
+from millpond.features.connection import Connection
+from millpond.sdk.pipelines import names
+from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed, Spec
+from millpond.sdk.pipelines.files import listed
+from millpond.sdk.pipelines.graph import Graph, where
+from millpond.sdk.pipelines.reading import Stream, Versions
+
+OWNER = "pipelines.pipelineId"
+KIND = "pipelines.datasetType"
+DATASET = "pipelines.datasetId"
+"""Of tables beside one: the id of that."""
+_STAGED = "staged_"
+RESET = "pipelines.reset.allowed"
+"""`false` keeps a table's rows when all is refreshed in full. Source: Databricks, "Pipeline properties reference"."""
+Table = Mapping[str, Any]
+_SIZED = re.compile(r"\b(?:var)?char\(\d+\)")
+
+
+class Tables:
+    """Tables, as the user may see and change them."""
+
+    def __init__(self, spec: Spec, spark: Any, connection: Connection) -> None:
+        self._spec = spec
+        self._spark = spark
+        self._connection = connection
+        self._ids: dict[str, str] = {}
+        self._token = token_hex(4)
+
+    # -- what is there ------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Table | None:
+        """A table, as the catalog's API tells of it."""
+        found = self._connection.get(f"/api/2.1/unity-catalog/tables/{quote(name, safe='')}")
+        if found is not None:
+            self._ids[name] = str(found["table_id"])
+        return found
+
+    def id_of(self, name: str) -> str:
+        """A table's id. Raises PipelineFailed for none."""
+        if name not in self._ids and self.find(name) is None:
+            raise PipelineFailed(f"Table '{name}' does not exist, or you may not see it.")
+        return self._ids[name]
+
+    def log(self, name: str, applications: Sequence[str] = ("",)) -> tuple[int, dict[str, int]]:
+        """A table's newest version, and its transactions of applications."""
+        query = urlencode([("table", name), *(("application", each) for each in applications)])
+        told = self._connection.get(f"/api/millpond/scoring/transactions?{query}")
+        if told is None:
+            raise PipelineFailed(f"Table '{name}' does not exist, or you may not read it.")
+        return int(told["version"]), dict(told["transactions"])
+
+    def newest(self, name: str) -> int:
+        """A table's newest version."""
+        return self.log(name)[0]
+
+    def is_delta(self, name: str) -> bool:
+        """Whether there is a Delta table of a name, whose log can be asked."""
+        found = self.find(name)
+        return found is not None and found.get("table_type") != "VIEW" and found.get("data_source_format") == "DELTA"
+
+    def check_stream(self, flow: Flow, stream: Stream) -> None:
+        """Raises PipelineFailed for what cannot be streamed."""
+        found = self.find(stream.table)
+        if not self.is_delta(stream.table) or found is None:
+            raise PipelineFailed(
+                f"{where(flow)}: '{stream.table}' is streamed, and is no Delta table that you may see."
+            )
+        if (found.get("properties") or {}).get(KIND) == Kind.MATERIALIZED_VIEW:
+            raise PipelineFailed(
+                f"{where(flow)}: '{stream.table}' is a materialized view of another pipeline, which is made anew each "
+                "time and cannot be read as a stream. Read it with spark.read.table."
+            )
+
+    # -- whose they are -----------------------------------------------------------------------------------------
+
+    def check(self, dataset: Dataset) -> Table | None:
+        """The table of a dataset, if it is there. Raises PipelineFailed for one that is not this pipeline's."""
+        found = self.find(dataset.name)
+        if found is None:
+            return None
+        known = found.get("properties") or {}
+        owner = known.get(OWNER)
+        if owner != self._spec.pipeline_id:
+            what = "an ordinary table" if owner is None else f"a table of the pipeline {owner}"
+            raise PipelineFailed(
+                f"'{dataset.name}' ({dataset.location}) is there already, as {what}. Rename the dataset, or drop that "
+                "table first."
+            )
+        if known.get(KIND, dataset.kind.value) != dataset.kind.value:
+            raise PipelineFailed(
+                f"'{dataset.name}' ({dataset.location}) was a {known[KIND]}, and is declared as a "
+                f"{dataset.kind.value}. Drop the table first, or give the dataset another name."
+            )
+        return found
+
+    def prepare(self, dataset: Dataset, schema: StructType, *, full: bool) -> None:
+        """Make the table of a dataset, or bring it to what is declared. Raises PipelineFailed."""
+        found = self.check(dataset)
+        if found is None:
+            self._create(dataset, schema)
+            return
+        if dataset.kind is Kind.STREAMING_TABLE:
+            if full and dataset.properties.get(RESET) != "false":
+                self._begin_anew(dataset, schema, found)
+            else:
+                self._fit(dataset, schema, found)
+        if (dataset.comment or "") != (found.get("comment") or "") and dataset.comment is not None:
+            self.run(f"COMMENT ON TABLE {names.quoted(dataset.name)} IS {names.text(dataset.comment)}")
+        known = found.get("properties") or {}
+        changed = {key: value for key, value in dataset.properties.items() if known.get(key) != value}
+        if changed:
+            self.run(f"ALTER TABLE {names.quoted(dataset.name)} SET TBLPROPERTIES ({_pairs(changed)})")
+
+    def _create(self, dataset: Dataset, schema: StructType) -> None:
+        columns = dataset.schema if isinstance(dataset.schema, str) else _columns(schema, dataset.column_comments)
+        self.create(
+            dataset.name, columns, comment=dataset.comment,
+            partitioned_by=dataset.partitioned_by, clustered_by=dataset.clustered_by,
+            properties={**dataset.properties, OWNER: self._spec.pipeline_id, KIND: dataset.kind.value},
+        )  # fmt: skip
+
+    def create(
+        self, name: str, columns: str, *, comment: str | None = None, partitioned_by: Sequence[str] = (),
+        clustered_by: Sequence[str] = (), properties: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        """Make an empty table, if there is none."""
+        partitions = f" PARTITIONED BY ({', '.join(map(names.quote, partitioned_by))})" if partitioned_by else ""
+        partitions += f" CLUSTER BY ({', '.join(map(names.quote, clustered_by))})" if clustered_by else ""
+        told = f" COMMENT {names.text(comment)}" if comment is not None else ""
+        self.run(
+            f"CREATE TABLE IF NOT EXISTS {names.quoted(name)} ({columns}) USING DELTA{partitions}{told} "
+            f"TBLPROPERTIES ({_pairs(properties)})"
+        )
+
+    def beside(self, dataset: Dataset, what: str, schema: StructType) -> str:
+        """The name of a table of ours beside a dataset's, which is made if there is none."""
+        name, target = names.beside(dataset.name, what), self.id_of(dataset.name)
+        found = self.find(name)
+        known = (found or {}).get("properties") or {}
+        if found is not None and known.get(OWNER) != self._spec.pipeline_id:
+            raise PipelineFailed(f"'{name}', where the pipeline keeps what it needs, is no table of this pipeline.")
+        if found is not None and known.get(DATASET) == target:
+            self._add_columns(name, schema, found)
+            return name
+        self.drop(name)  # it is of a table that was dropped since
+        self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: target})
+        self.find(name)
+        return name
+
+    def stage(self, dataset: Dataset, rows: Any) -> str:
+        """Write rows into a table beside a dataset's, which no other update writes to; its name."""
+        name = self.staged(dataset)
+        self.drop(name)
+        self.create(
+            name, _columns(rows.schema, {}),
+            properties={OWNER: self._spec.pipeline_id, DATASET: self.id_of(dataset.name)},
+        )  # fmt: skip
+        rows.write.format("delta").mode("append").saveAsTable(names.quoted(name))
+        return name
+
+    def staged(self, dataset: Dataset) -> str:
+        """The name of the table with a dataset's staged rows."""
+        return names.beside(dataset.name, f"{_STAGED}{self._token}")
+
+    def drop(self, name: str) -> None:
+        """Leave nothing of a table."""
+        self.run(f"DROP TABLE IF EXISTS {names.quoted(name)}")
+
+    def _begin_anew(self, dataset: Dataset, schema: StructType, found: Table) -> None:
+        generation = self.generation(dataset.name)
+        self._empty(dataset.name, dataset.name, generation + 1, generation)
+        if _types(found) != _types_of(schema) or _partitions(found) != _lowered(dataset.partitioned_by):
+            self._overwrite_columns(dataset, schema)
+
+    def _empty(self, name: str, target: str, generation: int, before: int) -> None:
+        """Take all rows out of a table, for another generation of the target."""
+        writer = self._spark.table(names.quoted(name)).limit(0).write.format("delta").mode("overwrite")
+        writer = writer.option("txnAppId", _generations(target)).option("txnVersion", generation)
+        writer.option("millpond.txnAfter", before or "none").saveAsTable(names.quoted(name))
+
+    def keep_up(self, name: str, target: str) -> None:
+        """Empty a table beside a target that was refreshed in full since."""
+        generation = self.generation(target)
+        known = self.log(name, [_generations(target)])[1].get(_generations(target), 0)
+        if known != generation:
+            self._empty(name, target, generation, known)
+
+    def _overwrite_columns(self, dataset: Dataset, schema: StructType) -> None:
+        """Give an empty table other columns, or other partitions."""
+        empty = self._spark.createDataFrame([], schema)
+        writer = empty.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+        if dataset.partitioned_by:
+            writer = writer.partitionBy(*dataset.partitioned_by)
+        writer.saveAsTable(names.quoted(dataset.name))
+
+    def _fit(self, dataset: Dataset, schema: StructType, found: Table) -> None:
+        known = _types(found)
+        if _partitions(found) != _lowered(dataset.partitioned_by):
+            raise PipelineFailed(
+                f"'{dataset.name}' ({dataset.location}) is partitioned by {_partitions(found)}, and is declared as "
+                f"partitioned by {_lowered(dataset.partitioned_by)}. Refresh it in full."
+            )
+        for field in schema.fields:
+            there, wanted = known.get(field.name.lower()), field.dataType.simpleString()
+            if there not in {None, wanted}:
+                raise PipelineFailed(
+                    f"'{dataset.name}' ({dataset.location}): the column '{field.name}' is {there} in the table, and is "
+                    f"declared as {wanted}. Refresh it in full, or cast the column."
+                )
+        self._add_columns(dataset.name, schema, found)
+
+    def _add_columns(self, name: str, schema: StructType, found: Table) -> None:
+        known = _types(found)
+        added = StructType([field for field in schema.fields if field.name.lower() not in known])
+        if added.fields:
+            self.run(f"ALTER TABLE {names.quoted(name)} ADD COLUMNS ({_columns(added, {})})")
+
+    def changes_columns(self, dataset: Dataset, schema: StructType) -> bool:
+        """Whether the table has other columns than these, another order of them, or other partitions."""
+        found = self.find(dataset.name)
+        if found is None or _partitions(found) != _lowered(dataset.partitioned_by):
+            return True
+        return list(_types(found).items()) != list(_types_of(schema).items())
+
+    def run(self, statement: str) -> list[Any]:
+        """Run a statement as the user."""
+        rows: list[Any] = self._spark.sql(statement).collect()
+        return rows
+
+    def discover(self, dataset: Dataset, stream: Stream) -> None:
+        """Note the files of a stream that are new, in one commit."""
+        assert stream.files is not None
+        name = self.beside(dataset, "files", StructType().add("source", "string").add("path", "string"))
+        self.keep_up(name, dataset.name)
+        application = f"millpond.pipeline/files/{stream.files.key}"
+        _, done = self.log(name, [application])
+        rows = self._spark.table(names.quoted(name)).filter(F.col("source") == stream.files.key).collect()
+        new = sorted(set(listed(stream.files)) - {row["path"] for row in rows})
+        if new:
+            frame = self._spark.createDataFrame(
+                [(stream.files.key, path) for path in new], "source STRING, path STRING"
+            )
+            writer = frame.write.format("delta").mode("append").option("txnAppId", application)
+            after = done.get(application)
+            writer = writer.option("millpond.txnAfter", "none" if after is None else after)
+            writer.option("txnVersion", (after or 0) + 1).saveAsTable(names.quoted(name))
+
+    def files(self, stream: Stream, versions: Versions) -> Versions:
+        """With the files that commits note, and their columns. Raises PipelineFailed where nothing says the columns."""
+        assert stream.files is not None
+        reader = self._spark.read.option("millpond.changes", "appended").option("endingVersion", versions.end)
+        if versions.start is not None:
+            reader = reader.option("startingVersion", versions.start)
+        rows = reader.table(names.quoted(stream.table)).filter(F.col("source") == stream.files.key).collect()
+        reader = self._spark.read.format(stream.files.format).options(**dict(stream.files.options))
+        if stream.files.schema:
+            reader = reader.schema(stream.files.schema)
+        schema = reader.load(stream.files.path).schema.json()
+        return replace(versions, paths=tuple(sorted(row["path"] for row in rows)), schema=schema)
+
+    # -- how far they have come ---------------------------------------------------------------------------------
+
+    def generation(self, name: str) -> int:
+        """How often a table was refreshed in full."""
+        application = _generations(name)
+        return self.log(name, [application])[1].get(application, 0)
+
+    def application(self, flow: Flow, stream: Stream) -> str:
+        """Under which the log of a flow's target keeps the version of a source up to which it has come.
+
+        Raises PipelineFailed where the source is another table than when the flow began.
+        """
+        self.find(stream.table)  # it may be another by now
+        generation, source = self.generation(flow.target), self.id_of(stream.table)
+        key = f"pipelines.source.{generation}.{flow.name}.{stream.table}"
+        known = ((self.find(flow.target) or {}).get("properties") or {}).get(key)
+        if known is None:
+            self.run(
+                f"ALTER TABLE {names.quoted(flow.target)} SET TBLPROPERTIES ({names.text(key)} = {names.text(source)})"
+            )
+        elif known != source:
+            raise PipelineFailed(
+                f"Flow '{flow.name}' ({flow.location}) streams '{stream.table}', which is another table than when it "
+                f"began: it was dropped and made again. Refresh '{flow.target}' in full."
+            )
+        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/{stream.table}/{stream.number}"
+
+    def once(self, flow: Flow, generation: int) -> str:
+        """The same of a flow that runs once."""
+        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/once"
+
+    def left(self, graph: Graph) -> list[str]:
+        """Tables of the pipeline that no source declares any more."""
+        found = self._owned(graph)
+        return sorted(name for name in found if DATASET not in found[name] and name not in graph.datasets)
+
+    def sweep(self, graph: Graph) -> None:
+        """Drop what updates that were killed have staged."""
+        for name, known in self._owned(graph).items():
+            if DATASET in known and name.rpartition(".")[2].startswith(f"__{_STAGED}"):
+                self.drop(name)
+
+    def _owned(self, graph: Graph) -> dict[str, Mapping[str, str]]:
+        """The pipeline's tables in the schemas that it writes to, with their properties."""
+        homes = {(self._spec.catalog, self._spec.schema)}
+        homes |= {(each.name.split(".")[0], each.name.split(".")[1]) for each in graph.tables()}
+        found = {}
+        for catalog, schema in homes:
+            query = urlencode({"catalog_name": catalog, "schema_name": schema, "max_results": 0})
+            told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
+            for each in told.get("tables") or ():
+                known = each.get("properties") or {}
+                if known.get(OWNER) == self._spec.pipeline_id:
+                    found[str(each["full_name"]).lower()] = known
+        return found
+
+
+def _generations(name: str) -> str:
+    return f"millpond.pipeline/generation/{name}"
+
+
+def _types(found: Table) -> dict[str, str]:
+    """Types by lower-case names, texts of a length as texts."""
+    columns = found.get("columns") or ()
+    return {str(each["name"]).lower(): _SIZED.sub("string", str(each["type_text"])) for each in columns}
+
+
+def _types_of(schema: StructType) -> dict[str, str]:
+    return {field.name.lower(): field.dataType.simpleString() for field in schema.fields}
+
+
+def _partitions(found: Table) -> list[str]:
+    columns = [each for each in found.get("columns") or () if each.get("partition_index") is not None]
+    return [str(each["name"]).lower() for each in sorted(columns, key=lambda each: int(each["partition_index"]))]
+
+
+def _lowered(given: Sequence[str]) -> list[str]:
+    return [each.lower() for each in given]
+
+
+def _columns(schema: StructType, comments: Mapping[str, str]) -> str:
+    pieces = []
+    for field in schema.fields:
+        comment = comments.get(field.name.lower()) or field.metadata.get("comment")
+        told = f" COMMENT {names.text(comment)}" if comment else ""
+        pieces.append(f"{names.quote(field.name)} {field.dataType.simpleString()}{told}")
+    return ", ".join(pieces)
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{names.text(key)} = {names.text(value)}" for key, value in values.items())
