@@ -401,6 +401,7 @@ def test_a_killed_update_is_tried_again_as_its_configuration_says(shop: Shop) ->
     assert shop.rows(made, "late") == [0]
 
 
+@pytest.mark.long
 def test_a_continuous_pipeline_is_started_again_until_it_is_stopped(shop: Shop) -> None:
     w = shop.w
     made = shop.pipeline(SLOW.replace("SECONDS", "600"), continuous=True)

@@ -26,6 +26,7 @@ def shop_of(server: Server) -> Shop:
     return Shop(server=server, w=w, schema="pipes")
 
 
+@pytest.mark.long
 def test_an_update_is_tried_again_or_has_failed_when_its_server_was_killed(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         shop = shop_of(server)

@@ -1,6 +1,11 @@
 """Numbers as people read them."""
 
 
+def rows_text(count: int) -> str:
+    """A number of rows."""
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
 def size_text(size_bytes: int) -> str:
     """A size with a binary unit: `512 B`, `1.4 KiB`, `3.0 GiB`."""
     size = float(size_bytes)

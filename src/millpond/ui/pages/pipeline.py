@@ -38,6 +38,7 @@ from millpond.ui.elements import (
     pager,
     tabs,
 )
+from millpond.ui.formats import rows_text
 from millpond.ui.forms import ask_first, labelled, reloading, submit
 from millpond.ui.job_forms import as_yaml
 from millpond.ui.job_graph import JobGraph, Node
@@ -237,7 +238,7 @@ def _nodes(pipeline: Pipeline, graph: Graph) -> list[Node]:
 def _words(dataset: Dataset) -> str:
     if not dataset.defined:
         return kind_text(dataset)
-    rows = f"{dataset.rows:,} rows" if dataset.rows is not None else ""
+    rows = rows_text(dataset.rows) if dataset.rows is not None else ""
     return ", ".join(filter(None, (look_of_dataset(dataset)[0], rows)))
 
 
@@ -278,12 +279,12 @@ def _draw_datasets(pipeline: Pipeline, graph: Graph) -> None:
 
 def _expectations(dataset: Dataset) -> Cell:
     told = [
-        (f"{each.name}: {each.failed:,} of {each.passed + each.failed:,} rows failed", "warn")
+        (f"{each.name}: {each.failed:,} of {rows_text(each.passed + each.failed)} failed", "warn")
         if each.failed
         else (f"{each.name}: {each.passed:,} passed", "good")
         for each in dataset.expectations
     ]
-    return Cell(badges=tuple(told), note=f"{dataset.dropped:,} rows dropped" if dataset.dropped else None)  # type: ignore[arg-type]  # literals of Tone
+    return Cell(badges=tuple(told), note=f"{rows_text(dataset.dropped)} dropped" if dataset.dropped else None)  # type: ignore[arg-type]  # literals of Tone
 
 
 # Updates, events, settings
@@ -357,7 +358,7 @@ def _more(event: Event) -> str | None:
     rows = rows_of(event)
     if told or rows is None:
         return json.dumps(told, ensure_ascii=False)[:600] if told else None
-    return f"{rows:,} rows written"
+    return f"{rows_text(rows)} written"
 
 
 def _draw_settings(pipeline: Pipeline) -> None:
