@@ -351,7 +351,11 @@ def _read_token(token: str | None) -> Sequence[str]:
         found = json.loads(text) if text else []
     except ValueError:
         found = None
-    if not isinstance(found, list) or len(found) not in (0, 2) or not all(isinstance(each, str) for each in found):
+    if (
+        not isinstance(found, list)
+        or len(found) not in (0, 2)
+        or not all(isinstance(each, str) and "\0" not in each for each in found)
+    ):
         raise InvalidArgument("page_token is not one that this server gave; start again without it.")
     return found
 

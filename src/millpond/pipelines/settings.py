@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millpond.catalog.names import SchemaName
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.storable import storable
 from millpond.notifications.domain import Target
 from millpond.pipelines.domain import Asked
 from millpond.secrets.references import has_references
@@ -148,7 +149,19 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     if found.environment is not None:
         clean_requirements(requirements(found.environment.dependencies or ()))
     retries_of(settings)
-    return found.model_dump(mode="json", exclude_none=True, by_alias=True)
+    return _storable(found.model_dump(mode="json", exclude_none=True, by_alias=True))
+
+
+def _storable(kept: dict[str, Any]) -> dict[str, Any]:
+    """The settings, of which some hold whatever was sent. Raises InvalidArgument for what no database takes."""
+    for name, value in kept.items():
+        try:
+            is_whole = storable(value) == value
+        except RecursionError:
+            is_whole = False
+        if not is_whole:
+            raise InvalidArgument(f"{name} has NUL, halves of characters, or is nested too deep; send it without them.")
+    return kept
 
 
 def _parts(found: SettingsInput) -> Iterator[_Known]:
