@@ -62,7 +62,8 @@ class Sources:
         }  # fmt: skip
         secrets = [value for found in texts.values() for value in found.values]
         beside = self._modules(principal, settings, paths, directory)
-        more = clean_requirements(requirements((settings.get("environment") or {}).get("dependencies") or []))
+        names, files = requirements(settings)
+        more = clean_requirements([*names, *(self.code.text(principal, path) for path in files)])
         return {"update": spec, "secrets": secrets, "beside": beside}, more
 
     def _paths(self, principal: Principal, settings: Mapping[str, Any]) -> Iterator[str]:

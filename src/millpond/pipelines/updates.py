@@ -26,7 +26,7 @@ from millpond.kernel.rounds import rounds
 from millpond.pipelines import notices, store
 from millpond.pipelines.domain import Asked, Cause, Pipeline, Update, UpdateState, state_after
 from millpond.pipelines.events import CREATED, made, progressed
-from millpond.pipelines.settings import retries_of
+from millpond.pipelines.settings import retries_of, wheels
 from millpond.pipelines.sources import Sources
 
 _ROUND_S, _TIDY_S = 0.5, 600.0
@@ -49,8 +49,8 @@ def begin_update(
     now, update_id = utc_now(), new_id()
     settings = pipeline.settings
     retries = retries_of({**settings, "development": asked.development or settings.get("development")})
-    wheels = [{"whl": each["whl"]} for each in settings.get("libraries") or () if "whl" in each]
-    task = {"max_retries": retries, "min_retry_interval_millis": _RETRY_PAUSE_MS, "libraries": wheels}
+    libraries = [{"whl": path} for path in wheels(settings)]
+    task = {"max_retries": retries, "min_retry_interval_millis": _RETRY_PAUSE_MS, "libraries": libraries}
     run_id = start_update_run(
         connection, update_id=update_id, pipeline_id=pipeline.id, task=task, owner=pipeline.creator,
         settings={"name": pipeline.name, "tags": dict(settings.get("tags") or {})}, run_as=pipeline.run_as, now=now,
