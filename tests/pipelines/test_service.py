@@ -1,14 +1,20 @@
 """Who may do what at once with a pipeline, and what is refused before it is kept; on both databases."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from millpond.identity.domain import Principal, PrincipalKind
+from millpond.jobs import store as jobs_store
+from millpond.jobs.settings import specs_of
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import Conflict, InvalidArgument, NotFound
+from millpond.pipelines import store
+from millpond.pipelines.domain import Asked, Cause, Pipeline
 from millpond.pipelines.service import PipelineService
-from millpond.pipelines.settings import checked
+from millpond.pipelines.settings import checked, requirements
 
 ANN = Principal(id="1", name="ann@x.org", kind=PrincipalKind.USER, is_admin=False)
 SETTINGS = {"name": "p", "catalog": "main", "schema": "s", "libraries": [{"file": {"path": "/Users/ann@x.org/a.py"}}]}
@@ -24,7 +30,7 @@ def service(database: Database) -> PipelineService:
 
 @pytest.mark.parametrize("value", ["a\0", "\ud800", {"a\0": 1}], ids=["nul", "half", "in a name"])
 def test_what_no_database_takes_is_refused_by_its_name(value: Any) -> None:
-    with pytest.raises(InvalidArgument, match="^clusters "):
+    with pytest.raises(InvalidArgument, match=r"^clusters "):
         checked({**SETTINGS, "clusters": [{"custom": value}]})
 
 
@@ -34,3 +40,35 @@ def test_ids_that_are_none_are_not_found(service: PipelineService) -> None:
         service.get(ANN, "\0")
     with pytest.raises(NotFound):
         service.get_update(ANN, made.id, "\0")
+
+
+def test_wheels_among_dependencies_come_with_an_update(service: PipelineService, database: Database) -> None:
+    lines = ["six==1.17.0", "/Volumes/main/s/v/a-1-py3-none-any.whl", "-r /Users/ann@x.org/r.txt"]
+    settings = {**SETTINGS, "environment": {"dependencies": lines}}
+    made = service.create(ANN, settings)
+    update = service.start_update(ANN, made.id, Asked(), Cause.API_CALL)
+    with database.read() as connection:
+        run = jobs_store.find_run(connection, update.run_id)
+    assert run is not None
+    [spec] = specs_of(run.settings)
+    assert spec.wheels == (lines[1],)
+    assert requirements(update.settings) == (lines[:1], ["/Users/ann@x.org/r.txt"])
+    with pytest.raises(InvalidArgument, match="no requirement"):
+        checked({**SETTINGS, "environment": {"dependencies": ["-e /Users/ann@x.org"]}})
+
+
+def test_a_pipeline_that_was_started_meanwhile_is_not_deleted(
+    service: PipelineService, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = service.create(ANN, SETTINGS)
+    find, started = store.find, []
+
+    def slow(connection: Connection, pipeline_id: str, *, lock: bool = False) -> Pipeline | None:
+        if lock and not started and not database.is_sqlite:  # which has one writer
+            started.append(True)
+            service.start_update(ANN, made.id, Asked(), Cause.API_CALL)
+        return find(connection, pipeline_id, lock=lock)
+
+    monkeypatch.setattr(store, "find", slow)
+    with nullcontext() if database.is_sqlite else pytest.raises(Conflict, match="meanwhile"):
+        service.delete(ANN, made.id)

@@ -142,8 +142,7 @@ class PipelineService:
         run_as, now = self._run_as(principal, kept, before.run_as), utc_now()
         self._check_named(principal, run_as, kept, before.settings)
         with self._database.write() as connection:
-            active = self._with_run(connection, principal, Act.MANAGE, pipeline_id, cancel=before.is_continuous)
-            pipeline = _checked(principal, Act.MANAGE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            pipeline, active = _locked(connection, principal, Act.MANAGE, pipeline_id, cancel=before.is_continuous)
             if expected_ms not in (None, epoch_ms(pipeline.changed_at)) or pipeline.changed_at != before.changed_at:
                 raise Conflict(f"Pipeline '{pipeline_id}' was changed meanwhile; look at it and try again.")
             after = replace(pipeline, name=kept["name"], settings=kept, run_as=run_as)
@@ -162,24 +161,11 @@ class PipelineService:
     def delete(self, principal: Principal, pipeline_id: str) -> None:
         """Delete a pipeline with its updates and events; one that runs is stopped. Its tables stay."""
         with self._database.write() as connection:
-            active = self._with_run(connection, principal, Act.MANAGE, pipeline_id, cancel=True)
-            pipeline = _checked(principal, Act.MANAGE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            pipeline, active = _locked(connection, principal, Act.MANAGE, pipeline_id, cancel=True)
             store.remove(connection, pipeline.id)
             grants.forget(connection, pipeline.securable.ids)
             _changed(connection, principal, "delete", pipeline)
         self._moved(*active)
-
-    def _with_run(
-        self, connection: Connection, principal: Principal, act: Act, pipeline_id: str, *, cancel: bool
-    ) -> builtins.list[int]:
-        """Ask the active update's run to end, if so asked, before the pipeline is locked; which runs are to be moved
-        on."""
-        pipeline = _checked(principal, act, pipeline_id, store.find(connection, pipeline_id))
-        active = store.find_update(connection, pipeline.active_update_id) if pipeline.active_update_id else None
-        if active is None or not cancel:
-            return []
-        cancel_run(connection, active.run_id, utc_now())
-        return [active.run_id]
 
     def _check_named(
         self, principal: Principal, run_as: str, settings: Mapping[str, Any], before: Mapping[str, Any]
@@ -218,14 +204,11 @@ class PipelineService:
     def stop(self, principal: Principal, pipeline_id: str) -> None:
         """Ask the active update to end, and let a continuous pipeline rest. Harmless where nothing goes on."""
         with self._database.write() as connection:
-            active = self._with_run(connection, principal, Act.USE, pipeline_id, cancel=True)
-            pipeline = _checked(principal, Act.USE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            pipeline, active = _locked(connection, principal, Act.USE, pipeline_id, cancel=True)
             store.change(connection, pipeline.id, next_start_at=None, failed=False)
             update = store.find_update(connection, pipeline.active_update_id) if pipeline.active_update_id else None
             told = [acted(pipeline, "STOP", principal.name, pipeline.active_update_id)]
             if update is not None:
-                if update.run_id not in active:
-                    raise Conflict(f"Pipeline '{pipeline_id}' has begun another update meanwhile; stop it again.")
                 store.change_update(connection, update.id, state=UpdateState.STOPPING)
                 told.append(progressed(pipeline, update, UpdateState.STOPPING))
             store.add_events(connection, pipeline.id, told)
@@ -327,6 +310,23 @@ def _checked(principal: Principal, act: Act, pipeline_id: str, pipeline: Pipelin
         raise NotFound(f"Pipeline '{pipeline_id[:60]}' does not exist.")
     require(principal, act, pipeline.securable)
     return pipeline
+
+
+def _locked(
+    connection: Connection, principal: Principal, act: Act, pipeline_id: str, *, cancel: bool
+) -> tuple[Pipeline, list[int]]:
+    """The pipeline, once the active update's run has been asked to end, if so asked, and which runs are to be moved on.
+
+    Raises Conflict where another update has begun in between.
+    """
+    seen = _checked(principal, act, pipeline_id, store.find(connection, pipeline_id))
+    active = store.find_update(connection, seen.active_update_id) if seen.active_update_id and cancel else None
+    if active is not None:
+        cancel_run(connection, active.run_id, utc_now())
+    pipeline = _checked(principal, act, pipeline_id, store.find(connection, pipeline_id, lock=True))
+    if cancel and pipeline.active_update_id not in (None, seen.active_update_id):
+        raise Conflict(f"Pipeline '{pipeline_id}' has begun another update meanwhile; try again.")
+    return pipeline, [] if active is None else [active.run_id]
 
 
 def _update(connection: Connection, pipeline: Pipeline, update_id: str) -> Update:
