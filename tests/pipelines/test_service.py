@@ -1,6 +1,7 @@
 """Who may do what at once with a pipeline, and what is refused before it is kept; on both databases."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ from sqlalchemy import Connection
 from millpond.identity.domain import Principal, PrincipalKind
 from millpond.jobs import store as jobs_store
 from millpond.jobs.settings import specs_of
+from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import Conflict, InvalidArgument, NotFound
+from millpond.kernel.errors import Conflict, InvalidArgument, NotFound, PermissionDenied
 from millpond.pipelines import store
 from millpond.pipelines.domain import Asked, Cause, Pipeline
 from millpond.pipelines.service import PipelineService
 from millpond.pipelines.settings import checked, requirements
+from millpond.pipelines.updates import check_given
 
 ANN = Principal(id="1", name="ann@x.org", kind=PrincipalKind.USER, is_admin=False)
 SETTINGS = {"name": "p", "catalog": "main", "schema": "s", "libraries": [{"file": {"path": "/Users/ann@x.org/a.py"}}]}
@@ -72,3 +75,26 @@ def test_a_pipeline_that_was_started_meanwhile_is_not_deleted(
     monkeypatch.setattr(store, "find", slow)
     with nullcontext() if database.is_sqlite else pytest.raises(Conflict, match="meanwhile"):
         service.delete(ANN, made.id)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_taken"),
+    [
+        ("day", "2026-01-31", True),
+        ("day", "x' UNION ALL SELECT * FROM secret", False),
+        ("day", "1--", False),
+        ("day", "(SELECT/**/1)", False),
+        ("table", "main.s.t", False),
+        ("pipelines.trigger.interval", "1", False),
+    ],
+)
+def test_who_may_only_run_a_pipeline_writes_no_code_by_parameters(name: str, value: str, is_taken: bool) -> None:
+    now = utc_now()
+    settings = {**SETTINGS, "configuration": {"table": "main.s.mine"}}
+    pipeline = Pipeline(
+        id="p1", name="p", creator=ANN.name, run_as=ANN.name, settings=settings, created_at=now, changed_at=now
+    )
+    asked = Asked(parameters={name: value})
+    check_given(ANN, pipeline, asked)
+    with nullcontext() if is_taken else pytest.raises(PermissionDenied, match=name):
+        check_given(replace(ANN, id="2", name="bob@x.org"), pipeline, asked)

@@ -32,7 +32,7 @@ from millpond.pipelines.domain import Asked, Cause, Event, Pipeline, Shown, Upda
 from millpond.pipelines.events import Intake, acted, progressed
 from millpond.pipelines.filters import WantedEvents, WantedPipelines
 from millpond.pipelines.settings import checked, referring, targets
-from millpond.pipelines.updates import begin_update
+from millpond.pipelines.updates import begin_update, check_given
 from millpond.secrets.references import References
 
 LATEST = 5
@@ -192,9 +192,11 @@ class PipelineService:
     # -- updates ----------------------------------------------------------------------------------------------------
 
     def start_update(self, principal: Principal, pipeline_id: str, asked: Asked, cause: Cause) -> Update:
-        """Start an update. Raises FailedPrecondition while another goes on."""
+        """Start an update. Raises FailedPrecondition while another goes on, PermissionDenied for parameters that only
+        who manages the pipeline may give."""
         with self._database.write() as connection:
             pipeline = _checked(principal, Act.USE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            check_given(principal, pipeline, asked)
             update = begin_update(connection, pipeline, asked, cause, by=principal.name)
             store.add_events(connection, pipeline.id, [acted(pipeline, "START", principal.name, update.id)])
             _changed(connection, principal, "start", pipeline, update_id=update.id, run_id=update.run_id)

@@ -3,6 +3,7 @@
 Locks are taken in one order: a run's, then its pipeline's, then its update's.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,7 +20,7 @@ from millpond.jobs.ports import start_update_run
 from millpond.jobs.schedule import MOST_FAILURES, pause_after
 from millpond.kernel.clock import epoch_us, utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, NotFound
+from millpond.kernel.errors import FailedPrecondition, NotFound, PermissionDenied
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 from millpond.kernel.rounds import rounds
@@ -33,8 +34,25 @@ _ROUND_S, _TIDY_S = 0.5, 600.0
 _RETRY_PAUSE_MS = 5000
 _LEAST_PAUSE, _PAUSE = timedelta(seconds=1), timedelta(minutes=1)
 _MOST_OLD = 100
+_PLAIN = re.compile(r"(?!.*--)[\w.:/@+-]*")
+"""What is one word in SQL, and neither quotes nor comments."""
 
 log = get_logger(__name__)
+
+
+def check_given(principal: Principal, pipeline: Pipeline, asked: Asked) -> None:
+    """Raises PermissionDenied for parameters that do more than run a pipeline with the rights of whom it runs as: SQL
+    has them in its text, and they go before the configuration."""
+    if principal.name == pipeline.run_as or allows(principal, Act.MANAGE, pipeline.securable):
+        return
+    for name, value in asked.parameters.items():
+        if name in (pipeline.settings.get("configuration") or {}) or name.startswith("pipelines."):
+            told = "is in its configuration"
+        elif not _PLAIN.fullmatch(value):
+            told = "has other characters than letters, digits, _ . : / @ + and single -"
+        else:
+            continue
+        raise PermissionDenied(f"Parameter '{name[:60]}' {told}; only who may manage the pipeline gives such a one.")
 
 
 def begin_update(
@@ -90,7 +108,9 @@ class UpdateRuns:
         if pipeline is None or not allows(principal, Act.USE, pipeline.securable):
             name = str(body["pipeline_id"])[:60]
             raise NotFound(f"Pipeline '{name}' does not exist, or {run.run_as} may not run it.")
-        update = begin_update(connection, pipeline, Asked.of(body), Cause.JOB_TASK, by=run.run_as, parent=run)
+        asked = Asked.of(body)
+        check_given(principal, pipeline, asked)
+        update = begin_update(connection, pipeline, asked, Cause.JOB_TASK, by=run.run_as, parent=run)
         acts.changed(
             connection, run.run_as, "start", "pipeline", pipeline.name, object_id=pipeline.id, update_id=update.id,
             run_id=run.id,
