@@ -33,7 +33,8 @@ from millpond.pipelines.sources import Sources
 _ROUND_S, _TIDY_S = 0.5, 600.0
 _RETRY_PAUSE_MS = 5000
 _LEAST_PAUSE, _PAUSE = timedelta(seconds=1), timedelta(minutes=1)
-_MOST_OLD = 100
+_MOST_OLD = 5
+"""Updates, each with 20,000 events at most, in one transaction."""
 _PLAIN = re.compile(r"(?!.*--)[\w.:/@+-]*")
 """What is one word in SQL, and neither quotes nor comments."""
 
@@ -66,7 +67,8 @@ def begin_update(
         )
     now, update_id = utc_now(), new_id()
     settings = pipeline.settings
-    retries = retries_of({**settings, "development": asked.development or settings.get("development")})
+    is_development = settings.get("development") if asked.development is None else asked.development
+    retries = retries_of({**settings, "development": is_development})
     libraries = [{"whl": path} for path in wheels(settings)]
     task = {"max_retries": retries, "min_retry_interval_millis": _RETRY_PAUSE_MS, "libraries": libraries}
     run_id = start_update_run(
