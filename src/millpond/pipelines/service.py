@@ -376,5 +376,5 @@ def _find_securable(connection: Connection, pipeline_id: str) -> Any:
 
 
 def _give(connection: Connection, pipeline_id: str, name: str) -> None:
+    give_runs(connection, pipeline_id, name)  # whose locks come before a pipeline's
     store.change(connection, pipeline_id, creator=name)
-    give_runs(connection, pipeline_id, name)
