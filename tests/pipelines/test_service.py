@@ -13,11 +13,13 @@ from millpond.jobs.settings import specs_of
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import Conflict, InvalidArgument, NotFound, PermissionDenied
-from millpond.pipelines import store
+from millpond.pipelines import store, viewing
 from millpond.pipelines.domain import Asked, Cause, Pipeline
+from millpond.pipelines.events import made
 from millpond.pipelines.service import PipelineService
 from millpond.pipelines.settings import checked, requirements
 from millpond.pipelines.updates import check_given
+from millpond.pipelines.viewing import PipelineViews
 
 ANN = Principal(id="1", name="ann@x.org", kind=PrincipalKind.USER, is_admin=False)
 SETTINGS = {"name": "p", "catalog": "main", "schema": "s", "libraries": [{"file": {"path": "/Users/ann@x.org/a.py"}}]}
@@ -38,18 +40,18 @@ def test_what_no_database_takes_is_refused_by_its_name(value: Any) -> None:
 
 
 def test_ids_that_are_none_are_not_found(service: PipelineService) -> None:
-    made = service.create(ANN, SETTINGS)
+    pipeline = service.create(ANN, SETTINGS)
     with pytest.raises(NotFound):
         service.get(ANN, "\0")
     with pytest.raises(NotFound):
-        service.get_update(ANN, made.id, "\0")
+        service.get_update(ANN, pipeline.id, "\0")
 
 
 def test_wheels_among_dependencies_come_with_an_update(service: PipelineService, database: Database) -> None:
     lines = ["six==1.17.0", "/Volumes/main/s/v/a-1-py3-none-any.whl", "-r /Users/ann@x.org/r.txt"]
     settings = {**SETTINGS, "environment": {"dependencies": lines}}
-    made = service.create(ANN, settings)
-    update = service.start_update(ANN, made.id, Asked(), Cause.API_CALL)
+    pipeline = service.create(ANN, settings)
+    update = service.start_update(ANN, pipeline.id, Asked(), Cause.API_CALL)
     with database.read() as connection:
         run = jobs_store.find_run(connection, update.run_id)
     assert run is not None
@@ -63,18 +65,18 @@ def test_wheels_among_dependencies_come_with_an_update(service: PipelineService,
 def test_a_pipeline_that_was_started_meanwhile_is_not_deleted(
     service: PipelineService, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = service.create(ANN, SETTINGS)
+    pipeline = service.create(ANN, SETTINGS)
     find, started = store.find, []
 
     def slow(connection: Connection, pipeline_id: str, *, lock: bool = False) -> Pipeline | None:
         if lock and not started and not database.is_sqlite:  # which has one writer
             started.append(True)
-            service.start_update(ANN, made.id, Asked(), Cause.API_CALL)
+            service.start_update(ANN, pipeline.id, Asked(), Cause.API_CALL)
         return find(connection, pipeline_id, lock=lock)
 
     monkeypatch.setattr(store, "find", slow)
     with nullcontext() if database.is_sqlite else pytest.raises(Conflict, match="meanwhile"):
-        service.delete(ANN, made.id)
+        service.delete(ANN, pipeline.id)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +100,24 @@ def test_who_may_only_run_a_pipeline_writes_no_code_by_parameters(name: str, val
     check_given(ANN, pipeline, asked)
     with nullcontext() if is_taken else pytest.raises(PermissionDenied, match=name):
         check_given(replace(ANN, id="2", name="bob@x.org"), pipeline, asked)
+
+
+def test_the_graph_knows_what_was_declared_however_much_came_after(
+    service: PipelineService, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewing, "_MOST_EVENTS", 3)
+    pipeline = service.create(ANN, SETTINGS)
+    update = service.start_update(ANN, pipeline.id, Asked(), Cause.API_CALL)
+
+    def told(event_type: str, **details: Any) -> dict[str, Any]:
+        event = made(pipeline, event_type, "m", details, update_id=update.id)
+        return {**event, "body": {**event["body"], "origin": {"dataset_name": "m.s.sums"}}}
+
+    with database.write() as connection:
+        store.add_events(connection, pipeline.id, [
+            told("dataset_definition", dataset_type="MATERIALIZED_VIEW"),
+            told("flow_definition", input_datasets=["m.s.raw"]),
+            *(told("flow_progress", status="RUNNING", metrics={"num_output_rows": rows}) for rows in range(5)),
+        ])  # fmt: skip
+    [sums] = PipelineViews(service).graph(ANN, update).made
+    assert (sums.kind, sums.needs, sums.rows) == ("MATERIALIZED_VIEW", ("m.s.raw",), 4)

@@ -2,17 +2,18 @@
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 
 from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.paging import Page
 from millpond.pipelines.domain import Shown, Update
 from millpond.pipelines.filters import WantedPipelines
-from millpond.pipelines.graph import TYPES, Graph, graph_of
+from millpond.pipelines.graph import DEFINING, PROGRESS, Graph, graph_of
 from millpond.pipelines.service import Order, PipelineService
 
 _MOST_EVENTS = 5000
-"""The graph is made of the last ones."""
+"""Of flows: the last ones; and of definitions, which come before them, however long ago."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,5 +49,8 @@ class PipelineViews:
 
     def graph(self, principal: Principal, update: Update) -> Graph:
         """What an update does and has done. Raises NotFound."""
-        events = self._service.events_of(principal, update.pipeline_id, update.id, TYPES, _MOST_EVENTS)
-        return graph_of(events)
+        found = (
+            self._service.events_of(principal, update.pipeline_id, update.id, types, _MOST_EVENTS)
+            for types in (DEFINING, PROGRESS)
+        )
+        return graph_of(chain.from_iterable(found))
