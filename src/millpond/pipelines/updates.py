@@ -53,6 +53,7 @@ def check_given(principal: Principal, pipeline: Pipeline, asked: Asked) -> None:
             told = "has other characters than letters, digits, _ . : / @ + and single -"
         else:
             continue
+        acts.denied(principal, "give parameters to", "pipeline", pipeline.name)
         raise PermissionDenied(f"Parameter '{name[:60]}' {told}; only who may manage the pipeline gives such a one.")
 
 

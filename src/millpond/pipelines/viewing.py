@@ -33,7 +33,7 @@ class PipelineViews:
 
     def pipelines(self, principal: Principal, *, text: str = "", page_token: str | None, limit: int) -> Page[Shown]:
         """Pipelines that one may see, by name; those with a text in it."""
-        plain = re.sub(r"([\\%_])", r"\\\1", text)
+        plain = re.sub(r"([\\%_])", r"\\\1", text.replace("\0", ""))
         wanted = WantedPipelines(like=f"%{plain}%" if plain else None)
         return self._service.list(principal, wanted, Order(by_name=True), page_token=page_token, limit=limit)
 
