@@ -18,6 +18,7 @@ from millpond.pipelines.domain import Asked, Cause, Pipeline
 from millpond.pipelines.events import made
 from millpond.pipelines.service import PipelineService
 from millpond.pipelines.settings import checked, requirements
+from millpond.pipelines.sources import Sources
 from millpond.pipelines.updates import check_given
 from millpond.pipelines.viewing import PipelineViews
 
@@ -121,3 +122,12 @@ def test_the_graph_knows_what_was_declared_however_much_came_after(
         ])  # fmt: skip
     [sums] = PipelineViews(service).graph(ANN, update).made
     assert (sums.kind, sums.needs, sums.rows) == ("MATERIALIZED_VIEW", ("m.s.raw",), 4)
+
+
+@pytest.mark.parametrize("root", ["/Users", "//Users/", "/Workspace//Shared", "/"])
+def test_sources_are_not_looked_for_where_anybody_may_make_files(root: str) -> None:
+    nothing: Any = None
+    sources = Sources(code=nothing, files=nothing, workspace=nothing, references=nothing)
+    settings = {"libraries": [{"glob": {"include": f"{root}/**"}}]}
+    with pytest.raises(InvalidArgument, match="anybody may make files"):
+        list(sources._paths(ANN, settings))
