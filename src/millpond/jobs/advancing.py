@@ -27,6 +27,8 @@ from millpond.kernel.storable import storable
 _LONGEST_UNSEEN = timedelta(minutes=1)
 """Whatever becomes of a run says so; this is for who was killed before."""
 _CHILDREN_UNSEEN = timedelta(seconds=5)
+_BREATH = timedelta(seconds=5)
+"""Before what could not begin is tried again, which else may be for ever, within one transaction."""
 MOST_ITERATIONS = 5000
 """Source: Databricks' limit of a For each task."""
 
@@ -164,6 +166,8 @@ class _Going:
         self._put(task, **{**ended, "started_at": task.started_at or self.now, **more})
 
     def _again(self, task: TaskRun, due_at: datetime) -> None:
+        if task.started_at == task.ended_at:  # it could not begin
+            due_at = max(due_at, self.now + _BREATH)
         again = attempt(
             self.run.id, self._spec(task), attempt=task.attempt + 1, retry=task.retry + 1, state=State.WAITING,
             due_at=due_at, parent_id=task.parent_id, iteration=task.iteration, input=task.input,
