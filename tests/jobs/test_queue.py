@@ -59,3 +59,16 @@ def test_what_cannot_begin_is_tried_again_later(database: Database) -> None:
     assert (first.result, second.state) == (Result.FAILED, State.WAITING)
     assert second.due_at is not None
     assert second.due_at > now
+
+
+def test_pipelines_are_begun_one_in_a_transaction(database: Database) -> None:  # in which their locks have no order
+    now, updates = utc_now(), Mock()
+    updates.begin.return_value = (99, "u")
+    tasks = [{"task_key": key, "pipeline_task": {"pipeline_id": key}} for key in "ab"]
+    with database.write() as connection:
+        run_id = submit(connection, checked({"tasks": tasks}), creator="a", run_as="a", now=now, token=None)
+    advancer = Advancer(database, Mock(), lambda: updates)
+    assert run_id in advancer.advance(run_id, now)
+    assert updates.begin.call_count == 1
+    advancer.advance(run_id, now)
+    assert updates.begin.call_count == 2
