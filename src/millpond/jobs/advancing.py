@@ -99,7 +99,7 @@ class _Going:
         self.tasks = store.tasks_of(self.connection, self.run.id, lock=True)
         self.others: set[int] = set()
         self.holds_pipeline = False
-        """Then it takes no further locks, as others take theirs in another order, and goes on in another transaction."""
+        """Then it takes no further locks, as others take theirs in another order, and another transaction goes on."""
 
     def step(self) -> bool:
         """Do all that can be done at once; whether there was something."""
