@@ -107,6 +107,7 @@ def test_what_is_no_pipeline_is_refused_before_anything_is_done(server: Server, 
     for old, new, error, words in (
         ("one.sql", "none.sql", InvalidArgument, "no file of the bundle"),
         ("../src/transformations/**", "../src/none/**", InvalidArgument, "no directory of the bundle"),
+        ("- file: {path: ../src/one.sql}", "- ../src/one.sql", InvalidArgument, "a library is not a mapping"),
         (f"schema: {name}", "schema: a\n      target: b", InvalidArgument, "pipelines.orders: A pipeline has one of"),
         (
             "root_path: ../src",

@@ -480,6 +480,16 @@ def test_only_who_may_sees_starts_and_changes_a_pipeline(shop: Shop) -> None:
     update_id = str(bob.pipelines.start_update(made).update_id)
     assert shop.done(made, update_id) is UpdateInfoState.COMPLETED  # as the owner, as who may not even read the source
     refused(PermissionDenied, lambda: bob.pipelines.update(made, **spec), lambda: bob.pipelines.delete(made))
+    job_id = w.jobs.create(name="refresh", tasks=[Task("a", pipeline_task=PipelineTask(made))]).job_id
+    w.permissions.update("jobs", str(job_id), access_control_list=[
+        AccessControlRequest(user_name=f"bob-{tail}@p.org", permission_level=PermissionLevel.CAN_MANAGE_RUN),
+    ])  # fmt: skip
+    code = {"x": "1) UNION (SELECT 2"}
+    by_job = {"job_id": job_id, "pipeline_params": {"parameters": code}}
+    refused(
+        PermissionDenied, lambda: bob.pipelines.start_update(made, parameters=code),
+        lambda: bob.api_client.do("POST", "/api/2.2/jobs/run-now", body=by_job),
+    )  # fmt: skip
     run_id = w.api_client.do("GET", f"/api/2.0/pipelines/{made}/updates/{update_id}")["update"]["job_run_id"]
     assert bob.jobs.get_run(run_id).run_id == run_id
     refused(BadRequest, lambda: w.jobs.repair_run(run_id, rerun_all_failed_tasks=True))

@@ -1,6 +1,7 @@
 """Runs that wait until their job has room."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -9,7 +10,7 @@ from millpond.jobs.advancing import Advancer
 from millpond.jobs.domain import Job, Result, State
 from millpond.jobs.notices import about
 from millpond.jobs.settings import checked
-from millpond.jobs.starting import start
+from millpond.jobs.starting import start, submit
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.notifications.outbox import told_about
@@ -44,3 +45,30 @@ def test_only_a_run_that_begins_is_told_to_begin(database: Database, becomes: st
         run = store.find_run(connection, second)
         assert run is not None and (run.state, run.result) == (State.ENDED, result)  # noqa: PT018 - one fact
         assert len(told_about(connection, about(second))) == told
+
+
+@pytest.mark.timeout(30)
+def test_what_cannot_begin_is_tried_again_later(database: Database) -> None:
+    now, nothing = utc_now(), Mock()
+    task = {"task_key": "a", "run_job_task": {"job_id": 7}, "max_retries": -1}
+    with database.write() as connection:
+        run_id = submit(connection, checked({"tasks": [task]}), creator="a", run_as="a", now=now, token=None)
+    Advancer(database, nothing, nothing).advance(run_id, now)
+    with database.read() as connection:
+        first, second = store.tasks_of(connection, run_id)
+    assert (first.result, second.state) == (Result.FAILED, State.WAITING)
+    assert second.due_at is not None
+    assert second.due_at > now
+
+
+def test_pipelines_are_begun_one_in_a_transaction(database: Database) -> None:  # in which their locks have no order
+    now, updates = utc_now(), Mock()
+    updates.begin.return_value = (99, "u")
+    tasks = [{"task_key": key, "pipeline_task": {"pipeline_id": key}} for key in "ab"]
+    with database.write() as connection:
+        run_id = submit(connection, checked({"tasks": tasks}), creator="a", run_as="a", now=now, token=None)
+    advancer = Advancer(database, Mock(), lambda: updates)
+    assert run_id in advancer.advance(run_id, now)
+    assert updates.begin.call_count == 1
+    advancer.advance(run_id, now)
+    assert updates.begin.call_count == 2

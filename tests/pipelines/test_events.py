@@ -133,13 +133,17 @@ def test_circles_are_cut_for_the_picture_and_nothing_else_is() -> None:
     assert "x" in kept["c"]
 
 
-@pytest.mark.parametrize("text", ["level = INFO", "level in ()", "timestamp > 'soon'", "level='INFO' OR id='1'", "x"])
+@pytest.mark.parametrize(
+    "text", ["level = INFO", "level in ()", "timestamp > 'soon'", "level='INFO' OR id='1'", "id='\0'", "x"]
+)
 def test_filters_of_events_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         events_like(text)
 
 
-@pytest.mark.parametrize("text", ["name = 'x'", "name LIKE x", "name LIKE 'x\\'", "notebook LIKE '/x'"])
+@pytest.mark.parametrize(
+    "text", ["name = 'x'", "name LIKE x", "name LIKE 'x\\'", "name LIKE '\0'", "notebook LIKE '/x'"]
+)
 def test_filters_of_pipelines_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         pipelines_like(text)

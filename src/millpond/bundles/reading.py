@@ -133,7 +133,7 @@ def _place_sources(pipeline: dict[str, Any], directory: Path, root: Path) -> Non
     _place(pipeline, "root_path", directory, root, what)
     for library in pipeline.get("libraries") or ():
         for kind, name in _SOURCES:
-            if isinstance(source := library.get(kind), dict):
+            if isinstance(source := _mapping(library, "a library").get(kind), dict):
                 _place(source, name, directory, root, what)
 
 

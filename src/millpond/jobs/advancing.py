@@ -27,6 +27,8 @@ from millpond.kernel.storable import storable
 _LONGEST_UNSEEN = timedelta(minutes=1)
 """Whatever becomes of a run says so; this is for who was killed before."""
 _CHILDREN_UNSEEN = timedelta(seconds=5)
+_BREATH = timedelta(seconds=5)
+"""Before what could not begin is tried again, which else may be for ever, within one transaction."""
 MOST_ITERATIONS = 5000
 """Source: Databricks' limit of a For each task."""
 
@@ -96,11 +98,18 @@ class _Going:
         self.specs = specs_of(self.run.settings)
         self.tasks = store.tasks_of(self.connection, self.run.id, lock=True)
         self.others: set[int] = set()
+        self.holds_pipeline = False
+        """Then it takes no further locks, as others take theirs in another order, and another transaction goes on."""
 
     def step(self) -> bool:
         """Do all that can be done at once; whether there was something."""
-        done = [self._do(step) for step in plan(self.run, self.specs, self.tasks, self.now)]
-        return any(done)
+        done = False
+        for step in plan(self.run, self.specs, self.tasks, self.now):
+            done |= self._do(step)
+            if self.holds_pipeline:
+                self.others.add(self.run.id)
+                return False
+        return done
 
     def warn(self) -> None:
         """Tell whoever wants to know that the run or a task of it takes longer than expected, once."""
@@ -126,6 +135,8 @@ class _Going:
         """When to look again, if nothing becomes of the run before: a retry's time, a deadline, and now and then."""
         if self.run.state is State.ENDED:
             return None
+        if self.holds_pipeline:
+            return self.now
         known = [
             self.run.deadline,
             *self._slow_at(),
@@ -164,6 +175,8 @@ class _Going:
         self._put(task, **{**ended, "started_at": task.started_at or self.now, **more})
 
     def _again(self, task: TaskRun, due_at: datetime) -> None:
+        if task.started_at == task.ended_at:  # it could not begin
+            due_at = max(due_at, self.now + _BREATH)
         again = attempt(
             self.run.id, self._spec(task), attempt=task.attempt + 1, retry=task.retry + 1, state=State.WAITING,
             due_at=due_at, parent_id=task.parent_id, iteration=task.iteration, input=task.input,
@@ -234,6 +247,7 @@ class _Going:
         if self.run.depth >= MOST_DEPTH:
             raise InvalidArgument(f"Runs start runs at most {MOST_DEPTH} deep.")
         if kind is Kind.PIPELINE:
+            self.holds_pipeline = True
             run_id, update_id = self.updates().begin(self.connection, self.run, order)
             return run_id, {"update_id": update_id}
         job = store.find_job(self.connection, order["job_id"], lock=True)

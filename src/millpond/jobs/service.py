@@ -223,7 +223,7 @@ class JobService:
         self._check_quotas(job.run_as, job.settings, token)
         with self._database.write() as connection:
             job = _checked(principal, Act.USE, job_id, store.find_job(connection, job_id, lock=True))
-            _check_commands(principal, job.run_as, job.securable, dbt_commands)
+            _check_given(principal, job.run_as, job.securable, dbt_commands, pipeline_params)
             if queue is not None:
                 job = replace(job, settings={**job.settings, "queue": {"enabled": queue}})
             run_id = start(
@@ -402,7 +402,8 @@ class JobService:
         listed = {Kind.PYTHON: python_params, Kind.WHEEL: python_params, Kind.DBT: dbt_commands}
         with self._database.write() as connection:
             run = self._run(connection, principal, Act.USE, run_id, lock=True)
-            _check_commands(principal, run.run_as, run.securable(_owner(connection, run)), dbt_commands)
+            securable = run.securable(_owner(connection, run))
+            _check_given(principal, run.run_as, securable, dbt_commands, pipeline_params)
             if run.pipeline_id is not None:
                 raise FailedPrecondition(f"Run {run_id} is an update of a pipeline; start another update instead.")
             if run.state is not State.ENDED or run.result is Result.TOO_MANY:
@@ -455,9 +456,14 @@ def _checked(principal: Principal, act: Act, job_id: int, job: Job | None) -> Jo
     return job
 
 
-def _check_commands(principal: Principal, run_as: str, securable: Securable, commands: Sequence[str] | None) -> None:
-    """Other commands of dbt are other code, with the rights of whom the job runs as. Raises PermissionDenied."""
-    require(principal, Act.MANAGE if commands and principal.name != run_as else Act.USE, securable)
+def _check_given(
+    principal: Principal, run_as: str, securable: Securable, commands: Sequence[str] | None,
+    pipeline_params: Mapping[str, Any] | None,
+) -> None:  # fmt: skip
+    """Other commands of dbt are other code, with the rights of whom the job runs as, and parameters of a pipeline may
+    be. Raises PermissionDenied."""
+    is_code = commands or (pipeline_params or {}).get("parameters")
+    require(principal, Act.MANAGE if is_code and principal.name != run_as else Act.USE, securable)
 
 
 def _levels(access: Sequence[grants.Change], job: Job) -> list[grants.Change]:

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 
 from millpond.kernel.redaction import Redactor
@@ -82,7 +83,7 @@ class Telling:
             except (PermissionError, FileNotFoundError):
                 self._waiting.clear()
                 return True
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, HTTPException) as error:
                 print(f"The server did not take events of the update: {error}")
                 return False
             for _ in some:

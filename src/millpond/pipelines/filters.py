@@ -12,10 +12,10 @@ from millpond.pipelines.domain import Level
 
 _LEVEL = re.compile(r"level\s*=\s*'(\w+)'", re.IGNORECASE)
 _LEVELS = re.compile(r"level\s+in\s*\(([^()]*)\)", re.IGNORECASE)
-_ID = re.compile(r"id\s*=\s*'([^']*)'", re.IGNORECASE)
+_ID = re.compile(r"id\s*=\s*'([^'\x00]*)'", re.IGNORECASE)
 _TIME = re.compile(r"timestamp\s*(<=|>=|<|>|=)\s*'([^']*)'", re.IGNORECASE)
-_UPDATE = re.compile(r"update_id\s*=\s*'([^']*)'", re.IGNORECASE)
-_NAME = re.compile(r"name\s+like\s+'([^']*)'", re.IGNORECASE)
+_UPDATE = re.compile(r"update_id\s*=\s*'([^'\x00]*)'", re.IGNORECASE)
+_NAME = re.compile(r"name\s+like\s+'([^'\x00]*)'", re.IGNORECASE)
 _NOTEBOOK = re.compile(r"notebook\s*=\s*'([^']*)'", re.IGNORECASE)
 _OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\$")
 _LONGEST = 4096

@@ -6,7 +6,8 @@ from typing import Any
 
 from millpond.pipelines.domain import Event
 
-TYPES = ("graph_created", "dataset_definition", "flow_definition", "flow_progress")
+DEFINING = ("dataset_definition", "flow_definition")
+PROGRESS = ("flow_progress",)
 """The events that say it."""
 _REPLACED = "MATERIALIZED_VIEW"
 """What each go writes anew, so its last counts are those of its rows; all else adds to what was there."""

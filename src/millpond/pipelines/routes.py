@@ -160,7 +160,12 @@ def _add_events(router: APIRouter, service: PipelineService) -> None:
 def _read(page_token: str) -> tuple[int, str | None, bool]:
     try:
         beyond, filter, upward = json.loads(decode_token(page_token) or "")
-        if not isinstance(beyond, int) or not isinstance(filter, str | None) or not isinstance(upward, bool):
+        if (
+            not isinstance(beyond, int)
+            or abs(beyond) >= 1 << 63
+            or not isinstance(filter, str | None)
+            or not isinstance(upward, bool)
+        ):
             raise ValueError
     except (ValueError, TypeError) as error:
         raise InvalidArgument("page_token is not one that this server gave; start again without it.") from error

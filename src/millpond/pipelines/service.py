@@ -32,7 +32,7 @@ from millpond.pipelines.domain import Asked, Cause, Event, Pipeline, Shown, Upda
 from millpond.pipelines.events import Intake, acted, progressed
 from millpond.pipelines.filters import WantedEvents, WantedPipelines
 from millpond.pipelines.settings import checked, referring, targets
-from millpond.pipelines.updates import begin_update
+from millpond.pipelines.updates import begin_update, check_given
 from millpond.secrets.references import References
 
 LATEST = 5
@@ -142,8 +142,7 @@ class PipelineService:
         run_as, now = self._run_as(principal, kept, before.run_as), utc_now()
         self._check_named(principal, run_as, kept, before.settings)
         with self._database.write() as connection:
-            active = self._with_run(connection, principal, Act.MANAGE, pipeline_id, cancel=before.is_continuous)
-            pipeline = _checked(principal, Act.MANAGE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            pipeline, active = _locked(connection, principal, Act.MANAGE, pipeline_id, cancel=before.is_continuous)
             if expected_ms not in (None, epoch_ms(pipeline.changed_at)) or pipeline.changed_at != before.changed_at:
                 raise Conflict(f"Pipeline '{pipeline_id}' was changed meanwhile; look at it and try again.")
             after = replace(pipeline, name=kept["name"], settings=kept, run_as=run_as)
@@ -162,24 +161,11 @@ class PipelineService:
     def delete(self, principal: Principal, pipeline_id: str) -> None:
         """Delete a pipeline with its updates and events; one that runs is stopped. Its tables stay."""
         with self._database.write() as connection:
-            active = self._with_run(connection, principal, Act.MANAGE, pipeline_id, cancel=True)
-            pipeline = _checked(principal, Act.MANAGE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            pipeline, active = _locked(connection, principal, Act.MANAGE, pipeline_id, cancel=True)
             store.remove(connection, pipeline.id)
             grants.forget(connection, pipeline.securable.ids)
             _changed(connection, principal, "delete", pipeline)
         self._moved(*active)
-
-    def _with_run(
-        self, connection: Connection, principal: Principal, act: Act, pipeline_id: str, *, cancel: bool
-    ) -> builtins.list[int]:
-        """Ask the active update's run to end, if so asked, before the pipeline is locked; which runs are to be moved
-        on."""
-        pipeline = _checked(principal, act, pipeline_id, store.find(connection, pipeline_id))
-        active = store.find_update(connection, pipeline.active_update_id) if pipeline.active_update_id else None
-        if active is None or not cancel:
-            return []
-        cancel_run(connection, active.run_id, utc_now())
-        return [active.run_id]
 
     def _check_named(
         self, principal: Principal, run_as: str, settings: Mapping[str, Any], before: Mapping[str, Any]
@@ -206,9 +192,11 @@ class PipelineService:
     # -- updates ----------------------------------------------------------------------------------------------------
 
     def start_update(self, principal: Principal, pipeline_id: str, asked: Asked, cause: Cause) -> Update:
-        """Start an update. Raises FailedPrecondition while another goes on."""
+        """Start an update. Raises FailedPrecondition while another goes on, PermissionDenied for parameters that only
+        who manages the pipeline may give."""
         with self._database.write() as connection:
             pipeline = _checked(principal, Act.USE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            check_given(principal, pipeline, asked)
             update = begin_update(connection, pipeline, asked, cause, by=principal.name)
             store.add_events(connection, pipeline.id, [acted(pipeline, "START", principal.name, update.id)])
             _changed(connection, principal, "start", pipeline, update_id=update.id, run_id=update.run_id)
@@ -218,14 +206,11 @@ class PipelineService:
     def stop(self, principal: Principal, pipeline_id: str) -> None:
         """Ask the active update to end, and let a continuous pipeline rest. Harmless where nothing goes on."""
         with self._database.write() as connection:
-            active = self._with_run(connection, principal, Act.USE, pipeline_id, cancel=True)
-            pipeline = _checked(principal, Act.USE, pipeline_id, store.find(connection, pipeline_id, lock=True))
+            pipeline, active = _locked(connection, principal, Act.USE, pipeline_id, cancel=True)
             store.change(connection, pipeline.id, next_start_at=None, failed=False)
             update = store.find_update(connection, pipeline.active_update_id) if pipeline.active_update_id else None
             told = [acted(pipeline, "STOP", principal.name, pipeline.active_update_id)]
             if update is not None:
-                if update.run_id not in active:
-                    raise Conflict(f"Pipeline '{pipeline_id}' has begun another update meanwhile; stop it again.")
                 store.change_update(connection, update.id, state=UpdateState.STOPPING)
                 told.append(progressed(pipeline, update, UpdateState.STOPPING))
             store.add_events(connection, pipeline.id, told)
@@ -329,6 +314,23 @@ def _checked(principal: Principal, act: Act, pipeline_id: str, pipeline: Pipelin
     return pipeline
 
 
+def _locked(
+    connection: Connection, principal: Principal, act: Act, pipeline_id: str, *, cancel: bool
+) -> tuple[Pipeline, list[int]]:
+    """The pipeline, once the active update's run has been asked to end, if so asked, and which runs are to be moved on.
+
+    Raises Conflict where another update has begun in between.
+    """
+    seen = _checked(principal, act, pipeline_id, store.find(connection, pipeline_id))
+    active = store.find_update(connection, seen.active_update_id) if seen.active_update_id and cancel else None
+    if active is not None:
+        cancel_run(connection, active.run_id, utc_now())
+    pipeline = _checked(principal, act, pipeline_id, store.find(connection, pipeline_id, lock=True))
+    if cancel and pipeline.active_update_id not in (None, seen.active_update_id):
+        raise Conflict(f"Pipeline '{pipeline_id}' has begun another update meanwhile; try again.")
+    return pipeline, [] if active is None else [active.run_id]
+
+
 def _update(connection: Connection, pipeline: Pipeline, update_id: str) -> Update:
     update = store.find_update(connection, update_id)
     if update is None or update.pipeline_id != pipeline.id:
@@ -351,7 +353,11 @@ def _read_token(token: str | None) -> Sequence[str]:
         found = json.loads(text) if text else []
     except ValueError:
         found = None
-    if not isinstance(found, list) or len(found) not in (0, 2) or not all(isinstance(each, str) for each in found):
+    if (
+        not isinstance(found, list)
+        or len(found) not in (0, 2)
+        or not all(isinstance(each, str) and "\0" not in each for each in found)
+    ):
         raise InvalidArgument("page_token is not one that this server gave; start again without it.")
     return found
 
@@ -370,5 +376,5 @@ def _find_securable(connection: Connection, pipeline_id: str) -> Any:
 
 
 def _give(connection: Connection, pipeline_id: str, name: str) -> None:
+    give_runs(connection, pipeline_id, name)  # whose locks come before a pipeline's
     store.change(connection, pipeline_id, creator=name)
-    give_runs(connection, pipeline_id, name)

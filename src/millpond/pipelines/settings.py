@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from millpond.catalog.names import SchemaName
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.storable import storable
 from millpond.notifications.domain import Target
 from millpond.pipelines.domain import Asked
 from millpond.secrets.references import has_references
 
 EVERYTHING_BELOW = "/**"
+_FILE = ("-r /", "-r dbfs:/")
 RETRIES = "pipelines.numUpdateRetryAttempts"
 """In `configuration`: how often an update that failed is tried again."""
 _MOST_RETRIES = 100
@@ -146,9 +148,21 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         _check_library(library)
     _check_parameters(found.parameters)
     if found.environment is not None:
-        clean_requirements(requirements(found.environment.dependencies or ()))
+        clean_requirements(requirements(settings)[0])
     retries_of(settings)
-    return found.model_dump(mode="json", exclude_none=True, by_alias=True)
+    return _storable(found.model_dump(mode="json", exclude_none=True, by_alias=True))
+
+
+def _storable(kept: dict[str, Any]) -> dict[str, Any]:
+    """The settings, of which some hold whatever was sent. Raises InvalidArgument for what no database takes."""
+    for name, value in kept.items():
+        try:
+            is_whole = storable(value) == value
+        except RecursionError:
+            is_whole = False
+        if not is_whole:
+            raise InvalidArgument(f"{name} has NUL, halves of characters, or is nested too deep; send it without them.")
+    return kept
 
 
 def _parts(found: SettingsInput) -> Iterator[_Known]:
@@ -173,9 +187,25 @@ def _check_parameters(parameters: Mapping[str, str] | None) -> None:
         raise InvalidArgument(f"parameters have more than {_MOST_PARAMETERS:,} characters.")
 
 
-def requirements(lines: list[str] | tuple[str, ...]) -> list[str]:
-    """Packages among the dependencies of an environment; wheels and files of packages are none."""
-    return [line for line in lines if not line.startswith(("/", "-", "dbfs:"))]
+def requirements(settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Packages of the index that sources need beside the server's own, and the paths of files that name more."""
+    lines = [line for line in _dependencies(settings) if not _is_wheel(line)]
+    files = [line[3:].strip() for line in lines if line.startswith(_FILE)]
+    return [line for line in lines if not line.startswith(_FILE)], files
+
+
+def wheels(settings: Mapping[str, Any]) -> list[str]:
+    """The paths of wheels that sources need."""
+    given = [each["whl"] for each in settings.get("libraries") or () if "whl" in each]
+    return [*given, *filter(_is_wheel, _dependencies(settings))]
+
+
+def _dependencies(settings: Mapping[str, Any]) -> list[str]:
+    return (settings.get("environment") or {}).get("dependencies") or []
+
+
+def _is_wheel(line: str) -> bool:
+    return line.startswith(("/", "dbfs:/")) and line.endswith(".whl")
 
 
 def retries_of(settings: Mapping[str, Any]) -> int:

@@ -62,7 +62,8 @@ class Sources:
         }  # fmt: skip
         secrets = [value for found in texts.values() for value in found.values]
         beside = self._modules(principal, settings, paths, directory)
-        more = clean_requirements(requirements((settings.get("environment") or {}).get("dependencies") or []))
+        names, files = requirements(settings)
+        more = clean_requirements([*names, *(self.code.text(principal, path) for path in files)])
         return {"update": spec, "secrets": secrets, "beside": beside}, more
 
     def _paths(self, principal: Principal, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -72,7 +73,7 @@ class Sources:
                 if not include.endswith(EVERYTHING_BELOW):
                     yield include
                 else:
-                    yield from self._below(principal, include.removesuffix(EVERYTHING_BELOW).rstrip("/"))
+                    yield from self._below(principal, _single(include.removesuffix(EVERYTHING_BELOW)))
             elif found := library.get("notebook") or library.get("file"):
                 yield found["path"]
 
@@ -127,13 +128,18 @@ class Sources:
         if root := settings.get("root_path"):
             place = directory / "root"
             place.mkdir()
-            self.code.copy(principal, root, place)
+            self.code.copy(principal, _single(root), place)
             return [str(place)]
         first = {str(PurePosixPath(path).parent): path for path in reversed(paths)}
         return [
             self.code.modules(principal, path, directory / f"beside-{number}")
             for number, path in enumerate(first.values())
         ]
+
+
+def _single(path: str) -> str:
+    """A path whose parts have one slash between them, as the workspace reads it; empty for its root."""
+    return "".join(f"/{part}" for part in path.split("/") if part)
 
 
 def source_of(path: str, data: bytes) -> dict[str, str]:

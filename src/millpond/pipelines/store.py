@@ -127,9 +127,14 @@ def _is_named(connection: Connection, pipeline: Pipeline) -> bool:
 
 def find(connection: Connection, pipeline_id: str, *, lock: bool = False) -> Pipeline | None:
     """The pipeline with an id; `lock` keeps others from changing it until the transaction ends."""
-    query = select(*_COLUMNS).where(pipelines.c.id == pipeline_id)
+    query = select(*_COLUMNS).where(pipelines.c.id == _plain(pipeline_id))
     row = connection.execute(query.with_for_update() if lock else query).first()
     return Pipeline(**row._mapping) if row else None
+
+
+def _plain(text: str) -> str:
+    """An id that somebody sent, as PostgreSQL takes it."""
+    return text.replace("\0", "\ufffd")
 
 
 def change(connection: Connection, pipeline_id: str, **values: Any) -> None:
@@ -193,7 +198,7 @@ def add_update(connection: Connection, made: Update) -> None:
 
 def find_update(connection: Connection, update_id: str, *, lock: bool = False) -> Update | None:
     """The update with an id."""
-    query = select(updates).where(updates.c.id == update_id)
+    query = select(updates).where(updates.c.id == _plain(update_id))
     row = connection.execute(query.with_for_update() if lock else query).first()
     return _update(row) if row else None
 

@@ -3,6 +3,7 @@
 Locks are taken in one order: a run's, then its pipeline's, then its update's.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,22 +20,41 @@ from millpond.jobs.ports import start_update_run
 from millpond.jobs.schedule import MOST_FAILURES, pause_after
 from millpond.kernel.clock import epoch_us, utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import FailedPrecondition, NotFound
+from millpond.kernel.errors import FailedPrecondition, NotFound, PermissionDenied
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 from millpond.kernel.rounds import rounds
 from millpond.pipelines import notices, store
 from millpond.pipelines.domain import Asked, Cause, Pipeline, Update, UpdateState, state_after
 from millpond.pipelines.events import CREATED, made, progressed
-from millpond.pipelines.settings import retries_of
+from millpond.pipelines.settings import retries_of, wheels
 from millpond.pipelines.sources import Sources
 
 _ROUND_S, _TIDY_S = 0.5, 600.0
 _RETRY_PAUSE_MS = 5000
 _LEAST_PAUSE, _PAUSE = timedelta(seconds=1), timedelta(minutes=1)
-_MOST_OLD = 100
+_MOST_OLD = 5
+"""Updates, each with 20,000 events at most, in one transaction."""
+_PLAIN = re.compile(r"(?!.*--)[\w.:/@+-]*")
+"""What is one word in SQL, and neither quotes nor comments."""
 
 log = get_logger(__name__)
+
+
+def check_given(principal: Principal, pipeline: Pipeline, asked: Asked) -> None:
+    """Raises PermissionDenied for parameters that do more than run a pipeline with the rights of whom it runs as: SQL
+    has them in its text, and they go before the configuration."""
+    if principal.name == pipeline.run_as or allows(principal, Act.MANAGE, pipeline.securable):
+        return
+    for name, value in asked.parameters.items():
+        if name in (pipeline.settings.get("configuration") or {}) or name.startswith("pipelines."):
+            told = "is in its configuration"
+        elif not _PLAIN.fullmatch(value):
+            told = "has other characters than letters, digits, _ . : / @ + and single -"
+        else:
+            continue
+        acts.denied(principal, "give parameters to", "pipeline", pipeline.name)
+        raise PermissionDenied(f"Parameter '{name[:60]}' {told}; only who may manage the pipeline gives such a one.")
 
 
 def begin_update(
@@ -48,9 +68,10 @@ def begin_update(
         )
     now, update_id = utc_now(), new_id()
     settings = pipeline.settings
-    retries = retries_of({**settings, "development": asked.development or settings.get("development")})
-    wheels = [{"whl": each["whl"]} for each in settings.get("libraries") or () if "whl" in each]
-    task = {"max_retries": retries, "min_retry_interval_millis": _RETRY_PAUSE_MS, "libraries": wheels}
+    is_development = settings.get("development") if asked.development is None else asked.development
+    retries = retries_of({**settings, "development": is_development})
+    libraries = [{"whl": path} for path in wheels(settings)]
+    task = {"max_retries": retries, "min_retry_interval_millis": _RETRY_PAUSE_MS, "libraries": libraries}
     run_id = start_update_run(
         connection, update_id=update_id, pipeline_id=pipeline.id, task=task, owner=pipeline.creator,
         settings={"name": pipeline.name, "tags": dict(settings.get("tags") or {})}, run_as=pipeline.run_as, now=now,
@@ -90,7 +111,9 @@ class UpdateRuns:
         if pipeline is None or not allows(principal, Act.USE, pipeline.securable):
             name = str(body["pipeline_id"])[:60]
             raise NotFound(f"Pipeline '{name}' does not exist, or {run.run_as} may not run it.")
-        update = begin_update(connection, pipeline, Asked.of(body), Cause.JOB_TASK, by=run.run_as, parent=run)
+        asked = Asked.of(body)
+        check_given(principal, pipeline, asked)
+        update = begin_update(connection, pipeline, asked, Cause.JOB_TASK, by=run.run_as, parent=run)
         acts.changed(
             connection, run.run_as, "start", "pipeline", pipeline.name, object_id=pipeline.id, update_id=update.id,
             run_id=run.id,

@@ -2,17 +2,18 @@
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 
 from millpond.identity.access import Act, allows
 from millpond.identity.domain import Principal
 from millpond.kernel.paging import Page
 from millpond.pipelines.domain import Shown, Update
 from millpond.pipelines.filters import WantedPipelines
-from millpond.pipelines.graph import TYPES, Graph, graph_of
+from millpond.pipelines.graph import DEFINING, PROGRESS, Graph, graph_of
 from millpond.pipelines.service import Order, PipelineService
 
 _MOST_EVENTS = 5000
-"""The graph is made of the last ones."""
+"""Of flows: the last ones; and of definitions, which come before them, however long ago."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class PipelineViews:
 
     def pipelines(self, principal: Principal, *, text: str = "", page_token: str | None, limit: int) -> Page[Shown]:
         """Pipelines that one may see, by name; those with a text in it."""
-        plain = re.sub(r"([\\%_])", r"\\\1", text)
+        plain = re.sub(r"([\\%_])", r"\\\1", text.replace("\0", ""))
         wanted = WantedPipelines(like=f"%{plain}%" if plain else None)
         return self._service.list(principal, wanted, Order(by_name=True), page_token=page_token, limit=limit)
 
@@ -48,5 +49,8 @@ class PipelineViews:
 
     def graph(self, principal: Principal, update: Update) -> Graph:
         """What an update does and has done. Raises NotFound."""
-        events = self._service.events_of(principal, update.pipeline_id, update.id, TYPES, _MOST_EVENTS)
-        return graph_of(events)
+        found = (
+            self._service.events_of(principal, update.pipeline_id, update.id, types, _MOST_EVENTS)
+            for types in (DEFINING, PROGRESS)
+        )
+        return graph_of(chain.from_iterable(found))
