@@ -7,7 +7,7 @@ that could say something else. A full refresh takes all rows out and begins anot
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -30,6 +30,22 @@ _STAGED = "staged_"
 RESET = "pipelines.reset.allowed"
 """`false` keeps a table's rows when all is refreshed in full. Source: Databricks, "Pipeline properties reference"."""
 Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """Under which a table's log keeps how far a flow's target has come, in one generation of that."""
+
+    name: str
+    target: str
+    generation: int
+
+    @property
+    def held(self) -> str:
+        """What a commit holds on to: one of another generation conflicts with it."""
+        return f"{self.generation} {_generations(self.target)}"
+
+
 _SIZED = re.compile(r"\b(?:var)?char\(\d+\)")
 
 
@@ -149,20 +165,30 @@ class Tables:
             f"TBLPROPERTIES ({_pairs(properties)})"
         )
 
-    def beside(self, dataset: Dataset, what: str, schema: StructType) -> str:
-        """The name of a table of ours beside a dataset's, which is made if there is none."""
+    def beside(self, dataset: Dataset, what: str, schema: StructType, generation: int) -> str:
+        """The name of a table of ours beside a dataset's, of a generation of that; it is made if there is none."""
         name, target = names.beside(dataset.name, what), self.id_of(dataset.name)
         found = self.find(name)
         known = (found or {}).get("properties") or {}
-        if found is not None and known.get(OWNER) != self._spec.pipeline_id:
-            raise PipelineFailed(f"'{name}', where the pipeline keeps what it needs, is no table of this pipeline.")
-        if found is not None and known.get(DATASET) == target:
+        if found is not None and (known.get(OWNER) != self._spec.pipeline_id or DATASET not in known):
+            raise PipelineFailed(
+                f"'{name}', where the pipeline keeps what it needs, is no such table of this pipeline."
+            )
+        if found is None or known[DATASET] != target or self._has_other_types(name, target, schema, generation, found):
+            self.drop(name)
+            self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: target})
+            self.find(name)
+        else:
             self._add_columns(name, schema, found)
-            return name
-        self.drop(name)  # it is of a table that was dropped since
-        self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: target})
-        self.find(name)
+        self._empty(name, dataset.name, generation)
         return name
+
+    def _has_other_types(self, name: str, target: str, schema: StructType, generation: int, found: Table) -> bool:
+        """Whether a table beside a target is of an earlier generation, whose columns had other types."""
+        known, wanted = _types(found), _types_of(schema)
+        if all(known.get(column, kind) == kind for column, kind in wanted.items()):
+            return False
+        return self.generation(name, target) < generation
 
     def stage(self, dataset: Dataset, rows: Any) -> str:
         """Write rows into a table beside a dataset's, which no other update writes to; its name."""
@@ -184,31 +210,31 @@ class Tables:
         self.run(f"DROP TABLE IF EXISTS {names.quoted(name)}")
 
     def _begin_anew(self, dataset: Dataset, schema: StructType, found: Table) -> None:
-        generation = self.generation(dataset.name)
-        self._empty(dataset.name, dataset.name, generation + 1, generation)
+        generation = self._empty(dataset.name, dataset.name)
         if _types(found) != _types_of(schema) or _partitions(found) != _lowered(dataset.partitioned_by):
-            self._overwrite_columns(dataset, schema)
+            self._overwrite_columns(dataset.name, schema, dataset.partitioned_by)
+            if self.generation(dataset.name) != generation:  # another update's rows went with the old columns
+                self._empty(dataset.name, dataset.name)
 
-    def _empty(self, name: str, target: str, generation: int, before: int) -> None:
-        """Take all rows out of a table, for another generation of the target."""
+    def _empty(self, name: str, target: str, generation: int | None = None) -> int:
+        """Take all rows out of a table, for the next generation of a target, or for the one given if it is older."""
+        application = _generations(target)
+        known = self.log(name, [application])[1].get(application)
+        if generation is not None and generation <= (known or 0):
+            return generation
+        generation = (known or 0) + 1 if generation is None else generation
         writer = self._spark.table(names.quoted(name)).limit(0).write.format("delta").mode("overwrite")
-        writer = writer.option("txnAppId", _generations(target)).option("txnVersion", generation)
-        writer.option("millpond.txnAfter", before or "none").saveAsTable(names.quoted(name))
+        writer = writer.option("txnAppId", application).option("txnVersion", generation)
+        writer.option("millpond.txnAfter", "none" if known is None else known).saveAsTable(names.quoted(name))
+        return generation
 
-    def keep_up(self, name: str, target: str) -> None:
-        """Empty a table beside a target that was refreshed in full since."""
-        generation = self.generation(target)
-        known = self.log(name, [_generations(target)])[1].get(_generations(target), 0)
-        if known != generation:
-            self._empty(name, target, generation, known)
-
-    def _overwrite_columns(self, dataset: Dataset, schema: StructType) -> None:
-        """Give an empty table other columns, or other partitions."""
+    def _overwrite_columns(self, name: str, schema: StructType, partitioned_by: Sequence[str] = ()) -> None:
+        """Leave no rows, and give a table other columns, or other partitions."""
         empty = self._spark.createDataFrame([], schema)
         writer = empty.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-        if dataset.partitioned_by:
-            writer = writer.partitionBy(*dataset.partitioned_by)
-        writer.saveAsTable(names.quoted(dataset.name))
+        if partitioned_by:
+            writer = writer.partitionBy(*partitioned_by)
+        writer.saveAsTable(names.quoted(name))
 
     def _fit(self, dataset: Dataset, schema: StructType, found: Table) -> None:
         known = _types(found)
@@ -247,8 +273,8 @@ class Tables:
     def discover(self, dataset: Dataset, stream: Stream) -> None:
         """Note the files of a stream that are new, in one commit."""
         assert stream.files is not None
-        name = self.beside(dataset, "files", StructType().add("source", "string").add("path", "string"))
-        self.keep_up(name, dataset.name)
+        columns = StructType().add("source", "string").add("path", "string")
+        name = self.beside(dataset, "files", columns, self.generation(dataset.name))
         application = f"millpond.pipeline/files/{stream.files.key}"
         _, done = self.log(name, [application])
         rows = self._spark.table(names.quoted(name)).filter(F.col("source") == stream.files.key).collect()
@@ -277,12 +303,12 @@ class Tables:
 
     # -- how far they have come ---------------------------------------------------------------------------------
 
-    def generation(self, name: str) -> int:
-        """How often a table was refreshed in full."""
-        application = _generations(name)
+    def generation(self, name: str, target: str | None = None) -> int:
+        """How often a table, or the target that it is beside, was refreshed in full."""
+        application = _generations(target or name)
         return self.log(name, [application])[1].get(application, 0)
 
-    def application(self, flow: Flow, stream: Stream) -> str:
+    def application(self, flow: Flow, stream: Stream) -> Application:
         """Under which the log of a flow's target keeps the version of a source up to which it has come.
 
         Raises PipelineFailed where the source is another table than when the flow began.
@@ -300,11 +326,19 @@ class Tables:
                 f"Flow '{flow.name}' ({flow.location}) streams '{stream.table}', which is another table than when it "
                 f"began: it was dropped and made again. Refresh '{flow.target}' in full."
             )
-        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/{stream.table}/{stream.number}"
+        return self._application(flow, generation, f"{stream.table}/{stream.number}")
 
-    def once(self, flow: Flow, generation: int) -> str:
+    def once(self, flow: Flow) -> Application:
         """The same of a flow that runs once."""
-        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/once"
+        return self._application(flow, self.generation(flow.target), "once")
+
+    def _application(self, flow: Flow, generation: int, what: str) -> Application:
+        name = f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/{what}"
+        return Application(name=name, target=flow.target, generation=generation)
+
+    def cursor(self, table: str, application: Application) -> int | None:
+        """The version of a source up to which a table has come."""
+        return self.log(table, [application.name])[1].get(application.name)
 
     def left(self, graph: Graph) -> list[str]:
         """Tables of the pipeline that no source declares any more."""
