@@ -75,3 +75,40 @@ def test_what_lies_beside_is_made_again(numbers: Pipeline) -> None:
     numbers.updated()
     assert sorted(numbers.sql("SELECT key, id FROM now")) == [(0, 5), (1, 6), (2, 7), (3, 8), (4, 9)]
     assert numbers.sql("SELECT count(*), count(__END_AT) FROM history") == [(10, 5)]
+
+
+OWN = """
+    import dlt
+
+    @dlt.table(name="`größe'x`", table_properties={"pipelines.reset.allowed": False})
+    def kept():
+        return spark.sql("SELECT id, named_struct('erste Größe', 1, 'b', array(1.5)) AS `a b.c` FROM STREAM(numbers)")
+
+    @dlt.table
+    def later():
+        return spark.readStream.option("startingVersion", 3).table("numbers").select("id")
+
+    @dlt.table(spark_conf={"spark.sql.session.timeZone": "Asia/Tokyo"})
+    def there():
+        return spark.sql("SELECT current_timezone() AS zone")
+
+    @dlt.table
+    def here():
+        return spark.sql("SELECT current_timezone() AS zone")
+"""
+
+
+def test_names_properties_versions_and_settings(numbers: Pipeline) -> None:
+    zone = numbers.sql("SELECT current_timezone()")
+    numbers.python(OWN)
+    assert "streamed from version 3; its newest is 1" in str(numbers.update().error)
+    for number in (100, 101):
+        numbers.sql(f"INSERT INTO numbers VALUES ({number})")
+    for _ in range(2):
+        numbers.updated()
+    version = numbers.sql("DESCRIBE HISTORY `größe'x`")[0][0]
+    numbers.updated(full_refresh_selection=["`größe'x`"])
+    assert numbers.sql("DESCRIBE HISTORY `größe'x`")[0][0] == version
+    assert numbers.sql("SELECT id FROM later") == [(101,)]
+    assert numbers.sql("SELECT count(*), max(`a b.c`.`erste Größe`) FROM `größe'x`") == [(12, 1)]
+    assert (numbers.sql("SELECT zone FROM there"), numbers.sql("SELECT zone FROM here")) == ([("Asia/Tokyo",)], zone)

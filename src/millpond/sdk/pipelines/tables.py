@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from pyspark.sql.connect import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import DataType, StructType
 
+from millpond.engine.types import sql_text
 from millpond.features.connection import Connection
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed, Spec
@@ -133,7 +134,7 @@ class Tables:
             self._create(dataset, schema)
             return
         if dataset.kind is Kind.STREAMING_TABLE:
-            if full and dataset.properties.get(RESET) != "false":
+            if full and dataset.properties.get(RESET, "").lower() != "false":
                 self._begin_anew(dataset, schema, found)
             else:
                 self._fit(dataset, schema, found)
@@ -244,7 +245,7 @@ class Tables:
                 f"partitioned by {_lowered(dataset.partitioned_by)}. Refresh it in full."
             )
         for field in schema.fields:
-            there, wanted = known.get(field.name.lower()), field.dataType.simpleString()
+            there, wanted = known.get(field.name.lower()), _type(field.dataType)
             if there not in {None, wanted}:
                 raise PipelineFailed(
                     f"'{dataset.name}' ({dataset.location}): the column '{field.name}' is {there} in the table, and is "
@@ -377,7 +378,12 @@ def _types(found: Table) -> dict[str, str]:
 
 
 def _types_of(schema: StructType) -> dict[str, str]:
-    return {field.name.lower(): field.dataType.simpleString() for field in schema.fields}
+    return {field.name.lower(): _type(field.dataType) for field in schema.fields}
+
+
+def _type(kind: DataType) -> str:
+    """A type as the catalog shows it and SQL takes it, with names of fields quoted where they have to be."""
+    return sql_text(kind.jsonValue())
 
 
 def _partitions(found: Table) -> list[str]:
@@ -394,7 +400,7 @@ def _columns(schema: StructType, comments: Mapping[str, str]) -> str:
     for field in schema.fields:
         comment = comments.get(field.name.lower()) or field.metadata.get("comment")
         told = f" COMMENT {names.text(comment)}" if comment else ""
-        pieces.append(f"{names.quote(field.name)} {field.dataType.simpleString()}{told}")
+        pieces.append(f"{names.quote(field.name)} {_type(field.dataType)}{told}")
     return ", ".join(pieces)
 
 
