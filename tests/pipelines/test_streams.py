@@ -35,3 +35,35 @@ def test_sql_that_looks_at_more_than_a_row_of_a_stream_is_refused(pipeline: Pipe
         assert said in str(error), (text, error)
     for text in ALLOWED:
         pipeline.sql_file(f"CREATE STREAMING TABLE t AS {text}").updated(validate_only=True)
+
+
+VIEWS = """
+    import dlt
+
+    @dlt.view
+    @dlt.expect("small", "id < 100")
+    @dlt.expect_or_fail("no loss", "id >= 0")
+    def seen():
+        return spark.readStream.table("numbers")
+
+    @dlt.table
+    def both():
+        late = spark.readStream.option("startingVersion", 2).table("numbers").selectExpr("id + 1000 AS id")
+        return late.union(dlt.read_stream("seen"))
+
+    dlt.create_streaming_table("now")
+    dlt.apply_changes(target="now", source="seen", keys=["id"], sequence_by="id")
+"""
+
+
+def test_expectations_of_views_are_those_of_all_flows_and_change_no_stream(pipeline: Pipeline) -> None:
+    pipeline.sql("CREATE TABLE numbers (id BIGINT)")
+    for number in (1, 100):
+        pipeline.sql(f"INSERT INTO numbers VALUES ({number})")
+    done = pipeline.python(VIEWS).updated()
+    assert sorted(pipeline.sql("SELECT id FROM both")) == [(1,), (100,), (1100,)]
+    assert done.counts("now")["failed"] == {"small": 1, "no loss": 0}
+    pipeline.sql("INSERT INTO numbers VALUES (-1)")
+    error = pipeline.update(refresh_selection=["now"]).error
+    assert "'no loss' (id >= 0), which fails the update" in str(error)
+    assert len(pipeline.sql("SELECT id FROM now")) == 2

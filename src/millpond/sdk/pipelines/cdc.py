@@ -128,13 +128,14 @@ class _Application:
         """Bring the first table to the end of the versions, if it is not there, and then the second."""
         flows = self._flows
         with planned(flows.batch(self._node, frames, self._stream, versions)):
+            views = flows.counted_views(events, frames)
             staged = flows.stage(self._node.flow, self._dataset, events, always=True)
         assert staged is not None
         with planned(flows.batch(self._node, frames)):
             self._write(staged, application, beside, versions.end, ahead, behind)
         counts = staged.counts()
         flows.discard(self._dataset)
-        return counts
+        return replace(counts, qualities=(*counts.qualities, *views))
 
     def _write(
         self, staged: "Staged", application: "Application", beside: str, end: int, ahead: int | None, behind: int | None

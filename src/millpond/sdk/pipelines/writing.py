@@ -43,7 +43,7 @@ class Flows:
         frames: dict[str, Any] = {}
         with planned(Reading(self.registry, self.home, frames)):
             frame = frame_of(node.flow)
-            views = self._counted_views(frames)
+            views = self.counted_views(frame, frames)
             staged = self.stage(node.flow, dataset, frame)
             rows = frame if staged is None else staged.rows
             writer = rows.write.format("delta").mode("overwrite")
@@ -94,7 +94,7 @@ class Flows:
             frame = frame_of(node.flow)
             _ = frame.schema  # views are made by now
         with planned(self.batch(node, frames, stream, versions)):
-            views = self._counted_views(frames)
+            views = self.counted_views(frame, frames)
             staged = self.stage(node.flow, dataset, frame)
             if staged is None:
                 self.append(dataset.name, frame, application, versions.end, cursor)
@@ -127,7 +127,7 @@ class Flows:
         frames: dict[str, Any] = {}
         with planned(Reading(self.registry, self.home, frames)):
             frame = frame_of(node.flow)
-            views = self._counted_views(frames)
+            views = self.counted_views(frame, frames)
             staged = self.stage(node.flow, dataset, frame)
             self.append(dataset.name, frame if staged is None else staged.rows, application, 1, None)
         return self._finished(dataset, staged, self._new_rows(dataset.name), views)
@@ -169,9 +169,10 @@ class Flows:
                 )
         return staged
 
-    def _counted_views(self, frames: Mapping[str, Any]) -> list[Quality]:
-        """What is expected of the views that a flow reads. Raises PipelineFailed for what must not be."""
+    def counted_views(self, query: Any, frames: Mapping[str, Any]) -> list[Quality]:
+        """What is expected of the views that a flow's query reads. Raises PipelineFailed for what must not be."""
         found = []
+        _ = query._plan.plan(self.spark.client)  # streams are numbered as they come in the query
         for name, frame in frames.items():
             dataset = self.graph.datasets[name]
             if not dataset.expectations:
