@@ -6,7 +6,7 @@ that could say something else. A full refresh takes all rows out and begins anot
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any
@@ -28,6 +28,7 @@ KIND = "pipelines.datasetType"
 DATASET = "pipelines.datasetId"
 """Of tables beside one: the id of that."""
 _STAGED = "staged_"
+_PAGE = 1000
 RESET = "pipelines.reset.allowed"
 """`false` keeps a table's rows when all is refreshed in full. Source: Databricks, "Pipeline properties reference"."""
 Table = Mapping[str, Any]
@@ -358,13 +359,20 @@ class Tables:
         homes |= {(each.name.split(".")[0], each.name.split(".")[1]) for each in graph.tables()}
         found = {}
         for catalog, schema in homes:
-            query = urlencode({"catalog_name": catalog, "schema_name": schema, "max_results": 0})
-            told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
-            for each in told.get("tables") or ():
+            for each in self._tables(catalog, schema):
                 known = each.get("properties") or {}
                 if known.get(OWNER) == self._spec.pipeline_id:
                     found[str(each["full_name"]).lower()] = known
         return found
+
+    def _tables(self, catalog: str, schema: str) -> Iterator[Table]:
+        asked: dict[str, Any] = {"catalog_name": catalog, "schema_name": schema, "max_results": _PAGE}
+        while True:
+            told = self._connection.get(f"/api/2.1/unity-catalog/tables?{urlencode(asked)}") or {}
+            yield from told.get("tables") or ()
+            if not told.get("next_page_token"):
+                return
+            asked["page_token"] = told["next_page_token"]
 
 
 def _generations(name: str) -> str:
