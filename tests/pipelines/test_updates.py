@@ -263,7 +263,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(pipeline: Pipeline, na
     assert pipeline.tables() == {"orders"}
 
 
-def test_validation_writes_nothing_and_what_is_gone_is_told(pipeline: Pipeline) -> None:
+def test_validation_writes_nothing_and_what_is_gone_is_told(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millpond.sdk.pipelines.tables._PAGE", 1)
     pipeline.sql(ORDERS)
     pipeline.python(FAILING).updated(validate_only=True)
     assert pipeline.tables() == {"orders"}

@@ -94,25 +94,30 @@ def write_of_v1(operation: Any) -> Write:
 def once_of(options: dict[str, str]) -> "Once | None":
     """What `txnAppId` and `txnVersion` say, taken out. Source: Delta Lake, "Idempotent table writes".
 
-    With `millpond.txnAfter` the number before it is the one that is given, or there is `none`. Raises AnalysisError for
-    one without the other.
+    With `millpond.txnAfter` the number before it is the one that is given, or there is `none`. With `millpond.txnHeld`,
+    as `3 application`, that of another application is, too. Raises AnalysisError for one without the other.
     """
-    names = {"txnappid", "txnversion", "millpond.txnafter"}
+    names = {"txnappid", "txnversion", "millpond.txnafter", "millpond.txnheld"}
     found = {key.lower(): options.pop(key) for key in list(options) if key.lower() in names}
     if not found:
         return None
     version, after = found.get("txnversion", ""), found.get("millpond.txnafter")
-    if not found.get("txnappid") or not version.isdecimal() or not (after in {None, "none"} or str(after).isdecimal()):
+    held, _, other = found.get("millpond.txnheld", "0 ").partition(" ")
+    numbers = [version, held, *([] if after in {None, "none"} else [str(after)])]
+    if not found.get("txnappid") or not all(each.isdecimal() for each in numbers):
         raise AnalysisError(
             "DELTA_INVALID_IDEMPOTENT_WRITES_OPTIONS",
             "Invalid options for idempotent Dataframe writes: txnAppId is a text and txnVersion a number, and so is "
-            "millpond.txnAfter, or 'none'.",
+            "millpond.txnAfter, or 'none'; millpond.txnHeld is a number and a text.",
             sql_state="42616",
         )
     from millpond.engine.delta.table import NOTHING, Once
 
     before = None if after is None else NOTHING if after == "none" else int(after)
-    return Once(application=found["txnappid"], version=int(version), operation=None, after=before)
+    return Once(
+        application=found["txnappid"], version=int(version), operation=None, after=before,
+        held=(other, int(held)) if other else None,
+    )  # fmt: skip
 
 
 def merge_of(options: dict[str, str]) -> "MergeInto | None":

@@ -60,12 +60,16 @@ class Once:
     """What DESCRIBE HISTORY shows; None for what the write is."""
     after: int | None = None
     """Which number of the application this was computed from, NOTHING for none; None where that does not matter."""
+    held: tuple[str, int] | None = None
+    """Another application, and its number that this was computed at, 0 for none too. The commit says it again."""
 
     def is_in(self, table: DeltaTable) -> bool:
         """Whether a version of the table has it, or a later one of the same application.
 
         Raises CommitConflict where it was computed from another state than the table has.
         """
+        if self.held is not None and (known := table.transaction_version(self.held[0]) or 0) != self.held[1]:
+            raise _conflict(table.table_uri, f"transaction {known} of {self.held[0]}, not {self.held[1]}")
         found = table.transaction_version(self.application)
         if self.after is not None:
             if self.after != (NOTHING if found is None else found):
@@ -74,9 +78,10 @@ class Once:
         return found is not None and found >= self.version
 
     @property
-    def transaction(self) -> Transaction:
-        """As delta-rs commits it; another commit of the same application then conflicts with it."""
-        return Transaction(app_id=self.application, version=self.version)
+    def transactions(self) -> list[Transaction]:
+        """As delta-rs commits them; another commit of one of the applications then conflicts with it."""
+        said = [(self.application, self.version), *([] if self.held is None else [self.held])]
+        return [Transaction(app_id=application, version=version) for application, version in said]
 
 
 class CommitConflict(ExecutionError):
@@ -191,7 +196,7 @@ def commit_properties(
     return CommitProperties(
         custom_metadata=noted,
         max_commit_retries=0 if exact else None,
-        app_transactions=None if once is None else [once.transaction],
+        app_transactions=None if once is None else once.transactions,
     )
 
 

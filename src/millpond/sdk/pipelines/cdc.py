@@ -21,6 +21,7 @@ from millpond.sdk.pipelines.reading import Reading, Versions, as_column, planned
 
 if TYPE_CHECKING:
     from millpond.sdk.pipelines.graph import Node
+    from millpond.sdk.pipelines.tables import Application
     from millpond.sdk.pipelines.writing import Flows, Staged
 
 START, END = "__START_AT", "__END_AT"
@@ -80,19 +81,20 @@ class _Application:
         with planned(Reading(flows.registry, flows.home, frames)):
             events = self._events()
             schema = events.schema
-        beside = self._beside(schema)
+        application = flows.tables.application(self._node.flow, self._stream)
+        beside = self._beside(schema, application.generation)
         first, second = (target, beside) if self._changes.scd_type == 1 else (beside, target)
-        application, ahead = flows.cursor(self._node, self._stream, first)
-        _, behind = flows.cursor(self._node, self._stream, second)
+        behind = flows.tables.cursor(second, application)  # asked before the first, which is never behind it then
+        ahead = flows.tables.cursor(first, application)
         counts = []
-        if ahead != behind:
-            assert ahead is not None
-            counts.append(
-                self._batch(events, frames, application, beside, Versions(start=behind, end=ahead), ahead, behind)
-            )
-        versions = flows.pending(self._stream, ahead)
+        if ahead is not None and ahead != behind:
+            versions = flows.pending(self._stream, behind, ahead)
+            assert versions is not None
+            counts.append(self._batch(events, frames, application, beside, versions, ahead, behind))
+            behind = ahead
+        versions = flows.pending(self._stream, ahead, flows.tables.newest(self._stream.table))
         if versions is not None:
-            counts.append(self._batch(events, frames, application, beside, versions, ahead, ahead))
+            counts.append(self._batch(events, frames, application, beside, versions, ahead, behind))
         return added(counts)
 
     def _events(self) -> Any:
@@ -106,7 +108,7 @@ class _Application:
         columns = [F.col(names.quote(each)) for each in _columns(changes, frame)]
         return frame.select(*columns, as_column(changes.sequence_by).alias(_SEQUENCE), deleted.alias(_DELETED))
 
-    def _beside(self, schema: Any) -> str:
+    def _beside(self, schema: Any, generation: int) -> str:
         """The table beside the target, of the target's generation."""
         from pyspark.sql.types import StructType
 
@@ -115,29 +117,28 @@ class _Application:
             field for field in schema.fields
             if self._changes.scd_type == 2 or field.name.lower() in keys or field.name in {_SEQUENCE, _DELETED}
         ]  # fmt: skip
-        name = self._flows.tables.beside(self._dataset, "changes", StructType(kept))
-        self._flows.tables.keep_up(name, self._dataset.name)
-        return name
+        return self._flows.tables.beside(self._dataset, "changes", StructType(kept), generation)
 
     # -- a batch ------------------------------------------------------------------------------------------------
 
     def _batch(
-        self, events: Any, frames: dict[str, Any], application: str, beside: str, versions: Versions,
+        self, events: Any, frames: dict[str, Any], application: "Application", beside: str, versions: Versions,
         ahead: int | None, behind: int | None,
     ) -> Counts:  # fmt: skip
         """Bring the first table to the end of the versions, if it is not there, and then the second."""
         flows = self._flows
         with planned(flows.batch(self._node, frames, self._stream, versions)):
+            views = flows.counted_views(events, frames)
             staged = flows.stage(self._node.flow, self._dataset, events, always=True)
         assert staged is not None
         with planned(flows.batch(self._node, frames)):
             self._write(staged, application, beside, versions.end, ahead, behind)
         counts = staged.counts()
         flows.discard(self._dataset)
-        return counts
+        return replace(counts, qualities=(*counts.qualities, *views))
 
     def _write(
-        self, staged: "Staged", application: str, beside: str, end: int, ahead: int | None, behind: int | None
+        self, staged: "Staged", application: "Application", beside: str, end: int, ahead: int | None, behind: int | None
     ) -> None:
         flows = self._flows
         self._check(staged)
@@ -168,7 +169,7 @@ class _Application:
                 )
 
     def _merge(
-        self, name: str, rows: Any, keys: Any, application: str, version: int, after: int | None, *,
+        self, name: str, rows: Any, keys: Any, application: "Application", version: int, after: int | None, *,
         deletes: str | None = None,
     ) -> None:  # fmt: skip
         writer = self._flows.transacting(rows, application, version, after)
@@ -211,7 +212,9 @@ class _Application:
 
     # -- type 2 -------------------------------------------------------------------------------------------------
 
-    def _write_history(self, batch: Any, beside: str, application: str, version: int, after: int | None) -> None:
+    def _write_history(
+        self, batch: Any, beside: str, application: "Application", version: int, after: int | None
+    ) -> None:
         keys = [names.quote(key) for key in self._changes.keys]
         touched = batch.select(*keys).distinct()
         events = self._flows.spark.table(names.quoted(beside)).join(touched, list(self._changes.keys), "left_semi")

@@ -302,29 +302,71 @@ def _check_sql(text: str, streams: set[str]) -> None:
     from sqlglot import exp
 
     tree = sqlglot.parse_one(text, dialect="databricks")
+    within: set[str] = set()
+    while within != streams:  # what WITH names is a stream where it reads one
+        within = streams
+        streams = within | {each.alias for each in tree.find_all(exp.CTE) if _reads(each, within)}
     for table in tree.find_all(exp.Table):
-        if table.name not in streams:
-            continue
-        node: Any = table
-        while node is not None:
-            if isinstance(node, exp.Select):
-                _check_select(node, streams, aggregates())
-            elif isinstance(node, exp.SetOperation) and not (isinstance(node, exp.Union) and not node.args["distinct"]):
-                raise PipelineFailed("except, intersect and a union without doubles of a stream: use UNION ALL.")
-            node = node.parent
+        if table.name in streams:
+            _check_above(table, streams)
 
 
-def _check_select(select: Any, streams: set[str], aggregating: frozenset[str]) -> None:
+def _reads(node: Any, streams: set[str]) -> bool:
     from sqlglot import exp
 
+    return node is not None and any(table.name in streams for table in node.find_all(exp.Table))
+
+
+def _check_above(table: Any, streams: set[str]) -> None:
+    """Check what is done with a stream, up to the whole text or to what WITH names."""
+    from sqlglot import exp
+
+    node = table
+    while node is not None and not isinstance(node, exp.CTE):
+        _check_clauses(node)
+        _check_joins(node, streams)
+        if isinstance(node, exp.Select):
+            _check_columns(node, aggregates())
+        elif isinstance(node, exp.SetOperation):
+            _check_union(node, streams)
+        above = node.parent
+        wanted = exp.Query if isinstance(node, exp.From | exp.Join) else exp.From | exp.Join | exp.Query | exp.CTE
+        if isinstance(node, exp.Join):
+            wanted |= exp.Table
+        is_value = (isinstance(above, exp.Select) and isinstance(node, exp.Query)) or node.arg_key == "on"
+        if above is not None and (is_value or not isinstance(above, wanted)):
+            raise PipelineFailed("A subquery that reads a stream, in an expression: join instead.")
+        node = above
+
+
+def _check_union(node: Any, streams: set[str]) -> None:
+    from sqlglot import exp
+
+    if not isinstance(node, exp.Union) or node.args["distinct"]:
+        raise PipelineFailed("except, intersect and a union without doubles of a stream: use UNION ALL.")
+    if not (_reads(node.left, streams) and _reads(node.right, streams)):
+        raise PipelineFailed("A union of a stream and a table: read both as streams.")
+
+
+def _check_clauses(node: Any) -> None:
+    from sqlglot import exp
+
+    found = {key for key, value in node.args.items() if value}
+    if any(not each.args.get("unpivot") for each in node.args.get("pivots") or ()):
+        found.add("pivot")
     for key, what in (
         ("group", "GROUP BY"), ("distinct", "DISTINCT"), ("order", "ORDER BY"), ("limit", "LIMIT"),
-        ("having", "HAVING"), ("sort", "SORT BY"),
+        ("having", "HAVING"), ("sort", "SORT BY"), ("offset", "OFFSET"), ("pivot", "PIVOT"),
     ):  # fmt: skip
-        if select.args.get(key) is not None:
+        if key in found and not (key == "distinct" and isinstance(node, exp.SetOperation)):
             raise PipelineFailed(
                 f"{what} over a stream: stream the rows into a table, and do that in a materialized view."
             )
+
+
+def _check_columns(select: Any, aggregating: frozenset[str]) -> None:
+    from sqlglot import exp
+
     for each in select.expressions:
         for found in each.find_all(exp.AggFunc, exp.Window, exp.Anonymous):
             if isinstance(found, exp.Window) or (isinstance(found, exp.AggFunc) or found.name.lower() in aggregating):
@@ -332,15 +374,24 @@ def _check_select(select: Any, streams: set[str], aggregating: frozenset[str]) -
                     f"{found.sql(dialect='databricks')[:80]} over a stream looks at more than one row: stream the rows "
                     "into a table, and do that in a materialized view."
                 )
-    for join in select.args.get("joins") or ():
-        _check_join(join, streams)
 
 
-def _check_join(join: Any, streams: set[str]) -> None:
+def _check_joins(node: Any, streams: set[str]) -> None:
     from sqlglot import exp
 
+    joins = node.args.get("joins") or ()
+    left = node.name in streams if isinstance(node, exp.Table) else _reads(node.find(exp.From) or node.this, streams)
+    for join in joins:
+        right = _reads(join.this, streams)
+        if left and right:
+            raise PipelineFailed("A join of two streams: write one of them to a table and join that.")
+        if left or right:
+            _check_join(join, right=right)
+        left = left or right
+
+
+def _check_join(join: Any, *, right: bool) -> None:
     side, kind = str(join.side).upper(), str(join.kind).upper()
-    right = any(table.name in streams for table in join.this.find_all(exp.Table))
     allowed = side in {"", "RIGHT"} if right else side in {"", "LEFT"}
     if not allowed or (right and kind in {"SEMI", "ANTI"}):
         raise PipelineFailed(

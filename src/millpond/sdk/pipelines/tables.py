@@ -6,15 +6,16 @@ that could say something else. A full refresh takes all rows out and begins anot
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from pyspark.sql.connect import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import DataType, StructType
 
+from millpond.engine.types import sql_text
 from millpond.features.connection import Connection
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Dataset, Flow, Kind, PipelineFailed, Spec
@@ -27,9 +28,26 @@ KIND = "pipelines.datasetType"
 DATASET = "pipelines.datasetId"
 """Of tables beside one: the id of that."""
 _STAGED = "staged_"
+_PAGE = 1000
 RESET = "pipelines.reset.allowed"
 """`false` keeps a table's rows when all is refreshed in full. Source: Databricks, "Pipeline properties reference"."""
 Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """Under which a table's log keeps how far a flow's target has come, in one generation of that."""
+
+    name: str
+    target: str
+    generation: int
+
+    @property
+    def held(self) -> str:
+        """What a commit holds on to: one of another generation conflicts with it."""
+        return f"{self.generation} {_generations(self.target)}"
+
+
 _SIZED = re.compile(r"\b(?:var)?char\(\d+\)")
 
 
@@ -117,7 +135,7 @@ class Tables:
             self._create(dataset, schema)
             return
         if dataset.kind is Kind.STREAMING_TABLE:
-            if full and dataset.properties.get(RESET) != "false":
+            if full and dataset.properties.get(RESET, "").lower() != "false":
                 self._begin_anew(dataset, schema, found)
             else:
                 self._fit(dataset, schema, found)
@@ -149,20 +167,30 @@ class Tables:
             f"TBLPROPERTIES ({_pairs(properties)})"
         )
 
-    def beside(self, dataset: Dataset, what: str, schema: StructType) -> str:
-        """The name of a table of ours beside a dataset's, which is made if there is none."""
+    def beside(self, dataset: Dataset, what: str, schema: StructType, generation: int) -> str:
+        """The name of a table of ours beside a dataset's, of a generation of that; it is made if there is none."""
         name, target = names.beside(dataset.name, what), self.id_of(dataset.name)
         found = self.find(name)
         known = (found or {}).get("properties") or {}
-        if found is not None and known.get(OWNER) != self._spec.pipeline_id:
-            raise PipelineFailed(f"'{name}', where the pipeline keeps what it needs, is no table of this pipeline.")
-        if found is not None and known.get(DATASET) == target:
+        if found is not None and (known.get(OWNER) != self._spec.pipeline_id or DATASET not in known):
+            raise PipelineFailed(
+                f"'{name}', where the pipeline keeps what it needs, is no such table of this pipeline."
+            )
+        if found is None or known[DATASET] != target or self._has_other_types(name, target, schema, generation, found):
+            self.drop(name)
+            self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: target})
+            self.find(name)
+        else:
             self._add_columns(name, schema, found)
-            return name
-        self.drop(name)  # it is of a table that was dropped since
-        self.create(name, _columns(schema, {}), properties={OWNER: self._spec.pipeline_id, DATASET: target})
-        self.find(name)
+        self._empty(name, dataset.name, generation)
         return name
+
+    def _has_other_types(self, name: str, target: str, schema: StructType, generation: int, found: Table) -> bool:
+        """Whether a table beside a target is of an earlier generation, whose columns had other types."""
+        known, wanted = _types(found), _types_of(schema)
+        if all(known.get(column, kind) == kind for column, kind in wanted.items()):
+            return False
+        return self.generation(name, target) < generation
 
     def stage(self, dataset: Dataset, rows: Any) -> str:
         """Write rows into a table beside a dataset's, which no other update writes to; its name."""
@@ -184,31 +212,31 @@ class Tables:
         self.run(f"DROP TABLE IF EXISTS {names.quoted(name)}")
 
     def _begin_anew(self, dataset: Dataset, schema: StructType, found: Table) -> None:
-        generation = self.generation(dataset.name)
-        self._empty(dataset.name, dataset.name, generation + 1, generation)
+        generation = self._empty(dataset.name, dataset.name)
         if _types(found) != _types_of(schema) or _partitions(found) != _lowered(dataset.partitioned_by):
-            self._overwrite_columns(dataset, schema)
+            self._overwrite_columns(dataset.name, schema, dataset.partitioned_by)
+            if self.generation(dataset.name) != generation:  # another update's rows went with the old columns
+                self._empty(dataset.name, dataset.name)
 
-    def _empty(self, name: str, target: str, generation: int, before: int) -> None:
-        """Take all rows out of a table, for another generation of the target."""
+    def _empty(self, name: str, target: str, generation: int | None = None) -> int:
+        """Take all rows out of a table, for the next generation of a target, or for the one given if it is older."""
+        application = _generations(target)
+        known = self.log(name, [application])[1].get(application)
+        if generation is not None and generation <= (known or 0):
+            return generation
+        generation = (known or 0) + 1 if generation is None else generation
         writer = self._spark.table(names.quoted(name)).limit(0).write.format("delta").mode("overwrite")
-        writer = writer.option("txnAppId", _generations(target)).option("txnVersion", generation)
-        writer.option("millpond.txnAfter", before or "none").saveAsTable(names.quoted(name))
+        writer = writer.option("txnAppId", application).option("txnVersion", generation)
+        writer.option("millpond.txnAfter", "none" if known is None else known).saveAsTable(names.quoted(name))
+        return generation
 
-    def keep_up(self, name: str, target: str) -> None:
-        """Empty a table beside a target that was refreshed in full since."""
-        generation = self.generation(target)
-        known = self.log(name, [_generations(target)])[1].get(_generations(target), 0)
-        if known != generation:
-            self._empty(name, target, generation, known)
-
-    def _overwrite_columns(self, dataset: Dataset, schema: StructType) -> None:
-        """Give an empty table other columns, or other partitions."""
+    def _overwrite_columns(self, name: str, schema: StructType, partitioned_by: Sequence[str] = ()) -> None:
+        """Leave no rows, and give a table other columns, or other partitions."""
         empty = self._spark.createDataFrame([], schema)
         writer = empty.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-        if dataset.partitioned_by:
-            writer = writer.partitionBy(*dataset.partitioned_by)
-        writer.saveAsTable(names.quoted(dataset.name))
+        if partitioned_by:
+            writer = writer.partitionBy(*partitioned_by)
+        writer.saveAsTable(names.quoted(name))
 
     def _fit(self, dataset: Dataset, schema: StructType, found: Table) -> None:
         known = _types(found)
@@ -218,7 +246,7 @@ class Tables:
                 f"partitioned by {_lowered(dataset.partitioned_by)}. Refresh it in full."
             )
         for field in schema.fields:
-            there, wanted = known.get(field.name.lower()), field.dataType.simpleString()
+            there, wanted = known.get(field.name.lower()), _type(field.dataType)
             if there not in {None, wanted}:
                 raise PipelineFailed(
                     f"'{dataset.name}' ({dataset.location}): the column '{field.name}' is {there} in the table, and is "
@@ -247,8 +275,8 @@ class Tables:
     def discover(self, dataset: Dataset, stream: Stream) -> None:
         """Note the files of a stream that are new, in one commit."""
         assert stream.files is not None
-        name = self.beside(dataset, "files", StructType().add("source", "string").add("path", "string"))
-        self.keep_up(name, dataset.name)
+        columns = StructType().add("source", "string").add("path", "string")
+        name = self.beside(dataset, "files", columns, self.generation(dataset.name))
         application = f"millpond.pipeline/files/{stream.files.key}"
         _, done = self.log(name, [application])
         rows = self._spark.table(names.quoted(name)).filter(F.col("source") == stream.files.key).collect()
@@ -277,12 +305,12 @@ class Tables:
 
     # -- how far they have come ---------------------------------------------------------------------------------
 
-    def generation(self, name: str) -> int:
-        """How often a table was refreshed in full."""
-        application = _generations(name)
+    def generation(self, name: str, target: str | None = None) -> int:
+        """How often a table, or the target that it is beside, was refreshed in full."""
+        application = _generations(target or name)
         return self.log(name, [application])[1].get(application, 0)
 
-    def application(self, flow: Flow, stream: Stream) -> str:
+    def application(self, flow: Flow, stream: Stream) -> Application:
         """Under which the log of a flow's target keeps the version of a source up to which it has come.
 
         Raises PipelineFailed where the source is another table than when the flow began.
@@ -300,11 +328,19 @@ class Tables:
                 f"Flow '{flow.name}' ({flow.location}) streams '{stream.table}', which is another table than when it "
                 f"began: it was dropped and made again. Refresh '{flow.target}' in full."
             )
-        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/{stream.table}/{stream.number}"
+        return self._application(flow, generation, f"{stream.table}/{stream.number}")
 
-    def once(self, flow: Flow, generation: int) -> str:
+    def once(self, flow: Flow) -> Application:
         """The same of a flow that runs once."""
-        return f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/once"
+        return self._application(flow, self.generation(flow.target), "once")
+
+    def _application(self, flow: Flow, generation: int, what: str) -> Application:
+        name = f"millpond.pipeline/{self._spec.pipeline_id}/{flow.name}/{generation}/{what}"
+        return Application(name=name, target=flow.target, generation=generation)
+
+    def cursor(self, table: str, application: Application) -> int | None:
+        """The version of a source up to which a table has come."""
+        return self.log(table, [application.name])[1].get(application.name)
 
     def left(self, graph: Graph) -> list[str]:
         """Tables of the pipeline that no source declares any more."""
@@ -323,13 +359,20 @@ class Tables:
         homes |= {(each.name.split(".")[0], each.name.split(".")[1]) for each in graph.tables()}
         found = {}
         for catalog, schema in homes:
-            query = urlencode({"catalog_name": catalog, "schema_name": schema, "max_results": 0})
-            told = self._connection.get(f"/api/2.1/unity-catalog/tables?{query}") or {}
-            for each in told.get("tables") or ():
+            for each in self._tables(catalog, schema):
                 known = each.get("properties") or {}
                 if known.get(OWNER) == self._spec.pipeline_id:
                     found[str(each["full_name"]).lower()] = known
         return found
+
+    def _tables(self, catalog: str, schema: str) -> Iterator[Table]:
+        asked: dict[str, Any] = {"catalog_name": catalog, "schema_name": schema, "max_results": _PAGE}
+        while True:
+            told = self._connection.get(f"/api/2.1/unity-catalog/tables?{urlencode(asked)}") or {}
+            yield from told.get("tables") or ()
+            if not told.get("next_page_token"):
+                return
+            asked["page_token"] = told["next_page_token"]
 
 
 def _generations(name: str) -> str:
@@ -343,7 +386,12 @@ def _types(found: Table) -> dict[str, str]:
 
 
 def _types_of(schema: StructType) -> dict[str, str]:
-    return {field.name.lower(): field.dataType.simpleString() for field in schema.fields}
+    return {field.name.lower(): _type(field.dataType) for field in schema.fields}
+
+
+def _type(kind: DataType) -> str:
+    """A type as the catalog shows it and SQL takes it, with names of fields quoted where they have to be."""
+    return sql_text(kind.jsonValue())
 
 
 def _partitions(found: Table) -> list[str]:
@@ -360,7 +408,7 @@ def _columns(schema: StructType, comments: Mapping[str, str]) -> str:
     for field in schema.fields:
         comment = comments.get(field.name.lower()) or field.metadata.get("comment")
         told = f" COMMENT {names.text(comment)}" if comment else ""
-        pieces.append(f"{names.quote(field.name)} {field.dataType.simpleString()}{told}")
+        pieces.append(f"{names.quote(field.name)} {_type(field.dataType)}{told}")
     return ", ".join(pieces)
 
 

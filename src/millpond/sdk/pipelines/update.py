@@ -34,7 +34,6 @@ class Update:
         self._tables = tables
         self._events = events
         self._pause = threading.Event()
-        self._alone = threading.RLock()
         self._seen: dict[str, Mapping[str, int]] = {}
 
     def run(self) -> None:
@@ -94,7 +93,8 @@ class Update:
         if not self._spec.continuous or not self._seen:
             for node in (each for name in graph.in_order(chosen) for each in graph.into(name)):
                 self._events.flow(node.flow, "QUEUED")
-        with ThreadPoolExecutor(_AT_ONCE, initializer=self._begin_thread) as threads:
+        alone = any(node.flow.settings for node in graph.nodes.values())  # they are the session's, which all share
+        with ThreadPoolExecutor(1 if alone else _AT_ONCE, initializer=self._begin_thread) as threads:
             while waiting or running:
                 for name in [name for name, needs in waiting.items() if not needs]:
                     del waiting[name]
@@ -171,21 +171,20 @@ class Update:
 
     @contextmanager
     def _settings(self, node: Node) -> Iterator[None]:
-        """The flow's own settings are the session's meanwhile; no other flow with its own runs then."""
+        """The flow's own settings are the session's meanwhile; no other flow runs then."""
         given = node.flow.settings
         if not given:
             yield
             return
         conf = self._spark.conf
-        with self._alone:
-            before = {key: conf.get(key, None) for key in given}
-            for key, value in given.items():
-                conf.set(key, value)
-            try:
-                yield
-            finally:
-                for key, old in before.items():
-                    conf.unset(key) if old is None else conf.set(key, old)
+        before = {key: conf.get(key, None) for key in given}
+        for key, value in given.items():
+            conf.set(key, value)
+        try:
+            yield
+        finally:
+            for key, old in before.items():
+                conf.unset(key) if old is None else conf.set(key, old)
 
 
 def _work(dataset: Dataset, node: Node) -> Callable[[Flows, Node], Counts]:

@@ -16,7 +16,7 @@ from millpond.sdk.pipelines.events import Counts, Quality, added
 from millpond.sdk.pipelines.graph import Graph, Node, frame_of, where
 from millpond.sdk.pipelines.reading import Batch, Reading, Stream, Versions, holds, planned
 from millpond.sdk.pipelines.registry import Registry
-from millpond.sdk.pipelines.tables import Tables
+from millpond.sdk.pipelines.tables import Application, Tables
 
 _MARK = "__expectation_"
 
@@ -43,7 +43,7 @@ class Flows:
         frames: dict[str, Any] = {}
         with planned(Reading(self.registry, self.home, frames)):
             frame = frame_of(node.flow)
-            views = self._counted_views(frames)
+            views = self.counted_views(frame, frames)
             staged = self.stage(node.flow, dataset, frame)
             rows = frame if staged is None else staged.rows
             writer = rows.write.format("delta").mode("overwrite")
@@ -67,18 +67,16 @@ class Flows:
             if stream.files is not None:
                 self.tables.discover(self.dataset(node), stream)
 
-    def cursor(self, node: Node, stream: Stream, table: str) -> tuple[str, int | None]:
-        """The application of a stream, and the version of its source up to which a table has come."""
-        application = self.tables.application(node.flow, stream)
-        return application, self.tables.log(table, [application])[1].get(application)
-
-    def pending(self, stream: Stream, cursor: int | None) -> Versions | None:
-        """What is new in a stream; None for nothing."""
-        newest = self.tables.newest(stream.table)
+    def pending(self, stream: Stream, cursor: int | None, newest: int) -> Versions | None:
+        """What is new in a stream up to a version; None for nothing. Raises PipelineFailed for a start after that."""
         start = cursor
         if cursor is None and stream.starting_version is not None:
             wanted = stream.starting_version
             start = newest if wanted == "latest" else int(wanted) - 1
+            if start > newest:
+                raise PipelineFailed(
+                    f"'{stream.table}' is to be streamed from version {wanted}; its newest is {newest}."
+                )
             start = None if start < 0 else start
         if cursor is not None and cursor >= newest:
             return None
@@ -86,8 +84,9 @@ class Flows:
 
     def _advance(self, node: Node, stream: Stream) -> Counts:
         dataset = self.dataset(node)
-        application, cursor = self.cursor(node, stream, dataset.name)
-        versions = self.pending(stream, cursor)
+        application = self.tables.application(node.flow, stream)
+        cursor = self.tables.cursor(dataset.name, application)
+        versions = self.pending(stream, cursor, self.tables.newest(stream.table))
         if versions is None:
             return Counts(written=0)
         frames: dict[str, Any] = {}
@@ -95,7 +94,7 @@ class Flows:
             frame = frame_of(node.flow)
             _ = frame.schema  # views are made by now
         with planned(self.batch(node, frames, stream, versions)):
-            views = self._counted_views(frames)
+            views = self.counted_views(frame, frames)
             staged = self.stage(node.flow, dataset, frame)
             if staged is None:
                 self.append(dataset.name, frame, application, versions.end, cursor)
@@ -122,24 +121,25 @@ class Flows:
     def run_once(self, node: Node) -> Counts:
         """Add the rows of a flow that runs once, if they are not there."""
         dataset = self.dataset(node)
-        application = self.tables.once(node.flow, self.tables.generation(dataset.name))
-        if application in self.tables.log(dataset.name, [application])[1]:
+        application = self.tables.once(node.flow)
+        if self.tables.cursor(dataset.name, application) is not None:
             return Counts(written=0)
         frames: dict[str, Any] = {}
         with planned(Reading(self.registry, self.home, frames)):
             frame = frame_of(node.flow)
-            views = self._counted_views(frames)
+            views = self.counted_views(frame, frames)
             staged = self.stage(node.flow, dataset, frame)
             self.append(dataset.name, frame if staged is None else staged.rows, application, 1, None)
         return self._finished(dataset, staged, self._new_rows(dataset.name), views)
 
-    def append(self, name: str, rows: Any, application: str, version: int, after: int | None) -> None:
+    def append(self, name: str, rows: Any, application: Application, version: int, after: int | None) -> None:
         """Add rows, in one commit that says up to where a source was read by then."""
         self.transacting(rows, application, version, after).saveAsTable(names.quoted(name))
 
-    def transacting(self, rows: Any, application: str, version: int, after: int | None) -> Any:
-        """A writer whose commit conflicts with another of the same."""
-        writer = rows.write.format("delta").mode("append").option("txnAppId", application)
+    def transacting(self, rows: Any, application: Application, version: int, after: int | None) -> Any:
+        """A writer whose commit conflicts with another of the same, and with a full refresh."""
+        writer = rows.write.format("delta").mode("append").option("txnAppId", application.name)
+        writer = writer.option("millpond.txnHeld", application.held)
         return writer.option("txnVersion", version).option("millpond.txnAfter", "none" if after is None else after)
 
     def _new_rows(self, name: str) -> Any:
@@ -169,9 +169,10 @@ class Flows:
                 )
         return staged
 
-    def _counted_views(self, frames: Mapping[str, Any]) -> list[Quality]:
-        """What is expected of the views that a flow reads. Raises PipelineFailed for what must not be."""
+    def counted_views(self, query: Any, frames: Mapping[str, Any]) -> list[Quality]:
+        """What is expected of the views that a flow's query reads. Raises PipelineFailed for what must not be."""
         found = []
+        _ = query._plan.plan(self.spark.client)  # streams are numbered as they come in the query
         for name, frame in frames.items():
             dataset = self.graph.datasets[name]
             if not dataset.expectations:
