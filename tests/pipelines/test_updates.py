@@ -275,6 +275,7 @@ def test_validation_writes_nothing_and_what_is_gone_is_told(
     warned = [each for each in pipeline.updated().events if each["level"] == "WARN"]
     assert [each["origin"]["dataset_name"] for each in warned] == [f"main.{pipeline.schema}.beside"]
     assert "inactive" in warned[0]["message"]
+    assert warned[0]["event_type"] == "update_progress"  # a definition would put it into the graph
     other = Pipeline(server=pipeline.server, schema=pipeline.schema, spark=pipeline.spark, directory=pipeline.directory)
     assert f"of the pipeline {pipeline.id}" in str(other.python(FAILING).update().error)
 

@@ -51,7 +51,7 @@ class Events:
 
     def warn(self, message: str, *, dataset: str | None = None) -> None:
         """Something that is no error."""
-        self._tell("dataset_definition" if dataset else "update_progress", "WARN", message, {}, dataset=dataset)
+        self._tell("update_progress", "WARN", message, {}, dataset=dataset)
 
     def graph(self, graph: "Graph") -> None:
         """What the sources declare."""
