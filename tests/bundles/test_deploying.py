@@ -205,6 +205,7 @@ def test_what_others_made_is_not_taken_and_two_do_not_deploy_at_once(shop: Shop)
         shop.deployment(stranger).deploy(quiet, yes)
 
 
+@pytest.mark.long
 def test_the_command_says_what_it_does_and_asks_before_it_removes(shop: Shop) -> None:
     options = ("--directory", str(shop.root), "--data-dir", str(shop.server.data_dir))
     assert f"+ create schemas.ml: main.{shop.name}_one" in run_cli("bundle", "plan", *options).stdout

@@ -365,6 +365,7 @@ for turn in range(1000):
 """
 
 
+@pytest.mark.long
 def test_a_killed_alteration_leaves_a_whole_table(make: Make) -> None:
     wanted = [{"id": n, "x": n} for n in range(2000)]
     storage = make(field("id", "bigint"), field("x", "int"), rows=[wanted[:1000], wanted[1000:]])

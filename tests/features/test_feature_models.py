@@ -165,6 +165,7 @@ def test_models_without_a_spec_say_so(fe: FeatureEngineeringClient, shop: str) -
         fe.log_model(model=Sum(), artifact_path="model", flavor=mlflow.pyfunc)
 
 
+@pytest.mark.long
 def test_a_model_finds_its_declared_features_again(fe: FeatureEngineeringClient, shop: str) -> None:
     """By their definition in its spec, be they in the catalog or not; its run has their source as input."""
     catalog, schema = shop.split(".")

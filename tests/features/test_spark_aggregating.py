@@ -48,6 +48,7 @@ def test_each_label_has_what_was_in_its_windows(
     holds(aggregations_on(spark), labels, events, step)
 
 
+@pytest.mark.long
 @FEW
 @given(labels=labels, events=events, step=aggregations)
 def test_a_value_holds_from_its_turn_to_the_next(

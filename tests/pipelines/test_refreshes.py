@@ -53,6 +53,7 @@ def test_a_write_that_began_before_a_full_refresh_does_not_come_after_it(
         numbers.sql(f"INSERT INTO numbers SELECT id FROM range({count}, {count + 10})")
 
 
+@pytest.mark.long
 def test_a_full_refresh_gives_other_types_to_what_lies_beside_too(numbers: Pipeline) -> None:
     numbers.updated()
     numbers.sql_file(SOURCE.format(columns="timestamp_seconds(id) AS id, concat('k', id % 5) AS key"))
@@ -66,6 +67,7 @@ def test_a_full_refresh_gives_other_types_to_what_lies_beside_too(numbers: Pipel
     assert numbers.sql("SELECT count(*), count(__END_AT) FROM history") == [(11, 6)]
 
 
+@pytest.mark.long
 def test_what_lies_beside_is_made_again(numbers: Pipeline) -> None:
     numbers.updated()
     for name in ("now", "history"):
@@ -98,6 +100,7 @@ OWN = """
 """
 
 
+@pytest.mark.long
 def test_names_properties_versions_and_settings(numbers: Pipeline) -> None:
     zone = numbers.sql("SELECT current_timezone()")
     numbers.python(OWN)

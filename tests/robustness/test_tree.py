@@ -65,6 +65,7 @@ def test_kill_of_the_whole_tree_under_load_loses_nothing_acknowledged(
         assert len(acknowledged["schemas"]) > 5
 
 
+@pytest.mark.long
 def test_kill_of_the_server_under_load_loses_no_acknowledged_act_from_the_audit(
     tmp_path: Path, database_flags: list[str]
 ) -> None:
