@@ -6,12 +6,13 @@ Source: databricks-sdk 0.156, `databricks/sdk/service/compute.py`.
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.compute.machine import Machine, Shape
 from millpond.compute.versions import VERSIONS, resolved
 from millpond.engine.servers_settings import is_servers
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere, PermissionDenied
+from millpond.kernel.shapes import validated
 from millpond.secrets.references import has_references
 
 MOST_WORKERS = 1000
@@ -86,11 +87,7 @@ _SINGLE_USER_MODES = (
 
 def read(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that are asked for, each of the right form. Raises InvalidArgument, NotImplementedHere."""
-    try:
-        found = Attributes.model_validate(asked)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+    found = validated(Attributes, asked)
     for name, value in (found.model_extra or {}).items():
         if value not in (None, [], {}, False, ""):
             why = _WHY_NOT.get(name)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from millpond.compute.domain import Wanted
 from millpond.jobs.bodies import (
@@ -38,6 +38,7 @@ from millpond.jobs.references import OPERATIONS
 from millpond.jobs.triggers import ContinuousInput, CronInput, TriggerInput, check_triggers
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.shapes import validated
 
 MOST_TASKS = 1000
 _LONGEST_S = 10**8
@@ -184,11 +185,7 @@ class SettingsInput(Noticed):
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, where they are whole. Raises InvalidArgument, NotImplementedHere."""
-    try:
-        found = SettingsInput.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+    found = validated(SettingsInput, settings)
     found.refuse_unknown("The job")
     found.check_notices("The job")
     for part in ("run_as", "git_source"):

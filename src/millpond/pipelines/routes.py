@@ -4,12 +4,13 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
 from millpond.kernel.paging import decode_token, encode_token
+from millpond.kernel.shapes import validated
 from millpond.pipelines.domain import Cause
 from millpond.pipelines.filters import events_like, is_ascending, pipelines_like
 from millpond.pipelines.service import Order, PipelineService, refuse_cascade
@@ -98,11 +99,7 @@ def _add_pipelines(router: APIRouter, service: PipelineService) -> None:
 def _add_updates(router: APIRouter, service: PipelineService) -> None:
     @router.post(_ONE + "/updates")
     def start(me: _Me, pipeline_id: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> dict[str, Any]:
-        try:
-            given = StartInput.model_validate(body or {})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        given = validated(StartInput, body or {})
         cause = given.cause or Cause.API_CALL.value
         if cause not in _CAUSES:
             raise InvalidArgument(f"cause is one of {', '.join(_CAUSES)}.")

@@ -7,11 +7,12 @@ Source: databricks-sdk 0.156, `databricks/sdk/service/pipelines.py`.
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.catalog.names import SchemaName
 from millpond.kernel.environments import clean_requirements
 from millpond.kernel.errors import InvalidArgument, NotImplementedHere
+from millpond.kernel.shapes import validated
 from millpond.kernel.storable import storable
 from millpond.notifications.domain import Target
 from millpond.pipelines.domain import Asked
@@ -131,11 +132,7 @@ class StartInput(_Known):
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, where they are whole. Raises InvalidArgument, NotImplementedHere."""
-    try:
-        found = SettingsInput.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+    found = validated(SettingsInput, settings)
     found.refuse_unknown("The pipeline")
     for part in _parts(found):
         part.refuse_unknown(type(part).__name__.removeprefix("_").removesuffix("Input").lower())

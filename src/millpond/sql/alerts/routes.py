@@ -1,13 +1,13 @@
 """The APIs of alerts: on saved queries, the older form of the same, on texts, and our own for evaluations."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
-from pydantic import BaseModel, ValidationError
 
 from millpond.identity.domain import Principal
 from millpond.identity.middleware import current_principal
-from millpond.kernel.errors import InvalidArgument, NotFound
+from millpond.kernel.errors import NotFound
+from millpond.kernel.shapes import validated
 from millpond.sql.alerts import wire, wire_v2
 from millpond.sql.alerts.domain import Alert, AlertDraft
 from millpond.sql.alerts.masks import masked
@@ -19,7 +19,6 @@ _SAVED, _LEGACY, _TEXTS = "/api/2.0/sql/alerts", "/api/2.0/preview/sql/alerts", 
 _OURS = "/api/millpond/alerts"
 _MOST_LEGACY = 1000
 _Me = Annotated[Principal, Depends(current_principal)]
-_Model = TypeVar("_Model", bound=BaseModel)
 _Size = Annotated[int | None, Query(ge=0)]
 
 
@@ -49,7 +48,7 @@ def _add_saved(routes: APIRouter, service: AlertService) -> None:
     def update(me: _Me, alert_id: str, body: UpdateBody) -> dict[str, Any]:
         def change(alert: Alert) -> AlertDraft:
             found = masked(alert_json(_of_kind(alert, saved=True)), body.alert, body.update_mask, wire.FIELDS)
-            return _read(AlertInput, found).draft(alert.draft, body.update_mask)
+            return validated(AlertInput, found).draft(alert.draft, body.update_mask)
 
         owner = wire.update_of(body.alert, body.update_mask, "owner_user_name")
         return alert_json(service.update(me, alert_id, change, owner=owner))
@@ -88,7 +87,7 @@ def _add_legacy(routes: APIRouter, service: AlertService) -> None:
 def _add_texts(routes: APIRouter, service: AlertService) -> None:
     @routes.post(_TEXTS)
     def create(me: _Me, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
-        return alert_v2_json(service.create(me, _read(NewAlertV2Input, body).draft(), run_as=run_as_of(body)))
+        return alert_v2_json(service.create(me, validated(NewAlertV2Input, body).draft(), run_as=run_as_of(body)))
 
     @routes.get(_TEXTS)
     def list_page(me: _Me, page_size: _Size = None, page_token: str | None = None) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def _add_texts(routes: APIRouter, service: AlertService) -> None:
     def update(me: _Me, alert_id: str, update_mask: str, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
         def change(alert: Alert) -> AlertDraft:
             before = alert_v2_json(_of_kind(alert, saved=False))
-            return _read(AlertV2Input, masked(before, body, update_mask, wire_v2.FIELDS)).draft(alert.draft)
+            return validated(AlertV2Input, masked(before, body, update_mask, wire_v2.FIELDS)).draft(alert.draft)
 
         named = {name.strip().split(".")[0] for name in update_mask.split(",")}
         asked = run_as_of(body) if named & {"*", "run_as", "run_as_user_name"} else None
@@ -137,12 +136,3 @@ def _of_kind(alert: Alert, *, saved: bool) -> Alert:
 
 def _page(name: str, items: list[dict[str, Any]], token: str | None) -> dict[str, Any]:
     return {name: items} | ({"next_page_token": token} if token else {})
-
-
-def _read(model: type[_Model], given: Any) -> _Model:
-    """What was given, where it is whole. Raises InvalidArgument."""
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidArgument(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
