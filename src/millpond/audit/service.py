@@ -7,8 +7,8 @@ from millpond.audit.domain import AUDIT, Filter, Head, Link
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.kernel.database import Database
-from millpond.kernel.errors import InvalidArgument, NotFound
-from millpond.kernel.paging import Page, cut_page, decode_token, page_size
+from millpond.kernel.errors import NotFound
+from millpond.kernel.paging import Page, cut_page, decode_number, page_size
 
 _EXPORT_PAGE = 2000
 
@@ -24,11 +24,9 @@ class AuditService:
     ) -> Page[Link]:
         """Entries that a filter lets through, newest first. Raises NotFound for who may not read the audit."""
         require(principal, Act.READ, AUDIT)
-        size, token = page_size(max_results), decode_token(page_token)
-        if token is not None and not token.isdecimal():
-            raise InvalidArgument("page_token is not one that this server gave; start again without it.")
+        size, before = page_size(max_results), decode_number(page_token)
         with self._database.read() as connection:
-            links = store.search(connection, wanted, None if token is None else int(token), size + 1)
+            links = store.search(connection, wanted, before, size + 1)
         return cut_page(links, size, lambda link: str(link.sequence))
 
     def get_entry(self, principal: Principal, sequence: int) -> Link:

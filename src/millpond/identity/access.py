@@ -6,6 +6,7 @@ lets them that was granted on the object or one of its containers, to them, one 
 privilege lets do what is data, in `privileges.py`.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from millpond.identity import acts
@@ -20,6 +21,7 @@ __all__ = [
     "Securable",
     "admits",
     "allows",
+    "chosen_runner",
     "exercises",
     "is_owner",
     "is_public",
@@ -125,3 +127,22 @@ def require_admin(principal: Principal, what: str) -> None:
     if not principal.is_admin:
         acts.denied(principal, what, "workspace", "workspace")
         raise PermissionDenied(f"Only an administrator may {what}; you are signed in as {principal.name}.")
+
+
+def chosen_runner(
+    principal: Principal, run_as: Mapping[str, str] | None, unless: str, *, what: str,
+    named: Callable[[str], Principal],
+) -> str:  # fmt: skip
+    """The name of whom `what` of a principal runs as, by a `run_as` as the APIs of jobs and pipelines write it.
+
+    Somebody else than oneself and who it is already (`unless`), only an administrator may choose. Raises
+    PermissionDenied, and what `named` raises for who is not there.
+    """
+    asked = run_as or {}
+    name = asked.get("service_principal_name") or asked.get("user_name") or unless
+    if name not in (principal.name, unless):
+        if not principal.is_admin:
+            acts.denied(principal, "run as", "user", name)
+            raise PermissionDenied(f"Only an administrator may let a {what} run as {name[:80]}.")
+        named(name)
+    return name

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from millpond.compute.domain import Wanted
 from millpond.identity import acts, grants
-from millpond.identity.access import Act, Securable, admits, allows, require
+from millpond.identity.access import Act, Securable, admits, allows, chosen_runner, require
 from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
 from millpond.identity.privileges import Privilege, levels
@@ -28,7 +28,7 @@ from millpond.jobs.watcher import Watcher
 from millpond.jobs.watching import Watch
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database
-from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from millpond.kernel.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound
 from millpond.kernel.paging import Page
 from millpond.notifications.domain import Delivery, Target
 from millpond.notifications.outbox import told_about
@@ -186,15 +186,8 @@ class JobService:
             self._check_cluster(self._principal_named(run_as), wanted)
 
     def _run_as(self, principal: Principal, settings: Mapping[str, Any], unless: str) -> str:
-        """As whom tasks run. Somebody else than oneself and who it is already, only an administrator may choose."""
-        asked = settings.get("run_as") or {}
-        name = asked.get("service_principal_name") or asked.get("user_name") or unless
-        if name not in (principal.name, unless):
-            if not principal.is_admin:
-                acts.denied(principal, "run as", "user", name)
-                raise PermissionDenied(f"Only an administrator may let a job run as {name[:80]}.")
-            self._principal_named(name)
-        return str(name)
+        """As whom tasks run."""
+        return chosen_runner(principal, settings.get("run_as"), unless, what="job", named=self._principal_named)
 
     # -- runs -------------------------------------------------------------------------------------------------------
 

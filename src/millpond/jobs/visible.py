@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millpond.kernel.errors import InvalidArgument
-from millpond.kernel.paging import Page, cut_page, decode_token, encode_token
+from millpond.kernel.paging import Page, cut_page, decode_number, encode_token
 
 _MOST_LOOKED_AT = 20
 """Pages of rows that a list looks through for what its reader may see."""
@@ -15,10 +14,7 @@ def visible(
 ) -> Page[Any]:
     """A page of what may be seen, out of what is read page by page, `limit` and one more. Where that goes on for long,
     a page holds less, or nothing, and leads on."""
-    token = decode_token(page_token)
-    if token is not None and not (token.isascii() and token.isdecimal() and len(token) < 19):
-        raise InvalidArgument("page_token is not one that this server gave; start again without it.")
-    before, found = int(token) if token else None, []
+    before, found = decode_number(page_token), []
     for _ in range(_MOST_LOOKED_AT):
         rows = more(before)
         found += [row for row in rows[:limit] if allowed(row)]

@@ -51,6 +51,16 @@ def decode_token(token: str | None) -> str | None:
         raise InvalidArgument("page_token is not one that this server gave; start again without it.") from error
 
 
+def decode_number(token: str | None) -> int | None:
+    """The same where the key is a number that a database takes."""
+    text = decode_token(token)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise InvalidArgument("page_token is not one that this server gave; start again without it.")
+    return int(text)
+
+
 def cut_page(rows: Sequence[T], size: int, key: Callable[[T], str]) -> Page[T]:
     """A page from up to `size + 1` rows that were read in the order of `key`."""
     if len(rows) <= size:

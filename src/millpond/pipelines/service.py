@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from millpond.identity import acts, grants
-from millpond.identity.access import Act, allows, require
+from millpond.identity.access import Act, allows, chosen_runner, require
 from millpond.identity.domain import Principal
 from millpond.identity.permissions import ObjectType
 from millpond.jobs.ports import cancel_run, give_runs
@@ -24,7 +24,7 @@ from millpond.kernel.errors import (
     PermissionDenied,
 )
 from millpond.kernel.ids import new_id
-from millpond.kernel.paging import Page, decode_token, encode_token
+from millpond.kernel.paging import Page, decode_number, decode_token, encode_token
 from millpond.notifications.domain import Delivery, Target
 from millpond.notifications.outbox import told_about
 from millpond.pipelines import notices, store
@@ -179,15 +179,8 @@ class PipelineService:
             self._references.check(runner, text)
 
     def _run_as(self, principal: Principal, settings: Mapping[str, Any], unless: str) -> str:
-        """As whom updates run. Somebody else than oneself and who it is already, only an administrator may choose."""
-        asked = settings.get("run_as") or {}
-        name = asked.get("service_principal_name") or asked.get("user_name") or unless
-        if name not in (principal.name, unless):
-            if not principal.is_admin:
-                acts.denied(principal, "run as", "user", name)
-                raise PermissionDenied(f"Only an administrator may let a pipeline run as {name[:80]}.")
-            self._principal_named(name)
-        return str(name)
+        """As whom updates run."""
+        return chosen_runner(principal, settings.get("run_as"), unless, what="pipeline", named=self._principal_named)
 
     # -- updates ----------------------------------------------------------------------------------------------------
 
@@ -228,7 +221,7 @@ class PipelineService:
         limit: int = 25,
     ) -> Page[Update]:  # fmt: skip
         """Updates of a pipeline, the newest first; none that came after the one named."""
-        before = _number(decode_token(page_token))
+        before = decode_number(page_token)
         with self._database.read() as connection:
             pipeline = _checked(principal, Act.SEE, pipeline_id, store.find(connection, pipeline_id))
             until = _update(connection, pipeline, until_id).number if until_id else None
@@ -308,9 +301,14 @@ def _taken(name: str) -> AlreadyExists:
 
 def _checked(principal: Principal, act: Act, pipeline_id: str, pipeline: Pipeline | None) -> Pipeline:
     """The pipeline, if it exists and the principal may; the same NotFound for what is not there and not theirs."""
+    found = _there(pipeline_id, pipeline)
+    require(principal, act, found.securable)
+    return found
+
+
+def _there(pipeline_id: str, pipeline: Pipeline | None) -> Pipeline:
     if pipeline is None:
         raise NotFound(f"Pipeline '{pipeline_id[:60]}' does not exist.")
-    require(principal, act, pipeline.securable)
     return pipeline
 
 
@@ -362,17 +360,8 @@ def _read_token(token: str | None) -> Sequence[str]:
     return found
 
 
-def _number(text: str | None) -> int | None:
-    if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise InvalidArgument("page_token is not one that this server gave; start again without it.")
-    return int(text) if text else None
-
-
 def _find_securable(connection: Connection, pipeline_id: str) -> Any:
-    pipeline = store.find(connection, pipeline_id)
-    if pipeline is None:
-        raise NotFound(f"Pipeline '{pipeline_id[:60]}' does not exist.")
-    return pipeline.securable
+    return _there(pipeline_id, store.find(connection, pipeline_id)).securable
 
 
 def _give(connection: Connection, pipeline_id: str, name: str) -> None:

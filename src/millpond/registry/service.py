@@ -15,7 +15,7 @@ from millpond.identity.middleware import acting_as
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
-from millpond.kernel.paging import Page, cut_page, decode_token, page_size
+from millpond.kernel.paging import Page, cut_page, decode_number, page_size
 from millpond.registry import store
 from millpond.registry.domain import (
     MOVES,
@@ -398,9 +398,6 @@ def _page(
     max_results: int | None,
     page_token: str | None,
 ) -> Page[Activity]:
-    size, token = page_size(max_results), decode_token(page_token)
-    if token is not None and not token.isdecimal():
-        raise InvalidArgument("page_token is not one that this server gave; start again without it.")
-    before = None if token is None else int(token)
+    size, before = page_size(max_results), decode_number(page_token)
     rows = store.list_activities(connection, key, version=version, kinds=kinds, before=before, limit=size + 1)
     return cut_page(rows, size, lambda activity: str(activity.sequence))
