@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql.connect import functions as F
 from pyspark.sql.connect.window import Window
 
+from millpond.catalog.names import quote
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Changes, Dataset, PipelineFailed
 from millpond.sdk.pipelines.events import Counts, added
@@ -38,7 +39,7 @@ def shaped(changes: Changes, frame: Any) -> Any:
         _ = frame.select(as_column(changes.sequence_by)).schema
     if changes.deletes is not None:
         _ = frame.select(F.coalesce(as_column(changes.deletes), F.lit(False))).schema
-    return frame.select(*(F.col(names.quote(each)) for each in columns), *more)
+    return frame.select(*(F.col(quote(each)) for each in columns), *more)
 
 
 def _columns(changes: Changes, frame: Any) -> list[str]:
@@ -105,7 +106,7 @@ class _Application:
         keys = tuple(known[key.lower()] for key in self._changes.keys)
         changes = self._changes = replace(self._changes, keys=keys)
         deleted = F.lit(False) if changes.deletes is None else F.coalesce(as_column(changes.deletes), F.lit(False))
-        columns = [F.col(names.quote(each)) for each in _columns(changes, frame)]
+        columns = [F.col(quote(each)) for each in _columns(changes, frame)]
         return frame.select(*columns, as_column(changes.sequence_by).alias(_SEQUENCE), deleted.alias(_DELETED))
 
     def _beside(self, schema: Any, generation: int) -> str:
@@ -148,7 +149,7 @@ class _Application:
             if not is_there:
                 self._merge(self._dataset.name, rows.drop(_SEQUENCE), self._changes.keys, application, end,
                             ahead, deletes=_DELETED)  # fmt: skip
-            state = rows.select(*(F.col(names.quote(key)) for key in self._changes.keys), _SEQUENCE, _DELETED)
+            state = rows.select(*(F.col(quote(key)) for key in self._changes.keys), _SEQUENCE, _DELETED)
             self._merge(beside, state, self._changes.keys, application, end, behind)
         else:
             if not is_there:
@@ -157,7 +158,7 @@ class _Application:
 
     def _check(self, staged: "Staged") -> None:
         needed = {_SEQUENCE: "sequence"} | dict.fromkeys(self._changes.keys, "key")
-        counted = [F.count_if(F.col(names.quote(name)).isNull()).alias(f"c{at}") for at, name in enumerate(needed)]
+        counted = [F.count_if(F.col(quote(name)).isNull()).alias(f"c{at}") for at, name in enumerate(needed)]
         found = staged.rows.agg(*counted).collect()[0]
         for at, (name, kind) in enumerate(needed.items()):
             if found[at]:
@@ -173,7 +174,7 @@ class _Application:
         deletes: str | None = None,
     ) -> None:  # fmt: skip
         writer = self._flows.transacting(rows, application, version, after)
-        writer = writer.option("millpond.mergeOn", ".".join(map(names.quote, keys)))
+        writer = writer.option("millpond.mergeOn", ".".join(map(quote, keys)))
         if deletes is not None:
             writer = writer.option("millpond.deleteWhen", deletes)
         writer.saveAsTable(names.quoted(name))
@@ -184,48 +185,46 @@ class _Application:
 
         fields = self._node.schema.fields
         plain = [field.name for field in fields if not isinstance(field.dataType, ArrayType | MapType | StructType)]
-        rest = [F.col(names.quote(name)).desc() for name in plain if name not in {START, END}]
+        rest = [F.col(quote(name)).desc() for name in plain if name not in {START, END}]
         return [*first, F.col(_DELETED).desc(), *rest]
 
     # -- type 1 -------------------------------------------------------------------------------------------------
 
     def _winners(self, events: Any) -> Any:
         """The last event of each key."""
-        over = Window.partitionBy(*map(names.quote, self._changes.keys)).orderBy(
-            *self._orderly(F.col(_SEQUENCE).desc())
-        )
+        over = Window.partitionBy(*map(quote, self._changes.keys)).orderBy(*self._orderly(F.col(_SEQUENCE).desc()))
         return events.withColumn("__n", F.row_number().over(over)).filter("__n = 1").drop("__n")
 
     def _newer(self, winners: Any, beside: str) -> Any:
         """Those that are later than what is known of their keys."""
         known = self._flows.spark.table(names.quoted(beside))
         known = known.select(
-            *(F.col(names.quote(key)).alias(f"__key_{at}") for at, key in enumerate(self._changes.keys)),
+            *(F.col(quote(key)).alias(f"__key_{at}") for at, key in enumerate(self._changes.keys)),
             F.col(_SEQUENCE).alias("__known"),
         )
         same = F.lit(True)
         for at, key in enumerate(self._changes.keys):
-            same = same & (F.col(names.quote(key)) == F.col(f"__key_{at}"))
+            same = same & (F.col(quote(key)) == F.col(f"__key_{at}"))
         joined = winners.join(known, same, "left")
         kept = joined.filter(F.col("__known").isNull() | (F.col(_SEQUENCE) > F.col("__known")))
-        return kept.select(*(F.col(names.quote(name)) for name in winners.columns))
+        return kept.select(*(F.col(quote(name)) for name in winners.columns))
 
     # -- type 2 -------------------------------------------------------------------------------------------------
 
     def _write_history(
         self, batch: Any, beside: str, application: "Application", version: int, after: int | None
     ) -> None:
-        keys = [names.quote(key) for key in self._changes.keys]
+        keys = [quote(key) for key in self._changes.keys]
         touched = batch.select(*keys).distinct()
         events = self._flows.spark.table(names.quoted(beside)).join(touched, list(self._changes.keys), "left_semi")
         history = self._history(events).withColumn(_GONE, F.lit(False))
         old = self._flows.spark.table(names.quoted(self._dataset.name))
         old = old.join(touched, list(self._changes.keys), "left_semi")
         on = [*self._changes.keys, START]
-        gone = old.join(history.select(*map(names.quote, on)), on, "left_anti")
+        gone = old.join(history.select(*map(quote, on)), on, "left_anti")
         gone = gone.select(
             *(
-                F.lit(True).alias(_GONE) if name == _GONE else F.col(names.quote(name)) if name in on else
+                F.lit(True).alias(_GONE) if name == _GONE else F.col(quote(name)) if name in on else
                 F.lit(None).cast(history.schema[name].dataType).alias(name)
                 for name in history.columns
             )
@@ -234,7 +233,7 @@ class _Application:
 
     def _history(self, events: Any) -> Any:
         """The rows of history that events of some keys make."""
-        keys = [names.quote(key) for key in self._changes.keys]
+        keys = [quote(key) for key in self._changes.keys]
         once = Window.partitionBy(*keys, _SEQUENCE).orderBy(*self._orderly())
         events = events.withColumn("__n", F.row_number().over(once)).filter("__n = 1").drop("__n")
         columns = [name for name in events.columns if name not in {_SEQUENCE, _DELETED}]
@@ -247,7 +246,7 @@ class _Application:
         last = Window.partitionBy(*keys, "__part").orderBy(F.col(_SEQUENCE).desc())
         values = marked.filter(~F.col(_DELETED)).withColumn("__n", F.row_number().over(last)).filter("__n = 1")
         joined = values.join(parts, [*self._changes.keys, "__part"])
-        return joined.select(*map(names.quote, columns), START, END)
+        return joined.select(*map(quote, columns), START, END)
 
     def _begins(self, columns: list[str], over: Any) -> Any:
         """Whether an event begins a row of history."""
@@ -258,6 +257,6 @@ class _Application:
         tracked = [name for name in (changes.track or columns) if name.lower() not in left]
         differs = F.coalesce(F.lag(_DELETED).over(over), F.lit(True))
         for name in tracked:
-            column = F.col(names.quote(name))
+            column = F.col(quote(name))
             differs = differs | ~column.eqNullSafe(F.lag(column).over(over))
         return ~F.col(_DELETED) & differs

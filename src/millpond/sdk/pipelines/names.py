@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from millpond.catalog.names import quote
 from millpond.sdk.pipelines.domain import PipelineFailed
 
 _PART = re.compile(r"`((?:[^`]|``)+)`|([^`.\s]+)")
@@ -37,19 +38,9 @@ def full(name: str, catalog: str, schema: str) -> str:
     return ".".join((*(catalog, schema)[: 3 - len(parts)], *parts)).lower()
 
 
-def quote(part: str) -> str:
-    """One part of a name, for SQL."""
-    return "`" + part.replace("`", "``") + "`"
-
-
 def quoted(name: str) -> str:
     """A full name, for SQL."""
     return ".".join(map(quote, name.split(".")))
-
-
-def text(value: str) -> str:
-    """A text, for SQL."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def beside(name: str, what: str) -> str:

@@ -16,6 +16,7 @@ from pyspark.sql.connect import plan as plans
 from pyspark.sql.connect.dataframe import DataFrame
 from pyspark.sql.connect.session import SparkSession
 
+from millpond.catalog.names import quote
 from millpond.engine.queries import Query, TableSite, analyse
 from millpond.engine.splicing import column_edits, spliced
 from millpond.engine.syntax.cursor import Cursor, Word
@@ -101,7 +102,7 @@ class Reading:
         query, starts, files = _analysed(root.sql.query)
         edits, references = [], []
         for number, site in enumerate(query.tables):
-            name = ".".join(map(names.quote, site.parts))
+            name = ".".join(map(quote, site.parts))
             is_files = site.start in files
             is_ours = (
                 is_files
@@ -117,8 +118,8 @@ class Reading:
             place = self._sites.setdefault((relation.common.plan_id, number), _fresh_id())
             what = files.get(site.start, name)
             references.append(self._reference(what, alias, place, site, streaming=site.start in starts))
-            suffix = "" if site.aliased or is_files else f" AS {names.quote(site.parts[-1])}"
-            edits.append((site.start, site.end, names.quote(alias) + suffix))
+            suffix = "" if site.aliased or is_files else f" AS {quote(site.parts[-1])}"
+            edits.append((site.start, site.end, quote(alias) + suffix))
         if not references:
             return
         root.sql.query = spliced(query.text, [*edits, *column_edits(query)])

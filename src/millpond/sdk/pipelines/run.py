@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from millpond.catalog.names import quote
 from millpond.features.connection import Connection
 from millpond.sdk.pipelines.domain import PipelineFailed, Spec
 from millpond.sdk.pipelines.events import Emit, Events
-from millpond.sdk.pipelines.names import quote
 from millpond.sdk.pipelines.tables import Tables
 from millpond.sdk.pipelines.update import Update
 

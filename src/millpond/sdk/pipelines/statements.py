@@ -10,13 +10,13 @@ from typing import Any
 
 from sqlglot.tokenizer_core import TokenType
 
+from millpond.catalog.names import quote
 from millpond.engine.errors import SparkError
 from millpond.engine.syntax.columns import properties
 from millpond.engine.syntax.cursor import Cursor
 from millpond.engine.syntax.tables import cluster_columns
 from millpond.sdk.pipelines.declaring import changes_of
 from millpond.sdk.pipelines.domain import Action, Dataset, Expectation, Flow, Kind, Location, PipelineFailed
-from millpond.sdk.pipelines.names import quote
 from millpond.sdk.pipelines.reading import session
 from millpond.sdk.pipelines.registry import Registry
 

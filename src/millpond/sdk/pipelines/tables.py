@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote as url_quote
+from urllib.parse import urlencode
 
 from pyspark.sql.connect import functions as F
 from pyspark.sql.types import DataType, StructType
 
+from millpond.catalog.names import quote, text_literal
 from millpond.engine.types import sql_text
 from millpond.features.connection import Connection
 from millpond.sdk.pipelines import names
@@ -65,7 +67,7 @@ class Tables:
 
     def find(self, name: str) -> Table | None:
         """A table, as the catalog's API tells of it."""
-        found = self._connection.get(f"/api/2.1/unity-catalog/tables/{quote(name, safe='')}")
+        found = self._connection.get(f"/api/2.1/unity-catalog/tables/{url_quote(name, safe='')}")
         if found is not None:
             self._ids[name] = str(found["table_id"])
         return found
@@ -140,7 +142,7 @@ class Tables:
             else:
                 self._fit(dataset, schema, found)
         if (dataset.comment or "") != (found.get("comment") or "") and dataset.comment is not None:
-            self.run(f"COMMENT ON TABLE {names.quoted(dataset.name)} IS {names.text(dataset.comment)}")
+            self.run(f"COMMENT ON TABLE {names.quoted(dataset.name)} IS {text_literal(dataset.comment)}")
         known = found.get("properties") or {}
         changed = {key: value for key, value in dataset.properties.items() if known.get(key) != value}
         if changed:
@@ -159,9 +161,9 @@ class Tables:
         clustered_by: Sequence[str] = (), properties: Mapping[str, str],
     ) -> None:  # fmt: skip
         """Make an empty table, if there is none."""
-        partitions = f" PARTITIONED BY ({', '.join(map(names.quote, partitioned_by))})" if partitioned_by else ""
-        partitions += f" CLUSTER BY ({', '.join(map(names.quote, clustered_by))})" if clustered_by else ""
-        told = f" COMMENT {names.text(comment)}" if comment is not None else ""
+        partitions = f" PARTITIONED BY ({', '.join(map(quote, partitioned_by))})" if partitioned_by else ""
+        partitions += f" CLUSTER BY ({', '.join(map(quote, clustered_by))})" if clustered_by else ""
+        told = f" COMMENT {text_literal(comment)}" if comment is not None else ""
         self.run(
             f"CREATE TABLE IF NOT EXISTS {names.quoted(name)} ({columns}) USING DELTA{partitions}{told} "
             f"TBLPROPERTIES ({_pairs(properties)})"
@@ -321,7 +323,8 @@ class Tables:
         known = ((self.find(flow.target) or {}).get("properties") or {}).get(key)
         if known is None:
             self.run(
-                f"ALTER TABLE {names.quoted(flow.target)} SET TBLPROPERTIES ({names.text(key)} = {names.text(source)})"
+                f"ALTER TABLE {names.quoted(flow.target)} SET TBLPROPERTIES "
+                f"({text_literal(key)} = {text_literal(source)})"
             )
         elif known != source:
             raise PipelineFailed(
@@ -407,10 +410,10 @@ def _columns(schema: StructType, comments: Mapping[str, str]) -> str:
     pieces = []
     for field in schema.fields:
         comment = comments.get(field.name.lower()) or field.metadata.get("comment")
-        told = f" COMMENT {names.text(comment)}" if comment else ""
-        pieces.append(f"{names.quote(field.name)} {_type(field.dataType)}{told}")
+        told = f" COMMENT {text_literal(comment)}" if comment else ""
+        pieces.append(f"{quote(field.name)} {_type(field.dataType)}{told}")
     return ", ".join(pieces)
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{names.text(key)} = {names.text(value)}" for key, value in values.items())
+    return ", ".join(f"{text_literal(key)} = {text_literal(value)}" for key, value in values.items())

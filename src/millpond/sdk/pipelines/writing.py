@@ -10,6 +10,7 @@ from typing import Any
 
 from pyspark.sql.connect import functions as F
 
+from millpond.catalog.names import quote
 from millpond.sdk.pipelines import names
 from millpond.sdk.pipelines.domain import Action, Dataset, Expectation, Flow, PipelineFailed
 from millpond.sdk.pipelines.events import Counts, Quality, added
@@ -213,7 +214,7 @@ class Staged:
         kept = rows
         for each in drops:
             kept = kept.filter(F.col(marks[each.name]))
-        kept = kept.select(*(F.col(names.quote(column)) for column in frame.columns))
+        kept = kept.select(*(F.col(quote(column)) for column in frame.columns))
         self.rows = kept.unionByName(frame.filter(F.lit(False)))
         keeps = F.lit(True)
         for each in drops:
