@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from millpond.catalog.names import ObjectName
-from millpond.inference_tables.rows import inputs_of, payload_rows, predictions_of
+from millpond.inference_tables.bodies import inputs_of, predictions_of, told_by_answer, told_by_request
+from millpond.inference_tables.rows import payload_rows
 from millpond.inference_tables.segments import Record
 from millpond.inference_tables.views import views_of
 from millpond.serving.columns import encode
@@ -44,6 +45,43 @@ def test_the_predictions_of_an_answer() -> None:
     assert predictions_of({"predictions": {"a": [1, 2]}}) == ['{"a":1}', '{"a":2}']
     assert predictions_of({"predictions": 3}) is None
     assert predictions_of("no") is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"columns": ["a", "b c", "%"], "data": [[1, -2.5e-7, None], [True, 1 << 70, 3]]},
+        {"columns": ["a"], "data": [[1], [2]]},
+        {"columns": ["a"], "data": [[], [2]]},
+        {"columns": ["a"], "data": [[1], 2, [3]]},
+        {"columns": ["a"], "data": [[1], [2], 3]},
+        {"columns": ["a"], "data": [[[1]], [2]]},
+        {"columns": ["a"], "data": [[1], [[2]]]},
+        {"columns": ["a", "b"], "data": [[1, [2]], [3, 4]]},
+        {"columns": ["a", "b"], "data": [[1, 2], [3]]},
+        {"columns": ["a", "b"], "data": [[1, "],["], [3, "}"]]},
+        {"columns": ["a", "a"], "data": [[1, 2]]},
+        {"columns": ["\u00e4", '"'], "data": [[1, 2]]},
+        {"columns": ["a"], "data": []},
+        {"columns": [], "data": [[]]},
+        {"columns": ["a"], "data": {"a": [1]}},
+        {"columns": None, "data": [[1]]},
+    ],
+)
+def test_numbers_that_are_cut_out_of_a_request_are_as_when_it_is_parsed(asked: Any) -> None:
+    for separators in ((",", ":"), (", ", ": "), ("\n,\t", " : ")):
+        body = json.dumps({"dataframe_split": asked}, separators=separators).encode()
+        cut, parsed = told_by_request(body, "application/json").inputs, inputs_of(json.loads(body))
+        assert (cut and [*map(json.loads, cut)]) == (parsed and [*map(json.loads, parsed)])
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [[1, 2.5, None], [1], [], [[1, 2], [3]], [{"a": 1}], ["x", "1, 2"], {"a": [1, 2]}, {}, 3, None, [True, 1e-300]],
+)
+def test_numbers_that_are_cut_out_of_an_answer_are_as_when_it_is_parsed(answered: Any) -> None:
+    body = json.dumps({"predictions": answered}).encode()
+    assert told_by_answer(body) == predictions_of({"predictions": answered})
 
 
 def record(**about: Any) -> dict[str, Any]:

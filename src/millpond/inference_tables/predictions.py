@@ -16,9 +16,9 @@ from millpond.identity import acts
 from millpond.identity.access import Act, require
 from millpond.identity.domain import Principal
 from millpond.inference_tables import store
+from millpond.inference_tables.bodies import as_text
 from millpond.inference_tables.domain import LABELS_SUFFIX, InferenceTable
 from millpond.inference_tables.payload_log import PayloadLog
-from millpond.inference_tables.rows import as_text
 from millpond.inference_tables.segments import Record
 from millpond.kernel.clock import epoch_ms, utc_now
 from millpond.kernel.database import Database

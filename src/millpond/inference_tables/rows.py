@@ -1,26 +1,26 @@
-"""Records of segments as rows of the tables, and the rows of a request and its predictions told apart."""
+"""Records of segments as rows of the tables."""
 
 import base64
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from millpond.inference_tables.bodies import (
+    LARGEST_TOLD_APART_BYTES,
+    if_told,
+    is_bounded,
+    told_by_answer,
+    told_by_request,
+)
 from millpond.inference_tables.segments import Record
 from millpond.kernel.logs import get_logger
 from millpond.serving import columns
 
-T = TypeVar("T")
-
 log = get_logger(__name__)
-LARGEST_TOLD_APART_BYTES = 8 << 20
-"""Of larger requests and answers the rows are not told apart; they are kept whole all the same."""
 _US_PER_MS = 1000
 
 PAYLOAD_SCHEMA = pa.schema([
@@ -94,14 +94,12 @@ def _row_of(record: Record, endpoint: str) -> dict[str, Any]:
 def _told_apart(record: Record) -> dict[str, Any]:
     """What is only known when the bodies are parsed."""
     about: Mapping[str, Any] = record.about
-    asked, answered = _parsed(record.request, about["type"]), _parsed(record.response, "")
+    asked = told_by_request(record.request, about["type"])
     return {
-        "client_request_id": _if_told(partial(_client_id, about["client"]), asked),
-        "features": _if_told(_features, record.features),
-        "inputs": _if_told(partial(inputs_of, size=len(record.request)), asked),
-        "predictions": _if_told(partial(predictions_of, size=len(record.response)), answered)
-        if about["status"] == 200
-        else None,
+        "client_request_id": about["client"] if asked.client_id is None else asked.client_id,
+        "features": if_told(_features, record.features),
+        "inputs": asked.inputs,
+        "predictions": told_by_answer(record.response) if about["status"] == 200 else None,
     }
 
 
@@ -146,131 +144,12 @@ def _text(body: bytes) -> tuple[str, dict[str, str]]:
         return base64.b64encode(body).decode(), {"request_encoding": "base64"}
 
 
-def _client_id(in_header: str | None, asked: Any) -> str | None:
-    in_body = asked.get("client_request_id") if isinstance(asked, dict) else None
-    told = None if in_body is None else _if_told(as_text, in_body)
-    return in_header if told is None else told
-
-
 def _features(body: bytes) -> str | None:
     """The rows that the model was given."""
     if not body or len(body) > LARGEST_TOLD_APART_BYTES:
         return None
     found, _ = columns.decode(body)
-    if not _is_bounded(found, len(next(iter(found.values()), ())), len(body)):
+    if not is_bounded(found, len(next(iter(found.values()), ())), len(body)):
         return None
     rows = [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
     return json.dumps(rows, default=str)
-
-
-# -- rows of requests and answers -------------------------------------------------------------------------------------
-
-
-def _parsed(body: bytes, content_type: str) -> Any:
-    """A body's JSON, the rows of CSV, or None."""
-    if len(body) > LARGEST_TOLD_APART_BYTES:
-        return None
-    try:
-        if content_type.partition(";")[0].strip().lower() == "text/csv":
-            return _of_csv(body.decode(), len(body))
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _lenient(body)
-    except (UnicodeDecodeError, csv.Error):
-        return None
-
-
-def _of_csv(text: str, size: int) -> dict[str, Any] | None:
-    """The rows of CSV by their names; None of more than may be told apart."""
-    reader, rows = csv.DictReader(io.StringIO(text)), []
-    for row in reader:
-        rows.append(row)
-        if not _is_bounded(reader.fieldnames or (), len(rows), size):
-            return None
-    return {"dataframe_records": rows}
-
-
-def _is_bounded(names: Iterable[object], rows: int, size: int) -> bool:
-    """Whether rows may be told apart of so many bytes, as each of them repeats the names."""
-    return size + rows * sum(len(str(name)) + 4 for name in names) <= LARGEST_TOLD_APART_BYTES  # quotes, colon, comma
-
-
-def _lenient(body: bytes) -> Any:
-    """JSON with NaN and Infinity, as Python writes it."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _if_told(find: Callable[[Any], T | None], body: Any) -> T | None:
-    """What is found in a body; nothing in one that is nested too deeply. Whatever a client sends, its row is kept."""
-    try:
-        return find(body)
-    except (RecursionError, ValueError):
-        return None
-
-
-def inputs_of(asked: Any, size: int = 0) -> list[str] | None:
-    """The rows of a request in any of MLflow's four shapes, as JSON; None where they cannot be told, or are too large.
-
-    `size` is how many bytes it had.
-    """
-    if not isinstance(asked, dict):
-        return None
-    if isinstance(asked.get("dataframe_split"), dict):
-        return _of_split(asked["dataframe_split"], size)
-    for shape in ("dataframe_records", "instances"):
-        if isinstance(asked.get(shape), list):
-            return [_json(row) for row in asked[shape]]
-    return _of_columns(asked["inputs"], size) if "inputs" in asked else None
-
-
-def _of_split(split: Mapping[str, Any], size: int) -> list[str] | None:
-    names, data = split.get("columns"), split.get("data")
-    if not isinstance(data, list):
-        return None
-    if not isinstance(names, list):
-        return [_json(row) for row in data]
-    whole = all(isinstance(row, list) and len(row) == len(names) for row in data)
-    whole = whole and _is_bounded(names, len(data), size)
-    return [_json(dict(zip(map(str, names), row, strict=True))) for row in data] if whole else None
-
-
-def _of_columns(given: Any, size: int) -> list[str] | None:
-    """`inputs`: a column for each name, or rows."""
-    if isinstance(given, list):
-        return [_json(row) for row in given]
-    if not isinstance(given, dict) or not given or not all(isinstance(each, list) for each in given.values()):
-        return [_json(given)]
-    lengths = {len(each) for each in given.values()}
-    if len(lengths) > 1 or not _is_bounded(given, max(lengths), size):
-        return None
-    return [_json(dict(zip(given, row, strict=True))) for row in zip(*given.values(), strict=True)]
-
-
-def predictions_of(answered: Any, size: int = 0) -> list[str] | None:
-    """What was answered for each row; None where it cannot be told, or is too large."""
-    if not isinstance(answered, dict):
-        return None
-    found = answered.get("predictions", answered.get("outputs"))
-    if isinstance(found, list):
-        return [as_text(each) for each in found]
-    return _of_columns(found, size) if isinstance(found, dict) else None
-
-
-def as_text(value: Any) -> str:
-    """A text as it is, all else as JSON; so are texts that are none in UTF-8."""
-    if isinstance(value, str) and value.isascii():
-        return value
-    try:
-        return value.encode().decode() if isinstance(value, str) else _json(value)
-    except UnicodeEncodeError:
-        return _json(value)
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # a whole number that is larger than 64 bits, half of a character
-        return json.dumps(value)
