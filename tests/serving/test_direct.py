@@ -165,6 +165,14 @@ def test_a_proof_asks_for_a_few_rows_too(tmp_path: Path) -> None:
     assert "past MLflow's parsing" in choose(loaded, OF_RECORDS, None).told
 
 
+def test_a_proof_asks_for_more_rows_than_a_way_calls_few(tmp_path: Path) -> None:
+    loaded = in_sklearn(RandomForestRegressor(30, max_depth=5, random_state=1), tmp_path / "m", ROWS.a)
+    model = loaded._model_impl.get_raw_model()
+    usual = model.predict
+    model.predict = lambda rows: usual(rows) + (len(rows) > ways_to_predict(loaded)[0].few)
+    assert "past MLflow's parsing" in choose(loaded, OF_RECORDS, None).told
+
+
 def test_a_proof_looks_far_from_the_example() -> None:
     example = json.dumps({"dataframe_split": {"columns": ["a", "b"], "data": [[50.0, 50.0]]}}).encode()
     schema = infer_signature(ROWS).inputs

@@ -17,6 +17,7 @@ import numpy
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import Schema
 
+from millpond.serving.worker import forests
 from millpond.serving.worker.answers import Unsuited
 from millpond.serving.worker.pipelines import Prepared, prepared
 from millpond.serving.worker.rows import Array, Rows
@@ -38,6 +39,8 @@ class Way:
     """Whether what is prepared is a matrix, of which each row has its answer whatever rows are beside it."""
     labels: int = 0
     """How many classes it tells apart, where we choose them: a proof has to see more than one of them."""
+    few: int = 0
+    """How many rows it answers in a way of their own, where there is one: a proof has to see more rows too."""
 
     def predict(self, rows: Rows) -> Any:
         """The model's answer to some rows."""
@@ -194,7 +197,8 @@ def _sklearn(model: Any, function: str, schema: Schema) -> Way:
         return _pipeline(prepared(model, schema), function)
     trees = _trees(model, function)
     labels = _labels_of(model, function)
-    return Way(name="scikit-learn's trees on a matrix", prepare=Rows.numbers, call=trees, by_row=True, labels=labels)
+    name, few = "scikit-learn's trees on a matrix", forests.few(model.n_features_in_)
+    return Way(name=name, prepare=Rows.numbers, call=trees, by_row=True, labels=labels, few=few)
 
 
 def _pipeline(ready: Prepared, function: str) -> Way:
@@ -202,7 +206,8 @@ def _pipeline(ready: Prepared, function: str) -> Way:
     for known in (_trees, _lightgbm_on_matrix, _linear_labels):
         with suppress(Unsuited):
             call = known(ready.last, function)
-            return Way(name=name, prepare=ready.prepare, call=call, by_row=True, labels=labels)
+            few = forests.few(ready.last.n_features_in_) if known is _trees else 0
+            return Way(name=name, prepare=ready.prepare, call=call, by_row=True, labels=labels, few=few)
     call = _last_step(ready.last, function, sparse=ready.sparse)
     return Way(name=name, prepare=ready.prepare, call=call, labels=labels)
 
@@ -221,21 +226,13 @@ def _trees(model: Any, function: str) -> _OnMatrix:
     name, module = type(model).__name__, type(model).__module__
     if not module.startswith("sklearn.") or name not in _TREES or model.n_outputs_ != 1 or function not in _OF_TREES:
         raise Unsuited
-    trees = [each.tree_ for each in getattr(model, "estimators_", [model])]
+    mean = forests.mean_of([each.tree_ for each in getattr(model, "estimators_", [model])])
     if name.endswith("Regressor"):
-        return lambda matrix: _mean(trees, _single_precision(matrix))[:, 0]
+        return lambda matrix: mean(_single_precision(matrix))[:, 0]
     if function == "predict_proba":
-        return lambda matrix: _mean(trees, _single_precision(matrix))
+        return lambda matrix: mean(_single_precision(matrix))
     classes = model.classes_
-    return lambda matrix: classes.take(_mean(trees, _single_precision(matrix)).argmax(axis=1), axis=0)
-
-
-def _mean(trees: Sequence[Any], matrix: Array) -> Array:
-    total: Array = numpy.array(trees[0].predict(matrix), dtype=numpy.float64)
-    for tree in trees[1:]:
-        total += tree.predict(matrix)
-    total /= len(trees)
-    return total
+    return lambda matrix: classes.take(mean(_single_precision(matrix)).argmax(axis=1), axis=0)
 
 
 def _single_precision(matrix: Array) -> Array:

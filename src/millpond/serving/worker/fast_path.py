@@ -25,7 +25,7 @@ from millpond.serving.worker.rows import EXACT, GIVEN, ColumnReader, RowReader, 
 QUICK_S = 0.005
 _FEW, _PREDICTED = 6, (1, 3, 60)
 """Rows in requests that are to be read alike, and in those that are to be predicted alike: a row may have a way of its
-own, and matrix products of few rows are computed in another way than those of many."""
+own, and matrix products of few rows are computed in another way than those of many. More where a way asks for it."""
 _TIMED = 3
 _USUAL = 2
 """So many of the requests with columns are plain."""
@@ -264,6 +264,8 @@ class _Proof:
         """The first way with MLflow's answers. Raises Unsuited."""
         form, decode = reader.forms[0], self._reference.decode
         bodies = [body for rows in _PREDICTED for body in requests.plain(form, rows=rows)]
+        more = {way.few + 1 for way in ways if way.few}.difference(_PREDICTED)
+        bodies.extend(requests.many(form, rows=rows) for rows in more)
         expected = []
         for body in bodies:
             if self._is_late:

@@ -16,7 +16,7 @@ from mlflow.types import DataType, Schema
 from millpond.serving import columns
 from millpond.serving.worker.rows import BROUGHT, INPUT_ROWS, INPUTS, INSTANCES, RECORDS, SMALLER, SPLIT
 
-_WIDTH = 3
+_WIDTH, _DIFFERENT = 3, 10
 _ODD: Mapping[DataType, Sequence[Any]] = {
     DataType.double: (None, 0, -0.0, 3, 1e300, -1e300, 5e-324, 0.1, 2**53 + 1, 10**25, -7),
     DataType.float: (None, 0, -0.0, 3, 1e30, 1e-46, 16777217, 0.1, 10**25),
@@ -116,6 +116,11 @@ class Requests:
         yield self._body(form, [self._usual()])
         yield self._body(form, [self._usual() for _ in range(rows)])
         yield self._body(form, [self._with_some(_ODD) for _ in range(rows)])
+
+    def many(self, form: str, *, rows: int) -> bytes:
+        """More rows than are worth making: a few of them again and again."""
+        made = [self._usual() for _ in range(_DIFFERENT)]
+        return self._body(form, [made[number % _DIFFERENT] for number in range(rows)])
 
     def doubtful(self, form: str) -> Iterator[bytes]:
         """Other orders, indexes, and values of wrong types: in one column of each type."""
