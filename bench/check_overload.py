@@ -4,8 +4,8 @@
 
 Three loads on one server: one client, for the latency without load; as many as it takes for the most answers; and
 requests that come at twice that rate whatever becomes of them. Goals: of the last one at least 90 % of the most answers
-in a second, and the p99 of what is answered below three times that of one client. The clients share the machine: of
-two cores a quick model has what they leave. `bench_serving.py` does the same to peers.
+in a second, and the p99 of what is answered below three times that of one client. The server has one half of the cores
+and the clients the other. `bench_serving.py` does the same to peers.
 """
 
 import argparse

@@ -7,8 +7,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -101,6 +101,29 @@ def spark_connect(directory: Path) -> Iterator[Peer]:
 def memory_mb(pid: int) -> float:
     """Proportional set size of a process and all its descendants, in megabytes (10^6 bytes)."""
     return sum(_pss_kb(each) for each in _family(pid)) * 1024 / 1e6
+
+
+@contextmanager
+def apart(pid: int) -> Iterator[None]:
+    """A process and its descendants have one half of the cores while the block runs, and this process the other."""
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2
+    if not half:
+        raise OSError("a server and its clients are not apart on one core")
+    _keep_to(pid, cores[:half])
+    os.sched_setaffinity(0, cores[half:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        _keep_to(pid, cores)
+
+
+def _keep_to(pid: int, cores: Sequence[int]) -> None:
+    threads = [each for one in _family(pid) for each in Path(f"/proc/{one}/task").glob("*")]
+    for thread in threads:
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def cpu_s(pid: int) -> float:

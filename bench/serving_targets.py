@@ -16,6 +16,7 @@ requests together, as none does unless it is told. What is set beyond that is wh
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.peers import BIN, Peer, cpu_s, free_port, millpond, process, wait_for
+from bench.peers import BIN, Peer, apart, cpu_s, free_port, millpond, process, wait_for
 from bench.wheel_index import wheel_index
 
 MODELS = ("lightgbm", "pipeline", "forest", "torch", "slow")
@@ -51,7 +52,10 @@ _NEEDED = tuple(f"{name}=={version(name)}" for name in ("scikit-learn", "lightgb
 _CLIENTS_FOR_MOST = (4, 8, 16, 32)
 _WARM_S = 2.0
 _START_S = 300
-_IDLE_S, _IDLE_TIMES = 1.5, 3
+_IDLE_S = 2.0
+_STEADY_CORES = 0.03
+"""A start has an aftermath: it is over when what is used of a core differs by no more from one time to the next."""
+_STEADY_AFTER = 20
 _COMMITTED_S = 5.5
 """Within this time requests come into an inference table."""
 
@@ -119,13 +123,19 @@ def load(target: Target, body: bytes, clients: int, seconds: float) -> Any:
 
 
 def overload(target: Target, body: bytes, seconds: float) -> Overload:
-    """One client, then as many as it takes for the most answers, then twice that rate whatever becomes of it."""
-    load(target, body, 4, min(2.0, seconds / 2))
-    alone = load(target, body, 1, seconds / 2)
-    peak = max(_per_second(load(target, body, clients, seconds / 4)) for clients in _CLIENTS_FOR_MOST)
-    if not peak:
-        raise TimeoutError("it does not answer any more")
-    twice = _clients(target, body, "http_rate.py", 2 * peak, _WARM_S, seconds)
+    """One client, then as many as it takes for the most answers, then twice that rate whatever becomes of it.
+
+    The server has one half of the cores and the clients the other: a quick model is otherwise slower for nothing but
+    what its clients do, which is more the more they ask.
+    """
+    with apart(target.pid):
+        load(target, body, 4, min(2.0, seconds / 2))
+        alone = load(target, body, 1, seconds / 2)
+        most = max(_CLIENTS_FOR_MOST, key=lambda clients: _per_second(load(target, body, clients, seconds / 4)))
+        peak = _per_second(load(target, body, most, seconds))
+        if not peak:
+            raise TimeoutError("it does not answer any more")
+        twice = _clients(target, body, "http_rate.py", 2 * peak, _WARM_S, seconds)
     return Overload(
         alone_p99_ms=alone["p99_ms"] or float("nan"),
         peak=peak,
@@ -326,14 +336,19 @@ def _when_it_answers(target: Target, place: Path, began: float) -> Target:
     body = target.body(_rows(place, 1))
     wait_for(lambda: _answers(target, body), timeout_s=_START_S)
     took_s = time.perf_counter() - began
-    return replace(target, cold_start_s=took_s, idle_cores=min(_idle_cores(target.pid) for _ in range(_IDLE_TIMES)))
+    return replace(target, cold_start_s=took_s, idle_cores=_idle_cores(target.pid))
 
 
 def _idle_cores(pid: int) -> float:
-    """What is used in a moment; the least of several, as a start has an aftermath."""
-    before = cpu_s(pid)
-    time.sleep(_IDLE_S)
-    return (cpu_s(pid) - before) / _IDLE_S
+    """What is used while nobody asks, once that is steady."""
+    last = used = math.inf
+    for _ in range(_STEADY_AFTER):
+        before = cpu_s(pid)
+        time.sleep(_IDLE_S)
+        last, used = used, (cpu_s(pid) - before) / _IDLE_S
+        if abs(last - used) <= _STEADY_CORES:
+            break
+    return min(last, used)
 
 
 def _answers(target: Target, body: Any) -> bool:

@@ -25,6 +25,9 @@ _DRAIN_S = 20
 _LONGEST_TURN_S = 0.001
 """For how long a thread keeps the interpreter while the event loop waits for it; Python's own 5 ms would be the p99 of
 a call that takes 1."""
+_ACCEPTED_AT_ONCE = 16
+"""Connections that are accepted in a turn of the event loop, of which libuv accepts one for each listener
+(https://github.com/libuv/libuv/pull/3696): a thousand that come at once to a busy server would wait for seconds."""
 log = get_logger(__name__)
 
 
@@ -89,7 +92,8 @@ def main() -> None:
         ssl_keyfile=settings.ssl_keyfile,
     )
     with socket.socket(fileno=int(sys.argv[1])) as listener, _unix_listener(Home(settings.data_dir)) as unix_listener:
-        _Server(config, application.wait_ready, unix_listener).run(sockets=[listener])
+        listeners = [listener, *(listener.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))]
+        _Server(config, application.wait_ready, unix_listener).run(sockets=listeners)
     application.express.tell()
 
 

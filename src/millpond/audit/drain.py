@@ -25,6 +25,7 @@ from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.logs import get_logger
 from millpond.kernel.rounds import rounds
+from millpond.kernel.turns import Turns
 
 log = get_logger(__name__)
 _BATCH = 300
@@ -46,7 +47,7 @@ class Drain:
     def run_once(self) -> int:
         """Everything that waits now; how many events it was."""
         with self._lock:
-            return self._empty_outbox() + sum(self._take(piece) for piece in self._spools.pieces(_PIECE_BYTES))
+            return self._empty_outbox() + self._empty_spools()
 
     def prune(self) -> int:
         """Remove what is older than the retention; how many links went."""
@@ -84,6 +85,13 @@ class Drain:
                     return moved
                 moved += _chain(connection, [_read(row.event, "outbox") for row in rows])
                 store.remove_waiting(connection, [row.id for row in rows])
+
+    def _empty_spools(self) -> int:
+        moved, turns = 0, Turns()
+        for piece in self._spools.pieces(_PIECE_BYTES):
+            moved += self._take(piece)
+            turns.let_on()
+        return moved
 
     def _take(self, piece: Piece) -> int:
         entries = [_read(line, piece.path.name) for line in piece.lines]

@@ -31,6 +31,7 @@ from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import S3Settings
+from millpond.kernel.turns import Turns
 
 log = get_logger(__name__)
 _AT_ONCE = 4
@@ -207,7 +208,9 @@ def _batches(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
 
 def _records(segment: Segment) -> Iterator[Record]:
     """The records of a segment. What cannot be read is told and counted; a record that was cut off nobody waits for."""
+    turns = Turns()
     for each in read_segment(segment.path):
+        turns.let_on()
         if isinstance(each, Record):
             yield each
         elif not each.cut_off:

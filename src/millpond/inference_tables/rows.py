@@ -18,10 +18,12 @@ from millpond.inference_tables.bodies import (
 )
 from millpond.inference_tables.segments import Record
 from millpond.kernel.logs import get_logger
+from millpond.kernel.turns import Turns
 from millpond.serving import columns
 
 log = get_logger(__name__)
-_US_PER_MS = 1000
+_AT_A_TIME = 64
+"""Making an Arrow array of more rows keeps all other threads waiting for too long."""
 
 PAYLOAD_SCHEMA = pa.schema([
     ("client_request_id", pa.string()),
@@ -62,7 +64,14 @@ LABELS_SCHEMA = pa.schema([
 
 def payload_rows(records: Sequence[Record], endpoint: str) -> pa.Table:
     """Requests and answers, a row each, in the order of the records."""
-    return pa.Table.from_pylist([_row_of(each, endpoint) for each in records], schema=PAYLOAD_SCHEMA)
+    turns, batches = Turns(), []
+    for begin in range(0, len(records), _AT_A_TIME):
+        rows = []
+        for record in records[begin : begin + _AT_A_TIME]:
+            rows.append(_row_of(record, endpoint))
+            turns.let_on()
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=PAYLOAD_SCHEMA))
+    return pa.Table.from_batches(batches, schema=PAYLOAD_SCHEMA)
 
 
 def label_rows(records: Sequence[Record]) -> pa.Table:

@@ -18,8 +18,9 @@ _CALM_S = 5.0
 _MANY = 0.05
 _SHORTEST_WAIT_S = 0.003
 """Other processes make as much of a difference."""
-_WEIGHT = 0.1
-"""Of the newest answer in the mean."""
+_STEP = 1.02
+"""By which what the model needs for one moves towards the newest answer, and so stays at the median: a mean has what
+others did on the machine."""
 _MORE, _LESS, _FEWEST = 1.0, 0.8, 2.0
 
 
@@ -62,7 +63,7 @@ class Overload:
         """A request was answered, for which the model needed so long; None where it had others at the same time."""
         self._answered += 1
         if model_s is not None and now >= self._overloaded_until:  # else it was not the model alone that took so long
-            self._own_s = model_s if not self._own_s else self._own_s + _WEIGHT * (model_s - self._own_s)
+            self._own_s = model_s if not self._own_s else self._own_s * (_STEP if model_s > self._own_s else 1 / _STEP)
 
     def refuses(self, ahead: int, most: int, now: float) -> float | None:
         """After how many seconds to come back, where so many requests are ahead of another one, and so many may be at

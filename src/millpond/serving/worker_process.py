@@ -183,8 +183,9 @@ class WorkerProcess:
 
     @property
     def has_free_thread(self) -> bool:
-        """Whether a request with which it is `busy` need not wait for another one."""
-        return self.busy <= self._spec.threads
+        """Whether a request with which it is `busy` need not wait for another one; small ones wait where they are
+        answered together."""
+        return self.busy <= (1 if self._small_at_once > self._spec.threads else self._spec.threads)
 
     @property
     def awaited(self) -> int:
