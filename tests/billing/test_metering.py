@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from millpond.billing import gpus, usage
+from millpond.billing import usage
 from millpond.billing.domain import Product, Resource, Subject, hour_of
 from millpond.billing.metering import Meter, Tracked, record
 from millpond.billing.store import usage as rows
@@ -21,6 +21,7 @@ from millpond.identity.domain import SYSTEM
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
 from millpond.kernel.errors import InvalidArgument
+from millpond.kernel.gpus import gpus_in_use
 from tests.servers import wait_until
 
 ANN = Subject(product=Product.JOBS, run_as="ann", kind="job", object_id="7", run_id=70, tags=(("team", "red"),))
@@ -140,12 +141,12 @@ def test_what_is_looked_at_once_in_an_hour_counts_once_whoever_looks(database: D
 
 
 def test_gpus_are_those_on_which_processes_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gpus.gpus_in_use() == {}  # here is none
+    assert gpus_in_use() == {}  # here is none
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho '17, GPU-a'\necho '17, GPU-b'\necho '18, GPU-a'\necho 'x, GPU-c'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert gpus.gpus_in_use() == {17: {"GPU-a", "GPU-b"}, 18: {"GPU-a"}}
+    assert gpus_in_use() == {17: {"GPU-a", "GPU-b"}, 18: {"GPU-a"}}
 
 
 def test_rounds_go_on_while_the_block_does_and_once_after_it(database: Database) -> None:

@@ -272,6 +272,75 @@ report_ready({{
     assert reached == "reached"
 
 
+@pytest.mark.parametrize("python", [None, Path(sys.executable)])
+def test_a_child_for_gpus_may_do_what_cuda_does_and_no_more(tmp_path: Path, python: Path | None) -> None:
+    """It names its threads, listens for packets and reserves more addresses than it may have memory."""
+    code = f"""
+import mmap, os, socket, threading
+
+def attempt(work):
+    try:
+        return work()
+    except OSError as error:
+        return type(error).__name__
+
+def connect(kind):
+    with socket.socket(socket.AF_UNIX, kind) as end:
+        end.connect({str(tmp_path / "peer")!r})
+
+def name_thread(owner):
+    with open(f"/proc/{{owner}}/task/{{threading.get_native_id()}}/comm", "w") as stream:
+        stream.write("cuda-thread")
+
+def in_thread():
+    thread = threading.Thread(target=lambda: seen.append(attempt(lambda: name_thread("self"))))
+    thread.start()
+    thread.join()
+
+def listen():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as end:
+        end.bind("\\0cuda-uvmfd-" + str(os.getpid()))
+        end.listen()
+
+def reserve():
+    mmap.mmap(-1, 1 << 40, mmap.MAP_PRIVATE | 0x4000, prot=0).close()  # MAP_NORESERVE
+
+seen = [attempt(lambda: name_thread("self")), attempt(lambda: name_thread(os.getpid()))]
+in_thread()
+report_ready({{
+    "names": seen,
+    "listens": attempt(listen),
+    "reserves": attempt(reserve),
+    "stream": attempt(lambda: connect(socket.SOCK_STREAM)),
+    "datagrams": attempt(lambda: connect(socket.SOCK_DGRAM)),
+    "packets": attempt(lambda: connect(socket.SOCK_SEQPACKET)),
+    "pairs": [attempt(lambda: socket.socketpair(socket.AF_UNIX, kind) and "made") for kind in
+              (socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM)],
+    "internet": attempt(lambda: socket.create_server(("127.0.0.1", 0)).close()),
+    "other": attempt(lambda: open("/proc/{os.getpid()}/oom_score_adj", "w").close()),
+}})
+"""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.bind(str(tmp_path / "peer"))
+        peer.listen()
+        child = run_code(
+            tmp_path, code, gpus=True, sandbox=True, readable=(tmp_path,), memory_bytes=1 << 30, python=python
+        )
+        seen = child.wait_ready(60)
+    child.kill()
+    assert seen == {
+        "names": [None, None, None],
+        "listens": None,
+        "reserves": None,
+        "stream": "PermissionError",
+        "datagrams": "PermissionError",
+        "packets": "OSError",  # of another kind than the peer
+        "pairs": ["made", "made", "PermissionError"],
+        "internet": None,
+        "other": "PermissionError",
+    }
+
+
 def test_a_child_in_a_network_of_its_own_may_have_the_port_of_a_server_at_80(tmp_path: Path) -> None:
     """A forwarder leads from there to the server; the ports of this machine stay as they are."""
     place = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")

@@ -18,6 +18,7 @@ from millpond.serving.domain import (
     ServedEntity,
     Update,
     WorkloadSize,
+    WorkloadType,
     check_endpoint_name,
     check_environment,
     check_routes,
@@ -122,6 +123,10 @@ def test_a_worker_is_not_shared_by_what_differs() -> None:
         replace(A, model=replace(A.model, source="elsewhere")),
     ]
     assert len({A.worker_key, *(other.worker_key for other in others)}) == 4
+
+
+def test_another_type_needs_other_workers() -> None:
+    assert replace(A, workload_type=WorkloadType.GPU_SMALL).worker_key != A.worker_key
 
 
 def test_another_size_keeps_the_workers() -> None:

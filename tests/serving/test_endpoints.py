@@ -267,12 +267,12 @@ def test_an_endpoint_is_its_owners(serving: ServingServer) -> None:
             {
                 "name": "x",
                 "config": {
-                    "served_entities": [{"entity_name": "churn", "entity_version": "1", "workload_type": "GPU_SMALL"}]
+                    "served_entities": [{"entity_name": "churn", "entity_version": "1", "workload_type": "CPU_LARGE"}]
                 },
             },
-            501,
-            "NOT_IMPLEMENTED",
-            "workload_type GPU_SMALL",
+            400,
+            "INVALID_PARAMETER_VALUE",
+            "workload_type 'CPU_LARGE', which is not known here; there are CPU, GPU_SMALL, GPU_MEDIUM, GPU_LARGE,",
         ),
     ],
 )

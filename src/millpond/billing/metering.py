@@ -16,10 +16,10 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from millpond.billing.domain import Resource, Subject, Used
-from millpond.billing.gpus import gpus_in_use
 from millpond.billing.store import usage as rows
 from millpond.kernel.clock import utc_now
 from millpond.kernel.database import Database
+from millpond.kernel.gpus import gpus_in_use
 from millpond.kernel.logs import get_logger
 from millpond.kernel.process_usage import age_s, memory_mb, seen, with_all_below
 from millpond.kernel.rounds import rounds

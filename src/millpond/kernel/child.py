@@ -100,9 +100,9 @@ resume()
 def _confine(spec: dict[str, Any]) -> None:
     if spec["sandbox"]:
         places = {name: map(Path, spec[name]) for name in ("readable", "writable")}
-        if not sandbox.restrict(**places, links=spec["links"]):
+        if not sandbox.restrict(**places, links=spec["links"], gpus=spec["gpus"]):
             print("millpond: this kernel has no Landlock; the process is not confined to its files", file=sys.stderr)
-        if not spec["unix_sockets"] and not network.forbid_unix_sockets():
+        if not spec["unix_sockets"] and not network.forbid_unix_sockets(but_packets=spec["gpus"]):
             print("millpond: this system has no filter of system calls; UNIX sockets can be reached", file=sys.stderr)
 
 

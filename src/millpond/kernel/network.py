@@ -56,16 +56,19 @@ def isolate() -> bool:
     return True
 
 
-def forbid_unix_sockets() -> bool:
+def forbid_unix_sockets(*, but_packets: bool = False) -> bool:
     """Let this process and its children make no sockets but those of the internet, for ever.
 
     So they reach no database, container engine or bus of this machine through a file. `socketpair`, pipes and what a
     process has inherited stay. io_uring goes too, as it makes sockets past the filter. False where the system cannot.
+
+    `but_packets` leaves UNIX sockets of packets (SOCK_SEQPACKET): CUDA makes one and does not start without it, and
+    what listens for a stream or datagrams cannot be reached by them.
     """
     numbers = _OF_MACHINE.get(platform.machine()) if platform.system() == "Linux" else None
     if numbers is None:
         return False
-    steps = _filter(*numbers)
+    steps = _filter(*numbers, but_packets=but_packets)
     text = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = struct.pack("@HP", len(steps), ctypes.addressof(text))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -73,7 +76,9 @@ def forbid_unix_sockets() -> bool:
     return bool(libc.syscall(numbers[1], _SET_MODE_FILTER, _ALL_THREADS, program) == 0)
 
 
-def _filter(architecture: int, _seccomp: int, make: int, make_pair: int) -> list[tuple[int, int, int, int]]:
+def _filter(
+    architecture: int, _seccomp: int, make: int, make_pair: int, *, but_packets: bool
+) -> list[tuple[int, int, int, int]]:
     """Instructions: what to do, how many to leave out if it is so and if not, and with which number."""
     allow, deny, unknown = (
         (_RETURN, 0, 0, value) for value in (_ALLOW, _FAIL_WITH | errno.EACCES, _FAIL_WITH | errno.ENOSYS)
@@ -87,15 +92,21 @@ def _filter(architecture: int, _seccomp: int, make: int, make_pair: int) -> list
         (_IF_EQUAL, 0, 1, _IO_URING_SETUP),
         unknown,
         (_IF_EQUAL, 2, 0, make),
-        (_IF_EQUAL, 6, 0, make_pair),
+        (_IF_EQUAL, 7, 0, make_pair),
         allow,
         (_LOAD, 0, 0, _FIRST),
-        *((_IF_EQUAL, after, 0, family) for after, family in zip((8, 7, 6), _FAMILIES, strict=True)),
+        *((_IF_EQUAL, after, 0, family) for after, family in zip((9, 8, 7), _FAMILIES, strict=True)),
+        (_IF_EQUAL, 7 if but_packets else 0, 0, socket.AF_UNIX),
         deny,
         (_LOAD, 0, 0, _SECOND),
         (_AND, 0, 0, 0xF),
         (_IF_EQUAL, 2, 0, _CONNECTED[0]),
         (_IF_EQUAL, 1, 0, _CONNECTED[1]),
+        deny,
+        allow,
+        (_LOAD, 0, 0, _SECOND),
+        (_AND, 0, 0, 0xF),
+        (_IF_EQUAL, 1, 0, socket.SOCK_SEQPACKET),
         deny,
         allow,
     ]

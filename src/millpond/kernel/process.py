@@ -54,6 +54,8 @@ class ChildSpec:
     unix_sockets: bool = False
     """Let a confined one make UNIX sockets: its network does not keep it from those that others on this machine open
     to all."""
+    gpus: bool = False
+    """Let a confined one compute on NVIDIA's GPUs."""
     cwd: Path | None = None
     pass_fds: tuple[int, ...] = ()
     nice: int = 0
@@ -222,6 +224,7 @@ def message_of(spec: ChildSpec, ready_fd: int) -> dict[str, Any]:
         "nice": spec.nice,
         "own_network": spec.own_network,
         "unix_sockets": spec.unix_sockets,
+        "gpus": spec.gpus,
         "python": str(spec.python) if spec.python else None,
         "links": spec.links,
     }

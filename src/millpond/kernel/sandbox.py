@@ -37,6 +37,10 @@ _SYSTEM_FILES = (
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm")  # noqa: S108
 
+_THREADS = "/proc/self/task"
+"""CUDA names its threads, and does not start where it cannot (nolabs-ai/nono#673). The rule is for this process alone:
+those that it starts have other directories."""
+
 
 def landlock_abi() -> int:
     """The kernel's Landlock version; 0 where there is none."""
@@ -51,11 +55,11 @@ def python_paths() -> tuple[Path, ...]:
     return tuple(Path(root) for root in sorted(roots) if root and os.path.isabs(root) and root != "/")
 
 
-def restrict(*, readable: Iterable[Path], writable: Iterable[Path], links: bool = False) -> bool:
+def restrict(*, readable: Iterable[Path], writable: Iterable[Path], links: bool = False, gpus: bool = False) -> bool:
     """Confine this process to system libraries, the interpreter, `readable` (read) and `writable` (all).
 
-    `links` lets it make symbolic links where it may write. False where the kernel has no Landlock; the caller decides
-    whether to go on.
+    `links` lets it make symbolic links where it may write, `gpus` compute on NVIDIA's GPUs. False where the kernel has
+    no Landlock; the caller decides whether to go on.
     """
     abi = landlock_abi()
     if abi == 0:
@@ -68,13 +72,17 @@ def restrict(*, readable: Iterable[Path], writable: Iterable[Path], links: bool 
     for path in (*map(Path, _SYSTEM_FILES), *python_paths(), *readable):
         _allow(libc, ruleset, path, _READ & all_rights)
     denied = _MAKE_DEVICES if links else _MAKE_DEVICES | _MAKE_LINKS
-    for path in (*map(Path, _DEVICES), *writable):
+    for path in (*map(Path, _DEVICES), *writable, *(_of_gpus() if gpus else ())):
         _allow(libc, ruleset, path, all_rights & ~denied)
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _check(libc.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
     _drop_capabilities(libc)
     return True
+
+
+def _of_gpus() -> tuple[Path, ...]:
+    return (Path(_THREADS), *Path("/dev").glob("nvidia*"))
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:

@@ -60,6 +60,21 @@ class WorkloadSize(Enum):
         return Concurrency(minimum=minimum, maximum=maximum)
 
 
+class WorkloadType(Enum):
+    """What a worker computes on. Source: databricks-sdk, ServingModelWorkloadType."""
+
+    CPU = "CPU"
+    GPU_SMALL = "GPU_SMALL"
+    GPU_MEDIUM = "GPU_MEDIUM"
+    GPU_LARGE = "GPU_LARGE"
+    MULTIGPU_MEDIUM = "MULTIGPU_MEDIUM"
+
+    @property
+    def most_gpus(self) -> int:
+        """How many GPUs a worker gets where there are so many."""
+        return {"CPU": 0, "MULTIGPU_MEDIUM": 4}.get(self.value, 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Concurrency:
     """Between how many requests at a time the processes of a served entity are meant for."""
@@ -112,6 +127,7 @@ class ServedEntity:
     reference_note: str = ""
     """Why the endpoint does not go where the reference points; empty where it does."""
     workload_size: WorkloadSize = WorkloadSize.SMALL
+    workload_type: WorkloadType = WorkloadType.CPU
     provisioned: Concurrency | None = None
     """Where a client said it itself, instead of by a size."""
     scale_to_zero: bool = False
@@ -136,6 +152,8 @@ class ServedEntity:
         needs: list[object] = [self.model.key, sorted(self.environment.items())]
         if any(map(has_references, self.environment.values())):
             needs.append(self.creator)  # whose right it is to read the secrets
+        if self.workload_type is not WorkloadType.CPU:
+            needs.append(self.workload_type.value)
         return hashlib.sha256(json.dumps(needs).encode()).hexdigest()[:32]
 
 

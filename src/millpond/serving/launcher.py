@@ -9,10 +9,12 @@ from pathlib import Path
 
 from millpond.kernel.environments import Environments
 from millpond.kernel.errors import MillpondError, Unavailable
+from millpond.kernel.gpus import all_gpus
 from millpond.kernel.ids import new_id
 from millpond.kernel.logs import get_logger
 from millpond.kernel.settings import ServingSettings
 from millpond.serving.domain import ModelVersion, ServedEntity
+from millpond.serving.gpus import VISIBLE, Gpus, GpuShares, refusal
 from millpond.serving.models import ModelCache
 from millpond.serving.packages import OwnPackages, Packages
 from millpond.serving.replicas import Launch, Say
@@ -49,6 +51,7 @@ class Launcher:
         self._settings = settings
         self._executor = executor
         self._packages = OwnPackages(environments)
+        self._gpus = GpuShares()
         self._zygote = open_zygote(data_dir / "logs" / "serving.log")
         self._gate = asyncio.Semaphore(_LOADS_AT_ONCE)
 
@@ -70,7 +73,15 @@ class Launcher:
         """What starts one worker for the entity, as a replica with a number, as often as it is called."""
 
         async def launch(replica: int, say: Say) -> WorkerProcess:
-            return await self._launch(self._logs / endpoint_id / f"{entity.worker_key}.{replica}.log", entity, say)
+            gpus = await self._take_gpus(entity)
+            try:
+                log_path = self._logs / endpoint_id / f"{entity.worker_key}.{replica}.log"
+                worker = await self._launch(log_path, entity, gpus, say)
+            except BaseException:
+                self._gpus.give_back(gpus)
+                raise
+            worker.ended.add_done_callback(lambda _: self._gpus.give_back(gpus))
+            return worker
 
         return launch
 
@@ -96,6 +107,14 @@ class Launcher:
             log.error("fetching a model failed", model=model.name, version=model.version, exc_info=error)
             text = f"The model's files could not be fetched: {type(error).__name__}; the server's log says more."
             raise LoadFailed(text) from error
+
+    async def _take_gpus(self, entity: ServedEntity) -> Gpus:
+        if not entity.workload_type.most_gpus:
+            return ()
+        there = await asyncio.get_running_loop().run_in_executor(self._executor, all_gpus)
+        if not there:
+            raise LoadFailed(refusal(entity))
+        return self._gpus.take(entity.workload_type, there)
 
     async def _environment(self, entity: ServedEntity) -> Environment:
         loop = asyncio.get_running_loop()
@@ -125,15 +144,15 @@ class Launcher:
             if path.stat().st_size > MAX_LOG_BYTES:
                 _keep_end(path)
 
-    async def _launch(self, log_path: Path, entity: ServedEntity, say: Say) -> WorkerProcess:
+    async def _launch(self, log_path: Path, entity: ServedEntity, gpus: Gpus, say: Say) -> WorkerProcess:
         if entity.model.is_spec:
-            return await self._start(log_path, entity, None, Packages())
+            return await self._start(log_path, entity, gpus, None, Packages())
         async with self._gate:
             model_dir = await self.hold(entity.model)
         packages = Packages()
         try:
             packages = await self._packages.hold(model_dir, say)
-            worker = await self._start(log_path, entity, model_dir, packages)
+            worker = await self._start(log_path, entity, gpus, model_dir, packages)
         except BaseException:
             packages.release()
             await asyncio.shield(self.release(entity.model))
@@ -143,7 +162,7 @@ class Launcher:
         return worker
 
     async def _start(
-        self, log_path: Path, entity: ServedEntity, model_dir: Path | None, packages: Packages
+        self, log_path: Path, entity: ServedEntity, gpus: Gpus, model_dir: Path | None, packages: Packages
     ) -> WorkerProcess:
         try:
             environment = await self._environment(entity)
@@ -151,8 +170,9 @@ class Launcher:
                 model_dir=model_dir,
                 scratch_dir=self._scratch / new_id(),
                 log_path=log_path,
-                environment=environment.variables,
+                environment={**environment.variables, VISIBLE: ",".join(gpus)},
                 secrets=environment.secrets,
+                gpus=bool(gpus),
                 threads=REPLICA_CONCURRENCY,
                 memory_bytes=self._settings.memory_limit_bytes,
                 start_timeout_s=self._settings.start_timeout_s,

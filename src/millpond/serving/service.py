@@ -35,11 +35,13 @@ from millpond.serving.domain import (
     ServedEntity,
     Update,
     WorkloadSize,
+    WorkloadType,
     check_endpoint_name,
     check_entities,
     check_routes,
 )
 from millpond.serving.features import ServedFeatures
+from millpond.serving.gpus import check_gpus
 from millpond.serving.limits import RateLimit, check_limits
 from millpond.serving.models import ModelCache
 from millpond.serving.openapi import ModelInput, openapi_document, read_model_input
@@ -63,6 +65,7 @@ class EntityRequest:
     name: str
     asked: Asked
     workload_size: WorkloadSize = WorkloadSize.SMALL
+    workload_type: WorkloadType = WorkloadType.CPU
     provisioned: Concurrency | None = None
     scale_to_zero: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -279,12 +282,13 @@ class ServingService:
 
     def _resolve(self, principal: Principal, requests: Sequence[EntityRequest]) -> tuple[ServedEntity, ...]:
         now = utc_now()
-        return check_entities([
+        served = check_entities([
             ServedEntity(
                 name=request.name,
                 model=self._resolver.resolve(principal, request.asked),
                 reference=request.asked.reference,
                 workload_size=request.workload_size,
+                workload_type=request.workload_type,
                 provisioned=request.provisioned,
                 scale_to_zero=request.scale_to_zero,
                 environment=self._variables.check(principal, request.environment),
@@ -293,6 +297,8 @@ class ServingService:
             )
             for request in requests
         ])  # fmt: skip
+        check_gpus(served)
+        return served
 
 
 def _find(connection: Connection, endpoint_id: str) -> Securable:

@@ -44,6 +44,7 @@ from millpond.serving.domain import (
     Shadow,
     Update,
     WorkloadSize,
+    WorkloadType,
 )
 from millpond.serving.limits import LimitKey, RateLimit
 from millpond.serving.references import read_reference
@@ -107,6 +108,7 @@ entities = Table(
     Column("reference", String(300), nullable=False, server_default=""),
     Column("reference_note", Text, nullable=False, server_default=""),
     Column("workload_size", String(20), nullable=False),
+    Column("workload_type", String(20), nullable=False, server_default="CPU"),
     Column("min_concurrency", Integer),
     Column("max_concurrency", Integer),
     Column("scale_to_zero", Boolean, nullable=False),
@@ -210,6 +212,7 @@ def _entity(row: Row[Any]) -> ServedEntity:
         reference=read_reference(row.reference),
         reference_note=row.reference_note,
         workload_size=WorkloadSize(row.workload_size),
+        workload_type=WorkloadType(row.workload_type),
         provisioned=_provisioned(row),
         scale_to_zero=row.scale_to_zero,
         environment=row.environment,
@@ -440,6 +443,7 @@ def _row(endpoint_id: str, version: int, position: int, entity: ServedEntity) ->
         "reference": str(entity.reference) if entity.reference else "",
         "reference_note": entity.reference_note,
         "workload_size": entity.workload_size.value,
+        "workload_type": entity.workload_type.value,
         "min_concurrency": entity.provisioned.minimum if entity.provisioned else None,
         "max_concurrency": entity.provisioned.maximum if entity.provisioned else None,
         "scale_to_zero": entity.scale_to_zero,

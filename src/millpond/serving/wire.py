@@ -24,6 +24,7 @@ from millpond.serving.domain import (
     Route,
     ServedEntity,
     WorkloadSize,
+    WorkloadType,
     check_provisioned,
     default_entity_name,
 )
@@ -69,17 +70,26 @@ class _Workload(BaseModel):
         """What the service is asked to serve. Raises NotImplementedHere, InvalidArgument."""
         _refuse(self, "external_model", "instance_profile_arn", "max_provisioned_throughput",
                 "min_provisioned_throughput", "provisioned_model_units")  # fmt: skip
-        if self.workload_type != "CPU":
-            raise NotImplementedHere(f"workload_type {self.workload_type} is not available here; use CPU.")
         asked = read_asked(model, version)
+        name = self.name or default_entity_name(asked.model, asked.label)
         return EntityRequest(
-            name=self.name or default_entity_name(asked.model, asked.label),
+            name=name,
             asked=asked,
             workload_size=self.workload_size or WorkloadSize.SMALL,
+            workload_type=self._type(name),
             provisioned=self._provisioned(),
             scale_to_zero=self.scale_to_zero_enabled,
             environment=self.environment_vars,
         )
+
+    def _type(self, name: str) -> WorkloadType:
+        known = {each.value: each for each in WorkloadType}
+        if self.workload_type not in known:
+            raise InvalidArgument(
+                f"Served entity '{name[:80]}' has workload_type '{self.workload_type[:40]}', which is not known here; "
+                f"there are {', '.join(known)}."
+            )
+        return known[self.workload_type]
 
     def _provisioned(self) -> Concurrency | None:
         asked = check_provisioned(
@@ -330,7 +340,7 @@ def _route(route: Route) -> dict[str, Any]:
 def _entity(entity: ServedEntity, prefix: str) -> dict[str, Any]:
     return _entity_spec(entity, prefix) | {
         **_size(entity),
-        "workload_type": "CPU",
+        "workload_type": entity.workload_type.value,
         "scale_to_zero_enabled": entity.scale_to_zero,
         "environment_vars": dict(entity.environment),
         "creator": entity.creator,

@@ -131,6 +131,8 @@ class WorkerSpec:
     """Its own environment; None for the server's packages."""
     network: bool = False
     """Whether it may reach others."""
+    gpus: bool = False
+    """Whether it may compute on GPUs."""
 
 
 @dataclass(slots=True)
@@ -428,6 +430,7 @@ def _spawn(spec: WorkerSpec, theirs: socket.socket, starting: Spawn) -> Child:
             writable=(spec.scratch_dir,),
             python=spec.own.python if spec.own else None,
             own_network=not spec.network,
+            gpus=spec.gpus,
             cwd=spec.scratch_dir,
             pass_fds=(theirs.fileno(),),
         )

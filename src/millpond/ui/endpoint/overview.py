@@ -10,7 +10,7 @@ from millpond.identity.domain import Principal
 from millpond.kernel.clock import epoch_ms
 from millpond.serving.canary.domain import UNDER_WAY, Canary
 from millpond.serving.capture import CaptureState
-from millpond.serving.domain import Config, Deployment, Route, ServedEntity, Update
+from millpond.serving.domain import Config, Deployment, Route, ServedEntity, Update, WorkloadType
 from millpond.serving.limits import LimitKey, RateLimit
 from millpond.ui import urls
 from millpond.ui.elements import (
@@ -136,11 +136,12 @@ def _draw_config(title: str, config: Config) -> None:
 
 
 def _size(entity: ServedEntity) -> str:
-    """How many requests at a time it is meant for."""
+    """How many requests at a time it is meant for, and on what."""
     asked = entity.concurrency
     least = 0 if entity.scale_to_zero else asked.minimum
     size = "" if entity.provisioned else f"{entity.workload_size.value}: "
-    return f"{size}{least} to {asked.maximum}" if least < asked.maximum else f"{size}{asked.maximum}"
+    kind = "" if entity.workload_type is WorkloadType.CPU else f", {entity.workload_type.value}"
+    return f"{size}{least} to {asked.maximum}{kind}" if least < asked.maximum else f"{size}{asked.maximum}{kind}"
 
 
 def _draw_entity_trouble(entity: ServedEntity) -> None:
