@@ -181,10 +181,10 @@ class WorkerPool:
     async def _ask(self, question: Question, deadline: float, timeout_s: float) -> Answer:
         while True:
             worker = await self._acquire(question, deadline, timeout_s)
-            was_alone = worker.has_free_thread
+            was_alone = worker.bears(worker.busy - 1)
             try:
                 answer = await worker.ask(question, deadline)
-                own_s = answer.model_s if was_alone and worker.has_free_thread else None
+                own_s = answer.model_s if was_alone and worker.bears(worker.busy) else None
                 self._overload.answered(own_s, asyncio.get_running_loop().time())
                 return answer
             except NotSent:

@@ -183,11 +183,9 @@ class WorkerProcess:
         limit = self._small_at_once if question.is_small else self._spec.threads
         return self.busy < limit and not self._flow.closed
 
-    @property
-    def has_free_thread(self) -> bool:
-        """Whether a request with which it is `busy` need not wait for another one; small ones wait where they are
-        answered together."""
-        return self.busy <= (1 if self._small_at_once > self._spec.threads else self._spec.threads)
+    def bears(self, others: int) -> bool:
+        """Whether a request neither waits for so many others that the worker has, nor is answered with them."""
+        return others < (1 if self._small_at_once > self._spec.threads else self._spec.threads)
 
     @property
     def awaited(self) -> int:
