@@ -7,6 +7,7 @@ runs, invocations of endpoints, pages) is named in the same manner.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -159,6 +160,7 @@ def change(kind: str, act: str) -> Named:
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def request(method: str, path: str) -> Named:
     """What an HTTP request does, by its method and path."""
     for pattern, name in _PATHS:

@@ -1,6 +1,6 @@
 """SQL of the chain."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -96,11 +96,12 @@ def _row(link: Link, entry: Entry) -> dict[str, Any]:
 def copies(entry: Entry) -> dict[str, Any]:
     """The columns that repeat what the body says."""
     texts = {"event_id": entry.id} | {key: getattr(entry, key) for key in _TEXT_COPIES}
-    cut = {key: value[: entries.c[key].type.length].replace("\0", "\ufffd") for key, value in texts.items()}  # type: ignore[attr-defined]
+    cut = {key: value[: _LONGEST[key]].replace("\0", "\ufffd") for key, value in texts.items()}
     return cut | {"event_time": entry.time, "status": entry.status}
 
 
 _TEXT_COPIES = ("actor", "service", "action", "kind", "name", "address")
+_LONGEST: Mapping[str, int] = {key: entries.c[key].type.length for key in ("event_id", *_TEXT_COPIES)}  # type: ignore[attr-defined]
 
 
 def known_ids(connection: Connection, ids: Collection[str]) -> set[str]:
