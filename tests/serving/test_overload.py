@@ -1,9 +1,10 @@
 """Which queues are a burst, and which of them stay; and what a fuzzer's requests do to a model's process."""
 
+import itertools
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +20,11 @@ GAP_S = MODEL_S / THREADS
 class Pool:
     """A model of four threads, of which each answer takes as long as those ahead of it need."""
 
-    def __init__(self, patience: float = 1.5, model_s: float = MODEL_S, gap_s: float = GAP_S) -> None:
+    def __init__(
+        self, patience: float = 1.5, model_s: float = MODEL_S, gap_s: float = GAP_S, *, late: Iterable[bool] = ()
+    ) -> None:
+        """`late` says of which answers the model needed ten times as long."""
+        self._late = iter(late)
         self.overload = Overload(patience)
         self.now = 0.0
         self._model_s, self._gap_s = model_s, gap_s
@@ -34,7 +39,7 @@ class Pool:
             taken = min(wanted, self.taken) if refused[-1] else wanted
             self.overload.enter(self.now)
             self.overload.asking += taken  # they are there all the time
-            self.overload.answered(self._model_s, self.now)
+            self.overload.answered(self._model_s * (10 if next(self._late, False) else 1), self.now)
             self.now += self._gap_s
             self.overload.asking -= taken
             self.overload.leave(self.now - max(self._model_s, taken * self._gap_s), self.now)
@@ -67,6 +72,13 @@ def test_as_many_are_taken_as_are_in_time_whatever_one_takes() -> None:
     pool._gap_s = GAP_S / 3  # others leave the machine
     pool.ask(lambda _: 200, for_s=4.0)
     assert 20 <= pool.taken <= 40
+
+
+def test_what_others_do_on_the_machine_is_not_what_the_model_needs() -> None:
+    pool = Pool(late=itertools.cycle((False, False, True)))
+    pool.ask(growing, for_s=3.5)
+    pool.ask(lambda _: 200, for_s=3.0)
+    assert 7 <= pool.taken <= 14
 
 
 def test_it_stays_short_until_few_are_refused_for_a_while() -> None:
