@@ -74,6 +74,16 @@ def test_as_many_are_taken_as_are_in_time_whatever_one_takes() -> None:
     assert 20 <= pool.taken <= 40
 
 
+def test_a_queue_that_is_full_is_kept_short() -> None:
+    pool = Pool()
+    for _ in range(20):
+        assert not any(pool.ask(lambda _: 200, for_s=GAP_S)), "it does not grow"
+    for _ in range(60):
+        pool.overload.refused()
+        pool.ask(lambda _: 200, for_s=GAP_S)
+    assert any(pool.ask(lambda _: 200, for_s=1.0))
+
+
 def test_what_others_do_on_the_machine_is_not_what_the_model_needs() -> None:
     pool = Pool(late=itertools.cycle((False, False, True)))
     pool.ask(growing, for_s=3.5)

@@ -89,12 +89,14 @@ class Drain:
     def _empty_spools(self) -> int:
         moved, turns = 0, Turns()
         for piece in self._spools.pieces(_PIECE_BYTES):
-            moved += self._take(piece)
-            turns.let_on()
+            moved += self._take(piece, turns)
         return moved
 
-    def _take(self, piece: Piece) -> int:
-        entries = [_read(line, piece.path.name) for line in piece.lines]
+    def _take(self, piece: Piece, turns: Turns) -> int:
+        entries = []
+        for line in piece.lines:
+            entries.append(_read(line, piece.path.name))
+            turns.let_on()
         with self._database.write() as connection:
             moved = _chain(connection, entries)
         self._spools.done(piece)

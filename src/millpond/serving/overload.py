@@ -65,6 +65,10 @@ class Overload:
         if model_s is not None and now >= self._overloaded_until:  # else it was not the model alone that took so long
             self._own_s = model_s if not self._own_s else self._own_s * (_STEP if model_s > self._own_s else 1 / _STEP)
 
+    def refused(self) -> None:
+        """A request was refused though `refuses` would have taken it, as no more may wait."""
+        self._refused += 1
+
     def refuses(self, ahead: int, most: int, now: float) -> float | None:
         """After how many seconds to come back, where so many requests are ahead of another one, and so many may be at
         most; None where it may be taken."""

@@ -278,6 +278,7 @@ class WorkerPool:
         if not self.workers and self.state.deployment is Deployment.FAILED:
             raise FailedPrecondition(f"Served model '{self.name}' cannot be loaded; its state says why.")
         if len(self._waiting) >= MAX_WAITING:
+            self._overload.refused()
             raise ResourceExhausted(f"{MAX_WAITING} requests are waiting for '{self.name}'; try again later.")
 
     def _patience(self, deadline: float) -> float:
