@@ -11,8 +11,6 @@ def test_work_pauses_for_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> 
     clock, pauses = [0.0], list[float]()
     monkeypatch.setattr(time, "thread_time", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", pauses.append)
-    turns = Turns()
-    for piece_s in (0.001, 0.0005, 0.001, 0.001, 0.005):
+    for piece_s in Turns().of((0.001, 0.0005, 0.001, 0.001, 0.005)):
         clock[0] += piece_s
-        turns.let_on()
     assert pauses == pytest.approx([0.0025, 0.006]), "a turn is 2 ms or what the last piece made of it"

@@ -47,7 +47,8 @@ class Drain:
     def run_once(self) -> int:
         """Everything that waits now; how many events it was."""
         with self._lock:
-            return self._empty_outbox() + self._empty_spools()
+            moved, turns = self._empty_outbox(), Turns()
+            return moved + sum(self._take(piece, turns) for piece in self._spools.pieces(_PIECE_BYTES))
 
     def prune(self) -> int:
         """Remove what is older than the retention; how many links went."""
@@ -86,17 +87,8 @@ class Drain:
                 moved += _chain(connection, [_read(row.event, "outbox") for row in rows])
                 store.remove_waiting(connection, [row.id for row in rows])
 
-    def _empty_spools(self) -> int:
-        moved, turns = 0, Turns()
-        for piece in self._spools.pieces(_PIECE_BYTES):
-            moved += self._take(piece, turns)
-        return moved
-
     def _take(self, piece: Piece, turns: Turns) -> int:
-        entries = []
-        for line in piece.lines:
-            entries.append(_read(line, piece.path.name))
-            turns.let_on()
+        entries = [_read(line, piece.path.name) for line in turns.of(piece.lines)]
         with self._database.write() as connection:
             moved = _chain(connection, entries)
         self._spools.done(piece)

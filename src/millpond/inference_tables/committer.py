@@ -208,9 +208,7 @@ def _batches(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
 
 def _records(segment: Segment) -> Iterator[Record]:
     """The records of a segment. What cannot be read is told and counted; a record that was cut off nobody waits for."""
-    turns = Turns()
-    for each in read_segment(segment.path):
-        turns.let_on()
+    for each in Turns().of(read_segment(segment.path)):
         if isinstance(each, Record):
             yield each
         elif not each.cut_off:

@@ -66,10 +66,7 @@ def payload_rows(records: Sequence[Record], endpoint: str) -> pa.Table:
     """Requests and answers, a row each, in the order of the records."""
     turns, batches = Turns(), []
     for begin in range(0, len(records), _AT_A_TIME):
-        rows = []
-        for record in records[begin : begin + _AT_A_TIME]:
-            rows.append(_row_of(record, endpoint))
-            turns.let_on()
+        rows = [_row_of(each, endpoint) for each in turns.of(records[begin : begin + _AT_A_TIME])]
         batches.append(pa.RecordBatch.from_pylist(rows, schema=PAYLOAD_SCHEMA))
     return pa.Table.from_batches(batches, schema=PAYLOAD_SCHEMA)
 

@@ -1,6 +1,10 @@
 """Work beside requests that is in no hurry and needs Python's lock all the time."""
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _TURN_S = 0.002
 
@@ -15,9 +19,11 @@ class Turns:
     def __init__(self) -> None:
         self._began_s = time.thread_time()
 
-    def let_on(self) -> None:
-        """To be called between two pieces of the work, each of which takes less than a turn."""
-        took_s = time.thread_time() - self._began_s
-        if took_s >= _TURN_S:
-            time.sleep(took_s)
-            self._began_s = time.thread_time()
+    def of(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items, on each of which the work takes less than a turn."""
+        for item in items:
+            yield item
+            took_s = time.thread_time() - self._began_s
+            if took_s >= _TURN_S:
+                time.sleep(took_s)
+                self._began_s = time.thread_time()
