@@ -18,6 +18,14 @@ from tests.servers import wait_until
 
 confined = pytest.mark.skipif(landlock_abi() == 0, reason="this kernel has no Landlock; `doctor` says so to users")
 
+ATTEMPT = """
+def attempt(act):
+    try:
+        return act()
+    except OSError as error:
+        return type(error).__name__
+"""
+
 
 def run_code(tmp_path: Path, code: str, more: Mapping[str, str] | None = None, **options: object) -> Child:
     """A child that runs a text of Python, as a module of its own."""
@@ -78,11 +86,7 @@ def test_a_sandboxed_child_reads_and_writes_only_what_it_was_given(
         (tmp_path / name / "file").write_text(name)
     monkeypatch.chdir(tmp_path)
     code = f"""
-def attempt(act):
-    try:
-        return act()
-    except OSError as error:
-        return type(error).__name__
+{ATTEMPT}
 base = {str(tmp_path)!r}
 report_ready({{
     "secret": attempt(lambda: open(base + "/secret/file").read()),
@@ -187,13 +191,7 @@ def test_a_sandboxed_child_reaches_no_unix_socket(tmp_path: Path) -> None:
     code = f"""
 import ctypes, json, multiprocessing, os, socket, sys, threading
 from joblib import Parallel, delayed
-
-def attempt(act):
-    try:
-        return act()
-    except OSError as error:
-        return type(error).__name__
-
+{ATTEMPT}
 def connect(family=socket.AF_UNIX, kind=socket.SOCK_STREAM):
     with socket.socket(family, kind) as end:
         end.connect(path)
@@ -277,13 +275,7 @@ def test_a_child_for_gpus_may_do_what_cuda_does_and_no_more(tmp_path: Path, pyth
     """It names its threads, listens for packets and reserves more addresses than it may have memory."""
     code = f"""
 import mmap, os, socket, threading
-
-def attempt(work):
-    try:
-        return work()
-    except OSError as error:
-        return type(error).__name__
-
+{ATTEMPT}
 def connect(kind):
     with socket.socket(socket.AF_UNIX, kind) as end:
         end.connect({str(tmp_path / "peer")!r})

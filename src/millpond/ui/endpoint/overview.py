@@ -141,7 +141,8 @@ def _size(entity: ServedEntity) -> str:
     least = 0 if entity.scale_to_zero else asked.minimum
     size = "" if entity.provisioned else f"{entity.workload_size.value}: "
     kind = "" if entity.workload_type is WorkloadType.CPU else f", {entity.workload_type.value}"
-    return f"{size}{least} to {asked.maximum}{kind}" if least < asked.maximum else f"{size}{asked.maximum}{kind}"
+    many = f"{least} to {asked.maximum}" if least < asked.maximum else str(asked.maximum)
+    return f"{size}{many}{kind}"
 
 
 def _draw_entity_trouble(entity: ServedEntity) -> None:
