@@ -12,6 +12,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from millpond.identity import credentials
 from millpond.kernel.database import Database
 from tests.databases import BACKENDS, Databases
 from tests.postgres import fresh_database, postgres_server
@@ -120,6 +121,12 @@ def _leaves_the_process_as_it_was() -> Iterator[None]:
     changed = {name for name, _ in before.items() ^ os.environ.items() if not name.startswith("PYTEST_")}
     changed.discard("SPARK_CONNECT_MODE_ENABLED")  # PySpark sets it with the first session, for good
     assert (changed, os.getcwd()) == (set(), directory)
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New hashes at a small cost, which each carries with it, so that tests do not wait for them."""
+    monkeypatch.setattr(credentials, "_COST", {"n": 16, "r": 8, "p": 1})
 
 
 @pytest.fixture(scope="session")

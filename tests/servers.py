@@ -60,9 +60,9 @@ class Server:
 
     def new_user(self, name: str) -> str:
         """A new user who is no administrator; returns a token of theirs."""
-        status, user = self.call("POST", "/api/2.0/preview/scim/v2/Users", {"userName": name, "password": "initial-1"})
+        status, user = self.call("POST", "/api/2.0/preview/scim/v2/Users", {"userName": name})
         assert status == 201, user
-        status, issued = self.call("POST", "/api/2.0/token/create", {"comment": "test"}, basic=f"{name}:initial-1")
+        status, issued = self.call("POST", "/api/millpond/users/token", {"user_name": name, "comment": "test"})
         assert status == 200, issued
         return issued["token_value"]
 

@@ -9,7 +9,7 @@ import pytest
 from databricks.sdk import WorkspaceClient
 from fastapi import FastAPI, Request, WebSocket
 
-from millpond.identity import credentials, routes
+from millpond.identity import routes
 from millpond.identity.credentials import Signer, new_secret
 from millpond.identity.custody import CustodyService
 from millpond.identity.directory import DirectoryService
@@ -64,12 +64,6 @@ def build_identity(database: Database) -> Identity:
         admin=service.authenticate(token),
         admin_token=token,
     )
-
-
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New hashes at a small cost, which each carries with it, so that tests do not wait for them."""
-    monkeypatch.setattr(credentials, "_COST", {"n": 16, "r": 8, "p": 1})
 
 
 @pytest.fixture
