@@ -51,6 +51,16 @@ def test_a_child_reports_and_ends(tmp_path: Path) -> None:
     assert not child.running
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process name itself")
+def test_a_child_is_named_after_its_module(tmp_path: Path) -> None:
+    """Whoever looks with `top` sees which of Millpond's processes it is."""
+    child = run_code(tmp_path, "import time\nreport_ready({})\ntime.sleep(600)")
+    child.wait_ready(30)
+    shown = subprocess.run(["ps", "-o", "comm=", "-p", str(child.pid)], capture_output=True, text=True, check=True)
+    child.kill()
+    assert shown.stdout.strip() == "child_code"
+
+
 def test_a_child_that_dies_first_shows_its_log(tmp_path: Path) -> None:
     """The error carries the traceback of the child."""
     child = run_code(tmp_path, "raise ValueError('the reason')")

@@ -19,7 +19,7 @@ from typing import Any
 
 from millpond.kernel import network, sandbox
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _READY_FD: list[int] = []  # filled once in main(): the descriptor on which report_ready() answers the parent
 
 
@@ -72,6 +72,7 @@ def _run(spec: dict[str, Any]) -> None:
     # not before this process is confined: a thread keeps the rights that it began with
     threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
     _READY_FD.append(spec["ready_fd"])
+    _be_named(spec["module"])
     sys.argv = [spec["module"], *spec["args"]]
     runpy.run_module(spec["module"], run_name="__main__", alter_sys=True)
 
@@ -111,6 +112,13 @@ def _die_with_parent(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def _be_named(module: str) -> None:
+    """Show in `top` and `ps -o comm` what this process is, in the 15 characters that Linux gives a name."""
+    if platform.system() == "Linux":
+        named = module.removeprefix("millpond.").removesuffix("_process").encode()
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, named)
 
 
 def _watch_lifeline() -> None:
