@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable, Field
 from deltalake.schema import MapType
+from pyarrow.parquet import ColumnChunkMetaData, ParquetFile
 
 from millpond.catalog.domain import ObjectName, SchemaName
 from millpond.inference_tables import store
@@ -19,6 +20,7 @@ from millpond.inference_tables.domain import LABELS_SUFFIX, InferenceTable
 from millpond.inference_tables.payload_log import PayloadLog
 from millpond.inference_tables.segments import Record
 from millpond.kernel.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, StorageFull
+from millpond.serving.capture import AutoCapture
 from tests.inference_tables.conftest import ADMIN, Captured, answered, asked, wanted
 from tests.servers import wait_until
 
@@ -256,6 +258,33 @@ def test_small_files_are_put_together(captured: Captured) -> None:
         committer.compact()
     assert len(DeltaTable(captured.table(kept).storage_location).file_uris()) == 1
     assert len(captured.rows(kept)) == 4
+
+
+@pytest.mark.parametrize("captured", ["sqlite"], indirect=True)
+def test_bodies_are_not_searched_for_equal_ones_and_rows_are_still_found_by_the_rest(captured: Captured) -> None:
+    log = captured.log()
+    captures = captured.captures(log)
+    kept = captures.prepare(captured.admin, "churn", wanted())
+    committer = captured.committer(log, compact_every=2)
+    for number in range(2):
+        asyncio.run(captures.record(kept, asked(number), answered()))
+        committer.run_once()
+        (column,) = _columns(captured, kept, "databricks_request_id")[-1:]
+        assert (column.statistics.min, "RLE_DICTIONARY" in column.encodings) == (f"id-{number}", True)
+    bodies = [body for name in ("request", "inputs.list.element") for body in _columns(captured, kept, name)]
+    assert {(each.compression, each.is_stats_set, each.encodings) for each in bodies} == {
+        ("LZ4", False, ("PLAIN", "RLE"))
+    }
+    committer.compact()
+    assert [each.compression for each in _columns(captured, kept, "request")] == ["ZSTD"]
+
+
+def _columns(captured: Captured, kept: AutoCapture, name: str) -> list[ColumnChunkMetaData]:
+    """What Parquet says of a column in each file of the table, the newest last."""
+    files = DeltaTable(captured.table(kept).storage_location).file_uris()
+    groups = [ParquetFile(each).metadata.row_group(0) for each in sorted(files, key=os.path.getmtime)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    return [each for each in columns if each.path_in_schema == name]
 
 
 KILLS = 60 if "MILLPOND_TEST_ALL" in os.environ else 6

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 
 from millpond.catalog.delta import storage_options
 from millpond.catalog.domain import Table
@@ -25,7 +25,7 @@ from millpond.identity.domain import SYSTEM, Principal
 from millpond.inference_tables import metrics, store
 from millpond.inference_tables.domain import LABELS_SUFFIX, InferenceTable
 from millpond.inference_tables.payload_log import PayloadLog, Segment
-from millpond.inference_tables.rows import label_rows, payload_rows
+from millpond.inference_tables.rows import BODIES, LABELS_SCHEMA, PAYLOAD_SCHEMA, label_rows, payload_rows
 from millpond.inference_tables.segments import Record, read_segment
 from millpond.kernel.database import Database
 from millpond.kernel.errors import FailedPrecondition
@@ -38,6 +38,17 @@ _AT_ONCE = 4
 _BATCH_BYTES = 32 << 20
 """Segments of one commit; one alone may be larger."""
 _LONGEST_PAUSE_S = 60.0
+_AS_THEY_ARE = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+_FOUND_BY = ColumnProperties(dictionary_enabled=True, statistics_enabled="PAGE")
+_OTHERS = {name: _FOUND_BY for name in (*PAYLOAD_SCHEMA.names, *LABELS_SCHEMA.names) if name not in BODIES}
+_WHEN_COMMITTED = WriterProperties(
+    compression="LZ4_RAW", default_column_properties=_AS_THEY_ARE, column_properties=_OTHERS
+)
+"""Half of Parquet's work with bodies was to look for equal ones, and for the least and the greatest."""
+_WHEN_COMPACTED = WriterProperties(
+    compression="ZSTD", default_column_properties=_AS_THEY_ARE, column_properties=_OTHERS
+)
+"""Half as large; while requests are answered there is no time for it."""
 
 
 @dataclass
@@ -135,7 +146,9 @@ class Committer:
                 _merge(opened, label_rows(records), properties)
             else:
                 rows = _padded(payload_rows(records, known.endpoint), opened)
-                write_deltalake(opened, rows, mode="append", commit_properties=properties)
+                write_deltalake(
+                    opened, rows, mode="append", writer_properties=_WHEN_COMMITTED, commit_properties=properties
+                )
         metrics.ROWS.inc(len(records))
         self._commits[log_id] = self._commits.get(log_id, 0) + 1
 
@@ -184,7 +197,11 @@ class Committer:
         by = {"userId": SYSTEM.id, "userName": SYSTEM.name}
         with delta_errors(known.name):
             opened = DeltaTable(table.storage_location, storage_options=options)
-            opened.optimize.compact(max_concurrent_tasks=1, commit_properties=CommitProperties(custom_metadata=by))
+            opened.optimize.compact(
+                max_concurrent_tasks=1,
+                writer_properties=_WHEN_COMPACTED,
+                commit_properties=CommitProperties(custom_metadata=by),
+            )
 
 
 def _application(segment: Segment, log_id: str) -> str:

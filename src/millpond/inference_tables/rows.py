@@ -53,6 +53,8 @@ PAYLOAD_SCHEMA = pa.schema([
     ("inputs", pa.list_(pa.string())),
     ("predictions", pa.list_(pa.string())),
 ])  # fmt: skip
+BODIES = ("request", "response", "features", "inputs", "predictions")
+"""Columns of long texts, each of which is there once."""
 LABELS_SCHEMA = pa.schema([
     ("databricks_request_id", pa.string()),
     ("row_index", pa.int32()),
