@@ -17,7 +17,7 @@ import numpy
 from mlflow.pyfunc import PyFuncModel
 from mlflow.types import Schema
 
-from millpond.serving.worker import forests
+from millpond.serving.worker import boosters, forests
 from millpond.serving.worker.answers import Unsuited
 from millpond.serving.worker.pipelines import Prepared, prepared
 from millpond.serving.worker.rows import Array, Rows
@@ -88,11 +88,14 @@ def _lightgbm_on_matrix(model: Any, function: str) -> _OnMatrix:
 
 
 def _row_or_matrix(booster: Any) -> _OnMatrix:
-    """The booster, which is asked for a single row in LightGBM's own way for that: a sixth of the time.
+    """The booster, which is asked for a single row in LightGBM's own way for that: a sixth of the time; and for many in
+    ours, a third of it.
 
     Source: LightGBM's C API, LGBM_BoosterPredictForMatSingleRowFastInit and the function that it prepares.
     """
     whole: _OnMatrix = booster.predict
+    with suppress(Unsuited):
+        whole = boosters.scores_of(booster)
     try:
         one = _one_row(booster)
     except (ImportError, AttributeError):  # another LightGBM than the one that this was written for

@@ -6,6 +6,8 @@ missing or unknown, no odd index. What passes it has one meaning, and `proof` ha
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from struct import Struct
+from struct import error as StructError
 from typing import Annotated, Any
 
 import msgspec
@@ -248,6 +250,7 @@ class _Table:
         self._types = tuple(_TYPES[spec.type] for spec in schema.inputs)
         self._pandas_names = pandas.Index(self._names)
         self._all_doubles = all(spec.type is DataType.double for spec in schema.inputs)
+        self._doubles = Struct(f"{len(self._names)}d")
         self._orders: dict[tuple[str, ...], tuple[msgspec.json.Decoder[Any], list[int]]] = {}
 
     def ways(self) -> Mapping[str, _Way]:
@@ -303,10 +306,17 @@ class _Table:
         if not rows:
             raise Unsuited
         if self._all_doubles:
-            matrix = numpy.array(rows, dtype=numpy.float64)
-            return Rows(names=self._pandas_names, matrix=_ordered(matrix, order), index=index)
+            return Rows(names=self._pandas_names, matrix=_ordered(self._matrix(rows), order), index=index)
         columns = list(zip(*rows, strict=True))
         return self.of_columns([columns[at] for at in order] if order else columns, index)
+
+    def _matrix(self, rows: Sequence[tuple[float | None, ...]]) -> Array:
+        """A third of the time that NumPy takes to look at each value."""
+        try:
+            numbers = bytearray().join([self._doubles.pack(*row) for row in rows])
+        except StructError:  # a value is missing
+            return numpy.array(rows, dtype=numpy.float64)
+        return numpy.frombuffer(numbers).reshape(len(rows), -1)
 
     def of_columns(self, columns: Sequence[Sequence[Any]], index: Sequence[int] | None = None) -> Rows:
         """Columns of one length, in the signature's order."""
