@@ -35,8 +35,8 @@ from millpond.kernel.turns import Turns
 
 log = get_logger(__name__)
 _AT_ONCE = 4
-_BATCH_BYTES = 32 << 20
-"""Segments of one commit; one alone may be larger."""
+_BATCH_BYTES = 16 << 20
+"""Segments of one commit; one alone may be larger. It takes twenty times as much memory while it is written."""
 _LONGEST_PAUSE_S = 60.0
 _AS_THEY_ARE = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
 _FOUND_BY = ColumnProperties(dictionary_enabled=True, statistics_enabled="PAGE")
