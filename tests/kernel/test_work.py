@@ -1,5 +1,6 @@
 """Work that waits in the database is done, tried again, and given up."""
 
+import threading
 from datetime import datetime
 
 import pytest
@@ -89,3 +90,26 @@ def test_a_lease_that_is_renewed_lasts_while_the_item_is_done_and_no_longer(data
         worker.run_due("a")
     assert seen == [False]
     assert wait_until(lambda: other.run_due("a"), what="the end of the last lease")
+
+
+def test_threads_wake_for_what_is_due_and_end_with_the_block(database: Database) -> None:
+    together = threading.Barrier(2, timeout=30)
+
+    def fail_once(item: Item) -> None:
+        if item.attempt == 1:
+            raise RuntimeError("not yet")
+
+    handlers = {
+        "a": Handler(run=lambda _item: together.wait(), threads=2),
+        "b": Handler(run=fail_once, attempts=2, pause_s=0.2),
+    }
+    with database.write() as connection:
+        before = [enqueue(connection, "a", {}) for _ in range(2)]
+    with Worker(database, handlers).at_work():
+        names = {thread.name for thread in threading.enumerate()}
+        assert names >= {"work", "work-a", "work-b"}
+        with database.write() as connection:
+            later = [enqueue(connection, "a", {}) for _ in range(4)] + [enqueue(connection, "b", {})]
+        for each in before + later:
+            wait_until(lambda each=each: state_of(database, each)[0] == DONE, what="the end of the work")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("work")]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Column, Connection, Index, Integer, String, Table, Text, delete, insert, select, update
@@ -89,18 +90,26 @@ class Worker:
     def __init__(self, database: Database, handlers: Mapping[str, Handler]) -> None:
         self._database = database
         self._handlers = handlers
+        self._tidied = -_TIDY_EVERY_S
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Work while the block runs."""
-        stopped = threading.Event()
+        """Work while the block runs. One look for all kinds wakes the threads of those that have something to do."""
+        stopped, due = threading.Event(), {kind: threading.Event() for kind in self._handlers}
         with ExitStack() as stack:
             self._reclaim()
             for kind in (kind for kind, handler in self._handlers.items() for _ in range(handler.threads)):
-                thread = threading.Thread(target=self._run, args=(kind, stopped), name=f"work-{kind}", daemon=True)
+                arguments = (kind, due[kind], stopped)
+                thread = threading.Thread(target=self._run, args=arguments, name=f"work-{kind}", daemon=True)
                 thread.start()
                 stack.callback(thread.join, 10)
+            for each in due.values():
+                each.set()
+                stack.callback(each.set)
             stack.callback(stopped.set)
+            look = partial(self._look, due)
+            failure = "work cannot be looked for"
+            stack.enter_context(rounds(look, name="work", interval_s=_POLL_S, log=log, failure=failure))
             yield
 
     def run_due(self, kind: str) -> bool:
@@ -118,19 +127,25 @@ class Worker:
             self._write(item.id, state=DONE, ended_at=utc_now(), error="")
         return True
 
-    def _run(self, kind: str, stopped: threading.Event) -> None:
-        tidied = -_TIDY_EVERY_S
-        while not stopped.is_set():
+    def _run(self, kind: str, due: threading.Event, stopped: threading.Event) -> None:
+        while due.wait() and not stopped.is_set():
+            due.clear()
             try:
-                if time.monotonic() - tidied > _TIDY_EVERY_S:
-                    tidied = time.monotonic()
-                    self._tidy(kind)
-                worked = self.run_due(kind)
-            except Exception as error:  # the database is away: the next round tries again
-                log.error("work cannot be looked for", kind=kind, exc_info=error)
-                worked = False
-            if not worked:
-                stopped.wait(_POLL_S)
+                while not stopped.is_set() and self.run_due(kind):
+                    pass
+            except Exception as error:  # the database is away: the next look tries again
+                log.error("work cannot be taken on", kind=kind, exc_info=error)
+
+    def _look(self, due: Mapping[str, threading.Event]) -> None:
+        """Wake the threads of the kinds of which something is due."""
+        if time.monotonic() - self._tidied > _TIDY_EVERY_S:
+            self._tidied = time.monotonic()
+            self._tidy()
+        waiting = (items.c.state == QUEUED, items.c.kind.in_(due), items.c.due_at <= utc_now())
+        with self._database.read() as connection:
+            kinds = connection.execute(select(items.c.kind).where(*waiting).distinct()).scalars().all()
+        for kind in kinds:
+            due[kind].set()
 
     def _reclaim(self) -> None:
         """On SQLite there is one server: what an earlier one had begun is nobody's any more."""
@@ -139,10 +154,10 @@ class Worker:
             with self._database.write() as connection:
                 connection.execute(update(items).where(*begun).values(due_at=utc_now()))
 
-    def _tidy(self, kind: str) -> None:
+    def _tidy(self) -> None:
         old = items.c.ended_at < utc_now() - _KEPT
         with self._database.write() as connection:
-            connection.execute(delete(items).where(items.c.kind == kind, old))
+            connection.execute(delete(items).where(items.c.kind.in_(self._handlers), old))
 
     def _claim(self, kind: str) -> Item | None:
         """The next item, leased: due again when the lease ends. A look without a lock comes first."""
