@@ -89,6 +89,39 @@ def test_what_is_walked_otherwise_is_left_to_lightgbm(how: Any) -> None:
         boosters.scores_of(trained(**how))
 
 
+def test_a_large_booster_is_left_to_lightgbm_before_it_is_told_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    booster, asked = trained(), []
+
+    def told(**which: Any) -> Any:
+        asked.append(which)
+        return lightgbm.Booster.dump_model(booster, **which)
+
+    monkeypatch.setattr(booster, "dump_model", told)
+    boosters.scores_of(booster)
+    monkeypatch.setattr(boosters, "_MOST_BYTES", 100_000)
+    with pytest.raises(Unsuited):
+        boosters.scores_of(booster)
+    assert asked == [{"num_iteration": 1}, {}, {"num_iteration": 1}]
+
+
+def test_a_booster_with_trees_of_a_thousand_levels_is_left_to_lightgbm(monkeypatch: pytest.MonkeyPatch) -> None:
+    booster = trained(rounds=1)
+    told = booster.dump_model()
+    deep = told["tree_info"][0]["tree_structure"]
+    for _ in range(2000):
+        deep = {**deep, "left_child": deep}
+    told["tree_info"][0]["tree_structure"] = deep
+    monkeypatch.setattr(booster, "dump_model", lambda **_which: told)
+    with pytest.raises(Unsuited):
+        boosters.scores_of(booster)
+
+
+def test_a_booster_of_an_objective_of_its_own_is_left_to_lightgbm() -> None:
+    own = trained(objective=lambda scores, data: (scores - data.get_label(), np.ones_like(scores)))
+    with pytest.raises(Unsuited):
+        boosters.scores_of(own)
+
+
 def test_few_rows_and_those_of_another_width_are_for_lightgbm() -> None:
     booster = trained()
     scores = boosters.scores_of(booster)

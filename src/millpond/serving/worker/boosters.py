@@ -12,7 +12,7 @@ Source: QuickScorer (Lucchese et al., SIGIR 2015), whose masks of nodes are adde
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, isnan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -25,7 +25,8 @@ _ROWS, _TREES = 128, 128
 """At once; a line has as many masks as trees, and there are as many lines as nodes."""
 _NEARLY_ZERO = float(numpy.float32(1e-35))
 """LightGBM takes what is no further from zero for zero."""
-_MOST_BYTES = 64 << 20
+_MOST_LEAVES, _MASK_BYTES = 64, 8
+_MOST_BYTES = 32 << 20
 """Of all tables: they are there in each process of a model."""
 
 
@@ -33,15 +34,23 @@ def scores_of(booster: Any) -> Callable[[Array], Array]:
     """What `booster.predict` gives for rows of doubles, shape (rows, columns).
 
     Raises Unsuited for boosters with splits by category, linear leaves, more than 64 leaves in a tree, several scores
-    for a row, or scores of a rarer kind.
+    for a row, or scores of a rarer kind; and for large ones.
     """
-    told = booster.dump_model()
-    finish = _finish(str(told["objective"]).split())
+    try:
+        return _scores_of(booster)
+    except RecursionError as error:  # trees of a thousand levels
+        raise Unsuited from error
+
+
+def _scores_of(booster: Any) -> Callable[[Array], Array]:
+    told = booster.dump_model(num_iteration=1)  # all of a large one take seconds
+    finish = _finish(str(told.get("objective")).split())
     if told["num_tree_per_iteration"] != 1 or told["average_output"] or finish is None:
         raise Unsuited
-    trees = [_tree(each["tree_structure"]) for each in told["tree_info"]]
-    if sum(len(tree.nodes) for tree in trees) * min(len(trees), _TREES) * 8 > _MOST_BYTES:
+    nodes = booster.num_trees() * len(_tree(told["tree_info"][0]["tree_structure"]).nodes)
+    if nodes * min(booster.num_trees(), _TREES) * _MASK_BYTES > _MOST_BYTES:
         raise Unsuited
+    trees = [_tree(each["tree_structure"]) for each in booster.dump_model()["tree_info"]]
     tables = [_table(trees[at : at + _TREES]) for at in range(0, len(trees), _TREES)]
     width = booster.num_feature()
 
@@ -74,8 +83,7 @@ def _exp(power: float) -> float:
         return numpy.inf
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Node:
+class _Node(NamedTuple):
     """A question of a tree."""
 
     column: int
@@ -99,7 +107,7 @@ def _tree(structure: Mapping[str, Any]) -> _Tree:
 
     def leaves_below(node: Mapping[str, Any]) -> int:
         if "split_feature" not in node:
-            if "leaf_coeff" in node:
+            if "leaf_coeff" in node or len(leaves) == _MOST_LEAVES:
                 raise Unsuited
             leaves.append(node["leaf_value"])
             return 1 << (len(leaves) - 1)
@@ -108,8 +116,6 @@ def _tree(structure: Mapping[str, Any]) -> _Tree:
         return left | leaves_below(node["right_child"])
 
     leaves_below(structure)
-    if len(leaves) > 64:
-        raise Unsuited
     return _Tree(nodes=nodes, leaves=leaves)
 
 
@@ -171,11 +177,13 @@ def _table(trees: Sequence[_Tree]) -> _Table:
     columns, lines = [], [numpy.empty((0, len(trees)), masks.kind)]
     for column in sorted({node.column for node, _ in asked}):
         own = sorted((each for each in asked if each[0].column == column), key=lambda each: each[0].threshold)
-        left = numpy.full((len(own) + 2, len(trees)), masks.kind(~masks.kind(0)))
-        for place, (node, number) in enumerate(own):
-            left[place + 1 : -1, number] &= ~masks.kind(node.lost)
-            if node.is_lost_without:
-                left[-1, number] &= ~masks.kind(node.lost)
+        left = numpy.full((len(own) + 2, len(trees)), -1).astype(masks.kind)
+        keeps = ~numpy.array([node.lost for node, _ in own], masks.kind)
+        numbers = numpy.array([number for _, number in own])
+        left[numpy.arange(len(own)) + 1, numbers] = keeps
+        numpy.bitwise_and.accumulate(left[:-1], axis=0, out=left[:-1])
+        without = numpy.array([node.is_lost_without for node, _ in own])
+        numpy.bitwise_and.at(left[-1], numbers[without], keeps[without])
         columns.append((column, numpy.array([node.threshold for node, _ in own])))
         lines.append(left)
     values = numpy.zeros((len(trees), most))
