@@ -233,12 +233,6 @@ class _Columns(msgspec.Struct, forbid_unknown_fields=True):
 # Columns
 
 
-class _Split(msgspec.Struct, forbid_unknown_fields=True):
-    columns: list[str]
-    data: Raw
-    index: list[int] | None = None
-
-
 class _Table:
     """Rows of named columns."""
 
@@ -251,11 +245,12 @@ class _Table:
         self._pandas_names = pandas.Index(self._names)
         self._all_doubles = all(spec.type is DataType.double for spec in schema.inputs)
         self._doubles = Struct(f"{len(self._names)}d")
+        self._split = self._split_type()
         self._orders: dict[tuple[str, ...], tuple[msgspec.json.Decoder[Any], list[int]]] = {}
 
     def ways(self) -> Mapping[str, _Way]:
         """The forms that can be read; those by objects only where msgspec can have the names as keys."""
-        ways = {SPLIT: _Way(key=SPLIT, json=_Split, kind=_Split, read=self._of_split)}
+        ways = {SPLIT: _Way(key=SPLIT, json=self._split, kind=self._split, read=self._of_split)}
         try:
             row, strict = self._struct([kind.json for kind in self._types]), [kind.strict for kind in self._types]
             strict_row, lists = self._struct(strict), self._struct([_list_of(each) for each in strict])
@@ -266,6 +261,13 @@ class _Table:
         ways[INPUTS] = _Way(key=INPUTS, json=lists, kind=lists, read=self._of_lists)
         ways[INPUT_ROWS] = _Way(key=INPUTS, json=_list_of(strict_row), kind=list, read=self._of_rows)
         return ways
+
+    def _split_type(self) -> type[msgspec.Struct]:
+        """Rows that are the same in any order of columns are decoded at once, others when the order is known."""
+        row: Any = tuple.__class_getitem__(tuple(kind.json for kind in self._types))
+        data = _list_of(row) if self._all_doubles else Raw
+        fields: list[Any] = [("columns", list[str]), ("data", data), ("index", list[int] | None, None)]
+        return msgspec.defstruct("Split", fields, forbid_unknown_fields=True)
 
     def _struct(self, types: Sequence[Any]) -> type[msgspec.Struct]:
         keys = {f"c{number}": name for number, name in enumerate(self._names)}
@@ -281,9 +283,9 @@ class _Table:
             raise Unsuited
         return self.of_columns(columns)
 
-    def _of_split(self, split: _Split) -> Rows:
+    def _of_split(self, split: Any) -> Rows:
         decoder, order = self._decoder_of(tuple(split.columns))
-        rows = decoder.decode(split.data)
+        rows = split.data if self._all_doubles else decoder.decode(split.data)
         if split.index is not None and len(split.index) != len(rows):
             raise Unsuited
         return self._of_tuples(rows, order, split.index)
