@@ -23,9 +23,8 @@ from databricks.sdk.service.settings import PublicTokenInfo, TokenInfo
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from millpond.identity.credentials import new_secret
-from tests.identity.conftest import ADMIN, Site, cheap_passwords, identity, site  # noqa: F401 - fixtures
+from tests.identity.conftest import ADMIN, Site, identity, site  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.usefixtures("cheap_passwords")
 PATCH = [PatchSchema.URN_IETF_PARAMS_SCIM_API_MESSAGES_2_0_PATCH_OP]
 
 
