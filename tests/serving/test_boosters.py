@@ -116,6 +116,16 @@ def test_a_booster_with_trees_of_a_thousand_levels_is_left_to_lightgbm(monkeypat
         boosters.scores_of(booster)
 
 
+def test_a_booster_without_trees_is_left_to_lightgbm() -> None:
+    made = lightgbm.train(
+        {"verbose": -1, "num_threads": 1}, lightgbm.Dataset(ROWS, WANTED), 1, keep_training_booster=True
+    )
+    made.rollback_one_iter()
+    assert made.num_trees() == 0
+    with pytest.raises(Unsuited):
+        boosters.scores_of(made)
+
+
 def test_a_booster_of_an_objective_of_its_own_is_left_to_lightgbm() -> None:
     own = trained(objective=lambda scores, data: (scores - data.get_label(), np.ones_like(scores)))
     with pytest.raises(Unsuited):

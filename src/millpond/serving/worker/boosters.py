@@ -26,6 +26,7 @@ _ROWS, _TREES = 128, 128
 _NEARLY_ZERO = float(numpy.float32(1e-35))
 """LightGBM takes what is no further from zero for zero."""
 _MOST_LEAVES, _MASK_BYTES = 64, 8
+"""A bit each."""
 _MOST_BYTES = 32 << 20
 """Of all tables: they are there in each process of a model."""
 
@@ -45,7 +46,8 @@ def scores_of(booster: Any) -> Callable[[Array], Array]:
 def _scores_of(booster: Any) -> Callable[[Array], Array]:
     told = booster.dump_model(num_iteration=1)  # all of a large one take seconds
     finish = _finish(str(told.get("objective")).split())
-    if told["num_tree_per_iteration"] != 1 or told["average_output"] or finish is None:
+    is_plain = told["num_tree_per_iteration"] == 1 and not told["average_output"]
+    if not (is_plain and told["tree_info"]) or finish is None:
         raise Unsuited
     nodes = booster.num_trees() * len(_tree(told["tree_info"][0]["tree_structure"]).nodes)
     if nodes * min(booster.num_trees(), _TREES) * _MASK_BYTES > _MOST_BYTES:
