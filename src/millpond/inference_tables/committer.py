@@ -39,16 +39,14 @@ _BATCH_BYTES = 16 << 20
 """Segments of one commit; one alone may be larger. It takes twenty times as much memory while it is written."""
 _LONGEST_PAUSE_S = 60.0
 _AS_THEY_ARE = ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+"""Half of Parquet's work with bodies was to look for equal ones, and for the least and the greatest."""
 _FOUND_BY = ColumnProperties(dictionary_enabled=True, statistics_enabled="PAGE")
 _OTHERS = {name: _FOUND_BY for name in (*PAYLOAD_SCHEMA.names, *LABELS_SCHEMA.names) if name not in BODIES}
-_WHEN_COMMITTED = WriterProperties(
-    compression="LZ4_RAW", default_column_properties=_AS_THEY_ARE, column_properties=_OTHERS
+_WHEN_COMMITTED, _WHEN_COMPACTED = (
+    WriterProperties(compression=codec, default_column_properties=_AS_THEY_ARE, column_properties=_OTHERS)
+    for codec in ("LZ4_RAW", "ZSTD")
 )
-"""Half of Parquet's work with bodies was to look for equal ones, and for the least and the greatest."""
-_WHEN_COMPACTED = WriterProperties(
-    compression="ZSTD", default_column_properties=_AS_THEY_ARE, column_properties=_OTHERS
-)
-"""Half as large; while requests are answered there is no time for it."""
+"""Later half as large; while requests are answered there is no time for it."""
 
 
 @dataclass

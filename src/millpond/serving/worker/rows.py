@@ -245,12 +245,12 @@ class _Table:
         self._pandas_names = pandas.Index(self._names)
         self._all_doubles = all(spec.type is DataType.double for spec in schema.inputs)
         self._doubles = Struct(f"{len(self._names)}d")
-        self._split = self._split_type()
         self._orders: dict[tuple[str, ...], tuple[msgspec.json.Decoder[Any], list[int]]] = {}
 
     def ways(self) -> Mapping[str, _Way]:
         """The forms that can be read; those by objects only where msgspec can have the names as keys."""
-        ways = {SPLIT: _Way(key=SPLIT, json=self._split, kind=self._split, read=self._of_split)}
+        split = self._split()
+        ways = {SPLIT: _Way(key=SPLIT, json=split, kind=split, read=self._of_split)}
         try:
             row, strict = self._struct([kind.json for kind in self._types]), [kind.strict for kind in self._types]
             strict_row, lists = self._struct(strict), self._struct([_list_of(each) for each in strict])
@@ -262,10 +262,9 @@ class _Table:
         ways[INPUT_ROWS] = _Way(key=INPUTS, json=_list_of(strict_row), kind=list, read=self._of_rows)
         return ways
 
-    def _split_type(self) -> type[msgspec.Struct]:
+    def _split(self) -> type[msgspec.Struct]:
         """Rows that are the same in any order of columns are decoded at once, others when the order is known."""
-        row: Any = tuple.__class_getitem__(tuple(kind.json for kind in self._types))
-        data = _list_of(row) if self._all_doubles else Raw
+        data = _rows_of(self._types) if self._all_doubles else Raw
         fields: list[Any] = [("columns", list[str]), ("data", data), ("index", list[int] | None, None)]
         return msgspec.defstruct("Split", fields, forbid_unknown_fields=True)
 
@@ -297,9 +296,8 @@ class _Table:
             if sorted(names) != sorted(self._names) or len(self._orders) >= _MOST_ORDERS:
                 raise Unsuited
             type_of = dict(zip(self._names, self._types, strict=True))
-            row: Any = tuple.__class_getitem__(tuple(type_of[name].json for name in names))
             order = [names.index(name) for name in self._names]
-            known = self._orders[names] = (msgspec.json.Decoder(_list_of(row)), order)
+            known = self._orders[names] = (msgspec.json.Decoder(_rows_of([type_of[name] for name in names])), order)
         return known
 
     def _of_tuples(
@@ -327,6 +325,11 @@ class _Table:
             return Rows(names=self._pandas_names, matrix=matrix, index=index)
         made = [_column(values, kind.dtype) for values, kind in zip(columns, self._types, strict=True)]
         return Rows(names=self._pandas_names, columns=made, index=index)
+
+
+def _rows_of(types: Sequence[_Type]) -> Any:
+    row: Any = tuple.__class_getitem__(tuple(kind.json for kind in types))
+    return _list_of(row)
 
 
 def _list_of(kind: Any) -> Any:
