@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 
 from millpond.engine.authorship import Author
 from millpond.engine.delta.alter import CLUSTERING, keep_log
+from millpond.engine.delta.describe import commit_times
 from millpond.engine.delta.predicates import partition_filters
 from millpond.engine.delta.properties import keeps_log
 from millpond.engine.delta.table import (
@@ -191,17 +192,18 @@ def version_at(table: DeltaTable, as_of: AsOf, *, time_zone: Any = UTC) -> int:
             )
         return as_of.version
     moment = parse_timestamp(as_of.timestamp or "", time_zone=time_zone)
-    times: list[tuple[int, float]] = [(entry["version"], entry["timestamp"] / 1000) for entry in table.history()]
-    earlier = [version for version, seconds in times if seconds <= moment.timestamp()]
+    times = commit_times(table, [entry["version"] for entry in table.history()])
+    asked_ms = moment.timestamp() * 1000
+    earlier = [version for version, ms in times.items() if ms <= asked_ms]
     if not earlier:
-        raise _timestamp_error("EARLIER", as_of.timestamp or "", min(seconds for _, seconds in times))
-    if moment.timestamp() > max(seconds for _, seconds in times):
-        raise _timestamp_error("GREATER", as_of.timestamp or "", max(seconds for _, seconds in times))
+        raise _timestamp_error("EARLIER", as_of.timestamp or "", min(times.values()))
+    if asked_ms > max(times.values()):
+        raise _timestamp_error("GREATER", as_of.timestamp or "", max(times.values()))
     return max(earlier)
 
 
-def _timestamp_error(kind: str, asked: str, available: float) -> SparkError:
-    shown = datetime.fromtimestamp(available, UTC).isoformat(sep=" ", timespec="milliseconds")
+def _timestamp_error(kind: str, asked: str, available_ms: int) -> SparkError:
+    shown = datetime.fromtimestamp(available_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
     side = "before the earliest" if kind == "EARLIER" else "after the latest"
     return AnalysisError(
         f"DELTA_CANNOT_RESTORE_TIMESTAMP_{kind}",
