@@ -67,8 +67,8 @@ CHURN_REQUESTS: list[Any] = [
     b'{"dataframe_records": [{"tenure": NaN, "monthly_charges": 1.0, "contract": "month"}]}',
 ]
 WAYS_TO_RETURN = [
-    "frame", "series", "unnamed_series", "list", "dict", "array", "odd_numbers", "times", "times_frame", "bytes",
-    "objects", "scalar", "unicode", "echo", "raise",
+    "frame", "series", "unnamed_series", "list", "dict", "array", "odd_numbers", "exponents", "single_precision",
+    "truths", "times", "times_frame", "bytes", "objects", "scalar", "unicode", "echo", "raise",
 ]  # fmt: skip
 SCALED_REQUESTS: list[Any] = [
     {"dataframe_records": [{"x": 2.0}]},

@@ -49,6 +49,15 @@ class Obedient(mlflow.pyfunc.PythonModel):
     def do_odd_numbers(self, _argument, _rows):
         return np.array([float("nan"), float("inf"), float("-inf"), -0.0, 1e300])
 
+    def do_exponents(self, _argument, _rows):
+        return np.array([[1e16, 123456789012345.6], [0.0001, 0.00009], [-1.5e-7, 5e-324], [2.0**60, 0.1 + 0.2]])
+
+    def do_single_precision(self, _argument, _rows):
+        return np.array([0.1, 2.5, -1e-3, 16777216.0], dtype=np.float32)
+
+    def do_truths(self, _argument, _rows):
+        return np.array([True, False])
+
     def do_times(self, _argument, _rows):
         return {
             "stamp": pd.Timestamp("2026-01-02T03:04:05.000006"),

@@ -63,10 +63,18 @@ with _lean_import():
 
     from millpond.serving.worker.frame import columns_of, frame_of
 
+    _encode_numbers: Callable[[Any], bytes] | None = None
+    with suppress(ImportError):  # an environment of a model's own may lack it
+        import msgspec
+
+        _encode_numbers = msgspec.json.encode
+
 if TYPE_CHECKING:
     from millpond.serving.worker.fast_path import FastPath, ReadingPath
 
 _ENCODER = NumpyEncoder()
+_OTHERWISE = (b"n", b"e", b"0.0000")
+"""What msgspec writes in another way than Python: NaN, exponents, and numbers that Python gives one."""
 _END = object()
 _SPEC = "feature_spec.yaml"  # `features.spec.FILE`, which an environment of a model's own cannot import
 
@@ -350,7 +358,12 @@ def _refused_by_model() -> Iterator[None]:
 
 
 def _text(result: Any, *, wrapped: bool = True) -> bytes:
-    """The same text as MLflow writes, by `encode` instead of its slower `dump`. Raises what the encoder raises."""
+    """The same text as MLflow writes, by quicker means than its `dump`. Raises what the encoder raises."""
+    if _encode_numbers is not None and isinstance(result, numpy.ndarray) and result.dtype.kind in "fiu":
+        numbers = _encode_numbers(result.tolist())
+        if not any(odd in numbers for odd in _OTHERWISE):
+            numbers = numbers.replace(b",", b", ")
+            return b'{"predictions": ' + numbers + b"}" if wrapped else numbers
     plain = _get_jsonable_obj(result, pandas_orient="records")
     text: str = _ENCODER.encode({"predictions": plain} if wrapped else plain)
     return text.encode()
