@@ -46,6 +46,7 @@ _HEAD = re.compile(rb"POST (/[!$&-<>@-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-
 """A path without a query and without what could be spelt in another way. Source: RFC 9112, sections 3 and 5."""
 _ASKS_FOR_MORE = frozenset({"transfer-encoding", "expect", "upgrade", "te", "trailer"})
 _TELL_S = 1.0
+_GOODBYE_S = 1.0
 _PROXIES = frozenset({"x-forwarded-for", "x-forwarded-proto", "forwarded"})
 
 log = get_logger(__name__)
@@ -277,6 +278,18 @@ class ExpressProtocol(HttpToolsProtocol):
             self._is_closing = True
         else:
             super().shutdown()
+        if self.scheme == "https":
+            self._cut_later()
+
+    def _cut_later(self) -> None:
+        self.loop.call_later(_GOODBYE_S, self._cut)
+
+    def _cut(self) -> None:
+        """End a connection over TLS, which waits 30 s for the client's goodbye; an idle client does not say one."""
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self._cut_later()
 
     def _begin(self, data: bytes) -> None:
         """What begins with a request."""

@@ -10,10 +10,14 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPSConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import grpc
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,6 +27,7 @@ from databricks.sdk import WorkspaceClient
 from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Tab, new_tab
+from tests.robustness.test_tree import _child
 from tests.servers import Server, run_cli, running_server, wait_until
 
 pytestmark = pytest.mark.browser
@@ -85,9 +90,9 @@ def provider() -> Iterator[str]:
         process.wait()
 
 
-def answers(url: str) -> bool:
+def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5, context=context) as answer:
             return answer.status == 200
     except OSError:
         return False
@@ -149,6 +154,20 @@ def test_clients_come_over_tls_and_only_so(secure: Secure) -> None:
     assert status.count(" ok") >= 3
     run_cli("secrets", "create-scope", "sealed", "--data-dir", str(server.data_dir))
     assert "sealed  DATABRICKS" in run_cli("secrets", "list-scopes", "--data-dir", str(server.data_dir)).stdout
+
+
+def test_an_idle_client_does_not_keep_the_server_from_stopping(secure: Secure) -> None:
+    """It keeps its connection, and says no goodbye over it, for which TLS would wait half a minute."""
+    server = secure.server
+    process = psutil.Process(_child(server.state["pid"], "millpond.server_process"))
+    idle = HTTPSConnection("127.0.0.1", urlsplit(server.url).port or 443, context=trust(secure))
+    with closing(idle):
+        idle.request("GET", "/health")
+        idle.getresponse().read()
+        process.terminate()
+        process.wait(timeout=10)
+        assert idle.sock is not None
+    wait_until(lambda: answers(f"{server.url}/health", trust(secure)), timeout_s=60, what="another server process")
 
 
 def trust(secure: Secure) -> ssl.SSLContext:
