@@ -1,15 +1,17 @@
 """Sign the official `mlflow` client of this process in to a server."""
 
-import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.tracking import fluent
 from mlflow.utils import request_utils
+from requests import Session
 
 from tests.servers import Server
 
@@ -33,6 +35,7 @@ def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient
             patch.setenv(name, "")  # so that it goes again with the patch
             patch.delenv(name)
         patch.setattr(fluent, "_active_experiment_id", None)
+        kept = _keep_connections(patch)
         mlflow.set_tracking_uri(server.url)
         mlflow.set_registry_uri(server.url)
         try:
@@ -42,12 +45,19 @@ def signed_in(server: Server, token: str | None = None) -> Iterator[MlflowClient
                 mlflow.end_run()
             mlflow.set_tracking_uri(before)
             mlflow.set_registry_uri(None)
-            _close_connections()
+            for connections in kept:
+                connections.close()
 
 
-def _close_connections() -> None:
-    """MLflow keeps its connections in a cache and lets them be collected unclosed, which pytest takes for a leak."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        request_utils._cached_get_request_session.cache_clear()
-        gc.collect()
+def _keep_connections(patch: pytest.MonkeyPatch) -> list[Session]:
+    """What MLflow keeps in a cache, to be closed: it lets them be collected unclosed, which pytest takes for a leak."""
+    made: list[Session] = []
+    make = request_utils._cached_get_request_session.__wrapped__
+
+    @cache
+    def kept(*asked: Any, **named: Any) -> Session:
+        made.append(make(*asked, **named))
+        return made[-1]
+
+    patch.setattr(request_utils, "_cached_get_request_session", kept)
+    return made

@@ -68,7 +68,8 @@ CHURN_REQUESTS: list[Any] = [
 ]
 WAYS_TO_RETURN = [
     "frame", "series", "unnamed_series", "list", "dict", "array", "odd_numbers", "exponents", "single_precision",
-    "truths", "times", "times_frame", "bytes", "objects", "scalar", "unicode", "echo", "raise",
+    "floats", "plain_floats", "truths", "times", "times_frame", "bytes", "objects", "scalar", "unicode", "echo",
+    "raise",
 ]  # fmt: skip
 SCALED_REQUESTS: list[Any] = [
     {"dataframe_records": [{"x": 2.0}]},

@@ -55,6 +55,12 @@ class Obedient(mlflow.pyfunc.PythonModel):
     def do_single_precision(self, _argument, _rows):
         return np.array([0.1, 2.5, -1e-3, 16777216.0], dtype=np.float32)
 
+    def do_floats(self, _argument, _rows):
+        return [0.5, 1e-05, 3.0, float("nan")]
+
+    def do_plain_floats(self, _argument, _rows):
+        return [0.5, -0.25, 1e15]
+
     def do_truths(self, _argument, _rows):
         return np.array([True, False])
 

@@ -359,14 +359,21 @@ def _refused_by_model() -> Iterator[None]:
 
 def _text(result: Any, *, wrapped: bool = True) -> bytes:
     """The same text as MLflow writes, by quicker means than its `dump`. Raises what the encoder raises."""
-    if _encode_numbers is not None and isinstance(result, numpy.ndarray) and result.dtype.kind in "fiu":
-        numbers = _encode_numbers(result.tolist())
-        if not any(odd in numbers for odd in _OTHERWISE):
-            numbers = numbers.replace(b",", b", ")
-            return b'{"predictions": ' + numbers + b"}" if wrapped else numbers
+    if _encode_numbers is not None and (numbers := _numbers(result)) is not None:
+        written = _encode_numbers(numbers)
+        if not any(odd in written for odd in _OTHERWISE):
+            written = written.replace(b",", b", ")
+            return b'{"predictions": ' + written + b"}" if wrapped else written
     plain = _get_jsonable_obj(result, pandas_orient="records")
     text: str = _ENCODER.encode({"predictions": plain} if wrapped else plain)
     return text.encode()
+
+
+def _numbers(result: Any) -> list[Any] | None:
+    if isinstance(result, numpy.ndarray):
+        is_plain = result.dtype.kind in "fiu" and result.itemsize <= 8 and result.ndim > 0
+        return result.tolist() if is_plain else None
+    return result if type(result) is list and all(type(each) is float for each in result) else None
 
 
 def _arrow() -> ModuleType:
