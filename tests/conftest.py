@@ -123,10 +123,12 @@ def _leaves_the_process_as_it_was() -> Iterator[None]:
     assert (changed, os.getcwd()) == (set(), directory)
 
 
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
     """New hashes at a small cost, which each carries with it, so that tests do not wait for them."""
-    monkeypatch.setattr(credentials, "_COST", {"n": 16, "r": 8, "p": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credentials, "_COST", {"n": 16, "r": 8, "p": 1})
+        yield
 
 
 @pytest.fixture(scope="session")
