@@ -62,7 +62,7 @@ def test_a_version_is_found_by_the_time_that_its_history_shows(spark: Any, table
     log = _hint(spark, table).parent
     start_s = int(time.time()) - 3600
     for version in range(COMMITS):
-        written_s = start_s + version + 0.0003
+        written_s = start_s + 1.0493 * version
         os.utime(log / f"{version:020}.json", (written_s, written_s))
     committed = {row["version"]: row["timestamp"] for row in spark.sql(f"DESCRIBE HISTORY {table}").collect()}
     assert [_by_timestamp(spark, table, version).count() for version in range(COMMITS)] == list(range(1, COMMITS + 1))

@@ -86,7 +86,7 @@ def _cut_rows(split: _Split, size: int) -> list[str] | None:
     """Raises ValueError for a row of another length than the columns."""
     text = _plain(split.data)
     rows = text[2:-2].split("],[")
-    is_table = text.startswith("[[") and text.endswith("]]") and text.count("[") == len(rows) + 1 and "" not in rows
+    is_table = text.startswith("[[") and text.endswith("]]") and all(row and "[" not in row for row in rows)
     if not is_table or not is_bounded(split.columns, len(rows), size):
         return None
     keys = _keys(tuple(split.columns))

@@ -193,11 +193,10 @@ def version_at(table: DeltaTable, as_of: AsOf, *, time_zone: Any = UTC) -> int:
         return as_of.version
     moment = parse_timestamp(as_of.timestamp or "", time_zone=time_zone)
     times = commit_times(table, [entry["version"] for entry in table.history()])
-    asked_ms = moment.timestamp() * 1000
-    earlier = [version for version, ms in times.items() if ms <= asked_ms]
+    earlier = [version for version, ms in times.items() if ms / 1000 <= moment.timestamp()]
     if not earlier:
         raise _timestamp_error("EARLIER", as_of.timestamp or "", min(times.values()))
-    if asked_ms > max(times.values()):
+    if moment.timestamp() > max(times.values()) / 1000:
         raise _timestamp_error("GREATER", as_of.timestamp or "", max(times.values()))
     return max(earlier)
 
