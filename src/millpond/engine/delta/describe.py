@@ -46,27 +46,29 @@ def history(storage: Storage, limit: int | None = None) -> list[dict[str, Any]]:
     table = open_table(storage)
     with delta_errors(storage.url):
         commits = table.history(limit) if limit != 0 else []
-        times = commit_times(table, [commit["version"] for commit in commits])
+        is_few = len(commits) <= _NEWEST
+        times = commit_times(table, [commit["version"] for commit in commits] if is_few else None)
     return [_entry(commit) | {"timestamp": times.get(commit["version"])} for commit in commits]
 
 
-def commit_times(table: DeltaTable, versions: Sequence[int]) -> Mapping[int, int]:
+def commit_times(table: DeltaTable, versions: Sequence[int] | None = None) -> Mapping[int, int]:
     """When commits were made, in milliseconds since 1970: when their files were, which is what `timestampAsOf` goes by.
 
+    Asks for each of `versions`; without them lists the log, for all that it has up to the table's version.
     Source: Delta protocol, "In-Commit Timestamps": without these, a commit's time is that of its file.
     """
     from deltalake.fs import DeltaStorageHandler  # takes 25 ms of a start
     from pyarrow.fs import FileSelector
 
     log = DeltaStorageHandler.from_table(table._table)
-    files = {commit_file(version): version for version in versions}
-    if len(files) > _NEWEST:
+    if versions is None:
         found = log.get_file_info_selector(FileSelector("_delta_log"))
     else:
-        found = log.get_file_info([f"_delta_log/{file}" for file in files])
-    return {
-        files[file.base_name]: file.mtime_ns // 10**6 for file in found if file.base_name in files and file.mtime_ns
-    }
+        found = log.get_file_info([f"_delta_log/{commit_file(version)}" for version in versions])
+    written_ns = {file.base_name: file.mtime_ns for file in found if file.mtime_ns}
+    numbers = {int(name[:20]) for name in written_ns if name[:20].isdecimal()}
+    files = {number: commit_file(number) for number in numbers if number <= table.version()}
+    return {number: written_ns[file] // 10**6 for number, file in files.items() if file in written_ns}
 
 
 def has_commit(storage: Storage, commit: str) -> bool:
@@ -77,7 +79,7 @@ def has_commit(storage: Storage, commit: str) -> bool:
 
 
 _NEWEST = 50
-"""How many of the newest commits are asked for one by one; the log is listed for more."""
+"""How many of the newest commits are looked at one by one; the log is listed for more."""
 
 
 def _entry(commit: dict[str, Any]) -> dict[str, Any]:

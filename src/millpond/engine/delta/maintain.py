@@ -184,15 +184,16 @@ def version_at(table: DeltaTable, as_of: AsOf, *, time_zone: Any = UTC) -> int:
     newest = table.version()
     if as_of.version is not None:
         if as_of.version > newest or not _exists(table, as_of.version):
+            oldest = min(commit_times(table))
             raise AnalysisError(
                 "DELTA_CANNOT_RESTORE_TABLE_VERSION",
-                f"Cannot restore table to version {as_of.version}. Available versions: [{_oldest(table)}, {newest}].",
+                f"Cannot restore table to version {as_of.version}. Available versions: [{oldest}, {newest}].",
                 sql_state="22003",
                 parameters={"version": str(as_of.version), "endVersion": str(newest)},
             )
         return as_of.version
     moment = parse_timestamp(as_of.timestamp or "", time_zone=time_zone)
-    times = commit_times(table, [entry["version"] for entry in table.history()])
+    times = commit_times(table)
     earlier = [version for version, ms in times.items() if ms / 1000 <= moment.timestamp()]
     if not earlier:
         raise _timestamp_error("EARLIER", as_of.timestamp or "", min(times.values()))
@@ -233,11 +234,6 @@ def _exists(table: DeltaTable, version: int) -> bool:
     except SparkError:
         return False
     return True
-
-
-def _oldest(table: DeltaTable) -> int:
-    versions: list[int] = [entry["version"] for entry in table.history()]
-    return min(versions)
 
 
 def truncate(storage: Storage, author: Author) -> None:
