@@ -2,15 +2,13 @@
 the engine room's."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from millpond.catalog import column_statistics, locations
 from millpond.catalog.column_statistics import Columns
 from millpond.catalog.domain import Column
 from millpond.catalog.storage import ConfiguredStorages
-from millpond.kernel.clock import from_epoch_ms
 from millpond.kernel.errors import FailedPrecondition, InvalidArgument
 from millpond.kernel.settings import S3Settings
 
@@ -36,24 +34,15 @@ def create_empty_table(location: str, columns: Sequence[Column], s3: S3Settings)
 
 
 def newest_commit(location: str, s3: S3Settings) -> tuple[int, datetime]:
-    """The newest version of a table and when it was committed. Raises FailedPrecondition where there is none."""
+    """The newest version of a table and the time of its file, as in its history. Raises FailedPrecondition: none."""
     import deltalake
     from deltalake.exceptions import DeltaError
 
     try:
-        table = deltalake.DeltaTable(location, storage_options=storage_options(location, s3))
-        version, commits = int(table.version()), table.history(1)
+        version = deltalake.DeltaTable(location, storage_options=storage_options(location, s3)).version()
     except (DeltaError, OSError, ValueError) as error:
         raise FailedPrecondition(f"The table's log cannot be read: {error}") from error
-    return version, _told_time(commits) or _file_time(location, version, s3)
-
-
-def _told_time(commits: Sequence[Mapping[str, Any]]) -> datetime | None:
-    """When a commit says that it was made, which it need not."""
-    try:
-        return from_epoch_ms(int(commits[0]["timestamp"]))
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError):
-        return None
+    return version, _file_time(location, version, s3)
 
 
 def _file_time(location: str, version: int, s3: S3Settings) -> datetime:
