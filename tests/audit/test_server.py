@@ -91,8 +91,9 @@ def test_secrets_that_a_client_plants_do_not_appear(any_server: Server) -> None:
         f"{any_server.url}/api/2.1/unity-catalog/schemas/main.x{WRONG_TOKEN}?name={any_server.token}&password=pw-4711",
         headers={"User-Agent": f"curl Bearer {any_server.token}", "Authorization": f"Bearer {any_server.token}"},
     )
-    with pytest.raises(urllib.error.HTTPError):
+    with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request)
+    refused.value.close()
     wait_until(lambda: [e for e in events(any_server) if (e["user_agent"] or "").startswith("curl")])
     exported = run_cli("audit", "export", "--data-dir", str(any_server.data_dir), env=_database_of(any_server)).stdout
     for secret in (WRONG_TOKEN, any_server.token, any_server.password, "pw-4711"):

@@ -67,9 +67,10 @@ def test_paths_cannot_escape(server: Server, run: mlflow.entities.Run, method: s
         data=b"evil" if method == "PUT" else None,
         headers={"Authorization": f"Bearer {server.token}"},
     )
-    with pytest.raises(urllib.error.HTTPError) as error:
+    with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=30)
-    assert error.value.code in {400, 404, 405}
+    with refused.value as error:
+        assert error.code in {400, 404, 405}
     assert (server.data_dir / "secret.key").read_bytes() != b"evil"
 
 

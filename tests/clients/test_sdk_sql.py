@@ -302,7 +302,8 @@ def test_a_link_is_good_for_its_own_chunk_alone(any_server: Server, alice: Works
     for address in tried:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(address, timeout=30)
-        assert refused.value.code in {401, 403}, address
+        with refused.value as error:
+            assert error.code in {401, 403}, address
 
 
 def test_an_arrow_result_cannot_be_inline(alice: WorkspaceClient) -> None:

@@ -132,7 +132,8 @@ def _status(server: Server, page: str) -> int:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def _only_run(told: Server) -> dict:
