@@ -141,8 +141,10 @@ def test_an_administrator_finds_an_act_in_the_audit_and_verifies_the_chain(boss:
 
     boss.open("/audit?object=never-made")
     expect(boss.page.get_by_role("heading", name="Nothing like this happened")).to_be_visible()
+    boss.page.get_by_label("Who").fill("somebody")
     boss.page.get_by_role("button", name="Verify the chain").click()
     expect(boss.page.get_by_text(re.compile(r"The chain is whole: [\d,]+ entries"))).to_be_visible()
+    expect(boss.page.get_by_label("Who")).to_have_value("somebody")  # what is typed stays as the page changes
 
 
 def test_the_audit_is_not_there_for_others(ann: Tab) -> None:

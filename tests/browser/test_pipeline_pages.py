@@ -121,6 +121,7 @@ def test_one_that_runs_is_followed_and_stopped(tab: Tab, made: Made) -> None:
     expect(page.get_by_role("alert")).to_contain_text("Make all tables anew?")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("alert")).to_contain_text("Delete the pipeline")
     page.get_by_role("button", name="Delete").click()
     page.wait_for_url("**/pipelines")
     wait_until(lambda: made.slow not in [each.pipeline_id for each in made.w.pipelines.list_pipelines()])

@@ -333,9 +333,17 @@ def filter_form(
         for key, kept in keep:
             el("input", type="hidden", name=key, value=kept)
         icon("search")
-        el("input", type="search", name=name, value=value, aria_label=label, placeholder=placeholder or label,
-           autocomplete="off", spellcheck="false")  # fmt: skip
+        query_field(name, label, value, placeholder or label, type="search", cls="")
     return form
+
+
+def query_field(
+    name: str, label: str, value: str, placeholder: str = "", *, type: str = "text", cls: str = "mp-input", **more: str
+) -> None:
+    """A field of a form that puts its texts into the address."""
+    field = el("input", cls=cls, type=type, name=name, value=value, aria_label=label, placeholder=placeholder,
+               autocomplete="off", spellcheck="false", **more)  # fmt: skip
+    field.on("input", js_handler=_KEEP)
 
 
 _KEEP = "(event) => { element.props.value = event.target.value; }"

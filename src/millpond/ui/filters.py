@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from millpond.catalog.search import Wanted
-from millpond.ui.elements import SelectField, button_link, el
-from millpond.ui.forms import labelled, query_field, submit
+from millpond.ui.elements import SelectField, button_link, el, query_field
+from millpond.ui.forms import labelled, submit
 from millpond.ui.tags import MARKS
 
 _LONGEST = 400

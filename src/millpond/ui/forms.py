@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from millpond.identity.domain import Principal, PrincipalKind
-from millpond.ui.elements import TextField, button, el
+from millpond.ui.elements import TextField, button, el, query_field
 from millpond.ui.visit import Visit
 
 Act = Callable[[], Awaitable[None]]
@@ -58,12 +58,6 @@ def form(act: Act, *, label: str, cls: str = "mp-row mp-form") -> Iterator[None]
         yield
 
 
-def query_field(name: str, label: str, value: str, placeholder: str = "") -> None:
-    """A field of a form that puts its texts into the address."""
-    el("input", cls="mp-input", type="text", name=name, value=value, aria_label=label, placeholder=placeholder,
-       autocomplete="off", spellcheck="false")  # fmt: skip
-
-
 def submit(text: str) -> None:
     """The button of a form."""
     with el("button", cls="mp-button mp-primary", type="submit"):
@@ -103,5 +97,4 @@ def principal_field(label: str) -> TextField:
 
 def principal_input(label: str, name: str, value: str) -> None:
     """The same, for a form whose values go into the address."""
-    el("input", cls="mp-input", type="text", name=name, value=value, aria_label=label, list=_PRINCIPALS,
-       placeholder="ann@example.com", autocomplete="off", spellcheck="false")  # fmt: skip
+    query_field(name, label, value, "ann@example.com", list=_PRINCIPALS)

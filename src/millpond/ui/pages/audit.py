@@ -27,6 +27,7 @@ from millpond.ui.elements import (
     notice,
     page_header,
     pager,
+    query_field,
 )
 from millpond.ui.forms import labelled, submit
 from millpond.ui.visit import Page, Visit
@@ -88,13 +89,12 @@ def _draw_filters(visit: Visit) -> None:
     with el("form", cls="mp-row mp-form mp-filters", method="get", role="search", aria_label="Filter the audit"):
         for name, label in _FIELDS:
             with labelled(label):
-                el("input", cls="mp-input", type="text", name=name, value=query.get(name, ""), aria_label=label,
-                   autocomplete="off", spellcheck="false")  # fmt: skip
+                query_field(name, label, query.get(name, ""))
         with labelled("Result"):
             SelectField(label="Result", choices=_RESULTS, value=query.get("result", ""), name="result")
         for name, label in (("from", "From day, UTC"), ("to", "To day, UTC")):
             with labelled(label):
-                el("input", cls="mp-input", type="date", name=name, value=query.get(name, ""), aria_label=label)
+                query_field(name, label, query.get(name, ""), type="date")
         submit("Filter")
         if any(query.values()):
             button_link("Clear", urls.AUDIT)

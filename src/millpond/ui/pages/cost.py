@@ -30,6 +30,7 @@ from millpond.ui.elements import (
     link,
     notice,
     page_header,
+    query_field,
     tabs,
 )
 from millpond.ui.forms import form, labelled, reloading, submit
@@ -143,8 +144,7 @@ def _draw_choices(visit: Visit, view: _View) -> None:
         with el("form", cls="mp-filter", method="get", role="search"):
             for key in ("days", "measure"):
                 el("input", type="hidden", name=key, value=str(getattr(view, key)))
-            el("input", type="search", name="tag", value=view.tag, aria_label="Group by a tag",
-               placeholder="By tag key", autocomplete="off", spellcheck="false")  # fmt: skip
+            query_field("tag", "Group by a tag", view.tag, "By tag key", type="search", cls="")
 
 
 def _choices(

@@ -21,10 +21,11 @@ from millpond.ui.elements import (
     empty_state,
     page_header,
     pager,
+    query_field,
     tabs,
 )
 from millpond.ui.formats import duration_text
-from millpond.ui.forms import labelled, query_field, submit
+from millpond.ui.forms import labelled, submit
 from millpond.ui.job_states import look, moment, squares, started_text, took, trigger_text
 from millpond.ui.visit import Page, Visit
 
