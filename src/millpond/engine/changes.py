@@ -19,6 +19,7 @@ from millpond.engine.parameters import value_edits
 from millpond.engine.queries import Query, TableSite
 from millpond.engine.sessions import Session
 from millpond.engine.statistics import Statistics
+from millpond.engine.travel import make_way
 from millpond.engine.upstream import Upstream
 from millpond.engine.writes import follow_log, has_landed, not_changeable
 from millpond.identity.access import Act, require
@@ -62,14 +63,17 @@ class Changer:
         columns = await asyncio.to_thread(self._statistics.before_merge, session, location) if evolves else None
         command, version = await asyncio.to_thread(self._command, source, query, site, location, binder, note, visible)
         landed = partial(has_landed, location, self._storage_options, note)
-        await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs, landed=landed)
+        found = partial(self._found, location, str(table.name) if table is not None else location, query.kind, note)
+        metrics = None
+        while metrics is None:
+            await self._upstream.run_retrying(session, proto.base.Plan(command=command), binder.needs, landed=landed)
+            metrics, version = await asyncio.to_thread(found, version)
         capture.wrote(session, query.kind.upper(), command, binder.needs, target=table or location)
         if table is not None and evolves:
             await asyncio.to_thread(follow_log, self._catalog, session.principal, table, self._storage_options)
-        counts = await asyncio.to_thread(self._counts, location, query.kind, version, note)
         if columns is not None:
             await asyncio.to_thread(self._statistics.after_merge, session, location, columns)
-        return counts
+        return _counts(query.kind, metrics)
 
     async def merge(self, session: Session, merge: Merge, query: Query, binder: Binder) -> None:
         """Run DataFrame.mergeInto. Its functions are named for what they do, so each is registered once."""
@@ -132,17 +136,28 @@ class Changer:
 
         return open_table(Storage(url=location, options=self._storage_options if location.startswith("s3") else {}))
 
-    def _counts(self, location: str, kind: str, before: int, note: Note) -> Any:
-        """What the commit says about its rows; a statement that found none made no commit."""
-        import pyarrow as pa
+    def _found(
+        self, location: str, shown: str, kind: str, note: Note, before: int
+    ) -> tuple[dict[str, Any] | None, int]:
+        """What the commit says about its rows, and the newest version; None where the engine has to look again.
 
+        A statement that found no rows made no commit. Nor did one that somebody's checkpoint kept from seeing them.
+        """
         table = self._open(location)
         newer = table.version() - before
         commits = map(unsigned, table.history(newer) if newer else [])
-        ours = next((commit for commit in commits if _is_of(commit, note, kind)), {})
-        metrics: dict[str, Any] = ours.get("operationMetrics") or {}
-        counts = {name: sum(int(metrics.get(key, 0)) for key in keys) for name, keys in _COUNTS[kind].items()}
-        return pa.table({name: [count] for name, count in counts.items()})
+        ours = next((commit for commit in commits if _is_of(commit, note, kind)), None)
+        if ours is not None:
+            return ours.get("operationMetrics") or {}, table.version()
+        misled = make_way(self._catalog.storages.tree(location, shown=shown), before)
+        return None if misled else {}, table.version()
+
+
+def _counts(kind: str, metrics: Mapping[str, Any]) -> Any:
+    import pyarrow as pa
+
+    counts = {name: sum(int(metrics.get(key, 0)) for key in keys) for name, keys in _COUNTS[kind].items()}
+    return pa.table({name: [count] for name, count in counts.items()})
 
 
 def _sql_of(relation: Any) -> Any:

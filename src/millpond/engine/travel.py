@@ -1,8 +1,9 @@
 """Earlier versions of a Delta table, which Sail finds only from a checkpoint on.
 
 Sail 0.7 lists a log from the version that `_last_checkpoint` names, or from that asked for where it is an earlier one,
-so it misses the commits before an earlier version. Without that file, which readers may do without, it lists all of the
-log, and finds every version. Whoever writes the next checkpoint writes the file anew.
+so it misses the commits before an earlier version; which a version becomes as well while somebody makes a checkpoint
+of a later one. Without that file, which readers may do without, it lists all of the log, and finds every version.
+Whoever writes the next checkpoint writes the file anew.
 """
 
 import json
@@ -45,10 +46,17 @@ def _make_way(binder: "Binder", source: Any) -> None:
         if not locations.is_local(location):
             require_thread()
         tree = binder.catalog.storages.tree(location, shown=binder.needs.names.get(location, "the table"))
-        newest = _newest_checkpoint(tree)
-        if newest is not None and (version is None or not version.isdecimal() or newest > int(version)):
-            with suppress(NotFound):  # somebody was faster
-                tree.remove_file(_HINT)
+        make_way(tree, int(version) if version is not None and version.isdecimal() else -1)
+
+
+def make_way(tree: FileTree, version: int) -> bool:
+    """Have all of a table's log listed, where there is a checkpoint of a later version; tells whether there is one."""
+    newest = _newest_checkpoint(tree)
+    if newest is None or newest <= version:
+        return False
+    with suppress(NotFound):  # somebody was faster
+        tree.remove_file(_HINT)
+    return True
 
 
 def _newest_checkpoint(tree: FileTree) -> int | None:
