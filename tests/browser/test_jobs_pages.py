@@ -208,6 +208,21 @@ def test_a_log_is_read_while_it_is_written_and_the_run_is_cancelled(tab: Tab, ma
     expect(page.get_by_role("link", name="talk, cancelled")).to_be_visible()
 
 
+def test_what_somebody_types_stays_when_a_run_ends(tab: Tab, made: Made) -> None:
+    page = tab.page
+    run_id = made.w.jobs.run_now(made.talking_id).run_id
+    tab.open(f"/jobs/runs/{run_id}?tab=logs")
+    words = page.get_by_label("Words in the logs")
+    words.fill("half a wo")
+    made.w.jobs.cancel_run(run_id)
+    expect(page.locator("#mp-moved-on")).to_be_visible(timeout=60_000)
+    expect(words).to_have_value("half a wo")
+    assert fits(tab)
+    page.get_by_role("button", name="Load again").click()
+    state(page).to_contain_text("Cancelled. Repair the run")
+    expect(words).to_have_value("")
+
+
 def test_a_run_has_what_it_read_and_wrote_and_a_table_the_jobs_that_did(tab: Tab, made: Made) -> None:
     page, schema = tab.page, made.volume.split("/")[3]
     text = f"""

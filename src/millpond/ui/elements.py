@@ -416,6 +416,11 @@ def chip(text: str, remove: Callable[..., Any] | None, label: str, *, tone: Tone
             icon("close")
 
 
+def move_on() -> None:
+    """Load the page again, as what it shows has changed; where somebody has typed something, offer to."""
+    ui.run_javascript("millpond.moveOn()")
+
+
 def skeleton(lines: int = 6) -> Element:
     """Grey bars that keep the place of what is being loaded."""
     with el("div", cls="mp-skeleton", role="status", aria_label="Loading") as element:

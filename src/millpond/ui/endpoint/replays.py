@@ -25,6 +25,7 @@ from millpond.ui.elements import (
     el,
     facts,
     link,
+    move_on,
     notice,
 )
 from millpond.ui.endpoint.rollout import numeric
@@ -231,7 +232,7 @@ def _follow(view: View, replay: Replay, told: Any) -> None:
         )
         if outcome.value is None or outcome.value.replay.state not in UNDER_WAY:
             timer.deactivate()
-            ui.navigate.reload()
+            move_on()
             return
         told.text = _progress(outcome.value.replay)
         told.update()

@@ -25,6 +25,7 @@ from millpond.ui.elements import (
     card,
     el,
     facts,
+    move_on,
     notice,
 )
 from millpond.ui.endpoint.view import EndpointTab, View
@@ -220,7 +221,7 @@ def _follow(view: View, place: ui.element) -> None:
         )
         if outcome.value is None or outcome.value.canary.state not in UNDER_WAY:
             timer.deactivate()
-            ui.navigate.reload()
+            move_on()
             return
         place.clear()
         with place:

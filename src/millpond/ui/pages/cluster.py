@@ -29,6 +29,7 @@ from millpond.ui.elements import (
     el,
     empty_state,
     facts,
+    move_on,
     notice,
     page_header,
     tabs,
@@ -117,7 +118,7 @@ def _follow(visit: Visit, cluster: Cluster) -> None:
         found = (await visit.act(lambda me: clusters.get(me, cluster.id))).value
         if found is None or (found.state, found.message) != (cluster.state, cluster.message):
             timer.deactivate()
-            ui.navigate.reload()
+            move_on()
 
     timer = ui.timer(_POLL_S, look)
 

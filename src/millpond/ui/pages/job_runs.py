@@ -28,6 +28,7 @@ from millpond.ui.elements import (
     empty_state,
     facts,
     filter_form,
+    move_on,
     notice,
     page_header,
     pager,
@@ -198,7 +199,7 @@ def _follow(visit: Visit, view: RunView, redraws: Sequence[Callable[[RunView], N
         seen = states
         if now.run.state is State.ENDED:
             timer.deactivate()
-            ui.navigate.reload()
+            move_on()
             return
         for redraw in redraws:
             redraw(now)

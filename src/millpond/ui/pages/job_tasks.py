@@ -23,6 +23,7 @@ from millpond.ui.elements import (
     code_block,
     el,
     facts,
+    move_on,
     notice,
     page_header,
     pager,
@@ -177,7 +178,7 @@ def _follow(visit: Visit, data: _Data, shown: LiveLog) -> None:
             shown.append(part.text)
         if now.state is not task.state:
             timer.deactivate()
-            ui.navigate.reload()
+            move_on()
 
     timer = ui.timer(_POLL_S, look_again)
 

@@ -33,6 +33,7 @@ from millpond.ui.elements import (
     el,
     empty_state,
     facts,
+    move_on,
     notice,
     page_header,
     pager,
@@ -199,7 +200,7 @@ def _follow(visit: Visit, update: Update, redraw: Any) -> None:
         now, graph = outcome.value
         if now.state.is_final:
             timer.deactivate()
-            ui.navigate.reload()
+            move_on()
             return
         redraw(now, graph)
 

@@ -23,6 +23,7 @@ from millpond.ui.elements import (
     el,
     empty_state,
     filter_form,
+    move_on,
     page_header,
     tabs,
 )
@@ -177,7 +178,7 @@ def _follow(visit: Visit, endpoint: Endpoint) -> None:
         outcome = await visit.act(lambda principal: visit.services.serving.get_endpoint(principal, endpoint.name))
         if outcome.value is not None and _states(outcome.value) != before:
             timer.deactivate()
-            ui.navigate.reload()
+            move_on()
 
     timer = ui.timer(_POLL_S, look)
 

@@ -1,4 +1,4 @@
-// What pages do without the server: times in the reader's words, copying, the theme, the search shortcut.
+// What pages do without the server: times in the reader's words, copying, the theme, the search shortcut, loading again.
 (() => {
   // MLflow's client prints links to runs as <server>/#/experiments/...: its pages are below /ml here
   if (location.pathname === "/" && location.hash.startsWith("#/")) location.replace("/ml/" + location.hash);
@@ -72,6 +72,23 @@
     button.setAttribute("aria-expanded", String(open));
   }
 
+  // what somebody has typed and not sent yet, which a page that follows something must not take away
+  const typedIn = new Set();
+  document.addEventListener("input", (event) => typedIn.add(event.target));
+
+  function moveOn() {
+    if (![...typedIn].some((field) => field.isConnected && (field.value ?? field.textContent))) return location.reload();
+    if (document.getElementById("mp-moved-on")) return;
+    const said = Object.assign(document.createElement("span"), { textContent: "This page is out of date." });
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Load again" });
+    button.className = "mp-button";
+    button.addEventListener("click", () => location.reload());
+    const bar = Object.assign(document.createElement("div"), { id: "mp-moved-on", className: "mp-notice" });
+    bar.append(said, button);
+    document.body.append(bar);
+    announce(said.textContent);
+  }
+
   document.addEventListener("click", (event) => {
     const copying = event.target.closest("[data-copy]");
     if (copying) return copy(copying);
@@ -91,5 +108,5 @@
     }
   });
 
-  window.millpond = { ago, exact: (ms) => absolute.format(ms), announce };
+  window.millpond = { ago, exact: (ms) => absolute.format(ms), announce, moveOn };
 })();
