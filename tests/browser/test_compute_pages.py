@@ -51,7 +51,9 @@ def _drive(server: Server, w: WorkspaceClient, tab: Tab) -> None:
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text(re.compile("has type 'odd'"))).to_be_visible()
     field.fill('{"num_workers": {"type": "range", "maxValue": 3}}')
+    page.evaluate("window.before = true")
     page.get_by_role("button", name="Save").click()
+    page.wait_for_function("!window.before")  # it loads again
     expect(field).to_have_value(re.compile('"maxValue": 3'))
     assert '"maxValue": 3' in (w.cluster_policies.get(policy.policy_id).definition or "")
     w.cluster_policies.delete(policy.policy_id)
