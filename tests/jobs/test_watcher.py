@@ -90,7 +90,10 @@ def test_a_model_and_a_look_do_not_lock_each_other_out(databases: Databases, tmp
         assert len(watch_of(database, 1).pending) == 1
 
 
-@pytest.mark.parametrize("commit", [{"timestamp": 1_600_000_000_000}, {}, {"timestamp": 10**18}, None], ids=str)
+COMMITS = [{"timestamp": 1_600_000_000_000}, {}, {"timestamp": 10**18}, {"timestamp": None}, None]
+
+
+@pytest.mark.parametrize("commit", COMMITS, ids=str)
 def test_a_commit_is_as_old_as_its_file_whatever_it_says(tmp_path: Path, commit: dict[str, Any] | None) -> None:
     write_deltalake(tmp_path, pa.table({"a": [1]}))
     file = tmp_path / "_delta_log" / f"{0:020d}.json"
